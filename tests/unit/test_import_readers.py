@@ -110,14 +110,15 @@ def open_rows(path: Path, encoding: str | None = None) -> list[list[str]]:
     return [list(row.values()) for batch in open_source(path, encoding).batches() for row in batch.rows.to_pylist()]
 
 
-def test_the_first_odd_byte_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before_border", [1, 5])
+def test_the_first_odd_byte_may_come_late(tmp_path: Path, before_border: int) -> None:
     """An encoding told from the first block alone would fail in the middle of the file."""
-    monkeypatch.setattr(sources, "BLOCK", 50_001)
-    for rows_before in (100_000, 100_001):  # the odd bytes lie in a block, and at the border of two
-        path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * rows_before + "학생,1\n".encode("cp949") * 2)
-        with pytest.raises(PermanentFailure, match=rf"line {rows_before + 2}: this is not UTF-8; it looks like cp949"):
-            open_source(path)
-        assert open_rows(path, "cp949")[-1] == ["학생", "1"]
+    head = b"u,q\nann," + b"x" * 2**20 + b"\n"
+    filled = head + b"b," + b"y" * (sources.BLOCK - len(head) - before_border - 3) + b"\n"
+    path = write(tmp_path / "log.csv", filled + "학생,1\n".encode("cp949") * 2)
+    with pytest.raises(PermanentFailure, match="line 4: this is not UTF-8; it looks like cp949"):
+        open_source(path)
+    assert open_rows(path, "cp949")[-1] == ["학생", "1"]
 
 
 def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -208,22 +209,18 @@ def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
 
 
-def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 100)
-    content = "".join(json.dumps({"u": f"u{n}", "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
+def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path) -> None:
+    filler = "x" * (sources.BLOCK // 30)
+    content = "".join(json.dumps({"u": filler, "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
     found = rows(write(tmp_path / "log.jsonl", content))
     assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_key_that_first_comes_late_is_a_column_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flat: bool
-) -> None:
+def test_a_key_that_first_comes_late_is_a_column_too(tmp_path: Path, flat: bool) -> None:
     """Columns were those of the first MiB: a late `"mode": "sandbox"` came in as live."""
-    monkeypatch.setattr(sources, "HEAD", 100)
-    monkeypatch.setattr(sources, "BLOCK", 200)
-    early = '{"u": "ann", "q": ' + ("1" if flat else "[1]") + "}\n"
-    path = write(tmp_path / "log.jsonl", early * 50 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
+    early = json.dumps({"u": "a" * 2**20, "q": 1 if flat else [1]}) + "\n"
+    path = write(tmp_path / "log.jsonl", early * 20 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
     source = open_source(path)
     assert source.columns == ["u", "q", "mode"]
     assert rows(path)[-1][1] == {"u": "bob", "q": "1", "mode": "sandbox"}
@@ -396,12 +393,6 @@ def test_a_key_that_occurs_twice_is_found_in_linear_time() -> None:
         parse(f'{{{keys}, "k99999": 1}}')
 
 
-def test_an_object_with_too_many_keys_is_a_bad_line(tmp_path: Path) -> None:
-    keys = ", ".join(f'"k{n}": 1' for n in range(1_001))
-    path = write(tmp_path / "log.jsonl", f'{{"u": 1}}\n{{{keys}}}\n')
-    assert [(row.line, row.value) for row in bad(path)] == [(2, "an object has 1,001 keys; at most 1,000 are read")]
-
-
 @pytest.mark.parametrize("same_ends", [True, False])
 def test_json_lines_whose_keys_change_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
     """Each line had a cell for each key of the others: 200 kB took two minutes and 1.1 GB."""
@@ -429,10 +420,9 @@ def test_a_refused_row_is_kept_without_the_keys_that_it_lacks(tmp_path: Path) ->
     assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
 
 
-@pytest.mark.parametrize("row", ["u,q\nann,1\n", '{"u": "ann", "q": 1}\n'])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_a_block_of_empty_lines_is_refused(tmp_path: Path, row: str, ending: str) -> None:
-    path = write(tmp_path / "log.gz", gzip.compress((row + ending * sources.BLOCK).encode()))
+def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / "log.gz", gzip.compress(("u,q\nann,1\n" + ending * sources.BLOCK).encode()))
     with linear_time(), pytest.raises(PermanentFailure, match="empty lines in 8,388,608 bytes"):
         rows(path)
 
@@ -451,34 +441,6 @@ def test_a_block_of_rows_that_cannot_be_read_is_an_error(tmp_path: Path, monkeyp
     assert len(bad(write(tmp_path / "few.csv", "u,q\n" + "x\n" * 5))) == 5
     with pytest.raises(PermanentFailure, match="6 rows have another number of cells than the header, which has 2"):
         rows(write(tmp_path / "many.csv", "u,q\n" + "hunter2\n" * 6))
-    with pytest.raises(PermanentFailure, match="6 lines from line 1 to line 7 cannot be read"):
-        rows(write(tmp_path / "many.jsonl", '{"u": 1}\n' + "hunter2\n" * 6))
-
-
-def test_texts_of_parquet_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
-    """As much memory as they unpacked to was taken, until arrays of 2 GB failed."""
-    long = pa.DictionaryArray.from_arrays(pa.array([0] * 70_000, pa.int32()), pa.array(["x" * 100_000]))
-    pq.write_table(pa.table({"u": long}), tmp_path / "log.parquet")
-    assert (tmp_path / "log.parquet").stat().st_size < 10_000
-    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 65,536 rows unpack to more than 268,435,456"):
-        rows(tmp_path / "log.parquet")
-    pq.write_table(pa.table({"u": long.slice(0, 3)}), tmp_path / "short.parquet")
-    assert [row["u"][:2] for _, row in rows(tmp_path / "short.parquet")] == ["xx"] * 3
-
-
-def test_texts_of_parquet_that_share_their_beginnings_are_measured_before_a_batch_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As much memory as they unpacked to was taken."""
-    monkeypatch.setattr(parquet, "MAX_TEXT", 10_000_000)
-    texts, path = pa.table({"u": ["x" * 10_000] * 1_010 + [None]}), tmp_path / "log.parquet"
-    written = {"use_dictionary": False, "column_encoding": {"u": "DELTA_BYTE_ARRAY"}}
-    pq.write_table(texts, path, **written)
-    assert path.stat().st_size < 20_000
-    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 1,011 rows unpack to more than 10,000,000"):
-        open_source(path)
-    pq.write_table(texts.slice(20), path, **written)
-    assert len(rows(path)) == 991
 
 
 def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:
