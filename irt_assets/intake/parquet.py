@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.intake.sources import MAX_CELLS, Batch, Source, check_columns, unique_names
+from irt_assets.intake import sources
+from irt_assets.intake.sources import Batch, Source, check_columns, unique_names
 from resources.failures import PermanentFailure
 
 BROKEN = (pa.ArrowException, OSError, UnicodeError)  # what pyarrow raises for a damaged file, wherever it is damaged
@@ -29,6 +30,7 @@ class ParquetSource(Source):
             with pq.ParquetFile(path) as file:
                 self._schema = file.schema_arrow
                 self.rows = file.metadata.num_rows
+                self._batch_size = max(1, min(MAX_BATCH, sources.MAX_CELLS // max(1, file.metadata.num_columns)))
                 self.columns = self._unique_columns()
                 self._check_sizes(file.metadata)
         except BROKEN as error:
@@ -64,10 +66,6 @@ class ParquetSource(Source):
         if done != self.rows:
             raise PermanentFailure(f"{self.path} is a broken Parquet file: it has {done:,} of its {self.rows:,} rows.")
 
-    @property
-    def _batch_size(self) -> int:
-        return max(1, min(MAX_BATCH, MAX_CELLS // sum(map(_cells_of, self._schema.types))))
-
     def _whole(self, read: pa.RecordBatch, done: int) -> pa.RecordBatch:
         """The rows with all columns of the file and plain values."""
         rest = iter(read.columns)
@@ -86,10 +84,3 @@ class ParquetSource(Source):
                 ) from error
             columns.append(cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells)
         return pa.RecordBatch.from_arrays(columns, names=self.columns)
-
-
-def _cells_of(kind: pa.DataType) -> int:
-    """The memory of a value in units of eight bytes, without texts."""
-    if pa.types.is_nested(kind):
-        return 1 + sum(_cells_of(kind.field(k).type) for k in range(kind.num_fields))
-    return 1 + kind.byte_width // 8 if pa.types.is_fixed_size_binary(kind) else 1
