@@ -110,7 +110,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
             if (n := n + len(read.rows)) >= SAMPLE:
                 break
         note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
-        if not reader.notices_regrading:
+        if source.revision is None:
             note("regraded rows are not noticed: no `revision: cursor`")
         return [*_of_rows(database, source, reader.binding, parts, note)]
 

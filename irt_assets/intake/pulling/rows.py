@@ -7,7 +7,7 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
@@ -275,22 +275,9 @@ class SqlRows:
         _ = self.clock, self.cursor_clock
 
     @property
-    def has_times(self) -> bool:
-        """Whether its cursor is a time."""
-        return self.cursor_clock is not None
-
-    @property
-    def notices_regrading(self) -> bool:
-        return self.source.revision is not None
-
-    @property
     def identity(self) -> list[str]:
         """The columns by which a row as it is now is known."""
         return [self.cursor.column, self.cursor.key]
-
-    def earlier(self, stood: Any, cursor: Any, by: timedelta) -> Any:
-        """The smaller of two cursors, of which the second is moved back by some time if it is one."""
-        return min(stood, cursor - by // timedelta(microseconds=1)) if self.has_times else stood
 
     def span(self) -> Span:
         """How far the answers reach; the source is not empty."""
