@@ -33,7 +33,7 @@ from irt_assets.intake.mapping import (
     read_yaml,
 )
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import WAYS_OUT, ImportReport, unseen
+from irt_assets.intake.report import ImportReport, unseen
 from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
@@ -266,7 +266,8 @@ def _take(database: Database, source: Source, file: Listed, how: _How) -> Import
             strict=how.strict,
             staging=Staging(connection, "inbox"),
         )
-        _check_rows(report)
+        if loss := report.main_loss("See them: irt import attempts FILE --dry-run --csv REJECTED."):
+            raise PermanentFailure(loss)
         _note_taken(connection, file, source)
     return report
 
@@ -281,14 +282,6 @@ def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) ->
     if noted.rowcount != 1:
         raise TransientFailure(f"{file.path} was written again while it was taken")
     resolve_alert(connection, _alert_key(file.path))
-
-
-def _check_rows(report: ImportReport) -> None:
-    """Raises PermanentFailure if more than half of the rows were refused for one reason."""
-    for reason, n in report.rejected.items():
-        if 2 * n > report.read and reason != "skipped_by_mapping":
-            see = WAYS_OUT.get(reason, "See them: irt import attempts FILE --dry-run --csv REJECTED.")
-            raise PermanentFailure(f"{n:,} of {report.read:,} rows were refused as {reason}. {see}")
 
 
 def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
