@@ -98,5 +98,5 @@ def _check(database: Database, source: PullSource) -> NoReturn:
         say(f"\n{number}. {finding.what}\n   {finding.consequence}")
         for line in filter(None, (finding.row, finding.statement)):
             say(f"   {line}")
-    say(f"\n{counted(len(found), 'fault')} found; nothing was stored, and no statement was run")
+    say(f"\n{counted(len(found), 'fault')} found; nothing was stored")
     raise typer.Exit(1 if found else 0)

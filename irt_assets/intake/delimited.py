@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from irt_assets.intake import sources
@@ -26,6 +25,7 @@ DECLARED = re.compile(r"sep=([,;\t])\r?\n")
 """Excel's first line, if it says the delimiter."""
 SAMPLED = 20
 """Rows by which a delimiter is judged."""
+_LINE_BREAK = re.compile(r"[\r\n]")
 
 
 class CsvSource(TextSource):
@@ -44,13 +44,15 @@ class CsvSource(TextSource):
         self.kind = DELIMITERS[self._delimiter]
         reader = csv.reader(lines, delimiter=self._delimiter)
         try:
-            names = next((names for names in reader if len(names) > 1 or "".join(names).strip()), [])
+            filled = ((n, names) for n, names in enumerate(reader, 1) if len(names) > 1 or "".join(names).strip())
+            header_row, names = next(filled, (1, []))
         except csv.Error as error:
             raise PermanentFailure(f"{path}: its header cannot be read: {error}. Is it a table?") from error
         self._header_lines = before + reader.line_num
+        self._header_rows = before + header_row
         if not names:
             raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
-        if "\n" in names[-1] and self.quotes % 2:
+        if _LINE_BREAK.search(names[-1]) and self.quotes % 2:
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
@@ -82,28 +84,28 @@ class CsvSource(TextSource):
             invalid_row_handler=skip,
         )
         convert_options = pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()))
-        lines = _Lines(self._header_lines)
+        numbered = _Rows(self._header_lines, self._header_rows)
         rows = None
         try:
             for rows in pacsv.open_csv(sources.stream(self.path), read_options, parse_options, convert_options):
-                yield lines.of(rows, skipped)
+                yield numbered.of(rows, skipped)
         except pa.ArrowInvalid as error:
             if len(skipped) > sources.MAX_UNREADABLE_ROWS:
                 raise PermanentFailure(
-                    f"{self.path}, after line {lines.last}: {len(skipped):,} rows have another number of cells than the"
-                    f" header, which has {len(self.columns):,}. Is a delimiter inside a value, without quotes?"
+                    f"{self.path}, after row {numbered.last}: {len(skipped):,} rows have another number of cells than"
+                    f" the header, which has {len(self.columns):,}. Is a delimiter inside a value, without quotes?"
                 ) from error
             if self.quotes % 2:
-                raise self._unclosed(lines.last, "a row cannot be read") from error
+                raise self._unclosed(numbered.last, "a row cannot be read") from error
             raise PermanentFailure(
-                f"{self.path}, after line {lines.last}: a row cannot be read. A row holds at most"
+                f"{self.path}, after row {numbered.last}: a row cannot be read. A row holds at most"
                 f" {sources.BLOCK // 2**20} MiB: shorten its cells, or close the quotation mark that opens in it."
             ) from error
         except OSError as error:
-            raise PermanentFailure(f"{self.path} cannot be read after line {lines.last}: {error}") from error
+            raise PermanentFailure(f"{self.path} cannot be read after row {numbered.last}: {error}") from error
         empty = pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.columns]))
-        rest = lines.of(empty, skipped, everything=True)
-        self._check_end(rows, rest, lines.last)
+        rest = numbered.of(empty, skipped, everything=True)
+        self._check_end(rows, rest, numbered.last)
         if rest.bad:
             yield rest
 
@@ -114,12 +116,12 @@ class CsvSource(TextSource):
         ends = [bad.raw for bad in rest.bad[-1:]]
         if rows is not None and rows.num_rows:
             ends += [str(value) for value in rows.slice(rows.num_rows - 1).to_pylist()[0].values()]
-        if any("\n" in end for end in ends):
+        if any(map(_LINE_BREAK.search, ends)):
             raise self._unclosed(last, "the file ends within quotation marks")
 
     def _unclosed(self, last: int, why: str) -> PermanentFailure:
         return PermanentFailure(
-            f"{self.path}, about line {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
+            f"{self.path}, about row {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
         )
 
 
@@ -141,57 +143,32 @@ def _delimiter_of(text: str) -> str:
     return max(DELIMITERS, key=fits)
 
 
-class _Lines:
-    """Which line of a CSV each record begins at, given that quoted values may hold line breaks."""
+class _Rows:
+    """The number of each row, as a spreadsheet counts them: the header's rows and empty ones too."""
 
-    def __init__(self, header_lines: int) -> None:
+    def __init__(self, header_lines: int, header_rows: int) -> None:
         self._header_lines = header_lines
-        self._records = 0  # sound ones so far
-        self._judged = 0  # bad ones so far
-        self._breaks = 0  # line breaks in all of these
-        self._broken = np.zeros((0, 2), dtype=np.int64)  # record, line breaks in it; of this batch
-        self.last = header_lines
+        self._header_rows = header_rows
+        self._sound = 0
+        self._bad = 0
+
+    @property
+    def last(self) -> int:
+        return self._header_rows + self._sound + self._bad
 
     def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
-        """The batch with its lines. Takes from `skipped` the bad rows that stand before its last row, or everything."""
-        ordinals = np.arange(self._records, self._records + rows.num_rows)
-        numbers = np.array([bad.number for bad in skipped], dtype=np.int64)
-        sound_before = numbers - self._header_lines - 1 - self._judged - np.arange(len(numbers))
-        bad_before = self._judged + np.searchsorted(sound_before, ordinals, side="right")
-        records = ordinals + bad_before + self._header_lines + 1
-        self._records += rows.num_rows
-        until = len(skipped) if everything else int((sound_before < self._records).sum())
-        bad = skipped[:until]
+        """The batch with its row numbers. Takes from `skipped` the bad rows that stand before its last row, or all."""
+        numbers = np.array([bad.number for bad in skipped], dtype=np.int64) - self._header_lines + self._header_rows
+        sound_before = numbers - 1 - self.last + self._sound - np.arange(len(numbers))
+        sound = np.arange(self._sound, self._sound + rows.num_rows)
+        bad_before = self._bad + np.searchsorted(sound_before, sound, side="right")
+        self._sound += rows.num_rows
+        until = len(skipped) if everything else int((sound_before < self._sound).sum())
+        bad = [_bad_row(row, number) for row, number in zip(skipped[:until], numbers.tolist(), strict=False)]
         del skipped[:until]
-        self._judged += until
-        breaks = _line_breaks(rows)
-        broken = [
-            np.stack([records[breaks > 0], breaks[breaks > 0]], axis=1),
-            np.array([(b.number, n) for b in bad if (n := b.text.count("\n"))], dtype=np.int64).reshape(-1, 2),
-        ]
-        self._broken = np.concatenate(broken)
-        self._broken = self._broken[np.argsort(self._broken[:, 0])]
-        lines = self._lines(records)
-        self.last = max([self.last, *lines[-1:].tolist()])
-        found = Batch(rows, lines, [self._bad_row(row) for row in bad])
-        self._breaks += int(self._broken[:, 1].sum())
-        return found
-
-    def _bad_row(self, row: Any) -> BadRow:
-        over = f" over {row.text.count(chr(10)) + 1} lines" if "\n" in row.text else ""
-        counts = f"{row.actual_columns} columns, not {row.expected_columns}{over}"
-        return BadRow(int(self._lines(np.array([row.number]))[0]), "ragged_row", counts, row.text)
-
-    def _lines(self, records: np.ndarray) -> np.ndarray:
-        at, breaks = self._broken.T
-        return records + self._breaks + np.concatenate([[0], np.cumsum(breaks)])[np.searchsorted(at, records)]
+        self._bad += until
+        return Batch(rows, sound + bad_before + self._header_rows + 1, bad)
 
 
-def _line_breaks(rows: pa.RecordBatch) -> np.ndarray:
-    """How many each row holds; looked for in the columns' bytes first, where there are hardly ever any."""
-    counts = np.zeros(rows.num_rows, dtype=np.int64)
-    for column in rows.columns:
-        data = column.buffers()[2]
-        if data is not None and (np.frombuffer(data, np.uint8) == ord("\n")).any():
-            counts += np.asarray(pc.fill_null(pc.count_substring(column, "\n"), 0))
-    return counts
+def _bad_row(row: Any, number: int) -> BadRow:
+    return BadRow(number, "ragged_row", f"{row.actual_columns} columns, not {row.expected_columns}", row.text)

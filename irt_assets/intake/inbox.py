@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from irt_assets.intake.mapping import (
     read_yaml,
 )
 from irt_assets.intake.readers import open_source
-from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
+from irt_assets.intake.report import ImportReport, unseen
 from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
@@ -49,8 +48,6 @@ from resources.postgres.database import LOCK, Database, first_column, lock_key, 
 LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
-BEGINNING = 100_000
-"""Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)
 FILES = """
     WITH listed AS MATERIALIZED (
@@ -257,20 +254,20 @@ def _take(database: Database, source: Source, file: Listed, how: _How) -> Import
             f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
             "it once by hand (irt import attempts FILE --at DATE)"
         )
-    report, beginning = ImportReport(), _Beginning()
-    answers = AnswerSource(source, how.rules, None, how.scoring)
+    report = ImportReport()
     with database.connect() as connection:
         take(
             connection,
-            [answers],
+            [AnswerSource(source, how.rules, None, how.scoring)],
             report,
-            beginning.add,
+            unseen,
             limits_of(connection, database.settings.irt_first_month, how.zone),
             scoring=how.scoring,
             strict=how.strict,
             staging=Staging(connection, "inbox"),
         )
-        beginning.check(report, is_matrix=answers.is_matrix)
+        if loss := report.main_loss("See them: irt import attempts FILE --dry-run --csv REJECTED."):
+            raise PermanentFailure(loss)
         _note_taken(connection, file, source)
     return report
 
@@ -285,21 +282,6 @@ def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) ->
     if noted.rowcount != 1:
         raise TransientFailure(f"{file.path} was written again while it was taken")
     resolve_alert(connection, _alert_key(file.path))
-
-
-class _Beginning(Counter[str]):
-    """How many of a file's first rows were refused, by reason."""
-
-    def add(self, rows: Iterable[Refused]) -> None:
-        self.update(row.reason for row in rows if row.line <= BEGINNING)
-
-    def check(self, report: ImportReport, *, is_matrix: bool) -> None:
-        """Raises PermanentFailure where more than half were refused for one reason."""
-        reasons, read = (report.rejected, report.read) if is_matrix else (self, min(report.read, BEGINNING))
-        for reason, n in reasons.items():
-            if 2 * n > read and reason != "skipped_by_mapping":
-                see = WAYS_OUT.get(reason, "See them: irt import attempts FILE --dry-run --csv REJECTED.")
-                raise PermanentFailure(f"{n:,} of the first {read:,} rows were refused as {reason}. {see}")
 
 
 def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from irt_assets.intake import sources
 from irt_assets.intake.sources import BadRow, Batch, TextSource, check_columns
 from resources.failures import PermanentFailure
 
-MAX_KEYS = 1_000  # of an object
 SAMPLE = 100  # lines that show which keys and types a block has
 ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
 
@@ -35,7 +35,6 @@ class JsonLinesSource(TextSource):
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path, encoding)
-        self.check_empty_lines(1)
         self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
         weakref.finalize(self, self._tables.close)
         self._places: list[int | None] = []  # of each block's table; None: it is read line by line
@@ -57,20 +56,12 @@ class JsonLinesSource(TextSource):
         return list(names)
 
     def _add_keys(self, names: dict[str, None], text: bytes, line: int) -> None:
-        """Add the keys of a block's objects. Raises PermanentFailure if they or the unreadable lines are too many."""
-        bad = 0
+        """Add the keys of a block's objects. Raises PermanentFailure if they are too many."""
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
-            try:
+            with suppress(NotKept):
                 names.update(dict.fromkeys(_parsed(raw)))
-            except NotKept:
-                bad += 1
-                if bad > sources.MAX_UNREADABLE_ROWS:
-                    raise PermanentFailure(
-                        f"{self.path}: {bad:,} lines from line {line} to line {number} cannot be read. Each line is"
-                        " one JSON object."
-                    ) from None
             if len(names) > sources.MAX_COLUMNS:
                 raise PermanentFailure(
                     f"{self.path}: {len(names):,} different keys up to line {number}; at most {sources.MAX_COLUMNS:,}"
@@ -228,8 +219,6 @@ def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         times = Counter(name for name, _ in pairs)
         raise NotKept(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
-    if len(document) > MAX_KEYS:
-        raise NotKept(f"an object has {len(document):,} keys; at most {MAX_KEYS:,} are read")
     return document
 
 

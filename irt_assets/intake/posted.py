@@ -48,7 +48,6 @@ from resources.postgres.database import LOCK, first_column, lock_key
 
 MOST_ROWS = 1_000
 MAX_LINES = 10 * MOST_ROWS  # with empty ones
-BLANK = " \t\n\r"  # between the elements of a JSON array
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
 WHAT_TO_DO = WAYS_OUT | {
@@ -322,9 +321,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
     try:
         parsed = parse(text)
     except NotKept as error:
-        parsed = _elements(text)
-        if parsed is None:
-            raise UnreadablePost(str(error)) from None
+        raise UnreadablePost(str(error)) from None
     if alone and isinstance(parsed, dict):
         return [parsed]
     if not isinstance(parsed, list):
@@ -335,29 +332,6 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 def _check_number(rows: list[Any]) -> None:
     if len(rows) > MOST_ROWS:
         raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
-
-
-def _elements(text: str) -> list[Any] | None:
-    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written. Returns None if
-    the text is not an array."""
-    decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
-    try:
-        if not isinstance(decoder.raw_decode(text, place)[0], list):
-            return None
-        while text[place] != "]":
-            start = place = _past_blanks(text, place + 1)
-            place = decoder.raw_decode(text, start)[1]
-            found.append(_parsed_or_not(text[start:place]))
-            place = _past_blanks(text, place)
-    except (ValueError, RecursionError, IndexError):
-        return None
-    return found if _past_blanks(text, place + 1) == len(text) else None
-
-
-def _past_blanks(text: str, place: int) -> int:
-    while place < len(text) and text[place] in BLANK:
-        place += 1
-    return place
 
 
 def _parsed_or_not(line: str) -> Any:

@@ -133,13 +133,20 @@ class ImportReport:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rejected.update(other.rejected)
 
+    def main_loss(self, see: str) -> str | None:
+        """The reason for which more than half of the rows were refused, and the remedy, or else how to see the rows.
+        Returns None if there is no such reason."""
+        losses = Counter({reason: n for reason, n in self.rejected.items() if reason != "skipped_by_mapping"})
+        reason, lost = max(losses.items(), key=lambda loss: loss[1], default=("", 0))
+        if 2 * lost <= self.read:
+            return None
+        return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {WAYS_OUT.get(reason, see)}"
+
     @property
     def complaint(self) -> str | None:
         """What is wrong with an import that took nothing, or lost more than half for one reason, and the way out."""
-        losses = Counter({reason: n for reason, n in self.rejected.items() if reason != "skipped_by_mapping"})
-        reason, lost = max(losses.items(), key=lambda loss: loss[1], default=("", 0))
-        if 2 * lost > self.read:
-            return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {WAYS_OUT.get(reason, SEE_REJECTS)}"
+        if loss := self.main_loss(SEE_REJECTS):
+            return loss
         if self.read and self.accepted + self.corrected + self.duplicates:
             return None
         return f"nothing was accepted. {SEE_REJECTS}" if self.read else "nothing was accepted: the files hold no rows."

@@ -1,4 +1,4 @@
-"""What every kind of file has in common: rows in batches with the lines they begin at, and the bytes below them."""
+"""What every kind of file has in common: rows in batches with their numbers, and the bytes below them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as they are in the file. `lines`: int64, the line each begins at (from 1; in Parquet, its row)."""
+    """Rows as they are in the file. `lines`: int64, the number of each, from 1: in a table with its header and empty
+    rows, as spreadsheets count them."""
 
     rows: pa.RecordBatch
     lines: np.ndarray
@@ -132,10 +133,7 @@ class TextSource(Source):
             self.encoding = other.encoding
             if other.wrong is not None:
                 raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is not {other.encoding}, nor UTF-8.")
-        if returns and not self.rows:
-            raise PermanentFailure(
-                f"{path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
-            )
+        self.rows = self.rows or returns
 
     def check_empty_lines(self, columns: int) -> None:
         """Raises PermanentFailure if the empty lines of a block, each a row of as many cells as there are columns,

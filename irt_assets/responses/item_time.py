@@ -19,7 +19,6 @@ from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import Time, attempts_between
-from irt_assets.responses.closed_months import rules_of_month
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres.database import advisory_lock, named_rows, one_value
 from resources.postgres.warehouse import copy_arrow
@@ -91,11 +90,10 @@ def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
 def times_of_day(
     connection: psycopg.Connection,
     day: date,
-    items: Sequence[str] | None = None,
-    rules: Mapping[str, Rules] | None = None,
+    items: Sequence[str],
+    rules: Mapping[str, Rules],
 ) -> ItemTimes:
-    """The times that judge the answers of a day (UTC) to some `items`, or to all, by the `rules` of each scale (None:
-    those of its month).
+    """The times that judge the answers of a day (UTC) to some `items` by the `rules` of each scale.
 
     They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
     month up to the end of the day. Times of the month before that were never taken are taken and stored, unless the
@@ -104,12 +102,12 @@ def times_of_day(
     start, end = day_bounds(day.isoformat())
     month = month_of(start)
     ensure_item_times(connection, month.previous)
-    enough = _with_enough_times(connection, month, rules_of_month(connection, month) if rules is None else rules)
-    new = None if items is None else [item for item in items if item not in enough]
+    enough = _with_enough_times(connection, month, rules)
+    new = [item for item in items if item not in enough]
     own = _NO_TIMES
-    if new is None or new:
+    if new:
         own = compute_item_times(on_nearest_log(connection, month.start, end), end, month.start, new)
-    rows = [(item, *enough[item]) for item in (enough if items is None else items) if item in enough]
+    rows = [(item, *enough[item]) for item in items if item in enough]
     rows += [row for row in zip(own.item_ids, own.median_ms, own.n, strict=True) if row[0] not in enough]
     if not rows:
         return _NO_TIMES

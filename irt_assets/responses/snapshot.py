@@ -30,6 +30,7 @@ from irt_assets.responses.snapshot_files import (
     snapshot_files,
     store_manifest,
     store_parquet,
+    without_dictionaries,
 )
 from irt_assets.responses.stored_window import (
     JudgedWindow,
@@ -175,7 +176,7 @@ def _with_closed(
 ) -> tuple[WindowTotals, pa.Table]:
     """The `table` of the window with the answers of its closed scales as in the files that these closed with."""
     is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
-    parts, counts = [_without_dictionaries(table.filter(is_open))], {**window.totals.counts}
+    parts, counts = [table.filter(is_open).cast(without_dictionaries(table.schema))], {**window.totals.counts}
     for scale_id, one in closed.items():
         snapshot = snapshot_of(connection, month, one.snapshot_hash)
         if snapshot is None:
@@ -217,11 +218,6 @@ def settle_states(database: Database) -> None:
                        WHERE (month, snapshot_hash, verdict_state) = (%s, %s, %s)""",
                     (state, month, snapshot.snapshot_hash, snapshot.verdict_state),
                 )
-
-
-def _without_dictionaries(table: pa.Table) -> pa.Table:
-    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
-    return table.cast(pa.schema(kinds))
 
 
 def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
@@ -330,16 +326,14 @@ def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item
     with _explained(snapshot):
         for file in _files(store, snapshot, keep=False):  # no learner is in two of them
             part = read_attempts(file, FIT_COLUMNS, read_dictionary=texts)
-            found.append(_learners_of(part, scale_id, item_id, texts))
+            found.append(_learners_of(part, scale_id, item_id))
     return pa.concat_tables(found)
 
 
-def _learners_of(table: pa.Table, scale_id: str, item_id: str, texts: Sequence[str]) -> pa.Table:
+def _learners_of(table: pa.Table, scale_id: str, item_id: str) -> pa.Table:
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     wanted = scored.filter(pc.equal(scored["item_id"], item_id))[KEY].unique()
-    found = scored.filter(pc.is_in(scored[KEY], wanted))
-    kinds = {field.name: pa.string() if field.name in texts else field.type for field in found.schema}
-    return found.cast(pa.schema(kinds))
+    return scored.filter(pc.is_in(scored[KEY], wanted)).cast(without_dictionaries(scored.schema))
 
 
 @contextmanager

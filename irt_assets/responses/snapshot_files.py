@@ -134,6 +134,11 @@ def part_keys(store: ObjectStore, uri: str) -> list[str]:
     return [part.key for part in read_manifest(uri, store.get(uri)).parts] if is_manifest(uri) else [uri]
 
 
+def without_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """The schema with plain texts in the place of dictionaries of texts."""
+    return pa.schema([(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type) for one in schema])
+
+
 class StoredFile(NamedTuple):
     key: str
     sha256: str
@@ -142,8 +147,7 @@ class StoredFile(NamedTuple):
 
 def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFile:
     """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`, its dictionaries as plain texts."""
-    kinds = {field.name: pa.string() if pa.types.is_dictionary(field.type) else field.type for field in table.schema}
-    schema = pa.schema(kinds)
+    schema = without_dictionaries(table.schema)
     with TemporaryDirectory() as folder_here:
         file = Path(folder_here, "attempts.parquet")
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:

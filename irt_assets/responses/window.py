@@ -19,8 +19,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Judgement, Reason
 from irt_assets.psychometrics.fit.growth import days_since_first_answer
-from irt_assets.responses.columns import codes, max_scores, numbers
+from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.facts import KEY, SCORES
+from irt_assets.responses.item_status import DAY
 
 FILE = (
     "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",
@@ -28,7 +29,6 @@ FILE = (
 )  # fmt: skip
 """The columns of a month's file, in this order: `SCORES` only if an attempt is to an item with more than right and
 wrong."""
-_MICROSECONDS_OF_A_DAY = 86_400_000_000
 
 
 def without_ids(table: pa.Table) -> pa.Table:
@@ -83,8 +83,8 @@ def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
     """The scored responses of one scale, and the days since the learner's first of them, shape (R,)."""
     found = _scored_rows(table, scale_id, "completed_at")
     scored = _scored_of(found)
-    at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()[scored.rows]
-    return scored, days_since_first_answer(scored.responses.person, at / _MICROSECONDS_OF_A_DAY)
+    at = instants(found["completed_at"])[scored.rows]
+    return scored, days_since_first_answer(scored.responses.person, at / DAY)
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:

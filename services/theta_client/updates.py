@@ -27,8 +27,8 @@ class Updates:
     and never while anything is sent or logged.
     """
 
-    def __init__(self, update: Callable[[str], None]) -> None:
-        self._update = update
+    def __init__(self, update: Callable[[str], None], clock: Callable[[], float] = monotonic) -> None:
+        self._update, self._clock = update, clock
         self._changed = threading.Condition(threading.RLock())
         self._log_lock = threading.Lock()
         self._waiting: dict[str, None] = {}  # in the order of arrival
@@ -66,7 +66,7 @@ class Updates:
 
     def finish(self, seconds: float) -> None:
         """Gives the worker this long to empty the queue, less if the API asked for a pause, then ends it."""
-        deadline = monotonic() + seconds
+        deadline = self._clock() + seconds
         with self._changed:
             self._changed.wait_for(self._has_nothing_to_send, timeout=seconds)
             self._is_over = True
@@ -74,7 +74,7 @@ class Updates:
             self._waiting.clear()
             self._changed.notify_all()
         # Kept for good: an interpreter that ends while a thread holds the lock of stderr aborts.
-        self._log_lock.acquire(timeout=max(deadline - monotonic(), 0.1))
+        self._log_lock.acquire(timeout=max(deadline - self._clock(), 0.1))
 
     def _work(self) -> None:
         try:
@@ -91,7 +91,7 @@ class Updates:
             with self._changed:
                 if self._is_over:
                     return None
-                now = monotonic()
+                now = self._clock()
                 if self._waiting and now >= self._resume_at:
                     self._is_sending = True
                     user_id = next(iter(self._waiting))
@@ -110,7 +110,7 @@ class Updates:
             reason = repr(error)
         with self._changed:
             self._is_sending = False
-            self._resume_at = monotonic() + pause
+            self._resume_at = self._clock() + pause
             if reason:
                 self._lose("failed", f"learner {user_id!a}: {reason}")
             else:
@@ -118,7 +118,7 @@ class Updates:
             self._changed.notify_all()
 
     def _has_nothing_to_send(self) -> bool:
-        return not self._is_sending and (not self._waiting or monotonic() < self._resume_at)
+        return not self._is_sending and (not self._waiting or self._clock() < self._resume_at)
 
     def _lose(self, counter: str, loss: str) -> None:
         self._counts[counter] += 1
@@ -128,7 +128,7 @@ class Updates:
     def _warn(self) -> None:
         """At most one warning a minute, from the worker: a slow log handler must not hold the exam."""
         with self._changed:
-            now = monotonic()
+            now = self._clock()
             if not self._unreported or now < self._warn_at or self._is_over:
                 return
             lost, loss = self._unreported, self._last_loss

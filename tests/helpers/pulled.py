@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,8 @@ def pull(database: Database, settings: Settings, name: str = NAME, **how: Any) -
 
 def source(settings: Settings, name: str = NAME) -> PullSource:
     return source_named(settings, name)
+
+
+def clock_after(checks: int) -> Callable[[], float]:
+    """A clock by which a pull of one second has time left at its first `checks` checks, and then none."""
+    return chain(repeat(0.0, 1 + checks), repeat(2.0)).__next__

@@ -270,28 +270,10 @@ def test_exams_as_json_are_pulled_and_a_regraded_one_makes_its_month_stale(exams
     assert rooms.is_stale(database, JUNE)
 
 
-def test_the_check_names_what_their_view_gets_wrong_and_says_to_pull_the_table(typed: Irt) -> None:
+def test_the_check_names_faults_of_rows_and_stores_nothing(exams: Settings, typed: Irt) -> None:
+    """Their view has 0 as the time of answers that have none."""
     checked = typed("pull", "view", "--check")
-    assert checked.code == 1, checked.err
-    for fault in (
-        "correct is false where it is unknown",
-        "response_time_ms is 0 where it is unknown",
-        "completed_at moves when the row is written again",
-        "numbers rows with a window function",
-        "table: exam.exam_results",
-    ):
-        assert fault in checked.out
-
-
-def test_the_check_of_the_table_names_the_indexes_and_stores_nothing(exams: Settings, typed: Irt) -> None:
-    checked = typed("pull", "exams", "--check")
-    statements = [line.strip() for line in checked.out.splitlines() if "CREATE INDEX" in line]
-    assert statements == [
-        f"CREATE INDEX CONCURRENTLY ON exam.exam_results ({column});" for column in ("updated_at", "created_at")
-    ], checked.out
-    assert "two faults found" in checked.out
-    run_sql(Database(exams), "CREATE INDEX ON exam.exam_results (updated_at)")
-    run_sql(Database(exams), "CREATE INDEX ON exam.exam_results (created_at)")
+    assert (checked.code, "have a time of 0 ms" in checked.out) == (1, True), checked.out
     assert typed("pull", "exams", "--check").code == 0
     assert rows(Database(exams), "SELECT count(*) FROM response_log") == [(0,)]
     assert rows(Database(exams), "SELECT count(*) FROM pull_source") == [(0,)]

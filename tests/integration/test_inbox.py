@@ -149,7 +149,7 @@ BAD = {
     "naive.csv": (HEADER + answers(0, 3, "2026-07-01 12:00:00"), "zone: Europe/Berlin"),
     "no-ids.csv": ("user_id,item_id,correct\nann,q1,1\n", "neither ids nor times"),
     "points.csv": (HEADER + answers(0, 30).replace(",1\n", ",4\n"), "scores are not 0 and 1"),
-    "mostly.csv": (HEADER + answers(0, 4) + answers(4, 10, "never"), "6 of the first 10 rows were refused as bad_time"),
+    "mostly.csv": (HEADER + answers(0, 4) + answers(4, 10, "never"), "6 of 10 rows were rejected as bad_time"),
 }
 
 

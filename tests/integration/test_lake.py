@@ -220,6 +220,7 @@ def test_hand_made_days_with_a_column_of_another_type_or_ids_twice_are_found(
     found = [f"{one.day}: {one.what}" for one in faults(lake)]
     twice = [one for one in found if "more than once" in one]
     assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
+    assert f"{DAYS[0]}: 12 attempts in its files, or others than the 12 of its manifest" in found
     assert any("has a column position of type string and not int32" in one for one in found)
     assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
 
@@ -230,15 +231,6 @@ def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
         pq.write_table(table, folder / "made.parquet")
         files.append(lake.store_file(day, folder / "made.parquet"))
     lake.commit(day, files, "made by hand", 0)
-
-
-def test_ids_twice_within_a_day_are_found(logged: Database, lake: Lake, tmp_path: Path) -> None:
-    export(logged, lake)
-    rows = pq.ParquetFile(file_of(lake, DAYS[0])).read()
-    commit(lake, DAYS[0], [rows, rows.slice(0, 2)], tmp_path)
-    (other, twice) = [one.what for one in faults(lake)]
-    assert other == "12 attempts in its files, or others than the 12 of its manifest"
-    assert twice.startswith("2 ids are there more than once, such as 0")
 
 
 def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database, lake: Lake) -> None:

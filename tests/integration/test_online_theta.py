@@ -93,13 +93,6 @@ def test_it_is_the_months_and_the_nights_on_the_same_answers(
         assert (one.se, one.n_items, one.set_hash) == (pytest.approx(se, abs=SAME, rel=0), n_items, set_hash)
 
 
-def test_the_same_answers_are_the_same_row(measured: Database, batch: dict[str, tuple[float, float, int, str]]) -> None:
-    user = min(batch)
-    first, second = asked(measured, user), asked(measured, user, now=END + timedelta(minutes=1))
-    assert first == second
-    assert rows(measured, "SELECT count(*), min(fitted_at) FROM mirt_ability WHERE kind = 'online'") == [(1, END)]
-
-
 def test_what_was_asked_for_last_stands_first(world: Settings) -> None:
     """A year, a few days and a year again are two rows, of which the year's is the newer."""
     database, user = Database(world), "two"

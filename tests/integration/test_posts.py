@@ -197,21 +197,11 @@ def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Datab
     cut = gzip.compress(whole)[:-9]
     assert sent(cut, **{"Content-Encoding": "gzip"}) == (400, "bad_request")
     assert sent(whole, **{"Content-Encoding": "gzip"}) == (400, "bad_request")
-    for garbage in (b"", b"[]", b"{}", b"null", b"[1", b"\xff\xfe", b'[{"a": NaN}', b"[" * 100_000, whole + b"x"):
+    for garbage in (b"", b"[]", b"{}", b"null", b"[1", b"\xff\xfe", b'[{"a": NaN}]', b"[" * 100_000, whole + b"x"):
         assert sent(garbage) == (400, "bad_request"), garbage[:20]
     lines = {"Content-Type": "application/x-ndjson"}
     for flood in (b"\n" * 2**21, b"x\n" * 2**20, whole + b"\nx" * 1_000):
         assert sent(flood, **lines) == (413, "too_many")
-    assert not stored(database)
-
-
-def test_a_key_that_occurs_twice_among_many_is_found_in_linear_time(replicas: list[str], database: Database) -> None:
-    """Each key was once counted in all the others: that took ten minutes."""
-    keys = ", ".join(f'"k{n}": 1' for n in range(150_000))
-    body = f'[{{{keys}, "k149999": 1}}]'.encode()
-    headers = HEADERS | {"Content-Type": "application/json"}
-    answer = unless_busy(lambda: requests.post(replicas[0], body, headers=headers, timeout=patient(30)))
-    assert results(answer) == ["rejected"]
     assert not stored(database)
 
 
@@ -229,8 +219,8 @@ def test_a_fault_of_one_row_leaves_the_others_as_they_are(replicas: list[str], d
         json.dumps(attempt(9))[:-1] + ', "response": "\\ud800"}',
         json.dumps(attempt(10)),
     ]
-    body = f"[{', '.join(sent)} ]\n".encode()
-    headers = HEADERS | {"Content-Type": "application/json"}
+    body = "\n".join(sent).encode()
+    headers = HEADERS | {"Content-Type": "application/x-ndjson"}
     answer = unless_busy(lambda: requests.post(replicas[0], body, headers=headers, timeout=patient(30)))
     assert [one.get("reason") or one["result"] for one in answer.json()["attempts"]] == [
         *["bad_time"] * 5,

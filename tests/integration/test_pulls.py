@@ -25,7 +25,7 @@ from jobs import pulls
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, pull, source
+from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, clock_after, pull, source
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
@@ -98,12 +98,7 @@ def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     pull(database, lms)
     company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
-    taken = []
-    for _ in range(3):
-        one = Pull(database, source(lms), seconds=60)
-        budget = iter([True, False])
-        monkeypatch.setattr(Pull, "in_time", property(lambda _self, budget=budget: next(budget, False)))
-        taken.append(one.run().accepted)
+    taken = [Pull(database, source(lms), seconds=1, clock=clock_after(1)).run().accepted for _ in range(3)]
     assert taken == [4, 4, 2]
 
 
@@ -113,13 +108,10 @@ def test_what_is_read_once_more_goes_on_where_no_time_was_left(
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
     pull(database, lms)
-    in_time, budget = Pull.in_time, iter([True, True])
-    monkeypatch.setattr(Pull, "in_time", property(lambda _self: next(budget, False)))
-    pull(database, lms)
+    Pull(database, source(lms), seconds=1, clock=clock_after(2)).run()
     [(again,)] = rows(database, "SELECT again FROM pull_source")
     assert again["behind"][1] == 13
     company.run(row(20, answered=at(minutes=6)))
-    monkeypatch.setattr(Pull, "in_time", in_time)
     assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
 
 
@@ -181,14 +173,14 @@ def test_another_type_of_a_column_stops_the_source_with_its_name(
 
 
 def test_a_first_pull_goes_on_after_a_break_with_the_newest_month_first(
-    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+    company: Company, lms: Settings, database: Database
 ) -> None:
     company.run(row(9, answered=at(days=40)))
-    monkeypatch.setattr(Pull, "in_time", property(lambda self: self.report.read < 1))
-    assert pull(database, lms, newest_first=True).accepted == 1
+    told: list[str] = []
+    interrupted = Pull(database, source(lms), seconds=1, tell=told.append, clock=lambda: 2.0 * len(told))
+    assert interrupted.run(newest_first=True).accepted == 1
     assert rows(database, "SELECT attempt_id FROM response_log") != [("9",)]
     company.run(row(4, answered=at(minutes=1)))
-    monkeypatch.setattr(Pull, "in_time", property(lambda self: True))
     assert pull(database, lms).accepted == 4
     assert rows(database, "SELECT first_pull FROM pull_source") == [(None,)]
 

@@ -18,7 +18,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.mariadb import mariadb
-from tests.helpers.pulled import POINTS, TABLE, Company, pull, source
+from tests.helpers.pulled import POINTS, TABLE, Company, clock_after, pull, source
 from tests.helpers.rooms import rows
 
 pytestmark = pytest.mark.ci
@@ -269,8 +269,5 @@ def test_what_is_left_of_a_large_result_is_not_read(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=11)
-    budget = iter([True, False])
-    monkeypatch.setattr(Pull, "in_time", property(lambda _self: next(budget, False)))
-    assert Pull(database, source(lms), seconds=60).run().accepted == 4
-    monkeypatch.setattr(Pull, "in_time", property(lambda _self: True))
+    assert Pull(database, source(lms), seconds=1, clock=clock_after(1)).run().accepted == 4
     assert pull(database, lms).accepted == 7

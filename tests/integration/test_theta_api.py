@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -134,13 +135,14 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
 
 @pytest.mark.xdist_group("theta api")
 def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    api: Api, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """The exam service alone may have the setting."""
     learners = rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1")
     someone = next(user for (user,) in learners if api.update(user, 30).status_code == 200)
     assert not online_updates_are_on(api.database)
-    monkeypatch.setattr(client, "read_address", client.read_address.__wrapped__)  # else it keeps the first address
+    client.read_address.cache_clear()
+    request.addfinalizer(client.read_address.cache_clear)
     monkeypatch.setenv("IRT_THETA_URL", api.url)
     monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
 
@@ -401,7 +403,7 @@ ANN = "ann-7@example.org"
 
 @pytest.mark.xdist_group("theta api")
 def test_a_request_is_a_trace_with_its_transaction_and_names_nobody(
-    world: Settings, monkeypatch: pytest.MonkeyPatch
+    world: Settings, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
@@ -410,8 +412,9 @@ def test_a_request_is_a_trace_with_its_transaction_and_names_nobody(
     handler = logging.StreamHandler(written)
     handler.setFormatter(logs.Formatter())
     log = logging.getLogger("services.theta_api")
-    monkeypatch.setattr(log, "handlers", [handler])
-    monkeypatch.setattr(log, "level", logging.INFO)
+    log.addHandler(handler)
+    request.addfinalizer(partial(log.removeHandler, handler))
+    caplog.set_level(logging.INFO, log.name)
     with collector() as received:
         settings = world.model_copy(
             update={"irt_theta_token": SecretStr(TOKEN), "otel_exporter_otlp_endpoint": received.endpoint}
@@ -432,18 +435,18 @@ def test_a_request_is_a_trace_with_its_transaction_and_names_nobody(
             assert shown.status_code == 200, shown.text
         traces.stop()
     posts = [span for span in received.spans if span.name == f"POST {PATH}"]
-    (request,) = [span for span in posts if span.attributes["http.status_code"] != 503]
-    assert (request.service, request.parent) == ("irt-theta-api", "")
-    assert (request.attributes["http.route"], request.attributes["http.status_code"]) == (PATH, 200)
-    (transaction,) = received.below(request)
-    assert (transaction.name, transaction.trace_id) == ("transaction", request.trace_id)
+    (root,) = [span for span in posts if span.attributes["http.status_code"] != 503]
+    assert (root.service, root.parent) == ("irt-theta-api", "")
+    assert (root.attributes["http.route"], root.attributes["http.status_code"]) == (PATH, 200)
+    (transaction,) = received.below(root)
+    assert (transaction.name, transaction.trace_id) == ("transaction", root.trace_id)
     assert {span.name for span in received.spans if not span.parent} == {f"POST {PATH}", f"GET {theta}"}
     sent = b"".join(received.bodies)
     assert b"ann-7" not in sent
     assert b"user_id" not in sent
     assert ANN not in written.getvalue()
     (line,) = [json.loads(line) for line in written.getvalue().splitlines() if "theta: updated in" in line]
-    assert (line["trace_id"], line["span_id"]) == (request.trace_id, request.span_id)
+    assert (line["trace_id"], line["span_id"]) == (root.trace_id, root.span_id)
 
 
 # -- the sweep ---------------------------------------------------------------------------------------

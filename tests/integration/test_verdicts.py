@@ -21,6 +21,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import verdicts
+from irt_assets.responses.closed_months import rules_of_month
 from irt_assets.responses.item_time import take_item_times, times_of_day
 from irt_assets.responses.scales import Scale, store_scale
 from irt_assets.responses.snapshot import take_snapshot
@@ -213,21 +214,12 @@ def test_a_change_is_noticed_and_judges_its_own_rows_again(
     assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
 
 
-def test_days_never_judged_come_newest_first_and_each_is_judged_once(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_days_never_judged_come_newest_first_and_each_is_judged_once(database: Database) -> None:
     begin(database)
     add_attempts(database, LOG)
-    judge = verdicts._judge_learners
-    days: list[date] = []
-
-    def noted(connection: Any, day: date, learners: Any) -> int:
-        days.append(day)
-        return judge(connection, day, learners)
-
-    monkeypatch.setattr(verdicts, "_judge_learners", noted)
-    judge_differing(database, DAYS[0], DAYS[-1], newest_first=True)
-    assert days == [DAYS[3], DAYS[2]]
+    reported: list[JudgedDay] = []
+    judge_differing(database, DAYS[0], DAYS[-1], reported.append, newest_first=True)
+    assert [one.day for one in reported] == [DAYS[3], DAYS[2]]
     assert stored(database, DAYS[0], DAYS[-1]) == from_scratch(database)
 
 
@@ -375,7 +367,8 @@ def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) ->
     july = [timed(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
     add_attempts(database, june + july)
     with database.connect() as connection:
-        times = times_of_day(connection, date(2026, 7, 3), ["i0", "i1", "i2"])
+        rules = rules_of_month(connection, "2026-07")
+        times = times_of_day(connection, date(2026, 7, 3), ["i0", "i1", "i2"], rules)
     assert dict(zip(times.item_ids, times.median_ms, strict=True)) == {"i0": 250.0, "i1": 2000.0}
     assert dict(zip(times.item_ids, times.n, strict=True)) == {"i0": 4, "i1": 3}
     assert rows(database, "SELECT month, item_id, median_ms, n FROM item_time ORDER BY 2") == [

@@ -299,7 +299,6 @@ def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
 ) -> None:
     waits: list[float] = []
     usual = threading.Condition.wait_for
-    monkeypatch.setattr(spool.random, "uniform", lambda *_: 1.0)
 
     def wait_for_it(self: threading.Condition, probe: Callable[[], bool], timeout: float | None = None) -> bool:
         if threading.current_thread().name != "irt-attempt-spool":
@@ -318,7 +317,8 @@ def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
     sending = AttemptSpool(tmp_path)
     sending.add([answer(1)])
     assert sending.close(patient(30))
-    assert waits == [7, 1, 4, 8, 16, 32, 60, 60]
+    longer = [wait / least for wait, least in zip(waits, [7, 1, 4, 8, 16, 32, 60, 60], strict=True)]
+    assert all(1 <= factor <= 1.2 for factor in longer), waits
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409])
@@ -425,9 +425,8 @@ def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
 
 
 def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(spool, "LARGEST_FILE", 10_000)
     refused = threading.Event()
 
     def judge(_rows: list[dict[str, Any]]) -> Answer:
@@ -437,10 +436,10 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
     server.judge = judge
     sending = AttemptSpool(tmp_path)
     for k in range(30):
-        sending.add([answer(1000 * k + j) for j in range(20)])
+        sending.add([answer(1000 * k + j) | {"response": "x" * 20_000} for j in range(20)])
         assert refused.wait(patient(60))  # from here on its thread closes no file, however the two take turns
     assert len([*tmp_path.glob("*.jsonl")]) >= 4
-    assert all(path.stat().st_size < 12_000 for path in tmp_path.iterdir())
+    assert all(path.stat().st_size < 1.3 * spool.LARGEST_FILE for path in tmp_path.iterdir())
     server.judge = lambda _rows: None
     assert sending.close(patient(30))
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)

@@ -11,6 +11,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -110,10 +111,8 @@ def test_switched_off_nothing_happens(value: str | None, monkeypatch: pytest.Mon
     monkeypatch.delenv("ENABLE_IRT_ONLINE_UPDATE")
     if value is not None:
         monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", value)
-    started: list[Any] = []
-    monkeypatch.setattr(updates._thread, "start_new_thread", lambda *given: started.append(given))
     on_session_complete("u1", "s1")
-    assert not started
+    assert not theta_client._updates._has_worker
     assert set(counters().values()) == {0}
 
 
@@ -272,17 +271,19 @@ def test_an_unforeseen_error_is_a_failure_too() -> None:
     wait_for(queue, failed=2)
 
 
-def test_one_warning_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_warning_a_minute(request: pytest.FixtureRequest) -> None:
     now = [1000.0]
-    monkeypatch.setattr(updates, "monotonic", lambda: now[0])
     warnings: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    monkeypatch.setattr(updates.log, "handlers", [QueueHandler(warnings)])
+    handler = QueueHandler(warnings)
+    updates.log.addHandler(handler)
+    request.addfinalizer(partial(updates.log.removeHandler, handler))
+    queue = Updates(update_theta, clock=lambda: now[0])
     for number in range(200):
-        on_session_complete(f"u{number}", "s")
-    wait_for(theta_client._updates, failed=200)
+        queue.add(f"u{number}")
+    wait_for(queue, failed=200)
     first = warnings.get(timeout=patient(60))
     now[0] += 61
-    on_session_complete(None, "s")  # wakes the worker, which looks at the clock
+    queue.add(None)  # wakes the worker, which looks at the clock
     second = warnings.get(timeout=patient(60))
     assert (first.levelno, second.levelno) == (logging.WARNING, logging.WARNING)
     beginning = "theta not updated after {} session(s), theta_sweep will catch up; the last: {}"

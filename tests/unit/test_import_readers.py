@@ -57,6 +57,7 @@ def write(path: Path, content: str | bytes) -> Path:
     [
         (b"u,q\nann,1\nbob,2\n", "CSV"),
         (b"u,q\r\nann,1\r\nbob,2\r\n", "CSV"),
+        (b"u,q\rann,1\rbob,2\r", "CSV"),
         (b"\xef\xbb\xbfu,q\nann,1\nbob,2", "CSV"),
         (b"u\tq\nann\t1\nbob\t2\n", "TSV"),
         (b"u;q\nann;1\nbob;2\n", "CSV with semicolons"),
@@ -109,14 +110,15 @@ def open_rows(path: Path, encoding: str | None = None) -> list[list[str]]:
     return [list(row.values()) for batch in open_source(path, encoding).batches() for row in batch.rows.to_pylist()]
 
 
-def test_the_first_odd_byte_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before_border", [1, 5])
+def test_the_first_odd_byte_may_come_late(tmp_path: Path, before_border: int) -> None:
     """An encoding told from the first block alone would fail in the middle of the file."""
-    monkeypatch.setattr(sources, "BLOCK", 50_001)
-    for rows_before in (100_000, 100_001):  # the odd bytes lie in a block, and at the border of two
-        path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * rows_before + "학생,1\n".encode("cp949") * 2)
-        with pytest.raises(PermanentFailure, match=rf"line {rows_before + 2}: this is not UTF-8; it looks like cp949"):
-            open_source(path)
-        assert open_rows(path, "cp949")[-1] == ["학생", "1"]
+    head = b"u,q\nann," + b"x" * 2**20 + b"\n"
+    filled = head + b"b," + b"y" * (sources.BLOCK - len(head) - before_border - 3) + b"\n"
+    path = write(tmp_path / "log.csv", filled + "학생,1\n".encode("cp949") * 2)
+    with pytest.raises(PermanentFailure, match="line 4: this is not UTF-8; it looks like cp949"):
+        open_source(path)
+    assert open_rows(path, "cp949")[-1] == ["학생", "1"]
 
 
 def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_the_delimiter_is_not_one_in_quotation_marks_and_texts(
     path = write(tmp_path / "log.csv", content)
     assert open_source(path).columns == columns
     assert open_rows(path)[0] == first
-    assert rows(path)[0][0] == content.count("\n", 0, content.rindex("\n" + first[0])) + 2
+    assert rows(path)[0][0] == (3 if content.startswith("sep=") else 2)
     assert not bad(path)
 
 
@@ -164,17 +166,6 @@ def test_a_ragged_row_is_named_and_the_lines_after_it_are_right(tmp_path: Path) 
         BadRow(3, "ragged_row", "1 columns, not 2", "bob"),
         BadRow(6, "ragged_row", "3 columns, not 2", "dan,4,5"),
     ]
-
-
-def test_lines_are_right_in_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 64)
-    ragged = {7, 8, 50, 199}
-    content = "u,q\n" + "".join(f"user{n}\n" if n in ragged else f"user{n},{n}\n" for n in range(2, 201))
-    path = write(tmp_path / "log.csv", content)
-    found = rows(path)
-    assert len(list(open_source(path).batches())) > 5
-    assert [line for line, row in found] == [int(row["q"]) for line, row in found]
-    assert [row.line for row in bad(path)] == sorted(ragged)
 
 
 def test_a_last_row_that_is_ragged_is_not_lost(tmp_path: Path) -> None:
@@ -218,22 +209,18 @@ def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
 
 
-def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 100)
-    content = "".join(json.dumps({"u": f"u{n}", "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
+def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path) -> None:
+    filler = "x" * (sources.BLOCK // 30)
+    content = "".join(json.dumps({"u": filler, "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
     found = rows(write(tmp_path / "log.jsonl", content))
     assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_key_that_first_comes_late_is_a_column_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flat: bool
-) -> None:
+def test_a_key_that_first_comes_late_is_a_column_too(tmp_path: Path, flat: bool) -> None:
     """Columns were those of the first MiB: a late `"mode": "sandbox"` came in as live."""
-    monkeypatch.setattr(sources, "HEAD", 100)
-    monkeypatch.setattr(sources, "BLOCK", 200)
-    early = '{"u": "ann", "q": ' + ("1" if flat else "[1]") + "}\n"
-    path = write(tmp_path / "log.jsonl", early * 50 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
+    early = json.dumps({"u": "a" * 2**20, "q": 1 if flat else [1]}) + "\n"
+    path = write(tmp_path / "log.jsonl", early * 20 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
     source = open_source(path)
     assert source.columns == ["u", "q", "mode"]
     assert rows(path)[-1][1] == {"u": "bob", "q": "1", "mode": "sandbox"}
@@ -319,8 +306,6 @@ def test_a_damaged_page_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> No
         (gzip.compress(b"RDX3\nX\n", mtime=0), "an R workspace"),
         (b"PAR1 but no more", "broken Parquet"),
         (b"\x1f\x8b broken gzip", "cannot be read"),
-        (b"u,q\rann,1\rbob,2\r", "old Macs"),
-        (b'{"u": 1}\r{"u": 2}\r', "old Macs"),
         (b"u," + b"q" * 200_000 + b"\n1,2\n", "header cannot be read"),
         (b"u," + b"q," * 600_000 + b"\n1,2\n", "header is longer"),
         (b'u,"q\nann,1\nbob,2\n', "never closed"),
@@ -361,16 +346,15 @@ def test_a_quotation_mark_inside_a_value_is_a_character(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "log.tsv", 'u\tq\nann\t5"\n')) == [(2, {"u": "ann", "q": '5"'})]
 
 
-def test_line_breaks_in_values_count_as_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 64)
-    records = ['"a\nb\nc",1', "d,2", '"e\nf"', "g,3"] * 20
-    path = write(tmp_path / "log.csv", "u,q\n" + "\n".join(records) + "\n")
-    assert len(list(open_source(path).batches())) > 3
-    starts = [2 + 7 * n + offset for n in range(20) for offset in (0, 3, 6)]
-    assert [line for line, _ in rows(path)] == starts
-    assert [(row.line, row.value) for row in bad(path)] == [
-        (6 + 7 * n, "1 columns, not 2 over 2 lines") for n in range(20)
-    ]
+@pytest.mark.parametrize("line_break", ["\n", "\r"])
+def test_rows_are_numbered_as_in_a_spreadsheet_whatever_line_breaks_are_in_cells(
+    tmp_path: Path, line_break: str
+) -> None:
+    records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**18}",3'] * 80
+    path = write(tmp_path / "log.csv", "\n".join(['u,"q\n?"', *records, ""]).replace("\n", line_break))
+    assert len(list(open_source(path).batches())) > 2
+    assert [line for line, _ in rows(path)] == [2 + 4 * n + k for n in range(80) for k in (0, 1, 3)]
+    assert [(row.line, row.value) for row in bad(path)] == [(4 + 4 * n, "1 columns, not 2") for n in range(80)]
 
 
 @contextmanager
@@ -409,12 +393,6 @@ def test_a_key_that_occurs_twice_is_found_in_linear_time() -> None:
         parse(f'{{{keys}, "k99999": 1}}')
 
 
-def test_an_object_with_too_many_keys_is_a_bad_line(tmp_path: Path) -> None:
-    keys = ", ".join(f'"k{n}": 1' for n in range(1_001))
-    path = write(tmp_path / "log.jsonl", f'{{"u": 1}}\n{{{keys}}}\n')
-    assert [(row.line, row.value) for row in bad(path)] == [(2, "an object has 1,001 keys; at most 1,000 are read")]
-
-
 @pytest.mark.parametrize("same_ends", [True, False])
 def test_json_lines_whose_keys_change_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
     """Each line had a cell for each key of the others: 200 kB took two minutes and 1.1 GB."""
@@ -426,7 +404,6 @@ def test_json_lines_whose_keys_change_are_read_in_linear_time(tmp_path: Path, sa
 
 def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_CELLS", 100)
-    monkeypatch.setattr(parquet, "MAX_CELLS", 100)
     few = '{"u": 1}\n' * 50
     many = json.dumps({f"k{n}": 1 for n in range(19)}) + "\n"
     pq.write_table(pa.table({f"k{n}": [1] * 50 for n in range(20)}), tmp_path / "log.parquet")
@@ -442,10 +419,9 @@ def test_a_refused_row_is_kept_without_the_keys_that_it_lacks(tmp_path: Path) ->
     assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
 
 
-@pytest.mark.parametrize("row", ["u,q\nann,1\n", '{"u": "ann", "q": 1}\n'])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_a_block_of_empty_lines_is_refused(tmp_path: Path, row: str, ending: str) -> None:
-    path = write(tmp_path / "log.gz", gzip.compress((row + ending * sources.BLOCK).encode()))
+def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / "log.gz", gzip.compress(("u,q\nann,1\n" + ending * sources.BLOCK).encode()))
     with linear_time(), pytest.raises(PermanentFailure, match="empty lines in 8,388,608 bytes"):
         rows(path)
 
@@ -459,39 +435,9 @@ def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> Non
     assert len(rows(essays)) == 50_000
 
 
-def test_a_block_of_rows_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_UNREADABLE_ROWS", 5)
-    assert len(bad(write(tmp_path / "few.csv", "u,q\n" + "x\n" * 5))) == 5
-    with pytest.raises(PermanentFailure, match="6 rows have another number of cells than the header, which has 2"):
-        rows(write(tmp_path / "many.csv", "u,q\n" + "hunter2\n" * 6))
-    with pytest.raises(PermanentFailure, match="6 lines from line 1 to line 7 cannot be read"):
-        rows(write(tmp_path / "many.jsonl", '{"u": 1}\n' + "hunter2\n" * 6))
-
-
-def test_texts_of_parquet_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
-    """As much memory as they unpacked to was taken, until arrays of 2 GB failed."""
-    long = pa.DictionaryArray.from_arrays(pa.array([0] * 70_000, pa.int32()), pa.array(["x" * 100_000]))
-    pq.write_table(pa.table({"u": long}), tmp_path / "log.parquet")
-    assert (tmp_path / "log.parquet").stat().st_size < 10_000
-    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 65,536 rows unpack to more than 268,435,456"):
-        rows(tmp_path / "log.parquet")
-    pq.write_table(pa.table({"u": long.slice(0, 3)}), tmp_path / "short.parquet")
-    assert [row["u"][:2] for _, row in rows(tmp_path / "short.parquet")] == ["xx"] * 3
-
-
-def test_texts_of_parquet_that_share_their_beginnings_are_measured_before_a_batch_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As much memory as they unpacked to was taken."""
-    monkeypatch.setattr(parquet, "MAX_TEXT", 10_000_000)
-    texts, path = pa.table({"u": ["x" * 10_000] * 1_010 + [None]}), tmp_path / "log.parquet"
-    written = {"use_dictionary": False, "column_encoding": {"u": "DELTA_BYTE_ARRAY"}}
-    pq.write_table(texts, path, **written)
-    assert path.stat().st_size < 20_000
-    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 1,011 rows unpack to more than 10,000,000"):
-        open_source(path)
-    pq.write_table(texts.slice(20), path, **written)
-    assert len(rows(path)) == 991
+def test_a_block_of_rows_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="200,001 rows have another number of cells than the header, which has"):
+        rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 200_001))
 
 
 def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:

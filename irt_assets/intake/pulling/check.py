@@ -1,9 +1,8 @@
-"""The check before a first pull: what is wrong with a source's rows, what follows from it, and what would mend it.
+"""The check before a first pull: faults of a source's rows, what follows from each, and how to correct it.
 
-It reads, and runs none of the statements that it names; what is staged is rolled back.
+It only reads; what is staged is rolled back.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from irt_assets.common.wording import counted
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import PullStaging, scoring_of
-from irt_assets.intake.pulling.rows import Part, Span, SqlRows
+from irt_assets.intake.pulling.rows import Part
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.pulling.standing import Place
 from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
 from irt_assets.intake.sources import TableSource
 from irt_assets.intake.take import AnswerSource, limits_of, take
@@ -29,12 +27,6 @@ from resources.postgres.database import Database, named_rows
 SAMPLE = 500_000
 """The most rows that are looked at, of the last month that has answers."""
 DAYS = timedelta(days=31)
-MOVES = re.compile(r"updat|modif|chang|record|written|now\(\)|current_timestamp", re.I)
-WINDOW = re.compile(r"\bover\s*\(|\bctid\b", re.I)
-UNKNOWN = {
-    "correct": ("false", "what was not answered, or not marked, counts as wrong: select it as it is, with null"),
-    "response_time_ms": ("0", "it lowers the item's median, and rapid guesses hide behind it: select it with null"),
-}
 WITHOUT = {
     "form_id": "every answer is practice: no session is an exam, and nothing counts as left out in one",
     "session_id": "what was left out in an exam is not found; A_t and S count no sessions",
@@ -77,8 +69,7 @@ Note = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Finding:
-    """`row`: an answer that shows it, as JSON. `statement`: SQL for the source's administrator, or what to write into
-    the file of sources."""
+    """`row`: an answer that shows it, as JSON. `statement`: a part of a SELECT, or of the file of sources."""
 
     what: str
     consequence: str
@@ -119,12 +110,9 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
             if (n := n + len(read.rows)) >= SAMPLE:
                 break
         note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
-        if not reader.notices_regrading:
+        if source.revision is None:
             note("regraded rows are not noticed: no `revision: cursor`")
-        found = [*_of_rows(database, source, reader.binding, parts, note)]
-        found += _of_definitions(reader)
-        found += _of_indexes(reader, span)
-    return found
+        return [*_of_rows(database, source, reader.binding, parts, note)]
 
 
 def _of_rows(
@@ -169,63 +157,3 @@ def _of_staged(connection: psycopg.Connection, answers: int) -> Iterator[Finding
         if found["n"]:
             of = f"{counted(found['n'], 'answer')} of {answers:,} {what}"
             yield Finding(of, consequence, statement, found["row"])
-
-
-def _of_definitions(reader: SqlRows) -> Iterator[Finding]:
-    """What the columns are made of tells what no row does."""
-    source, columns = reader.source, reader.binding.columns
-    text = reader.view_definition or source.select or ""
-    for ours, (value, consequence) in UNKNOWN.items():
-        for name in columns.get(ours, ()):
-            if re.search(rf"\bcoalesce\(.*\b{value}\b", made := definition(text, name), re.I):
-                yield Finding(f"{ours} is {value} where it is unknown: {made}", consequence, f"select: … AS {name} …")
-    if MOVES.search(moving := definition(text, reader.time_column)):
-        yield Finding(
-            f"completed_at moves when the row is written again: {moving}",
-            "a regraded answer leaves its day and month; it has to be when it was answered",
-            "columns: {completed_at: …}",
-        )
-    if WINDOW.search(text):
-        yield Finding(
-            f"{source.table or 'the SELECT'} numbers rows with a window function",
-            "it reads every row to give one day, and a number is another when rows come or go: no id is made of it",
-            "make an id of columns",
-        )
-    if reader.view_definition:
-        tables = ", ".join(reader.tables_read(Part())) or "its tables"
-        yield Finding(
-            f"{source.table} is a view",
-            "what it makes of the rows is not seen here, and it may change",
-            f"pull the table and not the view: table: {tables}, or select: SELECT … FROM {tables}",
-        )
-
-
-def _of_indexes(reader: SqlRows, span: Span) -> Iterator[Finding]:
-    """Whether what is new, and a day, are read by indexes."""
-    assert span.last is not None
-    text, cursor = reader.view_definition or reader.source.select or "", reader.cursor
-    new, day = Part(behind=Place(span.cursor)), Part(start=span.last - timedelta(days=1), end=span.last)
-    reads = {
-        "what is new": (new, [cursor.column, cursor.key], "each minute reads all of it"),
-        "a day": (day, [reader.time_column], "the first pull reads all of it for each day, and each night once"),
-    }
-    for what, (part, names, consequence) in reads.items():
-        for table in [name for name, is_whole in reader.tables_read(part).items() if is_whole][:1]:
-            made = filter(None, (_indexed(definition(text, name)) for name in names))
-            statement = f"CREATE INDEX CONCURRENTLY ON {table} ({', '.join(made)});"
-            yield Finding(f"{what} is read by reading all of {table}", consequence, statement)
-
-
-def definition(text: str, name: str) -> str:
-    """What a column is made of, by the line of the SELECT that names it last; the name itself where none does."""
-    for line in text.splitlines():
-        cell = re.sub(r"^\s*(SELECT\s+)?|,?\s*$", "", line, flags=re.I)
-        if made := re.fullmatch(rf'(.+)\s+AS\s+"?{re.escape(name)}"?', cell, re.I):
-            return made[1]
-    return name
-
-
-def _indexed(made: str) -> str:
-    """A column of one table, as an index has it; empty for an expression."""
-    bare = re.sub(r'^\w+\.(?=[\w"])', "", made)
-    return bare if re.fullmatch(r'\w+|"[^"]+"', bare) else ""

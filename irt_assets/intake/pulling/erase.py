@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import read_sources
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -17,7 +16,6 @@ def erase_at_sources(database: Database, user_id: str) -> None:
     for source in read_sources(database.settings).values():
         if source.erase is not None:
             with open_source(source, database) as reader:
-                assert isinstance(reader, SqlRows)
                 reader.erase(user_id)
 
 
@@ -29,9 +27,7 @@ def left_at_sources(database: Database, user_id: str) -> Iterator[str]:
         fix = "erase the learner there; rows of an erased learner are refused here"
         try:
             with open_source(source, database) as reader:
-                if not isinstance(reader, SqlRows):
-                    yield f"{source.name} was not searched: {fix}"
-                elif left := reader.rows_of(user_id):
+                if left := reader.rows_of(user_id):
                     yield f"{source.name} still has {left:,} rows of the learner: {fix}, or name a DELETE (erase: …)"
         except (PermanentFailure, TransientFailure) as failure:
             yield f"{failure}: {fix}"

@@ -57,7 +57,7 @@ class SourceStopped(PermanentFailure):
 
 @dataclass
 class Pull:
-    """`seconds`: how long it may take, None: as long as it takes; what is left is for the next one."""
+    """`seconds`: how long it may take by the clock, None: as long as it takes; what is left is for the next one."""
 
     database: Database
     source: PullSource
@@ -65,9 +65,10 @@ class Pull:
     tell: Told = lambda _line: None
     report: ImportReport = field(default_factory=ImportReport)
     months: set[str] = field(default_factory=set)
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._ends = None if self.seconds is None else time.monotonic() + self.seconds
+        self._ends = None if self.seconds is None else self.clock() + self.seconds
 
     def run(self, *, newest_first: bool = False, accept: bool = False) -> ImportReport:
         """Pull what is new. `newest_first`: of a first pull, the newest month. `accept`: its columns are right as they
@@ -89,7 +90,7 @@ class Pull:
 
     @property
     def in_time(self) -> bool:
-        return self._ends is None or time.monotonic() < self._ends
+        return self._ends is None or self.clock() < self._ends
 
     def checked(self, reader: SqlRows, *, accept: bool = False) -> Standing | None:
         """Where it stands; None where the source has no rows yet. Raises SourceStopped where it is not as it was."""
@@ -101,12 +102,13 @@ class Pull:
                 return None
             reader.check_clocks()
             columns = reader.columns | {"zone": str(self.source.zone)}
-            standing = standing or begin(connection, self.source.name, columns, reader.notices_regrading)
+            notices_regrading = self.source.revision is not None
+            standing = standing or begin(connection, self.source.name, columns, notices_regrading)
             if accept:
                 standing.columns, standing.stopped = columns, None
             before = standing.columns
             changed = [name for name in {**before, **columns} if before.get(name) != columns.get(name)]
-            standing.notices_regrading = reader.notices_regrading
+            standing.notices_regrading = notices_regrading
             store(connection, standing)
         if changed:
             was = "; ".join(f"{name} was {before.get(name)} and is {columns.get(name)}" for name in changed)
@@ -180,7 +182,9 @@ class Pull:
             self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
-        since = reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)
+        since = standing.stood[0][1]
+        if reader.cursor_clock is not None:
+            since = min(since, before.cursor - OUT_OF_ORDER // timedelta(microseconds=1))
         again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
         for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
             if not self.in_time:
@@ -194,7 +198,7 @@ class Pull:
     def _clamped(self, reader: SqlRows, place: Place, at: datetime) -> Place:
         """A cursor of a clock that is ahead does not lead past what others write until then."""
         now = round(at.timestamp() * 1_000_000)
-        return Place(now) if reader.has_times and place.cursor > now else place
+        return Place(now) if reader.cursor_clock is not None and place.cursor > now else place
 
     def _store(self, standing: Standing) -> None:
         with self.database.connect() as connection:

@@ -7,7 +7,7 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
@@ -275,22 +275,9 @@ class SqlRows:
         _ = self.clock, self.cursor_clock
 
     @property
-    def has_times(self) -> bool:
-        """Whether its cursor is a time."""
-        return self.cursor_clock is not None
-
-    @property
-    def notices_regrading(self) -> bool:
-        return self.source.revision is not None
-
-    @property
     def identity(self) -> list[str]:
         """The columns by which a row as it is now is known."""
         return [self.cursor.column, self.cursor.key]
-
-    def earlier(self, stood: Any, cursor: Any, by: timedelta) -> Any:
-        """The smaller of two cursors, of which the second is moved back by some time if it is one."""
-        return min(stood, cursor - by // timedelta(microseconds=1)) if self.has_times else stood
 
     def span(self) -> Span:
         """How far the answers reach; the source is not empty."""
@@ -361,35 +348,6 @@ class SqlRows:
         if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
             return [int(one) for one in ids if one.isdigit()]
         return [*ids]
-
-    # -- how PostgreSQL reads it -------------------------------------------------------------------
-
-    @cached_property
-    def view_definition(self) -> str | None:
-        """The SELECT of a view of PostgreSQL; None of anything else."""
-        if not self.holds_locks or self.source.table is None:
-            return None
-        query = "SELECT pg_get_viewdef(oid) FROM pg_class WHERE oid = to_regclass(%(name)s) AND relkind IN ('v', 'm')"
-        return self._connection.exec_driver_sql(query, {"name": self.source.table}).scalar()
-
-    def tables_read(self, part: Part) -> dict[str, bool]:
-        """The tables of PostgreSQL that are read for a part, and whether all of a table is, even if that costs more."""
-        if not self.holds_locks:
-            return {}
-        rows = sa.select(*self._table.c).where(*self._where(part))  # in no order, for which an index is read whole
-        text = str(rows.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        with driver.transaction(force_rollback=True):
-            driver.execute("SET LOCAL enable_seqscan = off")
-            [(explained,)] = driver.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {text.replace('%%', '%')}".encode())
-        plans, found = [explained[0]["Plan"]], dict[str, bool]()
-        for plan in plans:
-            plans += plan.get("Plans", [])
-            if "Relation Name" in plan:
-                by_index = "Index Cond" in plan or plan["Node Type"] == "Bitmap Heap Scan"
-                found[f"{plan['Schema']}.{plan['Relation Name']}"] = not by_index
-        return found
 
     # -- the table as a whole ----------------------------------------------------------------------
 
