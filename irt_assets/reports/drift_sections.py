@@ -155,7 +155,8 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
 
 def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
     if item.values or item.published:
-        yield curves(item, facts.scale, facts.fit.month if facts.fit else facts.month)
+        month = facts.fit.month if facts.fit else facts.month
+        yield curves(item.item_id, item.published, item.values, facts.scale, month, item.observed)
     if any(row.delta_b is not None for row in item.history):
         yield Figure(
             charts.history(item),

@@ -47,6 +47,7 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
 from irt_assets.psychometrics.core.models import Flag, Floats
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
@@ -77,7 +78,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     onset: the day on which the leak began that the month sees. lost: the item's information.
     """
     s, drift = item.statistics, item.drift
-    right = "of the maximum score" if is_scored(item) else "correct"
+    right = "of the maximum score" if _is_scored(item.published, item.values) else "correct"
     d = drift.details if drift else {}
     rows = [
         ("kind of change", change_in_words(d["change"], onset) if "change" in d else ""),
@@ -121,16 +122,18 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     return pairs(rows, small=True)
 
 
-def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
-    """The published curve and the month's with their 95 % bands, against the proportions that were observed."""
-    theta, seen = abilities(scale), item.observed
-    known = {"published": (item.published, PUBLISHED), f"estimate of {month}": (item.values, NOW)}
+def curves(
+    name: str, published: ItemRow | None, values: ItemRow | None, scale: Scale, month: str, seen: Observed | None = None
+) -> Figure:
+    """An item's published curve and the month's with their 95 % bands, against the proportions that were observed."""
+    theta = abilities(scale)
+    known = {"published": (published, PUBLISHED), f"estimate of {month}": (values, NOW)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
     lines = []
     for name, (curve, style) in found.items():
         low, high = curve.interval(theta) or ((), ())
         lines.append(Line(theta, curve.curve(theta), name=name, low=low, high=high, **style))
-    described = f"Curves of item {shortened(item.item_id)} over ability: {listed(found) or 'none'}"
+    described = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
     numbers = None
     if seen is not None:
         low, high = seen.interval()
@@ -145,24 +148,24 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         caption = f"{what} in {month} by ability from the other items, and what the curves expect there"
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
     drawn = [
-        "Dashed blue: published" if item.published else "Not published",
-        f"solid orange: {month}" if item.values else "",
+        "Dashed blue: published" if published else "Not published",
+        f"solid orange: {month}" if values else "",
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    what = credit(scored=is_scored(item))
+    what = credit(scored=_is_scored(published, values))
     chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", what)
     return Figure(chart, caption, numbers=numbers)
 
 
-def is_scored(item: ItemFindings) -> bool:
-    return any(values is not None and values.max_score > 1 for values in (item.published, item.values))
+def _is_scored(*known: ItemRow | None) -> bool:
+    return any(values is not None and values.max_score > 1 for values in known)
 
 
 def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block, ...]:
     """How likely each score is by ability, as published and as the month has it, against what was observed, a chart a
     score; and a table of the scores. Nothing for items scored 0 and 1."""
-    if not is_scored(item):
+    if not _is_scored(item.published, item.values):
         return ()
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
     found = [(one, style) for one, style in ((item.published, PUBLISHED), (item.values, NOW)) if one is not None]

@@ -103,8 +103,10 @@ def write_week(
     now: datetime,
     n_processes: int,
     say: Callable[[str], None],
+    pool: Callable[[int], Executor] = processes,
 ) -> WeekWritten:
-    """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file.
+    """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file. `pool`: of
+    so many workers that run `attempt`.
 
     One learner's failure is reported by name and leaves that learner without a report, or with the HTML alone where
     it is the PDF's; the others get theirs. Raises PermanentFailure where the week runs, where features, KPIs or rights
@@ -133,7 +135,10 @@ def write_week(
                 for kind in FORMATS
             )
         ]
-        failed, without_pdf = _make(database, store, week, new, hashes, n_processes, say) if new else ({}, {})
+        failed, without_pdf = dict[str, str](), dict[str, str]()
+        if new:
+            with closing(pool(min(n_processes, len(new)))) as rendering:
+                failed, without_pdf = _make(database, store, week, new, hashes, rendering, say)
         if failed and len(failed) == len(everybody):
             raise PermanentFailure(f"{failures_in_words(failed)}. What was there before stays.")
         having = [facts for facts in everybody if facts.user_id not in failed]
@@ -190,7 +195,7 @@ def _make(
     week: str,
     new: Sequence[Facts],
     hashes: Mapping[str, str],
-    n_processes: int,
+    rendering: Executor,
     say: Callable[[str], None],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Make, write and record; who has no report, and who has HTML alone, and why."""
@@ -207,7 +212,7 @@ def _make(
             problems.append(error)
             raise
 
-    with closing(processes(min(n_processes, len(new)))) as rendering, closing(ThreadPoolExecutor(AT_ONCE)) as writing:
+    with closing(ThreadPoolExecutor(AT_ONCE)) as writing:
         users = {writing.submit(make, facts): facts.user_id for facts in new}
         finished = as_completed(users)
         for n in range(0, len(new), RECORDED_TOGETHER):

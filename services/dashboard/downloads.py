@@ -4,7 +4,6 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
@@ -38,29 +37,21 @@ AT_ONCE = threading.BoundedSemaphore(2)
 LONGEST_WAIT_S = 30
 
 
-@dataclass(frozen=True)
-class Download:
-    """A table that can be downloaded, and the lowest role that may do so."""
-
-    table: Callable[[Asked], pd.DataFrame]
-    role: Role = "viewer"
-
-
 def download(asked: Asked) -> Response:
     """The file, under a name that says what it is; or a sentence why there is none."""
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
         return _sorry(404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}")
-    wanted = DOWNLOADS[what]
+    read_table, role = DOWNLOADS[what]
     try:
-        asked.identity.require_role(wanted.role)
+        asked.identity.require_role(role)
     except TokenRefused as refused:
-        return _sorry(refused.status, f"{what} are data of learners, for the role {wanted.role} and above: {refused}")
+        return _sorry(refused.status, f"{what} are data of learners, for the role {role} and above: {refused}")
     if not AT_ONCE.acquire(timeout=LONGEST_WAIT_S):
         return _sorry(503, "other files are being made: try again in a minute")
     try:
-        opened, size = _write_table(wanted.table(asked), cast("Kind", kind))
+        opened, size = _write_table(read_table(asked), cast("Kind", kind))
     except NotFound as missing:
         return _sorry(404, str(missing))
     except PermanentFailure as failure:
@@ -123,10 +114,11 @@ def _export(what: What) -> Callable[[Asked], pd.DataFrame]:
     return read
 
 
-DOWNLOADS: Mapping[str, Download] = {
-    "bank": Download(_bank),
-    "parameters": Download(_export("parameters")),
-    "flags": Download(_export("flags")),
-    "abilities": Download(_export("abilities"), role="analyst"),
-    "refused": Download(arrivals.refused_table, role="analyst"),
+DOWNLOADS: Mapping[str, tuple[Callable[[Asked], pd.DataFrame], Role]] = {
+    "bank": (_bank, "viewer"),
+    "parameters": (_export("parameters"), "viewer"),
+    "flags": (_export("flags"), "viewer"),
+    "abilities": (_export("abilities"), "analyst"),
+    "refused": (arrivals.refused_table, "analyst"),
 }
+"""The tables that can be downloaded, and the lowest role that may."""

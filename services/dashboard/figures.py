@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
-from htmltools import HTML, Tag, TagChild, TagList, head_content, tags
+from htmltools import HTML, TagChild, TagList, head_content, tags
 from markupsafe import Markup
 
 from irt_assets.blocks import Block, Figure, html
@@ -30,11 +30,6 @@ def _element_of(block: Block) -> TagList:
     part = html.part(block, draw=_place_of)
     script = tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")
     return TagList(HTML(part), head_content(script) if " data-figure=" in part else None)
-
-
-def stack(*parts: Tag | TagList) -> Tag:
-    """Figures side by side if the window is wide enough."""
-    return tags.div(*(tags.div(part, class_="col-lg-6") for part in parts), class_="row")
 
 
 def _place_of(figure: Figure) -> Markup:

@@ -26,12 +26,6 @@ STATEMENT_TIMEOUT_MS = 5_000
 FRESH = timedelta(seconds=30)
 OLDEST_SHOWN = timedelta(minutes=10)
 """No verdict that is older is shown: the month may have turned red since."""
-PATIENCE_S = 2.0
-"""How long a page waits for the first overview, which takes a second or more for each month of answers."""
-PATIENCE_LATER_S = 20.0
-"""How long it waits after a decision, when no answers are hashed again."""
-PATIENCE_OLD_S = 5.0
-"""How long it waits for a new one where there is an old one to show."""
 REMEMBERED = 256
 Made = TypeVar("Made")
 
@@ -41,11 +35,24 @@ class BeingRead(Exception):
 
 
 class Reader:
-    """`database` is for decisions alone: views read by `connect`."""
+    """`database` is for decisions alone: views read by `connect`. `collect`: how the overview is read."""
 
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+    patience_s = 2.0
+    """How long a page waits for the first overview, which takes a second or more for each month of answers."""
+    patience_later_s = 20.0
+    """How long it waits after a decision, when no answers are hashed again."""
+    patience_old_s = 5.0
+    """How long it waits for a new one where there is an old one to show."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        instance: dg.DagsterInstance,
+        collect: Callable[[Database, dg.DagsterInstance, Settings], Overview] = collect_overview,
+    ) -> None:
         self.settings = settings
         self.instance = instance
+        self._collect = collect
         self.database = Database(settings)
         self._turn = threading.RLock()
         self._reading: Future[Overview] | None = None
@@ -92,15 +99,15 @@ class Reader:
     def overview(self) -> Overview:
         """The state of everything, read again where it is not `FRESH`.
 
-        The old one where none is read within `PATIENCE_OLD_S`. Raises BeingRead where that is over `OLDEST_SHOWN`, or
-        there is none and none is read within `PATIENCE_S`, after a decision `PATIENCE_LATER_S`.
+        The old one where none is read within `patience_old_s`. Raises BeingRead where that is over `OLDEST_SHOWN`, or
+        there is none and none is read within `patience_s`, after a decision `patience_later_s`.
         """
         with self._turn:
             known = self._overview
             if known is not None and self.age(known.now) <= FRESH:
                 return known
             reading = self.begin()
-        patience = PATIENCE_OLD_S if known else PATIENCE_LATER_S if self.is_ready else PATIENCE_S
+        patience = self.patience_old_s if known else self.patience_later_s if self.is_ready else self.patience_s
         try:
             return reading.result(timeout=patience)
         except TimeoutError:
@@ -119,7 +126,7 @@ class Reader:
 
     def _read(self, reading: Future[Overview]) -> None:
         try:
-            found = collect_overview(self.database, self.instance, self.settings)
+            found = self._collect(self.database, self.instance, self.settings)
         except Exception as error:  # noqa: BLE001 - for those who wait
             LOG.warning("the overview was not read: %s", explain(error) or error)
             reading.set_exception(error)

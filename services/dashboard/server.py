@@ -5,7 +5,6 @@ not belong here: any view (see `views`), who may ask (`login`).
 """
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -66,15 +65,12 @@ class Pages:
             return
         request = Request(scope)
         asked = parse_request(request.query_params, identity_of(request), self.reader)
-        began = time.perf_counter()
         status, page = await run_in_threadpool(make_page, asked)
-        taken = 1000 * (time.perf_counter() - began)
         scope["state"]["shown"] = page, asked
 
         async def send_with_status(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message["headers"], (b"cache-control", b"no-store")]
-                headers.append((b"server-timing", f"page;dur={taken:.0f}".encode()))
                 message = {**message, "status": status, "headers": headers}
             await send(message)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -26,13 +26,14 @@ import pytest
 import requests
 
 from irt_assets.abilities.batch import judge_until, measure_at
-from irt_assets.blocks import html, pdf
+from irt_assets.blocks import html
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.reports import learner_copies, learner_week
+from irt_assets.reports import learner_copies, learner_page, learner_week
 from irt_assets.reports.learner_facts import load_facts
+from irt_assets.reports.learner_processes import Pages, processes
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from irt_assets.responses import scales
 from resources.dagster_schema import rows_of
@@ -89,15 +90,27 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
         yield own
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is not about pages: made in this process, and their PDFs are not PDFs."""
-    monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)
-    monkeypatch.setattr(pdf, "typeset", lambda document: b"%PDF " + html.page(document).encode())
+class Quick(ThreadPoolExecutor):
+    """For what is not about pages: made in this process, and their PDFs are no PDFs."""
+
+    def submit(self, _: object, facts: Any) -> Future[Pages]:  # type: ignore[override]
+        return super().submit(self.made, facts)
+
+    def made(self, facts: Any) -> Pages:
+        try:
+            page = html.page(learner_page.document(facts)).encode()
+        except Exception as error:  # noqa: BLE001 - as `attempt` does
+            return Pages(None, None, f"{type(error).__name__}: {error}")
+        return Pages(page, b"%PDF " + page)
+
+
+class WithoutPdf(Quick):
+    def made(self, facts: Any) -> Pages:
+        return replace(super().made(facts), pdf=None, problem="PDFs cannot be made: pip install typst")
 
 
 def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
-    usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info}
+    usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info, "pool": Quick}
     return write_week(database, store, week, **(usual | others))
 
 
@@ -118,7 +131,6 @@ def forget(database: Database, user: str) -> None:
     run_sql(database, "UPDATE report_file SET inputs_hash = 'another' WHERE user_id = %s", (user,))
 
 
-@pytest.mark.usefixtures("quick")
 def test_everybody_of_eight_weeks_gets_both_files_and_rows_and_no_test_account_does(
     database: Database, store: FolderStore
 ) -> None:
@@ -138,7 +150,7 @@ def test_everybody_of_eight_weeks_gets_both_files_and_rows_and_no_test_account_d
 
 
 def test_every_pdf_is_a_page_with_the_words_of_its_html(database: Database, store: FolderStore) -> None:
-    write(database, store)
+    write(database, store, pool=processes)
     for user in EXPECTED:
         document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
         assert len(document) == 1, user
@@ -147,7 +159,6 @@ def test_every_pdf_is_a_page_with_the_words_of_its_html(database: Database, stor
         document.close()
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_second_run_makes_nothing_and_one_changed_number_makes_one(database: Database, store: FolderStore) -> None:
     write(database, store)
     before, rows_before = files(store), artifacts(database)
@@ -165,7 +176,6 @@ def test_a_second_run_makes_nothing_and_one_changed_number_makes_one(database: D
     assert [row[:3] for row in artifacts(database)] == [row[:3] for row in rows_before]
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
     database: Database, store: FolderStore
 ) -> None:
@@ -186,7 +196,6 @@ def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
     assert all(store.exists(name) for name in (key(WEEK, lost, "pdf"), "reports/2026-11-02/u01.pdf"))
 
 
-@pytest.mark.usefixtures("quick")
 def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
     database: Database, store: FolderStore
 ) -> None:
@@ -203,7 +212,6 @@ def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
     assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
 
 
-@pytest.mark.usefixtures("quick")
 def test_where_nobodys_report_can_be_made_all_stays_as_it_was(database: Database, store: FolderStore) -> None:
     write(database, store)
     before = artifacts(database)
@@ -226,7 +234,7 @@ def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database,
     run_sql(database, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = %s", (unmeasured,))
     for user, name in ((marked, "<b>Ann & Bob</b>"), (long, "Wolfeschlegelsteinhausenbergerdorff" * 9)):
         run_sql(database, "UPDATE learner SET attributes = %s WHERE user_id = %s", (json.dumps({"name": name}), user))
-    assert not write(database, store).failed
+    assert not write(database, store, pool=processes).failed
     assert "You didn’t answer any questions this week" in read(store, quiet)
     assert read(store, no_kpis).count("It wasn’t calculated for this week.") == 6
     assert "answered enough questions yet to measure" in read(store, unmeasured) or "No subject" in read(
@@ -335,7 +343,6 @@ def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(databas
     assert checked > 10
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_week_with_no_learners_has_no_reports_and_a_running_one_is_refused(
     database: Database, store: FolderStore
 ) -> None:
@@ -345,7 +352,6 @@ def test_a_week_with_no_learners_has_no_reports_and_a_running_one_is_refused(
         write(database, store, now=END - timedelta(seconds=1))
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -373,26 +379,19 @@ def test_a_week_that_is_not_ready_is_refused_with_the_way_out(
     assert artifacts(database) == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away(
-    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: FolderStore
 ) -> None:
     write(database, store)
     for user in EXPECTED[:2]:
         forget(database, user)
-
-    def none(document: object) -> bytes:
-        raise PermanentFailure("PDFs cannot be made: pip install typst")
-
-    monkeypatch.setattr(pdf, "typeset", none)
-    written = write(database, store)
+    written = write(database, store, pool=WithoutPdf)
     assert (written.made, written.failed) == (2, {})
     assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")
     assert "no PDF for 2: " in written.summary
     assert not {key(WEEK, user, "pdf") for user in EXPECTED[:2]} & files(store).keys()
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
     assert [row[:2] for row in artifacts(database)][:3] == [(user, "html") for user in EXPECTED[:3]]
-    monkeypatch.undo()
     assert write(database, store).made == 2, "what is missing is made by the next run"
 
 
@@ -410,7 +409,6 @@ class Away(FolderStore):
         return super().put(name, data)
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("error", [TransientFailure("no answer"), PermanentFailure("access denied")])
 def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -428,7 +426,6 @@ def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
 
 
 @pytest.mark.xdist_group("s3")
-@pytest.mark.usefixtures("quick")
 def test_in_a_bucket_reports_are_private_and_read_by_links_that_are_signed(database: Database, s3: SeaweedFS) -> None:
     bucket = BucketStore(BUCKET)
     write(database, bucket)
@@ -524,7 +521,7 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
     assert alive == [], "processes that make pages outlived the run"
     there = len(artifacts(database))
     assert 6 <= there < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
-    written = write(database, store)
+    written = write(database, store, pool=processes)
     assert written.kept >= there / 2 - 1
     assert written.made == len(EXPECTED) - written.kept
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)

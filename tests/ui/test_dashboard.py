@@ -195,19 +195,6 @@ def test_all_anchors_that_moved_are_dropped_in_five_clicks_and_the_page_says_fir
     picture(page, "dashboard-6-anchors", full_page=True)
 
 
-# -- a viewer ----------------------------------------------------------------------------------------
-
-
-def test_a_viewer_sees_the_evidence_and_why_they_cannot_decide(chromium: Browser, dashboard: Dashboard) -> None:
-    page = opened(chromium, dashboard, "viewer")
-    page.goto(f"{dashboard.address}/?view=proposal&proposal={dashboard.proposal}")
-    expect(page.get_by_text("needs the role psychometrician")).to_be_visible()
-    assert page.get_by_role("button", name=re.compile("Accept|Reject|Undo")).count() == 0
-    page.goto(f"{dashboard.address}/?view=learners")
-    expect(page.get_by_text("analyst").first).to_be_visible()
-    page.context.close()
-
-
 # -- for everybody -----------------------------------------------------------------------------------
 
 

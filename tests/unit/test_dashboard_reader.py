@@ -16,7 +16,6 @@ from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import decision_form
-from services.dashboard import reader as module
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import BeingRead, Reader
@@ -46,17 +45,15 @@ class Looks:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    looks = Looks()
-    monkeypatch.setattr(module, "collect_overview", looks)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
-    return looks
+def looks() -> Looks:
+    return Looks()
 
 
 @pytest.fixture
-def reader() -> Iterator[Reader]:
+def reader(looks: Looks) -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
-        reader = Reader(Settings(_env_file=None), instance)
+        reader = Reader(Settings(_env_file=None), instance, looks)
+        reader.patience_s = 0.05
         reader.now = lambda: overview(1).now  # type: ignore[method-assign]
         yield reader
 
@@ -91,17 +88,12 @@ def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(r
     assert reading.result(LONG_S) == reader.overview() == overview(1)
 
 
-def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(reader: Reader, looks: Looks) -> None:
     """Dagster's connections are kept, so the first query after a restart of the database finds a dead one."""
     lost = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection"))
-
-    def look(*_: object) -> Overview:
-        raise lost
-
-    monkeypatch.setattr(module, "collect_overview", look)
-    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    reader.patience_s = LONG_S
+    reader.begin()
+    looks.begun.get(timeout=LONG_S).put(lost)
     status, page = make_page(Asked("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The database does not answer")
 
@@ -121,11 +113,9 @@ def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: Looks) -> Non
 
 
 @pytest.mark.parametrize("seconds", [31, 15 * 60, -3600])
-def test_an_old_overview_gives_way_to_the_new_one(
-    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
+def test_an_old_overview_gives_way_to_the_new_one(reader: Reader, looks: Looks, seconds: float) -> None:
     """Also where a clock that was set back makes it one of the future."""
-    monkeypatch.setattr(module, "PATIENCE_OLD_S", LONG_S)
+    reader.patience_old_s = LONG_S
     age(reader, looks, seconds=seconds)
     shown = Queue[Overview]()
     visitor = threading.Thread(target=lambda: shown.put(reader.overview()))
@@ -136,9 +126,9 @@ def test_an_old_overview_gives_way_to_the_new_one(
 
 @pytest.mark.parametrize(("seconds", "ago"), [(31, "one minute"), (13, None), (9 * 60, "nine minutes")])
 def test_a_page_of_an_old_overview_says_its_age_and_reloads(
-    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch, seconds: float, ago: str | None
+    reader: Reader, looks: Looks, seconds: float, ago: str | None
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_OLD_S", 0.01)
+    reader.patience_old_s = 0.01
     age(reader, looks, seconds=seconds)
     status, page = make_page(Asked("months", {}, DEMO, reader))
     assert int(status) == 200
@@ -148,10 +138,8 @@ def test_a_page_of_an_old_overview_says_its_age_and_reloads(
         looks.begun.get(timeout=LONG_S).put(overview(2))
 
 
-def test_an_overview_older_than_ten_minutes_is_never_shown(
-    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PATIENCE_OLD_S", 0.01)
+def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks: Looks) -> None:
+    reader.patience_old_s = 0.01
     age(reader, looks, minutes=13)
     status, page = make_page(Asked("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The months are being read")
@@ -172,14 +160,12 @@ def test_after_a_decision_no_overview_of_before_is_shown(reader: Reader, looks: 
     assert reader.overview() == overview(2)
 
 
-def test_after_a_decision_a_page_waits_for_the_new_overview(
-    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_decision_a_page_waits_for_the_new_overview(reader: Reader, looks: Looks) -> None:
     """It is read far faster than the first one, so nobody is asked to come again."""
     first = reader.begin()
     looks.begun.get().put(overview(1))
     first.result(LONG_S)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    reader.patience_s = 0.0
     reader.forget()
     assert reader.is_ready
     shown = Queue[Overview]()
@@ -189,8 +175,8 @@ def test_after_a_decision_a_page_waits_for_the_new_overview(
     assert shown.get(timeout=LONG_S) == overview(2)
 
 
-def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks) -> None:
+    reader.patience_s = LONG_S
     shown = Queue[Overview]()
     visitors = [threading.Thread(target=lambda: shown.put(reader.overview())) for _ in range(4)]
     for visitor in visitors:

@@ -153,7 +153,11 @@ def test_each_score_has_a_chart_of_both_curves_and_of_what_was_observed() -> Non
         assert np.mean((expected >= seen.low) & (expected <= seen.high)) >= 0.75
     assert [row[0] for row in table.rows] == [0, 1, 2]
     assert sum(row[1] for row in table.rows) == 2000
-    (whole,) = (part for part in curves(item, SCALE, "2026-08").chart.parts if isinstance(part, Points))
+    (whole,) = (
+        part
+        for part in curves("A", item.published, item.values, SCALE, "2026-08", item.observed).chart.parts
+        if isinstance(part, Points)
+    )
     assert max(whole.ys) <= 1
 
 

@@ -90,7 +90,7 @@ def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
         f"How learners of {month.month} answered it",
         asking_form("item", choice("Month", "month", months, month.month), kept=kept),
         *(notice(prose(warning), "warning") for warning in (red, why_not) if warning),
-        item_shown.curves(item, facts.scale, month.month),
+        item_shown.curves(item.item_id, item.published, item.values, facts.scale, month.month, seen),
         *item_shown.category_curves(item, facts.scale, month.month),
         item_shown.details(item, facts.onset_seen_by(month.month), facts.information.get(month.month)),
     )

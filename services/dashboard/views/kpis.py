@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from datetime import date
 
 import psycopg
-from htmltools import Tag
 
-from irt_assets.blocks import Figure, Paragraph, number, percent, table
+from irt_assets.blocks import Figure, Paragraph, Section, number, percent, table
 from irt_assets.charts.chart import Chart, Dash, Line, Points, days
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from services.dashboard.elements import section
-from services.dashboard.figures import shown, stack
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 
 WEEKS_SHOWN = 8
@@ -56,7 +54,7 @@ def _answer(found: Sequence[Quartiles]) -> str:
     )
 
 
-def _kpi(name: str, weeks: Sequence[Quartiles]) -> Tag:
+def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
     """Newest first."""
     newest = weeks[0]
     low, high = RANGES[name]
@@ -85,4 +83,4 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Tag:
     ]
     by_week = table(("week from", *formats), rows, numbers=formats, caption=f"{TITLES[name]} by week, newest first")
     meaning = Paragraph(sentence(MEANINGS[name]))
-    return section(f"{name} {TITLES[name]}", meaning, stack(shown(Figure(chart)), shown(by_week)))
+    return Section(f"{name} {TITLES[name]}", (meaning, Figure(chart, numbers=by_week)))

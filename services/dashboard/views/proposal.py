@@ -12,20 +12,17 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
-from irt_assets.blocks import Box, Figure, List, Paragraph, Span, Text, notice, prose, table
-from irt_assets.charts.chart import Line
-from irt_assets.charts.pictures import NOW, PUBLISHED, credit, response_curves
+from irt_assets.blocks import Box, List, Paragraph, Span, Text, notice, prose
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports import item_shown
 from irt_assets.reports.decision_blocks import proposal, proposals_table
 from irt_assets.reports.item_facts import item_facts
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in
@@ -124,19 +121,6 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> TagList:
     return shown(List(tuple(states)), Paragraph(Span("Reload this page", link=address_of(references))))
 
 
-def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> Figure:
-    """The proposed curve over the scale's abilities, and the published one where there is one."""
-    theta = item_shown.abilities(scale)
-    found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
-    found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
-    formats = {"θ": ".1f"} | {curve.name: ".3f" for curve in found}
-    rows = [[float(theta[k]), *(float(curve.ys[k]) for curve in found)] for k in range(0, len(theta), 5)]
-    described = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
-    what = credit(scored=new.max_score > 1)
-    numbers = table(tuple(formats), rows, numbers=formats, caption=with_capital(what))
-    return Figure(response_curves(theta, described, found, y_label=what), wide=True, numbers=numbers)
-
-
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
         return find_proposals(connection, references)
@@ -157,7 +141,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
         else f"The proposal of {p.window} for {item} is {what}",
         shown(
             *proposal(p, superseded),
-            curves(scale, p.new, p.old if p.state is State.OPEN else None),
+            item_shown.curves(p.item_id, p.old if p.state is State.OPEN else None, p.new, scale, p.window),
             Paragraph(
                 (
                     *(page_link("The item", "item", **named), " · "),
