@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_pymc [--sizes 1000x30 2000x40] [--joint-draws 300] [--joint-tune 300] [--chains 2]
 
-The joint model has the same priors and samples a θ for every learner; nutpie samples both where it is installed,
-PyMC's own NUTS where not. The figure is the minimum bulk ESS over all a and b (the joint model is not asked for its θ),
+The joint model has the same priors and samples a θ for every learner; nutpie samples both.
+The figure is the minimum bulk ESS over all a and b (the joint model is not asked for its θ),
 per second of the sampler with and without its tuning, by the wall clock and by processor time (which does not mind who
 else uses the machine). Compiling, and for ours the search for the mode and its Hessian,
 are timed beside it. The means of the two posteriors must agree within max(0.03, 3 Monte-Carlo standard errors).
@@ -16,11 +16,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import arviz as az
 import numpy as np
+import nutpie
 import pymc as pm
 
 from irt_assets.engines.pymc_engine import PymcEngine
@@ -76,7 +76,7 @@ def ours(responses: Responses, nodes: int, plan: Plan) -> Result:
     ready = time.perf_counter() - start
     alone = min(_seconds(lambda: density(at)) for _ in range(50))
     print(f"  compiled in {compiled:.1f} s, mode and Hessian {ready - compiled:.1f} s, gradient {alone * 1e3:.2f} ms")
-    draws, *sampling = _timed(lambda: sample(model, density, mode, plan))
+    draws, *sampling = _timed(lambda: sample(density, mode, plan))
     share = plan.draws / (plan.draws + plan.tune)
     return Result(
         f"ours, {nodes} nodes, {draws.sampler}", draws.values["a"], draws.values["b"], ready, *sampling, share, 7
@@ -104,23 +104,13 @@ def joint(responses: Responses, plan: Plan) -> Result:
         theta = pm.Normal("theta", 0, 1, shape=responses.n_persons)
         person, item = responses.person.astype(int), responses.item.astype(int)
         pm.Bernoulli("scores", logit_p=a[item] * (theta[person] - b[item]), observed=responses.score)
-    if find_spec("nutpie") is None:
+    compiled = nutpie.compile_pymc_model(model)
+    name, ready = f"joint, nutpie {nutpie.__version__}", time.perf_counter() - start
 
-        def run() -> az.InferenceData:
-            with model:
-                return pm.sample(plan.draws, tune=plan.tune, chains=plan.chains, cores=1, progressbar=False)
-
-        name, ready = "joint, pymc.NUTS", 0.0
-    else:
-        import nutpie
-
-        compiled = nutpie.compile_pymc_model(model)
-        name, ready = f"joint, nutpie {nutpie.__version__}", time.perf_counter() - start
-
-        def run() -> az.InferenceData:
-            return nutpie.sample(
-                compiled, draws=plan.draws, tune=plan.tune, chains=plan.chains, cores=2, seed=1, progress_bar=False
-            )
+    def run() -> az.InferenceData:
+        return nutpie.sample(
+            compiled, draws=plan.draws, tune=plan.tune, chains=plan.chains, cores=2, seed=1, progress_bar=False
+        )
 
     trace, *sampling = _timed(run)
     share = plan.draws / (plan.draws + plan.tune)

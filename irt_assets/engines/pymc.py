@@ -28,5 +28,5 @@ SPEC = EngineSpec(
     runs_in="child process",
     kind="pymc",
     has_draws=True,
-    python_packages=(PythonPackage("pymc", way_to_install("bayes")),),
+    python_packages=tuple(PythonPackage(name, way_to_install("bayes")) for name in ("pymc", "nutpie")),
 )

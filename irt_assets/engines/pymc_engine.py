@@ -153,7 +153,7 @@ class PymcEngine:
         density = pymc_model.Density(written)
         plan = pymc_sampling.Plan(self.draws, self.tune, self.chains, self.seed)
         mode = pymc_model.find_mode(density, density.flatten(begin))
-        draws = pymc_sampling.sample(written, density, mode, plan)
+        draws = pymc_sampling.sample(density, mode, plan)
         quantities = pymc_summary.Quantities(draws, priors)
         diagnostics = quantities.diagnose(fitted.item_ids, draws.divergences)
         calibration = pymc_summary.calibration_of(

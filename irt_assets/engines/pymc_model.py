@@ -235,10 +235,6 @@ class Mode:
     at: Floats
     factor: Floats
 
-    @property
-    def covariance(self) -> Floats:
-        return self.factor @ self.factor.T
-
 
 def find_mode(density: Density, x: Floats) -> Mode:
     """L-BFGS from x (P,), then the Hessian by central differences of the gradient; before `density` is whitened.

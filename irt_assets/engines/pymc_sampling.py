@@ -1,17 +1,14 @@
-"""NUTS in whitened coordinates, by nutpie where it is installed and by PyMC's own sampler where not, and the
-diagnostics of its draws. No model and no judgement of items here.
-"""
+"""NUTS in whitened coordinates, by nutpie, and the diagnostics of its draws. No model and no judgement of items."""
 
-import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import arviz as az
 import numba
 import numpy as np
-import pymc as pm
+import nutpie
 from numba.np.numpy_support import carray
+from nutpie.compile_pymc import CompiledPyMCModel
 
 from irt_assets.engines.pymc_model import Density, Mode
 from irt_assets.psychometrics.core.kernels import available_threads
@@ -43,15 +40,8 @@ class Plan:
         return self.chains * (self.draws + self.tune)
 
 
-def sample(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
+def sample(density: Density, mode: Mode, plan: Plan) -> Draws:
     """Chains start at independent draws from the normal approximation at the mode."""
-    run = _nutpie if find_spec("nutpie") is not None else _pymc
-    return run(model, density, mode, plan)
-
-
-def _nutpie(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:  # noqa: ARG001
-    import nutpie  # an extra
-
     density.whiten(mode)
     trace = nutpie.sample(
         _for_nutpie(density, plan.seed),
@@ -72,8 +62,6 @@ def _nutpie(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
 def _for_nutpie(density: Density, seed: int) -> Any:
     """Call the C function, like the models that nutpie compiles. A Python function, the documented way, costs 60 µs a
     call, more than the density."""
-    from nutpie.compile_pymc import CompiledPyMCModel
-
     P = density.size
     double = numba.types.CPointer(numba.types.double)
 
@@ -100,30 +88,6 @@ def _for_nutpie(density: Density, seed: int) -> Any:
         _shapes={"z": (P,)},
         _coords={},
     )
-
-
-def _pymc(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
-    """A dense mass matrix that stays what it is does to NUTS what whitening does."""
-    rng = np.random.default_rng(plan.seed)
-    starts = [density.expand(mode.at + mode.factor @ rng.normal(size=density.size)) for _ in range(plan.chains)]
-    with model, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="pymc")
-        potential = pm.step_methods.hmc.quadpotential.QuadPotentialFull(mode.covariance)
-        trace = pm.sample(
-            draws=plan.draws,
-            tune=plan.tune,
-            chains=plan.chains,
-            cores=1,
-            step=pm.NUTS(potential=potential, compile_kwargs={"mode": "NUMBA"}),
-            initvals=starts,
-            random_seed=plan.seed,
-            progressbar=False,
-            quiet=True,
-            compute_convergence_checks=False,
-            compile_kwargs={"mode": "NUMBA"},
-        )
-    values = {name: trace.posterior[name].to_numpy() for name in density.names}
-    return Draws(values, int(trace.sample_stats["diverging"].sum()), plan.transitions, "pymc.NUTS")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from irt_assets.engines.registry import installed
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.fit import item_fit
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept
@@ -34,6 +36,13 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
         require(absence is None, str(absence))
 
     return check
+
+
+@pytest.fixture
+def simulate_about(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`simulate_about(n)`: make the law of item fit statistics under the model from about n responses, where a test
+    does not need its third digit."""
+    return partial(monkeypatch.setattr, item_fit, "SIMULATED_RESPONSES")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from irt_assets.engines.r_engines import REngine
-from irt_assets.engines.registry import build
-from irt_assets.engines.spec import PythonPackage
 from irt_assets.file_commands.files import Answers, read_answers, read_groups, read_max_scores
 from irt_assets.file_commands.fit import Fit, fit
 from irt_assets.file_commands.link import link
@@ -27,7 +25,6 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Method
 from resources.failures import PermanentFailure
-from resources.settings import Settings
 
 FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
@@ -163,14 +160,6 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
     # the data follow the model, and the SE of infit is 0.001 to 0.007 for the items of form B
     assert [row["infit"] for row in result["items"]] == pytest.approx([1.0] * 30, abs=0.03)
     json.dumps(result, allow_nan=False)
-
-
-def test_an_engine_that_is_not_installed_says_how_to_get_it(
-    simulated: Answers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PythonPackage, "version", None)
-    with pytest.raises(PermanentFailure, match="make venv EXTRAS=bayes"):
-        fit(simulated, engine=build("pymc", Settings(_env_file=None)))
 
 
 def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) -> None:

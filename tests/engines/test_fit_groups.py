@@ -28,8 +28,8 @@ MEANS = {"low": -1.2, "middle": 0.0, "high": 1.2}
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
+def quick(simulate_about):
+    simulate_about(150_000)
 
 
 def by_level(seed):

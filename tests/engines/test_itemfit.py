@@ -25,9 +25,8 @@ pytestmark = WHERE_STATISTICS_CHANGE
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """A rougher law under the model: what is tested here does not need its third digit."""
-    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
+def quick(simulate_about):
+    simulate_about(150_000)
 
 
 @pytest.fixture(scope="module")

@@ -322,21 +322,6 @@ def test_disconnected_forms_are_refused(truth):
         PymcEngine().sample(Responses.from_wide(x))
 
 
-@WHERE_ENGINES_CHANGE
-@pytest.mark.long
-def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
-    require(find_spec("nutpie") is not None, "nutpie (make venv EXTRAS=bayes)")
-    from irt_assets.engines import pymc_sampling
-
-    monkeypatch.setattr(pymc_sampling, "find_spec", lambda _: None)
-    other = PymcEngine(draws=250, tune=200).sample(truth[2])
-    assert "pymc.NUTS" in other.calibration.engine_version
-    assert "nutpie" in posterior.calibration.engine_version
-    # means of 1000 and 4000 draws, each worth about as many independent ones: 0.035 SD, worst of 80
-    difference = np.abs(other.calibration.a - posterior.calibration.a) / posterior.calibration.a_se
-    assert difference.max() < 0.15
-
-
 # -- 3PL ---------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,6 @@ from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.engines.fit_worlds import known, two_sided, unseen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-SIMULATED = "irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES"
 KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
 PERSONS, ITEMS = 2000, 24
 
@@ -91,8 +90,8 @@ def test_shares_by_sum_score_are_those_of_all_patterns():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_what_a_sound_fit_is_judged_by(sound, monkeypatch):
-    monkeypatch.setattr(SIMULATED, 100_000)
+def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
+    simulate_about(100_000)
     responses, fit = sound
     found = summarise(responses, fit, threads=1)
     assert all(np.isfinite(values).all() for values in found.items.values())
@@ -127,8 +126,8 @@ def test_m2_is_of_the_items_scored_0_and_1():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(monkeypatch):
-    monkeypatch.setattr(SIMULATED, 100_000)
+def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(simulate_about):
+    simulate_about(100_000)
     items, rng = drawn(11)
     theta = rng.normal(size=PERSONS)
     x = items.matrix(rng, theta)
@@ -178,8 +177,8 @@ def test_proportions_and_correlations_are_of_shares_of_the_maximum():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
-    monkeypatch.setattr(SIMULATED, 1000)
+def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(simulate_about):
+    simulate_about(1000)
     items, rng = drawn(23, 8)
     x = items.matrix(rng, rng.normal(size=300))
     fit = truth(items)

@@ -73,9 +73,9 @@ def test_hardly_any_sound_pair_is_flagged(found):
     assert found[1] < 0.01 * pairs
 
 
-def test_a_prior_on_guessing_does_not_make_sound_items_misfit(monkeypatch):
+def test_a_prior_on_guessing_does_not_make_sound_items_misfit(simulate_about):
     """Under a prior the scores of a, d and c are not 0 at the estimate; tests that took them for 0 rejected 66 %."""
-    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
+    simulate_about(150_000)
     rng = np.random.default_rng(17)
     persons, items = 3000, 2 * LENGTH
     a, b, c = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items), np.full(items, 0.2)
