@@ -14,6 +14,7 @@ from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from tests.helpers.fit_specs import CONSTANTS
+from tests.helpers.pictures import Picture
 
 LIMITS = PublicationRules()
 
@@ -30,24 +31,30 @@ def linked(
     return LinkedFit("fit", "", "", "", True, spec, fitted)
 
 
-def test_a_sound_night_says_nothing() -> None:
-    items = {f"i{k}": (k / 10, 0.1) for k in range(10)}
-    warning = compare(linked(items), ("2026-07", linked({})), items, LIMITS)
-    assert warning.problems() == []
-    assert len(warning.difficulties.item_ids) == 10
+SOUND = {f"i{k}": (k / 10, 0.1) for k in range(10)}
 
 
-def test_an_item_that_moved_is_named_with_both_values() -> None:
-    published = {f"i{k}": (k / 10, 0.1) for k in range(10)}
-    night = published | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
-    (problem,) = compare(linked(night), None, published, LIMITS).problems()
-    assert problem == "b differs from the published value of two items: i4 (+0.40 to -0.60), i3 (+0.30 to +1.20)"
+def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
+    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, LIMITS)
 
 
-def test_a_large_difference_with_a_large_error_is_no_news_nor_is_a_sure_one_that_is_small() -> None:
-    published = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}
-    night = {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
-    assert compare(linked(night), None, published, LIMITS).problems() == []
+def test_night_is_warned_of_what_is_neither_small_nor_within_errors(picture: Picture) -> None:
+    before, after = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}, {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
+    moved = SOUND | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
+    warnings = {
+        "a sound night": compare(linked(SOUND), ("2026-07", linked({})), SOUND, LIMITS),
+        "two items moved": compare(linked(moved), None, SOUND, LIMITS),
+        "a vague item and a small move": compare(linked(after), None, before, LIMITS),
+        "the intercept moved": shifted((0.5, 0.05), (0.1, 0.05)),
+        "the slope moved": shifted((1.4, 0.05), (1.1, 0.02), "slope"),
+        "the intercept moved within the limit": shifted((0.39, 0.01), (0.10, 0.01)),
+        "the intercept moved within its errors": shifted((0.5, 0.1), (0.1, 0.1)),
+        "another slope, without a month before": compare(linked({}, slope=(3.0, 0.1)), None, {}, LIMITS),
+        "half of the anchors": compare(linked({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS),
+        "only Q is against the anchors": compare(linked({}, q_p=0.001), None, {}, LIMITS),
+    }
+    picture({title: "\n".join(one.problems()) or "nothing" for title, one in warnings.items()}, "warnings")
+    assert len(warnings["a sound night"].difficulties.item_ids) == 10
 
 
 @pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
@@ -73,32 +80,3 @@ def test_few_sound_nights_name_an_item_and_every_night_names_one_that_moved() ->
         found += bool(Difficulties(ids, night, errors[0], published, errors[1]).moved[7])
     assert named / 400 < 0.05 + 0.033
     assert found / 400 > 0.98
-
-
-def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
-    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, LIMITS)
-
-
-def test_constants_that_went_far_are_said_with_the_month_they_are_compared_with() -> None:
-    assert shifted((0.5, 0.05), (0.1, 0.05)).problems() == [
-        "the intercept of linking is 0.50, and was 0.10 in 2026-07",
-    ]
-    assert shifted((1.4, 0.05), (1.1, 0.02), "slope").problems() == [
-        "the slope of linking is 1.40, and was 1.10 in 2026-07"
-    ]
-
-
-def test_constants_within_the_limit_or_within_their_errors_are_not() -> None:
-    assert shifted((0.39, 0.01), (0.10, 0.01)).problems() == []
-    assert shifted((0.5, 0.1), (0.1, 0.1)).problems() == []
-
-
-def test_without_a_month_there_is_nothing_to_compare_constants_with() -> None:
-    warning = compare(linked({}, slope=(3.0, 0.1)), None, {}, LIMITS)
-    assert (warning.month, warning.shifts, warning.problems()) == (None, (), [])
-
-
-def test_anchors_that_disagree_are_said_with_the_diagnosis() -> None:
-    warning = compare(linked({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS)
-    assert warning.problems() == ["the anchors do not carry the night: A01 moved by +0.6"]
-    assert compare(linked({}, q_p=0.001), None, {}, LIMITS).problems() == []

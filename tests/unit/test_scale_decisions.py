@@ -9,7 +9,6 @@ import pytest
 
 from irt_assets.ledger.fit_spec import MadeWith, StagedSpec
 from irt_assets.ledger.fits import made_otherwise, model_spec
-from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.core.priors import (
     Beta,
@@ -28,6 +27,8 @@ from irt_assets.responses.scale_decisions import (
     proposals_wanted,
 )
 from irt_assets.responses.scales import Scale
+from tests.helpers.pictures import Picture
+from tests.helpers.sentences import refusal
 
 READ = [
     ("a", "lognormal(0,0.5)", LogNormal(0.0, 0.5)),
@@ -60,29 +61,27 @@ def test_the_text_of_a_prior_is_short() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("parameter", "text", "why"),
-    [
-        ("a", "beta(5,17)", r"'beta\(5,17\)' on a is not one of lognormal\(mean, sd\), none; for example lognormal"),
-        ("b", "beta(5,17)", r"on b is not one of normal\(mean, sd\), none"),
-        ("c", "normal(0,1)", r"on c is not one of logitnormal\(mean, sd\), beta\(alpha, beta\), none"),
-        ("a", "", "is not one of"),
-        ("a", "lognormal", "is not one of"),
-        ("a", "lognormal(0)", "is not one of"),
-        ("a", "lognormal(0,1,2)", "is not one of"),
-        ("a", "lognormal(0,0.5", "is not one of"),
-        ("a", "lognormal(0,x)", "wants two numbers"),
-        ("a", "lognormal(nan,1)", "wants two numbers"),
-        ("a", "lognormal(0,inf)", "wants two numbers"),
-        ("a", "lognormal(0,0)", "LogNormal prior: sd must be above 0, got 0.0"),
-        ("b", "normal(0,-2)", "Normal prior: sd must be above 0"),
-        ("c", "beta(1,17)", "Beta prior: alpha must be above 1, got 1.0"),
-        ("d", "normal(0,1)", "priors on a, b, c, not on 'd'"),
-    ],
+NO_PRIORS = (
+    ("a", "beta(5,17)"),
+    ("b", "beta(5,17)"),
+    ("c", "normal(0,1)"),
+    ("a", ""),
+    ("a", "lognormal"),
+    ("a", "lognormal(0)"),
+    ("a", "lognormal(0,1,2)"),
+    ("a", "lognormal(0,0.5"),
+    ("a", "lognormal(0,x)"),
+    ("a", "lognormal(nan,1)"),
+    ("a", "lognormal(0,inf)"),
+    ("a", "lognormal(0,0)"),
+    ("b", "normal(0,-2)"),
+    ("c", "beta(1,17)"),
+    ("d", "normal(0,1)"),
 )
-def test_text_that_is_no_prior_is_refused_with_the_forms_that_are(parameter: str, text: str, why: str) -> None:
-    with pytest.raises(PsychometricsError, match=why):
-        prior_from_text(parameter, text)
+
+
+def test_text_that_is_no_prior_is_refused_with_the_forms_that_are(picture: Picture) -> None:
+    picture({f"{one}: {text}": refusal(prior_from_text, one, text) for one, text in NO_PRIORS}, "no_priors")
 
 
 def month(number: int) -> datetime:
