@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -71,13 +72,6 @@ def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, 
     return [link(new, anchors, **options), link(old_as_fit, new_as_anchors, **options)]
 
 
-@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
-def test_linking_back_undoes_linking_there(method: Method, symmetric: bool) -> None:
-    there, back = there_and_back(*exact(), method=method, symmetric=symmetric)
-    assert back.slope * there.slope == pytest.approx(1, abs=1e-6)
-    assert back.intercept + back.slope * there.intercept == pytest.approx(0, abs=1e-6)
-
-
 @pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
 def test_a_symmetric_criterion_leads_back_also_where_anchors_err(method: Method, assumed: bool) -> None:
@@ -118,11 +112,9 @@ def test_a_rasch_fit_keeps_its_unit(method: Method, symmetric: bool) -> None:
     cov = covariance(np.zeros(10), np.full(10, 0.1), np.zeros(10))
     new, anchors = calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov)
     found = link(new, anchors, method=method, symmetric=symmetric)
-    assert (found.slope, found.slope_se) == (1.0, 0.0)
-    assert found.intercept == pytest.approx(0.7, abs=1e-6)
+    assert (found.slope, found.slope_se, found.intercept) == (1.0, 0.0, pytest.approx(0.7, abs=1e-6))
     # ten anchors with variance 0.01 on each side: 0.02/10 (a weighted curve's weights are not quite equal: 2 %)
-    assert found.intercept_se == pytest.approx(np.sqrt(0.002), rel=0.02)
-    assert found.q_df == 9
+    assert (found.intercept_se, found.q_df) == (pytest.approx(np.sqrt(0.002), rel=0.02), 9)
 
 
 def test_the_order_of_items_is_irrelevant() -> None:
@@ -165,13 +157,6 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
             assert (slope, intercept) == pytest.approx(tuple(stated[:, 2 * k + column]), abs=1e-5)
 
 
-def test_q_is_the_same_whatever_the_method() -> None:
-    new, anchors = month(np.random.default_rng(2))
-    q = [link(new, anchors, method=method, symmetric=symmetric, purify=False).q for method, symmetric in CRITERIA]
-    # equal up to the second order in the difference of the constants
-    assert q == pytest.approx([q[0]] * len(q), rel=0.02)
-
-
 # --- anchors that moved ------------------------------------------------------------------------------------------
 
 
@@ -194,11 +179,9 @@ def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
     harder, steeper = found.suspects["item03"], found.suspects["item07"]
     assert (harder["parameter"], steeper["parameter"]) == ("b", "a")
     # the ten others are exact, so only rounding is left of the constants' error
-    assert harder["delta_b"] == pytest.approx(0.5, abs=1e-6)
-    assert steeper["delta_a"] == pytest.approx(anchors.a[7], abs=1e-6)
+    assert (harder["delta_b"], steeper["delta_a"]) == pytest.approx((0.5, anchors.a[7]), abs=1e-6)
     assert "ln a by +0." in found.anchors_dropped["item07"]
-    assert found.diagnosis.startswith("moved against the others: ")
-    assert "item03 (b +0.50)" in found.diagnosis
+    assert re.match(r"moved against the others: .*item03 \(b \+0\.50\)", found.diagnosis)
     z = [abs(suspect["z"]) for suspect in found.suspects.values()]
     assert z == sorted(z, reverse=True)
 
@@ -234,8 +217,7 @@ def test_a_line_is_found_among_few_and_the_gate_says_that_they_are_few() -> None
     b[:4] += [2.0, -2.5, 3.0, -3.5]
     found = link(calibration(new.a, b, new.cov_ab), anchors)
     assert set(found.suspects) == set(found.anchors_dropped) == {"item00", "item01", "item02", "item03"}
-    assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-6)
-    assert found.share_kept == pytest.approx(0.6)
+    assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
     why = LinkingConstants.of(found).disagreement(Rules().publication)
     assert why.startswith(
         "only 6 anchors agree with each other, 60% of those with enough responses; needed are 5 and 70%"
@@ -296,8 +278,7 @@ def test_assumed_errors_of_an_item_as_steep_as_a_step_are_numbers() -> None:
         information = np.array([[theta - place, np.full(61, -slope)]])[0]
         by_hand.append(np.linalg.inv((weight * information) @ information.T))
     np.testing.assert_allclose(covariance(a_se, b_se, cov_ab)[:2], by_hand, rtol=1e-6)  # both sums lose digits
-    assert np.isinf([a_se[2], b_se[2]]).all()
-    assert cov_ab[2] == 0
+    assert (a_se[2], b_se[2], cov_ab[2]) == (np.inf, np.inf, 0)
 
 
 # --- warnings and records ----------------------------------------------------------------------------------------
@@ -577,9 +558,8 @@ def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
 
 def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
     later = replace(SOUND, month="2026-02", dropped=("k2", "k1"))
-    assert crosses([SOUND]) == []
-    assert crosses([SOUND, later]) == [(1, 0), (1, 1)]
-    assert crosses([replace(SOUND, dropped=("k1",)), later]) == [(0, 0), (1, 0), (1, 1)]
+    histories = [SOUND], [SOUND, later], [replace(SOUND, dropped=("k1",)), later]
+    assert [crosses(history) for history in histories] == [[], [(1, 0), (1, 1)], [(0, 0), (1, 0), (1, 1)]]
 
 
 def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
@@ -632,21 +612,16 @@ def test_the_statistic_is_the_t_of_a_new_observation() -> None:
     assert not found.seen
 
 
-def test_months_that_agree_better_than_their_errors_are_given_their_errors() -> None:
-    found = against(np.full(8, 0.1), 0.3, 0.04, 0.04)
-    assert found.sd == pytest.approx(0.04 * np.sqrt(1 + 1 / 8))
-
-
-def test_a_month_of_few_learners_is_given_its_own_error() -> None:
-    found = against(np.full(8, 0.1), 0.3, 0.2, 0.04)
-    assert found.sd == pytest.approx(np.sqrt(0.04**2 / 8 + 0.2**2))
+@pytest.mark.parametrize("own_se", [0.04, 0.2], ids=["as usual", "of a month of few learners"])
+def test_months_that_agree_better_than_their_errors_are_given_their_errors(own_se: float) -> None:
+    found = against(np.full(8, 0.1), 0.3, own_se, 0.04)
+    assert found.sd == pytest.approx(np.sqrt(0.04**2 / 8 + own_se**2))
 
 
 @pytest.mark.parametrize("n", [3, 6, 11])
 def test_a_steady_rise_is_no_jump(n: int) -> None:
     found = against(0.12 * np.arange(n), 0.12 * n)
-    assert abs(found.change) / found.sd == pytest.approx(np.sqrt(3))
-    assert not found.seen
+    assert (abs(found.change) / found.sd, found.seen) == (pytest.approx(np.sqrt(3)), False)
 
 
 def test_from_a_year_on_a_trend_is_taken_out() -> None:
@@ -656,9 +631,9 @@ def test_from_a_year_on_a_trend_is_taken_out() -> None:
     rise, level = np.polyfit(x, earlier, 1)
     s = np.sqrt(np.sum((earlier - level - rise * x) ** 2) / 10)
     found = against(earlier, 2.0)
-    assert found.change == pytest.approx(2.0 - level - rise * 12)
-    assert found.sd == pytest.approx(s * np.sqrt(1 + 1 / 12 + (12 - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2)))
-    assert found.limit == pytest.approx(found.sd * stats.t.isf(0.0005, 10))
+    sd = s * np.sqrt(1 + 1 / 12 + (12 - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2))
+    expected = 2.0 - level - rise * 12, sd, sd * stats.t.isf(0.0005, 10)
+    assert (found.change, found.sd, found.limit) == pytest.approx(expected)
     assert found.seen
 
 
@@ -676,8 +651,7 @@ def test_slopes_are_compared_as_ratios() -> None:
     earlier = [Constants(k, slope, 0.05 * slope, 0.0, 0.05) for k, slope in enumerate((0.9, 1.0, 1.1, 1.0, 0.95))]
     doubled = [replace(one, slope=2 * one.slope, slope_se=2 * one.slope_se) for one in earlier]
     (slope, _), (twice, _) = jumps(earlier[0], earlier), jumps(doubled[0], doubled)
-    assert slope.change == pytest.approx(twice.change)
-    assert slope.limit == pytest.approx(twice.limit)
+    assert (slope.change, slope.limit) == pytest.approx((twice.change, twice.limit))
 
 
 def test_a_slope_that_is_fixed_is_not_compared() -> None:
