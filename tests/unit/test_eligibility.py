@@ -178,8 +178,7 @@ def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rule
     assert few_items == whole.few_items
     outcomes = [part.outcome() for part in judged]
     for place, (code, score) in zip(parts, outcomes, strict=True):
-        assert code.tolist() == whole.code[place].tolist()
-        assert score.tolist() == whole.score[place].tolist()
+        assert (code.tolist(), score.tolist()) == (whole.code[place].tolist(), whole.score[place].tolist())
     counts = [counts_by_reason(code) for code, _ in outcomes]
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
 
@@ -267,17 +266,15 @@ def test_rules_without_effect_are_refused_where_they_are_set_and_read_where_they
 def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
     rules = Rules.from_settings({"min_responses": 120, "hinted": "exclude", "max_abs_b": 4})
     assert rules.changed() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
-    assert Rules.from_settings(rules.changed()) == rules
-    assert Rules().changed() == {}
+    assert (Rules.from_settings(rules.changed()), Rules().changed()) == (rules, {})
 
 
 def test_the_attributes_that_dif_is_looked_for_between_are_a_setting_that_no_fit_depends_on() -> None:
-    assert Rules().warnings.attributes == ("lang", "country", "tier")
     rules = Rules.from_settings({"dif_attributes": " grade , lang,grade,", "max_abs_b": 4})
-    assert rules.warnings.attributes == ("grade", "lang")
+    all_rules = Rules(), rules, Rules.from_settings({"dif_attributes": ""})
+    assert [one.warnings.attributes for one in all_rules] == [("lang", "country", "tier"), ("grade", "lang"), ()]
     assert not differs({}, rules, "eligibility", "fit", "linking")
     assert Rules.from_settings(rules.changed()) == rules
-    assert Rules.from_settings({"dif_attributes": ""}).warnings.attributes == ()
 
 
 @pytest.mark.parametrize(
@@ -324,12 +321,13 @@ def test_a_proposal_says_what_each_minimum_admits_and_costs() -> None:
     assert recommend(options).min_responses == 50
 
 
-def test_a_log_that_reaches_the_default_is_recommended_the_default() -> None:
-    assert recommend(propose_minimum([1000] * 5)).min_responses == Rules().eligibility.min_responses
-
-
-def test_where_no_minimum_keeps_most_items_the_smallest_is_recommended() -> None:
-    assert recommend(propose_minimum([3] * 99 + [5000])).min_responses == 50
+@pytest.mark.parametrize(
+    ("responses", "recommended"),
+    [([1000] * 5, Rules().eligibility.min_responses), ([3] * 99 + [5000], 50)],
+    ids=["the default if the log reaches it", "the smallest if no minimum keeps most items"],
+)
+def test_the_recommended_minimum_follows_from_the_log(responses: list[int], recommended: int) -> None:
+    assert recommend(propose_minimum(responses)).min_responses == recommended
 
 
 def test_a_log_without_items_gets_an_error_and_no_proposal() -> None:
@@ -437,5 +435,4 @@ def test_the_correlation_sees_levels_and_not_forms() -> None:
 def test_without_earlier_answers_there_is_nothing_to_correlate() -> None:
     responses = Responses.from_wide(np.ones((3, 2)))
     r, learners = assignment_correlation(responses, np.array([0.0, 1.0]), Earlier(np.full(3, np.nan)))
-    assert np.isnan(r)
-    assert learners == 0
+    assert (np.isnan(r), learners) == (True, 0)
