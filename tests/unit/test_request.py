@@ -31,6 +31,7 @@ from irt_assets.psychometrics.core.priors import (
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank
+from tests.helpers.sentences import unsaid
 from tests.testbed.made_anchors import anchor_set_of
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
@@ -56,9 +57,8 @@ def request(responses: Responses = SCORED, model: str = "2pl", **more: Any) -> F
 
 
 def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_names() -> None:
-    assert request().model == ("2pl", "2pl", "2pl", "gpcm", "gpcm", "gpcm")
-    assert request(model="rasch").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
-    assert request(model="pcm").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
+    of_scale = [request(model=model).model for model in ("2pl", "rasch", "pcm")]
+    assert of_scale == [("2pl",) * 3 + ("gpcm",) * 3, *[("rasch",) * 3 + ("pcm",) * 3] * 2]
     named = {"A": ModelInBank("3pl"), "D": ModelInBank("PCM"), "E": ModelInBank("2pl"), "F": ModelInBank(None, "x")}
     assert request(in_bank=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
     assert request(in_bank=named).blocks == {"F": "x"}
@@ -78,8 +78,7 @@ def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has
     seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
     assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
     asked = request(seen)
-    assert asked.model == request().model
-    assert asked.scored_items == frozenset("DEF")
+    assert (asked.model, asked.scored_items) == (request().model, frozenset("DEF"))
     none_scored = PLAIN.among("ABCE", np.array([2, 2, 2, 4]))
     assert none_scored.n_categories.tolist() == [2, 2, 2, 4]
     assert PLAIN.among("ABCE").categories is None
@@ -110,8 +109,7 @@ def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item()
     asked = request(testlets={"A": "t", "D": "t"})
     made = calibrate(EmEngine(threads=1), replace(asked, provisional=("A", "D")), "hash").calibration
     assert made.convergence.converged, made.convergence.reason
-    assert made.models == asked.model
-    assert made.priors["only"] == ["A"]
+    assert (made.models, made.priors["only"]) == (asked.model, ["A"])
     back = decode(encode(made))
     mean = np.bincount(SCORED.item, SCORED.score) / np.bincount(SCORED.item)
     np.testing.assert_allclose(back.p_values, mean / MOST)
@@ -139,9 +137,7 @@ def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibrat
     assert found == {"E": 2, "D": 1}
     nothing = np.array([])
     said = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
-    assert "3 answers have a score that nobody had given" in said
-    assert "E (2), D (1)" in said
-    assert "irt release recalibrate" in said
+    assert unsaid(said, "3 answers have a score that nobody had given", "E (2), D (1)", "irt release recalibrate") == []
     plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
     assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
     assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
@@ -195,50 +191,52 @@ def plain_request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k")
     )
 
 
-def test_provisional_items_that_are_no_anchors_have_a_prior_on_their_slope() -> None:
-    assert plain_request().priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
-
-
-def test_a_published_item_has_none_as_the_fit_judges_it() -> None:
-    assert replace(
-        plain_request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})
-    ).priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
-    assert replace(plain_request(), published=frozenset({"i1"})).priors() is None
-
-
 def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
     priors = plain_request("3pl").priors()
     assert isinstance(priors.c, LogitNormal)
     assert priors.slopes_held(["i1", "i2", "k"]).tolist() == [True, False, False]
 
 
+ON_SLOPES = Priors(a=LogNormal(0.0, 0.5), only=("i1",))
+
+
 @pytest.mark.parametrize(
-    "without",
-    [plain_request("rasch"), plain_request("1pl"), plain_request(provisional=()), plain_request(provisional=("k",))],
-    ids=["rasch", "1pl", "no provisional item", "a provisional anchor"],
+    ("asked", "expected"),
+    [
+        (plain_request(), ON_SLOPES),
+        (replace(plain_request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})), ON_SLOPES),
+        (replace(plain_request(), published=frozenset({"i1"})), None),
+        (plain_request("rasch"), None),
+        (plain_request("1pl"), None),
+        (plain_request(provisional=()), None),
+        (plain_request(provisional=("k",)), None),
+    ],
+    ids=["2pl", "published", "all published", "rasch", "1pl", "no provisional item", "a provisional anchor"],
 )
-def test_no_prior_where_no_item_needs_one_or_slopes_are_shared(without: FitRequest) -> None:
-    assert without.priors() is None
+def test_slopes_of_their_own_have_a_prior_if_items_are_provisional_not_published_and_no_anchors(
+    asked: FitRequest, expected: Priors | None
+) -> None:
+    assert asked.priors() == expected
 
 
 OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0), Beta(5.0, 17.0)
 
 
 @pytest.mark.parametrize(
-    ("model", "own", "expected"),
+    ("asked", "own", "expected"),
     [
-        ("2pl", Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE)),
-        ("2pl", Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
-        ("rasch", Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
-        ("3pl", Priors(a=OWN_SLOPE, c=OWN_GUESSING), Priors(a=OWN_SLOPE, c=OWN_GUESSING)),
-        ("3pl", Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE, c=GUESSING_PRIOR.c)),
-        ("3pl", Priors(c=OWN_GUESSING), Priors(a=LogNormal(0.0, 0.5), c=OWN_GUESSING, only=("i1",))),
+        (plain_request("2pl"), Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE)),
+        (plain_request("2pl"), Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
+        (plain_request("rasch"), Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
+        (plain_request("3pl"), Priors(a=OWN_SLOPE, c=OWN_GUESSING), Priors(a=OWN_SLOPE, c=OWN_GUESSING)),
+        (plain_request("3pl"), Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE, c=GUESSING_PRIOR.c)),
+        (plain_request("3pl"), Priors(c=OWN_GUESSING), replace(ON_SLOPES, c=OWN_GUESSING)),
+        (plain_request("3pl", provisional=()), Priors(c=OWN_GUESSING), Priors(c=OWN_GUESSING)),
     ],
 )
 def test_the_scales_own_priors_serve_all_items_and_provisional_ones_keep_theirs_where_it_has_none(
-    model: str, own: Priors, expected: Priors
+    asked: FitRequest, own: Priors, expected: Priors
 ) -> None:
-    asked = plain_request(model)
     assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
 
 
@@ -261,11 +259,6 @@ def test_the_c_of_anchors_that_have_one_is_known_to_a_fit_and_all_other_c_are_no
     assert Priors.from_dict(made.priors).known_guessing == KnownGuessing(0.12, ("i0",), (0.15,))
     assert made.c_se[0] < 0.12 * 0.15 * 0.85
     assert (made.c_se[1:] > made.c_se[0]).all()
-
-
-def test_a_prior_on_guessing_alone_is_asked_for_where_no_item_is_provisional() -> None:
-    asked = plain_request("3pl", provisional=())
-    assert replace(asked, scale=replace(asked.scale, priors=Priors(c=OWN_GUESSING))).priors() == Priors(c=OWN_GUESSING)
 
 
 def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
@@ -313,8 +306,7 @@ def test_windows_of_a_3pl_have_a_histogram_each_whatever_their_answers_ask_for(t
         )
         made = calibrate(EmEngine(1), asked, "hash")
         assert made.calibration.convergence.converged
-        assert made.calibration.populations[0].nodes != ()
-        assert made.shape.latent == "histogram"
+        assert (made.calibration.populations[0].nodes != (), made.shape.latent) == (True, "histogram")
 
 
 class OnePopulation:
