@@ -27,10 +27,8 @@ from tests.testbed.patience import patient
 
 def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
     settings = Settings(_env_file=None)
-    assert settings.irt_home == tmp_path / "irt"  # set for all tests, so that none writes into the repository
-    assert settings.database_url is None
-    assert settings.s3_bucket is None
-    assert settings.irt_time_zone == "UTC"
+    found = settings.irt_home, settings.database_url, settings.s3_bucket, settings.irt_time_zone
+    assert found == (tmp_path / "irt", None, None, "UTC")  # IRT_HOME is set for all tests
 
 
 def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -42,12 +40,6 @@ def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatc
     assert (settings.irt_ui_port, settings.s3_bucket) == (5000, "from file")
 
 
-def test_the_env_file_under_irt_home_is_found(tmp_path: Path) -> None:
-    (tmp_path / "irt").mkdir()
-    (tmp_path / "irt" / "irt.env").write_text("IRT_FIRST_MONTH=2026-07\n")
-    assert get_settings().irt_first_month == "2026-07"
-
-
 def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Path) -> None:
     (tmp_path / "irt").mkdir()
     (tmp_path / "irt" / "irt.env").write_text("# mine\nIRT_UI_PORT=4000\n")
@@ -57,26 +49,20 @@ def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Pa
     assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("before", [None, 0o755, 0o777])
-def test_the_home_is_its_owners_alone_also_one_that_was_there(before: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("before", "after"), [(None, 0o700), (0o755, 0o700), (0o777, 0o700), (0o1777, 0o1777)])
+def test_the_home_is_its_owners_alone_unless_it_is_everybodys(before: int | None, after: int, tmp_path: Path) -> None:
+    """IRT_HOME=/tmp, set by root, must not close /tmp."""
     home = tmp_path / "irt"
     if before is not None:
         home.mkdir()
         home.chmod(before)
-    assert private_home(get_settings()).stat().st_mode & 0o777 == 0o700
+    assert private_home(get_settings()).stat().st_mode & 0o7777 == after
 
 
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "irt").write_text("a file")
     with pytest.raises(PermanentFailure, match=r"IRT_HOME .*irt cannot be used"):
         private_home(get_settings())
-
-
-def test_a_home_that_is_everybodys_stays_so(tmp_path: Path) -> None:
-    """IRT_HOME=/tmp, set by root, must not close /tmp."""
-    (tmp_path / "irt").mkdir()
-    (tmp_path / "irt").chmod(0o1777)
-    assert private_home(get_settings()).stat().st_mode & 0o7777 == 0o1777
 
 
 def test_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +126,7 @@ def test_a_relative_home_is_below_the_working_directory(monkeypatch: pytest.Monk
 def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     rest = "u:p%40@h:5432/d?sslmode=require"
-    assert database.url == f"postgresql://{rest}"
-    assert database.arguments()["password"] == "p@"
+    assert (database.url, database.arguments()["password"]) == (f"postgresql://{rest}", "p@")
 
 
 @pytest.mark.parametrize(
@@ -324,19 +309,29 @@ def test_learners_reports_are_handed_out_by_default_where_only_this_machine_can_
 PG = {"PGHOST": "db.example.org", "PGUSER": "irt@corp", "PGPASSWORD": "a/b:c", "PGDATABASE": "bank"}
 
 
-def test_libpqs_variables_make_the_address_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in PG.items():
+PARTS = {"host": "db.example.org", "port": "5432", "user": "irt@corp", "password": "a/b:c", "dbname": "bank"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (PG, PARTS),
+        (PG | {"PGDATABASE": "", "PGUSER": "irt"}, PARTS | {"user": "irt", "dbname": "irt"}),
+        (
+            {"PGHOST": "/run/postgresql", "PGDATABASE": "bank"},
+            {"host": "/run/postgresql", "port": "5432", "dbname": "bank"},
+        ),
+    ],
+    ids=["all", "a database of the user's name", "a folder of sockets"],
+)
+def test_libpqs_variables_make_the_address_that_is_not_set(
+    variables: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings = get_settings()
     assert settings.database_url is not None
-    parsed = conninfo_to_dict(settings.database_url.get_secret_value())
-    assert parsed == {
-        "host": "db.example.org",
-        "port": "5432",
-        "user": "irt@corp",
-        "password": "a/b:c",
-        "dbname": "bank",
-    }
+    assert conninfo_to_dict(settings.database_url.get_secret_value()) == expected
     assert "a/b:c" not in repr(settings)
 
 
@@ -354,31 +349,13 @@ def test_libpqs_variables_do_not_replace_what_is_set_nor_half_an_address(
     assert (found.get_secret_value() if found else "") == more.get("DATABASE_URL", "")
 
 
-def test_the_database_has_the_user_s_name_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**PG, "PGDATABASE": "", "PGUSER": "irt"}.items():
-        monkeypatch.setenv(name, value)
-    found = get_settings().database_url
-    assert found is not None
-    assert conninfo_to_dict(found.get_secret_value())["dbname"] == "irt"
-
-
 def test_no_two_servers_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9464")
-    with pytest.raises(PermanentFailure, match="IRT_EXPORTER_METRICS_PORT and PROMETHEUS_METRICS_PORT are both 9464"):
-        get_settings()
-    monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9466")
-    with pytest.raises(PermanentFailure, match=r"IRT_EXPORTER_METRICS_PORT \+ 2 are both 9466"):
-        get_settings()
+    for port, said in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
+        monkeypatch.setenv("PROMETHEUS_METRICS_PORT", port)
+        with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{said} are both {port}"):
+            get_settings()
     monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9090")
     assert get_settings().irt_exporter_metrics_port == 9464
-
-
-def test_a_socket_folder_may_be_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", "/run/postgresql")
-    monkeypatch.setenv("PGDATABASE", "bank")
-    found = get_settings().database_url
-    assert found is not None
-    assert conninfo_to_dict(found.get_secret_value()) == {"host": "/run/postgresql", "port": "5432", "dbname": "bank"}
 
 
 # -- the search path ---------------------------------------------------------------------------------
@@ -430,16 +407,14 @@ def test_the_first_schema_of_a_path_is_the_one_that_is_named(path: str, first: s
 def test_a_schema_is_named_by_an_option_that_is_read_back(name: str) -> None:
     url = with_search_path("postgresql://u:p%40@h/d?sslmode=require&options=-c%20a%3Db", name)
     parts = conninfo_to_dict(url)
-    assert (parts["password"], parts["sslmode"]) == ("p@", "require")
-    assert parts["options"] == f"-c a=b {path_option(name)}"
+    assert (parts["password"], parts["sslmode"], parts["options"]) == ("p@", "require", f"-c a=b {path_option(name)}")
     assert named_schema(settings(), str(parts["options"])) == name
 
 
 def test_the_setting_counts_more_than_the_address_whose_last_option_counts() -> None:
     options = "-c search_path=first --search-path=second -c statement_timeout=5s"
-    assert named_schema(settings(), options) == "second"
-    assert named_schema(settings(irt_db_schema="third"), options) == "third"
-    assert named_schema(settings(), "-c statement_timeout=5s") is None
+    given = (settings(), options), (settings(irt_db_schema="third"), options), (settings(), "-c statement_timeout=5s")
+    assert [named_schema(*one) for one in given] == ["second", "third", None]
 
 
 def test_the_options_of_the_address_stay_and_ours_come_last() -> None:
