@@ -35,14 +35,12 @@ def test_the_numbers_are_those_of_a_hand() -> None:
     """b: −1, 0, 1, 2 against −0.9, 0.1, 0.8, 2. Differences 0.1, 0.1, −0.2, 0: mean square 0.06/4 = 0.015.
     Means 0.5 and 0.5; cross products 2.1 + 0.2 + 0.15 + 2.25 = 4.7, squares 5 and 1.96 + 0.16 + 0.09 + 2.25 = 4.46."""
     agreement = of_b([-1, 0, 1, 2], [-0.9, 0.1, 0.8, 2], se=(0.03, 0.04))
-    assert agreement.b.rmsd == pytest.approx(np.sqrt(0.015))
-    assert agreement.b.correlation == pytest.approx(4.7 / np.sqrt(5 * 4.46))
+    assert (agreement.b.rmsd, agreement.b.correlation) == pytest.approx((np.sqrt(0.015), 4.7 / np.sqrt(5 * 4.46)))
     # SE of the pair: sqrt((0.03² + 0.04²)/2) = 0.03536
     assert agreement.b.apart == pytest.approx(np.array([0.1, 0.1, 0.2, 0.0]) / np.sqrt(0.00125))
     assert agreement.b.rms_apart == pytest.approx(np.sqrt(0.015 / 0.00125))
     # the intervals reach 1.96 · (0.03 + 0.04) = 0.137: three of four have a value in common
-    assert agreement.b.overlap == 0.75
-    assert (agreement.a.rmsd, agreement.a.overlap) == (0.0, 1.0)
+    assert (agreement.b.overlap, agreement.a.rmsd, agreement.a.overlap) == (0.75, 0.0, 1.0)
 
 
 def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
@@ -54,8 +52,7 @@ def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
         "over all items they differ in b by 0.67 standard errors (root mean square), at most 0.5 allowed",
         "more than 1.5 standard errors lie between them on i7 (b 0.70 and 1.00)",
     ]
-    assert len(agreement.most_apart()) == 10
-    assert agreement.most_apart()[0].item_id == "i7"
+    assert (len(agreement.most_apart()), agreement.most_apart()[0].item_id) == (10, "i7")
 
 
 def test_a_shift_of_all_items_that_none_shows_alone_is_seen() -> None:
@@ -97,8 +94,7 @@ def test_a_discrimination_that_the_model_fixes_agrees_without_a_correlation() ->
     fits = [{f"i{j}": item(1.0, b, a_se=0.0) for j, b in enumerate((-1.0, 0.0, 1.0))} for _ in ENGINES]
     agreement = compare(ENGINES, *fits, RULES)
     assert np.isnan(agreement.a.correlation)
-    assert agreement.a.rms_apart == 0
-    assert agreement.problems(RULES) == []
+    assert (agreement.a.rms_apart, agreement.problems(RULES)) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,7 @@ def test_an_item_and_the_2pl_nearest_to_it_say_the_same_of_the_2pls_learners() -
     upward = curve_differences(compared(of_3pl, of_2pl, window, LEARNERS), mean=0.0, sd=1.0)
     downward = curve_differences(compared(of_2pl, of_3pl, LEARNERS, window), mean=0.0, sd=1.0)
     for found in (upward, downward):
-        assert found.t == pytest.approx(0.0, abs=1e-6)
-        assert found.df.tolist() == [2] * A.size
+        assert (found.t, found.df.tolist()) == (pytest.approx(0.0, abs=1e-6), [2] * A.size)
 
 
 def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_item_are_not_flagged() -> None:

@@ -94,8 +94,7 @@ def test_a_2pl_item_is_most_informative_at_its_difficulty_and_integrates_to_its_
     theta = np.linspace(-40, 40, 8001)
     information = item_information(theta, of(1.3, 0.4, 0.0))[:, 0]
     assert theta[information.argmax()] == pytest.approx(0.4, abs=1e-9)
-    assert information.max() == pytest.approx(1.3**2 / 4)
-    assert information.sum() * 0.01 == pytest.approx(1.3, rel=1e-9)
+    assert (information.max(), information.sum() * 0.01) == (pytest.approx(1.3**2 / 4), pytest.approx(1.3, rel=1e-9))
 
 
 def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing() -> None:
@@ -199,8 +198,7 @@ def test_an_item_that_moved_away_from_the_learners_loses_information_though_its_
 def test_an_item_whose_discrimination_turned_negative_has_lost_all() -> None:
     old = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     found = losses_of_items(comparison([[-0.9, 0.1, 0.0], [1.0, 0.0, 0.0]], old, 0.01 * np.eye(2)), PLAIN)
-    assert found.flagged == ("item0",)
-    assert found.ratio[0] == 0
+    assert (found.flagged, found.ratio[0]) == (("item0",), 0)
     assert np.isnan([found.log_se[0], found.upper[0]]).all()
     assert losses_of_items(comparison([[-0.1, 0.1, 0.0]], old[:1], np.eye(2)), PLAIN).flagged == ()
 
@@ -288,8 +286,7 @@ def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> No
 
 def test_a_test_of_nothing_exceeds_every_limit_everywhere() -> None:
     left = retire(THETA, NAMES, OF_BANK, NAMES, se_limit=50.0)
-    assert left.too_large_after == ((-4.0, 4.0),)
-    assert left.too_large_before == ()
+    assert (left.too_large_after, left.too_large_before) == (((-4.0, 4.0),), ())
     assert not left.relative_efficiency.any()
     assert np.isnan(retire(THETA, [], np.zeros((len(THETA), 0)), [], se_limit=1.0).relative_efficiency).all()
 

@@ -79,8 +79,7 @@ def test_rows_say_what_the_log_says(files, simulated):
         assert row["item_id"] == truth.bank.item_ids[log.item[r]]
         assert row["correct"] == {1: True, 0: False, -1: None}[int(log.correct[r])]
         assert row["completed_at"].timestamp() * 1000 == pytest.approx(log.completed_at[r].astype(np.int64))
-        assert row["mode"] == ("sandbox" if log.sandbox[r] else "live")
-        assert (row["form_id"] is None) == (log.form[r] < 0)
+        assert (row["mode"], row["form_id"] is None) == ("sandbox" if log.sandbox[r] else "live", log.form[r] < 0)
         assert (row["response_time_ms"] is None) == (row["correct"] is None)
 
 
@@ -95,8 +94,7 @@ def test_only_anchors_carry_parameters_and_the_wrong_key_is_in_the_bank(files, s
     truth = simulated[1]
     questions = {line["item_id"]: line["meta"] for line in lines(files.questions)}
     anchors = {item for item, meta in questions.items() if "anchor" in meta["tags"]}
-    assert len(anchors) == 12
-    assert anchors == {item for item, meta in questions.items() if "irt" in meta}
+    assert (len(anchors), anchors) == (12, {item for item, meta in questions.items() if "irt" in meta})
     for item in anchors:
         irt = questions[item]["irt"]
         assert abs(irt["cov_ab"]) < irt["a_se"] * irt["b_se"]
