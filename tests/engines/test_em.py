@@ -125,18 +125,6 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
 
 
 @WHERE_ENGINES_CHANGE
-def test_rasch_and_1pl_are_one_model_in_two_units():
-    rng = np.random.default_rng(2)
-    responses = Responses.from_wide(simulated(rng, 800, 10)[0])
-    rasch, one = fit_em(responses, model="rasch"), fit_em(responses, model="1pl")
-    # the two put the same nodes at different places of the same normal: equal to the error of the quadrature
-    assert rasch.latent_sd == pytest.approx(one.a[0], abs=1e-5)
-    np.testing.assert_allclose(rasch.d, one.d, atol=1e-5)
-    np.testing.assert_allclose(rasch.d_se, one.d_se, rtol=1e-5)
-    assert (rasch.convergence.n_parameters, one.convergence.n_parameters) == (11, 11)
-
-
-@WHERE_ENGINES_CHANGE
 def test_a_wide_population_gets_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
@@ -376,23 +364,26 @@ def flagged(result):
     return {item: set(flags) for item, flags in zip(result.item_ids, result.flags, strict=True) if flags}
 
 
-@pytest.mark.parametrize("model", ALL_MODELS)
-def test_no_responses_are_refused(model):
-    with pytest.raises(PsychometricsError, match="no responses"):
-        fit(np.full((3, 5), np.nan), model)
+LEFT_OUT = r"found 0; left out: i1 \(all_"
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-@pytest.mark.parametrize("matrix", [np.ones((50, 4)), np.zeros((50, 4)), np.array([[1.0, 0, 1, 1]])])
-def test_constant_answers_and_a_single_learner_are_refused_with_the_items_named(model, matrix):
-    with pytest.raises(PsychometricsError, match=r"found 0; left out: i1 \(all_"):
-        fit(matrix, model)
-
-
-@pytest.mark.parametrize("model", ALL_MODELS)
-def test_three_learners_are_refused(model):
-    matrix = np.array([[1.0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]])
-    with pytest.raises(PsychometricsError, match="only 3 learners answered two or more items"):
+@pytest.mark.parametrize(
+    ("matrix", "said"),
+    [
+        (np.full((3, 5), np.nan), "no responses"),
+        (np.ones((50, 4)), LEFT_OUT),
+        (np.zeros((50, 4)), LEFT_OUT),
+        (np.array([[1.0, 0, 1, 1]]), LEFT_OUT),
+        (
+            np.array([[1.0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]]),
+            "only 3 learners answered two or more items",
+        ),
+    ],
+    ids=["no responses", "all right", "all wrong", "a single learner", "three learners"],
+)
+def test_answers_that_are_too_few_or_constant_are_refused(model, matrix, said):
+    with pytest.raises(PsychometricsError, match=said):
         fit(matrix, model)
 
 
@@ -444,8 +435,7 @@ def test_a_slope_without_a_maximum_stops_at_the_bound_without_errors(rng):
     matrix[2:, 0] = np.nan
     matrix[0], matrix[1] = 1, 0
     result = fit(matrix)
-    assert flagged(result) == {"i1": {Flag.AT_BOUND}}
-    assert result.a[0] == SLOPE_BOUND
+    assert (flagged(result), result.a[0]) == ({"i1": {Flag.AT_BOUND}}, SLOPE_BOUND)
     assert np.isnan(result.cov[0]).all()
     assert np.isfinite(result.cov[1:]).all()
     assert result.convergence.converged
