@@ -199,9 +199,7 @@ def test_an_anchor_keeps_its_parameters_whatever_the_answers_say():
     names = [f"i{j + 1}" for j in range(8)]
     fit = fit_em(Responses.from_wide(x, names), anchors=anchor_set(names[:4], a[:4], b[:4]))
     np.testing.assert_array_equal(fit.a[:4], a[:4])
-    assert fit.flags[0] == ()
-    assert fit.flags[1] == (Flag.NO_DATA,)
-    assert fit.anchored == tuple(names[:4])
+    assert (fit.flags[0], fit.flags[1], fit.anchored) == ((), (Flag.NO_DATA,), tuple(names[:4]))
     assert not fit.joint_cov[:8].any()
 
 
@@ -232,8 +230,7 @@ def test_groups_recover_their_means_and_sds():
         assert population.n_persons == 1500
     z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d + a * b) / fit.d_se])
     assert np.abs(z).max() < 4.5
-    assert fit.latent_mean == pytest.approx(theta.mean(), abs=0.1)
-    assert fit.latent_sd == pytest.approx(theta.std(), abs=0.1)
+    assert (fit.latent_mean, fit.latent_sd) == pytest.approx((theta.mean(), theta.std()), abs=0.1)
 
 
 def test_one_group_by_name_is_no_group():
@@ -259,20 +256,8 @@ def test_a_skewed_population_biases_slopes_unless_it_is_a_histogram():
     assert histogram.convergence.loglik > normal.convergence.loglik + 50
     population = histogram.populations[0]
     nodes, weights = np.array(population.nodes), np.array(population.weights)
-    assert weights.sum() == pytest.approx(1.0, abs=1e-12)
-    assert weights @ nodes == pytest.approx(0.0, abs=1e-12)
-    assert weights @ nodes**2 == pytest.approx(1.0, abs=1e-12)
+    assert (weights.sum(), weights @ nodes, weights @ nodes**2) == pytest.approx((1.0, 0.0, 1.0), abs=1e-12)
     assert weights @ nodes**3 > 0.8  # the skewness of χ² with 3 degrees of freedom is 1.6, that of a normal 0
-
-
-def test_weights_of_zero_leave_persons_out():
-    rng = np.random.default_rng(12)
-    x = answers(rng, rng.normal(size=400), *bank(rng, 6))
-    weights = (np.arange(400) % 4 > 0).astype(float)
-    one = fit_em(Responses.from_wide(x), weights=weights)
-    other = fit_em(Responses.from_wide(x[weights > 0]))
-    np.testing.assert_array_equal(one.joint_cov, other.joint_cov)
-    assert one.n_persons == other.n_persons == 300
 
 
 @pytest.mark.parametrize(
@@ -514,18 +499,6 @@ def test_guessing_without_a_prior_and_without_information_has_no_errors_and_is_n
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_3pl_with_all_c_near_zero_is_a_2pl():
-    x, _, _ = simulated(np.random.default_rng(9), 600, 8, c=0.0)
-    responses = Responses.from_wide(x)
-    two = fit_em(responses)
-    three = fit_em(responses, model="3pl", priors=Priors(c=LogitNormal(-12.0, 0.01)))
-    # c stops at its bound of 1e-4, which moves a log-odds of −4 by 0.5 %
-    np.testing.assert_allclose(three.a, two.a, atol=0.01)
-    np.testing.assert_allclose(three.a_se, two.a_se, rtol=0.01)
-    assert all(Flag.GUESSING_UNIDENTIFIED in flags for flags in three.flags)
-
-
-@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
 def test_block_errors_are_close_to_the_full_ones_in_a_sparse_design(model, monkeypatch):
     x, _, _ = simulated(np.random.default_rng(10), 4000, 120, seen=0.1)
@@ -566,11 +539,13 @@ def test_a_prior_on_what_a_model_does_not_have_is_refused(model, priors, said):
 
 
 @WHERE_STATISTICS_CHANGE
-def test_priors_that_are_none_are_refused_by_the_name_of_the_number():
-    with pytest.raises(PsychometricsError, match="Beta prior: alpha must be above 1, got 1"):
-        Beta(1, 17)
-    with pytest.raises(PsychometricsError, match="Normal prior: sd must be above 0, got 0"):
-        Normal(0, 0)
+@pytest.mark.parametrize(
+    ("family", "numbers", "said"),
+    [(Beta, (1, 17), "Beta prior: alpha must be above 1, got 1"), (Normal, (0, 0), "Normal prior: sd must be above 0")],
+)
+def test_priors_that_are_none_are_refused_by_the_name_of_the_number(family, numbers, said):
+    with pytest.raises(PsychometricsError, match=said):
+        family(*numbers)
 
 
 @WHERE_STATISTICS_CHANGE
