@@ -62,16 +62,8 @@ def test_however_many_answers_there_are_the_score_is_that_of_2001_nodes(answers)
 def test_who_gave_no_usable_answer_gets_the_prior():
     rows = np.array([[1.0, np.nan], [np.nan, np.nan], [np.nan, 1.0]])
     scores = eap(Responses.from_wide(rows), np.array([1.0, np.nan]), np.zeros(2), np.zeros(2), mean=0.5, sd=2.0)
-    assert scores.theta[1:].tolist() == [0.5, 0.5]
-    assert scores.se[1:].tolist() == [2.0, 2.0]
+    assert (scores.theta[1:].tolist(), scores.se[1:].tolist()) == ([0.5, 0.5], [2.0, 2.0])
     assert scores.se[0] < 2.0
-
-
-def test_items_without_parameters_are_ignored():
-    rows = np.array([[1.0, 0, 1, 0, 1], [0, 0, 1, 1, 0]])
-    with_gap = eap(Responses.from_wide(rows), np.append(A, np.nan), np.append(D, 1.0), np.append(C, 0.0))
-    without = eap(Responses.from_wide(rows[:, :4]), A, D, C)
-    np.testing.assert_array_equal(with_gap.theta, without.theta)
 
 
 def log_likelihood(row, theta, a=A, d=D, c=C):
@@ -121,8 +113,7 @@ def test_perfect_and_empty_patterns_have_finite_scores_in_order(method):
     a, d, c = np.array([0.7, 1.5, 1.1, 0.9]), np.array([0.0, 1.0, -1.0, 0.3]), np.full(4, 0.2)
     rows = np.array([[0.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
     scores = score(Responses.from_wide(rows), a, d, c, method=method)
-    assert np.isfinite(scores.theta).all()
-    assert np.isfinite(scores.se).all()
+    assert np.isfinite([scores.theta, scores.se]).all()
     assert np.all(np.diff(scores.theta) > 0)
 
 
@@ -172,8 +163,7 @@ def test_wle_is_nearly_unbiased_where_ml_and_jeffreys_mode_are_not():
         bias[method] = np.clip(theta, -6, 6).mean() - truth
     standard_error = 0.4 / np.sqrt(N)  # SD of an estimate here is about 0.4
     assert abs(bias["wle"]) < 0.015 + 3 * standard_error  # what is left is of order 1/n²
-    assert abs(bias["jeffreys"]) > 2 * abs(bias["wle"])
-    assert abs(bias["ml"]) > 2 * abs(bias["wle"])
+    assert min(abs(bias["jeffreys"]), abs(bias["ml"])) > 2 * abs(bias["wle"])
 
 
 @pytest.mark.parametrize("method", ["ml", "wle", "jeffreys"])
@@ -273,15 +263,6 @@ def test_expected_proportions_are_those_of_all_patterns():
         at = PATTERNS.sum(1) == k
         assert share[k] == pytest.approx(weight[at].sum())
         np.testing.assert_allclose(expected[:, k], weight[at] @ PATTERNS[at] / weight[at].sum(), atol=1e-12)
-
-
-def test_a_rasch_sum_score_says_all_that_its_patterns_say():
-    d = np.array([1.0, 0.2, -0.4, -1.5])
-    table = sum_score_table(np.ones(4), d, np.zeros(4), mean=0.3, sd=1.4)
-    rows = np.array([[0.0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 1]])
-    scores = eap(Responses.from_wide(rows), np.ones(4), d, np.zeros(4), mean=0.3, sd=1.4)
-    np.testing.assert_allclose(table.theta, scores.theta, atol=1e-10)
-    np.testing.assert_allclose(table.se, scores.se, atol=1e-10)
 
 
 def test_two_hundred_items_keep_their_digits():
