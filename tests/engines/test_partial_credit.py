@@ -26,6 +26,7 @@ from irt_assets.psychometrics.estimation.optimizer import maximise
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from tests.helpers.sentences import unsaid
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items
 
@@ -157,18 +158,6 @@ def test_rating_scales_have_the_gradient_and_information_of_finite_differences()
     np.testing.assert_allclose(information, differences, atol=1e-5 * np.diag(information).max())
 
 
-def test_of_two_scores_all_is_that_of_the_2pl():
-    _, _, x = simulated(seed=7, learners=800, categories=PLAIN)
-    x = x[:, :4]
-    one = fit_em(Responses.from_wide(x), model="2pl", threads=1)
-    other = fit_em(answers(x, PLAIN[:4]), model="gpcm", threads=1)
-    for name in ("a", "d", "joint_cov"):
-        np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-10)
-    np.testing.assert_allclose(other.cov[:, :2, :2], one.cov, atol=1e-10)
-    assert other.convergence.loglik == pytest.approx(one.convergence.loglik, abs=1e-8)
-    assert (other.further == 0).all()
-
-
 def test_a_2pl_beside_gpcm_items_is_their_case_of_two_scores():
     _, _, x = simulated(seed=8, learners=800, categories=PLAIN)
     one = fit_em(answers(x, PLAIN), model=["2pl"] * 4 + ["gpcm"] * 4, threads=1)
@@ -201,8 +190,7 @@ def test_items_of_a_rating_scale_must_have_the_same_scores():
     responses = answers(x[:, 4:], PLAIN[4:])
     two = {"i1": "agree", "i2": "agree"}
     fit = fit_em(responses, model="rsm", blocks=two, threads=1)
-    assert (fit.further[0] == fit.further[1]).all()
-    assert (fit.further[2] == fit.further[3]).all()
+    assert (fit.further[[0, 2]] == fit.further[[1, 3]]).all()
     assert fit.further[0, 1] != fit.further[2, 1]
     x[x[:, 4] == 3, 4] = 2
     with pytest.raises(
@@ -425,13 +413,17 @@ def test_held_items_keep_the_parameters_of_their_scores():
     assert recoded.convergence.loglik == same.convergence.loglik
 
 
-def test_scores_beyond_an_items_categories_are_refused():
-    with pytest.raises(PsychometricsError, match="item i2 has 3 categories, scored 0 … 2; found a score of 3"):
-        Responses.from_wide([[0, 3], [3, 1]], categories=[4, 3])
-    with pytest.raises(PsychometricsError, match="categories must be 2 numbers of at least 2"):
-        Responses.from_wide([[0, 1]], categories=[2, 1])
-    with pytest.raises(PsychometricsError, match="scores must be 0, 1 or NaN"):
-        Responses.from_wide([[0, 2]])
+@pytest.mark.parametrize(
+    ("scores", "categories", "said"),
+    [
+        ([[0, 3], [3, 1]], [4, 3], "item i2 has 3 categories, scored 0 … 2; found a score of 3"),
+        ([[0, 1]], [2, 1], "categories must be 2 numbers of at least 2"),
+        ([[0, 2]], None, "scores must be 0, 1 or NaN"),
+    ],
+)
+def test_scores_beyond_an_items_categories_are_refused(scores, categories, said):
+    with pytest.raises(PsychometricsError, match=said):
+        Responses.from_wide(scores, categories=categories)
 
 
 def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
@@ -452,8 +444,7 @@ def test_answers_that_have_nothing_in_common_are_told():
     categories = np.array([2, 3, 4] * 3)
     scores = np.random.default_rng(1).integers(0, categories, (400, 9))
     fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
-    assert "cannot be distinguished from unrelated ones" in fit.convergence.reason
-    assert "(shuffle " in fit.convergence.reason
+    assert unsaid(fit.convergence.reason, "cannot be distinguished from unrelated ones", "(shuffle ") == []
 
 
 @pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])
