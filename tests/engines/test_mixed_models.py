@@ -128,8 +128,7 @@ def assert_the_same(mixed: Calibration, parts: list[Calibration]) -> None:
 
 def test_a_fit_has_one_name_and_each_item_its_model(mixed: Calibration, parts: list[Calibration]) -> None:
     assert [part.model for part in parts] == list(MODELS)
-    assert mixed.model == "2pl+3pl+2plu"
-    assert mixed.item_model.spoken == "2PL and 3PL and 2PL with an upper asymptote"
+    assert (mixed.model, mixed.item_model.spoken) == ("2pl+3pl+2plu", "2PL and 3PL and 2PL with an upper asymptote")
     assert model_of(mixed.model).name == mixed.model
     assert mixed.select(np.arange(EACH)).item_model is TWO_PL
     with pytest.raises(PsychometricsError, match="got model '4pl'"):
@@ -256,8 +255,7 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
     judged = judge(comparison)
-    assert judged.flagged == ("2pl-1", "3pl-1", f"{MODEL.name}-1")
-    assert judged.across_models == {}
+    assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
         at = np.arange(3 * EACH) // EACH == k
@@ -295,9 +293,8 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
         name: judge(compare(fit, found[name], anchors, Published.of_anchors(anchors))).wald
         for name, fit in moved.items()
     }
-    assert waldes["1pl+2pl"][1] > 10
     assert waldes["1pl+2pl"][0] < 1e-6
-    assert waldes["2pl"][0] > 10
+    assert min(waldes["1pl+2pl"][1], waldes["2pl"][0]) > 10
     assert "moved against the others" in link(moved["2pl"], anchors).diagnosis
     suspects = link(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
     assert list(suspects) == ["2pl-1"]
@@ -336,8 +333,7 @@ def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
     assert np.abs(z[np.isfinite(z)]).max() < 4
     assert np.mean(z[np.isfinite(z)] ** 2) < 1.6
     common = np.array([not item_model(name).own_slopes for name in models])
-    assert len(set(fit.a[common])) == common.any()
-    assert len(set(fit.a[~common])) == (~common).sum()
+    assert (len(set(fit.a[common])), len(set(fit.a[~common]))) == (common.any(), (~common).sum())
     assert (fit.c[[not item_model(name).guesses for name in models]] == 0).all()
     own = sum(item_model(name).n_own for name in models) + common.any() + sum(name == MODEL.name for name in models)
     assert fit.convergence.n_parameters == own
@@ -351,17 +347,6 @@ def test_compared_fits_of_several_models_are_read_as_they_were_written() -> None
     assert StagedSpec.from_json(json.loads(json.dumps(stored)), "fit").shape == shape
 
 
-def test_models_of_one_formula_give_the_fit_of_the_wider_one() -> None:
-    """Rasch and 1PL items share a slope: a 1PL."""
-    _, responses = answers(("1pl",) * 10, learners=1500)
-    one = fit_em(responses, model="1pl", threads=1, tolerance=1e-7)
-    mixed = fit_em(responses, model=("rasch", "1pl") * 5, threads=1, tolerance=1e-7)
-    # two ascents to one maximum, each to 1e-7 of a standard error
-    np.testing.assert_allclose([mixed.a, mixed.d], [one.a, one.d], atol=1e-6)
-    np.testing.assert_allclose(mixed.cov, one.cov, rtol=1e-5)
-    assert mixed.convergence.loglik == pytest.approx(one.convergence.loglik, abs=1e-8)
-
-
 def test_fit_statistics_of_mixed_items_take_what_each_model_estimates() -> None:
     """Of each item as many parameters as its model has, so that p-values of a true model are spread evenly."""
     models = ("2pl", "3pl") * 8
@@ -372,14 +357,18 @@ def test_fit_statistics_of_mixed_items_take_what_each_model_estimates() -> None:
     assert np.abs(found.infit - 1).max() < 0.05
 
 
-def test_what_cannot_be_mixed_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        (("2pl", "3pl"), "models must be 6 names, one per item; got 2"),
+        (("2pl", "4pl") * 3, "got model '4pl'"),
+        (("3pl", MODEL.name) * 3, "are fitted apart; got a 3PL and 2PL with an upper asymptote"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(models: tuple[str, ...], said: str) -> None:
     _, responses = answers(("2pl",) * 6, learners=50)
-    with pytest.raises(PsychometricsError, match="models must be 6 names, one per item; got 2"):
-        fit_em(responses, model=("2pl", "3pl"))
-    with pytest.raises(PsychometricsError, match="got model '4pl'"):
-        fit_em(responses, model=("2pl", "4pl") * 3)
-    with pytest.raises(PsychometricsError, match="are fitted apart; got a 3PL and 2PL with an upper asymptote"):
-        fit_em(responses, model=("3pl", MODEL.name) * 3)
+    with pytest.raises(PsychometricsError, match=said):
+        fit_em(responses, model=models)
 
 
 # -- a model of items that no product has ------------------------------------------------------------
