@@ -115,23 +115,20 @@ def test_a_service_that_hangs_is_given_up_after_the_time_it_has():
             given_up.set()
 
 
-def test_a_connection_cut_without_an_answer_is_tried_again():
-    def cut(handler: BaseHTTPRequestHandler) -> None:
-        handler.connection.shutdown(socket.SHUT_RDWR)
-
-    with answering(cut, FINE) as seen:
-        assert service(seen.url).call("irt_score", {}) == FINE[1]
-    assert len(seen.paths) == 2
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
 
 
-def test_an_answer_cut_in_the_middle_is_tried_again():
-    def half(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        handler.wfile.write(b'{"theta": [')
+def half(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"theta": [')
 
-    with answering(half, FINE) as seen:
+
+@pytest.mark.parametrize("first", [cut, half])
+def test_a_connection_cut_without_an_answer_or_in_its_middle_is_tried_again(first):
+    with answering(first, FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]
     assert len(seen.paths) == 2
 
