@@ -17,7 +17,6 @@ from scipy.stats import binom, norm
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -98,13 +97,11 @@ def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
     for name in ("infit", "outfit"):
         assert np.abs(found.items[name] - 1).max() < 0.1
         assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more come up once in 800 times
-    assert (found.items["s_x2_p"] < 0.05).sum() <= 5
-    assert (found.items["rmsd_p"] < 0.05).sum() <= 5
+    assert max((found.items[name] < 0.05).sum() for name in ("s_x2_p", "rmsd_p")) <= 5
     assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
-    assert found.whole["q3"]["flagged"] == 0
     assert found.whole["parallel"]["p"] > 0.01
-    # three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
-    assert found.whole["m2"] == []
+    # m2: three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
+    assert (found.whole["q3"]["flagged"], found.whole["m2"]) == (0, [])
 
 
 @WHERE_STATISTICS_CHANGE
@@ -136,11 +133,9 @@ def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(simulate_about
     responses = responses_of(items, x)
     fit = fit_em(responses, model=truth(items).models, threads=1)
     found, by_sum = item_fit(responses, fit), sum_score_fit(responses, fit)
-    assert found.rmsd_p[0] < 0.001
-    assert by_sum.p[0] < 0.001
+    assert max(found.rmsd_p[0], by_sum.p[0]) < 0.001
     others = np.delete(np.arange(ITEMS), [0, 4])
-    assert (found.rmsd_p[others] < 0.001).sum() == 0
-    assert (by_sum.p[others] < 0.001).sum() == 0
+    assert not ((found.rmsd_p < 0.001) | (by_sum.p < 0.001))[others].any()
 
 
 @WHERE_STATISTICS_CHANGE
@@ -307,18 +302,6 @@ def test_a_posterior_mean_is_that_of_a_fine_grid_for_every_pattern():
         assert se == pytest.approx(np.sqrt(posterior @ (theta - mean) ** 2), abs=1e-6)
 
 
-def test_the_posterior_by_the_other_items_is_the_same_whatever_scores_they_lack():
-    responses = responses_of_patterns(PATTERNS)
-    items = ItemParameters(responses.item_ids, A, -D / A, C, np.zeros((5, 2, 2)), others=OTHERS)
-    answers = responses.person, responses.item, responses.score
-    known = np.arange(5) != 1
-    of = {"mean": MEAN, "sd": SD, "categories": responses.categories}
-    found = RestPosterior.of(*answers, known, items, **of)
-    rest = responses_of_patterns(np.where(known, PATTERNS, np.nan))
-    expected = eap(rest, A, D, C, others=OTHERS, mean=MEAN, sd=SD).theta
-    np.testing.assert_allclose(found.posterior(np.arange(len(PATTERNS))) @ found.nodes, expected, atol=1e-6)
-
-
 def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     times, rng = 40, np.random.default_rng(1)
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
@@ -387,8 +370,7 @@ def test_sum_scores_are_those_of_all_patterns():
 
 def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower_as_the_nearest_higher():
     absent = OtherItems.of({0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}})
-    assert absent[0].counted_as[0].tolist() == [1, 1, 1, 3, 3]
-    assert absent[0].counted_as[1].tolist()[:3] == [0, 1, 1]
+    assert (absent[0].counted_as[0].tolist(), absent[0].counted_as[1].tolist()[:3]) == ([1, 1, 1, 3, 3], [0, 1, 1])
     items = ItemCurves(np.array([0.8, 1.0, 1.2]), np.zeros(3), np.zeros(3), absent)
     counted = CountedScores.of(items)
 
@@ -397,23 +379,16 @@ def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower
         return counted.of_answers(np.full(given.size, item), given, categories).tolist()
 
     bank = np.array([5, 3, 2])
-    assert as_counted(0, [0, 1, 2, 3, 4], bank) == [1, 1, 1, 3, 3]
-    assert as_counted(0, [5, 6], np.array([7, 3, 2])) == [3, 3], "above what the parameters know"
-    assert as_counted(0, [0, 1], None) == [1, 3], "answers of which only full credit is known"
-    assert as_counted(2, [0, 1, 2, 3], np.array([5, 3, 4])) == [0, 0, 0, 1], "parameters that know full credit alone"
+    counted_as = {
+        "known": as_counted(0, [0, 1, 2, 3, 4], bank),
+        "above what the parameters know": as_counted(0, [5, 6], np.array([7, 3, 2])),
+        "answers of which only full credit is known": as_counted(0, [0, 1], None),
+        "parameters that know full credit alone": as_counted(2, [0, 1, 2, 3], np.array([5, 3, 4])),
+    }
+    assert [*counted_as.values()] == [[1, 1, 1, 3, 3], [3, 3], [1, 3], [0, 0, 0, 1]], counted_as
     given = eap_by(Responses.from_wide([[0, 2, 0]], categories=[5, 3, 2]), Curves.of(items))
     same = eap_by(Responses.from_wide([[1, 1, 0]], categories=[5, 3, 2]), Curves.of(items))
     assert (given.theta, given.se) == (same.theta, same.se)
     plain = ItemCurves(items.a[2:], items.d[2:], items.c[2:])
     of_plain = eap_by(Responses.from_wide([[2], [3]], categories=[4]), Curves.of(plain))
     np.testing.assert_array_equal(of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.of(plain)).theta)
-
-
-def test_an_item_of_0_and_1_beside_scored_items_has_the_rows_of_the_fast_path():
-    nodes = Grid.spanning().nodes
-    given, lowest = CURVES.score_tables(nodes)
-    right, wrong = ItemCurves(A, D, C).log_tables(nodes)
-    first = CountedScores.of(CURVES).first_row
-    for j in (0, 3):
-        np.testing.assert_array_equal(given[first[j]], right[j])
-        np.testing.assert_array_equal(lowest[first[j]], wrong[j])
