@@ -59,17 +59,14 @@ def without_options(answers: Answers) -> Answers:
 def test_drift_is_told_with_its_size(size: float) -> None:
     """1500 answers give b an error of about 0.06, and limits are three of these."""
     change = told(window(drift=size))
-    assert change.kind is Kind.DRIFT
-    assert change.size == pytest.approx(size, abs=0.18)
-    assert change.onset is None
+    assert (change.kind, change.size, change.onset) == (Kind.DRIFT, pytest.approx(size, abs=0.18), None)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])
 def test_a_leak_is_told_with_its_share(share: float) -> None:
     """Among those who do not know the answer, about 800, the share has an error of 0.02 and θ adds its own."""
     change = told(window(leak=share))
-    assert change.kind is Kind.LEAK
-    assert change.size == pytest.approx(share, abs=0.08)
+    assert (change.kind, change.size) == (Kind.LEAK, pytest.approx(share, abs=0.08))
     assert change.time_z < -4
 
 
@@ -79,10 +76,9 @@ def test_a_leaks_first_day_is_found() -> None:
 
 
 def test_without_times_an_easier_item_is_either() -> None:
-    assert told(without_times(window(drift=-0.8))).kind is Kind.EASIER
-    change = told(without_times(window(leak=0.35)))
-    assert change.kind is Kind.EASIER
-    assert np.isnan(change.time_z)
+    drifted, leaked = (told(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
+    assert (drifted.kind, leaked.kind) == (Kind.EASIER, Kind.EASIER)
+    assert np.isnan(leaked.time_z)
 
 
 def test_a_harder_item_has_drifted_whatever_the_times() -> None:
@@ -93,15 +89,14 @@ def test_a_harder_item_has_drifted_whatever_the_times() -> None:
 def test_a_wrong_key_is_told_with_and_without_options(options: bool) -> None:
     answers = window(wrong_key=True)
     change = told(answers if options else without_options(answers))
-    assert change.kind is Kind.WRONG_KEY
-    assert change.size == pytest.approx(0.5, abs=0.06), "three standard errors of a share among 700"
-    assert change.distractor == (0 if options else None), "the option that abler learners choose is the right one"
+    # three standard errors of a share among 700; the option that abler learners choose is the right one
+    expected = Kind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
+    assert (change.kind, change.size, change.distractor) == expected
 
 
 def test_an_item_that_did_not_change_has_no_kind() -> None:
     change = told(window())
-    assert change.kind is Kind.UNCLEAR
-    assert np.isnan(change.size)
+    assert (change.kind, np.isnan(change.size)) == (Kind.UNCLEAR, True)
     assert max(change.gains.values()) < 10.8
 
 
