@@ -234,6 +234,5 @@ def test_items_of_two_windows_are_matched_by_name_whatever_their_order() -> None
         reversed_items.person[order], reversed_items.item[order], reversed_items.score[order], 600, one.item_ids[::-1]
     )
     change = change_of_misfit(Window(one, fit_em(one)), Window(other, fit_em(other)))
-    assert change.items == 12
-    assert change.now.unlikely == change.before.unlikely
+    assert (change.items, change.now.unlikely) == (12, change.before.unlikely)
     assert change.growth["rmsea"].value == pytest.approx(0, abs=1e-6)  # the same answers: the fits agree to 1e-8

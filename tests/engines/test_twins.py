@@ -90,8 +90,7 @@ def test_two_items_are_named_if_their_answers_are_equal_for_97_percent(seed: int
     x[:, other] = np.where(rng.random(LEARNERS) < 0.03, 1 - x[:, j], x[:, j])
     responses = Responses.from_wide(x)
     (found,) = item_twins(responses, fit_em(responses, likelihood_only=True))
-    assert found.items == tuple(sorted((j, other)))
-    assert found.learners == LEARNERS
+    assert (found.items, found.learners) == (tuple(sorted((j, other))), LEARNERS)
     assert found.equal == pytest.approx(0.97, abs=0.02)  # four standard errors of the share
     assert found.expected < 0.75
 
