@@ -116,9 +116,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
     growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.r2 == pytest.approx(1.0)
-    assert found.estimate is None
-    assert found.outcome == "not separable"
-    assert found.ordered
+    assert (found.estimate, found.outcome, found.ordered) == (None, "not separable", True)
     assert np.isnan(of_items.estimate).all()
 
 
@@ -140,8 +138,7 @@ def test_elapsed_time_and_its_share_by_hand() -> None:
     np.testing.assert_array_equal(days, [2, 0, 0, 4])
     # variances: 1/2 within items, with 4 − 2 degrees of freedom, and 17/3 in all
     assert share_explained(np.array([0.0, 1, 4, 5]), np.array([0, 0, 1, 1])) == pytest.approx(1 - 3 / 34)
-    assert share_explained(np.zeros(4), np.array([0, 0, 1, 1])) is None
-    assert share_explained(days, np.arange(4)) is None
+    assert (share_explained(np.zeros(4), np.array([0, 0, 1, 1])), share_explained(days, np.arange(4))) == (None, None)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -163,8 +160,8 @@ def test_anchors_in_another_order_show_growth() -> None:
     time = (later - later.mean()) / 30
     assert found.se == pytest.approx(np.hypot(0.1, 0.05) / np.sqrt(time @ time))
     assert abs(found.estimate - 0.6) < 3.5 * found.se
-    assert growth_by_place(shift, error, np.zeros(30), 0.05) is None
-    assert growth_by_place(shift[:4], error[:4], later[:4], 0.05) is None
+    untold = (shift, error, np.zeros(30)), (shift[:4], error[:4], later[:4])
+    assert [growth_by_place(*of, 0.05) for of in untold] == [None, None]
 
 
 @WHERE_STATISTICS_CHANGE
@@ -278,11 +275,9 @@ def test_what_was_planted_is_found(movement, start):
         # four standard errors; and half the step by which the likelihood's slope is seen
         assert abs(getattr(found.estimate, part) - true) < 4 * error + 1e-5
         # 26 weeks of 300 learners tell movements of this size from none
-        assert (found.p[part] < 0.01) == (true > 0)
-        assert (getattr(found.proposed, part) != 0) == (true > 0)
+        assert (found.p[part] < 0.01, getattr(found.proposed, part) != 0) == (true > 0, true > 0)
     assert found.start.mean == pytest.approx(start[0], abs=4 * start[1] / 300**0.5)
-    assert found.start.sd == pytest.approx(start[1], rel=0.15)
-    assert (found.learners, found.occasions) == (300, 300 * 26)
+    assert (found.start.sd, found.learners, found.occasions) == (pytest.approx(start[1], rel=0.15), 300, 300 * 26)
     assert found.log_likelihood >= found.without_walk
 
 
@@ -370,16 +365,18 @@ def test_the_likelihood_is_that_of_the_answers_given_those_before():
 
 
 @pytest.mark.parametrize(
-    ("how", "why"),
+    ("how", "options", "why"),
     [
-        ({"learners": 299}, "299 learners answered on 8 days or more; 300 are needed"),
-        ({"weeks": 25}, "span 25 weeks; 26 are needed"),
-        ({"weeks": 7}, "0 learners answered on 8 days or more"),
+        ({"learners": 299}, {}, "299 learners answered on 8 days or more; 300 are needed"),
+        ({"weeks": 25}, {}, "span 25 weeks; 26 are needed"),
+        ({"weeks": 7}, {}, "0 learners answered on 8 days or more"),
+        ({}, {"order": 0.5, "growth_in_windows": True}, "growth is found"),
+        ({}, {"order": 0.5, "growth_in_windows": None}, "cannot be judged"),
     ],
 )
-def test_too_little_is_refused(how, why):
+def test_too_little_and_an_order_of_items_with_growth_within_windows_are_refused(how, options, why):
     moving = made(Movement(), **how)
-    found = estimate_movement(moving.responses, moving.day, Curves.of(items()))
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **options)
     assert isinstance(found, Refused)
     assert why in found.why
 
@@ -405,8 +402,7 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     found = estimated(moving)
     halves = found.growth_by_half
     assert halves.differs
-    assert halves.first == pytest.approx(0.625 / 26, abs=0.006)
-    assert halves.second == pytest.approx(0.137 / 26, abs=0.006)
+    assert (halves.first, halves.second) == pytest.approx((0.625 / 26, 0.137 / 26), abs=0.006)
     assert found.proposed.growth == halves.proposed
     assert found.proposed.variance > 0
     scores = moving_eap(moving.responses, moving.day, Curves.of(items()), found.proposed, threads=1)
@@ -436,15 +432,6 @@ def test_answers_that_are_all_right_say_nothing():
     assert "mean at the start" in found.why
 
 
-@pytest.mark.parametrize(("growth", "why"), [(True, "growth is found"), (None, "cannot be judged")])
-def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(growth, why):
-    moving = made(Movement())
-    how = {"order": 0.5, "growth_in_windows": growth}
-    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
-    assert isinstance(found, Refused)
-    assert why in found.why
-
-
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
     for limit in ("MOST_LEARNERS", "FEWEST_LEARNERS"):
         monkeypatch.setattr(f"irt_assets.psychometrics.estimation.movement.{limit}", 30)
@@ -452,5 +439,4 @@ def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))
     alone = moving.chosen((key < 30)[moving.responses.person])
-    assert estimated(keyed).estimate == estimated(alone).estimate
-    assert estimated(keyed).learners == 30
+    assert (estimated(keyed).estimate, estimated(keyed).learners) == (estimated(alone).estimate, 30)
