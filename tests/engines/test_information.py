@@ -163,5 +163,4 @@ def test_log_ratios_of_sound_items_are_as_uncertain_as_they_say() -> None:
     for _ in range(75):
         found = losses_of_items(world(generator)[1][0], Abilities.normal())
         z.append(np.log(found.ratio) / found.log_se)
-    assert np.shape(z) == (75, ITEMS_OF_A_WORLD)
-    assert np.mean(np.square(z)) == pytest.approx(1.0, abs=0.15)
+    assert (np.shape(z), np.mean(np.square(z))) == ((75, ITEMS_OF_A_WORLD), pytest.approx(1.0, abs=0.15))

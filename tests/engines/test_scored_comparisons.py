@@ -180,8 +180,7 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
 @WHERE_STATISTICS_CHANGE
 def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
     found = judge(month(10, moved=0.5))
-    assert found.flagged == (ids(MOVED + 1)[MOVED],)
-    assert found.delta_b[MOVED] == pytest.approx(0.5, abs=0.15)
+    assert (found.flagged, found.delta_b[MOVED]) == ((ids(MOVED + 1)[MOVED],), pytest.approx(0.5, abs=0.15))
     assert judge(month(11)).flagged == ()
     theta, w = Grid.spanning().nodes, np.exp(Grid.spanning().log_weights())
     moved = TRUTH.moved(0.5 * (np.arange(TRUTH.size) == MOVED))
@@ -196,8 +195,7 @@ def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
     anchors = frozen(pcm.estimated(rng, 3000))
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
     found = link(new, anchors)
-    assert found.slope == 1.0
-    assert list(found.anchors_dropped) == [ids(MOVED + 1)[MOVED]]
+    assert (found.slope, list(found.anchors_dropped)) == (1.0, [ids(MOVED + 1)[MOVED]])
     comparison = compare(new, found, anchors, Published.of_anchors(anchors))
     assert not comparison.across_models.any()
     assert judge(comparison).flagged == (ids(MOVED + 1)[MOVED],)
@@ -326,8 +324,7 @@ def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> Non
     responses = Responses.from_wide(scores, reference.item_ids, TRUTH.categories)
     groups, forms = ["a"] * n + ["b"] * n, ["form"] * responses.n_responses
     found = analyse_dif("g", responses, groups, forms=forms, model=TRUTH.models, threads=1)
-    assert found.wald.flagged == (responses.item_ids[MOVED],)
-    assert found.wald.df.tolist() == [2] * TRUTH.size
+    assert (found.wald.flagged, found.wald.df.tolist()) == ((responses.item_ids[MOVED],), [2] * TRUTH.size)
     assert found.wald.shift[0, MOVED] < -0.05
     of_item = found.within_forms.mantel_haenszel[0][MOVED]
     assert of_item.smd < 0
@@ -348,8 +345,7 @@ def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_
     whole = replace(counts, **{name: getattr(counts, name).sum(axis=0)[None] for name in ("n", "right", "squares")})
     found = mantel(whole, 1)
     r = np.corrcoef(score, group)[0, 1]
-    assert found.chi2 == pytest.approx(199 * r**2)
-    assert found.p == pytest.approx(chi2.sf(199 * r**2, 1))
+    assert (found.chi2, found.p) == pytest.approx((199 * r**2, chi2.sf(199 * r**2, 1)))
     assert found.smd == pytest.approx(score[group == 1].mean() - score[group == 0].mean())
     assert (found.smd / found.se) ** 2 == pytest.approx(found.chi2)
 
