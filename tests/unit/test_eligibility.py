@@ -206,8 +206,7 @@ def test_removing_an_item_may_remove_a_learner_and_then_another_item() -> None:
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
     verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)
     left = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
-    assert left == [(2, 1), (2, 3), (3, 1), (3, 3)]
-    assert verdict.few_items == {0: 1, 2: 1}
+    assert (left, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
 
 
 def test_the_sample_size_filters_can_be_left_out_for_abilities() -> None:
@@ -357,8 +356,7 @@ def test_a_rule_changes_the_hash_of_its_stage_and_no_other(name: str) -> None:
     other = OTHER[name] if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2
     rules = Rules.from_settings({name: other})
     changed = [stage for stage in STAGES if getattr(rules, stage).hash != getattr(usual, stage).hash]
-    assert changed == [STAGE_OF[name]]
-    assert [*rules.changed()] == [name]
+    assert (changed, [*rules.changed()]) == ([STAGE_OF[name]], [name])
 
 
 def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> None:
