@@ -40,6 +40,7 @@ from tests.helpers.dagster_private import (
 )
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.worlds import not_before
+from tests.integration.connected import connected
 
 pytestmark = pytest.mark.ci
 
@@ -185,15 +186,13 @@ def real_world(settings: Settings) -> Iterator[World]:
 
 
 def test_a_run_that_ended_well_is_no_alert(world: World) -> None:
-    assert world.run()
-    assert world.told() == []
+    assert (world.run(), world.told()) == (True, [])
 
 
 def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):
-        assert not real_world.run()
-        assert real_world.told() == [("run month 2026-06", "error", JUNE, True)]
+        assert (real_world.run(), real_world.told()) == (False, [("run month 2026-06", "error", JUNE, True)])
     ((what, kind, subjects, link),) = rows(
         Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
     )
@@ -201,8 +200,7 @@ def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: Wor
     assert (kind, subjects) == ("steps", ["first"])
     assert link.startswith("/runs/")
     real_world.broken = False
-    assert real_world.run()
-    assert real_world.told() == [("run month 2026-06", "error", JUNE, False)]
+    assert (real_world.run(), real_world.told()) == (True, [("run month 2026-06", "error", JUNE, False)])
 
 
 def test_a_run_by_either_name_of_its_job_is_one_alert_with_the_key_of_before(world: World) -> None:
@@ -320,8 +318,7 @@ def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: W
 def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World) -> None:
     """It is a failed run and any number of failed checks; the run is silent, and the checks tell together."""
     world.failed_gates = {"linked", "anchors_agree"}
-    assert not world.run("calibration")
-    assert world.told() == [("held 2026-06", "error", JUNE, True)]
+    assert (world.run("calibration"), world.told()) == (False, [("held 2026-06", "error", JUNE, True)])
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
     way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
@@ -333,11 +330,9 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
-    assert not world.run("calibration")
-    assert [open_ for *_, open_ in world.told()] == [True]
+    assert (world.run("calibration"), [open_ for *_, open_ in world.told()]) == (False, [True])
     world.failed_gates = set()
-    assert world.run("calibration")
-    assert world.told() == [("held 2026-06", "error", JUNE, False)]
+    assert (world.run("calibration"), world.told()) == (True, [("held 2026-06", "error", JUNE, False)])
 
 
 def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_was_told(world: World) -> None:
@@ -347,44 +342,49 @@ def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_
     told = ("anchors_agree", "every_month_is_green")
     violated = [one for one in INVARIANTS if one.name in (*told, "large_drift_is_decided_on")]
     red = Violation("default", "red: anchors moved", "green", JUNE)
-    with Database(world.settings).connect() as connection:
-        record(connection, "night", Report(datetime.now(UTC), tuple(Verdict(one, (red,)) for one in violated)))
+    connected(
+        Database(world.settings),
+        record,
+        "night",
+        Report(datetime.now(UTC), tuple(Verdict(one, (red,)) for one in violated)),
+    )
     assert [open_ for *_, open_ in world.alerts()] == [True] * 3
     world.watch()
     another = ("invariant large_drift_is_decided_on 2026-06", "warning", JUNE, True)
     held = ("held 2026-06", "error", JUNE, True)
     assert [alert for alert in world.alerts() if alert[-1]] == [another, held]
     world.failed_gates = set()
-    assert world.run("calibration")
-    assert [alert for alert in world.told() if alert[-1]] == [another]
+    assert (world.run("calibration"), [alert for alert in world.told() if alert[-1]]) == (True, [another])
 
 
 def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:
     """As when it is materialised alone, and the database says otherwise than the gates did."""
     assert world.run("calibration")
     world.failed_gates = {"linked"}
-    assert not world.run("calibration", assets=["published_item_parameters"])
-    assert world.told() == [("run calibration 2026-06", "error", JUNE, True)]
+    assert (world.run("calibration", assets=["published_item_parameters"]), world.told()) == (
+        False,
+        [("run calibration 2026-06", "error", JUNE, True)],
+    )
 
 
 def test_a_failed_check_is_one_alert_with_the_way_out(world: World) -> None:
     world.gate = False
-    assert world.run()
-    assert world.told() == [("check first gate 2026-06", "error", JUNE, True)]
+    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
     ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
     assert what == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
-    assert world.run()
-    assert world.told() == [("check first gate 2026-06", "error", JUNE, False)]
+    assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
 
 
 def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
     world.items = ["q2", "q1"]
-    assert world.run()
-    assert world.told() == [("check second item_gate 2026-06", "warning", JUNE, True)]
-    assert rows(Database(world.settings), "SELECT kind, subjects FROM alert") == [("items", ["q2", "q1"])]
+    assert (world.run(), world.told(), rows(Database(world.settings), "SELECT kind, subjects FROM alert")) == (
+        True,
+        [("check second item_gate 2026-06", "warning", JUNE, True)],
+        [("items", ["q2", "q1"])],
+    )
 
 
 def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passes(world: World) -> None:
@@ -400,8 +400,7 @@ def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passe
 
 def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World) -> None:
     world.evaluate = False  # Dagster fails a step that yields less than it declared
-    assert not world.run("only_third")
-    assert world.told() == [("run only_third 2026-06", "error", JUNE, True)]
+    assert (world.run("only_third"), world.told()) == (False, [("run only_third 2026-06", "error", JUNE, True)])
     world.evaluate = True
     world.run("only_third")
     assert [open_ for *_, open_ in world.told()] == [False]
@@ -514,8 +513,10 @@ def test_a_daily_job_has_25_hours_while_it_runs() -> None:
 
 def test_nothing_is_late_before_the_first_scale_or_the_first_month() -> None:
     now = utc(2026, 8, 2, 5)
-    assert lateness(NIGHTLY, PlanRecord(), now, "2026-01") is None
-    assert lateness(NIGHTLY, PlanRecord(utc(2026, 8, 2, 4)), now, "2026-01") is None
+    assert (
+        lateness(NIGHTLY, PlanRecord(), now, "2026-01"),
+        lateness(NIGHTLY, PlanRecord(utc(2026, 8, 2, 4)), now, "2026-01"),
+    ) == (None, None)
     assert lateness(NIGHTLY, PlanRecord(BEGUN), utc(2026, 8, 2, 3, 59), "2026-08") is None
 
 
@@ -555,8 +556,10 @@ def test_a_schedule_that_does_not_tick_is_one_alert_until_its_night_is_made(
     assert what.startswith(f"nights of {night} was due at ")
     assert "launch nightly" in fix
     real_world.instance.report_runless_asset_event(dg.AssetMaterialization("nights", partition=night))
-    assert real_world.tick("alerts_of_schedules") == "every schedule that is switched on is in time"
-    assert real_world.alerts() == [(key, "error", night, False)]
+    assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (
+        "every schedule that is switched on is in time",
+        [(key, "error", night, False)],
+    )
 
 
 def test_the_alert_of_a_failed_run_replaces_the_alert_of_its_late_schedule(
@@ -568,10 +571,15 @@ def test_the_alert_of_a_failed_run_replaces_the_alert_of_its_late_schedule(
     real_world.tick("alerts_of_schedules")
     ((key, _, night, _),) = real_world.alerts()
     failed = f"run {NIGHTLY.documents_name} {night}"
-    with Database(real_world.settings).connect() as connection:
-        open_alert(connection, Alert(f"{failed}|1", "error", "it failed", "launch it", partition=night))
-    assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
-    assert real_world.alerts() == [(key, "error", night, False), (failed, "error", night, True)]
+    connected(
+        Database(real_world.settings),
+        open_alert,
+        Alert(f"{failed}|1", "error", "it failed", "launch it", partition=night),
+    )
+    assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (
+        f"late: {NIGHTLY.name}",
+        [(key, "error", night, False), (failed, "error", night, True)],
+    )
 
 
 def test_a_schedule_that_is_switched_off_is_never_late(
@@ -595,8 +603,7 @@ def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -
         assert real_world.tick("alerts_of_schedules") == "late: backup"
     assert real_world.alerts() == [("backup", "error", "", True)]
     run_sql(database, backed_up, ["/backups/2", 1])
-    assert real_world.tick("alerts_of_schedules") == in_time
-    assert real_world.alerts() == [("backup", "error", "", False)]
+    assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (in_time, [("backup", "error", "", False)])
 
 
 def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) -> None:
@@ -611,11 +618,15 @@ def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) ->
         assert real_world.tick("alerts_of_schedules") == "late: exam"
     assert real_world.alerts() == [("silent exam", "warning", "", True)]
     run_sql(database, "UPDATE intake SET arrived_at = arrived_at - interval '40 days'")
-    assert real_world.tick("alerts_of_schedules") == in_time
-    assert real_world.alerts() == [("silent exam", "warning", "", True)]  # nothing came
+    assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (
+        in_time,
+        [("silent exam", "warning", "", True)],  # nothing came
+    )
     run_sql(database, came, [0, 0])
-    assert real_world.tick("alerts_of_schedules") == in_time
-    assert real_world.alerts() == [("silent exam", "warning", "", False)]
+    assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (
+        in_time,
+        [("silent exam", "warning", "", False)],
+    )
 
 
 # -- sensors -----------------------------------------------------------------------------------------
@@ -648,10 +659,10 @@ def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: Wor
     assert real_world.alerts() == []
     look(TickStatus.FAILURE, 20)
     look(TickStatus.FAILURE, 10)
-    assert real_world.alerts() == [("sensor stale_months", "error", "", True)]
-    assert rows(Database(real_world.settings), "SELECT what FROM alert") == [
-        ("stale_months fails at every evaluation: the log is gone",)
-    ]
+    assert (real_world.alerts(), rows(Database(real_world.settings), "SELECT what FROM alert")) == (
+        [("sensor stale_months", "error", "", True)],
+        [("stale_months fails at every evaluation: the log is gone",)],
+    )
     look(TickStatus.SKIPPED, 1)
     assert real_world.alerts() == [("sensor stale_months", "error", "", False)]
 

@@ -26,6 +26,7 @@ from resources.settings import Settings
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.waiting_decision import FEB, JAN, accept, bank
+from tests.integration.connected import connected
 from tests.integration.sinks import HttpSink, SmtpSink, smtp_sink
 from tests.testbed.patience import patient
 
@@ -76,13 +77,11 @@ def configured(settings: Settings, **values: Any) -> Settings:
 
 
 def raise_alert(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
-    with Database(settings).connect() as connection:
-        return open_alert(connection, alert)
+    return connected(Database(settings), open_alert, alert)
 
 
 def resolve(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
-    with Database(settings).connect() as connection:
-        return resolve_alert(connection, alert.key)
+    return connected(Database(settings), resolve_alert, alert.key)
 
 
 def wait_is_over(settings: Settings) -> None:
@@ -168,8 +167,7 @@ def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSin
     deliver(Database(everywhere))
     posted = {path.split("/")[1]: str(body) for path, body in http.received}
     for chat in ("slack", "discord"):
-        assert not unsaid(posted[chat], "channel", "everyone")
-        assert "<!channel>" not in posted[chat]
+        assert (unsaid(posted[chat], "channel", "everyone"), "<!channel>" in posted[chat]) == ([], False)
         assert "@everyone" not in posted[chat]
 
 
@@ -194,9 +192,11 @@ def test_an_open_violation_is_one_alert_and_its_end_is_one_message(everywhere: S
     for _ in range(2):
         deliver(Database(everywhere))
     hooks = [body for path, body in http.received if path.startswith("/hook")]
-    assert [(hook["event"], hook["type"]) for hook in hooks] == [("opened", "failure"), ("resolved", "success")]
-    assert hooks[1]["title"] == "[production] resolved: published items cannot be scored with (2026-09)"
-    assert hooks[0]["id"] == hooks[1]["id"]
+    assert ([(hook["event"], hook["type"]) for hook in hooks], hooks[1]["title"], hooks[0]["id"]) == (
+        [("opened", "failure"), ("resolved", "success")],
+        "[production] resolved: published items cannot be scored with (2026-09)",
+        hooks[1]["id"],
+    )
     events = [body for path, body in http.received if path.startswith("/pagerduty")]
     assert events[1] == {"routing_key": PD_KEY, "event_action": "resolve", "dedup_key": events[0]["dedup_key"]}
 
@@ -239,8 +239,7 @@ def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere:
     begun = clock(everywhere)
     arrived = deliver(Database(everywhere))
     assert arrived == {"slack": 1, "discord": 1, "email": 0, "pagerduty": 1, "webhook": 1}
-    assert undelivered(everywhere) == {("email", "opened")}
-    assert deliver(Database(everywhere))["email"] == 0
+    assert (undelivered(everywhere), deliver(Database(everywhere))["email"]) == ({("email", "opened")}, 0)
     ((attempts, next_attempt),) = rows(
         Database(everywhere), "SELECT attempts, next_attempt_at FROM alert_delivery WHERE channel = 'email'"
     )
@@ -322,9 +321,10 @@ def test_a_message_that_is_refused_for_ever_does_not_hold_up_the_others(settings
 
 def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> None:
     raise_alert(settings)
-    assert deliver(Database(settings)) == {}
-    with Database(settings).connect() as connection:
-        assert list(open_keys(connection, "invariant ")) == [BAD_ITEMS.key]
+    assert (deliver(Database(settings)), list(connected(Database(settings), open_keys, "invariant "))) == (
+        {},
+        [BAD_ITEMS.key],
+    )
 
 
 # -- secrets and mistakes ----------------------------------------------------------------------------
@@ -367,8 +367,10 @@ def test_a_channel_that_cannot_work_is_explained(settings: Settings, values: dic
 
 
 def test_channels_that_can_work_have_no_problems(everywhere: Settings) -> None:
-    assert list(channels(everywhere)) == ["slack", "discord", "email", "pagerduty", "webhook"]
-    assert problems(everywhere) == []
+    assert (list(channels(everywhere)), problems(everywhere)) == (
+        ["slack", "discord", "email", "pagerduty", "webhook"],
+        [],
+    )
 
 
 # -- months that are ready ---------------------------------------------------------------------------
@@ -410,9 +412,11 @@ def alerts(database: Database) -> list[tuple[Any, ...]]:
 
 
 def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> None:
-    assert [months.told(), months.told()] == [[WAITS], []]
-    assert alerts(months.database) == [(WAITS, "info", False)], "nothing that anybody must close"
-    assert months.looked_at == [JAN], "only what may be news is looked at"
+    assert ([months.told(), months.told()], alerts(months.database), months.looked_at) == (
+        [[WAITS], []],
+        [(WAITS, "info", False)],  # nothing that anybody must close
+        [JAN],  # only what may be news is looked at
+    )
     months.published_again()
     assert months.told() == [], "it was announced when it first turned green"
     accept(months.database)
@@ -437,13 +441,10 @@ def test_it_waits_until_the_month_is_green(months: Instance, state: State) -> No
 
 
 def test_a_month_that_was_red_meanwhile_is_announced_again(months: Instance) -> None:
-    assert months.told() == [WAITS]
-    with months.database.connect() as connection:
-        assert open_alert(connection, RED)
+    assert (months.told(), connected(months.database, open_alert, RED)) == ([WAITS], True)
     months.states[FEB] = State.RED
     assert months.told() == []
-    with months.database.connect() as connection:
-        resolve_alert(connection, RED.key)
+    connected(months.database, resolve_alert, RED.key)
     months.published_again()
     months.states[FEB] = State.GREEN
     assert [months.told(), months.told()] == [[WAITS], []]
@@ -480,8 +481,7 @@ def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: S
     assert (news["title"], news["type"], news["event"]) == (WAITS, "info", "opened")
     assert (news["partition"], news["subjects"]) == (FEB, ["moved"])
     assert deliver(database) == {"webhook": 0}
-    with months.database.connect() as connection:
-        assert open_keys(connection, "") == {}
+    assert connected(months.database, open_keys, "") == {}
 
 
 def test_pagerduty_gets_no_message_that_a_month_is_ready(months: Instance) -> None:

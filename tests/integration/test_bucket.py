@@ -61,63 +61,67 @@ def sparse(path: Path, mebibytes: int) -> Path:
     return path
 
 
-@pytest.mark.ci
-@pytest.mark.xdist_group("s3")
-@every_use
-@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_wrong_credentials_are_permanent_and_named(
-    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, name: str, use: Use
-) -> None:
-    monkeypatch.setenv(name, "wrong")
-    with pytest.raises(PermanentFailure, match="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        use(BucketStore(BUCKET))
+OF_CREDENTIALS = r"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+NO_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "",
+    "AWS_SECRET_ACCESS_KEY": "",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+    "AWS_CONFIG_FILE": "/nowhere",
+}
+REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "a wrong key id": ("writer", BUCKET, {"AWS_ACCESS_KEY_ID": "wrong"}, OF_CREDENTIALS),
+    "a wrong secret": ("writer", BUCKET, {"AWS_SECRET_ACCESS_KEY": "wrong"}, OF_CREDENTIALS),
+    "no credentials": ("writer", BUCKET, NO_CREDENTIALS, r"Unable to locate credentials\. Set AWS_ACCESS_KEY_ID"),
+    **{
+        f"the endpoint {endpoint}": (
+            "writer",
+            BUCKET,
+            {"AWS_ENDPOINT_URL": endpoint},
+            r"Invalid endpoint.*Set AWS_ENDPOINT_URL",
+        )
+        for endpoint in ("example", "foo:bar")
+    },
+    "no such bucket": ("owner", "none", {}, r"s3://none/reports.*Make the bucket, or set S3_BUCKET"),
+    "a name that no bucket can have": (
+        "writer",
+        "Not a bucket",
+        {},
+        r'Invalid bucket name "Not a bucket"\. .*set S3_BUCKET',
+    ),
+    "the bucket of somebody else": ("writer", "others", {}, r"docs/how-to/object-store\.md lists, or set S3_BUCKET"),
+}
+"""By title: who uses which bucket, their environment besides, and what they are told."""
+
+
+@pytest.fixture
+def others(s3: SeaweedFS) -> Iterator[None]:
+    """A bucket in which only its owner has rights."""
+    s3.owner().create_bucket(Bucket="others")
+    yield
+    s3.owner().delete_bucket(Bucket="others")
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
+@pytest.mark.usefixtures("others")
 @every_use
-def test_missing_credentials_are_permanent_and_named(
-    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Use
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    with pytest.raises(PermanentFailure, match=r"Unable to locate credentials\. Set AWS_ACCESS_KEY_ID"):
-        use(BucketStore(BUCKET))
-
-
-@pytest.mark.ci
-@pytest.mark.xdist_group("s3")
-@every_use
-def test_a_bucket_that_does_not_exist_is_permanent_and_no_missing_object(
-    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, use: Use
+@pytest.mark.parametrize(("user", "bucket", "environment", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_whoever_cannot_use_the_bucket_is_told_what_to_set_and_is_not_told_of_a_missing_object(
+    s3: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    bucket: str,
+    environment: dict[str, str],
+    said: str,
+    use: Use,
 ) -> None:
     """Of a missing bucket a HEAD request says what it says of a missing object: 404, without a word."""
-    s3.log_in(monkeypatch, "owner")
-    with pytest.raises(PermanentFailure, match=r"s3://none/reports.*Make the bucket, or set S3_BUCKET") as told:
-        use(BucketStore("none"))
+    s3.log_in(monkeypatch, user)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PermanentFailure, match=said) as told:
+        use(BucketStore(bucket))
     assert not isinstance(told.value, NothingThere)
-
-
-@pytest.mark.ci
-@pytest.mark.xdist_group("s3")
-@every_use
-def test_a_name_that_no_bucket_can_have_is_permanent(s3: SeaweedFS, use: Use) -> None:
-    with pytest.raises(PermanentFailure, match=r'Invalid bucket name "Not a bucket"\. .*set S3_BUCKET'):
-        use(BucketStore("Not a bucket"))
-
-
-@pytest.mark.ci
-@pytest.mark.xdist_group("s3")
-@every_use
-def test_the_bucket_of_somebody_else_is_permanent(s3: SeaweedFS, use: Use) -> None:
-    s3.owner().create_bucket(Bucket="others")
-    try:
-        with pytest.raises(PermanentFailure, match=r"docs/how-to/object-store\.md lists, or set S3_BUCKET"):
-            use(BucketStore("others"))
-    finally:
-        s3.owner().delete_bucket(Bucket="others")
 
 
 @pytest.mark.ci
@@ -142,15 +146,6 @@ def test_a_file_that_is_too_large_for_one_request_is_refused_as_a_small_one_is(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(PermanentFailure, match=r"SignatureDoesNotMatch.*Set AWS_ACCESS_KEY_ID"):
         BucketStore(BUCKET).put("reports/large", sparse(tmp_path / "large", 20))
-
-
-@pytest.mark.ci
-@pytest.mark.xdist_group("s3")
-@pytest.mark.parametrize("endpoint", ["example", "foo:bar"])
-def test_an_endpoint_that_is_no_url_is_permanent(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(PermanentFailure, match=r"Invalid endpoint.*Set AWS_ENDPOINT_URL"):
-        BucketStore(BUCKET).get("a")
 
 
 @pytest.mark.ci
@@ -387,8 +382,7 @@ def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: Seawee
     store.put("reports/ü b%20c.html", "<p>보고서".encode())
     link = store.link("reports/ü b%20c.html", timedelta(hours=1))
     with urllib.request.urlopen(link, timeout=30) as answer:
-        assert answer.read().decode() == "<p>보고서"
-        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert (answer.read().decode(), answer.headers["Content-Type"]) == ("<p>보고서", "text/html; charset=utf-8")
     assert (status_of(link.partition("?")[0]), status_of(link.replace("c.html", "d.html"))) == (403, 403)
     brief = store.link("reports/ü b%20c.html", timedelta(seconds=1))
     wait_for("its end", lambda: status_of(brief) == 403, 30)
@@ -414,8 +408,7 @@ def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(s3: SeaweedFS) -> 
 @pytest.mark.xdist_group("s3")
 def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.log_in(monkeypatch, "reader")
-    assert doctor_says().state == "error"
-    assert "docs/how-to/object-store.md" in doctor_says().detail
+    assert (doctor_says().state, "docs/how-to/object-store.md" in doctor_says().detail) == ("error", True)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert "AWS_SECRET_ACCESS_KEY" in doctor_says().detail
     s3.log_in(monkeypatch, "owner")
@@ -446,8 +439,10 @@ def test_the_doctor_says_that_boto3_does_not_read_our_env_file(tmp_path: Path, m
     monkeypatch.setenv("AWS_DEFAULT_REGION", "b")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     findings = [finding for finding in diagnose(Settings(_env_file=None)) if finding.subject.startswith("AWS_")]
-    assert [(finding.subject, finding.state) for finding in findings] == [("AWS_ACCESS_KEY_ID", "warn")]
-    assert "boto3 reads the environment alone" in findings[0].fix
+    assert (
+        [(finding.subject, finding.state) for finding in findings],
+        "boto3 reads the environment alone" in findings[0].fix,
+    ) == ([("AWS_ACCESS_KEY_ID", "warn")], True)
 
 
 # -- object stores -----------------------------------------------------------------------------------
@@ -550,8 +545,7 @@ def test_every_key_is_listed_as_it_was_given(either: ObjectStore, tmp_path: Path
 
 
 def test_a_folder_without_anything_lists_nothing(either: ObjectStore) -> None:
-    assert list(either.list("reports/2026-11-16")) == []
-    assert either.drop_unfinished("reports", datetime.now(UTC)) == ()
+    assert (list(either.list("reports/2026-11-16")), either.drop_unfinished("reports", datetime.now(UTC))) == ([], ())
 
 
 def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
@@ -586,9 +580,11 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
     now, hour = time_of_files(tmp_path), timedelta(hours=1)
     with in_another_process(either, f"{NEVER_DONE}store.put('reports/old', Path({str(large)!r}))"):
         wait_for("it to write", lambda: either.drop_unfinished("reports", now + hour, dry_run=True), 30, 0.005)
-    assert [(key, either.get(key)) for key, _ in either.list("reports")] == [("reports/old", b"old")]
-    assert either.drop_unfinished("reports", now - hour) == ()
-    assert either.drop_unfinished("reports-of-others", now + hour) == ()
+    assert (
+        [(key, either.get(key)) for key, _ in either.list("reports")],
+        either.drop_unfinished("reports", now - hour),
+        either.drop_unfinished("reports-of-others", now + hour),
+    ) == ([("reports/old", b"old")], (), ())
     (dropped,) = either.drop_unfinished("reports", now + hour)
     assert dropped.startswith("reports/")
     assert (either.drop_unfinished("reports", now + hour), either.get("reports/old")) == ((), b"old")
@@ -653,8 +649,7 @@ def test_a_full_disk_is_told_with_what_is_needed_and_leaves_the_old_object(
         store.put(KEY, b"old")
         with pytest.raises(PermanentFailure, match=r"disk is full: .*parquet needs 200,000 bytes, [\d,]+ are free"):
             store.put(KEY, b"x" * 200_000)
-        assert store.get(KEY) == b"old"
-        assert len(list((store.root / KEY).parent.iterdir())) == 1
+        assert (store.get(KEY), len(list((store.root / KEY).parent.iterdir()))) == (b"old", 1)
     finally:
         subprocess.run(["umount", disk], check=True)
 

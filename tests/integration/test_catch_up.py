@@ -294,10 +294,10 @@ def test_a_schedule_that_was_switched_off_by_the_documents_name_stays_off(graph:
     found = graph.instance.get_instigator_state(now.get_remote_origin_id(), now.selector_id)
     assert now.get_current_instigator_state(found) == stopped
     assert not stopped.is_running
-    assert [one.timestamp for one in graph.instance.get_ticks(now.get_remote_origin_id(), now.selector_id)] == [
-        FRIDAY.timestamp()
-    ]
-    assert schedule_states(graph.instance)[BY_JOB[NIGHTLY_JOB].name] == stopped
+    assert (
+        [one.timestamp for one in graph.instance.get_ticks(now.get_remote_origin_id(), now.selector_id)],
+        schedule_states(graph.instance)[BY_JOB[NIGHTLY_JOB].name],
+    ) == ([FRIDAY.timestamp()], stopped)
 
 
 # -- jobs in pods ------------------------------------------------------------------------------------
@@ -421,8 +421,7 @@ def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
     here.write_text(f"load_from:\n- python_file: {{relative_path: {tmp_path}/tiny.py, location_name: tiny}}\n")
     queue = {"run_coordinator": {"module": "dagster", "class": "QueuedRunCoordinator"}}
     with dg.DagsterInstance.local_temp(str(tmp_path), overrides=queue) as own:
-        assert queue_run(own, here, "tiny", "tiny", {}, instead=lambda: "another") == "another"
-        assert own.get_runs() == []
+        assert (queue_run(own, here, "tiny", "tiny", {}, instead=lambda: "another"), own.get_runs()) == ("another", [])
         run_id = queue_run(own, here, "tiny", "tiny", {})
         assert [(run.run_id, run.status) for run in own.get_runs()] == [(run_id, dg.DagsterRunStatus.QUEUED)]
     gc.collect()

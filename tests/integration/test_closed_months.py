@@ -57,6 +57,7 @@ from tests.helpers.rooms import (
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
+from tests.integration.connected import connected
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.small_world import last_months
 
@@ -110,14 +111,12 @@ class Home:
 
     @property
     def closed(self) -> dict[str, ClosedMonth]:
-        with self.database.connect() as connection:
-            return {one.scale_id: one for one in read_closed(connection, [MONTH])}
+        return {one.scale_id: one for one in connected(self.database, read_closed, [MONTH])}
 
     @property
     def is_stale(self) -> bool:
         self.judge()
-        with self.database.connect() as connection:
-            return MONTH in scales_of_other_verdicts(connection)
+        return MONTH in connected(self.database, scales_of_other_verdicts)
 
 
 @pytest.fixture
@@ -134,33 +133,25 @@ def test_month_closes_in_the_night_after_late_days_with_the_file_it_was_made_fro
     assert home.close(DUE + timedelta(days=1)) == [], "it is closed"
 
 
-def test_month_stays_open_until_it_was_made_from_all_answers(home: Home) -> None:
+def test_month_stays_open_until_it_was_made_from_all_answers_by_the_rules_of_today(
+    home: Home,
+) -> None:
     home.make()
     home.come([("u1", "q1")])
     assert home.close() == []
     take_snapshot(home.database, home.store, MONTH, None)
     assert home.close() == [], "scored and not fitted"
     home.make()
-    assert home.close() == [rooms.SCALE]
-
-
-def test_month_judged_by_earlier_rules_stays_open(home: Home) -> None:
-    home.make()
     change_rules(home.database, rooms.SCALE, {"rapid_share": 0.2})
-    assert home.close() == []
-    home.make()
-    assert home.close() == [rooms.SCALE]
-
-
-def test_month_stays_open_while_an_import_or_a_first_pull_is_under_way(home: Home) -> None:
+    assert home.close() == [], "judged by earlier rules"
     home.make()
     with home.database.connect() as importing:
         Staging(importing)
-        assert home.close() == []
+        assert home.close() == [], "an import is under way"
     pull = """INSERT INTO pull_source (name, columns, position, notices_regrading, first_pull)
               VALUES ('lms', '{}', '[null, null]', false, '{}')"""
     run_sql(home.database, pull)
-    assert home.close() == []
+    assert home.close() == [], "a first pull is under way"
     run_sql(home.database, "UPDATE pull_source SET first_pull = NULL")
     assert home.close() == [rooms.SCALE]
 
@@ -192,24 +183,29 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     run_sql(home.database, "DELETE FROM response_log WHERE user_id = 'u8'")
     run_sql(home.database, "UPDATE learner SET is_test = true WHERE user_id = 'u9'")
     run_sql(home.database, """UPDATE question SET meta = '{"irt": {"max_score": 2}}' WHERE item_id = 'q4'""")
-    assert not home.is_stale
-    assert home.close(DUE + timedelta(days=1)) == []
+    assert (home.is_stale, home.close(DUE + timedelta(days=1))) == (False, [])
     closed = home.closed[rooms.SCALE]
     assert (rescored.closed_months, rescored.stale_months) == ((MONTH,), ())
-    assert closed.changes == {
-        "late": 2,
-        "corrected": rescored.answers,
-        "withdrawn": 1,
-        "deleted": 5,
-        "flagged": 5,
-        "item_changed": 19,
-    }
-    assert closed.came["answers"] == 100
-    assert set(closed.came["items"]) >= {"q0", "q1", "q4"}
-    assert closed.share == pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100)
-    assert "2 late" in closed.sentence
-    assert read_snapshot(home.store, home.make()).num_rows == snapshot.n_attempts
-    assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
+    assert (closed.changes, closed.came["answers"], set(closed.came["items"]) >= {"q0", "q1", "q4"}) == (
+        {
+            "late": 2,
+            "corrected": rescored.answers,
+            "withdrawn": 1,
+            "deleted": 5,
+            "flagged": 5,
+            "item_changed": 19,
+        },
+        100,
+        True,
+    )
+    assert (closed.share, "2 late" in closed.sentence) == (
+        pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100),
+        True,
+    )
+    assert (read_snapshot(home.store, home.make()).num_rows, home.closed[rooms.SCALE].snapshot_hash) == (
+        snapshot.n_attempts,
+        snapshot.snapshot_hash,
+    )
 
 
 def test_changes_are_counted_again_only_after_something_changed(home: Home) -> None:
@@ -240,10 +236,8 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     home.close()
     home.come([("new", "q1")])
     assert (home.make(), home.is_stale) == (before, False), "scored while it was closed, from the same file"
-    with home.database.connect() as connection:
-        found = preview_reopening(connection, MONTH)
-    assert found.stale == (MONTH,)
-    assert "1 late" in found.sentences[0]
+    found = connected(home.database, preview_reopening, MONTH)
+    assert (found.stale, "1 late" in found.sentences[0]) == ((MONTH,), True)
     assert home.closed, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed
@@ -251,11 +245,12 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     assert home.close(DUE + timedelta(days=1)) == [], "it is stale"
     after = home.make()
     assert after.n_attempts == before.n_attempts + 1
-    assert home.close(DUE + timedelta(days=2)) == [rooms.SCALE]
-    assert home.closed[rooms.SCALE].snapshot_hash == after.snapshot_hash
+    assert (home.close(DUE + timedelta(days=2)), home.closed[rooms.SCALE].snapshot_hash) == (
+        [rooms.SCALE],
+        after.snapshot_hash,
+    )
     states = rows(home.database, "SELECT state, decided_by, reason FROM month_state ORDER BY since")
-    assert [one[0] for one in states] == ["closed", "reopened", "closed"]
-    assert states[1][1:] == ("Ann", BY["reason"])
+    assert ([one[0] for one in states], states[1][1:]) == (["closed", "reopened", "closed"], ("Ann", BY["reason"]))
 
 
 def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_scale(home: Home) -> None:
@@ -270,11 +265,15 @@ def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_sca
     assert home.is_stale
     after = home.make()
     table = read_snapshot(home.store, after)
-    assert table.num_rows == before.n_attempts + 20
-    assert table.group_by("learner_key").aggregate([]).num_rows == 20, "without the learner who came after closing"
+    assert (table.num_rows, table.group_by("learner_key").aggregate([]).num_rows) == (
+        before.n_attempts + 20,
+        20,  # without the learner who came after closing
+    )
     assert after.counts[rooms.SCALE] == before.counts[rooms.SCALE]
-    assert home.close(DUE + timedelta(days=1)) == [OTHER]
-    assert {one.snapshot_hash for one in home.closed.values()} == {before.snapshot_hash, after.snapshot_hash}
+    assert (home.close(DUE + timedelta(days=1)), {one.snapshot_hash for one in home.closed.values()}) == (
+        [OTHER],
+        {before.snapshot_hash, after.snapshot_hash},
+    )
 
 
 def test_closed_scale_keeps_its_fit_and_file_when_another_scale_of_the_month_is_made_again(home: Home) -> None:
@@ -351,15 +350,16 @@ def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, s
     assert home.closed
     done = irt(settings)(*words, "--reopen").out
     assert tried == done
-    assert not unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}")
-    assert "closed:" not in done
+    assert (
+        unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}"),
+        "closed:" in done,
+    ) == ([], False)
     reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
     assert reasons == [("Ann", "a leak")]
 
 
 def opening(home: Home, dashboard: str | None = None) -> str:
-    with home.database.connect() as connection:
-        known = next(iter(read_states(connection, [MONTH])), None)
+    known = next(iter(connected(home.database, read_states, [MONTH])), None)
     return str([*month_shown.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
 
 
@@ -525,8 +525,7 @@ def test_month_that_is_open_and_older_than_the_look_back_is_judged_in_the_night(
     take_snapshot(world.database, world.store, old, None)
     world.arrive(attempt("u1", "q1", old.start + NOON))
     world.night()
-    with world.database.connect() as connection:
-        assert [*scales_of_other_verdicts(connection)] == [old]
+    assert [*connected(world.database, scales_of_other_verdicts)] == [old]
 
 
 # -- days to judge -----------------------------------------------------------------------------------
@@ -590,8 +589,7 @@ def test_days_of_a_new_scale_are_those_without_verdicts_unless_its_rules_differ_
     found = []
     for rules in ("{}", '{"min_responses": 7}', '{"hinted": "exclude"}'):
         run_sql(judged, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
-        with judged.connect() as connection:
-            found.append(days_of_new_scale(connection, SCALE, datetime.now(UTC)).days)
+        found.append(connected(judged, days_of_new_scale, SCALE, datetime.now(UTC)).days)
     unjudged = dates([DAYS[1], OTHERS_DAY])
     assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 

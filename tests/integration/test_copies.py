@@ -101,15 +101,17 @@ def test_copies_are_looked_at_every_five_minutes(copies: Copies) -> None:
 
 def test_the_copy_has_tags_key_and_anchors_and_only_what_is_mapped(copies: Copies) -> None:
     irt = {"a": 1.5, "b": 0.25, "D": 1.0}
-    assert copies.rows(BANK) == [
-        ("1", "default", "sums", {"tags": ["anchor", "old"], "key": "B", "irt": irt, "source": "2019"}),
-        ("2", "default", "sums", {}),
-        ("3", "default", None, {"tags": [], "key": "C"}),
-    ]
-    assert copies.rows("SELECT user_id, is_test, attributes FROM learner ORDER BY 1") == [
-        ("ann", False, {"country": "KR"}),
-        ("bob", False, {"country": "DE"}),
-    ]
+    assert (copies.rows(BANK), copies.rows("SELECT user_id, is_test, attributes FROM learner ORDER BY 1")) == (
+        [
+            ("1", "default", "sums", {"tags": ["anchor", "old"], "key": "B", "irt": irt, "source": "2019"}),
+            ("2", "default", "sums", {}),
+            ("3", "default", None, {"tags": [], "key": "C"}),
+        ],
+        [
+            ("ann", False, {"country": "KR"}),
+            ("bob", False, {"country": "DE"}),
+        ],
+    )
 
 
 def test_a_second_pass_changes_nothing(copies: Copies) -> None:
@@ -132,32 +134,38 @@ def test_changed_and_emptied_cells_arrive_and_nothing_else_is_written(copies: Co
     )
     assert "3 rows read, 1 new or changed" in said
     irt = {"a": 1.5, "b": 0.5}
-    assert copies.rows(
-        f"SELECT topic_id, meta, testlet_id FROM ({BANK.replace('meta', 'meta, testlet_id')}) b LIMIT 1"
-    ) == [(None, {"tags": ["anchor"], "irt": irt}, "ours")]
-    assert copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'") == untouched
+    assert (
+        copies.rows(f"SELECT topic_id, meta, testlet_id FROM ({BANK.replace('meta', 'meta, testlet_id')}) b LIMIT 1"),
+        copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'"),
+    ) == ([(None, {"tags": ["anchor"], "irt": irt}, "ours")], untouched)
 
 
 def test_a_change_here_is_undone_where_the_company_speaks_for_it(copies: Copies) -> None:
-    assert "1 new or changed" in copies.tick("UPDATE question SET topic_id = 'mine', meta = '{}' WHERE item_id = '3'")
-    assert copies.rows(BANK)[2] == ("3", "default", None, {"tags": [], "key": "C"})
+    assert (
+        "1 new or changed" in copies.tick("UPDATE question SET topic_id = 'mine', meta = '{}' WHERE item_id = '3'"),
+        copies.rows(BANK)[2],
+    ) == (True, ("3", "default", None, {"tags": [], "key": "C"}))
 
 
 def test_a_new_item_arrives(copies: Copies) -> None:
-    assert "4 rows read, 1 new or changed" in copies.tick("INSERT INTO company.items (id, topic) VALUES (4, 'limits')")
-    assert copies.rows(BANK)[3] == ("4", "default", "limits", {})
+    assert (
+        "4 rows read, 1 new or changed" in copies.tick("INSERT INTO company.items (id, topic) VALUES (4, 'limits')"),
+        copies.rows(BANK)[3],
+    ) == (True, ("4", "default", "limits", {}))
 
 
 @pytest.mark.usefixtures("now")
 def test_a_vanished_item_is_retired_and_never_deleted_and_active_when_it_is_back(copies: Copies) -> None:
     said = copies.tick("DELETE FROM company.items WHERE id = 2")
     assert "1 retired, 0 active again" in said
-    assert len(copies.rows(BANK)) == 3
-    assert copies.rows(USE) == [("2", "withdrawn", "irt pull")]
-    assert "unchanged" in copies.tick()
-    assert "0 retired, 1 active again" in copies.tick("INSERT INTO company.items (id, topic) VALUES (2, 'sums')")
-    assert copies.rows(USE)[1:] == [("2", "restored", "irt pull")]
-    assert copies.rows("SELECT item_id FROM item_withdrawal WHERE until IS NULL OR until > since") == []
+    assert (
+        len(copies.rows(BANK)),
+        copies.rows(USE),
+        "unchanged" in copies.tick(),
+        "0 retired, 1 active again" in copies.tick("INSERT INTO company.items (id, topic) VALUES (2, 'sums')"),
+        copies.rows(USE)[1:],
+        copies.rows("SELECT item_id FROM item_withdrawal WHERE until IS NULL OR until > since"),
+    ) == (3, [("2", "withdrawn", "irt pull")], True, True, [("2", "restored", "irt pull")], [])
     copies.tick("DELETE FROM company.items WHERE id = 2")
     assert len(copies.rows(USE)) == 3
 
@@ -180,12 +188,14 @@ def test_what_a_person_decided_on_an_items_use_stays(copies: Copies, now: dateti
     copies.tick("DELETE FROM company.items WHERE id = 2")
     restore(copies.database, ["2"], by="Kim", reason="still on paper", now=now)
     copies.cursor = None
-    assert "0 retired, 0 active again" in copies.tick()
-    assert copies.rows(USE) == [
-        ("1", "withdrawn", "Kim"),
-        ("2", "withdrawn", "irt pull"),
-        ("2", "restored", "Kim"),
-    ]
+    assert ("0 retired, 0 active again" in copies.tick(), copies.rows(USE)) == (
+        True,
+        [
+            ("1", "withdrawn", "Kim"),
+            ("2", "withdrawn", "irt pull"),
+            ("2", "restored", "Kim"),
+        ],
+    )
 
 
 def test_an_anchor_that_vanished_is_named_until_a_person_drops_it(copies: Copies) -> None:
@@ -195,17 +205,23 @@ def test_an_anchor_that_vanished_is_named_until_a_person_drops_it(copies: Copies
         f"""INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
             VALUES ('default', 1, '1', '{of_anchor}', true, '')""",
     )
-    assert "0 retired" in copies.tick("DELETE FROM company.items WHERE id = 1")
-    assert copies.rows(ALERTS) == [("rows of question", "warning")]
+    assert ("0 retired" in copies.tick("DELETE FROM company.items WHERE id = 1"), copies.rows(ALERTS)) == (
+        True,
+        [("rows of question", "warning")],
+    )
     [(fix,)] = copies.rows("SELECT fix FROM alert")
     assert "irt release drop-anchors 1" in fix
-    assert "1 retired" in copies.tick("UPDATE calibration_scale SET anchor_version = 2")
-    assert copies.rows(ALERTS) == []
+    assert ("1 retired" in copies.tick("UPDATE calibration_scale SET anchor_version = 2"), copies.rows(ALERTS)) == (
+        True,
+        [],
+    )
 
 
 def test_flag_of_a_test_account_is_copied(copies: Copies) -> None:
-    assert "1 new or changed" in copies.tick("UPDATE company.students SET is_test = true WHERE student_id = 'bob'")
-    assert copies.rows("SELECT is_test FROM learner WHERE user_id = 'bob'") == [(True,)]
+    assert (
+        "1 new or changed" in copies.tick("UPDATE company.students SET is_test = true WHERE student_id = 'bob'"),
+        copies.rows("SELECT is_test FROM learner WHERE user_id = 'bob'"),
+    ) == (True, [(True,)])
 
 
 def test_a_bad_row_is_refused_and_the_others_are_copied(copies: Copies) -> None:
@@ -214,8 +230,7 @@ def test_a_bad_row_is_refused_and_the_others_are_copied(copies: Copies) -> None:
         "UPDATE company.items SET topic = 'limits' WHERE id = 2",
     )
     assert "3 rows read, 1 new or changed, 0 retired, 0 active again, rejected: 1 × incomplete_parameters" in said
-    assert copies.rows(BANK)[1][2] == "limits"
-    assert copies.rows(ALERTS) == [("rows of question", "warning")]
+    assert (copies.rows(BANK)[1][2], copies.rows(ALERTS)) == ("limits", [("rows of question", "warning")])
     [(fix,)] = copies.rows("SELECT fix FROM alert")
     assert fix.startswith("irt intake rejects --source question shows each refused row.")
     assert {*copies.tick().split("; ")} == {"question: unchanged", "learner: unchanged"}
@@ -243,8 +258,7 @@ def test_a_table_that_cannot_be_read_opens_an_alert_and_the_other_copy_goes_on(
     told = copies.tick(damage, "UPDATE company.students SET country = 'US' WHERE student_id = 'bob'")
     assert said in told
     assert "learner: 2 rows read, 1 new or changed" in told
-    assert copies.rows(ALERTS) == [("pull question", "error")]
-    assert (copies.rows(BANK), copies.rows(USE)) == (bank, [])
+    assert (copies.rows(ALERTS), copies.rows(BANK), copies.rows(USE)) == ([("pull question", "error")], bank, [])
     copies.tick(mending)
     assert copies.rows(ALERTS) == []
 
@@ -253,5 +267,4 @@ def test_a_locked_table_is_read_the_next_time(copies: Copies) -> None:
     with copies.database.connect() as theirs:
         theirs.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
         assert "question: its table is locked" in copies.tick()
-    assert {*copies.tick().split("; ")} == {"question: unchanged", "learner: unchanged"}
-    assert copies.rows(ALERTS) == []
+    assert ({*copies.tick().split("; ")}, copies.rows(ALERTS)) == ({"question: unchanged", "learner: unchanged"}, [])

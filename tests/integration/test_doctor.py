@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,11 @@ def test_a_fresh_machine_has_no_errors_and_is_left_as_it_was(tmp_path: Path) -> 
 
 
 def test_a_migrated_database_is_ok(settings: Settings) -> None:
-    assert told(settings, "database", "ok").startswith("external PostgreSQL 16.")
-    assert found(settings, "schema").state == "ok"
-    assert not [finding for finding in doctor.diagnose(settings) if finding.subject == "clock"]
+    assert (
+        told(settings, "database", "ok").startswith("external PostgreSQL 16."),
+        found(settings, "schema").state,
+        [finding for finding in doctor.diagnose(settings) if finding.subject == "clock"],
+    ) == (True, "ok", [])
 
 
 @pytest.mark.parametrize(("wrong_by_s", "words"), [(3600, "s ahead of the database"), (-3600, "s behind the database")])
@@ -92,19 +95,25 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
         assert not [finding for finding in findings if password in str(finding)]
 
 
-def test_a_wrong_password_is_an_error(settings: Settings) -> None:
-    wrong = settings.database_url.get_secret_value().replace("postgresql://irt:", "postgresql://irt:x")
-    said = told(settings.model_copy(update={"database_url": SecretStr(wrong)}), "database", "error")
-    assert re.search("password authentication failed.*; .*DATABASE_URL", said, re.DOTALL)
-
-
-def test_a_url_of_another_database_is_an_error(tmp_path: Path) -> None:
-    assert "postgresql://" in told(at_home(tmp_path, database_url="mysql://u:p@h/d"), "database", "error")
-
-
-def test_a_database_without_the_schema_names_the_command(settings: Settings, postgres: EmbeddedPostgres) -> None:
-    said = told(settings.model_copy(update={"database_url": SecretStr(postgres.start())}), "schema", "warn")
-    assert re.search("no schema.*; run `irt db upgrade`$", said)
+@pytest.mark.parametrize(
+    ("change", "subject", "state", "said"),
+    [
+        (
+            lambda url: url.replace("postgresql://irt:", "postgresql://irt:x"),
+            "database",
+            "error",
+            "password authentication failed.*; .*DATABASE_URL",
+        ),
+        (lambda _: "mysql://u:p@h/d", "database", "error", "postgresql://"),
+        (lambda url: f"{url.rpartition('/')[0]}/postgres", "schema", "warn", "no schema.*; run `irt db upgrade`$"),
+    ],
+    ids=["a wrong password", "another kind of database", "no schema"],
+)
+def test_a_database_that_cannot_be_used_is_told_with_the_way_out(
+    settings: Settings, change: Callable[[str], str], subject: str, state: str, said: str
+) -> None:
+    url = SecretStr(change(settings.database_url.get_secret_value()))
+    assert re.search(said, told(settings.model_copy(update={"database_url": url}), subject, state), re.DOTALL)
 
 
 def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
@@ -154,22 +163,24 @@ def test_little_disk_space_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_misspelt_settings_are_named_with_the_right_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IRT_TREADS", "2")
-    finding = found(at_home(tmp_path), "IRT_TREADS")
-    assert (finding.state, finding.fix) == ("warn", "Did you mean IRT_THREADS?")
+@pytest.mark.parametrize(
+    ("name", "value", "state", "said"),
+    [
+        ("IRT_TREADS", "2", "warn", "; Did you mean IRT_THREADS?"),
+        ("IRT_ENV_FILE", "/nowhere/none.env", "error", "none.env"),
+        ("DAGSTER_HOME", "/elsewhere", "warn", "/dagster"),
+    ],
+)
+def test_an_environment_that_does_not_do_what_it_says_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert said.replace("/dagster", f"{tmp_path}/dagster") in told(at_home(tmp_path), name, state)
+
+
+def test_a_misspelt_setting_of_a_file_is_named_with_the_right_spelling(tmp_path: Path) -> None:
     (tmp_path / "irt.env").write_text("DATABSE_URL=x\n")
     assert found(at_home(tmp_path), "DATABSE_URL").fix == "Did you mean DATABASE_URL?"
-
-
-def test_an_env_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IRT_ENV_FILE", str(tmp_path / "none.env"))
-    assert found(at_home(tmp_path), "IRT_ENV_FILE").state == "error"
-
-
-def test_another_dagster_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
-    assert str(tmp_path / "dagster") in told(at_home(tmp_path), "DAGSTER_HOME", "warn")
 
 
 def test_a_package_that_is_missing_is_an_error() -> None:
@@ -192,13 +203,17 @@ def add_rscript(programs: Path, does: str) -> None:
 def test_r_and_its_packages_are_reported_with_the_way_to_install_them(tmp_path: Path, programs: Path) -> None:
     add_rscript(programs, WITH_MIRT_ALONE)
     settings = at_home(tmp_path)
-    assert found(settings, "R") == doctor.Finding("R", "ok", "4.5.0")
-    assert found(settings, "R package mirt").detail == "1.45"
+    assert (found(settings, "R"), found(settings, "R package mirt").detail) == (
+        doctor.Finding("R", "ok", "4.5.0"),
+        "1.45",
+    )
     for package in ("brms", "rstan"):
         finding = found(settings, f"R package {package}")
         assert (finding.state, finding.fix) == ("absent", f"apt install r-cran-{package}")
-    assert "needs the R package brms: apt install r-cran-brms" in found(settings, "engine brms").detail
-    assert found(settings, "Debian packages").fix == "apt install r-cran-brms r-cran-rstan"
+    assert (
+        "needs the R package brms: apt install r-cran-brms" in found(settings, "engine brms").detail,
+        found(settings, "Debian packages").fix,
+    ) == (True, "apt install r-cran-brms r-cran-rstan")
 
 
 def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(tmp_path: Path, programs: Path) -> None:
@@ -240,8 +255,10 @@ def test_an_engine_without_an_asset_is_explained(
 
 def test_channels_of_alerts_are_named_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
     home = tmp_path / "irt"
-    assert found(at_home(home), "alerts").state == "absent"
-    assert found(at_home(home, alert_email="ops@example.org"), "alerts").detail == "they go to email"
+    assert (
+        found(at_home(home), "alerts").state,
+        found(at_home(home, alert_email="ops@example.org"), "alerts").detail,
+    ) == ("absent", "they go to email")
     wrong = found(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
     assert (wrong.state, "secret-path" in str(wrong)) == ("error", False)
 

@@ -56,6 +56,7 @@ from tests.helpers.rooms import (
 )
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 
 ITEMS, LEARNERS = 24, 900
@@ -66,14 +67,19 @@ MONTH, EARLIER = MONTHS[1], MONTHS[0]
 
 
 @pytest.fixture(scope="module")
+def found(postgres: EmbeddedPostgres, migrated_template: str) -> dict[str, Any]:
+    """The rows of the judged month by item."""
+    return made_once(postgres, "template_information", migrated_template, judged_month, **OF_MONTHS)
+
+
+@pytest.fixture(scope="module")
 def made_up(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """The month judged, and its rows by item."""
-    found = made_once(postgres, "template_information", migrated_template, judged_month, **OF_MONTHS)
+    postgres: EmbeddedPostgres, found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The month judged."""
     home = tmp_path_factory.mktemp("information")
     with template_copy(postgres, "template_information", home, **OF_MONTHS) as settings:
-        yield settings, found
+        yield settings
 
 
 def judged_month(settings: Settings) -> dict[str, Any]:
@@ -114,8 +120,7 @@ def information(a: float, b: float, theta: np.ndarray) -> np.ndarray:
     return a**2 * p * (1 - p)
 
 
-def test_what_lost_its_information_is_flagged_and_nothing_else(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    _, found = made_up
+def test_what_lost_its_information_is_flagged_and_nothing_else(found: dict[str, Any]) -> None:
     assert {item for item, row in found.items() if item and row["flagged"]} == {FLAT, KEY}
     flat, key = found[FLAT], found[KEY]
     # 0.4² / 1.3² is 0.095 of the peak, and more of the average, as the flat curve is the wider one
@@ -125,8 +130,7 @@ def test_what_lost_its_information_is_flagged_and_nothing_else(made_up: tuple[Se
     assert flat["largest_drop"]["theta"] == pytest.approx(b, abs=0.2), "at its peak, as published"
 
 
-def test_every_item_says_on_which_side_it_has_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    _, found = made_up
+def test_every_item_says_on_which_side_it_has_parameters(found: dict[str, Any]) -> None:
     missing = {FEW: "60 eligible answers", NOBODY: "it has no eligible answer", VANISHED: "no longer in the bank"}
     for item, why in missing.items():
         row = found[item]
@@ -137,12 +141,11 @@ def test_every_item_says_on_which_side_it_has_parameters(made_up: tuple[Settings
     assert ({found[item]["status"] for item in others}, len(others)) == ({"compared"}, ITEMS - 3)
 
 
-def test_curves_are_those_of_the_stored_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
+def test_curves_are_those_of_the_stored_parameters(made_up: Settings, found: dict[str, Any]) -> None:
     """Stored are five digits, and the parameters of the fit whole."""
-    settings, found = made_up
     fitted = dict(
         rows(
-            Database(settings),
+            Database(made_up),
             """SELECT item_id, params FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
                WHERE superseded_at IS NULL AND kind = 'monthly'""",
         )
@@ -154,8 +157,7 @@ def test_curves_are_those_of_the_stored_parameters(made_up: tuple[Settings, dict
         np.testing.assert_allclose(found[item]["curve"][side], information(a, b, theta), rtol=1e-4)
 
 
-def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    _, found = made_up
+def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(found: dict[str, Any]) -> None:
     test, items = found[""]["curve"], {item: row for item, row in found.items() if item}
     compared = [row["curve"] for row in items.values() if row["status"] == "compared"]
     for side in ("published", "now"):
@@ -167,36 +169,38 @@ def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(made_up: tuple[
     np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
 
 
-def test_its_verdict_on_drift_is_that_of_item_drift(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    settings, found = made_up
-    database, store = Database(settings), folder_store(settings)
+def test_its_verdict_on_drift_is_that_of_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
+    database, store = Database(made_up), folder_store(made_up)
     drift_of_month(database, store, MONTH)
     judged = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
-    assert judged == {item: row["severity"] for item, row in found.items() if item and row["severity"]}
-    assert judged[FEW] == "none", "by its proportion correct"
-    assert {item for item, level in judged.items() if level == "high"} == set(found[""]["drifted_items"])
+    assert (judged, judged[FEW], {item for item, level in judged.items() if level == "high"}) == (
+        {item: row["severity"] for item, row in found.items() if item and row["severity"]},
+        "none",  # by its proportion correct
+        set(found[""]["drifted_items"]),
+    )
 
 
-def test_the_job_makes_it_and_its_checks_warn_of_the_items(
-    made_up: tuple[Settings, dict[str, Any]], instance: dg.DagsterInstance
-) -> None:
-    settings, _ = made_up
-    result = Graph(settings, instance).run(MONTH, DRIFT_JOB)
+def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: Settings, instance: dg.DagsterInstance) -> None:
+    result = Graph(made_up, instance).run(MONTH, DRIFT_JOB)
     judged = checks(result)
     items, test = judged["no_item_lost_information"], judged["the_test_kept_its_information"]
-    assert (items.passed, items.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (items.description or "").startswith(f"{MONTH}: two items: {KEY} (keeps 0%), {FLAT} (keeps ")
-    assert items.metadata["how to fix it"].value == OF_ITEMS
+    assert (
+        items.passed,
+        items.severity,
+        (items.description or "").startswith(f"{MONTH}: two items: {KEY} (keeps 0%), {FLAT} (keeps "),
+        items.metadata["how to fix it"].value,
+    ) == (False, dg.AssetCheckSeverity.WARN, True, OF_ITEMS)
     assert test.passed
     said = metadata(result, "test_information")
     assert f"plot: information ({SCALE})" in said
-    assert "2 of 21 items lost information (q00 and q01)" in said["information"]
-    assert said["dagster/row_count"] == ITEMS + 2
+    assert ("2 of 21 items lost information (q00 and q01)" in said["information"], said["dagster/row_count"]) == (
+        True,
+        ITEMS + 2,
+    )
 
 
-def test_judging_again_changes_nothing(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    settings, _ = made_up
-    database, store = Database(settings), folder_store(settings)
+def test_judging_again_changes_nothing(made_up: Settings) -> None:
+    database, store = Database(made_up), folder_store(made_up)
     query = "SELECT item_id, curve, flagged, details FROM test_information ORDER BY 1"
     before = rows(database, query)
     information_of_month(database, store, MONTH)
@@ -204,17 +208,18 @@ def test_judging_again_changes_nothing(made_up: tuple[Settings, dict[str, Any]])
 
 
 def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
-    made_up: tuple[Settings, dict[str, Any]],
+    made_up: Settings,
 ) -> None:
     """No month before it, nothing in force at its start, no fit; and a scale that was never declared."""
-    settings, _ = made_up
-    database = Database(settings)
+    database = Database(made_up)
     said = {
         one.scale_id: sentence_on_information(one)
-        for one in information_of_month(database, folder_store(settings), EARLIER)
+        for one in information_of_month(database, folder_store(made_up), EARLIER)
     }
-    assert set(said) == {SCALE, "empty scale"}
-    assert all("has no converged fit that was linked" in text for text in said.values())
+    assert (set(said), all("has no converged fit that was linked" in text for text in said.values())) == (
+        {SCALE, "empty scale"},
+        True,
+    )
     assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
     assert markdown(flagged_table({})) == "none"
 
@@ -226,32 +231,37 @@ FEW_ANSWERS = 80
 """Answers that are left of an item; a fit of the small world wants 120."""
 
 
-class Items(NamedTuple):
-    """Items published by the first month, and what becomes of them in the second."""
+class Gaps(NamedTuple):
+    """Items published by the first month, what becomes of them in the second, and its drift."""
 
     easier: str
     sound: str
     vanished: str
     unanswered: str
+    judged: ScaleDrift
+
+
+@pytest.fixture(scope="module")
+def gaps(postgres: EmbeddedPostgres, small_truth: Truth) -> Gaps:
+    return made_once(postgres, "template_gaps", "template_rooms", with_gaps, **OF_MONTHS)
 
 
 @pytest.fixture(scope="module")
 def world_with_gaps(
-    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, Items, ScaleDrift]]:
+    postgres: EmbeddedPostgres, gaps: Gaps, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
     """The small world whose second month lost answers to three published items, and the bank one item."""
-    items, judged = made_once(postgres, "template_gaps", "template_rooms", with_gaps, **OF_MONTHS)
     with template_copy(postgres, "template_gaps", tmp_path_factory.mktemp("gaps"), **OF_MONTHS) as settings:
-        yield settings, items, judged
+        yield settings
 
 
-def with_gaps(settings: Settings) -> tuple[Items, ScaleDrift]:
+def with_gaps(settings: Settings) -> Gaps:
     database, store = Database(settings), folder_store(settings)
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=LOWERED)
     calibrate(settings, MONTHS[0])
-    items = Items(*_published_and_answered(database))
+    easier, sound, vanished, unanswered = _published_and_answered(database)
     second = f"completed_at >= '{MONTHS[1]}-01' AND completed_at < '2026-08-01'"
-    for item in (items.easier, items.sound):
+    for item in (easier, sound):
         run_sql(
             database,
             f"""DELETE FROM response_log WHERE item_id = %s AND {second} AND attempt_id NOT IN (
@@ -259,12 +269,12 @@ def with_gaps(settings: Settings) -> tuple[Items, ScaleDrift]:
                   ORDER BY md5(attempt_id) LIMIT {FEW_ANSWERS})""",
             (item, item),
         )
-    run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (items.easier,))
-    run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (items.unanswered,))
-    run_sql(database, "DELETE FROM question WHERE item_id = %s", (items.vanished,))
+    run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (easier,))
+    run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (unanswered,))
+    run_sql(database, "DELETE FROM question WHERE item_id = %s", (vanished,))
     calibrate(settings, MONTHS[1])
     (judged,) = drift_of_month(database, store, MONTHS[1])
-    return items, judged
+    return Gaps(easier, sound, vanished, unanswered, judged)
 
 
 def _published_and_answered(database: Database) -> list[str]:
@@ -280,68 +290,70 @@ def _published_and_answered(database: Database) -> list[str]:
 
 
 def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_correct(
-    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+    world_with_gaps: Settings,
+    gaps: Gaps,
 ) -> None:
-    settings, items, judged = world_with_gaps
     ((severity, area, delta_b, details),) = rows(
-        Database(settings),
+        Database(world_with_gaps),
         "SELECT severity, wabc, delta_b, details FROM item_drift WHERE month = %s AND item_id = %s",
-        (MONTHS[1], items.easier),
+        (MONTHS[1], gaps.easier),
     )
     tested = details["proportion_correct"]
     assert (severity, delta_b, tested["observed"]) == ("high", None, 1.0)
     assert 40 <= tested["n"] <= FEW_ANSWERS
     assert tested["difference"] == pytest.approx(1 - tested["expected"]) == pytest.approx(area)
     assert "a fit needs 120" in tested["why"]
-    assert details["change"]["kind"] in ("leak", "drift", "easier: drift or leak")
-    assert set(details["published"]) == {"a", "b", "c"}
-    assert items.easier in judged.items("high")
+    assert (details["change"]["kind"] in ("leak", "drift", "easier: drift or leak"), set(details["published"])) == (
+        True,
+        {"a", "b", "c"},
+    )
+    assert gaps.easier in gaps.judged.items("high")
 
 
 def test_a_sound_item_with_too_few_answers_has_a_row_that_says_so(
-    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+    world_with_gaps: Settings,
+    gaps: Gaps,
 ) -> None:
-    settings, items, _ = world_with_gaps
     found = rows(
-        Database(settings),
+        Database(world_with_gaps),
         "SELECT severity FROM item_drift WHERE month = %s AND item_id = %s AND details ? 'proportion_correct'",
-        (MONTHS[1], items.sound),
+        (MONTHS[1], gaps.sound),
     )
     assert found == [("none",)]
 
 
 def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
-    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+    world_with_gaps: Settings,
+    gaps: Gaps,
 ) -> None:
-    settings, items, judged = world_with_gaps
-    assert judged.unestimated.untested == {
-        items.vanished: "it is no longer in the bank",
-        items.unanswered: f"it has no eligible answer in {MONTHS[1]}",
+    assert gaps.judged.unestimated.untested == {
+        gaps.vanished: "it is no longer in the bank",
+        gaps.unanswered: f"it has no eligible answer in {MONTHS[1]}",
     }
-    with Database(settings).connect() as connection:
+    with Database(world_with_gaps).connect() as connection:
         judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
     untested = "2 published items could be neither compared nor tested"
-    assert not unsaid(sentence(judged, judged_rows), "2 tested by proportion correct", untested)
-    table = markdown(*unestimated_items([judged], {SCALE: judged_rows}))
-    assert table.index(items.easier) < table.index(items.vanished)
-    with_rows = rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
-    assert not {(items.vanished,), (items.unanswered,)} & set(with_rows)
+    assert not unsaid(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
+    table = markdown(*unestimated_items([gaps.judged], {SCALE: judged_rows}))
+    assert table.index(gaps.easier) < table.index(gaps.vanished)
+    with_rows = rows(Database(world_with_gaps), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
+    assert not {(gaps.vanished,), (gaps.unanswered,)} & set(with_rows)
 
 
 def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
-    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+    world_with_gaps: Settings,
+    gaps: Gaps,
     instance: dg.DagsterInstance,
 ) -> None:
-    settings, items, _ = world_with_gaps
     opened = rows(
-        Database(settings), "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (items.easier,)
+        Database(world_with_gaps), "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (gaps.easier,)
     )
     assert opened == [(MONTHS[1], "high")]
-    judged = checks(Graph(settings, instance).run(MONTHS[1], DRIFT_JOB))
-    assert items.easier in (judged["no_item_drifted_far"].description or "")
+    judged = checks(Graph(world_with_gaps, instance).run(MONTHS[1], DRIFT_JOB))
+    assert gaps.easier in (judged["no_item_drifted_far"].description or "")
     bank = judged["published_items_are_in_the_bank"]
     assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert f"{items.vanished} (it is no longer in the bank)" in (bank.description or "")
+    assert f"{gaps.vanished} (it is no longer in the bank)" in (bank.description or "")
 
 
 # -- items that could not be judged ------------------------------------------------------------------
@@ -380,11 +392,12 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
     assert drift_of_month(bank, store, FEBRUARY)[0].drift is not None
     assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
     make_red(bank, store)
-    assert sentence(drift_of_month(bank, store, FEBRUARY)[0], []) == f"{SCALE}: not judged: {WAY_OUT}"
-    assert information_of_month(bank, store, FEBRUARY)[0].why == f"not judged: {WAY_OUT}"
-    assert rows(bank, "SELECT * FROM item_drift") == []
-    with bank.connect() as connection:
-        assert unjudged(connection, store, FEBRUARY, "item_drift") == {SCALE: f"not judged: {WAY_OUT}"}
+    assert (
+        sentence(drift_of_month(bank, store, FEBRUARY)[0], []),
+        information_of_month(bank, store, FEBRUARY)[0].why,
+        rows(bank, "SELECT * FROM item_drift"),
+        connected(bank, unjudged, store, FEBRUARY, "item_drift"),
+    ) == (f"{SCALE}: not judged: {WAY_OUT}", f"not judged: {WAY_OUT}", [], {SCALE: f"not judged: {WAY_OUT}"})
 
 
 def test_a_fit_that_was_taken_to_the_ledger_has_the_verdict_of_its_step(bank: Database, store: FolderStore) -> None:
@@ -413,8 +426,7 @@ def test_the_report_of_a_red_month_recommends_what_can_be_done(
 
 def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database, store: FolderStore) -> None:
     """Its comparison broke down, or was never asked for."""
-    with bank.connect() as connection:
-        silent = unjudged(connection, store, FEBRUARY, "item_drift")
+    silent = connected(bank, unjudged, store, FEBRUARY, "item_drift")
     result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}

@@ -43,6 +43,7 @@ from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt, IrtOf
+from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -678,8 +679,7 @@ def test_every_invariant_has_a_plant() -> None:
 def test_a_planted_violation_is_named_and_was_not_there_before(world: World, case: Case) -> None:
     case.prepare(world)
     before = world.verdict(BY_NAME[case.invariant])
-    assert before.passed
-    assert [missing for missing in before.not_tested if missing.subject != OTHERS] == []
+    assert (before.passed, [missing for missing in before.not_tested if missing.subject != OTHERS]) == (True, [])
     case.plant(world)
     found = world.verdict(BY_NAME[case.invariant]).violations
     wanted = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
@@ -884,8 +884,7 @@ def test_what_the_last_fit_does_not_say_is_not_tested(
     verdict = world.verdict(BY_NAME[name])
     assert verdict.violations == ()
     (missing,) = verdict.not_tested
-    assert why in missing.why
-    assert missing.subject == SCALE
+    assert (why in missing.why, missing.subject) == (True, SCALE)
 
 
 @pytest.mark.parametrize(
@@ -932,8 +931,7 @@ def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(
 
     crashing = Invariant(divides_by_zero, "error", "", "", "")
     first, second = evaluate(world.look(), [crashing, BY_NAME["anchors_agree"]])
-    assert (first.passed, first.violations) == (False, ())
-    assert "division by zero" in first.crashed
+    assert (first.passed, first.violations, "division by zero" in first.crashed) == (False, (), True)
     assert second.passed
 
 
@@ -960,8 +958,7 @@ class History:
         self.n += 1
         violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
         verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
-        with self.database.connect() as connection:
-            history.record(connection, f"run {self.n}", history.Report(TODAY, (verdict,)))
+        connected(self.database, history.record, f"run {self.n}", history.Report(TODAY, (verdict,)))
 
     def open(self) -> list[tuple[Any, ...]]:
         return rows(
@@ -1014,29 +1011,30 @@ def test_months_have_an_alert_each(days: History) -> None:
     ]
 
 
+SAID = "no answers"
+
+
 @pytest.mark.parametrize(
-    ("untested", "still_open"),
+    ("look", "still_open", "stored"),
     [
-        (NotTested("no answers"), {"q1", "r1"}),
-        (NotTested("no answers", subject="q"), {"q1"}),
-        (NotTested("no answers", partition="2026-05"), set()),
-        (NotTested("no answers", partition="2026-06"), {"q1", "r1"}),
+        ({"untested": (NotTested(SAID),)}, {"q1", "r1"}, (True, None, SAID)),
+        ({"untested": (NotTested(SAID, subject="q"),)}, {"q1"}, (True, None, SAID)),
+        ({"untested": (NotTested(SAID, partition="2026-05"),)}, set(), (True, None, SAID)),
+        ({"untested": (NotTested(SAID, partition="2026-06"),)}, {"q1", "r1"}, (True, None, SAID)),
+        (
+            {"crashed": "TypeError: so"},
+            {"q1", "r1"},
+            (False, "it could not be evaluated: TypeError: so", None),
+        ),
     ],
 )
-def test_what_could_not_be_tested_closes_nothing(days: History, untested: NotTested, still_open: set[str]) -> None:
+def test_what_could_not_be_tested_or_evaluated_closes_nothing(
+    days: History, look: dict[str, Any], still_open: set[str], stored: tuple[object, ...]
+) -> None:
     days.look("q1", "r1", partition="2026-06")
-    days.look(untested=(untested,), partition="2026-06")
-    assert {subject for _, subject in days.open()} == still_open
-    (said,) = rows(days.database, "SELECT passed, not_tested FROM invariant_result WHERE run = 'run 2'")
-    assert said == (True, "no answers")
-
-
-def test_an_invariant_that_crashed_closes_nothing(days: History) -> None:
-    days.look("q1")
-    days.look(crashed="TypeError: so")
-    assert days.open() == [("run 1", "q1")]
-    (said,) = rows(days.database, "SELECT passed, observed FROM invariant_result WHERE run = 'run 2'")
-    assert said == (False, "it could not be evaluated: TypeError: so")
+    days.look(partition="2026-06", **look)
+    found = rows(days.database, "SELECT passed, observed, not_tested FROM invariant_result WHERE run = 'run 2'")
+    assert ({subject for _, subject in days.open()}, found) == (still_open, [stored])
 
 
 def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
@@ -1054,8 +1052,9 @@ def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
 
 def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
     told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
-    with days.database.connect() as connection:
-        open_alert(connection, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
+    connected(
+        days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06")
+    )
     days.look("default", partition="2026-06", invariant=told)
     assert len(days.alerts()) == 1
     days.look("default", partition="2026-07", invariant=told)
@@ -1126,8 +1125,7 @@ def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: S
                VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
         )
     done = invariants("run")
-    assert done.code == 1
-    assert not unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")
+    assert (done.code, unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")) == (1, [])
     (stored,) = rows(
         Database(settings),
         """SELECT subject, observed FROM invariant_result
@@ -1138,6 +1136,8 @@ def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: S
 
 def test_list_explains_every_invariant(invariants: Irt) -> None:
     done = invariants("list")
-    assert done.code == 0
-    assert not unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix)))
+    assert (
+        done.code,
+        unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix))),
+    ) == (0, [])
     assert len(invariants("list", "--json").json) == len(INVARIANTS)

@@ -51,15 +51,19 @@ def graph(settings: Settings, instance: dg.DagsterInstance) -> Days:
 
 
 def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Days) -> None:
-    assert graph.run(job=JUDGE_JOB).success
-    assert graph.reported() == DAYS
-    assert rows(graph.database, "SELECT count(*) FROM attempt_verdict") == [(3,)]
+    assert (
+        graph.run(job=JUDGE_JOB).success,
+        graph.reported(),
+        rows(graph.database, "SELECT count(*) FROM attempt_verdict"),
+    ) == (True, DAYS, [(3,)])
     run_sql(graph.database, "UPDATE response_log SET correct = false, recorded_at = now() WHERE attempt_id = 'a1'")
     before = n_reports(graph)
     result = graph.run(job=JUDGE_JOB)
     assert [one.partition for one in materializations(result)] == [DAYS[1]]
-    assert n_reports(graph) == before + 1
-    assert rows(graph.database, "SELECT score FROM attempt_verdict WHERE attempt_id = 'a1'") == [(0,)]
+    assert (n_reports(graph), rows(graph.database, "SELECT score FROM attempt_verdict WHERE attempt_id = 'a1'")) == (
+        before + 1,
+        [(0,)],
+    )
 
 
 def test_item_times_of_the_month_before_are_taken_once(graph: Days) -> None:
@@ -85,24 +89,24 @@ def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
     with monkeypatch.context() as until_then:
         until_then.setattr(verdicts, "_judge", dies)
         assert not graph.backfill(DAYS[0], DAYS[2]).success
-    assert graph.reported() == DAYS[:2]
-    assert [row[0] for row in rows(graph.database, VERDICTS)] == ["a0", "a1"]
+    assert (graph.reported(), [row[0] for row in rows(graph.database, VERDICTS)]) == (DAYS[:2], ["a0", "a1"])
     first = rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")
     result = graph.backfill(DAYS[0], DAYS[2])
     assert result.success
     assert set(DAYS) < set(graph.reported()), "a day without an answer is judged, too"
     assert rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")[:2] == first
-    assert metadata(result, JUDGED)["rows written"] == 1
-    assert checks(result)[INVENTORY].passed
+    assert (metadata(result, JUDGED)["rows written"], checks(result)[INVENTORY].passed) == (1, True)
 
 
 def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Days) -> None:
     graph.run(job=JUDGE_JOB)
     run_sql(graph.database, "DELETE FROM attempt_verdict WHERE attempt_id = 'a0'")
-    assert graph.backfill(DAYS[0], DAYS[2]).success
-    assert len(rows(graph.database, VERDICTS)) == 2
-    assert graph.run(DAYS[0], BACKFILL).success
-    assert len(rows(graph.database, VERDICTS)) == 3
+    assert (
+        graph.backfill(DAYS[0], DAYS[2]).success,
+        len(rows(graph.database, VERDICTS)),
+        graph.run(DAYS[0], BACKFILL).success,
+        len(rows(graph.database, VERDICTS)),
+    ) == (True, 2, True, 3)
 
 
 def test_the_inventory_names_the_days_that_wait(graph: Days) -> None:
@@ -111,10 +115,9 @@ def test_the_inventory_names_the_days_that_wait(graph: Days) -> None:
         return {one.asset_key.to_user_string(): one for one in evaluations}[JUDGED]
 
     waiting = found()
-    assert not waiting.passed
-    assert (
-        waiting.description
-        == f"3 days wait to be judged: {', '.join(reversed(DAYS))}; the job judge_attempts judges them"
+    assert (waiting.passed, waiting.description) == (
+        False,
+        f"3 days wait to be judged: {', '.join(reversed(DAYS))}; the job judge_attempts judges them",
     )
     graph.run(job=JUDGE_JOB)
     assert found().passed

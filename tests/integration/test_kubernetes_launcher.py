@@ -162,14 +162,17 @@ def test_pod_of_a_run_is_the_daemon_s_without_its_token(cluster: Cluster) -> Non
     job, pod, daemon = cluster.api.jobs[cluster.job(run_id)], cluster.pod(run_id), PODS["dagster-daemon"].spec
     (container,), (own,) = pod.pop("containers"), daemon["containers"]
     differ = {"name", "args", "resources", "startupProbe", "readinessProbe", "command", "image"}
-    assert {each["name"] for each in container.pop("env")} - {"DAGSTER_RUN_JOB_NAME", "DAGSTER_HOME"} == {
-        each["name"] for each in own["env"]
-    }
-    assert {name: container[name] for name in container.keys() - differ} == {
-        name: own[name] for name in own.keys() - differ - {"env"}
-    }
-    assert container["image"] == IMAGE, "the code server's: see test_k8s_manifests"
-    assert container["args"][-3:-1] == ["api", "execute_run"]
+    assert (
+        {each["name"] for each in container.pop("env")} - {"DAGSTER_RUN_JOB_NAME", "DAGSTER_HOME"},
+        {name: container[name] for name in container.keys() - differ},
+        container["image"],
+        container["args"][-3:-1],
+    ) == (
+        {each["name"] for each in own["env"]},
+        {name: own[name] for name in own.keys() - differ - {"env"}},
+        IMAGE,  # the code server's: see test_k8s_manifests
+        ["api", "execute_run"],
+    )
     assert container["resources"] == {
         "requests": {"cpu": "4", "memory": "8Gi"},
         "limits": {"memory": "64Gi"},
@@ -178,14 +181,17 @@ def test_pod_of_a_run_is_the_daemon_s_without_its_token(cluster: Cluster) -> Non
     there = {"containers", "initContainers"}
     assert pod.pop("automountServiceAccountToken") is False, "a run asks the API server for nothing"
     assert daemon["automountServiceAccountToken"] is True
-    assert {name: pod[name] for name in pod.keys() - here} == {
-        name: daemon[name] for name in daemon.keys() - there - {"automountServiceAccountToken"}
-    }
-    assert (pod["restartPolicy"], job["spec"]["backoffLimit"]) == ("Never", 0)
+    assert ({name: pod[name] for name in pod.keys() - here}, pod["restartPolicy"], job["spec"]["backoffLimit"]) == (
+        {name: daemon[name] for name in daemon.keys() - there - {"automountServiceAccountToken"}},
+        "Never",
+        0,
+    )
     for labels in (job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]):
-        assert labels["dagster/run-id"] == run_id
-        assert labels["app.kubernetes.io/name"] == "irt-assets"
-        assert labels["app.kubernetes.io/component"] == "run-worker"
+        assert (labels["dagster/run-id"], labels["app.kubernetes.io/name"], labels["app.kubernetes.io/component"]) == (
+            run_id,
+            "irt-assets",
+            "run-worker",
+        )
 
 
 def test_run_without_a_size_gets_that_of_other_runs(cluster: Cluster) -> None:
@@ -256,26 +262,29 @@ def test_run_whose_job_was_made_though_the_answer_was_lost_fails_and_is_repeated
     run_id = cluster.queued()
     cluster.api.loses_answers = True
     monkeypatch.setattr(dagster_k8s.client.time, "sleep", lambda _: setattr(cluster.api, "loses_answers", False))
-    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.FAILURE
-    assert cluster.repeated() == [run_id]
+    assert (cluster.dequeued(run_id), cluster.repeated()) == (dg.DagsterRunStatus.FAILURE, [run_id])
 
 
 # -- what has become of runs --------------------------------------------------------------------------
 def test_run_whose_job_was_deleted_fails_at_once(cluster: Cluster) -> None:
     run_id = cluster.started()
     del cluster.api.jobs[cluster.job(run_id)]
-    assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
-    assert "could not be found" in cluster.says(run_id)
-    assert cluster.repeated() == [run_id]
+    assert (cluster.monitored(run_id), "could not be found" in cluster.says(run_id), cluster.repeated()) == (
+        dg.DagsterRunStatus.FAILURE,
+        True,
+        [run_id],
+    )
 
 
 def test_run_whose_pod_has_ended_fails_and_says_why(cluster: Cluster) -> None:
     run_id = cluster.started()
     cluster.api.end_pod(cluster.job(run_id), 137, "OOMKilled")
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1}
-    assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
-    assert "OOMKilled" in cluster.says(run_id)
-    assert cluster.repeated() == [run_id]
+    assert (cluster.monitored(run_id), "OOMKilled" in cluster.says(run_id), cluster.repeated()) == (
+        dg.DagsterRunStatus.FAILURE,
+        True,
+        [run_id],
+    )
 
 
 def test_run_that_does_not_start_fails_in_the_end_and_says_what_its_pod_waits_for(cluster: Cluster) -> None:
@@ -299,14 +308,15 @@ def test_run_that_a_command_executes_itself_has_no_job_and_lives(cluster: Cluste
 
 def test_cancelling_deletes_job_and_pod(cluster: Cluster) -> None:
     run_id = cluster.started()
-    assert cluster.instance.run_launcher.terminate(run_id)
-    assert not cluster.api.jobs
-    assert not cluster.api.pods
-    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELING, "the worker has its last words"
+    assert (
+        cluster.instance.run_launcher.terminate(run_id),
+        cluster.api.jobs,
+        cluster.api.pods,
+        cluster.status(run_id),
+    ) == (True, {}, {}, dg.DagsterRunStatus.CANCELING), "the worker has its last words"
 
 
 def test_pod_without_a_token_knows_the_instance(kubeconfig: Path, tmp_path: Path) -> None:
     """Most processes in a cluster may not ask the API server, and make no launcher."""
     with dg.instance_for_test(parts(tmp_path / "none")) as instance:
-        assert fail_lost_runs(instance) == []
-        assert instance.get_runs() == []
+        assert (fail_lost_runs(instance), instance.get_runs()) == ([], [])

@@ -37,6 +37,7 @@ from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
+from tests.integration.connected import connected
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
 
@@ -91,8 +92,7 @@ def judge(database: Database) -> None:
 
 
 def differences(database: Database, lake: Lake) -> list[str]:
-    with database.connect() as connection:
-        return [str(one) for one in compare_days(connection, lake, START, START + timedelta(days=4))]
+    return [str(one) for one in connected(database, compare_days, lake, START, START + timedelta(days=4))]
 
 
 def file_of(lake: Lake, day: str) -> Path:
@@ -128,9 +128,7 @@ def test_the_lake_holds_the_rows_of_postgresql_and_a_second_export_writes_nothin
     assert (written["day"], written["rows"], written["format"]) == (DAYS[0], 10, 1)
     again = export(logged, lake)
     assert (again.written, again.skipped) == ([], DAYS)
-    assert lake.manifests() == manifests
-    assert differences(logged, lake) == []
-    assert list(faults(lake)) == []
+    assert (lake.manifests(), differences(logged, lake), list(faults(lake))) == (manifests, [], [])
 
 
 def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: Database, lake: Lake) -> None:
@@ -156,17 +154,17 @@ def test_day_is_written_again_when_its_verdicts_are_newer(logged: Database, lake
     with pytest.raises(PermanentFailure, match=r"without verdicts on 2026-03-01, 2026-03-02, 2026-03-04: run the job"):
         lake.require_judged(since, until)
     judge(logged)
-    assert {one.split(":")[0] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
-    assert export(logged, lake).written == [DAYS[0], DAYS[1], DAYS[3]]
+    assert ({one.split(":")[0] for one in differences(logged, lake)}, export(logged, lake).written) == (
+        {DAYS[0], DAYS[1], DAYS[3]},
+        [DAYS[0], DAYS[1], DAYS[3]],
+    )
     lake.require_judged(since, until)
     assert read(lake) == in_postgres(logged)
     assert {row["verdict_score"] for row in read(lake)} != {None}
     assert [one.judged for one in lake.manifests().values()] == [10, 10, 0, 10]
     run_sql(logged, "UPDATE response_log SET hints_used = 1 WHERE completed_at < %s", [START + timedelta(days=1)])
     judge(logged)
-    assert export(logged, lake).written == [DAYS[0]]
-    assert read(lake) == in_postgres(logged)
-    assert list(faults(lake)) == []
+    assert (export(logged, lake).written, read(lake), list(faults(lake))) == ([DAYS[0]], in_postgres(logged), [])
     run_sql(logged, "TRUNCATE attempt_verdict")
     export(logged, lake)
     hashes = [[of[day].data_hash for day in DAYS[1:]] for of in (before, lake.manifests())]
@@ -198,11 +196,13 @@ def test_damage_is_found_by_the_check_and_mended_by_an_export(logged: Database, 
     corrupt.write_bytes(b"x" * corrupt.stat().st_size)
     missing, changed = (f"{one.day}: {one.what}" for one in faults(lake))
     assert (missing.endswith("is missing"), "is not as it was written" in changed) == (True, True)
-    assert export(logged, lake).written == [DAYS[0]]
-    assert [one.day for one in faults(lake)] == [DAYS[1]]
-    assert export(logged, lake, replace=True).written == [DAYS[1]]
-    assert list(faults(lake)) == []
-    assert read(lake) == in_postgres(logged)
+    assert (
+        export(logged, lake).written,
+        [one.day for one in faults(lake)],
+        export(logged, lake, replace=True).written,
+        list(faults(lake)),
+        read(lake),
+    ) == ([DAYS[0]], [DAYS[1]], [DAYS[1]], [], in_postgres(logged))
 
 
 def test_hand_made_days_with_a_column_of_another_type_or_ids_twice_are_found(
@@ -289,9 +289,12 @@ def test_an_export_that_is_killed_leaves_whole_days_and_the_next_one_completes_i
     command = [sys.executable, "-c", script]
     killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (list(lake.manifests()), list(faults(lake))) == (DAYS[:days], [])
-    assert len(export(logged, lake).skipped) == days
-    assert read(lake) == in_postgres(logged)
+    assert (list(lake.manifests()), list(faults(lake)), len(export(logged, lake).skipped), read(lake)) == (
+        DAYS[:days],
+        [],
+        days,
+        in_postgres(logged),
+    )
 
 
 def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> None:
@@ -303,9 +306,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
     assert (attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
     run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
-    assert read(lake) == in_postgres(logged)
-    assert differences(logged, lake) == []
-    assert forget(lake, "ü") == ({}, 0)
+    assert (read(lake), differences(logged, lake), forget(lake, "ü")) == (in_postgres(logged), [], ({}, 0))
 
 
 @pytest.mark.xdist_group("s3")
@@ -320,9 +321,11 @@ def test_a_lake_in_a_bucket(
     assert read(lake) == in_postgres(logged)
     assert "holds what the database holds" in typed("attempts", "check", *words).out
     lake.delete(lake.manifests()[DAYS[1]].files[0].path)
-    assert [one.day for one in faults(lake)] == [DAYS[1]]
-    assert export(logged, lake).written == [DAYS[1]]
-    assert forget(lake, "z")[0] == {DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}
+    assert ([one.day for one in faults(lake)], export(logged, lake).written, forget(lake, "z")[0]) == (
+        [DAYS[1]],
+        [DAYS[1]],
+        {DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1},
+    )
 
 
 def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
@@ -361,8 +364,7 @@ def test_night_writes_the_days_that_are_over_to_the_lake_once_they_are_judged(
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0)
     monkeypatch.setattr(lake_assets, "export_days", failing_once(psycopg.OperationalError("the server went away")))
     assert written() == DAYS[0]
-    assert read(lake) == in_postgres(logged)
-    assert all(row["learner_key"] for row in read(lake))
+    assert (read(lake), all(row["learner_key"] for row in read(lake))) == (in_postgres(logged), True)
 
 
 def failing_once(error: Exception) -> Callable[..., exports.Exported]:

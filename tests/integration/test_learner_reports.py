@@ -49,6 +49,7 @@ from tests.helpers.rooms import rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
 
@@ -192,8 +193,10 @@ def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
     written = write(database, store)
     assert (written.made, written.removed) == (1, 2)
     assert gone not in {row[0] for row in artifacts(database)}
-    assert len(files(store)) == 2 * (len(EXPECTED) - 1)
-    assert all(store.exists(name) for name in (key(WEEK, lost, "pdf"), "reports/2026-11-02/u01.pdf"))
+    assert (
+        len(files(store)),
+        all(store.exists(name) for name in (key(WEEK, lost, "pdf"), "reports/2026-11-02/u01.pdf")),
+    ) == (2 * (len(EXPECTED) - 1), True)
 
 
 def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
@@ -205,8 +208,7 @@ def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
     for user, kpis in broken.items():
         run_sql(database, statement, (kpis, user))
     written = write(database, store)
-    assert set(written.failed) == set(broken)
-    assert "P = 2, expected 0 to 1" in written.failed[EXPECTED[4]]
+    assert (set(written.failed), "P = 2, expected 0 to 1" in written.failed[EXPECTED[4]]) == (set(broken), True)
     assert all(user in written.summary for user in broken)
     assert {row[0] for row in artifacts(database)} == set(EXPECTED) - set(broken)
     assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
@@ -235,13 +237,17 @@ def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database,
     for user, name in ((marked, "<b>Ann & Bob</b>"), (long, "Wolfeschlegelsteinhausenbergerdorff" * 9)):
         run_sql(database, "UPDATE learner SET attributes = %s WHERE user_id = %s", (json.dumps({"name": name}), user))
     assert not write(database, store, pool=processes).failed
-    assert "You didn’t answer any questions this week" in read(store, quiet)
-    assert read(store, no_kpis).count("It wasn’t calculated for this week.") == 6
+    assert (
+        "You didn’t answer any questions this week" in read(store, quiet),
+        read(store, no_kpis).count("It wasn’t calculated for this week."),
+    ) == (True, 6)
     assert "answered enough questions yet to measure" in read(store, unmeasured) or "No subject" in read(
         store, unmeasured
     )
-    assert "&lt;b&gt;Ann &amp; Bob&lt;/b&gt;" in read(store, marked)
-    assert len(pypdfium2.PdfDocument(store.get(key(WEEK, long, "pdf")))) == 1
+    assert (
+        "&lt;b&gt;Ann &amp; Bob&lt;/b&gt;" in read(store, marked),
+        len(pypdfium2.PdfDocument(store.get(key(WEEK, long, "pdf")))),
+    ) == (True, 1)
 
 
 @pytest.mark.parametrize("moves", [False, True])
@@ -256,8 +262,7 @@ def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
         with database.connect() as connection:
             for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
                 measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
-    with database.connect() as connection:
-        found = {facts.user_id: facts for facts in load_facts(connection, WEEK, "UTC")}
+    found = {facts.user_id: facts for facts in connected(database, load_facts, WEEK, "UTC")}
     stored = rows(database, "SELECT user_id, scale_id, window_end, as_of, theta, se FROM mirt_ability ORDER BY 3")
     for user, facts in found.items():
         days = {
@@ -282,16 +287,16 @@ def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database)
 
 def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
-    with database.connect() as connection:
-        found = load_facts(connection, WEEK, "UTC")
+    found = connected(database, load_facts, WEEK, "UTC")
     measured = [facts for facts in found if facts.levels]
-    assert len(measured) > 10
-    assert {level.day for facts in measured for level in facts.levels} == {(END - timedelta(days=1)).date()}
+    assert (len(measured) > 10, {level.day for facts in measured for level in facts.levels}) == (
+        True,
+        {(END - timedelta(days=1)).date()},
+    )
 
 
 def test_topics_are_counted_as_the_features_count(database: Database) -> None:
-    with database.connect() as connection:
-        found = load_facts(connection, WEEK, "UTC")
+    found = connected(database, load_facts, WEEK, "UTC")
     for facts in found:
         counted = rows(
             database,
@@ -307,18 +312,20 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
     names, nonsense = {"ko": "대수", "en": ""}, {"topic_names": ["대수"]}
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
-    with database.connect() as connection:
-        found = {
-            (facts.lang, t.topic_id, t.shown) for facts in load_facts(connection, WEEK, "UTC") for t in facts.topics
-        }
-    assert ("ko", topic, "대수") in found
-    assert {shown for lang, of, shown in found if lang != "ko" or of != topic} == {of for _, of, _ in found}
+    found = {
+        (facts.lang, t.topic_id, t.shown)
+        for facts in connected(database, load_facts, WEEK, "UTC")
+        for t in facts.topics
+    }
+    assert (("ko", topic, "대수") in found, {shown for lang, of, shown in found if lang != "ko" or of != topic}) == (
+        True,
+        {of for _, of, _ in found},
+    )
 
 
 def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
     """Against a plain reference that goes through the answers one at a time; equal but for the order of sums."""
-    with database.connect() as connection:
-        found = load_facts(connection, WEEK, "UTC")
+    found = connected(database, load_facts, WEEK, "UTC")
     eligible = {scale: kpi_reference.eligible(WORLD, scale, END) for scale in WORLD.scales()}
     checked = 0
     for facts in found:
@@ -386,13 +393,18 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away
     for user in EXPECTED[:2]:
         forget(database, user)
     written = write(database, store, pool=WithoutPdf)
-    assert (written.made, written.failed) == (2, {})
-    assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")
-    assert "no PDF for 2: " in written.summary
+    assert (written.made, written.failed, written.without_pdf, "no PDF for 2: " in written.summary) == (
+        2,
+        {},
+        dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst"),
+        True,
+    )
     assert not {key(WEEK, user, "pdf") for user in EXPECTED[:2]} & files(store).keys()
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
-    assert [row[:2] for row in artifacts(database)][:3] == [(user, "html") for user in EXPECTED[:3]]
-    assert write(database, store).made == 2, "what is missing is made by the next run"
+    assert ([row[:2] for row in artifacts(database)][:3], write(database, store).made) == (
+        [(user, "html") for user in EXPECTED[:3]],
+        2,  # what is missing is made by the next run
+    )
 
 
 class Away(FolderStore):
@@ -420,8 +432,10 @@ def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
         write(database, away)
     assert away.asked <= 12, "those that were under way alone"
     recorded = len(artifacts(database))
-    assert all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database))
-    assert write(database, store).kept == recorded / 2
+    assert (
+        all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database)),
+        write(database, store).kept,
+    ) == (True, recorded / 2)
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 
 
@@ -559,5 +573,7 @@ def test_the_running_week_is_no_partition_of_the_reports(settings: Settings, now
         for name in ("weekly_kpi", "weekly_learner_report")
         if (definition := defs.get_assets_def(name).partitions_def)
     }
-    assert keys["weekly_kpi"][:-1] == keys["weekly_learner_report"]
-    assert (date.fromisoformat(keys["weekly_kpi"][-1]) + timedelta(days=7)) > now.date()
+    assert (keys["weekly_kpi"][:-1], (date.fromisoformat(keys["weekly_kpi"][-1]) + timedelta(days=7)) > now.date()) == (
+        keys["weekly_learner_report"],
+        True,
+    )
