@@ -779,7 +779,7 @@ NEIGHBOURS = {
         }.items()
     },
 }
-"""What is near to a violation: what is prepared, the change (SQL), the invariant, and the subjects it then names."""
+"""Near misses of violations: the preparation, the change (SQL), the invariant, and the subjects that it then names."""
 
 
 @pytest.mark.parametrize("case", NEIGHBOURS)

@@ -34,7 +34,7 @@ STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x
 
 @pytest.fixture
 def refusals() -> list[Exception]:
-    """What the code server answers with, if a test adds one."""
+    """Failures of the code server, if a test adds some."""
     return []
 
 

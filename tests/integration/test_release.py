@@ -52,6 +52,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.pictures import Picture
 from tests.helpers.rooms import (
     SCALE,
     add_attempts,
@@ -366,34 +367,27 @@ def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Datab
 # -- refused -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("others", "why"),
-    [
-        ({"by": " "}, "needs a name"),
-        ({"reason": ""}, "needs a reason"),
-        ({"reason": "—"}, "needs a reason"),
-        ({"reason": "a\x00b"}, "printable"),
-        ({"by": "A" * 3000}, "at most 2,000"),
-        ({"effective_from": NOW}, "not in the future"),
-        ({"effective_from": Month(FEB).start}, "The start of next month is 2026-04-01"),
-    ],
+SIGNED: dict[str, dict[str, Any]] = {
+    "no name": {"by": " "},
+    "no reason": {"reason": ""},
+    "a dash as the reason": {"reason": "—"},
+    "a reason that cannot be printed": {"reason": "a\x00b"},
+    "a name of 3,000 letters": {"by": "A" * 3000},
+    "now": {"effective_from": NOW},
+    "the past": {"effective_from": Month(FEB).start},
+}
+NOT_PROPOSED = (
+    Reference(FEB, "nowhere"),
+    Reference(MAR, "moved"),
+    Reference(MAR, "late"),
+    Reference(FEB, "late"),
+    Reference(MAR, "all"),
 )
-def test_a_decision_without_name_reason_or_future_is_refused(bank: Database, others: dict[str, Any], why: str) -> None:
-    assert why in refused(bank, **others)
 
 
-@pytest.mark.parametrize(
-    ("reference", "why"),
-    [
-        (Reference(FEB, "nowhere"), "the bank has no item 'nowhere'"),
-        (Reference(MAR, "moved"), "there are proposals of 2026-02"),
-        (Reference(MAR, "late"), "2026-03 has not been taken to the ledger"),
-        (Reference(FEB, "late"), "2026-02 is done"),
-        (Reference(MAR, "all"), "nothing of 2026-03 needs a decision"),
-    ],
-)
-def test_what_was_never_proposed_is_refused_and_told_what_was(bank: Database, reference: Reference, why: str) -> None:
-    assert why in refused(bank, reference)
+def test_decision_without_name_reason_future_or_proposal_is_refused(bank: Database, picture: Picture) -> None:
+    found = {title: refused(bank, **others) for title, others in SIGNED.items()}
+    picture(found | {str(one): refused(bank, one) for one in NOT_PROPOSED}, "refused")
 
 
 @pytest.mark.parametrize("text", ["", "moved", "2026-02", "2026-02/", "2026-2/moved", "../etc", "2026-02:/moved"])
@@ -538,15 +532,7 @@ def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> Non
 # -- the ways to decide ------------------------------------------------------------------------------
 # How a person decides on the command line.
 
-OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
-
-
-def test_rejecting_tells_its_own_effect_and_not_that_of_accepting(typed: Irt, bank: Database) -> None:
-    done = typed("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
-    assert done.code == 0, done.err
-    assert f"moved stays at {OLD}; no θ changes" in done.out
-    assert "→" not in done.out
-    assert len(published(bank)) == 1
+OF_THIS_RUN = {"now": r"(?<=by Ben on )[\d-]+ [\d:]+ UTC", "fit": r"(?<=-em-)[0-9a-f]{8}"}
 
 
 @pytest.fixture
@@ -554,27 +540,31 @@ def typed(bank: Database, irt: IrtOf) -> Irt:
     return partial(irt(bank.settings), "release")
 
 
-def test_the_list_holds_what_asks_and_all_of_it_on_demand(typed: Irt) -> None:
-    assert "2026-02/moved" in typed("list").out
-    assert "still" not in typed("list").out
-    assert "1 of 8 proposals need a decision; 7 open ones confirm" in typed("list").out
+def shown(typed: Irt, *words: str) -> str:
+    """The output or the refusal of a command, and its exit status, without wrapped lines."""
+    done = typed(*words)
+    return f"{' '.join(f'{done.out} {done.err}'.split())} [{done.code}]"
+
+
+def test_list_shows_what_needs_a_decision_and_all_on_demand(typed: Irt, picture: Picture) -> None:
+    picture("\n".join([typed("list").out, typed("list", "--all").out]), "list")
     listed = typed("list", "--all", "--json").json
     assert {p["proposal"] for p in listed if p["asks_for_a_decision"]} == {"2026-02/moved"}
     assert len(listed) == 8
 
 
-def test_accepting_shows_the_change_and_asks(typed: Irt, bank: Database) -> None:
-    words = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier")
-    refused = typed(*words)
-    assert (refused.code, "with --yes" in refused.err, decisions(bank)) == (2, True, [])
-    done = typed(*words, "--effective-from", "2099-01-01", "--yes")
-    assert done.code == 0, done.err
-    assert not unsaid(
-        done.out,
-        "2026-02/moved: a = 1.00 ± 0.01, b = 0.50 ± 0.10 → a = 1.00 ± 0.01, b = -0.30 ± 0.10",
-        "in force from 2099-01-01",
-    )
-    assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", datetime(2099, 1, 1, tzinfo=UTC))]
+def test_decisions_show_their_own_effect_and_ask(typed: Irt, bank: Database, picture: Picture) -> None:
+    """Rejecting shows no effect of accepting."""
+    reject = ("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
+    accept_all = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01")
+    take_back = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
+    steps = (accept_all, (*accept_all, "--yes"), take_back, (*take_back, "--yes"), ("show", "2026-02/moved"), reject)
+    picture({" ".join(words): shown(typed, *words) for words in steps}, "decisions", **OF_THIS_RUN)
+    assert [row[1:4] for row in decisions(bank)] == [
+        ("moved", "accept", "Ann"),
+        ("moved", "undo", "Ben"),
+        ("moved", "reject", "Ben"),
+    ]
 
 
 def test_every_way_to_decide_tells_of_answers_that_came_a_moment_ago(typed: Irt, bank: Database) -> None:
@@ -610,7 +600,9 @@ def test_who_answers_no_has_decided_nothing(typed: Irt, bank: Database, monkeypa
     assert [row[1:4] for row in decisions(bank)] == [("moved", "reject", "Ben")]
 
 
-def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(typed: Irt, bank: Database) -> None:
+def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(
+    typed: Irt, bank: Database, picture: Picture
+) -> None:
     run_sql(
         bank,
         """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
@@ -618,32 +610,9 @@ def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(typed: Ir
            WHERE item_id = 'K1'""",
     )
     who = ["--from", FEB, "--by", "Ben", "--reason", "reworded", "--yes"]
-    dropped = typed("drop-anchors", "K2", *who)
-    assert dropped.code == 0, dropped.err
-    assert not unsaid(
-        dropped.out,
-        "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it",
-        "dropped: the scale has 3 anchors from 2026-02 on",
-    )
-    back = typed("restore-anchors", "K2", *who)
-    assert back.code == 0, back.err
-    assert "restored: the scale has 4 anchors from 2026-02 on" in back.out
+    steps = (("drop-anchors", "K2", *who), ("restore-anchors", "K2", *who), ("restore-anchors", "K2", *who))
+    picture("\n\n".join(shown(typed, *words) for words in steps), "anchors", **OF_THIS_RUN)
     assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
-    assert "no dropped anchors" in typed("restore-anchors", "K2", *who).err
-
-
-def test_undoing_shows_what_comes_back_and_asks(typed: Irt, bank: Database) -> None:
-    typed("accept", "2026-02/moved", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01", "--yes")
-    words = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
-    assert "with --yes" in typed(*words).err
-    assert len(decisions(bank)) == 1
-    done = typed(*words, "--yes")
-    assert done.code == 0, done.err
-    assert f"moved is at {OLD} from 2099-01-01 on" in done.out
-    assert "a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force" in " ".join(done.out.split())
-    assert [row[2:4] for row in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
-    shown = " ".join(typed("show", "2026-02/moved").out.split())
-    assert "open again, the decision undone by Ben on" in shown
 
 
 # -- undone ------------------------------------------------------------------------------------------
@@ -748,16 +717,20 @@ def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderS
     assert violations(bank, store) == []
 
 
-def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, store: FolderStore) -> None:
-    assert "2026-02/moved has not been decided on yet" in not_undone(bank)
-    assert "nothing is proposed as 2025-01/moved" in not_undone(bank, Reference("2025-01", "moved"))
-    assert "name each item" in not_undone(bank, Reference(FEB, "all"))
+def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, picture: Picture) -> None:
+    found = {
+        "not decided on": not_undone(bank),
+        "never proposed": not_undone(bank, Reference("2025-01", "moved")),
+        "all of a month": not_undone(bank, Reference(FEB, "all")),
+    }
     accept(bank)
-    assert "is not in the future" in not_undone(bank, effective_from=NOW)
-    assert "name that date or a later one" in not_undone(bank, effective_from=datetime(2026, 3, 20, tzinfo=UTC))
-    assert "a decision needs a reason" in not_undone(bank, reason=" ")
+    found |= {
+        "now": not_undone(bank, effective_from=NOW),
+        "before it is in force": not_undone(bank, effective_from=datetime(2026, 3, 20, tzinfo=UTC)),
+        "no reason": not_undone(bank, reason=" "),
+    }
     undone(bank)
-    assert "the decision undone by Ben" in not_undone(bank)
+    picture(found | {"undone already": not_undone(bank)}, "not_undone", **OF_THIS_RUN)
 
 
 def test_an_item_that_was_never_published_before_can_only_be_withdrawn(bank: Database, store: FolderStore) -> None:

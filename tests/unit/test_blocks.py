@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, datetime
-from io import StringIO
 
 import pypdfium2
 import pytest
@@ -44,6 +43,7 @@ from irt_assets.blocks.markdown import markdown
 from irt_assets.charts.chart import Chart, Picture
 from resources.failures import PermanentFailure
 from resources.files import typesetting
+from tests.helpers.pictures import Picture as StoredPicture
 
 CHART = Chart((0, 1), (0, 1), "x", "y", "A line that rises.")
 ITEMS = table(
@@ -52,22 +52,6 @@ ITEMS = table(
     numbers={"n": ",", "b": ".2f"},
     caption="Items",
 )
-
-
-def printed(*blocks: Block) -> str:
-    written = StringIO()
-    terminal.show(*blocks, console=Console(file=written, highlight=False, width=80))
-    return written.getvalue()
-
-
-def test_a_table_has_its_numbers_to_the_right_and_a_line_a_row() -> None:
-    rows = [("a", "1", ""), ("b", "", "why")]
-    assert markdown(table(("item", "n", ""), rows, numbers=("n",))).splitlines() == [
-        "| item | n | |",
-        "|---|--:|---|",
-        "| a | 1 | |",
-        "| b | | why |",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -85,20 +69,6 @@ def test_a_cell_shows_any_text_as_it_is(text: str, cell: str) -> None:
     assert markdown(table(("x",), [(text,)])).splitlines()[2] == f"| {cell} |"
 
 
-def test_a_column_writes_its_numbers_in_every_medium_and_a_dash_where_there_is_none(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert markdown(ITEMS).splitlines()[2:] == ["| a | 1,200 | -0.50 | |", "| b | – | – | **red** |"]
-    terminal.show(ITEMS, console=Console(highlight=False))
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [["item", "n", "b"], ["a", "1,200", "-0.50"], ["b", "–", "–", "red"]]
-    page = part(ITEMS)
-    assert '<td class="number" data-name="b">−0.50</td>' in page
-    assert page.count(">–<") == 2
-    assert '<span class="badge text-bg-danger">red</span>' in page
-    assert 'role="region" aria-label="Items"' in page
-
-
 @pytest.mark.parametrize("width", [None, 200, 60])
 def test_no_number_of_a_table_is_cut_however_narrow_the_terminal(
     capsys: pytest.CaptureFixture[str], width: int | None
@@ -113,44 +83,41 @@ def test_no_number_of_a_table_is_cut_however_narrow_the_terminal(
     assert lines == [names[:-1], *([row[0], f"{row[1]:,}", *(f"{x:.3f}" for x in row[2:-1]), row[-1]] for row in rows)]
 
 
-def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    nothing = table(("item", "why"), [], empty="nothing to delete")
-    assert markdown(nothing) == "nothing to delete"
-    terminal.show(nothing, console=Console(highlight=False))
-    assert capsys.readouterr().out == "nothing to delete\n"
-    assert part(nothing).strip() == "<p>nothing to delete</p>"
-    captioned = part(table(("item", "why"), [], caption="Deleted", empty="nothing to delete"))
-    assert '<td class="quiet" colspan="2">nothing to delete</td>' in captioned
-
-
-def test_every_block_is_shown_in_markdown_and_on_a_terminal() -> None:
-    blocks: tuple[Block, ...] = (
+BLOCKS: dict[str, tuple[Block, ...]] = {
+    "a table": (ITEMS,),
+    "a table of text": (table(("item", "n", ""), [("a", "1", ""), ("b", "", "why")], numbers=("n",)),),
+    "a table without rows": (table(("item", "why"), [], empty="nothing to delete"),),
+    "a table without rows, with a caption": (table(("item", "why"), [], caption="Deleted", empty="nothing to delete"),),
+    "pairs of which some are not known": (pairs({"fit": Span("f1", "code"), "run": None, "why": ""}),),
+    "a list in a cell and a link in a heading": (
+        table((Span("item", link="?sort=item"), "why"), [("a", List(("x", Badge("y", link="?view=y"))))]),
+    ),
+    "a section": (
         Section("Title", (Paragraph(("see ", Span("here", "bold", "https://x"))), List(("one", prose("do `it`"))))),
-        Box((Paragraph(Moment(datetime(2026, 9, 1, tzinfo=UTC))), List(("first",), numbered=True))),
+    ),
+    "a box": (Box((Paragraph(Moment(datetime(2026, 9, 1, tzinfo=UTC))), List(("first",), numbered=True))),),
+    "details with charts": (
         Details("More", (Figures((Figure(CHART, "caption"), Figure(Picture("two", [CHART]), alt="both"))),)),
-    )
-    written = markdown(*blocks)
-    assert written.startswith("## Title\n\nsee [**here**](https://x)\n\n- one\n- do <code>it</code>\n\n")
-    assert "> 2026-09-01 00:00 UTC\n> \n> 1. first" in written
-    assert "#### More\n\n![A line that rises.](data:image/svg+xml;base64," in written
-    assert "\n\ncaption\n\n![both](" in written
-    shown = "Title\nsee here\n- one\n- do it\n2026-09-01 00:00 UTC\n1. first\nMore\nA line that rises.\nboth\n"
-    assert printed(*blocks) == shown
+    ),
+}
 
 
-def test_pairs_leave_out_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
-    known = pairs({"fit": Span("f1", "code"), "run": None, "why": ""})
-    assert markdown(known) == "- **fit**: <code>f1</code>"
-    terminal.show(known, console=Console(highlight=False))
-    assert capsys.readouterr().out == "fit  f1\n"
-    assert "<dt>fit</dt><dd><code>f1</code></dd>" in part(known)
+def test_blocks_are_shown_in_markdown_on_a_terminal_and_in_html(
+    picture: StoredPicture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers of a table are to the right, a dash stands for none, and what is not known is left out."""
+
+    def printed(*blocks: Block) -> str:
+        terminal.show(*blocks, console=Console(highlight=False, width=80))
+        return capsys.readouterr().out
+
+    media = {"Markdown": markdown, "terminal": printed, "HTML": html}
+    shown = {f"{title}, {name}": show(*blocks) for title, blocks in BLOCKS.items() for name, show in media.items()}
+    picture(shown, "media", image=r"(?<=base64,)[^)]+", chart=r"(?s)<svg.*?</svg>")
 
 
-def test_html_holds_a_list_in_a_cell_and_a_link_in_a_heading() -> None:
-    page = part(table((Span("item", link="?sort=item"), "why"), [("a", List(("x", Badge("y", link="?view=y"))))]))
-    assert '<a href="?sort=item">item</a></th>' in page
-    assert 'data-name="item">a</td>' in page
-    assert '<ul><li>x</li><li><a href="?view=y"><span class="badge text-bg-secondary">y</span></a></li></ul>' in page
+def html(*blocks: Block) -> str:
+    return "".join(map(part, blocks)).replace("><", ">\n<")
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
