@@ -124,8 +124,7 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
 def is_stale(database: Database, month: str) -> bool:
     """Whether the month has other verdicts than its snapshot, when the night has judged it."""
     judge_differing(database, *(at.date() for at in Month(month).bounds))
-    with database.connect() as connection:
-        return month in scales_of_other_verdicts(connection, [month])
+    return month in call(database, scales_of_other_verdicts, [month])
 
 
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:
