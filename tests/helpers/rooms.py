@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import dagster as dg
 import numpy as np
@@ -60,6 +60,9 @@ IN_TRANSACTION = """SELECT pid, query FROM pg_stat_activity
       AND backend_type = 'client backend'"""
 """Who else has a transaction open."""
 
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
 attempt_numbers = count(1)
 
 
@@ -82,6 +85,17 @@ def folder_store(settings: Settings) -> FolderStore:
 def rows(database: Database, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with database.connect() as connection:
         return connection.execute(query.encode(), values).fetchall()
+
+
+def call(
+    database: Database,
+    function: Callable[Concatenate[psycopg.Connection, Given], Found],
+    *arguments: Given.args,
+    **named: Given.kwargs,
+) -> Found:
+    """Call a function with a connection to the database, in a transaction of its own."""
+    with database.connect() as connection:
+        return function(connection, *arguments, **named)
 
 
 def run_sql(database: Database, statement: str, values: Sequence[Any] = ()) -> None:
@@ -110,8 +124,7 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
 def is_stale(database: Database, month: str) -> bool:
     """Whether the month has other verdicts than its snapshot, when the night has judged it."""
     judge_differing(database, *(at.date() for at in Month(month).bounds))
-    with database.connect() as connection:
-        return month in scales_of_other_verdicts(connection, [month])
+    return month in call(database, scales_of_other_verdicts, [month])
 
 
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:

@@ -16,8 +16,8 @@ def unsaid(text: str, *sentences: str) -> list[str]:
     return [sentence for sentence in sentences if sentence not in text]
 
 
-def refusal(call: Callable[..., object], *arguments: Any) -> str:
+def refusal(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
     """The message with which a call fails."""
     with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
-        call(*arguments)
+        call(*arguments, **named)
     return str(caught.value)

@@ -17,7 +17,6 @@ from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
-from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from tests.helpers.rooms import (
@@ -25,11 +24,13 @@ from tests.helpers.rooms import (
     add_attempts,
     add_items,
     attempt,
+    call,
     link_made_up,
     made_up_calibration,
     rows,
     run_sql,
 )
+from tests.helpers.sentences import refusal
 
 JAN, FEB, MAR = "2026-01", "2026-02", "2026-03"
 APRIL = Month(MAR).end
@@ -53,14 +54,12 @@ def calibrate(database: Database, store: FolderStore, month: str, items: dict[st
 
 
 def proposal_of(database: Database, reference: Reference = MOVED) -> Proposal:
-    with database.connect() as connection:
-        return find_proposals(connection, [reference])[0]
+    return call(database, find_proposals, [reference])[0]
 
 
 def asked(database: Database) -> list[str]:
     """The proposals that ask for a decision: the latest of each item."""
-    with database.connect() as connection:
-        return [str(p.reference) for p in latest_waiting(proposals(connection))]
+    return [str(p.reference) for p in latest_waiting(call(database, proposals))]
 
 
 @pytest.fixture
@@ -137,7 +136,6 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
     """Why the decision fails, which changes nothing."""
     before = decisions(bank), published(bank)
-    with pytest.raises(PermanentFailure) as told:
-        decide(bank, *references, **others)
+    why = refusal(decide, bank, *references, **others)
     assert (decisions(bank), published(bank)) == before
-    return str(told.value)
+    return why

@@ -23,7 +23,7 @@ from irt_assets.responses.scored_answers import scored_answers
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, call, rows, run_sql
 
 MONTH, LATER = MONTHS
 END = Month(LATER).end
@@ -44,8 +44,7 @@ def asked(database: Database, user: str, days: int | None = None, now: datetime 
 
 
 def published_items(database: Database) -> list[str]:
-    with database.connect() as connection:
-        return sorted(in_force(connection, SCALE, END).items)
+    return sorted(call(database, in_force, SCALE, END).items)
 
 
 def test_month_night_api_and_learner_report_have_one_theta(published: Settings) -> None:
@@ -67,8 +66,7 @@ def test_month_night_api_and_learner_report_have_one_theta(published: Settings) 
             )
     add_attempts(database, odd)
     measure(database, LATER, "run")
-    with database.connect() as connection:
-        measure_at(connection, END, "nightly", "night")
+    call(database, measure_at, END, "nightly", "night")
     query = """SELECT user_id, theta, se, n_items, as_of, se_total FROM mirt_ability
                WHERE window_end = %s AND kind = %s ORDER BY 1"""
     monthly, nightly = (rows(database, query, (END, kind)) for kind in ("monthly", "nightly"))
@@ -137,14 +135,12 @@ def test_request_for_fewer_days_returns_their_theta_and_stores_that_of_all_answe
     )
     few = asked(database, user, 30)[SCALE]
     assert (few.n_items, few.lookback_days) == (1, 30)
-    with database.connect() as connection:
-        [stored] = read_thetas(connection, user)
+    [stored] = call(database, read_thetas, user)
     assert (stored.n_items, stored.lookback_days) == (2, None)
     whole = asked(database, user)[SCALE]
     assert stored == whole
     assert (whole.n_items, whole.lookback_days) == (2, None)
-    with database.connect() as connection:
-        assert read_thetas(connection, user) == [whole]
+    assert call(database, read_thetas, user) == [whole]
 
 
 @pytest.fixture
@@ -187,8 +183,7 @@ def test_a_rapid_guess_is_judged_by_times_of_the_month_before_and_a_new_items_by
     flood(old, start + timedelta(days=6), 4_000, 2000, "d")
     assert {user: counted(user) for user in judged} == judged
     judge_until(timed, END)
-    with timed.connect() as connection:
-        measure_at(connection, END, "nightly", "night")
+    call(timed, measure_at, END, "nightly", "night")
     assert {user: counted(user) for user in judged} == judged
     night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*judged],))
     assert night == [("day before",)]
@@ -231,9 +226,8 @@ def test_theta_of_what_came_since_the_night_is_that_of_verdicts(published: Setti
             item = items[0] if event == "repeated" else item
             mode = "sandbox" if event == "sandbox" else "live"
             add_attempts(database, [attempt("g", item, at, correct=right, mode=mode)])
-        with database.connect() as connection:
-            measures = read_measures(connection, now, measures)
-            one = update(connection, measures, "g", None, now)[SCALE]
+        measures = call(database, read_measures, now, measures)
+        one = call(database, update, measures, "g", None, now)[SCALE]
         judge_until(database, Month(month_of(now)).end)
         assert asked(database, "g", now=now)[SCALE] == replace(one, theta=pytest.approx(one.theta, abs=SAME, rel=0)), (
             event

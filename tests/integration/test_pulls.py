@@ -19,14 +19,15 @@ from irt_assets.intake.pulling import nightly
 from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
 from irt_assets.intake.pulling.nightly import Comparison
-from irt_assets.intake.pulling.pull import Pull, SourceStopped
+from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
 from jobs import pulls
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, clock_after, pull, source
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import call, rows, run_sql
+from tests.helpers.sentences import refusal, unsaid
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
 
@@ -66,16 +67,10 @@ def test_each_answer_comes_once_and_a_regraded_one_replaces_it(
 ) -> None:
     assert pull(database, lms).accepted == 3
     company.run(row(4, answered=at(minutes=1)), f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
-    second = pull(database, lms)
-    assert (second.read, second.accepted, second.corrected) == (2, 1, 1)
-    third = pull(database, lms)
-    assert (third.read, third.accepted) == (0, 0)  # what is read once more because rows commit out of order
-    assert rows(database, LOG) == [
-        ("1", "u1", "q1", True),
-        ("2", "u2", "q1", True),
-        ("3", "u3", "q1", True),
-        ("4", "u4", "q1", True),
-    ]
+    later = [pull(database, lms) for _ in range(2)]
+    # nothing comes of what is read once more because rows commit out of order
+    assert [(one.read, one.accepted, one.corrected) for one in later] == [(2, 1, 1), (0, 0, 0)]
+    assert rows(database, LOG) == [(f"{n}", f"u{n}", "q1", True) for n in (1, 2, 3, 4)]
     assert rows(database, "SELECT source, kind, sum(accepted)::int FROM intake GROUP BY 1, 2") == [(NAME, "pull", 4)]
 
 
@@ -131,10 +126,8 @@ def test_a_source_whose_scores_are_points_is_stopped_and_nothing_is_stored(
     company: Company, lms: Settings, database: Database
 ) -> None:
     company.run(*(row(n, 2, answered=at(days=80)) for n in (10, 11)))
-    with pytest.raises(SourceStopped, match=r"2 of its first 2 rows are bad_score.*--accept"):
-        pull(database, lms)
-    with pytest.raises(SourceStopped, match="was stopped"):
-        pull(database, lms)
+    assert not unsaid(refusal(pull, database, lms), "2 of its first 2 rows are bad_score", "--accept")
+    assert "was stopped" in refusal(pull, database, lms)
     assert rows(database, LOG) == []
     company.run("DELETE FROM company.answers WHERE id IN (10, 11)")
     assert pull(database, lms, accept=True).accepted == 3
@@ -166,8 +159,7 @@ def test_another_type_of_a_column_stops_the_source_with_its_name(
 ) -> None:
     pull(database, lms)
     company.run("ALTER TABLE company.answers ALTER learner TYPE text", row(4, answered=at(minutes=1)))
-    with pytest.raises(SourceStopped, match=r"learner was varchar\(40\) and is text"):
-        pull(database, lms)
+    assert "learner was varchar(40) and is text" in refusal(pull, database, lms)
     assert len(rows(database, LOG)) == 3
     assert pull(database, lms, accept=True).accepted == 1
 
@@ -200,8 +192,7 @@ def test_a_night_fetches_what_is_missing_and_withdraws_what_is_gone(
     assert (found.missing, found.vanished, found.waits) == (1, 2, False)
     gone = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
     assert gone == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
-    assert ("400",) in rows(database, "SELECT attempt_id FROM response_log")
-    assert ("101",) in rows(database, "SELECT attempt_id FROM response_log")
+    assert {("400",), ("101",)} <= set(rows(database, "SELECT attempt_id FROM response_log"))
     assert _compared(database, lms, later=3) == []
 
 
@@ -241,7 +232,7 @@ def test_a_source_that_is_away_is_named_without_its_password(
     ("keys", "says"),
     [
         ({"zonee": "UTC"}, "lms: zonee: Extra inputs are not permitted"),
-        ({"zone": "Mars"}, "zone: .*not a time zone"),
+        ({"zone": "Mars"}, "not a time zone"),
         ({"cursor": None}, "cursor is missing"),
         ({"cursor": {"column": "nope", "key": "id"}}, "the cursor names 'nope'"),
         ({"cursor": {"column": "id", "key": "id"}, "revision": "cursor"}, "id cannot be the revision"),
@@ -253,15 +244,13 @@ def test_what_is_wrong_in_the_file_is_named(
     company: Company, settings: Settings, database: Database, keys: dict[str, Any], says: str
 ) -> None:
     wrong = company.write_file(settings, **({"table": "company.answers"} | keys))
-    with pytest.raises(PermanentFailure, match=says) as raised:
-        pull(database, wrong)
-    assert "hush" not in str(raised.value)
+    said = refusal(pull, database, wrong)
+    assert (says in said, "hush" in said) == (True, False), said
 
 
 def test_a_file_that_others_may_read_is_refused(company: Company, lms: Settings, database: Database) -> None:
     company.file.chmod(0o640)
-    with pytest.raises(PermanentFailure, match="chmod 600"):
-        pull(database, lms)
+    assert "chmod 600" in refusal(pull, database, lms)
 
 
 def _killed(settings: Settings, where: str, nth: int) -> None:
@@ -338,13 +327,11 @@ def test_the_sensor_pulls_tells_of_a_source_that_is_stopped_and_of_a_day_that_wa
     monkeypatch.setattr(pulls, "datetime", SimpleNamespace(now=lambda _zone: later))
     _tick(database)
     company.run("ALTER TABLE company.answers ALTER learner TYPE text")
-    assert "learner was varchar(40)" in _tick(database)
-    assert "stopped" in _tick(database)
+    assert [said in _tick(database) for said in ("learner was varchar(40)", "stopped")] == [True, True]
     open_alerts = rows(database, "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1")
     day = (NOW - timedelta(days=3)).date()
     assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
-    with database.connect() as connection:
-        state, waiting = pulls_in_words(connection)
+    state, waiting = call(database, pulls_in_words)
     assert state.startswith("lms: stopped: its columns are not those of the first pull")
     assert waiting.startswith(
         f"lms {day}: 0 rows there, 1 answers here; 0 missing are to be fetched, 1 vanished are to"
@@ -359,11 +346,8 @@ def _tick(database: Database) -> str:
         return str(pulls.pull.evaluate_tick(context).skip_message)
 
 
-def test_a_person_pulls_and_reads_how_it_stands(
-    company: Company, lms: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_person_pulls_and_reads_how_it_stands(company: Company, lms: Settings, irt: IrtOf) -> None:
     typed = irt(lms)
-    monkeypatch.setenv("IRT_PULL_SOURCES", str(company.file))
     company.run(row(9, answered=at(days=40)), row(10, answered=at(days=80)))
     first, closed = ((NOW - timedelta(days=n)).strftime("%Y-%m") for n in (40, 80))
     run_sql(
@@ -373,12 +357,14 @@ def test_a_person_pulls_and_reads_how_it_stands(
            VALUES (%s, 'default', 'closed', 'nightly', '', '', '{}', '{}', '[]')""",
         (closed,),
     )
-    done = typed("pull", "--newest-first")
-    assert "lms: 5 rows read, 5 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
-    assert f"months that the first pull filled: irt backfill --from {first} --to " in done.out
-    assert f"only once you reopen them: {closed} → irt month reopen {closed}\n" in done.out
-    assert "rows, " in done.out
-    assert " left\n" in done.out
+    assert not unsaid(
+        typed("pull", "--newest-first").out,
+        "lms: 5 rows read, 5 accepted, 0 corrected, 0 duplicates, rejected: none",
+        f"months that the first pull filled: irt backfill --from {first} --to ",
+        f"only once you reopen them: {closed} → irt month reopen {closed}\n",
+        "rows, ",
+        " left\n",
+    )
     assert "--confirm" not in typed("pull", "lms", "--compare").out
     company.run("DELETE FROM company.answers WHERE id = 2")
     done = typed("pull", "lms", "--compare")  # at once, although today's comparison has been made
@@ -397,20 +383,19 @@ def test_a_source_without_the_time_of_the_last_write_is_shown_as_one(
     pull(database, lms)
     company.run(f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
     assert pull(database, lms).rejected == {"conflicting_duplicate": 1}
-    with database.connect() as connection:
-        [said] = pulls_in_words(connection)
+    [said] = call(database, pulls_in_words)
     assert said.endswith("regrading is not noticed (no `revision: cursor`)")
 
 
 def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
-        assert not first_pull_under_way(connection)
+        found = [first_pull_under_way(connection)]
         standing = begin(connection, NAME, {}, True)
         standing.first_pull = {"days": ["2026-01-01"], "behind": None}
         store(connection, standing)
-        assert first_pull_under_way(connection)
+        found.append(first_pull_under_way(connection))
         connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
-        assert not first_pull_under_way(connection)
+        assert [*found, first_pull_under_way(connection)] == [False, True, False]
 
 
 FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'")
@@ -478,12 +463,9 @@ def test_a_source_whose_driver_is_absent_is_named_and_the_others_are_pulled(
         for name, address in (("oracle", "oracle+absent://host/db"), ("strange", "strange://host/db"))
     )
     company.file.write_text(others + text, "utf-8")
-    instance = dg.DagsterInstance.ephemeral()
-    with dg.build_sensor_context(instance, resources={"database": Database(lms)}) as context:
-        said = pulls.pull(context).skip_reason.skip_message
-    assert "oracle: no driver for oracle+absent is installed" in said
-    assert "strange: no driver for strange is installed" in said
-    assert f"{NAME}: 3 rows, 3 new" in said
+    said = _tick(Database(lms))
+    absent = "oracle: no driver for oracle+absent is installed", "strange: no driver for strange is installed"
+    assert not unsaid(said, *absent, f"{NAME}: 3 rows, 3 new")
 
 
 def test_a_fault_that_nobody_foresaw_ends_the_pull_of_its_source_alone(
@@ -498,10 +480,8 @@ def test_a_fault_that_nobody_foresaw_ends_the_pull_of_its_source_alone(
         return usual(self, **how)
 
     monkeypatch.setattr(Pull, "run", run)
-    with dg.build_sensor_context(dg.DagsterInstance.ephemeral(), resources={"database": Database(lms)}) as context:
-        said = pulls.pull(context).skip_reason.skip_message
-    assert "broken: the pull failed with ZeroDivisionError" in said
-    assert f"{NAME}: 3 rows, 3 new" in said
+    said = _tick(Database(lms))
+    assert not unsaid(said, "broken: the pull failed with ZeroDivisionError", f"{NAME}: 3 rows, 3 new")
     assert rows(database, "SELECT key FROM alert") == [("pull broken",)]
 
 

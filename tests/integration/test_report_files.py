@@ -64,8 +64,7 @@ def write_reports(database: Database, store: ObjectStore) -> None:
             data = str(n).encode()
             url = store.put(key_of(week, n), data)
             artifacts.append(Artifact(url, hashlib.sha256(data).hexdigest(), "pdf", f"{n}", week))
-    with database.connect() as connection:
-        record_artifacts(connection, artifacts)
+    rooms.call(database, record_artifacts, artifacts)
 
 
 def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> Report:
@@ -137,8 +136,7 @@ def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
     (violation,) = report.verdicts[0].violations
     assert (violation.subject, violation.partition) == (wrong, str(EARLIER))
     assert "learner 7, week 2026-11-02" in violation.expected
-    with database.connect() as connection:
-        record(connection, "first", report)
+    rooms.call(database, record, "first", report)
     assert open_violations(database) == [wrong]
     later = NOW + timedelta(days=day + 1)
     assert [v.subject for v in look(database, kept, later).verdicts[0].violations] == [wrong]
@@ -146,8 +144,7 @@ def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
     mended = look(database, kept, later)
     assert mended.verdicts[0].violations == ()
     assert mended.verdicts[0].not_tested != ()
-    with database.connect() as connection:
-        record(connection, "second", mended)
+    rooms.call(database, record, "second", mended)
     assert open_violations(database) == []
 
 
@@ -206,7 +203,6 @@ def test_files_without_a_row_are_found(database: Database, store: ObjectStore) -
     store.put("reports/2026-09-07/orphan.pdf", b"")
     store.put("reports/2026-09-14/of another week.pdf", b"")
     uri = store.put(KEY, b"")
-    with database.connect() as connection:
-        record_artifacts(connection, [Artifact(uri, "0", "pdf", "u1", WEEK)])
-        assert unrecorded(connection, store, "reports/2026-09-07") == ["reports/2026-09-07/orphan.pdf"]
-        assert unrecorded(connection, store, "reports/2026-09-21") == []
+    rooms.call(database, record_artifacts, [Artifact(uri, "0", "pdf", "u1", WEEK)])
+    assert rooms.call(database, unrecorded, store, "reports/2026-09-07") == ["reports/2026-09-07/orphan.pdf"]
+    assert rooms.call(database, unrecorded, store, "reports/2026-09-21") == []

@@ -25,7 +25,7 @@ from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.prune import prune
 from jobs.retention.run_retention import RUNS, prune_runs
-from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
+from jobs.retention.unused import prune_files, prune_rows, prune_unfinished
 from resources import tables
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.dagster_compat import ComputeIOType
@@ -274,11 +274,7 @@ def test_what_an_interrupted_prune_left_is_found_the_next_time(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """Rows went, the process died: the file has no row."""
-    keys = (
-        "snapshots/scored_responses/2026-05/abc",
-        "posterior_draws/2026-05/d",
-        "reports/2026-05-04/u1.pdf",
-    )
+    keys = "snapshots/scored_responses/2026-05/abc", "posterior_draws/2026-05/d", "reports/2026-05-04/u1.pdf"
     for key in keys:
         store.put(key, b"x")
     store.put("elsewhere/2026-05.pdf", b"not ours")
@@ -310,8 +306,7 @@ def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
     after = datetime(2025, 9, 1, tzinfo=UTC)
     assert pruned(database, after + timedelta(days=399)) == {}
     assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
-    gone = files_gone(database, store, now)
-    assert gone == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
+    assert files_gone(database, store, now) == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
 
@@ -380,9 +375,8 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
              "draws": {"uri": "posterior_draws/2026-06/d", "sha256": "e1"}}'""",
     )
     assert files_gone(database, store, now) == ()
-    with database.connect() as connection:
-        assert {file.key: file.sha256 for file in cited_files(connection, store)}.items() >= files.items()
-        assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
+    assert {file.key: file.sha256 for file in rooms.call(database, cited_files, store)}.items() >= files.items()
+    assert rooms.call(database, cited_names, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 
 @pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")
@@ -430,10 +424,6 @@ def test_the_job_deletes_what_the_command_would(world: Settings) -> None:
         said = [entry.user_message for entry in instance.all_logs(run.run_id)]
     assert "deleted 1 superseded fits" in said
     assert fits_of(database)["mirt_fit_meta"] == {new}
-
-
-def test_a_prune_says_nothing_where_there_is_nothing(database: Database, now: datetime) -> None:
-    assert all(gone == Gone(gone.kind, ()) for gone in prune_rows(database, now, dry_run=False))
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -540,23 +530,23 @@ def test_deleting_a_latest_materialisation_would_lose_the_partition(graph: Graph
     assert graph.instance.get_materialized_partitions(month.key) == set()
 
 
-def test_a_failed_run_stays_until_its_partition_was_made(graph: Graph) -> None:
-    failed = graph.run("make", "2026-01", fails="yes")
-    assert graph.pruned() == ()
-    made = graph.run("make", "2026-01")
-    assert (graph.pruned(), graph.runs()) == ((failed,), {made})
-
-
-def test_a_run_with_the_latest_evaluation_of_a_check_stays(graph: Graph) -> None:
-    judged, made = graph.run("judge", "2026-01"), graph.run("make", "2026-01")
-    assert graph.pruned() == ()
-    again = graph.run("judge", "2026-01")
-    assert (set(graph.pruned()), graph.runs()) == ({judged, made}, {again})
-
-
-def test_of_observations_the_latest_stays(graph: Graph) -> None:
-    observed = [graph.run("observe") for _ in range(3)]
-    assert set(graph.pruned()) == set(observed[:2])
+@pytest.mark.parametrize(
+    ("runs", "gone"),
+    [
+        ([("make", {"fails": "yes"}), ("make", {})], [[], [0]]),
+        ([("judge", {}), ("make", {}), ("judge", {})], [[], [], [0, 1]]),
+        ([("observe", {})] * 3, [[], [0], [0, 1]]),
+    ],
+    ids=["a failed run until its partition was made", "the latest evaluation of a check", "the latest observation"],
+)
+def test_what_stays_until_a_later_run_takes_its_place(
+    graph: Graph, runs: list[tuple[str, dict[str, str]]], gone: list[list[int]]
+) -> None:
+    """The runs that a prune would delete after each of them."""
+    made: list[str] = []
+    for (job, tags), expected in zip(runs, gone, strict=True):
+        made.append(graph.run(job, None if job == "observe" else "2026-01", **tags))
+        assert set(graph.pruned(dry_run=True)) == {made[k] for k in expected}
 
 
 def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
@@ -570,8 +560,7 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
             (cited,),
         )
     assert graph.pruned() == ()
-    with graph.database.connect() as connection:
-        resolve_alert(connection, key)
+    rooms.call(graph.database, resolve_alert, key)
     assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
 
 

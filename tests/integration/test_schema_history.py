@@ -21,7 +21,6 @@ from pydantic import SecretStr
 
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from resources.doctor import diagnose
-from resources.failures import PermanentFailure
 from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -38,8 +37,8 @@ from resources.postgres.schema_version import (
     schema_version,
 )
 from resources.settings import Settings
-from tests.helpers.rooms import rows, run_sql
-from tests.helpers.sentences import unsaid
+from tests.helpers.rooms import call, rows, run_sql
+from tests.helpers.sentences import refusal, unsaid
 from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -261,8 +260,7 @@ def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
     assert f"schema is at {SCHEMA_FILE.stem}" in earlier(settings)("db", "upgrade")
     assert catalog(database) == first
     schema.upgrade(database)
-    assert schema_version(database).fault is None
-    assert schema.drift(database) == []
+    assert (schema_version(database).fault, schema.drift(database)) == (None, [])
 
 
 @pytest.mark.on_change(*SCHEMA)
@@ -281,8 +279,7 @@ def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_wit
     )
     schema.upgrade(database)
     assert rows(database, "SELECT partition FROM partition_source") == [("2026-06-02",)]
-    with database.connect() as connection:
-        assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}, "no day of July has been judged yet"
+    assert call(database, scales_of_other_verdicts) == {"2026-06": {"math"}}, "no day of July has been judged yet"
 
 
 @pytest.mark.on_change(*SCHEMA)
@@ -434,8 +431,7 @@ def test_only_an_earlier_schema_can_be_gone_back_to(
     schema.upgrade(database)
     if now_at is not None:
         run_sql(database, "UPDATE irt_alembic_version SET version_num = %s", (now_at,))
-    with pytest.raises(PermanentFailure, match=why):
-        schema.downgrade(database, revision)
+    assert re.search(why, refusal(schema.downgrade, database, revision))
 
 
 def test_going_back_wants_a_backup(
@@ -462,8 +458,7 @@ def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: 
 
 def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: Database, settings: Settings) -> None:
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    with pytest.raises(PermanentFailure, match="has no schema yet: run `irt db upgrade`"):
-        open_database(settings)
+    assert "has no schema yet: run `irt db upgrade`" in refusal(open_database, settings)
     assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
 
 
@@ -504,26 +499,18 @@ def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[
 )
 def test_a_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
     run_sql(database, damage)
-    differences = schema.drift(database)
-    assert len(differences) == 1
-    assert said in differences[0]
+    [difference] = schema.drift(database)
+    assert said in difference
 
 
 def test_partitions_are_made_once_however_many_ask(database: Database) -> None:
     def ask(last_month: str) -> list[str]:
-        with database.connect() as connection:
-            return ensure_month_partitions(connection, "2025-11", last_month)
+        return call(database, ensure_month_partitions, "2025-11", last_month)
 
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(ask, ["2026-02", "2026-02", "2026-01", "2026-03"]))
-    assert sorted(month for months in made for month in months) == [
-        "2025-11",
-        "2025-12",
-        "2026-01",
-        "2026-02",
-        "2026-03",
-    ]
-    assert ask("2026-03") == []
+    there = ["2025-11", "2025-12", "2026-01", "2026-02", "2026-03"]
+    assert (sorted(month for months in made for month in months), ask("2026-03")) == (there, [])
     assert schema.drift(database) == []
 
 
@@ -544,8 +531,7 @@ def test_a_month_holds_its_first_and_its_last_microsecond(database: Database) ->
 
 
 def test_making_a_partition_does_not_hold_up_readers_and_writers(database: Database) -> None:
-    with database.connect() as connection:
-        ensure_month_partitions(connection, "2026-01", "2026-01")
+    call(database, ensure_month_partitions, "2026-01", "2026-01")
     with database.connect() as maker, database.connect() as other:
         ensure_month_partitions(maker, "2026-02", "2026-02")
         other.execute("SET lock_timeout = '2s'")
@@ -564,9 +550,7 @@ def test_dagsters_storage_shares_the_database(database: Database) -> None:
         schema.upgrade(database)
         assert schema.drift(database) == []
         assert storage.run_storage.alembic_version() == (current, head)
-        with database.connect() as connection:
-            rows = connection.execute("SELECT version_num FROM dagster.alembic_version").fetchall()
-        assert rows == [(current,)]
+        assert rows(database, "SELECT version_num FROM dagster.alembic_version") == [(current,)]
     finally:
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part.dispose()

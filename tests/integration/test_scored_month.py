@@ -37,7 +37,7 @@ from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, fit_and_link, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, call, fit_and_link, rows, run_sql
 
 MONTH = "2026-01"
 END, NEXT = Month(MONTH).end, "2026-02"
@@ -137,8 +137,7 @@ def answer(user: str, item: str, score: int, at: datetime):
 
 def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
     judge_until(database, at)
-    with database.connect() as connection:
-        [found] = measure_at(connection, at, kind, f"{kind} {at:%m-%d}")  # type: ignore[arg-type]
+    [found] = call(database, measure_at, at, kind, f"{kind} {at:%m-%d}")  # type: ignore[arg-type]
     return found
 
 
@@ -158,8 +157,7 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
            JOIN item_parameter_publication p USING (fit_id, item_id)""",
     )
     names = list(MOST)
-    with month.database.connect() as connection:
-        items = in_force(connection, SCALE, END).items
+    items = call(month.database, in_force, SCALE, END).items
     for item, params, parameters, p_value in found:
         j, most = names.index(item), MOST[item]
         assert params["model"] == ("gpcm" if most > 1 else "2pl")
@@ -170,8 +168,7 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
         steps = np.array([own.get(f"t{k}", -np.inf) for k in range(most + 1)]) if own else np.zeros(2)
         weights = np.exp(np.arange(most + 1) * -params["a"] * params["b"] + steps)
         assert expected == pytest.approx(weights @ np.arange(most + 1) / most / weights.sum())
-    with month.database.connect() as connection:
-        table = read_export(connection, "parameters", END).set_index("item_id")
+    table = call(month.database, read_export, "parameters", END).set_index("item_id")
     assert json.loads(table.loc["G", "further"])["max_score"] == 2
     assert table["further"].isna()["N"]
     assert json.loads(table.loc["S3", "further"])["b1"] == pytest.approx(items["S3"].steps[1][0])
@@ -180,9 +177,8 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
 
 
 def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
-    with month.database.connect() as connection:
-        settled = values_settled(connection, SCALE, MONTH)
-        fit = linked_fit(connection, SCALE, "monthly", Month(MONTH).start, "em")
+    settled = call(month.database, values_settled, SCALE, MONTH)
+    fit = call(month.database, linked_fit, SCALE, "monthly", Month(MONTH).start, "em")
     assert fit is not None
     assert sorted(settled) == ["G", "N", "S2", "S3"]
     for item, [known] in settled.items():
@@ -244,8 +240,7 @@ def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_t
 def test_months_are_compared_with_the_origin_window_whose_fit_has_scored_items(month: World) -> None:
     """Its model is then 2pl+gpcm, and the scale's 2pl."""
     window = OriginWindow(*Month(MONTH).bounds, EmEngine(1), month.store)
-    with month.database.connect() as connection:
-        scale = read_scales(connection, END)[SCALE]
+    scale = call(month.database, read_scales, END)[SCALE]
     fitted = fit_window(month.database, SCALE, window, scale.rules, scale.model)
     with month.database.connect() as connection:
         write_origin_fit(connection, SCALE, (window.start, window.end), "em", scale.rules, fitted)
@@ -285,8 +280,7 @@ def test_a_night_knows_the_pretest_items_and_its_month_then_agrees_with_night_an
     answered(database, drawn(13, **steps), END + timedelta(days=4), "v")
     [outcome] = calibrate_night(database, "2026-02-28", "night", lambda _: EmEngine(1)).outcomes
     assert outcome.provisional == ("T",)
-    with database.connect() as connection:
-        fit = linked_fit(connection, SCALE, "nightly", end - WINDOW, "em")
+    fit = call(database, linked_fit, SCALE, "nightly", end - WINDOW, "em")
     assert fit is not None
     found, (a, d) = fit.values["T"], truth("T")
     assert found.absent_scores == []

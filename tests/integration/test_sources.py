@@ -15,7 +15,7 @@ from irt_assets.responses.verdict_states import (
 )
 from irt_assets.responses.verdicts import judge_differing
 from resources.postgres.database import Database
-from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, run_sql
+from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, call, run_sql
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = 3
@@ -43,13 +43,11 @@ def judge(database: Database) -> None:
 
 
 def write(database: Database, start: datetime = START, end: datetime = END) -> None:
-    with database.connect() as connection:
-        write_features(connection, start, end)
+    call(database, write_features, start, end)
 
 
 def stale(database: Database) -> list[str]:
-    with database.connect() as connection:
-        return changed_partitions(connection, ASSET, day_bounds)
+    return call(database, changed_partitions, ASSET, day_bounds)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,6 @@ def test_day_that_could_not_be_written_stays_as_it_was(log: Database, monkeypatc
 
 def test_week_is_stale_if_a_day_up_to_eight_weeks_before_it_was_judged_otherwise(log: Database) -> None:
     weeks = [f"{START + timedelta(weeks=n):%Y-%m-%d}" for n in (-1, 0, 8, 9)]
-    with log.connect() as connection:
-        record_states(connection, "weekly_kpi", dict.fromkeys(weeks, ""))
-        changed = changed_partitions(connection, "weekly_kpi", window_of_week)
+    call(log, record_states, "weekly_kpi", dict.fromkeys(weeks, ""))
+    changed = call(log, changed_partitions, "weekly_kpi", window_of_week)
     assert changed == weeks[1:3]

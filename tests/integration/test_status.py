@@ -3,16 +3,13 @@
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from typer.testing import CliRunner
 
-from irt_assets.cli import app
 from irt_assets.common.probes import DAEMONS, daemon
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
@@ -22,13 +19,14 @@ from resources.alerts.outbox import Alert, open_alert
 from resources.cluster.lake import Lake
 from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import (
     DaemonHeartbeat,
     InstigatorStatus,
 )
 from tests.helpers.sentences import unsaid
+from tests.helpers.typed import IrtOf
 from tests.integration.schedule_states import switch_on, tick
 
 
@@ -115,7 +113,7 @@ def seen_month(made_month: Settings) -> Iterator[Seen]:
         yield Seen(made_month, instance)
 
 
-def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -> None:
+def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen, irt: IrtOf) -> None:
     done = seen_month.instance.get_runs()[0]
     seen_month.instance.add_run(
         done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})
@@ -131,17 +129,10 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
         ("anchors_agree", "error", 7, "2026-06 K1")
     ]
     assert [(r.name, r.partition, r.status) for r in overview.runs] == [("monthly_calibration", "2026-07", "started")]
-    environment = {
-        "DATABASE_URL": seen_month.settings.database_url.get_secret_value() if seen_month.settings.database_url else "",
-        "IRT_HOME": str(seen_month.settings.irt_home),
-        "IRT_FIRST_MONTH": rooms.MONTHS[0],
-    }
-    get_settings.cache_clear()
-    shown = CliRunner().invoke(app, ["status"], env=environment)
-    get_settings.cache_clear()
-    assert shown.exit_code == 1
-    assert not unsaid(
-        shown.output,
+    typed = irt(seen_month.settings)
+    shown = typed("status")
+    missing = unsaid(
+        shown.out,
         "not running and never was",
         "aggregate_features_daily",
         "2026-06 the check anchors_agree failed",
@@ -149,13 +140,13 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
         "run monthly_calibration 2026-07 started",
         "without answers",
     )
-    told = json.loads(CliRunner().invoke(app, ["status", "--json"], env=environment).stdout)
+    assert (shown.code, missing) == (1, [])
+    told = typed("status", "--json").json
     assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
     assert told["alerts"][0]["partition"] == "2026-06"
     empty = [month["month"] for month in told["months"] if month["state"] == "empty"]
-    assert empty
-    assert sum(any(month in line for month in empty) for line in shown.output.splitlines()) == 1
-    assert len(shown.output.splitlines()) <= 30
+    lines = shown.out.splitlines()
+    assert (sum(any(month in line for month in empty) for line in lines), len(lines) <= 30) == (1, True)
 
 
 def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path, now: datetime) -> None:

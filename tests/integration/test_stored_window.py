@@ -25,7 +25,7 @@ from resources.cluster.relational import on_duckdb, on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, first_column
 from tests.helpers.dirty_log import DIRTY, END, START, TINY, load_dirty
-from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, attempt, call, rows, run_sql
 from tests.helpers.verdict_worlds import add_scale
 
 MONTH = f"{START:%Y-%m}"
@@ -48,8 +48,7 @@ def judge(database: Database) -> None:
 
 
 def test_month_has_the_attempts_of_its_verdicts_and_the_minima(judged: Database) -> None:
-    with judged.connect() as connection:
-        found = stored_window(connection, START, END, read_scales(connection))
+    found = call(judged, stored_window, START, END, call(judged, read_scales))
     counts = found.judgements[SCALE].counts
     assert min(counts[reason] for reason in ("scored", "few_learner_responses", "few_item_responses")) > 0
     few = {"few_learner_responses", "few_item_responses"}
@@ -112,8 +111,7 @@ def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_di
 
 
 def is_stale(database: Database) -> bool:
-    with database.connect() as connection:
-        return SCALE in scales_of_other_verdicts(connection).get(MONTH, ())
+    return SCALE in call(database, scales_of_other_verdicts).get(MONTH, ())
 
 
 def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:
@@ -140,9 +138,8 @@ def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(
     judged: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_attempts(judged, [attempt("ann", DIRTY[0], START - timedelta(days=day)) for day in (1, 40, 900)])
-    with judged.connect() as connection:
-        scales = read_scales(connection)
-        learners = first_column(connection, "SELECT DISTINCT user_id FROM attempt ORDER BY 1")
+    scales = call(judged, read_scales)
+    learners = call(judged, first_column, "SELECT DISTINCT user_id FROM attempt ORDER BY 1")
 
     def earlier(read: Callable[..., Any]) -> int:
         with judged.connect() as connection:

@@ -53,6 +53,7 @@ from tests.helpers.rooms import (
     add_attempts,
     add_items,
     answer_matrix,
+    call,
     folder_store,
     link_made_up,
     made_up_calibration,
@@ -109,8 +110,7 @@ def publications(database: Database) -> list[tuple[Any, ...]]:
 
 
 def published_set(database: Database, at: Any = END) -> PublishedSet:
-    with database.connect() as connection:
-        return in_force(connection, SCALE, at)
+    return call(database, in_force, SCALE, at)
 
 
 def with_testlets(settings: Settings) -> None:
@@ -153,8 +153,7 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
 def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Settings) -> None:
     database = Database(world)
     before, at = Month(FIRST).end - timedelta(microseconds=1), published_set(database)
-    with database.connect() as connection:
-        old, content = in_force(connection, SCALE, before), publications_in_force(connection, SCALE, before)
+    old, content = call(database, in_force, SCALE, before), call(database, publications_in_force, SCALE, before)
     plain = json.dumps([(one.item_id, *one.values.abc) for one in content])
     assert (old.testlets, old.set_hash) == (None, hashlib.sha256(plain.encode()).hexdigest())
     assert at.testlets.sd == publications(database)[1][1]
@@ -168,8 +167,7 @@ def test_a_bank_that_changes_its_testlets_changes_no_month_before(world: Setting
     before = published_set(database)
     run_sql(database, "UPDATE question SET testlet_id = 'another' WHERE item_id IN ('i00', 'i32')")
     assert published_set(database) == before
-    with database.connect() as connection:
-        assert NEXT not in stale_months(connection)
+    assert NEXT not in call(database, stale_months)
 
 
 def test_a_later_run_of_a_settled_month_changes_no_sd(world: Settings) -> None:
@@ -307,9 +305,8 @@ def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
     fit = mixed()
     fit_id = link_made_up(database, store, JAN, fit)
     assert rows(database, "SELECT model FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,)) == [("2pl+3pl+2plu",)]
-    with database.connect() as connection:
-        staged = latest_staged(connection, JAN, SCALE, "em")
-        read = items_of_fit(connection, fit_id)
+    staged = call(database, latest_staged, JAN, SCALE, "em")
+    read = call(database, items_of_fit, fit_id)
     assert staged is not None
     assert staged.decoded().models == fit.models
     assert staged.says_the_same(staged.snapshot_hash, fit, MADE_UP_SPEC)

@@ -29,7 +29,7 @@ from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.verdict_worlds import WORLDS, World, WrongVerdict, compare, judge_world, months_of_log
 from tests.testbed.partitions import ensure_month_partitions
@@ -156,8 +156,7 @@ def test_judging_again_equals_judging_from_scratch(
                 run_sql(database, statement, () if value is None else (value,))
         judge_differing(database, DAYS[0], DAYS[-1] + 2 * DAY)
     assert stored(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
-    with database.connect() as connection:
-        assert days_that_differ(connection, DAYS[0], DAYS[-1] + 2 * DAY) == []
+    assert call(database, days_that_differ, DAYS[0], DAYS[-1] + 2 * DAY) == []
 
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -206,11 +205,9 @@ def test_a_change_is_noticed_and_judges_its_own_rows_again(
 ) -> None:
     before = judged_at(judged)
     run_sql(judged, change)
-    with judged.connect() as connection:
-        assert DAYS[2] in days_that_differ(connection, DAYS[0], DAYS[-1])
+    assert DAYS[2] in call(judged, days_that_differ, DAYS[0], DAYS[-1])
     judge_differing(judged, DAYS[0], DAYS[-1])
-    with judged.connect() as connection:
-        assert days_that_differ(connection, DAYS[0], DAYS[-1]) == []
+    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == []
     assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
 
 
@@ -347,8 +344,7 @@ def test_an_answer_that_is_committed_while_its_day_is_judged_is_judged_the_next_
     with monkeypatch.context() as patched:
         patched.setattr(verdicts, "_whom", meanwhile)
         judge_differing(judged, DAYS[0], DAYS[-1])
-    with judged.connect() as connection:
-        assert days_that_differ(connection, DAYS[0], DAYS[-1]) == [DAYS[2]]
+    assert call(judged, days_that_differ, DAYS[0], DAYS[-1]) == [DAYS[2]]
     judge_differing(judged, DAYS[0], DAYS[-1])
     assert "meanwhile" in reasons(judged)
 
@@ -366,9 +362,8 @@ def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) ->
     june += [timed("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
     july = [timed(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
     add_attempts(database, june + july)
-    with database.connect() as connection:
-        rules = rules_of_month(connection, "2026-07")
-        times = times_of_day(connection, date(2026, 7, 3), ["i0", "i1", "i2"], rules)
+    rules = call(database, rules_of_month, "2026-07")
+    times = call(database, times_of_day, date(2026, 7, 3), ["i0", "i1", "i2"], rules)
     assert dict(zip(times.item_ids, times.median_ms, strict=True)) == {"i0": 250.0, "i1": 2000.0}
     assert dict(zip(times.item_ids, times.n, strict=True)) == {"i0": 4, "i1": 3}
     assert rows(database, "SELECT month, item_id, median_ms, n FROM item_time ORDER BY 2") == [
@@ -380,9 +375,8 @@ def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) ->
 def test_times_stay_until_they_are_taken_again_and_then_judge_the_days_after_them(judged: Database) -> None:
     late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
     add_attempts(judged, late)
-    with judged.connect() as connection:
-        take_item_times(connection, "2026-06")
-        assert days_that_differ(connection, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
+    call(judged, take_item_times, "2026-06")
+    assert call(judged, days_that_differ, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
     run_sql(judged, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
     judge_differing(judged, DAYS[0], DAYS[-1])
     assert reasons(judged)["first"] == "rapid"
@@ -419,8 +413,7 @@ def test_a_backfill_of_closed_months_gives_the_rows_of_the_nights(database: Data
     run_sql(database, "DELETE FROM response_log WHERE attempt_id = %s", (new[0]["attempt_id"],))
     assert night()[asked["attempt_id"]] == "rapid"
     for month in ("2026-06", "2026-07"):
-        with database.connect() as connection:
-            take_item_times(connection, month)
+        call(database, take_item_times, month)
     assert night()[asked["attempt_id"]] is None
     by_night = stored(database, june, august)
     for table in ("attempt_verdict", "judged_day"):
@@ -577,9 +570,8 @@ def test_what_would_change_nothing_is_refused(
     typed: Irt, database: Database, words: tuple[str, ...], said: str
 ) -> None:
     done = typed("attempts", *words, *BY)
-    assert done.code == 2
-    assert said in " ".join(done.err.split())
-    assert corrections(database) == []
+    told = (done.code, said in " ".join(done.err.split()), corrections(database))
+    assert told == (2, True, []), done.err
 
 
 @pytest.mark.ci

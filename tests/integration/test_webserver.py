@@ -16,6 +16,7 @@ from resources.files.object_store import PIECE, BucketStore, FolderStore, Object
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.asgi import ask
+from tests.helpers.rooms import call
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
 
@@ -45,10 +46,11 @@ def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(
 
 def test_what_dagster_would_stumble_over_gets_an_answer(instance: DagsterInstance, settings: Settings) -> None:
     with served(settings) as app:
-        for body in ("[]", '[{"query": "{ version }"}]', "7", '{"query": 7}', "nothing", '{"query": "{"}'):
-            assert ask(app, "POST", "/graphql", JSON, body=body.encode()).status == 400, body
-        for path in ("/logs/", "/logs/..", "/logs/a", "/logs/../../x.out", "/logs/a\0/b.out", "/logs/a/b.out"):
-            assert ask(app, "GET", path).status == 404, path
+        bodies = b"[]", b'[{"query": "{ version }"}]', b"7", b'{"query": 7}', b"nothing", b'{"query": "{"}'
+        found = {body: ask(app, "POST", "/graphql", JSON, body=body).status for body in bodies}
+        assert found == dict.fromkeys(bodies, 400)
+        paths = "/logs/", "/logs/..", "/logs/a", "/logs/../../x.out", "/logs/a\0/b.out", "/logs/a/b.out"
+        assert {path: ask(app, "GET", path).status for path in paths} == dict.fromkeys(paths, 404)
         assert "version" in post(app, "{ version }").text
 
 
@@ -82,8 +84,7 @@ def test_reports_are_read_from_the_store_by_the_id_of_their_row(
         shutil.rmtree(store.root)
         with served(settings, irt_home=moved) as app:
             assert ask(app, "GET", f"/reports/{html.artifact_id}").text == page
-        with database.connect() as connection:
-            assert unrecorded(connection, FolderStore(moved / "objects"), "reports/drift") == []
+        assert call(database, unrecorded, FolderStore(moved / "objects"), "reports/drift") == []
         later = datetime.now(UTC) + timedelta(days=2)
         assert prune_files(database, FolderStore(moved / "objects"), later, dry_run=True).names == ()
     with served(settings, irt_ui_url="https://irt.example.org") as app:

@@ -68,8 +68,7 @@ def test_it_serves_reads_keys_anew_and_ends(environment: dict[str, str], tmp_pat
     sound, others = Issuer().token(), OTHER.token()
     with running(environment, tmp_path) as (child, url):
         assert (status(url, sound), status(url, others)) == (200, 401)
-        for attack in ATTACKS[:20]:
-            assert status(url, attack.make(Issuer())) == attack.status
+        assert [one for one in ATTACKS[:20] if status(url, one.make(Issuer())) != one.status] == []
         key = Path(environment["JWT_PUBLIC_KEY_PATH"])
         before = key.stat()
         key.write_bytes(OTHER.pem)

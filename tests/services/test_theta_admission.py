@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -29,114 +30,108 @@ def admission(workers: int = 1, queue: int = 2, wait_s: float = 30, limit_s: flo
     return Admission(workers, queue=queue, wait_s=wait_s, limit_s=limit_s)
 
 
-def in_loop(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test in an event loop of its own, for a minute at most."""
+
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 60))
+
+    return run
 
 
 async def began(held: Held) -> None:
     assert await asyncio.to_thread(held.began.wait, 30)
 
 
-def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() -> None:
-    async def story() -> None:
-        gate, held = admission(workers=1, queue=2), Held()
-        first = asyncio.create_task(gate.run("a", held))
-        await began(held)
-        waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
-        await asyncio.sleep(0)
-        with pytest.raises(Shed):
-            await gate.run("d", lambda: pytest.fail("it was turned away"))
-        held.let_go.set()
-        assert await first == "done"
-        assert len(await asyncio.gather(*waiting)) == 2
-        assert gate.present == 0
-        gate.close()
-
-    in_loop(story)
+@in_loop
+async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() -> None:
+    gate, held = admission(workers=1, queue=2), Held()
+    first = asyncio.create_task(gate.run("a", held))
+    await began(held)
+    waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
+    await asyncio.sleep(0)
+    with pytest.raises(Shed):
+        await gate.run("d", lambda: pytest.fail("it was turned away"))
+    held.let_go.set()
+    assert await first == "done"
+    assert len(await asyncio.gather(*waiting)) == 2
+    assert gate.present == 0
+    gate.close()
 
 
-def test_what_waits_too_long_is_shed_without_having_begun() -> None:
-    async def story() -> None:
-        gate, held = admission(wait_s=0.01), Held()
-        first = asyncio.create_task(gate.run("a", held))
-        await began(held)
-        with pytest.raises(Shed):
-            await gate.run("b", lambda: pytest.fail("it was turned away"))
-        held.let_go.set()
-        assert await first == "done"
-        assert await gate.run("b", lambda: "now") == "now"
-        gate.close()
-
-    in_loop(story)
+@in_loop
+async def test_what_waits_too_long_is_shed_without_having_begun() -> None:
+    gate, held = admission(wait_s=0.01), Held()
+    first = asyncio.create_task(gate.run("a", held))
+    await began(held)
+    with pytest.raises(Shed):
+        await gate.run("b", lambda: pytest.fail("it was turned away"))
+    held.let_go.set()
+    assert await first == "done"
+    assert await gate.run("b", lambda: "now") == "now"
+    gate.close()
 
 
-def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() -> None:
-    async def story() -> None:
-        gate, held = admission(workers=2), Held()
-        first = asyncio.create_task(gate.run("a", held))
-        await began(held)
-        second = asyncio.create_task(gate.run("a", lambda: held.let_go.is_set()))
-        await asyncio.sleep(0)
-        assert await gate.run("b", lambda: "the other thread") == "the other thread"
-        assert not second.done()
-        held.let_go.set()
-        assert await first == "done"
-        assert await second is True
-        assert gate._turns == {}
-        gate.close()
-
-    in_loop(story)
+@in_loop
+async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() -> None:
+    gate, held = admission(workers=2), Held()
+    first = asyncio.create_task(gate.run("a", held))
+    await began(held)
+    second = asyncio.create_task(gate.run("a", lambda: held.let_go.is_set()))
+    await asyncio.sleep(0)
+    assert await gate.run("b", lambda: "the other thread") == "the other thread"
+    assert not second.done()
+    held.let_go.set()
+    assert await first == "done"
+    assert await second is True
+    assert gate._turns == {}
+    gate.close()
 
 
-def test_work_that_takes_too_long_is_given_up_and_keeps_its_place_until_it_ends() -> None:
-    async def story() -> None:
-        gate, held = admission(workers=1, queue=1, limit_s=0.01), Held()
-        with pytest.raises(TooSlow):
-            await gate.run("a", held)
-        assert gate.present == 1
-        held.let_go.set()
-        while gate.present:
-            await asyncio.sleep(0.001)
-        gate.close()
-
-    in_loop(story)
+@in_loop
+async def test_work_that_takes_too_long_is_given_up_and_keeps_its_place_until_it_ends() -> None:
+    gate, held = admission(workers=1, queue=1, limit_s=0.01), Held()
+    with pytest.raises(TooSlow):
+        await gate.run("a", held)
+    assert gate.present == 1
+    held.let_go.set()
+    while gate.present:
+        await asyncio.sleep(0.001)
+    gate.close()
 
 
-def test_work_whose_caller_has_given_up_ends_before_it_stores_anything() -> None:
-    async def story() -> None:
-        gate, held, stored = admission(limit_s=0.01), Held(), []
+@in_loop
+async def test_work_whose_caller_has_given_up_ends_before_it_stores_anything() -> None:
+    gate, held, stored = admission(limit_s=0.01), Held(), []
 
-        def work() -> None:
-            held()
-            require_caller()
-            stored.append("a post")
+    def work() -> None:
+        held()
+        require_caller()
+        stored.append("a post")
 
-        with pytest.raises(TooSlow):
-            await gate.run("a", work)
-        held.let_go.set()
-        while gate.present:
-            await asyncio.sleep(0.001)
-        assert not stored
-        await gate.run("a", require_caller)
-        gate.close()
-
-    in_loop(story)
+    with pytest.raises(TooSlow):
+        await gate.run("a", work)
+    held.let_go.set()
+    while gate.present:
+        await asyncio.sleep(0.001)
+    assert not stored
+    await gate.run("a", require_caller)
+    gate.close()
 
 
-def test_an_error_of_the_work_reaches_who_asked_and_frees_the_place() -> None:
-    async def story() -> None:
-        gate = admission()
+@in_loop
+async def test_an_error_of_the_work_reaches_who_asked_and_frees_the_place() -> None:
+    gate = admission()
 
-        def fails() -> None:
-            raise ValueError("no")
+    def fails() -> None:
+        raise ValueError("no")
 
-        for _ in range(10):
-            with pytest.raises(ValueError, match="no"):
-                await gate.run("a", fails)
-        assert gate.present == 0
-        gate.close()
-
-    in_loop(story)
+    for _ in range(10):
+        with pytest.raises(ValueError, match="no"):
+            await gate.run("a", fails)
+    assert gate.present == 0
+    gate.close()
 
 
 def test_the_clock_shows_how_late_the_loop_is_until_it_has_caught_up() -> None:
