@@ -23,6 +23,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, FolderStore, folder_store, rows, run_sql
+from tests.integration.connected import connected
 
 FIRST, LAST = MONTHS
 LATER = Month(LAST).end
@@ -80,8 +81,7 @@ def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_we
         assert (said.slope, said.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
     # The other fourteen say the same: a standard error of the intercept is about 0.07.
     assert abs(done.mean_shift) < 0.07
-    with bank.connect() as connection:
-        assert in_force(connection, SCALE, LATER).set_hash == now_in_force
+    assert connected(bank, in_force, SCALE, LATER).set_hash == now_in_force
 
 
 def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(bank: Database) -> None:
@@ -142,8 +142,7 @@ def test_enough_anchors_must_remain(bank: Database) -> None:
     every = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY 1")]
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
-    with bank.connect() as connection:
-        few = preview_change(connection, "drop_anchor", SCALE, every[:-5], LAST)
+    few = connected(bank, preview_change, "drop_anchor", SCALE, every[:-5], LAST)
     assert few.left == 5
 
 
@@ -154,8 +153,7 @@ def test_versions_follow_each_other_in_time_and_twice_is_refused(bank: Database)
         drop(bank, [item], LAST)
     with pytest.raises(PermanentFailure, match="change from 2026-07 on"):
         drop(bank, [item], FIRST)
-    assert drop(bank, [anchor_other_than(bank, item)], LAST).left == 13
-    assert violations(bank) == []
+    assert (drop(bank, [anchor_other_than(bank, item)], LAST).left, violations(bank)) == (13, [])
 
 
 def restore(bank: Database, items: list[str], month: str) -> Any:
@@ -180,15 +178,19 @@ def test_dropped_anchors_come_back_with_the_values_they_were_frozen_with(bank: D
     assert (done.left, done.stale) == (15, (LAST,))
     assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
     assert done.sentence.endswith(f"to be made again: {LAST}")
-    assert values_of(bank, 3) == values_of(bank, 1), "the very set that was frozen first, under its hash"
-    assert len(values_of(bank, 2)) == 14, "history only grows"
-    assert violations(bank) == []
+    assert (values_of(bank, 3), len(values_of(bank, 2)), violations(bank)) == (
+        values_of(bank, 1),  # the very set that was frozen first, under its hash
+        14,  # history only grows
+        [],
+    )
     recorded = "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision ORDER BY decision_id"
-    assert rows(bank, recorded) == [
-        (LAST, item, "drop_anchor", "Ann", Month(LAST).start),
-        (LAST, item, "restore_anchor", "Ben", Month(LAST).start),
-    ]
-    assert drop(bank, [item], LAST).left == 14
+    assert (rows(bank, recorded), drop(bank, [item], LAST).left) == (
+        [
+            (LAST, item, "drop_anchor", "Ann", Month(LAST).start),
+            (LAST, item, "restore_anchor", "Ben", Month(LAST).start),
+        ],
+        14,
+    )
 
 
 def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database) -> None:
@@ -196,8 +198,7 @@ def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database
     drop(bank, [item], LAST)
     done = restore(bank, [item], LAST)
     assert (done.stale, "no month is to be made again" in done.sentence) == ((), True)
-    with bank.connect() as connection:
-        assert anchor_hash(connection, SCALE, 3) == linked_with(bank, LAST)["hash"]
+    assert connected(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
 
 
 def test_what_was_not_dropped_or_is_out_of_use_is_not_restored(bank: Database) -> None:
@@ -244,12 +245,11 @@ def test_a_change_is_tried_before_it_is_made_and_leaves_nothing(bank: Database) 
     item = anchor(bank)
     tables = "SELECT count(*), max(version) FROM anchor_set", "SELECT fit_id, anchor_hash FROM mirt_fit_meta ORDER BY 1"
     before = [rows(bank, table) for table in tables]
-    with bank.connect() as connection:
-        one = preview_change(connection, "drop_anchor", SCALE, [item], LAST)
-    assert try_anchors(bank, folder_store_of(bank), one) == {
-        LAST: f"would be green: all {len(SET_GATES)} set gates pass"
-    }
-    assert [rows(bank, table) for table in tables] == before
+    one = connected(bank, preview_change, "drop_anchor", SCALE, [item], LAST)
+    assert (try_anchors(bank, folder_store_of(bank), one), [rows(bank, table) for table in tables]) == (
+        {LAST: f"would be green: all {len(SET_GATES)} set gates pass"},
+        before,
+    )
 
 
 def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> None:
@@ -263,8 +263,7 @@ def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> Non
         " WHERE version = 1 AND item_id = ANY(%s)",
         (half,),
     )
-    with bank.connect() as connection:
-        back = preview_change(connection, "restore_anchor", SCALE, half, LAST)
+    back = connected(bank, preview_change, "restore_anchor", SCALE, half, LAST)
     (said,) = try_anchors(bank, folder_store_of(bank), back).values()
     assert re.match("would be red: .*anchors_agree: ", said, re.DOTALL), said
 

@@ -83,8 +83,10 @@ def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_
         assert (spec.partitions_def, spec.asset_key) == (monthly(MONTH), dg.AssetKey(gate.asset)), gate.name
     specs = [spec for check in [*MONTHLY, INVENTORY_CHECKS] for spec in check.check_specs]
     of_items, of_engines, inventory = 2, 1, 4
-    assert len(specs) == len(SET_GATES) + len(ADVISORY_CHECKS) + of_items + of_engines + inventory
-    assert not any(spec.blocking for spec in specs)
+    assert (len(specs), any(spec.blocking for spec in specs)) == (
+        len(SET_GATES) + len(ADVISORY_CHECKS) + of_items + of_engines + inventory,
+        False,
+    )
 
 
 def test_the_gates_of_an_asset_are_one_step() -> None:
@@ -103,9 +105,12 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
     add_items(Database(calibrated), {"o1": None}, "other")
     found = evaluate(calibrated, "converged")
     run_sql(Database(calibrated), "DELETE FROM question WHERE scale_id = 'other'")
-    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert scales_of(found) == {SCALE: True, "other": False}
-    assert "other: the month has not been fitted" in (found.description or "")
+    assert (
+        found.passed,
+        found.severity,
+        scales_of(found),
+        "other: the month has not been fitted" in (found.description or ""),
+    ) == (False, dg.AssetCheckSeverity.ERROR, {SCALE: True, "other": False}, True)
 
 
 def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
@@ -140,8 +145,10 @@ def test_only_the_checks_of_the_snapshot_read_its_file(calibrated: Settings, ins
     for check in MONTHLY[1:4]:
         context = check_context(MONTH, instance, *check.check_keys)
         results = list(check.op.compute_fn.decorated_fn(context, Database(calibrated), store=None))
-        assert {result.check_name for result in results} == {key.name for key in check.check_keys}
-        assert not [result for result in results if "could not be judged" in (result.description or "")]
+        assert (
+            {result.check_name for result in results},
+            [result for result in results if "could not be judged" in (result.description or "")],
+        ) == ({key.name for key in check.check_keys}, [])
 
 
 def test_the_items_of_a_linked_month_are_shown_with_their_errors_and_fit(calibrated: Settings) -> None:
@@ -249,11 +256,11 @@ def test_the_inventories_name_each_month_once_where_it_stands(
     assert not scored.passed
     assert (scored.description or "").startswith(f"{len(months)} of {len(months)} months: {months[-1]} empty, ")
     rows = {row["month"]: row for row in rows_of(scored.metadata, "not green")}
-    assert rows[MONTH]["state"] == "missing"
-    assert rows[MONTH]["why"].startswith("its answers are scored and nothing was fitted")
-    assert {month: rows[month]["state"] for month in months} == {
-        month: "missing" if month in MONTHS else "empty" for month in months
-    }
+    assert (
+        rows[MONTH]["state"],
+        rows[MONTH]["why"].startswith("its answers are scored and nothing was fitted"),
+        {month: rows[month]["state"] for month in months},
+    ) == ("missing", True, {month: "missing" if month in MONTHS else "empty" for month in months})
     others = {(one.passed, one.description) for one in found.values()}
     assert others == {(True, f"none of {len(months)} months waits for it")}
 
@@ -363,8 +370,10 @@ def test_a_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> Non
     assert step.state == "held"
     assert failed == {"anchors_move_with_the_others"}
     assert not unsaid(step.why, "the anchors became easier, or the others harder", "decide: find out which group moved")
-    assert verdict.details["shift"] == pytest.approx(EASIER, abs=4 * verdict.details["shift_se"])
-    assert verdict.details["items"] == OTHERS
+    assert (verdict.details["shift"], verdict.details["items"]) == (
+        pytest.approx(EASIER, abs=4 * verdict.details["shift_se"]),
+        OTHERS,
+    )
 
 
 def test_months_that_run_together_are_judged_as_if_one_after_the_other(bank: Settings) -> None:
@@ -373,8 +382,10 @@ def test_months_that_run_together_are_judged_as_if_one_after_the_other(bank: Set
     link(bank, NEXT)
     assert publish(bank, NEXT, (FIRST,))[NEXT].state == "pending"
     link(bank, FIRST)
-    assert {month: step.state for month, step in publish(bank, FIRST).items()} == {FIRST: "done", NEXT: "held"}
-    assert judged(bank, NEXT, anchors_move_with_the_others)[1] == {"anchors_move_with_the_others"}
+    assert (
+        {month: step.state for month, step in publish(bank, FIRST).items()},
+        judged(bank, NEXT, anchors_move_with_the_others)[1],
+    ) == ({FIRST: "done", NEXT: "held"}, {"anchors_move_with_the_others"})
 
 
 def test_a_month_is_not_compared_with_itself(bank: Settings) -> None:
@@ -405,8 +416,7 @@ def test_items_that_nobody_may_use_and_months_out_of_order_are_no_obstacle(bank:
     )
     calibrate(bank, OTHERS_LEARN)
     said = judged(bank, OTHERS_LEARN, anchors_move_with_the_others)[0]
-    assert said.passed
-    assert said.why.startswith("the anchors cannot be compared with others")
+    assert (said.passed, said.why.startswith("the anchors cannot be compared with others")) == (True, True)
     calibrate(bank, FIRST)
     assert judged(bank, FIRST, anchors_move_with_the_others)[0].why.startswith(
         "the anchors cannot be compared with others"
@@ -421,6 +431,5 @@ def test_a_month_far_from_the_months_before_it_is_held(bank: Settings) -> None:
     with_history(bank, NEAR_ZERO)
     assert calibrate(bank, FIRST).state == "done"
     step = calibrate(bank, OTHERS_LEARN)
-    assert step.state == "held"
-    assert "against 9 earlier months the intercept jumps by +1.0" in step.why
+    assert (step.state, "against 9 earlier months the intercept jumps by +1.0" in step.why) == ("held", True)
     assert judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[1] == {"linking_stays_near_its_history"}

@@ -91,8 +91,7 @@ def test_a_server_is_made_started_found_stopped_and_started_again(fresh: Embedde
     assert (url.startswith("postgresql://irt:"), url.endswith("/irt")) == (True, True)
     assert ask(url, "SELECT current_setting('TimeZone') || ' ' || current_setting('fsync')") == "UTC on"
     pid = pid_of(fresh)
-    assert fresh.start() == url
-    assert (fresh.status().state, fresh.status().pid, fresh.status().url) == ("running", pid, url)
+    assert (fresh.start(), fresh.status().state, fresh.status().pid, fresh.status().url) == (url, "running", pid, url)
     fresh.stop()
     fresh.stop()
     assert fresh.status().state == "stopped"
@@ -107,8 +106,10 @@ def test_a_server_is_made_started_found_stopped_and_started_again(fresh: Embedde
 def test_nobody_enters_without_the_password(fresh: EmbeddedPostgres) -> None:
     url = fresh.start()
     password = (fresh.folder / "password").read_text().strip()
-    assert stat.S_IMODE((fresh.folder / "password").stat().st_mode) == 0o600
-    assert stat.S_IMODE((fresh.folder / "data").stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE((fresh.folder / "password").stat().st_mode),
+        stat.S_IMODE((fresh.folder / "data").stat().st_mode),
+    ) == (0o600, 0o700)
     for wrong in (url.replace(f":{password}@", "@"), url.replace(password, "guess")):
         with pytest.raises(psycopg.OperationalError, match="password"):
             ask(wrong)
@@ -120,9 +121,11 @@ def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPo
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
     kill(server)
-    assert (server.folder / "data" / "postmaster.pid").exists()
-    assert server.status().state == "stopped"
-    assert ask(server.start(), "SELECT n FROM kept") == 1
+    assert (
+        (server.folder / "data" / "postmaster.pid").exists(),
+        server.status().state,
+        ask(server.start(), "SELECT n FROM kept"),
+    ) == (True, "stopped", 1)
 
 
 def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(server: EmbeddedPostgres) -> None:
@@ -245,8 +248,7 @@ def test_where_no_account_can_enter_it_is_said_before_anything_is_installed(
     private.mkdir(mode=0o700)
     without = ("setpriv", "--bounding-set=-setpcap", sys.executable, SERVER_ACCOUNT, private / ".venv", private)
     ran = subprocess.run(without, capture_output=True, text=True, check=False)
-    assert ran.returncode == 1
-    assert ran.stderr.startswith("The embedded PostgreSQL cannot run here for root")
+    assert (ran.returncode, ran.stderr.startswith("The embedded PostgreSQL cannot run here for root")) == (1, True)
     assert "Clone into a folder that every user may enter" in ran.stderr
     assert list(private.iterdir()) == []
 
@@ -284,8 +286,7 @@ def test_the_server_outlives_its_starter_and_its_terminal(fresh: EmbeddedPostgre
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             files.add(str(entry.readlink()))
-    assert not [name for name in files if "pts" in name or "tty" in name]
-    assert str(fresh.log) in files
+    assert ([name for name in files if "pts" in name or "tty" in name], str(fresh.log) in files) == ([], True)
     fresh.stop()
     wait_for("its end", lambda: not lives(pid), pause=0.01)  # a process lets its locks go before it has ended
 
@@ -389,9 +390,11 @@ class TestAsAPlainUser:
         try:
             started = self.start(server.folder)
             assert started.returncode == 0, started.stderr
-            assert psutil.Process(pid_of(server)).uids().effective == NOBODY
-            assert (server.folder / "password").stat().st_uid == NOBODY
-            assert server.start() == started.stdout.strip()
+            assert (
+                psutil.Process(pid_of(server)).uids().effective,
+                (server.folder / "password").stat().st_uid,
+                server.start(),
+            ) == (NOBODY, NOBODY, started.stdout.strip())
             server.stop()
             assert ask(server.start()) == 1
             server.stop()

@@ -29,6 +29,7 @@ from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.helpers.databases import altered
+from tests.integration.connected import connected
 from tests.integration.schedule_states import switch_on
 from tests.testbed.patience import patient
 
@@ -66,8 +67,10 @@ def instance(world: Settings) -> Iterator[dg.DagsterInstance]:
 def test_a_calibrated_world(calibrated: Settings) -> None:
     found = read(calibrated)
     shown = states(found)
-    assert {month: shown[month] for month in rooms.MONTHS} == dict.fromkeys(rooms.MONTHS, "green")
-    assert set(shown.values()) == {"green", "missing"}
+    assert ({month: shown[month] for month in rooms.MONTHS}, set(shown.values())) == (
+        dict.fromkeys(rooms.MONTHS, "green"),
+        {"green", "missing"},
+    )
     assert len(found["irt_month_state"]) == 5 * len(shown) <= 65
     steps = rooms.rows(Database(calibrated), "SELECT scale_id, month, n_published FROM publication_step")
     published = {key: n for key, n in found["irt_month_published_items"].items() if n}
@@ -105,13 +108,14 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
 
 def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, instance: dg.DagsterInstance) -> None:
     database = Database(world)
-    with database.connect() as connection:
-        for month, state, published in (("2026-06", "done", 7), ("2026-07", "held", 0), ("2026-08", "pending", 0)):
-            connection.execute(
-                """INSERT INTO publication_step (month, scale_id, fit_id, state, n_published, why)
-                   VALUES (%s, %s, NULL, %s, %s, 'made up')""",
-                (month, rooms.SCALE, state, published),
-            )
+    rooms.run_sql(
+        database,
+        """INSERT INTO publication_step (month, scale_id, fit_id, state, n_published, why)
+           SELECT month, %s, NULL, state, n, 'made up'
+           FROM (VALUES ('2026-06', 'done', 7), ('2026-07', 'held', 0), ('2026-08', 'pending', 0))
+                AS made (month, state, n)""",
+        (rooms.SCALE,),
+    )
     found = read(world)
     assert {m: s for m, s in states(found).items() if s != "missing"} == {
         "2026-06": "green",
@@ -119,9 +123,8 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
         "2026-08": "pending",
     }
     assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
-    with database.connect() as connection:
-        start = Month("2026-07").start
-        record_decisions(connection, rooms.SCALE, {"guessing": ACCEPTED}, start, by="Ann", reason="short tests")
+    accepted, start = {"guessing": ACCEPTED}, Month("2026-07").start
+    connected(database, record_decisions, rooms.SCALE, accepted, start, by="Ann", reason="short tests")
     assert states(read(world))["2026-07"] == "stale", "decided, to be made again"
     store = rooms.folder_store(world)
     fit_id = rooms.stage_made_up(database, store, "2026-06", rooms.made_up_calibration({"K1": (1.0, 0.0)}))
@@ -242,20 +245,21 @@ def test_messages_that_wait_for_a_configured_channel(world: Settings) -> None:
 def test_violations_and_when_invariants_and_night_were_made(world: Settings) -> None:
     day = datetime(2026, 8, 20, 6, tzinfo=UTC)
     night = day - timedelta(hours=3)
-    with Database(world).connect() as connection:
-        for subject, resolved in (("", None), ("q1", None), ("q2", None), ("q3", day)):
-            connection.execute(
-                """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at, resolved_at)
-                   VALUES ('made up', 'anchors_agree', '', %s, false, %s, %s)""",
-                (subject, day, resolved),
-            )
-        for back, fitted_at in ((0, night), (1, day)):  # an older night was made once more
-            connection.execute(
-                """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
-                                             published_as_of, set_hash, scale_version, fitted_at)
-                   VALUES (%s, 'ann', %s, 0, 1, 'eap', 3, 'nightly', %s, %s, '', 1, %s)""",
-                (f"u{back}", rooms.SCALE, night - timedelta(days=back), night, fitted_at),
-            )
+    rooms.run_sql(
+        Database(world),
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at, resolved_at)
+           SELECT 'made up', 'anchors_agree', '', subject, false, %s, CASE subject WHEN 'q3' THEN %s END
+           FROM unnest(ARRAY['', 'q1', 'q2', 'q3']) subject""",
+        (day, day),
+    )
+    for back, fitted_at in ((0, night), (1, day)):  # an older night was made once more
+        rooms.run_sql(
+            Database(world),
+            """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
+                                         published_as_of, set_hash, scale_version, fitted_at)
+               VALUES (%s, 'ann', %s, 0, 1, 'eap', 3, 'nightly', %s, %s, '', 1, %s)""",
+            (f"u{back}", rooms.SCALE, night - timedelta(days=back), night, fitted_at),
+        )
     found = read(world)
     assert {name: n for (name, _), n in found["irt_invariant_violations"].items() if n} == {"anchors_agree": 2.0}
     for part, at in (("invariants", day), ("nightly", night)):

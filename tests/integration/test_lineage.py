@@ -15,13 +15,13 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
 from tests.helpers.rooms import MONTHS, add_items, folder_store, rows, run_sql
+from tests.integration.connected import connected
 
 MONTH = MONTHS[0]
 
 
 def of_item(settings: Settings, item: str) -> list[dict[str, Any]]:
-    with Database(settings).connect() as connection:
-        return lineage(connection, item)
+    return connected(Database(settings), lineage, item)
 
 
 def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
@@ -29,8 +29,7 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
 ) -> None:
     bank = small_truth.bank
     (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
-    with Database(calibrated).connect() as connection:
-        snapshot = current_snapshot(connection, MONTH)
+    snapshot = connected(Database(calibrated), current_snapshot, MONTH)
     wanted = {
         "rule": "first",
         "month": MONTH,
@@ -42,11 +41,15 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
         "in_force": True,
     }
     assert {name: found[name] for name in wanted} == wanted
-    assert folder_store(calibrated).exists(snapshot.uri)
-    assert rows(Database(calibrated), "SELECT DISTINCT anchor_hash FROM anchor_set") == [(found["anchor_hash"],)]
+    assert (
+        folder_store(calibrated).exists(snapshot.uri),
+        rows(Database(calibrated), "SELECT DISTINCT anchor_hash FROM anchor_set"),
+    ) == (True, [(found["anchor_hash"],)])
     slope, intercept = (found["linking_constants"][name] for name in ("slope", "intercept"))
-    assert found["a"] == pytest.approx(found["raw"]["a"] / slope, rel=1e-12)
-    assert found["b"] == pytest.approx(found["raw"]["b"] * slope + intercept, rel=1e-9)
+    assert (found["a"], found["b"]) == (
+        pytest.approx(found["raw"]["a"] / slope, rel=1e-12),
+        pytest.approx(found["raw"]["b"] * slope + intercept, rel=1e-9),
+    )
 
 
 def test_an_anchor_leads_back_to_the_bank(calibrated: Settings, small_truth: Truth) -> None:
@@ -105,6 +108,5 @@ def test_what_was_decided_on_an_item_is_told_latest_first(world: Settings) -> No
                 VALUES (%s, 'default', %s, 'fit', 'reject', %s, 'one month is too little')"""
     for month, item, by in (("2026-06", "new", "Ada"), ("2026-07", "new", "Grace"), ("2026-07", "another", "Ada")):
         run_sql(Database(world), decide, (month, item, by))
-    with Database(world).connect() as connection:
-        found = decisions_on(connection, "new")
+    found = connected(Database(world), decisions_on, "new")
     assert [(one["month"], one["decided_by"]) for one in found] == [("2026-07", "Grace"), ("2026-06", "Ada")]
