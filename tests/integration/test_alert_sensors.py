@@ -38,9 +38,8 @@ from tests.helpers.dagster_private import (
     TickData,
     check_run_timeout,
 )
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.worlds import not_before
-from tests.integration.connected import connected
 
 pytestmark = pytest.mark.ci
 
@@ -342,7 +341,7 @@ def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_
     told = ("anchors_agree", "every_month_is_green")
     violated = [one for one in INVARIANTS if one.name in (*told, "large_drift_is_decided_on")]
     red = Violation("default", "red: anchors moved", "green", JUNE)
-    connected(
+    call(
         Database(world.settings),
         record,
         "night",
@@ -571,7 +570,7 @@ def test_the_alert_of_a_failed_run_replaces_the_alert_of_its_late_schedule(
     real_world.tick("alerts_of_schedules")
     ((key, _, night, _),) = real_world.alerts()
     failed = f"run {NIGHTLY.documents_name} {night}"
-    connected(
+    call(
         Database(real_world.settings),
         open_alert,
         Alert(f"{failed}|1", "error", "it failed", "launch it", partition=night),

@@ -23,10 +23,9 @@ from resources.alerts.notifier import _attempts, channels, deliver, problems
 from resources.alerts.outbox import FIRST_WAIT_S, Alert, Due, open_alert, open_keys, queue, resolve_alert
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
-from tests.helpers.rooms import SCALE, rows, run_sql
+from tests.helpers.rooms import SCALE, call, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.waiting_decision import FEB, JAN, accept, bank
-from tests.integration.connected import connected
 from tests.integration.sinks import HttpSink, SmtpSink, smtp_sink
 from tests.testbed.patience import patient
 
@@ -77,11 +76,11 @@ def configured(settings: Settings, **values: Any) -> Settings:
 
 
 def raise_alert(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
-    return connected(Database(settings), open_alert, alert)
+    return call(Database(settings), open_alert, alert)
 
 
 def resolve(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
-    return connected(Database(settings), resolve_alert, alert.key)
+    return call(Database(settings), resolve_alert, alert.key)
 
 
 def wait_is_over(settings: Settings) -> None:
@@ -321,7 +320,7 @@ def test_a_message_that_is_refused_for_ever_does_not_hold_up_the_others(settings
 
 def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> None:
     raise_alert(settings)
-    assert (deliver(Database(settings)), list(connected(Database(settings), open_keys, "invariant "))) == (
+    assert (deliver(Database(settings)), list(call(Database(settings), open_keys, "invariant "))) == (
         {},
         [BAD_ITEMS.key],
     )
@@ -441,10 +440,10 @@ def test_it_waits_until_the_month_is_green(months: Instance, state: State) -> No
 
 
 def test_a_month_that_was_red_meanwhile_is_announced_again(months: Instance) -> None:
-    assert (months.told(), connected(months.database, open_alert, RED)) == ([WAITS], True)
+    assert (months.told(), call(months.database, open_alert, RED)) == ([WAITS], True)
     months.states[FEB] = State.RED
     assert months.told() == []
-    connected(months.database, resolve_alert, RED.key)
+    call(months.database, resolve_alert, RED.key)
     months.published_again()
     months.states[FEB] = State.GREEN
     assert [months.told(), months.told()] == [[WAITS], []]
@@ -481,7 +480,7 @@ def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: S
     assert (news["title"], news["type"], news["event"]) == (WAITS, "info", "opened")
     assert (news["partition"], news["subjects"]) == (FEB, ["moved"])
     assert deliver(database) == {"webhook": 0}
-    assert connected(months.database, open_keys, "") == {}
+    assert call(months.database, open_keys, "") == {}
 
 
 def test_pagerduty_gets_no_message_that_a_month_is_ready(months: Instance) -> None:

@@ -22,8 +22,7 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import MONTHS, SCALE, FolderStore, folder_store, rows, run_sql
-from tests.integration.connected import connected
+from tests.helpers.rooms import MONTHS, SCALE, FolderStore, call, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
 LATER = Month(LAST).end
@@ -81,7 +80,7 @@ def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_we
         assert (said.slope, said.intercept) == (stored[LAST]["slope"], stored[LAST]["intercept"])
     # The other fourteen say the same: a standard error of the intercept is about 0.07.
     assert abs(done.mean_shift) < 0.07
-    assert connected(bank, in_force, SCALE, LATER).set_hash == now_in_force
+    assert call(bank, in_force, SCALE, LATER).set_hash == now_in_force
 
 
 def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(bank: Database) -> None:
@@ -142,7 +141,7 @@ def test_enough_anchors_must_remain(bank: Database) -> None:
     every = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY 1")]
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
-    few = connected(bank, preview_change, "drop_anchor", SCALE, every[:-5], LAST)
+    few = call(bank, preview_change, "drop_anchor", SCALE, every[:-5], LAST)
     assert few.left == 5
 
 
@@ -198,7 +197,7 @@ def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database
     drop(bank, [item], LAST)
     done = restore(bank, [item], LAST)
     assert (done.stale, "no month is to be made again" in done.sentence) == ((), True)
-    assert connected(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
+    assert call(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
 
 
 def test_what_was_not_dropped_or_is_out_of_use_is_not_restored(bank: Database) -> None:
@@ -245,7 +244,7 @@ def test_a_change_is_tried_before_it_is_made_and_leaves_nothing(bank: Database) 
     item = anchor(bank)
     tables = "SELECT count(*), max(version) FROM anchor_set", "SELECT fit_id, anchor_hash FROM mirt_fit_meta ORDER BY 1"
     before = [rows(bank, table) for table in tables]
-    one = connected(bank, preview_change, "drop_anchor", SCALE, [item], LAST)
+    one = call(bank, preview_change, "drop_anchor", SCALE, [item], LAST)
     assert (try_anchors(bank, folder_store_of(bank), one), [rows(bank, table) for table in tables]) == (
         {LAST: f"would be green: all {len(SET_GATES)} set gates pass"},
         before,
@@ -263,7 +262,7 @@ def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> Non
         " WHERE version = 1 AND item_id = ANY(%s)",
         (half,),
     )
-    back = connected(bank, preview_change, "restore_anchor", SCALE, half, LAST)
+    back = call(bank, preview_change, "restore_anchor", SCALE, half, LAST)
     (said,) = try_anchors(bank, folder_store_of(bank), back).values()
     assert re.match("would be red: .*anchors_agree: ", said, re.DOTALL), said
 

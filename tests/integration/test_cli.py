@@ -33,9 +33,9 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
     freeze_time,
 )
+from tests.helpers.rooms import call
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
-from tests.integration.connected import connected
 from tests.integration.sinks import HttpSink
 from tests.testbed.scenario import AnyScenario
 
@@ -61,7 +61,7 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(world: Se
         "items are held back by it when a month is next taken to the ledger",
     )
     assert rooms.rows(database, rules) == before
-    same = connected(database, consider_rules, rooms.SCALE, {"min_responses": 120})
+    same = call(database, consider_rules, rooms.SCALE, {"min_responses": 120})
     assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 

@@ -50,6 +50,7 @@ from tests.helpers.rooms import (
     add_items,
     add_learners,
     attempt,
+    call,
     made_up_calibration,
     rows,
     run_sql,
@@ -57,7 +58,6 @@ from tests.helpers.rooms import (
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
-from tests.integration.connected import connected
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.small_world import last_months
 
@@ -111,12 +111,12 @@ class Home:
 
     @property
     def closed(self) -> dict[str, ClosedMonth]:
-        return {one.scale_id: one for one in connected(self.database, read_closed, [MONTH])}
+        return {one.scale_id: one for one in call(self.database, read_closed, [MONTH])}
 
     @property
     def is_stale(self) -> bool:
         self.judge()
-        return MONTH in connected(self.database, scales_of_other_verdicts)
+        return MONTH in call(self.database, scales_of_other_verdicts)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     home.close()
     home.come([("new", "q1")])
     assert (home.make(), home.is_stale) == (before, False), "scored while it was closed, from the same file"
-    found = connected(home.database, preview_reopening, MONTH)
+    found = call(home.database, preview_reopening, MONTH)
     assert (found.stale, "1 late" in found.sentences[0]) == ((MONTH,), True)
     assert home.closed, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
@@ -359,7 +359,7 @@ def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, s
 
 
 def opening(home: Home, dashboard: str | None = None) -> str:
-    known = next(iter(connected(home.database, read_states, [MONTH])), None)
+    known = next(iter(call(home.database, read_states, [MONTH])), None)
     return str([*month_shown.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
 
 
@@ -525,7 +525,7 @@ def test_month_that_is_open_and_older_than_the_look_back_is_judged_in_the_night(
     take_snapshot(world.database, world.store, old, None)
     world.arrive(attempt("u1", "q1", old.start + NOON))
     world.night()
-    assert [*connected(world.database, scales_of_other_verdicts)] == [old]
+    assert [*call(world.database, scales_of_other_verdicts)] == [old]
 
 
 # -- days to judge -----------------------------------------------------------------------------------
@@ -589,7 +589,7 @@ def test_days_of_a_new_scale_are_those_without_verdicts_unless_its_rules_differ_
     found = []
     for rules in ("{}", '{"min_responses": 7}', '{"hinted": "exclude"}'):
         run_sql(judged, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
-        found.append(connected(judged, days_of_new_scale, SCALE, datetime.now(UTC)).days)
+        found.append(call(judged, days_of_new_scale, SCALE, datetime.now(UTC)).days)
     unjudged = dates([DAYS[1], OTHERS_DAY])
     assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 

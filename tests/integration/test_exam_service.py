@@ -26,10 +26,9 @@ from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers import rooms
 from tests.helpers.databases import WORKER
-from tests.helpers.rooms import folder_store, rows, run_sql
+from tests.helpers.rooms import call, folder_store, rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.written_commands import ROOT
-from tests.integration.connected import connected
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
@@ -52,7 +51,7 @@ def exam_service(database: Database) -> Iterator[Database]:
     rights = example("rights")
     assert "exam_service" in rights
     run_sql(database, rights.replace("exam_service", ROLE))
-    connected(database, ensure_month_partitions, "2026-11", "2026-11")
+    call(database, ensure_month_partitions, "2026-11", "2026-11")
     yield database
     run_sql(database, f"DROP OWNED BY {ROLE}; DROP ROLE {ROLE}")
 

@@ -29,7 +29,7 @@ from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.helpers.databases import altered
-from tests.integration.connected import connected
+from tests.helpers.rooms import call
 from tests.integration.schedule_states import switch_on
 from tests.testbed.patience import patient
 
@@ -124,7 +124,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     }
     assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
     accepted, start = {"guessing": ACCEPTED}, Month("2026-07").start
-    connected(database, record_decisions, rooms.SCALE, accepted, start, by="Ann", reason="short tests")
+    call(database, record_decisions, rooms.SCALE, accepted, start, by="Ann", reason="short tests")
     assert states(read(world))["2026-07"] == "stale", "decided, to be made again"
     store = rooms.folder_store(world)
     fit_id = rooms.stage_made_up(database, store, "2026-06", rooms.made_up_calibration({"K1": (1.0, 0.0)}))

@@ -31,9 +31,8 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import add_attempts, attempt, run_sql
+from tests.helpers.rooms import add_attempts, attempt, call, run_sql
 from tests.helpers.rooms import rows as query
-from tests.integration.connected import connected
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
@@ -487,7 +486,7 @@ def test_a_dry_run_tells_the_same_and_leaves_nothing(database: Database, importe
 def test_months_that_exist_and_months_that_do_not_are_filled_alike(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    connected(database, ensure_month_partitions, "2026-08", "2026-08")
+    call(database, ensure_month_partitions, "2026-08", "2026-08")
     assert imported(write(tmp_path / "log.csv", [answer(n) for n in range(90)])).accepted == 90
     months = (
         "SELECT to_char(completed_at, 'YYYY-MM'), tableoid::regclass::text, count(*) FROM response_log GROUP BY 1, 2"

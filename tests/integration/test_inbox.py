@@ -27,9 +27,9 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, FolderInbox, inbox_of
 from resources.postgres.database import LOCK, Database, lock_key
 from resources.settings import Settings
+from tests.helpers.rooms import call
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import IrtOf
-from tests.integration.connected import connected
 from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.ci
@@ -103,7 +103,7 @@ def test_questions_learners_and_answers_are_taken_in_one_run_in_order_of_name(de
         (str(desk.root / "attempts/2026/07/a.csv"), "inbox", 10),
         (str(desk.root / "attempts/b.csv.gz"), "inbox", 10),
     ]
-    [source] = connected(desk.database, source_states)
+    [source] = call(desk.database, source_states)
     assert (source.source, source.stored) == ("inbox", 20)
     assert desk.take() == {}
 
@@ -429,7 +429,7 @@ def test_a_file_that_is_seen_to_change_while_it_is_taken_is_not_stored(
     def beside_a_look(*given: Any, **options: Any) -> None:
         real(*given, **options)
         desk.write("attempts/a.csv", HEADER + answers(0, 5))
-        connected(desk.database, look, FolderInbox(desk.root))
+        call(desk.database, look, FolderInbox(desk.root))
 
     with monkeypatch.context() as patch:
         patch.setattr(room, "take", beside_a_look)
@@ -506,7 +506,7 @@ def test_the_sensor_asks_again_for_a_file_that_changed_or_that_a_person_names(
     assert sensing() == []
     settle(desk)
     assert sensing() == ["attempts/a.csv"]
-    connected(desk.database, take_again, [path])
+    call(desk.database, take_again, [path])
     settle(desk)
     assert sensing() == ["attempts/a.csv"]
     assert desk.query("SELECT count(*) FROM response_log") == [(5,)]

@@ -46,6 +46,7 @@ from tests.helpers.rooms import (
     add_learners,
     answer_matrix,
     calibrate,
+    call,
     evidence_of,
     folder_store,
     link_made_up,
@@ -56,7 +57,6 @@ from tests.helpers.rooms import (
 )
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
-from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 
 ITEMS, LEARNERS = 24, 900
@@ -396,7 +396,7 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
         sentence(drift_of_month(bank, store, FEBRUARY)[0], []),
         information_of_month(bank, store, FEBRUARY)[0].why,
         rows(bank, "SELECT * FROM item_drift"),
-        connected(bank, unjudged, store, FEBRUARY, "item_drift"),
+        call(bank, unjudged, store, FEBRUARY, "item_drift"),
     ) == (f"{SCALE}: not judged: {WAY_OUT}", f"not judged: {WAY_OUT}", [], {SCALE: f"not judged: {WAY_OUT}"})
 
 
@@ -426,7 +426,7 @@ def test_the_report_of_a_red_month_recommends_what_can_be_done(
 
 def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database, store: FolderStore) -> None:
     """Its comparison broke down, or was never asked for."""
-    silent = connected(bank, unjudged, store, FEBRUARY, "item_drift")
+    silent = call(bank, unjudged, store, FEBRUARY, "item_drift")
     result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert silent == {SCALE: result.description}

@@ -40,10 +40,9 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
+from tests.helpers.rooms import MONTHS, SCALE, call, folder_store, rows
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt, IrtOf
-from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -958,7 +957,7 @@ class History:
         self.n += 1
         violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
         verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
-        connected(self.database, history.record, f"run {self.n}", history.Report(TODAY, (verdict,)))
+        call(self.database, history.record, f"run {self.n}", history.Report(TODAY, (verdict,)))
 
     def open(self) -> list[tuple[Any, ...]]:
         return rows(
@@ -1052,9 +1051,7 @@ def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
 
 def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
     told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
-    connected(
-        days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06")
-    )
+    call(days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
     days.look("default", partition="2026-06", invariant=told)
     assert len(days.alerts()) == 1
     days.look("default", partition="2026-07", invariant=told)

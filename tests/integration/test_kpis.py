@@ -37,11 +37,10 @@ from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_reference import verdicts
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
-from tests.helpers.rooms import check_context, copied, folder_store, rows, run_sql
+from tests.helpers.rooms import call, check_context, copied, folder_store, rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat
 from tests.helpers.worlds import OF_MONTHS
 from tests.helpers.written_commands import ROOT, fenced_blocks
-from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
 
@@ -184,11 +183,11 @@ def test_the_ability_behind_the_goal_probability_is_the_reported_one(
 
 def test_features_are_put_in_the_place_of_a_days_rows_and_of_no_other(own: Settings) -> None:
     database, day = Database(own), END - timedelta(days=2)
-    written = connected(database, write_features, START, END)
+    written = call(database, write_features, START, END)
     before = dict(rows(database, "SELECT date, count(*) FROM features_topic_daily GROUP BY 1"))
     assert (sum(day.rows for day in written.values()), len(written)) == (sum(before.values()), 60)
     run_sql(database, "UPDATE features_topic_daily SET attempts = 99, user_id = user_id || '-wrong'")
-    connected(database, write_features, day, day + timedelta(days=1))
+    call(database, write_features, day, day + timedelta(days=1))
     found = rows(database, "SELECT date, count(*), bool_or(attempts = 99) FROM features_topic_daily GROUP BY 1")
     assert ({date: n for date, n, _ in found}, {date for date, _, wrong in found if not wrong}) == (
         before,
@@ -204,7 +203,7 @@ def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> N
     columns = "user_id, topic_id, date, attempts"
     row = rows(database, f"SELECT {columns} FROM features_topic_daily ORDER BY {columns}")[0]
     run_sql(database, "DELETE FROM features_topic_daily WHERE (user_id, topic_id, date) = (%s, %s, %s)", row[:3])
-    ((day, (have, want)),) = connected(database, unconserved, START, END).items()
+    ((day, (have, want)),) = call(database, unconserved, START, END).items()
     assert (day, want - have) == (row[2].isoformat(), row[3])
 
 
@@ -213,7 +212,7 @@ def test_a_week_computed_again_has_the_same_rows_and_no_others(own: Settings) ->
     run_sql(database, "INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES ('stranger', %s, '{}')", (monday,))
     found = []
     for _ in range(2):
-        connected(database, write_week, WEEK, END + timedelta(days=40))
+        call(database, write_week, WEEK, END + timedelta(days=40))
         found.append(rows(database, "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY 1", (monday,)))
     assert (found[0], "stranger" in dict(found[0])) == (found[1], False)
 
@@ -250,23 +249,23 @@ def test_records_are_the_same_however_many_are_made_at_once(own: Settings, monke
 
 def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
     database = Database(own)
-    before = connected(database, week_of_log, END)
+    before = call(database, week_of_log, END)
     later = """INSERT INTO item_parameter_publication
                  (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
                SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), %s, 'decision', '', '', ''
                FROM item_parameter_publication"""
     run_sql(database, later, (END + timedelta(seconds=1),))
-    assert connected(database, week_of_log, END) == before
+    assert call(database, week_of_log, END) == before
     run_sql(database, later, (END,))
-    assert connected(database, week_of_log, END) != before
+    assert call(database, week_of_log, END) != before
 
 
 def test_inactivity_touches_goal_probability_and_risk_and_nothing_else(own: Settings) -> None:
     database, now = Database(own), END - timedelta(hours=6)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
-    connected(database, write_week, WEEK, now - timedelta(days=3))
+    call(database, write_week, WEEK, now - timedelta(days=3))
     before = dict(rows(database, query, (WEEK,)))
-    idle = set(connected(database, write_quiet, WEEK, now)["user_id"])
+    idle = set(call(database, write_quiet, WEEK, now)["user_id"])
     after = dict(rows(database, query, (WEEK,)))
     assert before.keys() == after.keys()
     assert 0 < len(idle) < len(before)
@@ -292,7 +291,7 @@ def test_a_quiet_learner_without_a_row_gets_one_that_says_it_was_not_computed(ow
 
 def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(own)
-    connected(database, write_week, WEEK, END)
+    call(database, write_week, WEEK, END)
     before = rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1")
     monkeypatch.setattr("irt_assets.kpis.weekly.LEARNERS_AT_ONCE", len(before) // 2)
     half = iter(["one part goes through"])

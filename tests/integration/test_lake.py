@@ -33,11 +33,10 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import add_attempts, add_items, attempt, call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
-from tests.integration.connected import connected
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
 
@@ -92,7 +91,7 @@ def judge(database: Database) -> None:
 
 
 def differences(database: Database, lake: Lake) -> list[str]:
-    return [str(one) for one in connected(database, compare_days, lake, START, START + timedelta(days=4))]
+    return [str(one) for one in call(database, compare_days, lake, START, START + timedelta(days=4))]
 
 
 def file_of(lake: Lake, day: str) -> Path:

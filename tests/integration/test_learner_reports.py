@@ -45,11 +45,10 @@ from resources.settings import Settings
 from tests.helpers import kpi_reference
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import call, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
-from tests.integration.connected import connected
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
 
@@ -262,7 +261,7 @@ def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
         with database.connect() as connection:
             for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
                 measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
-    found = {facts.user_id: facts for facts in connected(database, load_facts, WEEK, "UTC")}
+    found = {facts.user_id: facts for facts in call(database, load_facts, WEEK, "UTC")}
     stored = rows(database, "SELECT user_id, scale_id, window_end, as_of, theta, se FROM mirt_ability ORDER BY 3")
     for user, facts in found.items():
         days = {
@@ -287,7 +286,7 @@ def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database)
 
 def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
-    found = connected(database, load_facts, WEEK, "UTC")
+    found = call(database, load_facts, WEEK, "UTC")
     measured = [facts for facts in found if facts.levels]
     assert (len(measured) > 10, {level.day for facts in measured for level in facts.levels}) == (
         True,
@@ -296,7 +295,7 @@ def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
 
 
 def test_topics_are_counted_as_the_features_count(database: Database) -> None:
-    found = connected(database, load_facts, WEEK, "UTC")
+    found = call(database, load_facts, WEEK, "UTC")
     for facts in found:
         counted = rows(
             database,
@@ -313,9 +312,7 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
     found = {
-        (facts.lang, t.topic_id, t.shown)
-        for facts in connected(database, load_facts, WEEK, "UTC")
-        for t in facts.topics
+        (facts.lang, t.topic_id, t.shown) for facts in call(database, load_facts, WEEK, "UTC") for t in facts.topics
     }
     assert (("ko", topic, "대수") in found, {shown for lang, of, shown in found if lang != "ko" or of != topic}) == (
         True,
@@ -325,7 +322,7 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
 
 def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
     """Against a plain reference that goes through the answers one at a time; equal but for the order of sums."""
-    found = connected(database, load_facts, WEEK, "UTC")
+    found = call(database, load_facts, WEEK, "UTC")
     eligible = {scale: kpi_reference.eligible(WORLD, scale, END) for scale in WORLD.scales()}
     checked = 0
     for facts in found:

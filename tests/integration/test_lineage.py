@@ -14,14 +14,13 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
-from tests.helpers.rooms import MONTHS, add_items, folder_store, rows, run_sql
-from tests.integration.connected import connected
+from tests.helpers.rooms import MONTHS, add_items, call, folder_store, rows, run_sql
 
 MONTH = MONTHS[0]
 
 
 def of_item(settings: Settings, item: str) -> list[dict[str, Any]]:
-    return connected(Database(settings), lineage, item)
+    return call(Database(settings), lineage, item)
 
 
 def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
@@ -29,7 +28,7 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
 ) -> None:
     bank = small_truth.bank
     (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
-    snapshot = connected(Database(calibrated), current_snapshot, MONTH)
+    snapshot = call(Database(calibrated), current_snapshot, MONTH)
     wanted = {
         "rule": "first",
         "month": MONTH,
@@ -108,5 +107,5 @@ def test_what_was_decided_on_an_item_is_told_latest_first(world: Settings) -> No
                 VALUES (%s, 'default', %s, 'fit', 'reject', %s, 'one month is too little')"""
     for month, item, by in (("2026-06", "new", "Ada"), ("2026-07", "new", "Grace"), ("2026-07", "another", "Ada")):
         run_sql(Database(world), decide, (month, item, by))
-    found = connected(Database(world), decisions_on, "new")
+    found = call(Database(world), decisions_on, "new")
     assert [(one["month"], one["decided_by"]) for one in found] == [("2026-07", "Grace"), ("2026-06", "Ada")]
