@@ -40,15 +40,17 @@ def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
     return run
 
 
-async def began(held: Held) -> None:
+async def begin(gate: Admission, held: Held) -> asyncio.Task[str]:
+    """Returns the work of learner a once it has begun."""
+    work = asyncio.create_task(gate.run("a", held))
     assert await asyncio.to_thread(held.began.wait, 30)
+    return work
 
 
 @in_loop
 async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() -> None:
     gate, held = admission(workers=1, queue=2), Held()
-    first = asyncio.create_task(gate.run("a", held))
-    await began(held)
+    first = await begin(gate, held)
     waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
     await asyncio.sleep(0)
     with pytest.raises(Shed):
@@ -63,8 +65,7 @@ async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() 
 @in_loop
 async def test_what_waits_too_long_is_shed_without_having_begun() -> None:
     gate, held = admission(wait_s=0.01), Held()
-    first = asyncio.create_task(gate.run("a", held))
-    await began(held)
+    first = await begin(gate, held)
     with pytest.raises(Shed):
         await gate.run("b", lambda: pytest.fail("it was turned away"))
     held.let_go.set()
@@ -76,8 +77,7 @@ async def test_what_waits_too_long_is_shed_without_having_begun() -> None:
 @in_loop
 async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() -> None:
     gate, held = admission(workers=2), Held()
-    first = asyncio.create_task(gate.run("a", held))
-    await began(held)
+    first = await begin(gate, held)
     second = asyncio.create_task(gate.run("a", lambda: held.let_go.is_set()))
     await asyncio.sleep(0)
     assert await gate.run("b", lambda: "the other thread") == "the other thread"
