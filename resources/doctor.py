@@ -283,7 +283,7 @@ def _traces(settings: Settings) -> Iterator[Finding]:
 
 
 def _spark(settings: Settings) -> Iterator[Finding]:
-    """Where a session would start; it starts none, and what it lacks it says itself."""
+    """Says where a session would start, and starts none. A session that lacks Java says so itself."""
     subject, master = "Spark", settings.irt_spark
     if master is None:
         yield Finding(subject, "absent", "the log is read in PostgreSQL")

@@ -129,11 +129,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`caption`: what it shows. `empty`: stands in place of the rows if there are none. `small`: a dense table in
-    small print; each row of another becomes a card of names and values on a phone. `sortable`: by a click on a heading
-    of a report.
-    `sorted_by`: the column by which the rows are sorted. `filter_id`: names a long table whose rows a reader of a
-    report can filter."""
+    """`caption`: what it shows. `empty`: stands in place of the rows if there are none. `sortable`: by a click on a
+    heading of a report. `sorted_by`: the column by which the rows are sorted. `filter_id`: names a long table whose
+    rows a reader of a report can filter. `small`: dense, in small print; on a phone it is scrolled, and each row of
+    any other table becomes a card of names and values."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]

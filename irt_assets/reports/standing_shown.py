@@ -152,7 +152,7 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
 
 
 def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
-    """At least one, newest first, as they are read; each as of its last answer, in a series for its scale and kind."""
+    """Draws each θ as of its last answer, in a series for its scale and kind. thetas: at least one, newest first."""
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)

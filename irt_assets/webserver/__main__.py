@@ -32,7 +32,7 @@ OPEN_REQUESTS_S = 5
 
 
 def login(settings: Settings) -> Verifier | None:
-    """Who verifies tokens; None without a login. Raises PermanentFailure if settings of it are unfit or missing."""
+    """Returns the verifier of tokens, or None without a login. Raises PermanentFailure if its settings are unfit."""
     return build_verifier(settings) if settings.has_login else None
 
 
