@@ -17,12 +17,12 @@ import numpy as np
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.gates.agreement import Agreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.made_anchors import anchor_set_of
 
 ANCHOR_SE = 0.1

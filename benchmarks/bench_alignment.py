@@ -23,14 +23,14 @@ from scipy.stats import t as student
 
 from irt_assets.gates.advisory_checks import SKEWED
 from irt_assets.gates.coverage import error_of_linking
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.significance import p_of_skewness
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.significance import p_of_skewness
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.aligned import World, disagree, month
 from tests.testbed.anchors import anchors_of
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids

@@ -18,12 +18,12 @@ import time
 
 import numpy as np
 
-from irt_assets.psychometrics.core.arrays import Mask
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Latent, Model
-from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
-from irt_assets.psychometrics.dif.split_items import Copies, Groups
-from irt_assets.psychometrics.dif.wald import Wald, compare_groups
+from irt_psychometrics.core.arrays import Mask
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.dif.analysis import Dif, analyse_dif
+from irt_psychometrics.dif.split_items import Copies, Groups
+from irt_psychometrics.dif.wald import Wald, compare_groups
 
 ITEMS = 30
 IDS = tuple(f"i{j:02d}" for j in range(ITEMS))

@@ -24,15 +24,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
-from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
+from irt_psychometrics.drift.trends import trends
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.aligned import disagree
 from tests.testbed.linked_months import ids
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of

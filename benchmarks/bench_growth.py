@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
-from irt_assets.psychometrics.fit.growth import gone_into_difficulty, growth_within, without_growth
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.occasions import LearnerWeeks
+from irt_psychometrics.itemfit.growth import gone_into_difficulty, growth_within, without_growth
 from tests.testbed.growth import World, world
 
 SITUATIONS: dict[str, dict[str, Any]] = {

@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.options import Latent, Model
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.estimation.shape import Shape
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.shape import Shape
 from tests.testbed.abilities import abilities
 
 GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}

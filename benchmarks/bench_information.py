@@ -15,13 +15,13 @@ import argparse
 import numpy as np
 
 from benchmarks.bench_drift import MEAN, SD, anchors_of
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.drift.errors import Comparison, Published, compare
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.made_anchors import with_errors_of
 
 ITEMS = 30

@@ -15,12 +15,11 @@ import argparse
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation import levels
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.estimation import levels
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, by_level, simulate
 
 
@@ -36,9 +35,7 @@ def by_anchors_only(world: Simulated) -> Calibration:
 def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and of b as linked to the anchors; NaN where too few of them agree."""
     try:
-        return bias_on_the_scale(
-            world, transform(fit, link(fit, world.anchors, rules=Rules.from_settings({"min_anchor_share": 0.5})))
-        )
+        return bias_on_the_scale(world, transform(fit, link(fit, world.anchors)))
     except LinkingError:
         return float("nan"), float("nan")
 

@@ -40,20 +40,20 @@ from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.misfit import Window, change_of_misfit
-from irt_assets.psychometrics.linking.jump import Constants, jumps
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.responses.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.misfit import Window, change_of_misfit
+from irt_psychometrics.linking.jump import Constants, jumps
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed import misfit
 from tests.testbed.anchors import usable
 from tests.testbed.made_anchors import anchors_of_items
@@ -230,7 +230,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         growth = Growth(**change.growth)
         compared = ComparedMisfit(reference="the origin", ratio=ratio, items=change.items, growth=growth)
         try:
-            linking = link(fit, anchors, rules=rules)
+            linking = link(fit, anchors, limits=rules.anchor_limits)
         except LinkingError as error:
             yield JudgedMonth({"linked": str(error)}, 0, 0, 0, 0)
             continue

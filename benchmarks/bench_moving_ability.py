@@ -40,20 +40,20 @@ import pandas as pd
 
 from irt_assets.abilities.batch import scored
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.psychometrics.core.design import components
-from irt_assets.psychometrics.core.errors import Refused
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.movement import estimate_movement
-from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.psychometrics.scoring.moving_ability import moving_eap
-from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
-from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.design import components
+from irt_psychometrics.core.errors import Refused
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.movement import estimate_movement
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_psychometrics.scoring.moving_ability import moving_eap
+from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
+from irt_psychometrics.scoring.total_error import ParameterErrors, common_errors
 from tests.testbed.moving_ability import Moving, answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200

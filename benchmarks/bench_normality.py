@@ -16,9 +16,9 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.normality import normality
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.normality import normality
 from tests.testbed.abilities import abilities
 
 SIZES = ((500, 20), (2000, 20), (2000, 40), (10_000, 40))

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.anchors import anchors_of
 
 ITEMS, ANCHORS, GUESSING = 40, 20, 0.2
@@ -38,7 +38,7 @@ SHAPES = (
 """Skewness of θ in origin and month."""
 RULES: tuple[tuple[LatentRule, LatentRule], ...] = (("normal", "normal"), ("normal", "auto"), ("auto", "auto"))
 """Of origin and month."""
-LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
+LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
 Z95 = 1.959964
 HEAD = (
     "skewness of origin, month | learners | rule of each | slope − 1.2 | SD | covered | intercept + .5 | SD | covered"
@@ -85,7 +85,7 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
         known = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
         anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in known))
         as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
-        found = link(fit_with_shape(as_month, window(now), "3pl", second)[0], anchors, rules=LOOSE)
+        found = link(fit_with_shape(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
         return found.slope, found.intercept, found.slope_se, found.intercept_se
 
     return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in SHAPES])

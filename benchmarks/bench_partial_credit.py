@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.estimation.em import fit_em
 
 SCORES = 4
 _PEER = Path(__file__).with_name("bench_em_peer.R")

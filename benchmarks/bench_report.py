@@ -20,13 +20,13 @@ from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.linked_windows import Linked
-from irt_assets.psychometrics.core.curves import information, probability
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports import drift_report
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.curves import information, probability
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.itemfit.observed import observed
 
 MONTHS = [f"2026-{k:02d}" for k in range(1, 13)]
 NOW = datetime(2027, 1, 1, 3, tzinfo=UTC)

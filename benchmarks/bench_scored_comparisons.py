@@ -20,15 +20,15 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.dif.analysis import analyse_dif
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.information.functions import Abilities, losses_of_items
+from irt_psychometrics.linking.linking import link
 from tests.testbed.anchors import usable
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 from tests.testbed.made_anchors import anchors_of_items

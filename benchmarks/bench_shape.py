@@ -21,12 +21,12 @@ import numpy as np
 from scipy.special import expit
 
 from benchmarks.bench_normality import month
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking.linking import link, transform
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.abilities import abilities
 from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
@@ -106,9 +106,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _, _ = fit(abilities(row.origin, row.learners, rng), list(range(ITEMS)))
     items = [*range(ANCHORS), *range(ITEMS, n)]
     month, histogram, guessing = fit(SLOPE * abilities(row.month, row.learners, rng) + INTERCEPT, items)
-    linking = link(
-        month, anchors_of(origin, tuple(ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
-    )
+    linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1))
     linked = transform(month, linking)
     within = (
         np.mean(np.abs(found - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan

@@ -23,18 +23,18 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.gates.coverage import error_of_linking
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.options import Method, Model
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.information.functions import Abilities, losses_of_items
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.covariances import cov_adc
 

@@ -19,16 +19,16 @@ import time
 import numpy as np
 from scipy.stats import norm
 
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit import item_fit
-from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
-from irt_assets.psychometrics.fit.m2 import form_fit
-from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
-from irt_assets.psychometrics.fit.person_fit import person_fit
-from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit import item_fit
+from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.simulation.scored_items import ScoredItems
 from tests.testbed.graded import GradedItems
 
 LEVELS = (0.05, 0.01, 0.001)

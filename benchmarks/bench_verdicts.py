@@ -22,8 +22,8 @@ import psutil
 import psycopg
 
 from irt_assets.common.partitions import Month, day_bounds, month_of
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import verdicts
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.item_time import take_item_times
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -19,9 +19,9 @@ from functools import partial
 import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.estimation.em import fit_em
 from tests.testbed.made_anchors import anchor_set_of
 
 MEAN, SD = 0.5, 1.2

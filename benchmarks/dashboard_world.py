@@ -29,10 +29,10 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.stored_window import verdict_hash
+from irt_psychometrics.simulation.simulate import simulate
 from resources import tables
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import object_store

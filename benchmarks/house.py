@@ -40,10 +40,8 @@ def counts(path: Path) -> Counter[str]:
 
 
 def room(module: str) -> str:
-    """`irt_assets.ledger.fits` stands in `irt_assets.ledger`; in `psychometrics` each package is a room."""
-    parts = module.split(".")
-    deep = 3 if parts[:2] == ["irt_assets", "psychometrics"] else 2
-    return ".".join(parts[:deep])
+    """`irt_assets.ledger.fits` stands in `irt_assets.ledger`."""
+    return ".".join(module.split(".")[:2])
 
 
 def circles(arrows: set[tuple[str, str]]) -> list[list[str]]:

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
+from irt_psychometrics.simulation.simulate import simulate
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.testbed.scenario import AnyScenario

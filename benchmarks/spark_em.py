@@ -27,17 +27,17 @@ import pyarrow.parquet as pq
 
 from benchmarks.bench_em import simulate
 from benchmarks.spark_masters import java_memory, master, stage_seconds
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.spark import answers as spark_answers
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from irt_assets.spark.sums import fetched
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.response_layout import Answers
 from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
 

@@ -36,15 +36,10 @@ from irt_assets.intake.report import ImportReport
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import last_settled
-from irt_assets.psychometrics.core.design import Component, components
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_assets.psychometrics.eligibility.minimum import propose_minimum, recommend
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.simulation.scenario import demo_scenario
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
@@ -53,6 +48,11 @@ from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
+from irt_psychometrics.core.design import Component, components
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_psychometrics.simulation.scenario import demo_scenario
+from irt_psychometrics.simulation.simulate import simulate
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure

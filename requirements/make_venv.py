@@ -70,7 +70,8 @@ def main(asked: list[str]) -> None:
             if failed:
                 _fail(failed)
             if name == "requirements.lock":
-                _must([*install, "--quiet", "--editable", ROOT], environment)
+                for ours in (ROOT / "packages" / "irt-psychometrics", ROOT):
+                    _must([*install, "--quiet", "--editable", ours], environment)
             done[name] = wanted[name]
             READY.write_text(json.dumps(done), "utf-8")
 
@@ -87,7 +88,8 @@ def _lock_of(extra: str) -> Path:
 
 def _fingerprint(lock: Path) -> str:
     """Of what is declared for it, too: an entry point of the package may have changed."""
-    return sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    declared = [ROOT / "pyproject.toml", ROOT / "packages/irt-psychometrics/pyproject.toml"]
+    return sha256(b"".join(path.read_bytes() for path in [lock, *declared])).hexdigest()
 
 
 def _see_that_the_database_can_run() -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from irt_assets import cli
 from irt_assets.file_commands.simulate import simulate_responses
-from irt_assets.psychometrics.core.models import Flag
+from irt_psychometrics.core.models import Flag
 
 Matrix = npt.NDArray[np.float64]
 PAGE = Path(__file__).with_name("bad-items.md")

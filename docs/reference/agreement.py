@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from irt_assets.file_commands.link import link
 from irt_assets.file_commands.tables import ParameterTable
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Method, Model
-from irt_assets.psychometrics.core.priors import LogitNormal, Priors
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.m2 import form_fit
-from irt_assets.psychometrics.scoring.abilities import eap
-from irt_assets.psychometrics.scoring.reliability import empirical_reliability
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.scoring.abilities import eap
+from irt_psychometrics.scoring.reliability import empirical_reliability
 
 SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[3] / "shared"))
 PAGE = Path(__file__).with_name("agreement.md")

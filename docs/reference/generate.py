@@ -24,7 +24,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
+from irt_assets.responses.eligibility.rules import STAGES, allowed
 from irt_assets.responses.scale_decisions import MOVEMENT
 from resources.settings import Settings
 from resources.tables import METADATA, VIEWS, meaning

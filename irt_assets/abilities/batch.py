@@ -23,19 +23,19 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import CountedScores
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
-from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.facts import abilities_start, ability_start
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import CountedScores
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_psychometrics.scoring.moving_ability import MovingScores, moving_eap
+from irt_psychometrics.scoring.total_error import ParameterErrors
 from resources import tables
 from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse

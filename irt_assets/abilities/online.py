@@ -17,8 +17,6 @@ import psycopg
 from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.psychometrics.scoring.abilities import Curves
-from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.facts import abilities_start, ability_start
 from irt_assets.responses.item_status import instant_of
 from irt_assets.responses.learner_answers import (
@@ -30,6 +28,8 @@ from irt_assets.responses.learner_answers import (
     read_judging,
 )
 from irt_assets.responses.scales import Scale, read_scales
+from irt_psychometrics.scoring.abilities import Curves
+from irt_psychometrics.scoring.total_error import ParameterErrors
 from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100

@@ -19,10 +19,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, write_group_shift
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.linking.linking import why_unusable
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.linking.linking import why_unusable
 from resources.postgres.database import Database, advisory_lock
 
 
@@ -70,7 +70,7 @@ def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: date
     usable = [
         item
         for j, item in enumerate(raw.item_ids)
-        if not (why_unusable(raw, j, scale.rules) or withdrawn.covers(item, at))
+        if not (why_unusable(raw, j, scale.rules.anchor_limits) or withdrawn.covers(item, at))
     ]
     comparison = comparison.select(np.isin(comparison.item_ids, usable))
     variation = scale.rules.linking.item_variation

@@ -12,13 +12,13 @@ import numpy as np
 import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
-from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
-from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
-from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.plots.chart import Chart, Picture, Points, names_at, shortened
+from irt_psychometrics.plots.pictures import by_month
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12

@@ -42,9 +42,6 @@ from irt_assets.ledger.fit_spec import Draws, LinkingConstants, Sampling, Staged
 from irt_assets.ledger.month_state import Reference, find_reference
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
@@ -58,6 +55,9 @@ from irt_assets.responses.snapshot import (
     stored_rules,
 )
 from irt_assets.spark.fit_place import count_items, placed
+from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.itemfit.observed import Observed, observed_by_ability
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings

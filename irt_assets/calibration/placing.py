@@ -10,12 +10,12 @@ import psycopg
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import Linking, LinkingError
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
     try:
-        linking = link(raw, anchors, rules=scale.rules)
+        linking = link(raw, anchors, limits=scale.rules.anchor_limits)
     except LinkingError as error:
         return LinkResult(anchors, error=error)
     constants, limits = LinkingConstants.of(linking), scale.rules.publication

@@ -1,7 +1,7 @@
 """Pictures of one calibration, for asset metadata.
 
 Belongs here: what is shown of a `Calibration`, a `Linking` and an `Agreement`. Does not belong here: computing anything
-a test would want to check, pictures of drift or learners, and drawing (see `irt_assets.charts`).
+a test would want to check, pictures of drift or learners, and drawing (see `irt_psychometrics.plots`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.blocks import chance
-from irt_assets.charts.chart import SERIES, Chart, Line, Picture, Points, shortened
-from irt_assets.charts.pictures import (
+from irt_assets.gates.agreement import Agreement
+from irt_assets.gates.early_warning import Difficulties
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.items import WHOLE_SLOPE, ItemRow
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.itemfit.observed import Observed
+from irt_psychometrics.linking.linking import transform
+from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics.plots.chart import SERIES, Chart, Line, Picture, Points, shortened
+from irt_psychometrics.plots.pictures import (
     MOST_NAMES,
     NOW,
     against,
@@ -20,16 +30,6 @@ from irt_assets.charts.pictures import (
     histogram,
     over_ability,
 )
-from irt_assets.gates.agreement import Agreement
-from irt_assets.gates.early_warning import Difficulties
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Floats
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.psychometrics.linking.linking import transform
-from irt_assets.psychometrics.linking.placement import Linking
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
 _THETA = np.linspace(-4.0, 4.0, 81)

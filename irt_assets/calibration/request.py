@@ -23,26 +23,26 @@ from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.arrays import Floats
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model, model_of
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Latent, Model
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
-from irt_assets.psychometrics.core.testlets import share_testlets
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
-from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
-from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.growth import Growth, gone_into_difficulty, growth_within, without_growth
-from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import earlier_responses
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model, model_of
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
+from irt_psychometrics.estimation.occasions import LearnerWeeks
+from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.growth import Growth, gone_into_difficulty, growth_within, without_growth
+from irt_psychometrics.itemfit.item_sums import ItemSums
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""

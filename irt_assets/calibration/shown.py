@@ -22,15 +22,15 @@ from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.fit.growth import PERIOD_DAYS
-from irt_assets.psychometrics.fit.measure import LIMITS
-from irt_assets.psychometrics.linking.placement import Linking
-from irt_assets.psychometrics.scoring.abilities import Scores
-from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
+from irt_psychometrics.core.items import WHOLE_SLOPE, ItemRow
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.itemfit.growth import PERIOD_DAYS
+from irt_psychometrics.itemfit.measure import LIMITS
+from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics.scoring.abilities import Scores
+from irt_psychometrics.scoring.reliability import empirical_reliability
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 

@@ -22,11 +22,11 @@ from irt_assets.file_commands import link as linking
 from irt_assets.file_commands import score as scoring
 from irt_assets.file_commands import simulate as simulation
 from irt_assets.intake.scoring import read_key
-from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.items import WHOLE_SLOPE
-from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
-from irt_assets.psychometrics.core.program_forms import STEPS_OR_GRADED
+from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.items import WHOLE_SLOPE
+from irt_psychometrics.core.models import Flag
+from irt_psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
+from irt_psychometrics.core.program_forms import STEPS_OR_GRADED
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:

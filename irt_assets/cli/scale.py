@@ -24,13 +24,13 @@ from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
 from irt_assets.ledger.movement_proposals import newest_proposal
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
+from irt_assets.responses.eligibility.rules import STAGES, allowed
 from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, proposals_wanted, read_decisions
 from irt_assets.responses.scales import change_rules, consider_rules, read_scales, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from irt_assets.runs.queue import queue_judging
+from irt_psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import out
-from irt_assets.psychometrics.simulation import simulate as simulation
-from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from irt_assets.responses.simulated import write
+from irt_psychometrics.simulation import simulate as simulation
+from irt_psychometrics.simulation.scenario import demo_scenario
 
 app = typer.Typer()
 

@@ -30,13 +30,13 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.decisions import Decided, record
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError, Suspect
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import Linking, LinkingError, Suspect
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -218,7 +218,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
         with breakdowns_explained("the anchors do not determine the linking"):
-            linking = link(raw, anchors, rules=scale.rules)
+            linking = link(raw, anchors, limits=scale.rules.anchor_limits)
         return linking, LinkingConstants.of(linking).disagreement(scale.rules.publication)
     except (LinkingError, BreakdownError) as error:
         return None, str(error)

@@ -15,8 +15,8 @@ from irt_assets.intake.silence import silent_sources
 from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs

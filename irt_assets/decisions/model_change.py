@@ -35,13 +35,13 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.options import OCCASIONS, Model
-from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.options import OCCASIONS, Model
+from irt_psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value

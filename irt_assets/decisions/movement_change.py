@@ -20,7 +20,6 @@ from irt_assets.decisions.release import require_text
 from irt_assets.decisions.release_impact import ThetaShift
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.responses.scale_decisions import (
     AUTO,
     MOVEMENT,
@@ -32,6 +31,7 @@ from irt_assets.responses.scale_decisions import (
     record_decisions,
 )
 from irt_assets.responses.scales import initialised_scale, read_scales
+from irt_psychometrics.core.movement import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 

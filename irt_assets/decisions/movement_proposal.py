@@ -20,22 +20,22 @@ from irt_assets.ledger.linked_windows import linkings_of
 from irt_assets.ledger.movement_proposals import MovementProposal, keep_proposal
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.psychometrics.core.errors import Refused
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.movement import (
-    FEWEST_OCCASIONS,
-    MOST_LEARNERS,
-    GrowthByHalf,
-    estimate_movement,
-)
-from irt_assets.psychometrics.fit.growth import WindowGrowth, days_since_first_answer, share_explained
-from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
+from irt_psychometrics.core.errors import Refused
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.movement import (
+    FEWEST_OCCASIONS,
+    MOST_LEARNERS,
+    GrowthByHalf,
+    estimate_movement,
+)
+from irt_psychometrics.itemfit.growth import WindowGrowth, days_since_first_answer, share_explained
+from irt_psychometrics.scoring.abilities import Curves
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value

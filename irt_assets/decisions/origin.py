@@ -31,11 +31,11 @@ from irt_assets.ledger.encoding import encode
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.measure import LARGEST_RATIO
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_psychometrics.itemfit.measure import LARGEST_RATIO
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version

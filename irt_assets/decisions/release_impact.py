@@ -17,12 +17,12 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
-from irt_assets.psychometrics.core.arrays import Floats
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Responses
 
 LARGE_SHIFT = 0.2
 """θ shift considered large: close to the SE of a good test, so learners may notice."""

@@ -26,8 +26,6 @@ from irt_assets.gates.evidence import Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import lookback_start
@@ -35,6 +33,8 @@ from irt_assets.responses.proposed_window import propose_snapshot
 from irt_assets.responses.scales import RuleChange, Scale, consider_rules, read_scales, write_rules
 from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters, ItemRow
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings

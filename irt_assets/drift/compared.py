@@ -18,10 +18,10 @@ from irt_assets.ledger.values_with_errors import (
     in_force_with_errors,
     linked_window,
 )
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.responses.scales import Scale, accepted_subjects
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.drift.items import Drift, judge
 from resources.files.object_store import ObjectStore
 
 
@@ -49,5 +49,12 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = against_published(window, anchors, at, start)
     accepted = "misfit" in accepted_subjects(connection, scale.scale_id, start)
-    drift = judge(comparison, mean=scale.mu, sd=scale.sigma, rules=scale.rules, misfit_accepted=accepted)
+    drift = judge(
+        comparison,
+        mean=scale.mu,
+        sd=scale.sigma,
+        item_variation=scale.rules.linking.item_variation,
+        max_item_variation=scale.rules.warnings.item_variation_max,
+        misfit_accepted=accepted,
+    )
     return Compared(window, anchors, at, drift)

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from irt_assets.ledger.linked_windows import months_before
 from irt_assets.ledger.values_with_errors import LinkedWindow, linked_window
-from irt_assets.psychometrics.drift.kinds import Answers
-from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.columns import codes, max_scores, numbers
+from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_for_run, sample_for_run, snapshot_for_scale
 from irt_assets.responses.window import categories_of, given_points
+from irt_psychometrics.drift.kinds import Answers
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
 

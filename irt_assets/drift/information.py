@@ -20,13 +20,14 @@ from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
-from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.drift.errors import with_errors
-from irt_assets.psychometrics.information.functions import (
+from irt_assets.responses.scales import Scale, read_scales
+from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.drift.errors import with_errors
+from irt_psychometrics.information.functions import (
     Abilities,
     ItemLosses,
     LossOfTest,
@@ -39,7 +40,6 @@ from irt_assets.psychometrics.information.functions import (
     losses_of_items,
     retire,
 )
-from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

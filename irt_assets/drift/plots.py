@@ -1,6 +1,6 @@
 """Pictures of drift: the heat map of a scale's months, an attribute's DIF, and information of the test over θ.
 
-What does not belong here: what they are drawn from, and drawing (see `irt_assets.charts`).
+What does not belong here: what they are drawn from, and drawing (see `irt_psychometrics.plots`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.charts.chart import Boxes, Chart, Line, Picture, names_at, shortened
-from irt_assets.charts.pictures import NOW, PUBLISHED, by_rank, over_ability
 from irt_assets.drift.rows import DifRow, InformationRow
-from irt_assets.psychometrics.core.confidence import Z95
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.plots.chart import Boxes, Chart, Line, Picture, names_at, shortened
+from irt_psychometrics.plots.pictures import NOW, PUBLISHED, by_rank, over_ability
 
 MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end

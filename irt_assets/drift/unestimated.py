@@ -14,10 +14,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
 from irt_assets.drift.compared import Compared
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from resources.files.object_store import ObjectStore
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from irt_assets.psychometrics.core.anchors import AnchorSet
-    from irt_assets.psychometrics.core.models import Calibration, Responses
-    from irt_assets.psychometrics.core.options import Model
+    from irt_psychometrics.core.anchors import AnchorSet
+    from irt_psychometrics.core.models import Calibration, Responses
+    from irt_psychometrics.core.options import Model
 
 
 class Calibrator(Protocol):

@@ -13,7 +13,7 @@ the forms would have more rows than there are learners, and with guessing, the l
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import (
+from irt_psychometrics.core.kernels import (
     Curves,
     People,
     _compiled,

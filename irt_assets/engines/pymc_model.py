@@ -25,11 +25,11 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from irt_assets.engines.pymc_likelihood import Likelihood
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.priors import Beta, LogitNormal
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.priors import Beta, LogitNormal
 
 _TO_FREE: dict[str, Callable[[Any], Any]] = {"a": np.log, "latent_sd": np.log, "c": logit}
 _FROM_FREE: dict[str, Callable[[Any], Any]] = {"a": np.exp, "latent_sd": np.exp, "c": expit}

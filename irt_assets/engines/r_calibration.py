@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.engines.child import EngineFailure
-from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.estimation.em import engine_version
+from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.estimation.em import engine_version
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 """A function of irt.R by name, with its argument: in a child process or by HTTP."""

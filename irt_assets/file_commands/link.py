@@ -7,22 +7,19 @@ import numpy as np
 
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
-from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Floats
-from irt_assets.psychometrics.core.options import Method
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import Pairs, solve
-from irt_assets.psychometrics.linking.linking import link as link_fit
-from irt_assets.psychometrics.linking.linking import match, weighted_by_populations
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_psychometrics.core.errors import breakdowns_explained
+from irt_psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
+from irt_psychometrics.core.models import Calibration, Convergence, Floats
+from irt_psychometrics.core.options import Method
+from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.linking import link as link_fit
+from irt_psychometrics.linking.linking import match, weighted_by_populations
+from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 from resources.failures import PermanentFailure
 
 FEW = 5
 """With fewer items in common, one that moved cannot be distinguished from the others, and there is a warning."""
-_RULES = Rules.from_settings(
-    {"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.0, "warn_anchor_share": 0.0}
-)
+_LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=3, warn_anchor_share=0.0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def link(
     why = "gives it no standard errors" if weighted else "has it where no ability is"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
-    pairs, dropped = match(fit, anchors, _RULES)
+    pairs, dropped = match(fit, anchors, _LIMITS)
     warnings = []
     if len(common) < FEW:
         warnings.append(
@@ -98,7 +95,7 @@ def link(
     else:
         try:
             with breakdowns_explained(f"{new.path} could not be linked"):
-                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, rules=_RULES)
+                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error
         slope, intercept, rmse = found.slope, found.intercept, found.rmse

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from irt_assets.file_commands.files import write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, Model
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, Model
+from irt_psychometrics.simulation.scored_items import ScoredItems
 from resources.failures import PermanentFailure
 
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from irt_assets.file_commands.files import ITEM_NAMES, MaxScores, faults, is_blank, rows_of
 from irt_assets.intake.jsonlines import NotKept, parse
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
-from irt_assets.psychometrics.core.program_forms import (
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import of_errors
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
+from irt_psychometrics.core.program_forms import (
     COLUMNS,
     OF_OTHER_MODELS,
     form_of,
@@ -31,7 +31,7 @@ from irt_assets.psychometrics.core.program_forms import (
     parameters_of,
     require_known_model,
 )
-from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.linking.linking import assumed_errors
 from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing

@@ -19,11 +19,11 @@ from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.models import Floats
 
 _MOST_NAMED = 10
 

@@ -17,10 +17,10 @@ from irt_assets.common.wording import counted, some_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import last_sound_month
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.significance import q_values
-from irt_assets.psychometrics.eligibility.rules import PublicationRules
+from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.significance import q_values
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """How far the mean and SD of the learners, in θ, may move from one month to the next without a warning."""

@@ -18,12 +18,12 @@ from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_f
 from irt_assets.ledger.linked_windows import released_constants
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import held_before
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.linking.jump import Constants
 from resources.files.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"

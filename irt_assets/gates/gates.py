@@ -25,10 +25,10 @@ from irt_assets.gates.model_gates import (
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.errors import DisconnectedDesignError
-from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.attempts import Reason, rejected
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.errors import DisconnectedDesignError
+from irt_psychometrics.core.models import Flag
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:

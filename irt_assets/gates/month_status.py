@@ -29,13 +29,13 @@ from irt_assets.ledger.month_state import Attempted, find_reference, fit_in_use,
 from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
-from irt_assets.psychometrics.linking.placement import LinkingError
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs, snapshot_of
+from irt_psychometrics.linking.placement import LinkingError
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of

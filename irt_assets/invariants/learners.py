@@ -10,10 +10,10 @@ from irt_assets.abilities.online import Measures, read_measures, read_theta
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
-from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_groups
+from irt_psychometrics.core.items import ItemParameters
 from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow
 

@@ -8,7 +8,7 @@ from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import placed_months
 from irt_assets.ledger.overview import last_night
-from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.responses.eligibility.attempts import rejected
 from irt_assets.responses.snapshot import current_snapshots
 
 LONGEST_PAUSE = timedelta(hours=25)

@@ -9,9 +9,9 @@ from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, 
 from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_of_other_files, snapshots_to_keep
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem, user_ids_of
+from irt_psychometrics.itemfit.dependence import FLAG_ABOVE_MEAN
 
 
 @invariant(

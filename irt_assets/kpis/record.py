@@ -14,8 +14,8 @@ import pandas as pd
 
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS, LEAST_TIMED, Why
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.scoring.progress import goal_probability
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.scoring.progress import goal_probability
 
 Bools = npt.NDArray[np.bool_]
 Record = dict[str, Any]

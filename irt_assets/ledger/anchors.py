@@ -14,11 +14,11 @@ import psycopg
 
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.encoding import item_as_json, item_columns
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.models import Calibration, Floats
 from resources.postgres.database import first_column, named_rows, one_value
 
 MOST_WITH_COVARIANCES = 300

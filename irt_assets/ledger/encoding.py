@@ -10,10 +10,10 @@ from typing import Any, LiteralString
 
 import numpy as np
 
-from irt_assets.psychometrics.core.arrays import finite as finite
-from irt_assets.psychometrics.core.covariances import with_further
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
+from irt_psychometrics.core.arrays import finite as finite
+from irt_psychometrics.core.covariances import with_further
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 _NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")

@@ -23,16 +23,16 @@ from pydantic import (
     model_validator,
 )
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model, Occasions
-from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.eligibility.rules import PublicationRules
-from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.fit.growth import WindowGrowth
-from irt_assets.psychometrics.fit.measure import Measure
-from irt_assets.psychometrics.linking.placement import ALIGNED, Linking, Suspect
+from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.options import Latent, LatentRule, Method, Model, Occasions
+from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.itemfit.growth import WindowGrowth
+from irt_psychometrics.itemfit.measure import Measure
+from irt_psychometrics.linking.placement import ALIGNED, Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1

@@ -5,8 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Line, ends_of
-from irt_assets.charts.pictures import (
+from irt_assets.common.wording import counted
+from irt_assets.drift.rows import DifRow, DriftRow
+from irt_assets.gates.anchor_shifts import AnchorShift
+from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.item_shown import abilities
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.plots.chart import Chart, Line, ends_of
+from irt_psychometrics.plots.pictures import (
     MOST_NAMES,
     NOW,
     PUBLISHED,
@@ -15,13 +22,6 @@ from irt_assets.charts.pictures import (
     credit,
     response_curves,
 )
-from irt_assets.common.wording import counted
-from irt_assets.drift.rows import DifRow, DriftRow
-from irt_assets.gates.anchor_shifts import AnchorShift
-from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.item_shown import abilities
 
 
 def changes(facts: Facts) -> Chart:

@@ -40,14 +40,14 @@ from irt_assets.ledger.origin_fit import origin_over
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run, snapshot_for_scale, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.itemfit.observed import Observed, observed_by_ability
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings, one_value
 

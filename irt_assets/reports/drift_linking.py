@@ -23,10 +23,10 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, listed, natural_order
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.decision_blocks import moved_table
 from irt_assets.reports.drift_facts import Facts
+from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
 JUMP = 3.0

@@ -32,13 +32,13 @@ from irt_assets.drift.rows import DifRow
 from irt_assets.drift.shown import DIF_EXPLAINED, dif_table, information_said, information_table, severity
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
-from irt_assets.psychometrics.core.items import WHOLE_SLOPE
-from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import category_curves, curves, details
+from irt_psychometrics.core.items import WHOLE_SLOPE
+from irt_psychometrics.drift.kinds import Kind
 
 DIF_SHOWN, MOST_CURVES = 20, 6
 

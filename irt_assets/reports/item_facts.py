@@ -21,14 +21,14 @@ from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_facts import ItemFindings, observed_of
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.drift.kinds import Kind
+from irt_psychometrics.itemfit.observed import Observed
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import records

@@ -58,15 +58,15 @@ from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_or
 from irt_assets.ledger.linked_windows import Linked, latest_constants, linked_origin, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
 from irt_assets.reports import origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
 from irt_assets.responses.closing_records import ClosedMonth, read_states
+from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
+from irt_psychometrics.drift.kinds import Kind
+from irt_psychometrics.itemfit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
 """Items that were flagged, and items of which growth is shown."""

@@ -6,7 +6,7 @@ from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.engines.spec import LIGHT_POOL
-from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.responses.eligibility.attempts import rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
 from resources.cluster.relational import application

@@ -10,8 +10,8 @@ from dataclasses import replace
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import read_closed
+from irt_assets.responses.eligibility.rules import Rules, of_stage
 from irt_assets.responses.scales import Scale, read_scales
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import ibis
 import ibis.expr.types as ir
 
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import Time, attempts_between, instant
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.postgres.relations import LEARNER, QUESTION
 

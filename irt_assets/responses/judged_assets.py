@@ -16,7 +16,7 @@ from irt_assets.common.metadata import Metadata, md
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
-from irt_assets.psychometrics.eligibility.attempts import Reason
+from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.item_time import ensure_item_times
 from irt_assets.responses.open_months import open_months

@@ -19,10 +19,9 @@ import pyarrow as pa
 from psycopg.rows import tuple_row
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.responses.closed_months import with_closed_rules
 from irt_assets.responses.columns import attempts_of
+from irt_assets.responses.eligibility.attempts import judge
 from irt_assets.responses.facts import (
     COLUMNS,
     ITEM_COLUMNS,
@@ -38,6 +37,7 @@ from irt_assets.responses.facts import (
 from irt_assets.responses.item_status import DAY, Withdrawals, instant_of, microseconds
 from irt_assets.responses.item_time import ensure_item_times, median_times
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.models import Responses
 from resources.postgres.database import one_value
 
 VERDICTS = b"""SELECT coalesce(l.item_id, v.item_id),

@@ -13,10 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.engines.registry import require_demandable
-from irt_assets.psychometrics.core.movement import STILL, Movement
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
-from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
+from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
     MOVEMENT,
@@ -27,6 +24,9 @@ from irt_assets.responses.scale_decisions import (
     priors_in_force,
     read_decisions,
 )
+from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
+from irt_psychometrics.core.priors import Priors
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 

@@ -15,7 +15,6 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.answers import attempts_with_verdicts, instant
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.facts import lookback_start
@@ -23,6 +22,7 @@ from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.verdicts import judge_missing
 from irt_assets.responses.window import collect_scored
+from irt_psychometrics.core.models import Responses
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month
-from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.responses.eligibility.rules import Rules, of_stage
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (

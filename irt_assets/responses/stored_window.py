@@ -17,10 +17,10 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, Judgement
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.columns import codes, max_scores, numbers
+from irt_assets.responses.eligibility.attempts import JudgedLearners, Judgement
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.row_hash import digest_of, md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale

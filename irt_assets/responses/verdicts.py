@@ -29,10 +29,10 @@ import pyarrow as pa
 from psycopg.rows import class_row
 
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, spans
-from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
+from irt_assets.responses.eligibility.attempts import Attempts, judge
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales

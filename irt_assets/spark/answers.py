@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.design import Links
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation import sums
-from irt_assets.psychometrics.estimation.em_request import EVERYONE, Persons
-from irt_assets.psychometrics.estimation.response_layout import (
+from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import Links
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation.em_request import EVERYONE, Persons
+from irt_psychometrics.estimation.response_layout import (
     Answers,
     Counts,
     Facts,
@@ -30,8 +31,7 @@ from irt_assets.psychometrics.estimation.response_layout import (
     ResponseLayout,
     listed_answers,
 )
-from irt_assets.psychometrics.estimation.source import LaidOut
-from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
+from irt_psychometrics.estimation.source import LaidOut
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL
-from irt_assets.psychometrics.estimation.em import FitOptions, fit_source
-from irt_assets.psychometrics.estimation.response_layout import Answers
-from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.spark.answers import SparkAnswers
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL
+from irt_psychometrics.estimation.em import FitOptions, fit_source
+from irt_psychometrics.estimation.response_layout import Answers
+from irt_psychometrics.itemfit.item_sums import ItemSums
 from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import Reason
+from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
 from irt_assets.spark import answers
 from irt_assets.spark.em import EmOnSpark
+from irt_psychometrics.core.models import Responses
 from resources.cluster.spark import path_for_spark, spark_session
 from resources.files.object_store import ObjectStore
 from resources.settings import Settings

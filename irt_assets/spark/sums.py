@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.estimation import sums
-from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout, thinned_shard
+from irt_psychometrics.core import kernels
+from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation.response_layout import Answers, ResponseLayout, thinned_shard
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.cluster.spark_rows import options

@@ -29,9 +29,8 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.partitions import Month, day_of
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import counts_by_reason, items_with_few
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.attempts import counts_by_reason, items_with_few
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.row_hash import digest_of, row_hash, sums_of
@@ -48,6 +47,7 @@ from irt_assets.responses.stored_window import (
 )
 from irt_assets.responses.window import FILE, with_outcome, without_ids
 from irt_assets.spark.lake import export_days
+from irt_psychometrics.core.models import Responses
 from resources.cluster import spark_rows
 from resources.cluster.lake import Lake
 from resources.cluster.relational import Run, holds_log, on_log

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("numba", "numpy", "pyarrow")
 """What numbers depend on, besides our own code."""
-CODE = ("irt_assets", "resources")
+CODE = ("irt_assets", "irt_psychometrics", "resources")
 TASK_LASTS_S = 0.2
 """So that one core does not answer for all."""
 

@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 from resources.serving import traces
 from resources.settings import Settings, get_settings
 
-OURS = ("irt", "irt_assets", "jobs", "resources", "services")
+OURS = ("irt", "irt_assets", "irt_psychometrics", "jobs", "resources", "services")
 DAGSTERS = ("dagster", "dagster-webserver")
 """Loggers on which Dagster's servers put handlers of their own."""
 DAGSTER_META = "dagster_meta"

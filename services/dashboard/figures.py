@@ -13,9 +13,9 @@ from htmltools import HTML, TagChild, TagList, head_content, tags
 from markupsafe import Markup
 
 from irt_assets.blocks import Block, Figure, html
-from irt_assets.charts import plotly
-from irt_assets.charts.chart import Chart
-from irt_assets.charts.svg import drawing
+from irt_psychometrics.plots import plotly
+from irt_psychometrics.plots.chart import Chart
+from irt_psychometrics.plots.svg import drawing
 
 _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))

@@ -18,10 +18,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.abilities.sweep import record_online_updates
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.movement import STILL, Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Connection, Database
 from resources.postgres.schema_version import schema_version

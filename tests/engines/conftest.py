@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from irt_assets.engines.registry import installed
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.fit import item_fit
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.itemfit import item_fit
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.models import Calibration, Convergence
 
 
 def known(a, d, c=None, *, model="2pl", sd=1.0) -> Calibration:

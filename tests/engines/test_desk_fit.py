@@ -20,10 +20,10 @@ from irt_assets.file_commands.link import link
 from irt_assets.file_commands.score import score
 from irt_assets.file_commands.simulate import simulate_responses
 from irt_assets.file_commands.tables import ParameterTable, read_parameters
-from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Method
+from irt_psychometrics.core.covariances import of_errors
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Method
 from resources.failures import PermanentFailure
 
 FIT_KEYS = (

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
-from irt_assets.psychometrics.dif.split_items import Groups
-from irt_assets.psychometrics.dif.wald import Differences, curve_difference, differences_of
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.dif.analysis import Dif, analyse_dif
+from irt_psychometrics.dif.split_items import Groups
+from irt_psychometrics.dif.wald import Differences, curve_difference, differences_of
 from tests.helpers.split_fits import LEARNERS, split_fit
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from irt_assets.psychometrics.drift.errors import Comparison
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.drift.trends import trends
+from irt_psychometrics.drift.errors import Comparison
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.trends import trends
 from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

@@ -12,15 +12,15 @@ import pytest
 from scipy.special import logit
 
 from irt_assets.calibration.request import FitRequest
-from irt_assets.psychometrics.core import covariances
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.moved_items import moved_curves
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core import covariances
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.moved_items import moved_curves
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import with_errors_of

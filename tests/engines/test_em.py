@@ -19,21 +19,21 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.design import components
-from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.model_families import SLOPE_BOUND
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import sums
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.mstep import em_step
-from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.estimation.standard_errors import inverse
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.design import components
+from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.model_families import SLOPE_BOUND
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.priors import GUESSING_PRIOR
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.mstep import em_step
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.estimation.standard_errors import inverse
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE, WHERE_STATISTICS_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
@@ -306,7 +306,7 @@ def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path
     script = tmp_path / "fit.py"
     script.write_text(
         "import pickle, sys\n"
-        "from irt_assets.psychometrics.estimation.em import fit_em\n"
+        "from irt_psychometrics.estimation.em import fit_em\n"
         "answers = pickle.load(open(sys.argv[1], 'rb'))\n"
         "for model in ('2pl', '3pl'):\n"
         "    fit = fit_em(answers, model=model, threads=1)\n"

@@ -10,11 +10,11 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit, logsumexp
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, item_model
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.priors import (
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves, item_model
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.priors import (
     GUESSING_PRIOR,
     Beta,
     KnownGuessing,
@@ -23,13 +23,13 @@ from irt_assets.psychometrics.core.priors import (
     Normal,
     Priors,
 )
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import standard_errors
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.em_request import EVERYONE
-from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_WITH_GUESSING, ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import standard_errors
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.em_request import EVERYONE
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_WITH_GUESSING, ParameterLayout
+from irt_psychometrics.estimation.response_layout import ResponseLayout
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of

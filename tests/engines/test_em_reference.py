@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses
-from irt_assets.psychometrics.core.priors import LogitNormal, Priors
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.dependence import local_dependence
-from irt_assets.psychometrics.fit.m2 import form_fit
-from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from irt_assets.psychometrics.scoring.abilities import eap, score
-from irt_assets.psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
+from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses
+from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.dependence import local_dependence
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.scoring.abilities import eap, score
+from irt_psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
 from tests.testbed.made_anchors import anchor_set_of
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")

@@ -9,8 +9,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.engines.r_process import call_r
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Population, Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
-from irt_assets.psychometrics.fit.item_fit import item_fit
-from irt_assets.psychometrics.fit.m2 import form_fit
-from irt_assets.psychometrics.fit.model_replicates import Abilities
-from irt_assets.psychometrics.fit.person_fit import person_fit
-from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
+from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.model_replicates import Abilities
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import known, two_sided, unseen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.covariances import block_diagonal
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.drift.moves import differences
+from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.drift.moves import differences
 from tests.testbed.published_months import World
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate, estimate_movement
-from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
-from irt_assets.psychometrics.fit.growth import (
+from irt_psychometrics.core.errors import PsychometricsError, Refused
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate, estimate_movement
+from irt_psychometrics.estimation.occasions import LearnerWeeks
+from irt_psychometrics.itemfit.growth import (
     WindowGrowth,
     _Answers,
     days_since_first_answer,
@@ -27,10 +27,10 @@ from irt_assets.psychometrics.fit.growth import (
     share_explained,
     without_growth,
 )
-from irt_assets.psychometrics.fit.model_replicates import Fitted
-from irt_assets.psychometrics.scoring.abilities import Curves
-from irt_assets.psychometrics.scoring.moving_ability import moving_eap
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.scoring.abilities import Curves
+from irt_psychometrics.scoring.moving_ability import moving_eap
+from irt_psychometrics.simulation.scored_items import ScoredItems
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world
 from tests.testbed.moving_ability import Moving, answered, walked
@@ -434,7 +434,7 @@ def test_answers_that_are_all_right_say_nothing():
 
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
     for limit in ("MOST_LEARNERS", "FEWEST_LEARNERS"):
-        monkeypatch.setattr(f"irt_assets.psychometrics.estimation.movement.{limit}", 30)
+        monkeypatch.setattr(f"irt_psychometrics.estimation.movement.{limit}", 30)
     moving = made(Movement(0.05**2), learners=40)
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))

@@ -6,27 +6,27 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.estimation import information_kernels
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.likelihood import (
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.estimation import information_kernels
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.likelihood import (
     Guessing,
     Logistic,
     missing_information,
     missing_information_blocks,
 )
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.information.functions import (
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.information.functions import (
     Abilities,
     ItemLosses,
     LossOfTest,
     loss_of_test,
     losses_of_items,
 )
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import ITEMS as ITEMS_OF_A_WORLD
 from tests.helpers.drift_worlds import anchor_set, world
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.significance import normal_score
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
-from irt_assets.psychometrics.fit.item_fit import item_fit
-from irt_assets.psychometrics.fit.item_sums import ItemSums
-from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.significance import normal_score
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.itemfit.classical import item_rest_correlation, proportion_correct
+from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_sums import ItemSums
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import planned, two_sided
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import anchor_set

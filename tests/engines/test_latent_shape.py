@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import expit, ndtr
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.options import Latent, Model
-from irt_assets.psychometrics.dif.analysis import analyse_dif
-from irt_assets.psychometrics.estimation import standard_errors
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.guessing import guessed_items, one_step_guessing
-from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.estimation import standard_errors
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
+from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
 from tests.helpers.sentences import unsaid
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchor_set_of

@@ -9,10 +9,10 @@ from scipy.special import expit
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.r_process import call_r
 from irt_assets.file_commands.fit import models_of
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
-from irt_assets.psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
+from irt_psychometrics.estimation.em import fit_em
 from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
 from tests.testbed.made_scored import planned_mixed

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2
 
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit import misfit
-from irt_assets.psychometrics.fit.dependence import new_dependence, parallel_analysis
-from irt_assets.psychometrics.fit.m2 import FormFit
-from irt_assets.psychometrics.fit.measure import LIMITS, Measure
-from irt_assets.psychometrics.fit.misfit import Window, change_of_misfit, rmsea_of, share, share_of_class
-from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit import misfit
+from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis
+from irt_psychometrics.itemfit.m2 import FormFit
+from irt_psychometrics.itemfit.measure import LIMITS, Measure
+from irt_psychometrics.itemfit.misfit import Window, change_of_misfit, rmsea_of, share, share_of_class
+from irt_psychometrics.itemfit.model_replicates import Fitted
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 

@@ -22,21 +22,18 @@ from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
-from irt_assets.psychometrics.core.items import ItemParameters, wabc
-from irt_assets.psychometrics.core.model_families import TWO_PL
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.drift.curves import curve_differences
-from irt_assets.psychometrics.drift.errors import Fitted, Published, compare, with_errors
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.shape import Compared, Shape
-from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.item_fit import item_fit
-from irt_assets.psychometrics.information.functions import (
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
+from irt_psychometrics.core.items import ItemParameters, wabc
+from irt_psychometrics.core.model_families import TWO_PL
+from irt_psychometrics.core.models import Calibration, Convergence, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.drift.curves import curve_differences
+from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.shape import Compared, Shape
+from irt_psychometrics.information.functions import (
     Abilities,
     _information,
     greatest_information,
@@ -44,8 +41,11 @@ from irt_assets.psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.placement import AnchorLimits
+from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items
@@ -444,7 +444,7 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     truth = TRUTH.copy()
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
-    found = link(raw, anchors, rules=Rules.from_settings({"min_anchors": 5}))
+    found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
     comparison = compare(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
     judged = judge(comparison)

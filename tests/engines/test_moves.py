@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.alignment.align import NoLineError
-from irt_assets.psychometrics.drift.moves import Moves, moves
+from irt_psychometrics.alignment.align import NoLineError
+from irt_psychometrics.drift.moves import Moves, moves
 from tests.helpers.drift_worlds import compared
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.published_months import World

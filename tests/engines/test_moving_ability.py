@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Population, Responses
-from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.psychometrics.core.testlets import Effects
-from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.psychometrics.scoring.moving_ability import (
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.testlets import Effects
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_psychometrics.scoring.moving_ability import (
     moving_eap,
 )
-from irt_assets.psychometrics.scoring.moving_filter import STEP, Lattice
-from irt_assets.psychometrics.scoring.total_error import ParameterErrors
+from irt_psychometrics.scoring.moving_filter import STEP, Lattice
+from irt_psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.moving_ability import answered, slow_filter, walked
 
 YEAR = 365.25 / 7

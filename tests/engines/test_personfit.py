@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.measure import SMALLEST_TEST
-from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.measure import SMALLEST_TEST
+from irt_psychometrics.itemfit.person_fit import person_fit
 from tests.engines.fit_worlds import known
 
 

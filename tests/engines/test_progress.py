@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import STILL, Movement
-from irt_assets.psychometrics.scoring.abilities import eap
-from irt_assets.psychometrics.scoring.progress import goal_probability, improvement, variance_since
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.scoring.abilities import eap
+from irt_psychometrics.scoring.progress import goal_probability, improvement, variance_since
 from tests.helpers.kpi_reference import curve, wle
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

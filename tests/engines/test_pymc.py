@@ -14,17 +14,17 @@ from scipy.stats import beta, kstest, lognorm, norm
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.linking.placement import Linking, LinkingError
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of

@@ -23,8 +23,8 @@ from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
 from irt_assets.file_commands.files import Answers
 from irt_assets.file_commands.fit import fit
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.scoring.abilities import score
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 from tests.engines.r_service import (

@@ -13,30 +13,30 @@ from scipy.special import softmax
 from scipy.stats import chi2
 
 from irt_assets.file_commands.fit import models_of
-from irt_assets.psychometrics.alignment.align import Differences
-from irt_assets.psychometrics.core.covariances import of_each
-from irt_assets.psychometrics.core.item_models import OtherItems, model_of
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.dif.analysis import analyse_dif
-from irt_assets.psychometrics.dif.forms import cells, sittings
-from irt_assets.psychometrics.dif.mantel import mantel
-from irt_assets.psychometrics.dif.mantel_haenszel import mantel_haenszel
-from irt_assets.psychometrics.dif.wald import curve_difference
-from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
-from irt_assets.psychometrics.drift.proportion_correct import proportions_correct
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.information.functions import (
+from irt_psychometrics.alignment.align import Differences
+from irt_psychometrics.core.covariances import of_each
+from irt_psychometrics.core.item_models import OtherItems, model_of
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.dif.forms import cells, sittings
+from irt_psychometrics.dif.mantel import mantel
+from irt_psychometrics.dif.mantel_haenszel import mantel_haenszel
+from irt_psychometrics.dif.wald import curve_difference
+from irt_psychometrics.drift.errors import Comparison, Published, compare
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
+from irt_psychometrics.drift.proportion_correct import proportions_correct
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.information.functions import (
     Abilities,
     greatest_information,
     item_information,
     losses_of_items,
 )
-from irt_assets.psychometrics.linking.criteria import Pairs, solve
-from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.placement import AnchorLimits
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 from tests.testbed.made_scored import planned_mixed
@@ -99,7 +99,7 @@ def test_exact_values_give_the_constants_exactly(method) -> None:
 def test_the_constants_follow_steps_as_their_derivatives_say() -> None:
     rng = np.random.default_rng(4)
     anchors = frozen(TRUTH.estimated(rng, 10**6))
-    pairs, _ = match(TRUTH.rescaled(SLOPE, INTERCEPT).estimated(rng, 10**6), anchors, Rules())
+    pairs, _ = match(TRUTH.rescaled(SLOPE, INTERCEPT).estimated(rng, 10**6), anchors, AnchorLimits())
     found = solve(pairs, "stocking-lord", weighted=False)
     for side, derivatives in (("new", found.by_further_new), ("old", found.by_further_old)):
         items = getattr(pairs, side)

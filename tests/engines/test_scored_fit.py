@@ -15,23 +15,23 @@ from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 from scipy.stats import binom, norm
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
-from irt_assets.psychometrics.fit.dependence import local_dependence
-from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.item_fit import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
-from irt_assets.psychometrics.fit.m2 import form_fit
-from irt_assets.psychometrics.fit.model_replicates import Fitted
-from irt_assets.psychometrics.fit.person_fit import person_fit
-from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
-from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
-from irt_assets.psychometrics.scoring.sum_scores import expected_shares, sum_score_table
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.classical import item_rest_correlation, proportion_correct
+from irt_psychometrics.itemfit.dependence import local_dependence
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.item_fit import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
+from irt_psychometrics.scoring.rest_posterior import RestPosterior
+from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
+from irt_psychometrics.simulation.scored_items import ScoredItems
 from tests.engines.fit_worlds import known, two_sided, unseen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.psychometrics.core.curves import information, probability
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
-from irt_assets.psychometrics.scoring.reliability import empirical_reliability, fitted_reliability, marginal_reliability
-from irt_assets.psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
+from irt_psychometrics.core.curves import information, probability
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
+from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability, marginal_reliability
+from irt_psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
 
 A = np.array([0.8, 1.2, -0.5, 2.0])
 D = np.array([0.3, -1.0, 0.2, 0.5])

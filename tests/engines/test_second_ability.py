@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from irt_assets.ledger.fit_rows import statistics_spec
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit import fit_summary
-from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.item_fit import item_fit
-from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit import fit_summary
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.m2 import form_fit
 from tests.engines.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)

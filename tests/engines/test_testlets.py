@@ -11,18 +11,18 @@ from scipy.special import expit
 
 from irt_assets.gates.misfit import kept_dimensions
 from irt_assets.ledger.fit_spec import SetStatistics
-from irt_assets.psychometrics.core.curves import information, probability
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.testlets import Effects, number_testlets, share_testlets
-from irt_assets.psychometrics.estimation import testlets
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
-from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
-from irt_assets.psychometrics.fit.fit_summary import PARALLEL_ROUNDS, summarise
-from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
-from irt_assets.psychometrics.information.functions import information_of_test, item_information
-from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score
+from irt_psychometrics.core.curves import information, probability
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
+from irt_psychometrics.estimation import testlets
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
+from irt_psychometrics.information.functions import information_of_test, item_information
+from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
+from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, summarise
+from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
 from tests.engines.fit_worlds import known, planned
 from tests.helpers.fit_specs import PARALLEL, SET
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
@@ -334,7 +334,7 @@ def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch)
     x[rng.random(x.shape) < 0.1] = np.nan
     responses = Responses.from_wide(x)
     fit = known(rng.uniform(0.5, 2, 12), rng.normal(0, 1, 12), rng.uniform(0, 0.2, 12))
-    monkeypatch.setattr("irt_assets.psychometrics.fit.dependence._CELLS", 1000)  # several pieces
+    monkeypatch.setattr("irt_psychometrics.itemfit.dependence._CELLS", 1000)  # several pieces
     found = local_dependence(responses, fit)
     residual = x - probability(eap(responses, fit.a, fit.d, fit.c).theta, fit.a, fit.d, fit.c)
     for i, j in ((0, 1), (4, 7), (5, 8), (10, 11)):

@@ -12,13 +12,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import Linking
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import Linking
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.scoring.abilities import Scores, eap, score
-from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.scoring.abilities import Scores, eap, score
+from irt_psychometrics.scoring.total_error import ParameterErrors, common_errors
 from tests.testbed.linked_months import calibration, errors
 
 NOTHING = np.zeros((2, 2))

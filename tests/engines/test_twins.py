@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit import twins
-from irt_assets.psychometrics.fit.twins import item_twins, learner_twins
+from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit import twins
+from irt_psychometrics.itemfit.twins import item_twins, learner_twins
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE

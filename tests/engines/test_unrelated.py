@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.estimation import unrelated
-from irt_assets.psychometrics.estimation.em import fit_em
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.estimation import unrelated
+from irt_psychometrics.estimation.em import fit_em
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE

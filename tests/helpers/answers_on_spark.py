@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pyarrow as pa
 
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration, Responses
 
 ITEMS = 30
 

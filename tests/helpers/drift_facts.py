@@ -13,12 +13,12 @@ from irt_assets.drift.rows import DriftRow
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.linked_windows import Linked
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import document
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.itemfit.observed import Observed
 from tests.helpers.fit_specs import CONSTANTS
 
 NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)

@@ -30,17 +30,17 @@ from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.linking.placement import Linking
-from irt_assets.psychometrics.simulation.simulate import simulate
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
+from irt_psychometrics.core.models import Calibration, Convergence, Flag
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics.simulation.truth import Truth
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres import warehouse

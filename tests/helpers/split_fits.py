@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.dif.split_items import Copies
+from irt_psychometrics.core.models import Calibration, Convergence, Population
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.dif.split_items import Copies
 
 LEARNERS = 1000
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from irt_assets.engines.spec import EngineSpec, PythonPackage
 
 if TYPE_CHECKING:
-    from irt_assets.psychometrics.core.anchors import AnchorSet
-    from irt_assets.psychometrics.core.models import Calibration, Responses
-    from irt_assets.psychometrics.core.options import Model
+    from irt_psychometrics.core.anchors import AnchorSet
+    from irt_psychometrics.core.models import Calibration, Responses
+    from irt_psychometrics.core.options import Model
 
 
 @dataclass
@@ -24,7 +24,7 @@ class TrialEngine:
     def calibrate(
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        from irt_assets.psychometrics.estimation.em import fit_em
+        from irt_psychometrics.estimation.em import fit_em
 
         SPEC.one_model(model)
         found = fit_em(responses, model=model, anchors=anchors, data_hash=data_hash, threads=self.threads)

@@ -18,11 +18,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.item_time import take_item_times
 from irt_assets.responses.verdicts import judge_differing
+from irt_psychometrics.simulation.scenario import Fault, Scenario
+from irt_psychometrics.simulation.simulate import simulate
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database

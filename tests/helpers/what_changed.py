@@ -10,7 +10,7 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "irt_assets/responses/lake*",
     "irt_assets/responses/snapshot*",
     "irt_assets/responses/window.py",
-    "irt_assets/psychometrics/estimation/**",
+    "packages/irt-psychometrics/irt_psychometrics/estimation/**",
     "requirements-spark.lock",
     "tests/testbed/*spark*",
     "tests/helpers/*spark*",

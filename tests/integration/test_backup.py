@@ -29,9 +29,9 @@ from irt_assets.calibration.month import publish_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.history import take_report
 from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
-from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.instance import dagster_instance
+from irt_psychometrics.core.models import Calibration
 from jobs.watching.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store

@@ -27,9 +27,9 @@ from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, failures
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
+from irt_psychometrics.core.models import Flag
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

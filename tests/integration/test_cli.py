@@ -17,12 +17,12 @@ from irt_assets.common.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up
 from irt_assets.servers.instance import dagster_instance
+from irt_psychometrics.simulation.simulate import simulate
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
 from resources.settings import Settings

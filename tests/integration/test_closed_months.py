@@ -25,7 +25,6 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
-from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.reports import month_shown
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
@@ -35,6 +34,7 @@ from irt_assets.responses.scales import Scale, change_rules, consider_rules, rea
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
 from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
+from irt_psychometrics.core.models import Calibration
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.failures import PermanentFailure

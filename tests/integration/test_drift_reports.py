@@ -15,12 +15,12 @@ import pytest
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.psychometrics.core.curves import probability
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows

@@ -31,11 +31,11 @@ from irt_assets.gates import gates
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings

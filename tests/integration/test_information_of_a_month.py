@@ -27,11 +27,11 @@ from irt_assets.gates.advisory_checks import anchors_cover_the_bank
 from irt_assets.gates.evidence import Verdict
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step, write_step
-from irt_assets.psychometrics.linking.linking import assumed_errors
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
+from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.simulation.truth import Truth
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

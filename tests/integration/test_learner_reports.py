@@ -30,12 +30,12 @@ from irt_assets.blocks import html
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
-from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.reports import learner_copies, learner_page, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import Pages, processes
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from irt_assets.responses import scales
+from irt_psychometrics.core.movement import Movement
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore

@@ -27,10 +27,10 @@ from irt_assets.gates.misfit import BY_LEVEL, reference_window
 from irt_assets.ledger import encoding
 from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
-from irt_assets.psychometrics.core.models import Population
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.measure import LARGEST_RATIO, LIMITS
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import change_rules, read_scales
+from irt_psychometrics.core.models import Population
+from irt_psychometrics.itemfit.measure import LARGEST_RATIO, LIMITS
 from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files, prune_rows
 from resources.postgres.database import Database

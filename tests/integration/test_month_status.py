@@ -41,8 +41,8 @@ from irt_assets.gates.month_judged import (
     first_newer,
 )
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import settle_states, stored_rules, take_snapshot

@@ -27,8 +27,6 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.publications import in_force
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_month import windows
@@ -42,6 +40,8 @@ from irt_assets.responses.snapshot import take_snapshot, user_ids_of
 from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.linking.linking import assumed_errors
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

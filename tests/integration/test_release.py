@@ -41,9 +41,9 @@ from irt_assets.decisions.withdrawal import restore, withdraw
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from irt_assets.responses.verdicts import judge_differing
+from irt_psychometrics.core.items import ItemRow
 from jobs.sensors import asks
 from jobs.watching.overview import collect_overview
 from resources.dagster_schema import rows_of

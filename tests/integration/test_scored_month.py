@@ -30,9 +30,9 @@ from irt_assets.ledger.linked_windows import linkings_of
 from irt_assets.ledger.month_state import find_reference, latest_attempt, months_made_with
 from irt_assets.ledger.publications import in_force, values_settled
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.responses.scales import read_scales
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.model_families import GPCM, TWO_PL
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

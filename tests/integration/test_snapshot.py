@@ -21,7 +21,6 @@ from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.month import fit_month
 from irt_assets.common.partitions import Month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import (
     Snapshot,
@@ -32,6 +31,7 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
+from irt_psychometrics.simulation.truth import Truth
 from jobs.retention.unused import prune_files
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

@@ -31,15 +31,15 @@ from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
+from irt_psychometrics.core.item_models import ITEM_MODELS
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.information.functions import item_information
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

@@ -19,9 +19,9 @@ from irt_assets.abilities.batch import measure
 from irt_assets.common.partitions import Month, day_bounds
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import verdicts
 from irt_assets.responses.closed_months import rules_of_month
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.item_time import take_item_times, times_of_day
 from irt_assets.responses.scales import Scale, store_scale
 from irt_assets.responses.snapshot import take_snapshot

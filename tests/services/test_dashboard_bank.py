@@ -48,8 +48,6 @@ from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.ledger.steps import steps
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports import item_shown
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_in
@@ -57,6 +55,8 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.simulation.truth import Truth
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.watching.overview import Overview, Waiting
 from jobs.watching.stuck_runs import runs_under_way

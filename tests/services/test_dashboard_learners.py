@@ -22,9 +22,9 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
 from irt_assets.kpis.weekly import write_week
-from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports.artifacts import store_report
 from irt_assets.servers.instance import dagster_instance
+from irt_psychometrics.core.confidence import Z95
 from resources.alerts.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert
 from resources.alerts.outbox import record as record_delivery
 from resources.postgres.database import Database

@@ -31,7 +31,7 @@ pytestmark = [
             "irt_assets/abilities/**",
             "tests/testbed/theta_load.py",
         ),
-        *("irt_assets/psychometrics/**", "resources/**", "requirements.lock"),
+        *("packages/irt-psychometrics/irt_psychometrics/**", "resources/**", "requirements.lock"),
     ),
     pytest.mark.xdist_group("theta load"),
 ]

@@ -10,21 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.priors import Normal, Priors
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import standard_errors, sums
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.em_request import Persons
-from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.source import InMemory
 from irt_assets.spark import answers as spark_answers
 from irt_assets.spark import sums as spark_sums
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.priors import Normal, Priors
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import standard_errors, sums
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.em_request import Persons
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.source import InMemory
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

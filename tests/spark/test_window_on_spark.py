@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.common.partitions import Month
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_psychometrics.core.models import Floats
 
 DEGREES = {"χ²₂₀": 20, "χ²₄": 4, "−χ²₄": 4}
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.alignment.align import Alignment
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import _aligned, match
-from irt_assets.psychometrics.linking.placement import Linking
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.alignment.align import Alignment
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import block_diagonal, of_each
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.linking.linking import _aligned, match
+from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 from tests.testbed.scored_estimates import LOST
 
@@ -67,8 +67,8 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
 
 
 def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
-    pairs, _ = match(new, anchors, Rules())
-    return _aligned(pairs, Rules())
+    pairs, _ = match(new, anchors, AnchorLimits())
+    return _aligned(pairs, AnchorLimits())
 
 
 def disagree(linking: Linking) -> bool:

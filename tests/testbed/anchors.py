@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal
-from irt_assets.psychometrics.core.models import Calibration
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.core.models import Calibration
 from tests.testbed.made_anchors import anchor_set_of
 
 

@@ -20,7 +20,7 @@ import llvmlite.binding as llvm
 from tests.testbed.kept import fingerprint, kept
 
 ROOT = Path(__file__).parents[2]
-CORE = ROOT / "irt_assets/psychometrics"
+CORE = ROOT / "packages/irt-psychometrics/irt_psychometrics"
 ENDINGS = (".nbi", ".nbc")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.models import Calibration, Floats
 
 
 def cov_adc(fit: Calibration) -> Floats:

@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.simulation.scored_items import ScoredItems
 
 
 class GradedItems(ScoredItems):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.arrays import Floats
-from irt_assets.psychometrics.core.models import Responses
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.models import Responses
 
 
 @dataclass(frozen=True)

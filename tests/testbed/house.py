@@ -6,7 +6,7 @@ A statement is a node of `ast.stmt` other than a string, as docstrings are.
 import ast
 from collections.abc import Iterator
 
-PRODUCT = ("irt_assets", "resources", "jobs", "services")
+PRODUCT = ("irt_assets", "packages/irt-psychometrics/irt_psychometrics", "resources", "jobs", "services")
 
 
 def is_docstring(node: ast.AST) -> bool:

@@ -6,10 +6,10 @@ from typing import get_args
 
 import numpy as np
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration, Convergence
-from irt_assets.psychometrics.core.options import Method
-from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.models import Calibration, Convergence
+from irt_psychometrics.core.options import Method
+from irt_psychometrics.linking.linking import assumed_errors
 from tests.testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5

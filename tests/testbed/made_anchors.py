@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.arrays import Floats
-from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.covariances import of_errors
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration
 
 
 def anchor_set_of(

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.options import Latent, Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
-from irt_assets.psychometrics.fit.misfit import Change, Window, change_of_misfit
-from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import LinkingError
-from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.itemfit.misfit import Change, Window, change_of_misfit
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
+from irt_psychometrics.simulation.scored_items import ScoredItems
 from tests.testbed.abilities import abilities
 from tests.testbed.anchors import anchors_of
 from tests.testbed.graded import GradedItems
@@ -184,7 +183,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
     month, guessing = fitted(now)
     try:
         linking = link(
-            month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
+            month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1)
         )
     except (LinkingError, PsychometricsError):  # too few anchors agree: held; or items that cannot be linked
         linking = None

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.psychometrics.scoring.abilities import Curves
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring.abilities import Curves
 
 
 @dataclass(frozen=True)

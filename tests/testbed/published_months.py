@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.drift.errors import Apart, Comparison, Published, compare
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import block_diagonal, of_each
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.drift.errors import Apart, Comparison, Published, compare
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.linking.linking import link
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
 from tests.testbed.made_anchors import with_errors_of

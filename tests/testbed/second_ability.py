@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.items import judge
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
 from tests.testbed.made_anchors import with_errors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
 MOVED, BY = 5, 0.5
-LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
+LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
 """Months that too few anchors hold are counted here, and linked all the same."""
 
 
@@ -45,7 +45,7 @@ class Judged:
     @classmethod
     def of(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> Judged:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
-        linkings = [link(month, anchors, rules=LOOSE) for month in months]
+        linkings = [link(month, anchors, limits=LOOSE) for month in months]
         frozen = with_errors_of(anchors, origin)
         of_anchors = Published.of_anchors(frozen)
         published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)

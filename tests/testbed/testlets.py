@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.testlets import Effects, number_testlets
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.testlets import estimate_effect_sd
-from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap, eap_by
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.testlets import Effects, number_testlets
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.testlets import estimate_effect_sd
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by
 
 ITEMS = 40
 IDS = [f"i{j:02d}" for j in range(ITEMS)]

@@ -9,9 +9,9 @@ import pytest
 
 from irt_assets.gates.agreement import Agreement, MonthAgreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.models import Flag
 
 RULES = Rules()
 ENGINES = ("em", "pymc")

@@ -9,8 +9,8 @@ import pytest
 
 from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 from tests.testbed.made_anchors import anchor_set_of
 

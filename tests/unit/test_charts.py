@@ -16,16 +16,16 @@ import plotly.graph_objects as go
 import pytest
 
 from irt_assets.calibration import plots
-from irt_assets.charts import plotly, svg
-from irt_assets.charts.chart import Boxes, Chart, Line, Names, Picture, Points, days, ends_of
-from irt_assets.charts.pictures import mark
 from irt_assets.file_commands.fit import models_of
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.observed import observed_by_ability
-from irt_assets.psychometrics.linking.linking import assumed_errors, link
-from irt_assets.psychometrics.linking.placement import Linking
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.models import Calibration, Convergence, Flag
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.observed import observed_by_ability
+from irt_psychometrics.linking.linking import assumed_errors, link
+from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics.plots import plotly, svg
+from irt_psychometrics.plots.chart import Boxes, Chart, Line, Names, Picture, Points, days, ends_of
+from irt_psychometrics.plots.pictures import mark
 from tests.testbed.made_anchors import anchor_set_of
 from tests.testbed.made_scored import planned_mixed
 
@@ -159,7 +159,7 @@ def test_of_very_many_points_an_image_draws_some_and_says_so() -> None:
 
 
 def test_processes_that_write_learner_reports_stay_small() -> None:
-    code = "import sys, irt_assets.reports.learner_curve, irt_assets.charts.svg, irt_assets.charts.plotly; "
+    code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.svg, irt_psychometrics.plots.plotly; "
     code += "print({'numpy', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

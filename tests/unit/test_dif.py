@@ -10,19 +10,19 @@ from scipy.special import expit
 from scipy.stats import chi2, norm
 
 from irt_assets.blocks.markdown import markdown
-from irt_assets.charts.chart import Points
-from irt_assets.charts.svg import as_markdown
 from irt_assets.drift.dif_month import group_of, rows_of
 from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.dif.analysis import Dif, Group, with_common_q
-from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
-from irt_assets.psychometrics.dif.logistic import logistic_dif
-from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
-from irt_assets.psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.dif.analysis import Dif, Group, with_common_q
+from irt_psychometrics.dif.forms import Cells, cells, sittings
+from irt_psychometrics.dif.logistic import logistic_dif
+from irt_psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
+from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
+from irt_psychometrics.plots.chart import Points
+from irt_psychometrics.plots.svg import as_markdown
 from tests.helpers.drift_facts import WHOLE
 from tests.helpers.sentences import unsaid
 from tests.helpers.split_fits import LEARNERS, split_fit, without

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
-from irt_assets.charts.chart import Chart, Line
-from irt_assets.charts.svg import drawing
 from irt_assets.drift.assets import flagged_table, sentence_on_information
 from irt_assets.drift.compared import Compared
 from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
@@ -20,16 +18,17 @@ from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.priors import LogNormal, Priors
-from irt_assets.psychometrics.drift.errors import Fitted, Published, compare, with_errors
-from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.priors import LogNormal, Priors
+from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.drift.trends import trends
+from irt_psychometrics.linking.linking import link
+from irt_psychometrics.plots.chart import Chart, Line
+from irt_psychometrics.plots.svg import drawing
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
@@ -182,7 +181,7 @@ def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     assert drift.tau == pytest.approx(np.sqrt(0.2**2 - 0.1**2), abs=0.03)
     assert drift.at_the_limit
     np.testing.assert_allclose(drift.se[:, 1], np.sqrt(0.1**2 + 0.1**2))
-    allowed = judge(drift.comparison, rules=Rules.from_settings({"item_variation_max": 0.3}))
+    allowed = judge(drift.comparison, max_item_variation=0.3)
     assert not allowed.at_the_limit
     assert len(allowed.flagged) < len(drift.flagged)
     calm = judge(compared(changes[0] / 2, changes[1] / 2, se=0.1))

@@ -10,10 +10,10 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curves_described
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.drift.curves import FEWEST, CurveDifferences, Moments, curve_differences
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
-from irt_assets.psychometrics.drift.items import judge
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.drift.curves import FEWEST, CurveDifferences, Moments, curve_differences
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.items import judge
 from tests.testbed.published_months import alone
 
 THETA = np.linspace(-8, 8, 2001)

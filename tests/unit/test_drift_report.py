@@ -25,12 +25,12 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import Linked
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped, linking
 from irt_assets.reports.drift_report import document, to_look_at, verdict
 from irt_assets.reports.item_shown import details
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.items import ItemRow
 from resources.version import code_version
 from tests.helpers.drift_facts import (
     ANCHOR,

@@ -14,10 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import (
+from irt_assets.responses.eligibility.attempts import (
     Attempts,
     JudgedLearners,
     Judgement,
@@ -27,12 +24,15 @@ from irt_assets.psychometrics.eligibility.attempts import (
     judge,
     rejected,
 )
-from irt_assets.psychometrics.eligibility.minimum import expected_b_se, propose_minimum, recommend
-from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
-from irt_assets.psychometrics.estimation import levels
-from irt_assets.psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
-from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.responses.eligibility.minimum import expected_b_se, propose_minimum, recommend
+from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.snapshot import differs
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation import levels
+from irt_psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
+from irt_psychometrics.scoring.abilities import eap
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
 

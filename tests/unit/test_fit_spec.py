@@ -16,10 +16,10 @@ from irt_assets.gates.evidence import Verdict
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.ledger.encoding import decode, encode, finite
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
+from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
 from resources.failures import PermanentFailure
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.helpers.same_fits import assert_same

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
 
 N, J, SE = 600, 40, 0.3
 RNG = np.random.default_rng(35)

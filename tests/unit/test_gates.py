@@ -36,13 +36,13 @@ from irt_assets.ledger.fit_spec import (
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.linked_windows import month_number
-from irt_assets.psychometrics.core.models import Calibration, Convergence
-from irt_assets.psychometrics.drift.group_shift import GroupShift
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from irt_psychometrics.core.models import Calibration, Convergence
+from irt_psychometrics.drift.group_shift import GroupShift
+from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.linking.jump import Constants
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, PARALLEL, SET
 from tests.helpers.pictures import Picture
 

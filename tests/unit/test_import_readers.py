@@ -30,7 +30,7 @@ from irt_assets.intake.report import ImportReport, csv_of_refused, unseen
 from irt_assets.intake.sources import BadRow
 from irt_assets.intake.staging import copy_rows
 from irt_assets.intake.take import AnswerSource
-from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
-from irt_assets.psychometrics.information.functions import (
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.information.functions import (
     Abilities,
     conditional_se,
     greatest_information,
@@ -23,7 +23,7 @@ from irt_assets.psychometrics.information.functions import (
     losses_of_items,
     retire,
 )
-from irt_assets.psychometrics.linking.placement import Linking
+from irt_psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import world
 from tests.testbed.published_months import alone
 

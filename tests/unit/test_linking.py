@@ -16,21 +16,21 @@ from scipy import stats
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
-from irt_assets.charts import svg
-from irt_assets.charts.chart import Boxes, Points
 from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal
-from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration, Flag
-from irt_assets.psychometrics.core.options import Method, Model
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
-from irt_assets.psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
-from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.covariances import block_diagonal
+from irt_psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration, Flag
+from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
+from irt_psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
+from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
+from irt_psychometrics.plots import svg
+from irt_psychometrics.plots.chart import Boxes, Points
 from tests.helpers import fit_specs
 from tests.testbed.linked_months import (
     CRITERIA,
@@ -356,7 +356,7 @@ def test_a_fault_of_the_code_is_not_taken_for_a_breakdown() -> None:
 
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
 def test_an_anchor_without_a_place_determines_no_constants(method: Method) -> None:
-    pairs, _ = match(*exact(), Rules())
+    pairs, _ = match(*exact(), AnchorLimits())
     nowhere = replace(pairs.new, b=np.full(pairs.size, np.nan))
     assert solve(replace(pairs, new=nowhere), method, weighted=False) is None
 
@@ -527,7 +527,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
 def test_a_model_without_c_has_no_part_for_it() -> None:
     rng = np.random.default_rng(4)
     a, b = rng.lognormal(0, 0.3, 8), rng.normal(0, 1, 8)
-    pairs, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), Rules())
+    pairs, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), AnchorLimits())
     found = solve(pairs, "stocking-lord", weighted=True)
     assert (found.by_further_new, found.by_further_old, pairs.new.further_cov) == (None, None, None)
 

@@ -4,9 +4,9 @@ import pytest
 
 from irt_assets.blocks import Paragraph, Span, with_minus
 from irt_assets.blocks.html import part
-from irt_assets.charts.chart import Chart
-from irt_assets.charts.svg import drawing
 from irt_assets.common.wording import natural_order, sentence
+from irt_psychometrics.plots.chart import Chart
+from irt_psychometrics.plots.svg import drawing
 
 
 @pytest.mark.parametrize(

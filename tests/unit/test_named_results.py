@@ -11,16 +11,16 @@ ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
-    "irt_assets/psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
-    "irt_assets/psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
-    "irt_assets/psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
-    "irt_assets/psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
-    "irt_assets/psychometrics/fit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
-    "irt_assets/psychometrics/fit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
-    "irt_assets/psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
-    "irt_assets/psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
-    "irt_assets/psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
-    "irt_assets/psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
+    "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
+    "irt_psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
+    "irt_psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
+    "irt_psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
+    "irt_psychometrics/itemfit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
+    "irt_psychometrics/itemfit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
+    "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
+    "irt_psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
+    "irt_psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
+    "irt_psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
 }
 """Functions that hand back three values and more by position, each with the reason. None is added without one."""
 
@@ -56,8 +56,8 @@ def by_position(source: str) -> Iterator[str]:
 
 def test_three_values_and_more_have_names() -> None:
     found = {
-        f"{path.relative_to(ROOT)} {function}"
-        for room in ("irt_assets", "jobs", "resources", "services")
+        f"{shown(path)} {function}"
+        for room in PRODUCT
         for path in (ROOT / room).rglob("*.py")
         if not path.name.endswith("kernels.py")  # compiled code knows no records
         if "tuple[" in (text := path.read_text())
@@ -86,8 +86,8 @@ class Of:
 def test_a_reason_is_not_a_result() -> None:
     """What has no result raises, or is `Refused`: whoever asks cannot take the reason for the result."""
     found = {
-        f"{path.relative_to(ROOT)} {node.name}: {ast.unparse(node.returns)}"
-        for room in ("irt_assets", "jobs", "resources", "services")
+        f"{shown(path)} {node.name}: {ast.unparse(node.returns)}"
+        for room in PRODUCT
         for path in (ROOT / room).rglob("*.py")
         if re.search(r"->[^:]*\|", text := path.read_text())
         for node in ast.walk(ast.parse(text))

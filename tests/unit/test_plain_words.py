@@ -7,7 +7,7 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]
 
-ROOTS = ("docs", "irt_assets", "jobs", "resources", "services")
+ROOTS = ("docs", "irt_assets", "jobs", "packages", "resources", "services")
 
 INSTEAD = {
     r"\b(?:told|tells?|telling) (?:\w+ )?apart\b": "distinguish, identify",

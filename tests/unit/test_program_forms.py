@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.program_forms import FORMS, columns_of, in_metric, parameters_of
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.program_forms import FORMS, columns_of, in_metric, parameters_of
 
 THETA = np.array([-2.0, -0.5, 0.0, 1.0, 2.5])
 

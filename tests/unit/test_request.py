@@ -15,11 +15,14 @@ from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import decode, encode
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.priors import (
+from irt_assets.responses.eligibility.rules import Rules
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_models import ModelInBank
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.model_families import GPCM, TWO_PL
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.priors import (
     GUESSING_PRIOR,
     Beta,
     KnownGuessing,
@@ -28,9 +31,6 @@ from irt_assets.psychometrics.core.priors import (
     Normal,
     Priors,
 )
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.scales import Scale
-from irt_assets.responses.scored_models import ModelInBank
 from tests.helpers.sentences import unsaid
 from tests.testbed.made_anchors import anchor_set_of
 

@@ -9,16 +9,6 @@ import pytest
 
 from irt_assets.ledger.fit_spec import MadeWith, StagedSpec
 from irt_assets.ledger.fits import made_otherwise, model_spec
-from irt_assets.psychometrics.core.movement import STILL, Movement
-from irt_assets.psychometrics.core.priors import (
-    Beta,
-    LogitNormal,
-    LogNormal,
-    Normal,
-    Priors,
-    prior_as_text,
-    prior_from_text,
-)
 from irt_assets.responses.scale_decisions import (
     ScaleDecision,
     decision_in_force,
@@ -27,6 +17,16 @@ from irt_assets.responses.scale_decisions import (
     proposals_wanted,
 )
 from irt_assets.responses.scales import Scale
+from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.core.priors import (
+    Beta,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Priors,
+    prior_as_text,
+    prior_from_text,
+)
 from tests.helpers.pictures import Picture
 from tests.helpers.sentences import refusal
 

@@ -15,17 +15,17 @@ from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import shown
 from irt_assets.calibration.month import FitOutcome
-from irt_assets.charts.chart import Line, Points
 from irt_assets.common.metadata import decide_in, metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_shown import category_curves, curves, parameters
+from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.core.models import Calibration, Convergence, Flag
+from irt_psychometrics.itemfit.observed import observed
+from irt_psychometrics.plots.chart import Line, Points
 from resources.dagster_schema import rows_of, rows_shown
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.psychometrics.simulation.scenario import Fault
-from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses.simulated import write
+from irt_psychometrics.simulation.scenario import Fault
+from irt_psychometrics.simulation.simulate import simulate
 from resources.tables import learner, question, response_log
 from tests.testbed.scenario import AnyScenario
 

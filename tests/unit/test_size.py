@@ -13,7 +13,7 @@ from typing import Any
 
 from irt_assets.cli import Noun
 from irt_assets.definitions import build_defs
-from irt_assets.psychometrics.eligibility.rules import STAGE_OF
+from irt_assets.responses.eligibility.rules import STAGE_OF
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.written_commands import irt

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.drift.errors import Published, compare
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
 
@@ -96,7 +96,7 @@ def test_functions_of_the_page_on_fit_take_the_arguments_that_it_gives() -> None
     rows = [line.split(" | ") for line in lines if re.search(r" \| `(scoring|fit)\.\w+` \|$", line)]
     checked = 0
     for _, written, module in rows:
-        there = import_module(f"irt_assets.psychometrics.{module.strip(' |`')}")
+        there = import_module(f"irt_psychometrics.{module.strip(' |`')}")
         for name, given in CALL.findall(written.replace("\\|", "|")):
             call = ast.parse(f"f({given.split('|')[0].strip()})", mode="eval").body
             assert isinstance(call, ast.Call)

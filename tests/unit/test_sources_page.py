@@ -21,7 +21,7 @@ NO_AUTHORS = re.compile(
 def cited() -> dict[tuple[str, str], str]:
     """(first author, year) → a file that cites them."""
     named = subprocess.run(
-        ["git", "ls-files", "irt_assets", "jobs", "resources", "services", "docs"],
+        ["git", "ls-files", "irt_assets", "jobs", "packages", "resources", "services", "docs"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     found = {}

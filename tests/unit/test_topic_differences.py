@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_assets.psychometrics.scoring.progress import topic_differences
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.scoring.progress import topic_differences
 
 ZERO, ONE = np.zeros(1), np.ones(1)
 

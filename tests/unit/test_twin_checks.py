@@ -12,8 +12,8 @@ from scipy.stats import skewtest
 from irt_assets.gates.advisory_checks import anchors_scatter_evenly, items_are_distinct, learners_have_one_id
 from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
-from irt_assets.psychometrics.core.significance import p_of_skewness, skewness_of
-from irt_assets.psychometrics.linking.linking import link
+from irt_psychometrics.core.significance import p_of_skewness, skewness_of
+from irt_psychometrics.linking.linking import link
 from tests.helpers.fit_specs import SET
 from tests.testbed.aligned import World, month
 from tests.unit.test_gates import a_spec, evidence, linked, staged

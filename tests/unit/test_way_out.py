@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from irt_assets.cli import SERVERS, app
 from irt_assets.cli.servers import Server
 from irt_assets.file_commands.files import read_answers, read_max_scores
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 from services.dashboard import server

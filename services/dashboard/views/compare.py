@@ -25,8 +25,6 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.charts.chart import ends_of
-from irt_assets.charts.pictures import against
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
@@ -38,11 +36,13 @@ from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import Linked, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemParameters, wabc
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.item_shown import parameters
 from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
+from irt_psychometrics.core.items import ItemParameters, wabc
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.plots.chart import ends_of
+from irt_psychometrics.plots.pictures import against
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown

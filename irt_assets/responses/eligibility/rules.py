@@ -1,0 +1,367 @@
+"""The rules of a scale by stage, with their ranges.
+
+Belongs here: `Rules`, the limits of gates among them, from which the page of the rules and the help of `irt scale set`
+are made. Does not belong here: judging attempts by them (see `attempts`), and acting on a gate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.options import LatentRule, Model
+from irt_psychometrics.linking.placement import AnchorLimits
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+HintRule = Literal["wrong", "exclude"]
+AssignmentRule = Literal["linear", "by_level"]
+HoldRule = Literal["warn", "hold"]
+
+
+class Stage(BaseModel):
+    """Rules that one step of a month reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    change: ClassVar[str]
+    """What becomes stale where one of these rules is changed, in a sentence."""
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults."""
+        return self.model_dump(exclude_defaults=True)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the settings: two scales with the same one are treated alike in this stage."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+UpTo100 = Annotated[float, Field(ge=0, le=100)]
+
+
+class AnswerRules(Stage):
+    """Which answers a month is made from."""
+
+    change: ClassVar[str] = "A change moves the night in which months that are open close."
+
+    late_days: int = Field(
+        default=14,
+        ge=0,
+        le=3650,
+        description="Days after its end for which a month stays open. Answers that come after it has closed count for "
+        "it only if a person reopens it.",
+    )
+
+
+class EligibilityRules(Stage):
+    """Which attempts count, and how many a fit needs."""
+
+    change: ClassVar[str] = "A change makes the snapshot of every month stale, and all that is made from it."
+
+    min_responses: Count = Field(default=500, description="Responses that an item needs to be published.")
+    min_learner_responses: int = Field(
+        default=5, ge=1, le=10_000, description="Responses that a learner needs to be part of a fit."
+    )
+    min_responses_3pl: Count = Field(
+        default=1000,
+        description="Responses that an item needs to be published under a 3PL, if more than `min_responses`.",
+    )
+    min_provisional_responses: Count = Field(
+        default=200,
+        description="With this many, or with `min_responses` if these are fewer, an item is fitted; until it has "
+        "enough to be published it is provisional.",
+    )
+    hinted: HintRule = Field(
+        default="wrong", description="A correct answer with hints is scored wrong, or every hinted answer is excluded."
+    )
+    rapid_share: Share = Field(
+        default=0.10, description="An answer is rapid below this share of the item's median time."
+    )
+    rapid_cap_ms: float = Field(
+        default=10_000.0, ge=0, le=3_600_000, description="An answer that took longer than this many ms is not rapid."
+    )
+    rapid_min_times: Count = Field(
+        default=100, description="With fewer known times than this, none of an item's answers is taken for rapid."
+    )
+    lookback_months: int = Field(
+        default=12,
+        ge=0,
+        le=240,
+        description="A learner's attempt on an item is a repeat when an earlier one lies in this many months before.",
+    )
+
+    @property
+    def min_fitted_responses(self) -> int:
+        """An item with fewer responses is not fitted."""
+        return min(self.min_responses, self.min_provisional_responses)
+
+    def min_published_responses(self, model: Model) -> int:
+        """A fitted item with fewer responses is provisional."""
+        return max(self.min_responses, self.min_responses_3pl) if item_model(model).guesses else self.min_responses
+
+
+class FitRules(Stage):
+    """How learners are thought to be distributed."""
+
+    change: ClassVar[str] = (
+        "A change makes the fit of every month stale, and all that is made from it; the snapshots stay."
+    )
+
+    assignment: AssignmentRule = Field(
+        default="linear",
+        description="`linear` if items are assigned independently of ability, `by_level` if they were chosen from "
+        "earlier ability. A scale by level is fitted as groups by earlier θ.",
+    )
+    latent: LatentRule = Field(
+        default="normal",
+        description="What `em` takes for the distribution of θ: normal, a histogram, or (auto) a histogram under a 3PL "
+        "and where a test and a comparison of fits ask for one. A scale by level has normal distributions, level by "
+        "level.",
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> FitRules:
+        if self.latent == "histogram" and self.assignment == "by_level":
+            raise PsychometricsError(
+                "rules latent=histogram and assignment=by_level contradict each other: a scale by level is fitted with "
+                "a normal distribution at each level; leave latent at normal or auto"
+            )
+        return self
+
+
+class LinkingRules(Stage):
+    """Which anchors place a fit on the scale."""
+
+    change: ClassVar[str] = (
+        "A change makes the linking of every month stale, and all that is made from it; the fits stay."
+    )
+
+    min_anchor_responses: Count = Field(
+        default=200, description="An anchor with fewer responses in the window is not used for linking."
+    )
+    item_variation: Share = Field(
+        default=0.10,
+        description="The SD by which an item's b is expected to vary from month to month beyond errors; anchors far "
+        "beyond it and their errors have moved.",
+    )
+
+
+class PublicationRules(Stage):
+    """The limits of the gates: what holds a month, and what holds back an item."""
+
+    change: ClassVar[str] = (
+        "A change makes nothing stale. Set gates are judged again at once, by what is stored of each month; items are "
+        "held back by the new limits when a month is next taken to the ledger."
+    )
+
+    max_rejected_share: Share = Field(
+        default=0.10, description="Set gate on rapid and unusable answers among live answers of real learners."
+    )
+    max_abs_b: UpTo100 = Field(default=6.0, description="Item gate: an item with a larger |b| is held back.")
+    max_b_se: UpTo100 = Field(
+        default=1.0, description="Item gate: an item with a larger standard error of b is held back."
+    )
+    max_rmsd: Share = Field(
+        default=0.05,
+        description="Item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in "
+        "a thousand times, holds an item back.",
+    )
+    second_dimension: HoldRule = Field(
+        default="warn", description="A second dimension is warned of, or holds the month."
+    )
+    new_misfit: HoldRule = Field(
+        default="warn",
+        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose "
+        "anchors moved against the other published items is warned of, or held, from when it is next materialised.",
+    )
+    # Two constants fit two anchors whatever these are.
+    min_anchors: int = Field(
+        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors must not have moved."
+    )
+    min_anchor_share: Share = Field(
+        default=0.70, description="Set gate: which share of the usable anchors must not have moved."
+    )
+    max_item_variation: Share = Field(
+        default=0.15,
+        description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
+        "scale in common.",
+    )
+    max_anchor_shift: UpTo100 = Field(
+        default=0.10,
+        description="Set gate: by how many SDs of the scale's population the anchors as a group may move against the "
+        "other published items; a shift within 3 of its standard errors holds nothing.",
+    )
+    max_linking_error: UpTo100 = Field(
+        default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
+    )
+    demanded_engines: str = Field(
+        default="", title="engines", description="Set gate: engines whose fit of the month there must be."
+    )
+
+    @property
+    def demands(self) -> tuple[str, ...]:
+        """The names in `demanded_engines`."""
+        return _names(self.demanded_engines)
+
+
+class WarningRules(Stage):
+    """What a month is warned of, and what is looked for; nothing is held for it."""
+
+    change: ClassVar[str] = (
+        "A change makes nothing stale; drift, DIF and engines' agreement follow when a month is next materialised."
+    )
+
+    warn_anchor_share: Share = Field(
+        default=0.85, description="A check warns where a smaller share of the usable anchors is left."
+    )
+    warn_linking_error: UpTo100 = Field(
+        default=0.10,
+        description="A check warns where linking gives b at an end of the bank a larger standard error.",
+    )
+    agreement_max_se: UpTo100 = Field(
+        default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
+    )
+    agreement_max_rms: UpTo100 = Field(default=0.5, description="The same, in the root mean square over all items.")
+    item_variation_max: Share = Field(
+        default=0.10,
+        description="The largest SD by which b of a bank's items may vary from month to month before that counts as "
+        "drift; where they vary by more, a month says so, and its items are tested as if they varied by this.",
+    )
+    dif_attributes: str = Field(
+        default="lang,country,tier",
+        title="attributes",
+        description="Learner attributes whose groups DIF is looked for between; none where empty.",
+    )
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names in `dif_attributes`, each once."""
+        return tuple(dict.fromkeys(_names(self.dif_attributes)))
+
+
+class Rules(BaseModel):
+    """The settings of a scale, by the stage of a month that reads them. Outside this class their names stand alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: AnswerRules = AnswerRules()
+    eligibility: EligibilityRules = EligibilityRules()
+    fit: FitRules = FitRules()
+    linking: LinkingRules = LinkingRules()
+    publication: PublicationRules = PublicationRules()
+    warnings: WarningRules = WarningRules()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
+        """The defaults with `settings` laid over them.
+
+        Raises PsychometricsError for a name that is not a rule, a value of another type, or one out of its range;
+        the message lists the valid names or the range.
+        """
+        unknown = [name for name in settings if name not in STAGE_OF]
+        if unknown:
+            meant = get_close_matches(unknown[0], STAGE_OF, n=1)
+            hint = f"did you mean {meant[0]}? The" if meant else "the"
+            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint} rules are {', '.join(STAGE_OF)}")
+        try:
+            return cls.model_validate({stage: of_stage(stage, settings) for stage in STAGES})
+        except ValidationError as error:
+            raise PsychometricsError(_explanation(error.errors()[0])) from None
+
+    @property
+    def anchor_limits(self) -> AnchorLimits:
+        """The rules that linking reads."""
+        return AnchorLimits(
+            min_anchor_responses=self.linking.min_anchor_responses,
+            item_variation=self.linking.item_variation,
+            min_anchors=self.publication.min_anchors,
+            warn_anchor_share=self.warnings.warn_anchor_share,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by name."""
+        return {name: value for stage in STAGES for name, value in getattr(self, stage)}
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from the defaults; `Rules.from_settings(rules.changed()) == rules`."""
+        return {name: value for stage in STAGES for name, value in getattr(self, stage).changed().items()}
+
+    def require_effect(self) -> None:
+        """Raises PsychometricsError where a rule can have no effect next to the others, or leaves nothing to publish.
+
+        For rules that somebody sets: a scale that has had them for long is still read.
+        """
+        warned, held = self.warnings.warn_anchor_share, self.publication.min_anchor_share
+        if warned < held:
+            raise PsychometricsError(
+                f"rules warn_anchor_share={warned:g} and min_anchor_share={held:g} contradict each other: a month "
+                f"would be held before it is warned of; set warn_anchor_share to {held:g} or more, or "
+                f"min_anchor_share to {warned:g} or less"
+            )
+        for name in ("max_abs_b", "max_b_se"):
+            if getattr(self.publication, name) == 0:
+                default = PublicationRules.model_fields[name].default
+                raise PsychometricsError(
+                    f"rule {name}=0 would hold back every item: set it above 0 (it is {default:g} by default)"
+                )
+
+
+STAGES: dict[str, type[Stage]] = {
+    "answers": AnswerRules,
+    "eligibility": EligibilityRules,
+    "fit": FitRules,
+    "linking": LinkingRules,
+    "publication": PublicationRules,
+    "warnings": WarningRules,
+}
+"""The stages in the order of a month."""
+STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.model_fields}
+"""The stage of every rule."""
+
+
+def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `settings` that belong to a stage."""
+    return {name: value for name, value in settings.items() if STAGE_OF.get(name) == stage}
+
+
+def allowed(rule: FieldInfo) -> str:
+    """The values of a rule in words: its range, its choices, or what its list names."""
+    kinds = get_args(rule.annotation)
+    if kinds:
+        return f"one of {', '.join(kinds)}"
+    if rule.annotation is str:
+        return f"{rule.title}, with commas"
+    low, high = (getattr(limit, name) for limit, name in zip(rule.metadata, ("ge", "le"), strict=True))
+    return f"from {low:,.10g} to {high:,.10g}"
+
+
+def _explanation(error: ErrorDetails) -> str:
+    """Why a setting is refused, as pydantic found it."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    stage, name = error["loc"]
+    rule, value = STAGES[str(stage)].model_fields[str(name)], error["input"]
+    match error["type"]:
+        case "literal_error":
+            return f"rule {name} must be {allowed(rule)}, got {value!r}"
+        case "string_type":
+            return f"rule {name} must name {allowed(rule)}; got {value!r}"
+        case "int_type" | "float_type":
+            wanted = "a number" if rule.annotation is float else "a whole number"
+            return f"rule {name} must be {wanted}, got {value!r} ({type(value).__name__})"
+    return f"rule {name} must be {allowed(rule)}, got {value!r}"
+
+
+def _names(setting: str) -> tuple[str, ...]:
+    return tuple(name for part in setting.split(",") if (name := part.strip()))

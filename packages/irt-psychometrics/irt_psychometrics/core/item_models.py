@@ -1,0 +1,448 @@
+"""Items of several models together: their curves, and what a model is called.
+
+Belongs here: what asks each item's model, and compares no names. Does not belong here: the models (`model_families`).
+Parameters of J items are an array (P, J) as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core import curves
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.model_families import (
+    CLOGLOG,
+    GPCM,
+    ONE_PL,
+    PCM,
+    RASCH,
+    RSM,
+    THREE_PL,
+    TWO_PL,
+    AnswerMoments,
+    ItemModel,
+)
+from irt_psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_psychometrics.core.priors import Priors
+
+
+@dataclass(frozen=True)
+class MixedModel(ItemModel):
+    """Items of several models, `of` each (J,): together they need what any of them needs. Slopes that are not an item's
+    own are one slope, common to the items that have none of their own; their names are those of the most parameters."""
+
+    of: tuple[ItemModel, ...]
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"]
+    guesses: bool
+    min_items: int
+    priors_on: tuple[str, ...]
+    anchors: bool
+    two_categories: bool
+    logistic: bool
+    scores_suffice: bool
+
+    @classmethod
+    def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
+        kinds = [model for model in ITEM_MODELS.values() if model in of]
+        name: Any = "+".join(model.name for model in kinds)
+        return cls(
+            of=tuple(of),
+            name=name,
+            spoken=" and ".join(model.spoken for model in kinds),
+            slopes=_together(kinds),
+            guesses=any(model.guesses for model in kinds),
+            min_items=max(model.min_items for model in kinds),
+            priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
+            anchors=all(model.anchors for model in kinds),
+            two_categories=all(model.two_categories for model in kinds),
+            logistic=all(model.logistic for model in kinds),
+            scores_suffice=all(model.scores_suffice for model in kinds),
+        )
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:
+        return max((model.parameter_names(categories) for model in self.of), key=len)
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        low, high = zip(*(model.bounds(parameter) for model in self.of), strict=True)
+        return max(low), min(high)
+
+    def places(self, n_items: int) -> dict[ItemModel, Ints]:  # noqa: ARG002
+        return {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
+
+    def common_slopes(self, n_items: int) -> Mask:
+        if self.fixed_slopes:
+            return np.zeros(n_items, dtype=bool)
+        return np.array([not model.own_slopes for model in self.of])
+
+    def has(self, categories: Ints) -> Mask:
+        return self._of_each(categories, lambda some: some.model.has(some.categories)).astype(bool)
+
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        def own(some: OtherItems) -> Mask:
+            return some.model.free(some.categories, None if given is None else given[some.at])
+
+        free = self._of_each(categories, own).astype(bool)
+        free[0] = not self.fixed_slopes
+        return free
+
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        def own(some: OtherItems) -> Floats:
+            return some.model.fixed_at(some.categories, None if given is None else given[some.at])
+
+        return self._of_each(categories, own, super().fixed_at(categories))
+
+    def _of_each(
+        self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
+    ) -> Floats:
+        """Shape (P, J): what is asked of each model's items, `blank` or 0 where they have nothing."""
+        names = self.parameter_names(int(categories.max(initial=2)))
+        out = np.zeros((len(names), len(categories))) if blank is None else blank
+        for some in parts(self, out.copy(), categories):
+            out[: 2 + len(some.further), some.at] = asked(some)
+        return out
+
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:
+        out = np.zeros(len(categories), dtype=bool)
+        for model, at in self.places(len(categories)).items():
+            out[at] = model.estimable(counts[at], categories[at])
+        return out
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
+        out = np.zeros(self.free(categories).shape)
+        for some in parts(self, out, categories):
+            own = shares[some.at, : some.categories.max(initial=2)]
+            out[: 2 + len(some.further), some.at] = some.model.start(own, some.categories, priors)
+        return out
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.log_probabilities, theta, parameters, categories, blank=-np.inf)[0]
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.by_parameters, theta, parameters, categories)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.by_theta, theta, parameters, categories)[0]
+
+    def _of_parts(
+        self,
+        asked: Callable[[ItemModel], Callable[[Floats, Floats, Ints], Floats]],
+        theta: Floats,
+        parameters: Floats,
+        categories: Ints,
+        blank: float = 0.0,
+    ) -> Floats:
+        """Shape (P, J, Q, C): what each model is asked of its own items, `blank` where they have nothing."""
+        out = np.full((len(parameters), len(categories), len(theta), categories.max(initial=2)), blank)
+        for some in parts(self, parameters, categories):
+            found = asked(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
+            found = found.reshape(-1, *found.shape[-3:])
+            out[: len(found), some.at, :, : found.shape[3]] = found
+        return out
+
+
+@dataclass(frozen=True)
+class OtherItems:
+    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among J. `further` (M, n)
+    are the parameters that it adds to a and d, as they are estimated; `categories` (n,)."""
+
+    model: ItemModel
+    at: npt.NDArray[np.intp]
+    further: Floats
+    categories: Ints
+
+    @classmethod
+    def of(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
+        """By place, from what `ItemModel.shown` gives of each. Raises PsychometricsError for names no model has."""
+        by_model: dict[str, list[int]] = {}
+        for j, further in shown.items():
+            by_model.setdefault(model_with(further).name, []).append(j)
+        found = []
+        for name, places in by_model.items():
+            values, categories = zip(*(ITEM_MODELS[name].estimated(shown[j]) for j in places), strict=True)
+            padded = np.array([*zip_longest(*values, fillvalue=0.0)])
+            found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
+        return tuple(found)
+
+    @classmethod
+    def at_places(cls, model: ItemModel, at: npt.NDArray[np.intp], parameters: Floats, categories: Ints) -> OtherItems:
+        """Those of J items, from the parameters (P, J) and categories (J,) of all."""
+        size = len(model.parameter_names(int(categories[at].max(initial=2))))
+        return cls(model, at, parameters[2:size, at], categories[at])
+
+    def parameters(self, a: Floats, d: Floats) -> Floats:
+        """Shape (2 + M, n), from a and d of all J."""
+        return np.vstack([a[self.at], d[self.at], self.further])
+
+    def rescaled(self, a: Floats, d: Floats, slope: float, intercept: float) -> OtherItems:
+        """The same items in θ* = slope·θ + intercept."""
+        return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
+
+    @property
+    def counted_as(self) -> npt.NDArray[np.int8]:
+        """Shape (n, C): the score as which an answer with each score counts. That is the score itself where it has
+        parameters. A score that nobody had given has none, and P = 0 would be a likelihood of 0 for whoever gives it
+        first: it counts as the nearest lower one that has parameters, and where none is lower as the nearest higher."""
+        found = np.zeros((len(self.at), int(self.categories.max(initial=2))), dtype=np.int8)
+        for row, has in zip(found, self.model.scores_with_parameters(self.further, self.categories), strict=True):
+            known = np.flatnonzero(has)
+            row[:] = known[np.maximum(np.searchsorted(known, np.arange(row.size), side="right") - 1, 0)]
+        return found
+
+    def moved(self, by: int) -> OtherItems:
+        """The same items, so many places on."""
+        return replace(self, at=self.at + by)
+
+    def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
+        """As `chosen`, of these."""
+        place = np.full(n_items + 1, -1)  # −1 is none of them
+        place[self.at] = np.arange(len(self.at))
+        at = np.flatnonzero(place[items] >= 0)
+        kept = place[items[at]]
+        return OtherItems(self.model, at, self.further[:, kept], self.categories[kept])
+
+    def curve_at(self, eta: Floats) -> Floats:
+        """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
+        parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
+        answer depends."""
+        flat, nowhere = (
+            np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
+            np.zeros(1),
+        )
+        categories = np.repeat(self.categories, eta.shape[1])
+        p = self.model.probabilities(nowhere, flat, categories)[:, 0]
+        credit = p * np.arange(p.shape[1]) / (categories - 1)[:, None]
+        by = self.model.by_parameters(nowhere, flat, categories)[1:, :, 0]
+        found = np.vstack([credit.sum(axis=1)[None], (by * credit).sum(axis=2)])
+        return found.reshape(-1, *eta.shape)
+
+
+def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
+    """Those of J items at the places `items`, −1 for none, by their new places; no model without an item."""
+    found = (some.select(items, n_items) for some in others)
+    return tuple(some for some in found if some.at.size)
+
+
+def parts(model: ItemModel, parameters: Floats, categories: Ints) -> list[OtherItems]:
+    """The items (P, J) of each model."""
+    places = model.places(len(categories))
+    return [OtherItems.at_places(one, at, parameters, categories) for one, at in places.items()]
+
+
+def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
+    """What slopes items of several models have: their own where any has, and fixed where all are."""
+    if any(model.own_slopes for model in kinds):
+        return "own"
+    return "fixed" if all(model.fixed_slopes for model in kinds) else "common"
+
+
+@dataclass(frozen=True)
+class ItemCurves:
+    """The curves of J items, of which those named in `others` follow their own model.
+
+    Attributes:
+        a, d, c: shape (J,); NaN in any of them: the item has no curve.
+        others: not the items of a `LogisticModel`.
+    """
+
+    a: Floats
+    d: Floats
+    c: Floats
+    others: tuple[OtherItems, ...] = ()
+
+    @property
+    def known(self) -> Mask:
+        """Shape (J,): the items that have a curve."""
+        return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
+
+    def probability(self, theta: npt.ArrayLike) -> Floats:
+        """P(correct), or the expected share of the highest score, shape (T, J)."""
+        p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            own = some.parameters(self.a, self.d)
+            score = some.model.expected_score(np.asarray(theta, dtype=float), own, some.categories)
+            p[:, some.at] = (score / (some.categories - 1)[:, None]).T
+        return p
+
+    def information(self, theta: npt.ArrayLike) -> Floats:
+        """Fisher information of an answer about θ, shape (T, J)."""
+        found = curves.information(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            own = some.parameters(self.a, self.d)
+            found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
+        return found
+
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
+        `ItemModel.moments_of_answers`."""
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
+        found = AnswerMoments(
+            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
+        )
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            mine = np.flatnonzero(place[item] >= 0)
+            of = place[item[mine]]
+            has = np.arange(len(some.further))[:, None] < some.categories[of]
+            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
+                known[mine] = more
+        return found
+
+    @property
+    def categories(self) -> Ints:
+        """Shape (J,): how many scores each item has."""
+        found = np.full(len(self.a), 2)
+        for some in self.others:
+            found[some.at] = some.categories
+        return found
+
+    @property
+    def scored(self) -> bool:
+        """Whether an item has scores besides 0 and 1."""
+        return bool((self.categories > 2).any())
+
+    def score_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """log P of each score above 0, and log P(0) of the same item, both (M, Q), an item's rows next to each other;
+        zero rows for items without a curve. Of items of two categories it is `log_tables`."""
+        more = [some for some in self.others if not some.model.two_categories]
+        if not more:
+            return self.log_tables(nodes)
+        n = self.categories - 1
+        first, plain = np.cumsum(n) - n, np.ones(len(n), dtype=bool)
+        given, lowest = np.empty((n.sum(), len(nodes))), np.empty((n.sum(), len(nodes)))
+        for some in more:
+            logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
+            above = np.arange(logs.shape[2] - 1)
+            has = above < n[some.at][:, None]
+            rows = (first[some.at][:, None] + above)[has]
+            given[rows], lowest[rows] = logs[:, :, 1:].swapaxes(1, 2)[has], np.repeat(logs[:, :, 0], n[some.at], axis=0)
+            plain[some.at] = False
+        given[first[plain]], lowest[first[plain]] = self.select(np.flatnonzero(plain)).log_tables(nodes)
+        return given, lowest
+
+    def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """log P and log(1 − P) of items of two categories, both (J, Q), without cancellation; zero rows for items
+        without a curve."""
+        known = self.known
+        a, d, c = (np.where(known, x, 0.0)[:, None] for x in (self.a, self.d, self.c))
+        right, wrong = curves.log_probabilities_at(a * nodes + d, c)
+        for some in self.others:
+            some.model.require_two_categories("a table of right and wrong answers")
+            logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
+            wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
+        return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
+
+    def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
+        """Those at these places, in this order."""
+        return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
+
+
+@dataclass(frozen=True)
+class CountedScores:
+    """As which scores of J items answers count, by the parameters with which they are scored.
+
+    Attributes:
+        table: shape (J, C), `OtherItems.counted_as`; 0 and 1 of items of two categories.
+        categories: shape (J,), of the parameters.
+    """
+
+    table: npt.NDArray[np.int8]
+    categories: Ints
+
+    @classmethod
+    def of(cls, items: ItemCurves) -> CountedScores:
+        table = np.tile(np.minimum(np.arange(int(items.categories.max(initial=2))), 1), (len(items.a), 1))
+        for some in items.others:
+            own = some.counted_as
+            table[some.at, : own.shape[1]] = own
+        return cls(table.astype(np.int8), items.categories)
+
+    def of_answers(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> npt.NDArray[np.int8]:
+        """The scores (R,) as they count, where answers have scores of so many `categories` (J,), None: of 0 and 1.
+
+        Where either the answers or the parameters know 0 and 1 alone, 1 is full credit. Scores above the highest of the
+        parameters count as this.
+        """
+        own = self.categories[item]
+        given = np.full_like(own, 2) if categories is None else categories[item]
+        in_full = (score >= given - 1) * (own - 1)
+        known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
+        found: npt.NDArray[np.int8] = self.table[item, known]
+        return found
+
+    def otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        given = np.full_like(item, 2) if categories is None else categories[item]
+        share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
+        return np.abs(share - score / (given - 1)) > 1e-9
+
+    def rows(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+        """Answers with scores that count as right and wrong answers to the rows of `ItemCurves.score_tables`: that of
+        the score is right, and of a score of 0 the item's first is wrong."""
+        row = self.first_row[item] + np.maximum(score, 1) - 1
+        return row.astype(np.int32), (score > 0).astype(np.int8)
+
+    @property
+    def item_of_row(self) -> Ints:
+        """The item of each row."""
+        return np.repeat(np.arange(len(self.categories)), self.categories - 1)
+
+    @property
+    def first_row(self) -> Ints:
+        """Shape (J,): the first row of each item in `ItemCurves.score_tables`."""
+        found: Ints = np.cumsum(self.categories - 1) - self.categories + 1
+        return found
+
+
+ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}
+"""By name, from the simplest."""
+COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
+"""By name, models that fits are compared with and that no scale can have."""
+
+
+def model_with(shown: Mapping[str, float]) -> ItemModel:
+    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`; of models with the same, the
+    last, which has the others as cases of it. Raises PsychometricsError."""
+    names = [name for name in shown if not name.endswith("_se")]
+    for model in reversed(ITEM_MODELS.values()):
+        if model.is_of(names):
+            return model
+    raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
+
+
+def model_of(models: str | Sequence[str]) -> ItemModel:
+    """The model of these items, or of several models a `MixedModel`, also by its name. Raises PsychometricsError as
+    `item_model`."""
+    names = models.split("+") if isinstance(models, str) else models
+    of = [item_model(name) for name in names or (DEFAULT_MODEL,)]
+    return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
+
+
+def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
+    """Shape (J,): the items of which this is so by their model."""
+    return np.array([is_so(item_model(name)) for name in models], dtype=bool)
+
+
+def item_model(name: str) -> ItemModel:
+    """Raises PsychometricsError for a name that no model has."""
+    try:
+        return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
+    except KeyError:
+        raise PsychometricsError(f"there are the models {', '.join(ITEM_MODELS)}; got model {name!r}") from None

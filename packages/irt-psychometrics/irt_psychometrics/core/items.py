@@ -1,0 +1,353 @@
+"""Parameters of items on a scale, as tables, anchors, publications and reports have them: a, b and c, D = 1.
+
+Belongs here: an item (`ItemRow`), or many (`ItemParameters`), by themselves: their curves, and how well they are known.
+Does not belong here: estimates in (a, d), d = −a·b, in which they are fitted, and the record of a fit
+(`models.Calibration`, which has these as `items`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core import covariances, curves
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
+from irt_psychometrics.core.quadrature import Grid
+
+WHOLE_SLOPE = "a·m"
+"""What the slope of all of an item's points is called."""
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """An item; errors are None where they are not known.
+
+    Attributes:
+        cov_ab: covariance of a and b.
+        further: what a model adds to a, b and c, by the names that it has for them; the error of `u` is `u_se`.
+    """
+
+    a: float
+    b: float
+    c: float = 0.0
+    a_se: float | None = None
+    b_se: float | None = None
+    cov_ab: float | None = None
+    c_se: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict, hash=False, kw_only=True)
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
+        """From values under these names, each after the prefix `before`; errors may be absent."""
+        a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
+        errors = (row.get(before + name) for name in ("a_se", "b_se", "cov_ab", "c_se"))
+        further = row.get(before + "further") or {}
+        return cls(a, b, c, *errors, further={name: float(value) for name, value in further.items()})
+
+    @classmethod
+    def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
+        """As `of`; None where there is no a or no b."""
+        known = row.get(before + "a") is not None and row.get(before + "b") is not None
+        return cls.of(row, before) if known else None
+
+    @property
+    def scored_with(self) -> list[Any]:
+        """What answers to it are scored with, as JSON takes it: a, b, c, and what its model adds to them."""
+        return [*self.abc, dict(self.further)] if self.further else [*self.abc]
+
+    def __str__(self) -> str:
+        most = self.max_score
+        held = {"max_score"} | {name for name, (x, _) in self.shown.items() if name.startswith("t") and x == 0}
+        known = self.in_brief | {name: x for name, x in self.shown.items() if most == 1 or name not in held}
+        values = ", ".join(
+            f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
+            for name, (value, se) in known.items()
+        )
+        return values if most == 1 else f"{values}, scored 0 … {most}"
+
+    @property
+    def shown(self) -> dict[str, tuple[float, float | None]]:
+        """What there is to show of it, by the names that its model has: each with its error. No c that is 0."""
+        found = {"a": (self.a, self.a_se), "b": (self.b, self.b_se)} | ({"c": (self.c, self.c_se)} if self.c else {})
+        further = {name: x for name, x in self.further.items() if not name.endswith("_se")}
+        return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
+
+    @property
+    def in_brief(self) -> dict[str, tuple[float, float | None]]:
+        """What is `shown` of it, without what a scored item has for each score. Its a, which is of a point, has a·m
+        beside it, the slope of the maximum score, which compares to that of a 0/1 item."""
+        most, shown = self.max_score, self.shown
+        if most == 1:
+            return shown
+        whole = (self.a * most, None if self.a_se is None else self.a_se * most)
+        return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
+
+    @property
+    def steps(self) -> dict[int, tuple[float, float | None]]:
+        """Where scores k − 1 and k are equally likely, by k, each with its error; none of 0/1 items, and where a score
+        is absent."""
+        if self.max_score == 1 or self.absent_scores:
+            return {}
+        t = [self.further[f"t{k}"] for k in range(self.max_score + 1)]
+        gained = np.diff(t).tolist()
+        return {k: (self.b - t_gained / self.a, self.further.get(f"b{k}_se")) for k, t_gained in enumerate(gained, 1)}
+
+    @property
+    def without_errors(self) -> dict[str, float]:
+        """What is `shown` of it, without the errors."""
+        return {name: value for name, (value, _) in self.shown.items()}
+
+    @property
+    def max_score(self) -> int:
+        """The highest score of an answer to it."""
+        return OtherItems.of({0: self.further})[0].categories[0] - 1 if self.further else 1
+
+    @property
+    def absent_scores(self) -> list[int]:
+        """The scores that nobody had given when it was estimated, so that they have no parameters."""
+        if not self.further:
+            return []
+        counted = OtherItems.of({0: self.further})[0].counted_as[0]
+        return np.flatnonzero(counted != np.arange(counted.size)).tolist()
+
+    @property
+    def abc(self) -> tuple[float, float, float]:
+        return self.a, self.b, self.c
+
+    @property
+    def with_errors(self) -> tuple[Any, ...]:
+        """a, b, c, a_se, b_se, cov_ab."""
+        return *self.abc, self.a_se, self.b_se, self.cov_ab
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether those of a and of b are known."""
+        return self.a_se is not None and self.b_se is not None
+
+    def agrees_with(self, other: ItemRow) -> bool:
+        """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
+        pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
+        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
+
+    def curve(self, theta: Floats) -> Floats:
+        """P(correct), shape (T,)."""
+        return self._alone.curve(theta)[:, 0]
+
+    def of_each_score(self, theta: Floats) -> Floats:
+        """P(score | θ) of a scored item, shape (m + 1, T)."""
+        (some,), d = self._alone.others, np.array([-self.a * self.b])
+        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
+        return found
+
+    @property
+    def _alone(self) -> ItemParameters:
+        return ItemParameters.of_rows(("",), [self])
+
+    def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
+        """95 % interval of the curve over `theta`, from the errors of a and b; None where they are not known."""
+        if self.a_se is None or self.b_se is None:
+            return None
+        off: Any = self.cov_ab or 0.0
+        cov = np.array([[self.a_se**2, off], [off, self.b_se**2]])
+        low, high = self._alone.probability_at(np.stack(curves.logit_interval(theta, self.a, self.b, cov)))
+        return low, high
+
+
+@dataclass(frozen=True)
+class ItemParameters:
+    """J items on one scale; NaN where an item has no parameters.
+
+    Attributes:
+        a, b, c: shape (J,).
+        cov: of (a, b), in the form of `covariances`; NaN where it is not known.
+        further_cov: shape (J, M, 2 + M), covariances of the further parameters as they are estimated, logit c or the M
+            of another model, with (a, b) and with each other; 0 where they are held. None: of all, or not known.
+        others: items whose curves a, b and c do not make up.
+    """
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    cov: Floats
+    further_cov: Floats | None = None
+    others: tuple[OtherItems, ...] = ()
+
+    @classmethod
+    def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
+        """A row for each of `item_ids`; None: an item without parameters."""
+        known = list(rows)
+        found = [(None,) * 6 if row is None else row.with_errors for row in known]
+        further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
+        a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
+        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
+
+    @property
+    def d(self) -> Floats:
+        """Shape (J,): intercept −a·b."""
+        return -self.a * self.b
+
+    @property
+    def cov_of_each(self) -> Floats:
+        """Shape (J, 2, 2): each item's own part of `cov`."""
+        return covariances.of_each(self.cov)
+
+    @property
+    def a_se(self) -> Floats:
+        return np.sqrt(self.cov_of_each[:, 0, 0])
+
+    @property
+    def b_se(self) -> Floats:
+        return np.sqrt(self.cov_of_each[:, 1, 1])
+
+    @property
+    def cov_ab(self) -> Floats:
+        """Shape (J,)."""
+        return self.cov_of_each[:, 0, 1]
+
+    @property
+    def curves(self) -> ItemCurves:
+        return ItemCurves(self.a, self.d, self.c, self.others)
+
+    def curve(self, theta: Floats) -> Floats:
+        """P(correct), shape (T, J)."""
+        return self.curves.probability(theta)
+
+    def curve_at(self, theta: Floats) -> tuple[Floats, Floats]:
+        """P(correct) and ∂P/∂z at z = a(θ − b), shape (J, Q) each; theta: shape (Q,), or (J, Q) for each item's own."""
+        z, c = self._logits(theta), self.c[:, None]
+        p, by_z = curves.probability_at(z, c), curves.slope_at(z, c)
+        for some in self.others:
+            p[some.at], by_z[some.at] = some.curve_at(z[some.at])[:2]
+        return p, by_z
+
+    def probability_at(self, z: Floats) -> Floats:
+        """P(correct) of one item where a(θ − b) is z, of any shape (…, Q)."""
+        found = curves.probability_at(z, self.c)
+        for some in self.others:
+            found = some.curve_at(z.reshape(1, -1))[0].reshape(z.shape)
+        return found
+
+    def curve_by_ab(self, theta: Floats) -> Floats:
+        """∂P/∂(a, b), shape (J, Q, 2); theta as in `curve_at`."""
+        _, by_z = self.curve_at(theta)
+        return np.stack([by_z * (theta - self.b[:, None]), -by_z * self.a[:, None]], axis=2)
+
+    @property
+    def n_further(self) -> int:
+        """M: the most further parameters of an item, at least 1."""
+        stored = 0 if self.further_cov is None else self.further_cov.shape[1]
+        return max(1, stored, *(len(some.further) for some in self.others))
+
+    @property
+    def cov_of_all(self) -> Floats:
+        """Shape (J, 2 + M, 2 + M): each item's own covariance of a, b and the further parameters."""
+        further = covariances.widened(self.further_cov, len(self.item_ids), self.n_further)
+        return covariances.with_further(self.cov_of_each, further)
+
+    def by_further(self, theta: Floats) -> Floats:
+        """∂P/∂ further parameters as they are estimated (logit c of a 3PL), shape (J, M, Q); theta as in `curve_at`."""
+        z, c = self._logits(theta), self.c[:, None]
+        found = np.zeros((len(z), self.n_further, z.shape[1]))
+        found[:, 0] = curves.by_asymptote_at(z) * (c * (1 - c))
+        for some in self.others:
+            by = some.curve_at(z[some.at])[2:]
+            found[some.at] = 0.0
+            found[some.at, : len(by)] = by.swapaxes(0, 1)
+        return found
+
+    def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
+        """Fisher information of R answers, shape (R,): `item` says to which of the J, `theta` (R,) by whom."""
+        a = self.a[item]
+        found = curves.information_at(a * (theta - self.b[item]), a, self.c[item])
+        for some in self.others:
+            parameters = some.parameters(self.a, self.d)
+            for k, j in enumerate(some.at.tolist()):
+                mine = item == j
+                found[mine] = some.model.information(theta[mine], parameters[:, [k]], some.categories[[k]])[0]
+        return found
+
+    def _logits(self, theta: Floats) -> Floats:
+        return self.a[:, None] * (theta - self.b[:, None])
+
+    def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        return np.array([place[item] for item in item_ids], dtype=int)
+
+    def select(self, item_ids: Sequence[str]) -> ItemParameters:
+        """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
+        j, further = self.places(item_ids), self.further_cov
+        own = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
+        others = chosen(self.others, j, len(self.a))
+        return ItemParameters(tuple(item_ids), *own, None if further is None else further[j], others)
+
+    def among(self, item_ids: Sequence[str]) -> ItemParameters:
+        """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        at = [place.get(item, -1) for item in item_ids]
+        known = (self.a, self.b, self.c, self.cov_of_each)
+        a, b, c, cov = (_or_nan(x, at) for x in known)
+        further_cov = None if self.further_cov is None else _or_nan(self.further_cov, at)
+        others = chosen(self.others, np.array(at), len(self.a))
+        return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
+
+    def or_else(self, other: ItemParameters) -> ItemParameters:
+        """Those that are known, and in place of the others those of `other`, the same items in the same order."""
+        known, places = self.curves.known, np.arange(len(self.item_ids))
+        a, b, c = (
+            np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
+        )
+        others = (
+            *chosen(self.others, np.where(known, places, -1), len(places)),
+            *chosen(other.others, np.where(known, -1, places), len(places)),
+        )
+        cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
+        return ItemParameters(self.item_ids, a, b, c, cov, others=others)
+
+    def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """Derivatives of `ItemCurves.score_tables` by the item's P parameters, c held: shape (M, P, Q) each."""
+        counted = CountedScores.of(self.curves)
+        tables = np.zeros((2, len(counted.item_of_row), 2 + self.n_further, len(nodes)))
+        tiny, by, p = np.finfo(float).tiny, self.curve_by_ab(nodes).transpose(0, 2, 1), self.curve(nodes).T[:, None]
+        tables[0, counted.first_row, :2] = by / np.maximum(p, tiny)
+        tables[1, counted.first_row, :2] = -by / np.maximum(1 - p, tiny)
+        for some in self.others:
+            a, b = (x[some.at][:, None, None] for x in (self.a, self.b))
+            by_a, by_d, *by_t = some.model.by_parameters(nodes, some.parameters(self.a, self.d), some.categories)
+            by_all = np.stack([by_a - b * by_d, -a * by_d, *by_t])
+            for own, first, n in zip(by_all.swapaxes(0, 1), counted.first_row[some.at], some.categories, strict=True):
+                tables[0, first : first + n - 1, : len(own)] = own[:, :, 1:n].transpose(2, 0, 1)
+                tables[1, first, : len(own)] = own[:, :, 0]
+        return tables[0], tables[1]
+
+    def rescaled(self, slope: float, intercept: float) -> Self:
+        """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
+        by, further = np.tile([1 / slope, slope], len(self.item_ids)), self.further_cov
+        return replace(
+            self,
+            a=self.a / slope,
+            b=slope * self.b + intercept,
+            cov=covariances.scaled(self.cov, by),
+            others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
+            further_cov=None if further is None else further * np.array([1 / slope, slope, *[1.0] * further.shape[1]]),
+        )
+
+
+def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
+    """The values of the items at these places, −1 for none: NaN."""
+    found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
+    return found
+
+
+def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
+    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
+    grid = Grid.spanning()
+    theta = mean + sd * grid.nodes
+    return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))

@@ -1,0 +1,123 @@
+"""Compiled loops that count responses and lay them out as `kernels` describes. No parameters here."""
+
+import numpy as np
+
+from irt_psychometrics.core.kernels import _compiled
+
+
+@_compiled
+def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
+    """out[i] = Σ key[item] over the items of row i, modulo 2⁶⁴: the same for the same items in any order."""
+    for i in range(out.size):
+        total = np.uint64(0)
+        for r in range(start[i], start[i + 1]):
+            total += key[item[r]]
+        out[i] = total
+
+
+@_compiled
+def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
+    """out[j] += Σ key[k, score] over the answers of each person[k] to item j: the same for the same answers of the same
+    persons."""
+    for k in range(person.size):
+        for r in range(start[person[k]], start[person[k] + 1]):
+            out[item[r]] += key[k, score[r]]
+
+
+@_compiled
+def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
+    """Adds the weights of wrong and right answers to each item to out (J, 2)."""
+    for r in range(item.size):
+        out[item[r], score[r]] += weight[person[r]]
+
+
+@_compiled
+def row_starts(person, out):  # type: ignore[no-untyped-def]
+    """out[i] … out[i + 1] − 1 become the rows of person i, from the sorted persons of all rows."""
+    i = 0
+    for r in range(person.size):
+        while i <= person[r]:
+            out[i] = r
+            i += 1
+    while i < out.size:
+        out[i] = person.size
+        i += 1
+
+
+@_compiled
+def join_items(person, start, item, parent):  # type: ignore[no-untyped-def]
+    """Joins the items that any of these persons saw: afterwards `root` of joined items is the same (union-find)."""
+    for i in person:
+        if start[i] < start[i + 1]:
+            one = root(parent, item[start[i]])
+            for r in range(start[i] + 1, start[i + 1]):
+                other = root(parent, item[r])
+                if other < one:
+                    one, other = other, one
+                parent[other] = one
+
+
+@_compiled
+def root(parent, j):  # type: ignore[no-untyped-def]
+    while parent[j] != j:
+        parent[j] = parent[parent[j]]
+        j = parent[j]
+    return j
+
+
+@_compiled
+def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
+    """Writes the items of these persons one after the other into `into`."""
+    w = 0
+    for i in person:
+        for r in range(start[i], start[i + 1]):
+            into[w] = item[r]
+            w += 1
+
+
+@_compiled
+def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-untyped-def]
+    """out[k] = number of answers of person[k] that are correct, of flipped items (J,) wrong."""
+    for k in range(person.size):
+        total = 0
+        for r in range(start[person[k]], start[person[k] + 1]):
+            total += (score[r] == 1) != flipped[item[r]]
+        out[k] = total
+
+
+@_compiled
+def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-untyped-def]
+    """Writes the items counted by `count_marked` one person after the other into `into`."""
+    w = 0
+    for i in person:
+        for r in range(start[i], start[i + 1]):
+            if (score[r] == 1) != flipped[item[r]]:
+                into[w] = item[r]
+                w += 1
+
+
+@_compiled
+def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
+    """Adds to seen and listed (J,) the weights of the persons who saw an item, and of those who have it listed."""
+    for i in range(people.set_of.size):
+        s = people.set_of[i]
+        for r in range(people.set_start[s], people.set_start[s + 1]):
+            seen[people.set_items[r]] += people.weight[i]
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            listed[people.right_items[r]] += people.weight[i]
+
+
+@_compiled
+def mark_rare(people, rare, out):  # type: ignore[no-untyped-def]
+    """out[i] = whether person i gave any answer of a rare kind; rare (2, J): answers that are not listed, that are."""
+    known = np.zeros(rare.shape[1], dtype=np.bool_)
+    for i in range(out.size):
+        out[i] = False
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            j = people.right_items[r]
+            known[j] = True
+            out[i] |= rare[1, j]
+        for r in range(people.set_start[people.set_of[i]], people.set_start[people.set_of[i] + 1]):
+            j = people.set_items[r]
+            out[i] |= rare[0, j] and not known[j]
+            known[j] = False

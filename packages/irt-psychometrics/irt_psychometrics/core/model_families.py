@@ -1,0 +1,564 @@
+"""Families of item models: the probability of each score given θ, its derivatives, and which parameters an item has.
+
+Belongs here: whatever depends on the model of an item alone. Does not belong here: data, fits, distributions of θ, and
+items of several models together (`item_models`).
+
+Parameters of J items are an array (P, J) on the scale on which they are estimated: the slope a, the intercept d, and
+what a model adds to them (logit c, or a parameter of each score). θ (Q,) are abilities. `categories` (J,) are the
+numbers of scores, 0, 1, … to the item's maximum score; arrays over C categories are as long as the most of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from scipy.special import expit, logit, softmax
+
+from irt_psychometrics.core import curves
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
+
+SLOPE_BOUND = 10.0
+"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
+GUESSING_BOUNDS = (1e-4, 0.95)
+"""c stops here: one correct guess in ten thousand, and a curve that rises by a twentieth."""
+_START_GUESSING = 0.15
+_LOGIT = "logit "
+"""What the name of a parameter begins with that is estimated on this scale, and shown without."""
+LOGIT_C = f"{_LOGIT}c"
+"""The name of the parameter that is estimated for c."""
+_BY_AD = "a change of scale that moves a and d alone"
+_FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
+
+
+@dataclass(frozen=True)
+class AnswerMoments:
+    """What each of R answers says of its learner's θ there: ∂ log P/∂θ is weight·(score − expected).
+
+    Attributes:
+        expected: the expected score.
+        weight: P'/(P(1 − P)) of scores of 0 and 1, which is a where nobody guesses; a of partial credit.
+        information: Fisher information.
+    """
+
+    expected: Floats
+    weight: Floats
+    information: Floats
+
+
+class ItemModel(ABC):
+    """A model of items.
+
+    Attributes:
+        name: as settings, tables and files have it.
+        spoken: its name in a sentence.
+        slopes: "own" of each item, one "common" to all, or "fixed" at 1, where the SD of θ is free.
+        guesses: whether items have a lower asymptote c.
+        min_items: with fewer, the model has more parameters than there are response patterns, so no unique maximum.
+        priors_on: the parameters that priors may be on.
+        anchors: whether items with given a, b and c can be held.
+        two_categories: whether answers are right or wrong, and nothing between.
+        logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
+            loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
+            slower.
+        block_steps: whether items of one block have the parameters of their scores in common.
+        scores_suffice: whether what answers say of θ is the sum of their scores, each times its item's slope.
+    """
+
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"] = "own"
+    guesses: bool = False
+    min_items: int = 3
+    priors_on: tuple[str, ...] = ("a",)
+    anchors: bool = False
+    two_categories: bool = False
+    logistic: bool = False
+    block_steps: bool = False
+    scores_suffice: bool = False
+
+    @property
+    def own_slopes(self) -> bool:
+        return self.slopes == "own"
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether fits of its items are made by compiled loops, with analytic errors."""
+        return self.logistic or self.scores_suffice
+
+    @property
+    def common_slope(self) -> bool:
+        return self.slopes == "common"
+
+    @property
+    def fixed_slopes(self) -> bool:
+        return self.slopes == "fixed"
+
+    @property
+    def default_priors(self) -> Priors:
+        return GUESSING_PRIOR if self.guesses else Priors()
+
+    @property
+    def without_guessing(self) -> ItemModel:
+        return self
+
+    @property
+    def with_unit_sd(self) -> ItemModel:
+        """The model of the same answers whose θ has an SD of 1."""
+        return self
+
+    @property
+    def more_than_a_and_b(self) -> bool:
+        """Whether items of two categories have a parameter besides slope and intercept, for which these are traded."""
+        return len(self.parameter_names(2)) > 2
+
+    @property
+    def n_own(self) -> int:
+        """How many parameters an item of two categories has for itself."""
+        return 1 + self.own_slopes + self.guesses
+
+    def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
+        """Raises PsychometricsError, naming items, where the model is not for so many categories."""
+        if self.two_categories and (categories > 2).any():
+            many = [f"{item} ({n})" for item, n in zip(item_ids, categories.tolist(), strict=True) if n > 2]
+            raise PsychometricsError(
+                f"a {self.spoken} is for items of two categories, and {len(many)} items have more: "
+                f"{', '.join(many[:5])}{' …' if len(many) > 5 else ''}. Score them as right and wrong"
+            )
+
+    def require_two_categories(self, what: str) -> None:
+        """Raises PsychometricsError where items may have more; `what` is the subject of the sentence."""
+        if not self.two_categories:
+            raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
+
+    def require_logistic(self, what: str) -> None:
+        """Raises PsychometricsError where items have other curves than those of a, b and c, the only ones that there is
+        code for in `what`, the subject of the sentence."""
+        self.require_two_categories(what)
+        if not self.logistic:
+            raise PsychometricsError(
+                f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+            )
+
+    def require_logistic_or_scores(self, what: str) -> None:
+        """As `require_logistic`, but the partial credit family is served, too."""
+        if not self.scores_suffice:
+            self.require_logistic(what)
+
+    @abstractmethod
+    def parameter_names(self, categories: int) -> tuple[str, ...]:
+        """Names of the parameters of an item with this many categories; the first two are a and d."""
+
+    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+        """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
+        and its error become `u` and `u_se`. What is not a number is left out."""
+        found: dict[str, float] = {}
+        for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
+            share = float(expit(value))
+            if name.startswith(_LOGIT):
+                value, se = share, se * share * (1 - share)
+            found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:  # noqa: ARG002
+        """The standard errors of one item's steps, b1_se, b2_se, …, where it has steps: by the delta method from the
+        covariances (P, P) of its `parameters` (P,)."""
+        return {}
+
+    def is_of(self, names: Sequence[str]) -> bool:
+        """Whether these are the names, as `shown` has them, of what the model adds to a, d and c."""
+        own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
+        return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
+
+    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
+        """The reverse of `shown`: the parameters, shape (M,), and the item's categories."""
+        values = {name: value for name, value in shown.items() if not name.endswith("_se")}
+        categories = 2 if self.two_categories else 2 + len(values)
+        names = self.parameter_names(categories)[2:]
+        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
+        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
+
+    def places(self, n_items: int) -> dict[ItemModel, Ints]:
+        """Each model among J items, and where its items are."""
+        return {self: np.arange(n_items)}
+
+    def of_max_score(self, max_score: int) -> ItemModel:
+        """The model of an item with this maximum score on a scale whose default is this model. Raises
+        PsychometricsError where items with more than 0 and 1 have none beside it."""
+        if max_score > 1 and self.guesses:
+            raise PsychometricsError(
+                f"a {self.spoken} is for items scored 0 and 1, and scored items cannot stand beside it yet: choose "
+                "another model for the scale, or score them as right and wrong"
+            )
+        return self if max_score == 1 else GPCM if self.own_slopes else PCM
+
+    def common_slopes(self, n_items: int) -> Mask:
+        """Shape (J,): the items that have a slope in common."""
+        return np.full(n_items, self.common_slope)
+
+    @abstractmethod
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """log P(category | θ), shape (J, Q, C); −∞ for categories that an item does not have."""
+
+    @abstractmethod
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """∂ log P/∂ parameter, shape (P, J, Q, C); 0 for categories and parameters that an item does not have."""
+
+    @abstractmethod
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """∂ log P/∂θ, shape (J, Q, C); 0 for categories that an item does not have."""
+
+    @abstractmethod
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
+        """Where a fit begins, shape (P, J): slopes of 1, and θ ~ N(0, 1) gives about these `shares` (J, C) of
+        answers in each category."""
+
+    def has(self, categories: Ints) -> Mask:
+        """Shape (P, J): the parameters that an item has, estimated or not."""
+        names = self.parameter_names(int(categories.max(initial=2)))
+        has = np.zeros((len(names), len(categories)), dtype=bool)
+        for n in np.unique(categories).tolist():
+            has[:, categories == n] = np.isin(names, self.parameter_names(n))[:, None]
+        return has
+
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:  # noqa: ARG002
+        """Shape (P, J): the parameters that are estimated. `given` (J, C): the scores that somebody got; None: all."""
+        free = self.has(categories)
+        free[0] &= not self.fixed_slopes
+        return free
+
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:  # noqa: ARG002
+        """Shape (P, J): the values of parameters that are not estimated: slopes of 1, no guessing, else 0. `given`: as
+        in `free`."""
+        names = self.parameter_names(int(categories.max(initial=2)))
+        values = np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
+        return np.repeat(values[:, None], len(categories), axis=1)
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        """Where the estimate of a parameter stops."""
+        if parameter == "a":
+            return -SLOPE_BOUND, SLOPE_BOUND
+        return -np.inf, np.inf
+
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:
+        """Shape (J,): items with an answer in each category; without, an intercept has no finite maximum."""
+        return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
+
+    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        """The parameters in θ* = slope·θ + intercept, slope > 0: of two categories a* = a/slope, d* = d −
+        a·intercept/slope, and the others as they are. A model of more has its own, with an intercept for each, and its
+        own `jacobian`; PsychometricsError where it lacks them."""
+        self.require_two_categories(_BY_AD)
+        return _with_line_moved(parameters, slope, intercept)
+
+    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
+        """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        self.require_two_categories(_BY_AD)
+        return _line_jacobian(slope, intercept, size)
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
+        """Shape (J, C): the scores whose probability is above 0."""
+        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
+        return found
+
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        """What R answers say whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,).
+        Raises PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        raise PsychometricsError(
+            f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+        )
+
+    def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """P(category | θ), shape (J, Q, C)."""
+        return np.exp(self.log_probabilities(theta, parameters, categories))
+
+    def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """Shape (J, Q): Σ k·P(k | θ)."""
+        p = self.probabilities(theta, parameters, categories)
+        return p @ np.arange(p.shape[2])
+
+    def information(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """Fisher information of an answer about θ, shape (J, Q): Σ P·(∂ log P/∂θ)² (Samejima 1969)."""
+        p = self.probabilities(theta, parameters, categories)
+        return (p * self.by_theta(theta, parameters, categories) ** 2).sum(axis=2)
+
+
+@dataclass(frozen=True)
+class LogisticModel(ItemModel):
+    """Items of two categories: P(1) = c + (1 − c)·L with L = 1/(1 + exp(−(aθ + d))) (Rasch 1960; Birnbaum 1968)."""
+
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"]
+    guesses: bool
+    min_items: int
+    priors_on: tuple[str, ...]
+    anchors: bool = True
+    two_categories = True
+    logistic = True
+
+    @property
+    def scores_suffice(self) -> bool:  # type: ignore[override]
+        return not self.guesses
+
+    @property
+    def without_guessing(self) -> ItemModel:
+        return TWO_PL if self.guesses else self
+
+    @property
+    def with_unit_sd(self) -> ItemModel:
+        return ONE_PL if self.fixed_slopes else self
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
+        return ("a", "d", LOGIT_C) if self.guesses else ("a", "d")
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        if parameter == LOGIT_C:
+            low, high = logit(GUESSING_BOUNDS)
+            return float(low), float(high)
+        return super().bounds(parameter)
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        """c at its prior's mode, and intercepts that give each item its proportion correct in the population."""
+        p = np.clip(shares[:, 1], 1e-6, 1 - 1e-6)
+        mode = float(logit(_START_GUESSING)) if priors.c is None else priors.c.mode
+        if self.guesses:
+            c = 1 / (1 + np.exp(-mode))
+            p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6)
+        return np.stack([np.ones_like(p), _FLATTER * logit(p), np.full_like(p, mode)][: 2 + self.guesses])
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        log_right, log_wrong = curves.log_probabilities_at(*self._logits(theta, parameters))
+        return np.stack([log_wrong, log_right], axis=2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        eta, c = self._logits(theta, parameters)
+        by_eta = self._by_eta(eta, c)
+        found = [by_eta * theta[:, None], by_eta]
+        if self.guesses:
+            right = c * (1 - c) * expit(-eta) / (c + (1 - c) * expit(eta))
+            found.append(np.stack([np.broadcast_to(-c, eta.shape), right], axis=2))
+        return np.stack(found)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        return parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
+
+    def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
+        """aθ + d (J, Q), and c (J, 1)."""
+        c = expit(parameters[2]) if self.guesses else np.zeros(parameters.shape[1])
+        return np.multiply.outer(parameters[0], theta) + parameters[1][:, None], c[:, None]
+
+    def _by_eta(self, eta: Floats, c: Floats) -> Floats:
+        """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
+        right = (1 - c) * expit(eta) * expit(-eta) / (c + (1 - c) * expit(eta))
+        return np.stack([-expit(eta), right], axis=2)
+
+
+class ComplementaryLogLog(ItemModel):
+    """Items of two categories: P(1) = 1 − exp(−exp(aθ + d)), which leaves 0 more slowly than it comes to 1.
+
+    Answers that follow such a curve look like answers that were guessed, although it has no asymptote. Fits are
+    compared with it (see `estimation.latent_shape`); no scale can have it.
+    """
+
+    name = cast("Model", "cloglog")  # not one to choose from
+    spoken = "complementary log-log curve"
+    priors_on = ("a", "b")
+    two_categories = True
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
+        return "a", "d"
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        p = np.clip(shares[:, 1], _RARE, 1 - _RARE)
+        return np.stack([np.ones_like(p), _FLATTER * np.log(-np.log1p(-p))])
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        hazard = self._hazard(theta, parameters)
+        return np.stack([-hazard, np.log(-np.expm1(-hazard))], axis=2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        by_eta = self._by_eta(theta, parameters)
+        return np.stack([by_eta * theta[:, None], by_eta])
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        return parameters[0][:, None, None] * self._by_eta(theta, parameters)
+
+    def _hazard(self, theta: Floats, parameters: Floats) -> Floats:
+        """exp(aθ + d), shape (J, Q); where 1 − P or P is below 1e-26, as if aθ + d were at that point."""
+        return np.exp(np.clip(np.multiply.outer(parameters[0], theta) + parameters[1][:, None], -60.0, 4.1))
+
+    def _by_eta(self, theta: Floats, parameters: Floats) -> Floats:
+        """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
+        hazard = self._hazard(theta, parameters)
+        return np.stack([-hazard, hazard / np.expm1(hazard)], axis=2)
+
+
+_T, _OF_SCORES = "t", "max_score"
+"""What the names of the parameters of scores begin with, and the name under which an item's maximum score is stored."""
+_RARE = 1e-3
+"""A share of answers for the start of a fit where hardly any have a score."""
+
+
+@dataclass(frozen=True)
+class PartialCreditModel(ItemModel):
+    """Items scored 0 … m: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores k that an item can have.
+
+    Bock's (1972) nominal model with given scores (Thissen, Cai & Bock 2010); with own slopes the generalised partial
+    credit model (Muraki 1992), with slopes that are not, the partial credit model (Masters 1982). t is 0 at the lowest
+    and at the highest score that an item has, and −∞ at a score that it has not: an item scored 0 and 2 keeps its
+    scores. So d and b = −d/a say where the line from the lowest to the highest score is: at θ = b both are equally
+    likely, and b is the mean of the steps, each weighted by the points that it gains. The log odds of score k against 0
+    are k·aθ + d_k with d_k = k·d + t_k (mirt's ak and d). a is the slope of one point. A change of the scale moves a
+    and d alone. With m = 1 it is the 2PL.
+
+    Attributes:
+        block_steps: items of one block have their t in common, and no others (rating scale model, Andrich 1978).
+    """
+
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"]
+    block_steps: bool = False
+    priors_on: tuple[str, ...] = ("a", "b")
+    anchors = True
+    scores_suffice = True
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:
+        return ("a", "d", *(f"{_T}{k}" for k in range(categories)))
+
+    def of_max_score(self, max_score: int) -> ItemModel:
+        return self if max_score > 1 else TWO_PL if self.own_slopes else RASCH
+
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        free = super().free(categories)
+        free[2:] = between(_possible(categories, given)).T
+        return free
+
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        values = super().fixed_at(categories)
+        absent = self.has(categories)[2:] & ~_possible(categories, given).T
+        values[2:][absent] = -np.inf
+        return values
+
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:  # noqa: ARG002
+        """Shape (J,): items with answers of two scores."""
+        return (counts > 0).sum(axis=1) > 1
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        C = shares.shape[1]
+        given = (np.arange(C) < categories[:, None]) & (shares > 0)
+        logs = np.log(np.maximum(shares, _RARE))
+        low, high = given.argmax(axis=1), C - 1 - given[:, ::-1].argmax(axis=1)
+        rows, points = np.arange(len(shares)), np.arange(C)
+        logs = _FLATTER * logs
+        d = (logs[rows, high] - logs[rows, low]) / np.maximum(high - low, 1)
+        t = logs - logs[rows, low][:, None] - (points - low[:, None]) * d[:, None]
+        t[rows, high] = 0.0
+        t[~given] = -np.inf
+        t[points >= categories[:, None]] = 0.0
+        return np.vstack([np.ones(len(shares)), d, t.T])
+
+    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+        """One item's scores and their t with standard errors, those that it has; and its maximum score."""
+        found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
+        for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
+            found |= {f"{_T}{k}": float(further[k]), f"{_T}{k}_se": float(errors[k])}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:
+        a, d, t = parameters[0], parameters[1], parameters[2:]
+        if not np.isfinite(t).all() or a == 0:
+            return {}
+        gained = np.diff(np.eye(t.size), axis=0)
+        steps = -(d + gained @ t) / a
+        by = np.column_stack([-steps / a, np.full(steps.size, -1 / a), -gained / a])
+        variance = np.einsum("kp,pq,kq->k", by, cov, by)
+        errors = {f"b{k}_se": float(np.sqrt(v)) for k, v in enumerate(variance, start=1) if v >= 0}
+        return errors if len(errors) == steps.size else {}
+
+    def is_of(self, names: Sequence[str]) -> bool:
+        return _OF_SCORES in names
+
+    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
+        categories = int(shown[_OF_SCORES]) + 1
+        return np.array([shown.get(f"{_T}{k}", -np.inf) for k in range(categories)]), categories
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        points = np.arange(len(parameters) - 2)
+        eta = np.multiply.outer(parameters[0], theta) + parameters[1][:, None]
+        t = np.where(points[:, None] < categories, parameters[2:], -np.inf)
+        logs = points[:, None, None] * eta + t[:, :, None]  # scores first: sums over them are then of whole rows
+        logs -= logs.max(axis=0)
+        logs -= np.log(np.exp(logs).sum(axis=0))
+        return np.moveaxis(logs, 0, 2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        p = self.probabilities(theta, parameters, categories)
+        points = np.arange(p.shape[2])
+        by_eta = points - (p @ points)[:, :, None]
+        by_t = [(points == k) - p[:, :, k : k + 1] for k in points]
+        return np.where(p > 0, np.stack([by_eta * theta[:, None], by_eta, *by_t]), 0.0)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        p = self.probabilities(theta, parameters, categories)
+        points = np.arange(p.shape[2])
+        return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
+
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        points = np.arange(len(further))
+        p = softmax(eta[:, None] * points + further.T, axis=1)
+        expected = p @ points
+        return AnswerMoments(expected, a, a**2 * (p * (points - expected[:, None]) ** 2).sum(axis=1))
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
+        C = categories.max(initial=2)
+        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+        return found
+
+    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        return _with_line_moved(parameters, slope, intercept)
+
+    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
+        return _line_jacobian(slope, intercept, size)
+
+
+RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))
+ONE_PL = LogisticModel("1pl", "1PL", "common", False, 2, ("a", "b"))
+TWO_PL = LogisticModel("2pl", "2PL", "own", False, 3, ("a", "b"))
+THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
+PCM = PartialCreditModel("pcm", "PCM", "fixed", priors_on=("b",))
+RSM = PartialCreditModel("rsm", "RSM", "fixed", block_steps=True, priors_on=("b",))
+GPCM = PartialCreditModel("gpcm", "GPCM", "own")
+CLOGLOG = ComplementaryLogLog()
+
+
+def between(scores: Mask) -> Mask:
+    """Those of an item's scores (J, C) that are neither its lowest nor its highest."""
+    return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
+
+
+def _possible(categories: Ints, given: Mask | None) -> Mask:
+    """Shape (J, C): the scores that an item has."""
+    has: Mask = np.arange(int(categories.max(initial=2))) < categories[:, None]
+    return has if given is None else has & given[:, : has.shape[1]]
+
+
+def _with_line_moved(parameters: Floats, slope: float, intercept: float) -> Floats:
+    """a* = a/slope and d* = d − a·intercept/slope, the others as they are."""
+    out = parameters.copy()
+    out[0] = parameters[0] / slope
+    out[1] = parameters[1] - parameters[0] * intercept / slope
+    return out
+
+
+def _line_jacobian(slope: float, intercept: float, size: int) -> Floats:
+    out = np.eye(size)
+    out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
+    return out

@@ -1,0 +1,587 @@
+"""The typed heart: `Responses` go into an engine, a `Calibration` comes out of it.
+
+The item response function is the logistic one with D = 1,
+    P(x = 1 | θ) = c + (1 − c) / (1 + exp(−(a·θ + d))),   d = −a·b.
+Engines estimate slope `a` and intercept `d`; difficulty `b` and its errors follow by the delta method,
+because b = −d/a explodes for a flat item while (a, d) stays well behaved.
+
+What identifies the scale of an unlinked fit: θ ~ N(0, 1) in the reference group, the only one where there are none;
+Rasch by a = 1 (latent SD is free). Anchored fits take the scale of their anchors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logit
+
+from irt_psychometrics.core.arrays import Floats as Floats
+from irt_psychometrics.core.arrays import Ints, Mask
+from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
+from irt_psychometrics.core.model_families import ItemModel, between
+from irt_psychometrics.core.options import Model as Model
+
+
+@dataclass(frozen=True)
+class _Meaning(Meaning):
+    """What others ask of a flag.
+
+    Attributes:
+        anchors_may_carry: linking uses an anchor in spite of it: a slope is checked by itself, and where c comes from
+            its prior, the curve over the learners is as well known as any other.
+        key_doubt: why the drift report proposes to check the item's key; empty where it does not.
+    """
+
+    anchors_may_carry: bool = False
+    key_doubt: str = ""
+
+
+class Flag(NameWithMeaning):
+    """What an engine says about an item it could not, or could only badly, estimate.
+
+    PROVISIONAL is what a scale's rules say of an item: it stands in stored fits and not in a `Calibration`.
+    """
+
+    meaning: _Meaning
+
+    ALL_CORRECT = _Meaning(
+        "all_correct",
+        "every learner answered it correctly, so it has no finite difficulty",
+        key_doubt="every learner answered it correctly, so it has no finite difficulty; "
+        "a key that takes any answer does the same",
+    )
+    ALL_WRONG = _Meaning(
+        "all_wrong",
+        "no learner answered it correctly, so it has no finite difficulty",
+        key_doubt="no learner answered it correctly, so it has no finite difficulty; "
+        "a key that takes any answer does the same",
+    )
+    NO_DATA = _Meaning("no_data", "no learner answered it in this window")
+    AT_BOUND = _Meaning("at_bound", "the estimate stopped at a bound and is not a maximum")
+    UNIDENTIFIED = _Meaning("unidentified", "the responses do not determine its parameters (information is singular)")
+    NEGATIVE_DISCRIMINATION = _Meaning(
+        "negative_discrimination",
+        "stronger learners get it wrong more often; check the answer key",
+        anchors_may_carry=True,
+        key_doubt="stronger learners get it wrong more often",
+    )
+    DUPLICATE = _Meaning(
+        "duplicate", "the same learners gave it the same answers as another item: one of the two counts twice"
+    )
+    GUESSING_UNIDENTIFIED = _Meaning(
+        "guessing_unidentified",
+        "its answers hardly determine guessing: c reflects the prior or a bound",
+        anchors_may_carry=True,
+    )
+    PROVISIONAL = _Meaning("provisional", "it has too few responses to be published, or to be used for a reported θ")
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Scored responses in sparse form, sorted by person: one entry per person-item pair that was seen.
+
+    Attributes:
+        person: shape (R,), int32, index of the person, non-decreasing.
+        item: shape (R,), int32, index into `item_ids`.
+        score: shape (R,), int8, 0 or 1, or below the number of the item's categories.
+        n_persons: number of persons (indices run from 0 to n_persons − 1).
+        item_ids: J item ids; an item may have no responses.
+        categories: shape (J,), how many categories each item has; None: 2 for all.
+        key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
+        at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
+    """
+
+    person: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    n_persons: int
+    item_ids: tuple[str, ...]
+    categories: Ints | None = None
+    key: npt.NDArray[np.uint32] | None = None
+    at: Ints | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.key.shape != (self.n_persons,):
+            raise PsychometricsError(f"key must be {self.n_persons} numbers, one per person; got {self.key.shape}")
+        if not (self.person.shape == self.item.shape == self.score.shape):
+            raise PsychometricsError("person, item and score must have one length")
+        if self.at is not None and self.at.shape != self.person.shape:
+            raise PsychometricsError(f"at must be {self.n_responses} times, one per response; got {self.at.shape}")
+        if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
+            raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
+        for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
+            if index.size and not (index.min() >= 0 and index.max() < size):
+                raise PsychometricsError(
+                    f"{name} indices must lie in 0 … {size - 1}, found {index.min()} … {index.max()}"
+                )
+        if self.categories is not None:
+            self._require_categories(self.categories)
+        if np.any(np.diff(self.person) < 0):
+            raise PsychometricsError("responses must be sorted by person")
+        # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
+        for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
+            object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
+
+    def _require_categories(self, categories: Ints) -> None:
+        if categories.shape != (self.n_items,) or np.any(categories < 2):
+            raise PsychometricsError(
+                f"categories must be {self.n_items} numbers of at least 2, one per item; got shape {categories.shape}"
+                f"{f', the least {categories.min()}' if categories.size else ''}"
+            )
+        beyond = np.flatnonzero((self.score < 0) | (self.score >= categories[self.item]))
+        if beyond.size:
+            j = self.item[beyond[0]]
+            raise PsychometricsError(
+                f"item {self.item_ids[j]} has {categories[j]} categories, scored 0 … {categories[j] - 1}; found a "
+                f"score of {self.score[beyond[0]]}"
+            )
+
+    @classmethod
+    def from_wide(
+        cls,
+        matrix: npt.ArrayLike,
+        item_ids: Sequence[str] | None = None,
+        categories: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Build from a persons × items matrix of scores, 0 and 1 without `categories`, and NaN (not seen). Persons keep
+        their row number."""
+        x = np.asarray(matrix, dtype=float)
+        person, item = np.nonzero(~np.isnan(x))
+        values = x[person, item]
+        known = (0.0, 1.0) if categories is None else np.arange(np.max(categories, initial=2))
+        if not np.isin(values, known).all():
+            k = np.flatnonzero(~np.isin(values, known))[0]
+            raise PsychometricsError(
+                f"scores must be 0, {'1' if categories is None else '1, …'} or NaN, found {values[k]} in row "
+                f"{person[k]}, column {item[k]}"
+            )
+        ids = tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(x.shape[1]))
+        sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
+        return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
+
+    def of_items(self, keep: npt.ArrayLike) -> Self:
+        """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
+        kept = np.arange(self.n_items)[np.asarray(keep)]
+        place = np.full(self.n_items, -1, dtype=np.int32)
+        place[kept] = np.arange(len(kept))
+        rows = place[self.item] >= 0
+        ids = tuple(self.item_ids[j] for j in kept)
+        sizes = None if self.categories is None else self.categories[kept]
+        return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
+
+    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
+        """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
+        place = np.full(self.n_persons, -1, dtype=np.int32)
+        place[persons] = np.arange(len(persons))
+        some = self.of_rows(place[self.person] >= 0)
+        return replace(some, person=place[some.person], n_persons=len(persons), key=None)
+
+    def placed(self, place: npt.NDArray[np.int32], n_persons: int) -> Self:
+        """The same responses, of persons with the numbers `place` (n_persons of now,), in any order, among `n_persons`;
+        without `key`."""
+        person = place[self.person]
+        order = np.argsort(person, kind="stable")
+        at = None if self.at is None else self.at[order]
+        item, score = self.item[order], self.score[order]
+        return replace(self, person=person[order], item=item, score=score, at=at, n_persons=n_persons, key=None)
+
+    def of_rows(self, rows: Mask) -> Self:
+        """The responses that `rows` (R,) marks; persons and items keep their numbers."""
+        at = None if self.at is None else self.at[rows]
+        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
+
+    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
+        """The same responses with `item_ids` as the items, of which some may have no response.
+
+        Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
+        item is not among them.
+        """
+        place = {item: j for j, item in enumerate(item_ids)}
+        if missing := [item for item in self.item_ids if item not in place]:
+            raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
+        code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
+        sizes = None
+        if self.categories is not None or categories is not None:
+            sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
+            sizes[code] = self.n_categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
+
+    @property
+    def n_categories(self) -> Ints:
+        """Shape (J,): how many categories each item has."""
+        return np.full(self.n_items, 2) if self.categories is None else self.categories
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.person.size)
+
+    @property
+    def last_at(self) -> Ints:
+        """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times")
+        if not self.n_responses:
+            return np.empty(0, dtype=np.int64)
+        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How the optimiser ended. `reason` is a sentence; it is never empty when `converged` is false."""
+
+    converged: bool
+    iterations: int
+    max_change: float
+    max_gradient: float
+    loglik: float
+    n_parameters: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Population:
+    """The ability distribution of one group of a fit, on the fit's scale.
+
+    Normal, unless `nodes` and `weights` (of one length, weights summing to 1) say otherwise; `mean` and `sd` are then
+    those of the histogram. Errors are 0 where a value was set and not estimated, NaN where there is none.
+    """
+
+    name: str
+    n_persons: int
+    mean: float
+    sd: float
+    mean_se: float
+    sd_se: float
+    nodes: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    @classmethod
+    def normal(cls, mean: float, sd: float, n_persons: int = 0) -> Self:
+        """N(mean, sd²), taken as known."""
+        return cls("all", n_persons, mean, sd, 0.0, 0.0)
+
+    def log_density(self, theta: Floats) -> Floats:
+        """At `theta`, up to a constant; a histogram's is linear between its nodes."""
+        if not self.nodes:
+            return -0.5 * ((theta - self.mean) / self.sd) ** 2
+        least = np.finfo(float).tiny
+        logs = np.log(np.maximum(self.weights, least))
+        return np.interp(theta, self.nodes, logs, left=np.log(least), right=np.log(least))
+
+    def rescaled(self, slope: float, intercept: float) -> Self:
+        """The same calibration in θ* = slope·θ + intercept, slope > 0."""
+        return replace(
+            self,
+            mean=slope * self.mean + intercept,
+            sd=slope * self.sd,
+            mean_se=slope * self.mean_se,
+            sd_se=slope * self.sd_se,
+            nodes=tuple(slope * node + intercept for node in self.nodes),
+        )
+
+
+def ab_by_ad(a: Floats, d: Floats) -> Floats:
+    """Shape (J, 2, 2): ∂(a, b)/∂(a, d), as ∂b/∂a = d/a² and ∂b/∂d = −1/a."""
+    jacobian = np.zeros((len(a), 2, 2))
+    jacobian[:, 0, 0], jacobian[:, 1, 0], jacobian[:, 1, 1] = 1.0, d / a**2, -1.0 / a
+    return jacobian
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One engine's estimates for J items, on the fit's own scale or (after linking) on the bank's.
+
+    Attributes:
+        models: J names of item models.
+        a, d, c: shape (J,). Slope, intercept, lower asymptote; NaN where an item could not be estimated.
+        cov: shape (J, P, P), covariance of each item's parameters as they are estimated: a, d, and what its model adds
+            to them, logit c among it. NaN where there is none, 0 for parameters that the item does not have.
+        joint_cov: of a_1, d_1, a_2, d_2, …, and then item by item of the parameters of its scores that are free, at
+            `places_of_parameters`; None where only the blocks are kept.
+        n, n_correct: shape (J,), responses and correct responses per item, those of the highest category.
+        flags: J tuples of `Flag`.
+        latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
+        populations: the ability distribution of each group, the reference group first; empty where an engine has none.
+        priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
+        anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
+        software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
+        categories: shape (J,), of items that may have more than two; None for models of two.
+        score_sums: shape (J,), the sum of all scores of an item; None where all have scores of 0 and 1 (`n_correct`).
+        further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
+            those that an item does not have. None where no item has any.
+    """
+
+    item_ids: tuple[str, ...]
+    models: tuple[Model, ...]
+    engine: str
+    engine_version: str
+    a: Floats
+    d: Floats
+    c: Floats
+    cov: Floats
+    joint_cov: Floats | None
+    n: Ints
+    n_correct: Ints
+    flags: tuple[tuple[Flag, ...], ...]
+    latent_mean: float
+    latent_sd: float
+    n_persons: int
+    convergence: Convergence
+    data_hash: str = ""
+    populations: tuple[Population, ...] = ()
+    priors: dict[str, Any] = field(default_factory=dict)
+    anchored: tuple[str, ...] = ()
+    software: dict[str, str] = field(default_factory=dict)
+    categories: Ints | None = None
+    further: Floats | None = None
+    score_sums: Ints | None = None
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.n.sum())
+
+    @property
+    def p_values(self) -> Floats:
+        """Shape (J,): the mean score as a share of the maximum score, of 0 and 1 the proportion correct; NaN where
+        nobody answered."""
+        points = self.n_correct if self.score_sums is None else self.score_sums / (self.n_categories - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = points / self.n
+        return found
+
+    @property
+    def model(self) -> str:
+        """One name for people and tables: the model of all items, or the names of their models joined by +."""
+        return self.item_model.name
+
+    @property
+    def item_model(self) -> ItemModel:
+        """The model of all items; of several models, what they have in common."""
+        return model_of(self.models)
+
+    @property
+    def latent(self) -> tuple[Population, ...]:
+        """The populations; where an engine names none, the one that `latent_mean` and `latent_sd` describe."""
+        return self.populations or (Population.normal(self.latent_mean, self.latent_sd, self.n_persons),)
+
+    @property
+    def n_categories(self) -> Ints:
+        """Shape (J,): how many categories each item has."""
+        return np.full(self.n_items, 2) if self.categories is None else self.categories
+
+    @property
+    def parameters(self) -> Floats:
+        """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
+        more = [] if self.further is None else [*np.where(np.isnan(self.further), 0.0, self.further).T]
+        guessed = which(self.models, lambda model: model.guesses)
+        if guessed.any():
+            with np.errstate(divide="ignore"):
+                third = logit(self.c)
+            more[:1] = [np.where(guessed, third, more[0]) if more else third]
+        return np.stack([self.a, self.d, *more])
+
+    @property
+    def curves(self) -> ItemCurves:
+        return ItemCurves(self.a, self.d, self.c, self._others)
+
+    @property
+    def _others(self) -> tuple[OtherItems, ...]:
+        items = parts(self.item_model, self.parameters, self.n_categories)
+        places = np.where(self.estimated, np.arange(self.n_items), -1)
+        return chosen((some for some in items if not some.model.logistic), places, self.n_items)
+
+    @property
+    def places_of_parameters(self) -> Ints:
+        """Shape (J, 2 + M): where `joint_cov` has each item's a, d and further parameters; −1 where it has not."""
+        return places_of_parameters(self.n_items, self.further)
+
+    def further_of(self, j: int) -> dict[str, float]:
+        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`; of a
+        scored item with all scores the errors of its steps, too."""
+        if self.further is None:
+            return {}
+        errors = _root(self.cov[j].diagonal()[2:])
+        model, categories = item_model(self.models[j]), int(self.n_categories[j])
+        own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
+        steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
+        return model.shown(self.further[j], errors, categories) | steps
+
+    @property
+    def estimated(self) -> Mask:
+        """Shape (J,): which items have parameters."""
+        return np.isfinite(self.a) & np.isfinite(self.d)
+
+    @property
+    def b(self) -> Floats:
+        """Difficulty −d/a; ±inf for a = 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return -self.d / self.a
+
+    @property
+    def a_se(self) -> Floats:
+        return _root(self.cov[:, 0, 0])
+
+    @property
+    def d_se(self) -> Floats:
+        return _root(self.cov[:, 1, 1])
+
+    @property
+    def c_se(self) -> Floats:
+        """Shape (J,), by the delta method: dc/d logit c = c(1 − c). 0 where c is fixed at 0."""
+        return self.c * (1 - self.c) * (_root(self.cov[:, 2, 2]) if self.cov.shape[1] > 2 else 0.0)
+
+    @property
+    def cov_ab(self) -> Floats:
+        """Shape (J, 2, 2), covariance of (a, b) by the delta method."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            g = ab_by_ad(self.a, self.d)
+            return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
+
+    @property
+    def further_cov_ab(self) -> Floats | None:
+        """Shape (J, M, 2 + M), covariances of the further parameters, as they are estimated, with (a, b) and with each
+        other; 0 where they were not estimated. None where no item has any."""
+        if self.cov.shape[1] == 2:
+            return None
+        found = self.cov[:, 2:].copy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found[:, :, :2] = found[:, :, :2] @ ab_by_ad(self.a, self.d).swapaxes(1, 2)
+        return np.nan_to_num(found)
+
+    @property
+    def b_se(self) -> Floats:
+        return _root(self.cov_ab[:, 1, 1])
+
+    @property
+    def items(self) -> ItemParameters:
+        """The items, with covariances between items only where the fit kept them."""
+        of_pairs = slice(0, 2 * self.n_items)
+        if self.joint_cov is None or not np.isfinite(self.joint_cov[of_pairs, of_pairs]).all():
+            cov = self.cov_ab
+        else:
+            g = block_diagonal(ab_by_ad(self.a, self.d))
+            cov = (g @ self.joint_cov[: len(g), : len(g)] @ g.T)[None]
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.further_cov_ab, self._others)
+
+    @property
+    def aic(self) -> float:
+        return 2 * self.convergence.n_parameters - 2 * self.convergence.loglik
+
+    @property
+    def bic(self) -> float:
+        return self.convergence.n_parameters * float(np.log(max(self.n_persons, 1))) - 2 * self.convergence.loglik
+
+    def select(self, keep: npt.ArrayLike) -> Self:
+        """The same fit with only the items of `keep` (a boolean mask or indices of length ≤ J)."""
+        idx = np.arange(self.n_items)[np.asarray(keep)]
+        places = self.places_of_parameters[idx]
+        kept = np.concatenate([places[:, :2].ravel(), places[:, 2:][places[:, 2:] >= 0]])
+        return replace(
+            self,
+            item_ids=tuple(self.item_ids[i] for i in idx),
+            models=tuple(self.models[i] for i in idx),
+            a=self.a[idx],
+            d=self.d[idx],
+            c=self.c[idx],
+            cov=self.cov[idx],
+            joint_cov=None if self.joint_cov is None else self.joint_cov[np.ix_(kept, kept)],
+            n=self.n[idx],
+            n_correct=self.n_correct[idx],
+            flags=tuple(self.flags[i] for i in idx),
+            anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
+            categories=None if self.categories is None else self.categories[idx],
+            further=None if self.further is None else self.further[idx],
+            score_sums=None if self.score_sums is None else self.score_sums[idx],
+        )
+
+    def standardised(self, mean: float, sd: float) -> Self:
+        """The same fit with θ in units of a population with this mean and SD; a Rasch model keeps its unit."""
+        slope = 1.0 if self.item_model.fixed_slopes else 1 / sd
+        return self.rescaled(slope, -slope * mean)
+
+    def rescaled(self, slope: float, intercept: float) -> Self:
+        """The same fit with θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
+        own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
+        joint = self.joint_cov
+        if joint is not None:
+            J, joint = self.n_items, joint.copy()
+            for _ in range(2):  # every row pair, then every column pair
+                joint[: 2 * J] = (own @ joint[: 2 * J].reshape(J, 2, -1)).reshape(2 * J, -1)
+                joint = np.ascontiguousarray(joint.T)
+        cov, further = self.cov.copy(), np.zeros((self.n_items, 0)) if self.further is None else self.further.copy()
+        for some in parts(self.item_model, np.stack([self.a, self.d, *further.T]), self.n_categories):
+            by = some.model.jacobian(slope, intercept, cov.shape[1])
+            cov[some.at] = times_both_sides(by, cov[some.at])
+            moved = some.rescaled(self.a, self.d, slope, intercept).further
+            further[some.at, : len(moved)] = moved.T
+        return replace(
+            self,
+            a=self.a / slope,
+            d=self.d - self.a * intercept / slope,
+            cov=cov,
+            joint_cov=joint,
+            latent_mean=slope * self.latent_mean + intercept,
+            latent_sd=slope * self.latent_sd,
+            populations=tuple(population.rescaled(slope, intercept) for population in self.populations),
+            further=None if self.further is None else further,
+        )
+
+
+def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
+    """See `Calibration.places_of_parameters`. The parameters of scores that are free are those between an item's lowest
+    and highest score."""
+    pairs = np.arange(2 * n_items).reshape(-1, 2)
+    if further is None:
+        return pairs
+    free = between(np.isfinite(further))
+    places = np.full(free.shape, -1)
+    places[free] = 2 * n_items + np.arange(free.sum())
+    return np.column_stack([pairs, places])
+
+
+def category_rows(categories: Ints) -> tuple[Ints, Ints]:
+    """Item and category of the rows, shape (M,) each, of which an item has one for each category above 0."""
+    item = np.repeat(np.arange(len(categories)), categories - 1)
+    return item, np.arange(len(item)) - (np.cumsum(categories - 1) - categories + 1)[item] + 1
+
+
+def answered_rows(responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    """Answers to items of several categories as right and wrong answers to rows, shape (R,) each: the row of the chosen
+    category is right, and where this is 0 the item's first is wrong."""
+    rows = responses.n_categories - 1
+    chosen = (np.cumsum(rows) - rows)[responses.item] + np.maximum(responses.score, 1) - 1
+    return chosen.astype(np.int32), (responses.score > 0).astype(np.int8)
+
+
+def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, blank: float = np.nan) -> Floats:
+    """Values of the K items at the places `kept` (K,) among all, `blank` elsewhere; the first axis is items."""
+    out = np.full((n_items, *values.shape[1:]), blank)
+    out[kept] = values
+    return out
+
+
+def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
+    """Mean and SD of θ over the persons of G groups together; all of shape (G,), `sizes` in any unit."""
+    share = np.asarray(sizes, dtype=float)
+    share = share / share.sum()
+    mean = float(share @ means)
+    return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
+
+
+def _root(variance: Floats) -> Floats:
+    """Square root; NaN where the variance is negative or missing."""
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))

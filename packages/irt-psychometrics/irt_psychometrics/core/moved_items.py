@@ -1,0 +1,47 @@
+"""Items whose parameters are moved by errors as large as theirs, to see what errors do to an estimate.
+
+Belongs here: the moved items. Does not belong here: what is estimated with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import expit, logit
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+
+_SEED = 1
+
+
+def moved_curves(items: ItemParameters, n: int) -> Iterator[ItemCurves]:
+    """Yield n times the curves of the items, the parameters of each moved by errors that are drawn from the normal
+    distribution with their covariance.
+
+    The parameters are a, d and, as they are estimated, the further ones. Items whose errors are not known stay. The
+    draws are the same at each call. Yields nothing if no item has errors.
+    """
+    cov = items.cov_of_all
+    by = np.tile(np.eye(cov.shape[1]), (len(items.a), 1, 1))
+    by[:, 1, 0], by[:, 1, 1] = -items.b, -items.a  # d = −ab
+    cov = by @ cov @ by.swapaxes(1, 2)
+    cov[~np.isfinite(cov).all(axis=(1, 2))] = 0.0
+    if not cov.any():
+        return
+    variance, axes = np.linalg.eigh(cov)
+    along = axes * np.sqrt(np.maximum(variance, 0.0))[:, None]
+    drawn = np.random.default_rng(_SEED).normal(size=(n, *variance.shape))
+    for step in np.einsum("jpk,njk->njp", along, drawn):
+        yield _moved(items.curves, step)
+
+
+def _moved(items: ItemCurves, by: Floats) -> ItemCurves:
+    """The curves of the items with `by` (J, 2 + M) added to their parameters."""
+    others = tuple(
+        replace(some, further=some.further + by[some.at, 2 : 2 + len(some.further)].T) for some in items.others
+    )
+    return ItemCurves(items.a + by[:, 0], items.d + by[:, 1], expit(logit(items.c) + by[:, 2]), others)

@@ -1,0 +1,56 @@
+"""How a learner's ability moves between the days on which they answer. Estimating an ability that moves, and how it
+moves, is elsewhere (see `scoring.moving_ability`)."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+
+WEEK = 7.0
+"""Days."""
+Days = TypeVar("Days", float, Floats)
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A random walk with growth, and what is a day's alone, on the scale of θ.
+
+    Between two occasions (UTC days with answers) Δt days apart
+
+        θ′ = θ + growth·min(Δt, 7)/7 + N(0, variance·Δt/7),
+
+    and the answers of a day are those of θ + N(0, occasion_variance) (Martin & Quinn 2002; Wang, Berger & Burdick
+    2013). Growth stops after a week without answers. Raises PsychometricsError for a variance that is negative, or
+    numbers that are not finite.
+    """
+
+    variance: float = 0.0
+    growth: float = 0.0
+    occasion_variance: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("variance", "growth", "occasion_variance"):
+            value = getattr(self, name)
+            if not np.isfinite(value) or (name != "growth" and value < 0):
+                raise PsychometricsError(
+                    f"ability: {name} must be a number{'' if name == 'growth' else ' of at least 0'}; got {value}"
+                )
+
+    def __bool__(self) -> bool:
+        """Whether ability moves at all."""
+        return any((self.variance, self.growth, self.occasion_variance))
+
+    def growth_over(self, days: Floats | float) -> Floats | float:
+        """By how much θ grows between two occasions so many days apart."""
+        return self.growth * np.minimum(days, WEEK) / WEEK
+
+    def variance_over(self, days: Days) -> Days:
+        """The variance that a walk of so many days adds, whether there were answers or not."""
+        return self.variance * days / WEEK
+
+
+STILL = Movement()
+"""θ is one constant."""

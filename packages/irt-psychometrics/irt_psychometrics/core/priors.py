@@ -1,0 +1,356 @@
+"""Prior distributions of item parameters, their log densities and derivatives. Nothing of responses or optimisers.
+
+Every density is the one of the quantity it is named after, with no Jacobian for the scale the optimiser moves on:
+`LogNormal` and `Normal` of a and b, `Beta` of c, `LogitNormal` of logit c. The mode of a Beta(α, β) prior is thus
+(α − 1)/(α + β − 2) wherever the answers say nothing. These are the conventions of BILOG and mirt.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from scipy.special import betaln, expit, logit, xlog1py, xlogy
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+
+_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Terms(NamedTuple):
+    """Log density, its slope and minus its second derivative, each of the shape of the argument."""
+
+    density: Floats
+    slope: Floats
+    bend: Floats
+
+
+def _require(prior: object, **conditions: bool) -> None:
+    for name, holds in conditions.items():
+        if not holds:
+            kind = type(prior).__name__
+            least = "above 1" if kind == "Beta" else "above 0"
+            raise PsychometricsError(f"{kind} prior: {name} must be {least}, got {getattr(prior, name)}")
+
+
+@dataclass(frozen=True)
+class _MeanAndSd:
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        _require(self, sd=self.sd > 0)
+
+
+class Normal(_MeanAndSd):
+    """b ~ N(mean, sd²)."""
+
+    def terms(self, value: Floats) -> Terms:
+        z = (value - self.mean) / self.sd
+        return Terms(
+            -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI,
+            -z / self.sd,
+            np.full_like(z, self.sd**-2.0),
+        )
+
+
+class LogNormal(_MeanAndSd):
+    """ln a ~ N(mean, sd²), as a density of a > 0."""
+
+    def terms(self, value: Floats) -> Terms:
+        z = (np.log(value) - self.mean) / self.sd
+        return Terms(
+            -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI - np.log(value),
+            -(1 + z / self.sd) / value,
+            (self.sd**-2.0 - 1 - z / self.sd) / value**2,
+        )
+
+
+class LogitNormal(_MeanAndSd):
+    """logit c ~ N(mean, sd²), as a density of logit c."""
+
+    @property
+    def mode(self) -> float:
+        """The mode of logit c."""
+        return self.mean
+
+    def terms(self, value: Floats) -> Terms:
+        """Terms of logit c."""
+        return Normal(self.mean, self.sd).terms(value)
+
+
+@dataclass(frozen=True)
+class Beta:
+    """c ~ Beta(alpha, beta), as a density of c; alpha, beta > 1, so that it has a mode inside (0, 1)."""
+
+    alpha: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        _require(self, alpha=self.alpha > 1, beta=self.beta > 1)
+
+    @property
+    def mode(self) -> float:
+        """The mode of logit c."""
+        return float(np.log((self.alpha - 1) / (self.beta - 1)))
+
+    def terms(self, value: Floats) -> Terms:
+        """Terms of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
+        c = expit(value)
+        right, wrong = self.alpha - 1, self.beta - 1
+        return Terms(
+            xlogy(right, c) + xlog1py(wrong, -c) - betaln(self.alpha, self.beta),
+            right * (1 - c) - wrong * c,
+            (right + wrong) * c * (1 - c),
+        )
+
+
+@dataclass(frozen=True)
+class RareSteps:
+    """ln P(k)/P(l) at θ = 0 ~ N(0, sd²) of neighbouring scores l < k of `items`, of which one was given by few."""
+
+    sd: float
+    items: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(self, sd=self.sd > 0)
+        object.__setattr__(self, "items", tuple(self.items))
+
+
+@dataclass(frozen=True)
+class KnownGuessing:
+    """A prior on c of `items` that another fit has estimated: logit c ~ N(logit c_j, sd²), with c_j in (0, 1)."""
+
+    sd: float
+    items: tuple[str, ...]
+    c: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require(self, sd=self.sd > 0)
+        object.__setattr__(self, "items", tuple(self.items))
+        object.__setattr__(self, "c", tuple(self.c))
+
+
+@dataclass(frozen=True)
+class Priors:
+    """The priors of a fit; None: no prior. `only`: the items whose a and b have theirs, None for all; c's is for all
+    but those of `known_guessing`. `rare_steps`: what a fit itself adds to hold steps that hardly any answer tells of.
+
+    A prior on a or b keeps slopes positive (ln a and −d/a have no meaning on the other side), so that a wrong key shows
+    as a slope near 0 and not as a negative one.
+    """
+
+    a: LogNormal | None = None
+    b: Normal | None = None
+    c: LogitNormal | Beta | None = None
+    only: tuple[str, ...] | None = None
+    rare_steps: RareSteps | None = None
+    known_guessing: KnownGuessing | None = None
+
+    @property
+    def positive_slopes(self) -> bool:
+        return self.a is not None or self.b is not None
+
+    def slopes_held(self, item_ids: Sequence[str]) -> Mask:
+        """Shape (J,): the items with a prior on a or b, whose slopes are therefore positive."""
+        return self.positive_slopes & np.isin(item_ids, item_ids if self.only is None else self.only)
+
+    def known_logit_c(self, item_ids: Sequence[str]) -> Floats:
+        """Shape (J,): logit c of the items of `known_guessing`, NaN of others."""
+        known = self.known_guessing
+        found = {} if known is None else dict(zip(known.items, known.c, strict=True))
+        return logit(np.array([found.get(item, np.nan) for item in item_ids], dtype=float))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` gives it back."""
+        chosen = {name: getattr(self, name) for name in _STORED if getattr(self, name) is not None}
+        out = {
+            name: {"family": type(prior).__name__}
+            | {field: list(value) if isinstance(value, tuple) else value for field, value in asdict(prior).items()}
+            for name, prior in chosen.items()
+        }
+        return out if self.only is None else out | {"only": list(self.only)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """Raises PsychometricsError for a parameter or a family that is not known."""
+        chosen: dict[str, Any] = {}
+        for name, prior in stored.items():
+            if name == "only":
+                chosen[name] = tuple(prior)
+                continue
+            if name not in _STORED or prior.get("family") not in _STORED[name]:
+                raise PsychometricsError(
+                    f"prior {prior!r} on {name!r} is not known; there are "
+                    + "; ".join(f"{parameter}: {', '.join(families)}" for parameter, families in _FAMILIES.items())
+                )
+            chosen[name] = _STORED[name][prior["family"]](**{k: v for k, v in prior.items() if k != "family"})
+        return cls(**chosen)
+
+
+_FAMILIES: dict[str, dict[str, type]] = {
+    "a": {"LogNormal": LogNormal},
+    "b": {"Normal": Normal},
+    "c": {"LogitNormal": LogitNormal, "Beta": Beta},
+}
+_STORED: dict[str, dict[str, type]] = _FAMILIES | {
+    "rare_steps": {"RareSteps": RareSteps},
+    "known_guessing": {"KnownGuessing": KnownGuessing},
+}
+
+Prior = Normal | LogNormal | LogitNormal | Beta
+
+NO_PRIOR = "none"
+_EXAMPLES = {"a": "lognormal(0, 0.5)", "b": "normal(0, 2)", "c": "beta(5, 17)"}
+
+
+def prior_from_text(parameter: str, text: str) -> Prior | None:
+    """The prior on `parameter` (a, b or c) that `text` names; None of `none`. Capitals and spaces do not matter.
+
+    a: lognormal(mean, sd) of ln a; b: normal(mean, sd); c: beta(alpha, beta), or logitnormal(mean, sd) of logit c.
+    Raises PsychometricsError for anything else, naming the forms of the parameter, and for numbers out of range.
+    """
+    if parameter not in _FAMILIES:
+        raise PsychometricsError(f"there are priors on {', '.join(_FAMILIES)}, not on {parameter!r}")
+    written = re.sub(r"\s", "", text).lower()
+    if written == NO_PRIOR:
+        return None
+    families = {name.lower(): family for name, family in _FAMILIES[parameter].items()}
+    found = re.fullmatch(r"([a-z]+)\(([^(),]+),([^(),]+)\)", written)
+    if found is None or found[1] not in families:
+        forms = [f"{name}({', '.join(field.name for field in fields(family))})" for name, family in families.items()]
+        raise PsychometricsError(
+            f"prior {text!r} on {parameter} is not one of {', '.join([*forms, NO_PRIOR])}; "
+            f"for example {_EXAMPLES[parameter]}"
+        )
+    try:
+        values = [float(number) for number in found.groups()[1:]]
+    except ValueError:
+        values = [float("nan")]
+    if not np.isfinite(values).all():
+        raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
+    return families[found[1]](*values)
+
+
+def prior_as_text(prior: Prior | None) -> str:
+    """The text that `prior_from_text` reads as this prior."""
+    if prior is None:
+        return NO_PRIOR
+    return f"{type(prior).__name__.lower()}({', '.join(f'{float(x)!r}'.removesuffix('.0') for x in astuple(prior))})"
+
+
+GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
+"""The default prior of a 3PL: c around 0.2, 95 % of it between 0.09 and 0.40. Without a prior, most items of most tests
+do not determine c."""
+KNOWN_GUESSING_SD = 0.12
+"""SD of logit c around a value from another fit: ± .019 at c = .2. With .3 a slope of linking is still biased by what
+smoothing a histogram does to c; if c is held, the errors of those values bias it the other way. Chosen on pairs like
+those of `bench_origin_shape`, with c = .2 and with c from Beta(5, 17)."""
+
+RARE_SCORE = 10
+"""A score that fewer learners got is rare: a step beside it may be known to whole logits only, and with fewer than ten
+answers moves by as much from sample to sample (Linacre 2002)."""
+STEP_SD = 3.0
+"""SD of the prior on a step beside a rare score. It lets one score be four hundred times as frequent as the next, and
+says as much as a ninth of an answer: enough that no step goes astray (as Gelman, Jakulin, Pittau & Su 2008 do for
+logistic regression), and little where there are two answers."""
+
+
+@dataclass(frozen=True)
+class ItemTerms:
+    """The priors at one point, per item: log density (J,), gradient (K, J), minus Hessian (J, K, K) in (a, d, logit c).
+
+    `curvature` (J, K, K) is the part of the latter that is never negative definite, for steps uphill.
+    """
+
+    value: Floats
+    gradient: Floats
+    hessian: Floats
+    curvature: Floats
+
+
+@dataclass(frozen=True)
+class StepTerms:
+    """The prior `RareSteps` of S steps: `item` (S,) of each, and `of` (S, K), the weights of an item's parameters in
+    its log odds."""
+
+    item: Ints
+    of: Floats
+    sd: float
+
+    @classmethod
+    def rare(cls, given: Floats, of_items: Mask, size: int, sd: float) -> Self:
+        """Those of J items beside a rare score. `given` (J, C): how many got each score; `of_items`: (J,); `size`: how
+        many parameters an item has."""
+        item, found = [], []
+        for j in np.flatnonzero(of_items).tolist():
+            scores = np.flatnonzero(given[j])
+            for low, high in itertools.pairwise(scores.tolist()):
+                if min(given[j, low], given[j, high]) < RARE_SCORE:
+                    row = np.zeros(size)
+                    row[1], row[2 + low], row[2 + high] = high - low, -1.0, 1.0
+                    item.append(j)
+                    found.append(row)
+        return cls(np.array(item, dtype=np.int64), np.array(found).reshape(-1, size), sd)
+
+    def added_to(self, terms: ItemTerms, parameters: Floats) -> ItemTerms:
+        """The same with these at parameters (K, J)."""
+        odds = np.einsum("sk,sk->s", self.of, np.where(self.of != 0, parameters[:, self.item].T, 0.0))
+        density, slope, bend = Normal(0.0, self.sd).terms(odds)
+        curvature = np.einsum("sk,sm,s->skm", self.of, self.of, bend)
+        np.add.at(terms.value, self.item, density)
+        np.add.at(terms.gradient.T, self.item, self.of * slope[:, None])
+        np.add.at(terms.hessian, self.item, curvature)
+        np.add.at(terms.curvature, self.item, curvature)
+        return terms
+
+
+def item_terms(
+    priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Floats, K: int, known_logit_c: Floats
+) -> ItemTerms:
+    """The priors of J items; K = 3 with guessing, else 2. `known_logit_c`: `Priors.known_logit_c` of the items.
+
+    `share` (J, 3): the part of each prior (of a, b and c) that counts at an item: 0 where the parameter is fixed, 1/J
+    for a slope that J items have in common.
+    """
+    J = len(a)
+    gradient, hessian, curvature = np.zeros((K, J)), np.zeros((J, K, K)), np.zeros((J, K, K))
+    value = np.zeros(J)
+    if priors.a is not None:
+        on = share[:, 0] > 0
+        density, slope, bend = (term * share[on, 0] for term in priors.a.terms(a[on]))
+        value[on] += density
+        gradient[0, on] += slope
+        hessian[on, 0, 0] += bend
+        curvature[on, 0, 0] += np.maximum(bend, 0.0)
+    if priors.b is not None:
+        on = share[:, 1] > 0
+        free_a, free_d = a[on], d[on]
+        density, slope, bend = priors.b.terms(-free_d / free_a)
+        by_a, by_d = free_d / free_a**2, -1 / free_a
+        value[on] += density
+        gradient[0, on] += slope * by_a
+        gradient[1, on] += slope * by_d
+        outer = np.stack([by_a**2, by_a * by_d, by_a * by_d, by_d**2], axis=1).reshape(-1, 2, 2) * bend[:, None, None]
+        second = np.zeros_like(outer)  # ∂²b/∂a² = −2d/a³, ∂²b/∂a∂d = 1/a²
+        second[:, 0, 0] = -2 * free_d / free_a**3
+        second[:, 0, 1] = second[:, 1, 0] = free_a**-2
+        hessian[on, :2, :2] += outer - slope[:, None, None] * second
+        curvature[on, :2, :2] += outer
+    if K == 3:
+        on, known = share[:, 2] > 0, np.isfinite(known_logit_c)
+        found = []
+        if priors.c is not None:
+            found.append((on & ~known, priors.c.terms(logit_c[on & ~known])))
+        if priors.known_guessing is not None:
+            off = (logit_c - known_logit_c)[on & known]
+            found.append((on & known, Normal(0.0, priors.known_guessing.sd).terms(off)))
+        for at, (density, slope, bend) in found:
+            value[at] += density
+            gradient[2, at] += slope
+            hessian[at, 2, 2] += bend
+            curvature[at, 2, 2] += bend
+    return ItemTerms(value, gradient, hessian, curvature)

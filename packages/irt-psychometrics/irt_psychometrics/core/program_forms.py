@@ -1,0 +1,205 @@
+"""Parameters of items as other programs write them, scored items among them.
+
+Belongs here: what the columns of a program mean, both ways. Does not belong here: files (`file_commands.tables`) and
+the bank (`responses.importing.bank`), which have such columns.
+
+In each form the scores of an item have log odds against its lowest, d_k + k·aθ (see `PartialCreditModel`):
+
+- mirt: `a1` and, of the scores in ascending order, `ak0`, `d0`, `ak1`, `d1`, …: score ak has ak·a1·θ + d. A 0/1 item
+  has `a1`, `d` and perhaps `g`.
+- steps (mirt's IRTpars, Xcalibre): `a`, `b1`, `b2`, …: score v has a·(θ − b_v) against v − 1.
+- parscale: `slope`, `location`, `category1`, …: as steps, with b_v = location − category_v.
+- conquest: `delta`, `tau1`, …: score v has a·θ − (δ + τ_v) against v − 1; `a` is 1 unless it is given, `tau1` of a
+  0/1 item is 0.
+- tam: `B.Cat1.Dim1`, `AXsi_.Cat1`, …: score k has B·θ − AXsi_.
+
+Programs with D = 1.7 multiply all of this by D (`in_metric`).
+
+Items of models that are not here are refused by name (`require_known_model`): slopes of a second dimension, an upper
+asymptote, graded responses.
+"""
+
+import re
+from collections.abc import Container, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.options import MAX_SCORE
+
+Form = Literal["mirt", "steps", "parscale", "conquest", "tam"]
+FORMS: tuple[Form, ...] = get_args(Form)
+_MARKS: dict[Form, str] = {
+    "mirt": "a1",
+    "tam": "AXsi_.Cat{}",
+    "parscale": "location",
+    "conquest": "tau{}",
+    "steps": "b{}",
+}
+"""The columns by which a form is recognised, where an item has one of them."""
+_BY_SCORE = ("ak{}", "d{}", "b{}", "category{}", "tau{}", "B.Cat{}.Dim1", "AXsi_.Cat{}")
+COLUMNS = (
+    *("a", "a1", "d", "g", "slope", "location", "delta"),
+    *(name.format(k) for name in _BY_SCORE for k in range(MAX_SCORE + 1)),
+)
+"""All columns that a form may have."""
+_DIMENSIONS = range(2, 10)
+OF_OTHER_MODELS = (
+    *(f"a{dimension}" for dimension in _DIMENSIONS),
+    *(f"B.Cat{k}.Dim{dimension}" for k in range(1, MAX_SCORE + 1) for dimension in _DIMENSIONS),
+    "u",
+)
+"""Columns of models that are not here. An item of a model that is here has 0 in them, or 1 as upper asymptote `u`."""
+GRADED = ("graded", "grm", "grsm")
+STEPS_OR_GRADED = (
+    "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
+    " the same columns and other curves: a column model with gpcm, pcm, rsm or graded says which it is"
+)
+_OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
+"""Parameters and errors that are multiples of the logit."""
+
+
+def form_of(columns: Container[str]) -> Form | None:
+    """Which form these filled columns are of, if any."""
+    return next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
+
+
+def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
+    """Parameters, by our names, of a program with D = `by`, with D = 1: slopes, t and their errors are multiplied."""
+    return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
+
+
+def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
+    """Raise PsychometricsError if an item's filled columns, or the name of its model, are those of a model that is not
+    here. In a table with a and b, `d` is the upper asymptote of a 4PL, unless it is the intercept −ab."""
+    if model.lower() in GRADED:
+        raise PsychometricsError(f"the model {model} (graded responses) is not supported: fit the items as gpcm")
+    if "a1" in columns and "d2" in columns and not _numbers("ak{}", columns):
+        raise PsychometricsError(
+            "a1, d1, d2, … without ak are a graded response model in mirt's form, which is not supported: fit the items"
+            " as gpcm"
+        )
+    if more := next((name for name in OF_OTHER_MODELS if name != "u" and columns.get(name)), None):
+        raise PsychometricsError(f"{more} = {columns[more]:g} is a slope of another dimension: the ability here is one")
+    intercept = -columns["a"] * columns["b"] if {"a", "b"} <= columns.keys() else None
+    for name in ("u",) if "a1" in columns or intercept is None else ("u", "d"):
+        upper = columns.get(name, 1.0)
+        if upper != 1 and not (name == "d" and abs(upper - (intercept or 0.0)) <= 1e-3 * max(1.0, abs(upper))):
+            raise PsychometricsError(
+                f"{name} = {upper:g} is an upper asymptote below 1 (a 4PL), which is not supported: fit as 3pl"
+            )
+
+
+def may_be_graded(columns: Mapping[str, float]) -> bool:
+    """Whether an item's parameters may also be those of a graded response model, whose thresholds have the columns of
+    steps and ascend."""
+    form = form_of(columns)
+    if form not in ("steps", "parscale"):
+        return False
+    pattern, sign = ("b{}", 1.0) if form == "steps" else ("category{}", -1.0)
+    thresholds = [sign * columns[pattern.format(k)] for k in _numbers(pattern, columns)]
+    return len(thresholds) > 1 and bool((np.diff(thresholds) > 0).all())
+
+
+def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
+    """An item's a, b and what else it has, by our names; of a scored item its `max_score`, and the t of each score.
+
+    `columns` are the filled ones. None where they are of no form. Raises PsychometricsError where one is incomplete.
+    """
+    form = form_of(columns)
+    if form is None:
+        return None
+    try:
+        a, log_odds = _log_odds(form, columns)
+    except KeyError as error:
+        raise PsychometricsError(f"parameters in the form of {form} need {error.args[0]}") from None
+    low, high = min(log_odds), max(log_odds)
+    if a == 0 or low < 0 or low == high or high > MAX_SCORE:
+        raise PsychometricsError(f"a = {a:g} and scores {', '.join(map(str, sorted(log_odds)))} do not make an item")
+    d = (log_odds[high] - log_odds[low]) / (high - low)
+    found = {"a": a, "b": -d / a}
+    if high == 1:
+        return found | ({"c": columns["g"]} if columns.get("g") else {})
+    t = {f"t{k}": odds - log_odds[low] - (k - low) * d for k, odds in sorted(log_odds.items())}
+    return found | {"max_score": float(high)} | t | {f"t{low}": 0.0, f"t{high}": 0.0}
+
+
+def columns_of(form: Form, parameters: Mapping[str, float]) -> dict[str, float]:
+    """The reverse of `parameters_of`. Raises PsychometricsError where the form has no place for an item: for steps
+    where it lacks a score, and in all but mirt's for a c."""
+    a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
+    low, high = min(log_odds), int(parameters.get("max_score", 1))
+    if form == "mirt":
+        if high == 1:
+            return {"a1": a, "d": log_odds[1]} | ({"g": c} if c else {})
+        scores = {f"ak{place}": float(k) for place, k in enumerate(log_odds)}
+        return {"a1": a} | scores | {f"d{place}": odds for place, odds in enumerate(log_odds.values())}
+    if c:
+        raise PsychometricsError(f"an item with c = {c:g} has no place in the form of {form}")
+    if form == "tam" and low == 0:
+        slopes = {f"B.Cat{k}.Dim1": k * a for k in log_odds if k}
+        return slopes | {f"AXsi_.Cat{k}": -odds for k, odds in log_odds.items() if k}
+    if len(log_odds) <= high:
+        absent = ", ".join(str(k) for k in range(high + 1) if k not in log_odds)
+        raise PsychometricsError(f"an item without score {absent} has no place in the form of {form}: take mirt's")
+    costs = -np.diff([*log_odds.values()])
+    if form == "conquest":
+        tau = costs - costs.mean()
+        return {"a": a, "delta": float(costs.mean())} | {f"tau{v}": float(x) for v, x in enumerate(tau, start=1)}
+    steps = costs / a
+    if form == "steps":
+        return {"a": a} | {f"b{v}": float(x) for v, x in enumerate(steps, start=1)}
+    location = steps.mean()
+    categories = {f"category{v}": float(location - x) for v, x in enumerate(steps, start=1)}
+    return {"slope": a, "location": float(location)} | categories
+
+
+def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
+    """At θ = 0, of each score that an item has, against its lowest; 0 of that one."""
+    d, highest = -parameters["a"] * parameters["b"], int(parameters.get("max_score", 1))
+    t = {k: parameters[f"t{k}"] for k in range(highest + 1) if f"t{k}" in parameters} or {0: 0.0, 1: 0.0}
+    low = min(t)
+    return {k: (k - low) * d + value for k, value in t.items()}
+
+
+def _log_odds(form: Form, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
+    """The slope of a point, and the log odds of each score at θ = 0. Raises KeyError, naming it, where one lacks."""
+    if form == "mirt":
+        places = _numbers("d{}", columns)
+        if not places:
+            return columns["a1"], {0: 0.0, 1: columns["d"]}
+        scores = {place: columns[f"ak{place}"] for place in places}
+        if any(score != round(score) for score in scores.values()):
+            raise PsychometricsError(
+                f"scores (ak) are whole numbers, not {', '.join(f'{x:g}' for x in scores.values())}"
+            )
+        return columns["a1"], {round(scores[place]): columns[f"d{place}"] for place in places}
+    if form == "tam":
+        scores_of_tam = [k for k in _numbers("AXsi_.Cat{}", columns) if k]  # B is 0 of scores that an item has not
+        highest = max(scores_of_tam)
+        a = columns[f"B.Cat{highest}.Dim1"] / highest
+        uneven = [k for k in scores_of_tam if abs(columns[f"B.Cat{k}.Dim1"] - k * a) > 1e-4 * abs(k * a)]
+        if uneven:
+            raise PsychometricsError(f"B of score {uneven[0]} is not {uneven[0]} times that of one point")
+        return a, {0: 0.0} | {k: -columns[f"AXsi_.Cat{k}"] for k in scores_of_tam}
+    if form == "conquest":
+        a = columns.get("a", 1.0)
+        costs = [columns["delta"] + columns[f"tau{v}"] for v in _steps("tau{}", columns)]
+    elif form == "parscale":
+        a = columns["slope"]
+        shifts = [columns[f"category{v}"] for v in _steps("category{}", columns)] or [0.0]
+        costs = [a * (columns["location"] - shift) for shift in shifts]
+    else:
+        a = columns["a"]
+        costs = [a * columns[f"b{v}"] for v in _steps("b{}", columns)]
+    return a, dict(enumerate([0.0, *(-np.cumsum(costs)).tolist()]))
+
+
+def _steps(pattern: str, columns: Mapping[str, float]) -> range:
+    """1 to the highest step that has a column."""
+    return range(1, max(_numbers(pattern, columns), default=0) + 1)
+
+
+def _numbers(pattern: str, columns: Container[str]) -> list[int]:
+    return [k for k in range(MAX_SCORE + 1) if pattern.format(k) in columns]

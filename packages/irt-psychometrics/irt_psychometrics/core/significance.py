@@ -1,0 +1,49 @@
+"""P values of statistics, and the false discovery rate of many p values."""
+
+import numpy as np
+from scipy.special import ndtr
+
+from irt_psychometrics.core.arrays import Floats
+
+
+def q_values(p: Floats) -> Floats:
+    """The smallest false discovery rate at which each test is rejected (Benjamini & Hochberg 1995), shape of `p`.
+
+    p: p values, shape (K,); it may be empty.
+    """
+    order = np.argsort(p)[::-1]
+    found = np.empty_like(p)
+    found[order] = np.minimum.accumulate(p[order] * (p.size / np.arange(p.size, 0, -1)))
+    return found.clip(max=1.0)
+
+
+FEWEST_FOR_SKEWNESS = 8
+"""Fewer values have a skewness whose distribution is not known well enough."""
+
+
+def skewness_of(x: Floats) -> float | None:
+    """Skewness √b₁ of the values, shape (n,); None for fewer than `FEWEST_FOR_SKEWNESS` or without variance."""
+    if x.size < FEWEST_FOR_SKEWNESS:
+        return None
+    d = x - x.mean()
+    variance = float(np.mean(d**2))
+    return float(np.mean(d**3)) / variance**1.5 if variance > 0 else None
+
+
+def p_of_skewness(skewness: float, n: int) -> float:
+    """Two-sided p of the skewness of n values that are normal, by D'Agostino's transformation."""
+    y = skewness * np.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
+    kurtosis = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3) / ((n - 2) * (n + 5) * (n + 7) * (n + 9))
+    w2 = np.sqrt(2 * (kurtosis - 1)) - 1
+    z = np.arcsinh(y / np.sqrt(2 / (w2 - 1))) / np.sqrt(np.log(w2) / 2)
+    return float(2 * ndtr(-abs(z)))
+
+
+def normal_score(z: Floats, skewness: Floats) -> Floats:
+    """z, of mean 0, variance 1 and the given skewness, as a standard normal; any shapes that broadcast.
+
+    Wilson & Hilferty's (1931) cube root for a gamma variable of that skewness: monotone in z, and z itself where
+    there is no skewness.
+    """
+    g = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6)
+    return 6 / g * (np.cbrt(1 + g * z / 2) - 1) + g / 6

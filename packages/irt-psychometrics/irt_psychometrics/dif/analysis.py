@@ -1,0 +1,292 @@
+"""DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
+
+Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
+methods (wald.py, mantel_haenszel.py, mantel.py, logistic.py), and which attributes are examined.
+
+The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
+they compare learners of equal score on the same items; of a scored item Mantel's test with the standardised mean
+difference, and no regression.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Ints
+from irt_psychometrics.core.errors import PsychometricsError, Refused
+from irt_psychometrics.core.item_models import item_model, model_of
+from irt_psychometrics.core.model_families import PCM, RSM
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
+from irt_psychometrics.dif.forms import Cells, cells, sittings
+from irt_psychometrics.dif.logistic import LogisticDif, logistic_dif
+from irt_psychometrics.dif.mantel import Mantel, mantel
+from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
+from irt_psychometrics.dif.split_items import FEWEST_ITEMS, Groups
+from irt_psychometrics.dif.wald import Wald, compare_groups, family_q
+
+TESTABLE = 200
+"""Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
+large as slopes differ, and too far from normal for a Wald test."""
+ENOUGH = 500
+"""With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A value of the attribute. `reason` says why the Wald test leaves it out; it is empty where it does not.
+
+    `answers`: shape (J,), of its learners to each item.
+    """
+
+    name: str
+    n_learners: int
+    answers: Ints
+    reason: str = ""
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.answers.sum())
+
+    @property
+    def tested(self) -> bool:
+        return not self.reason
+
+    @property
+    def low_power(self) -> bool:
+        return self.tested and self.n_learners < ENOUGH
+
+
+@dataclass(frozen=True)
+class WithinForms:
+    """Both methods that match on scores, for each focal group and item.
+
+    Attributes:
+        groups: G names, the reference first.
+        mantel_haenszel, logistic: G − 1 rows of J; None where fewer than 200 complete sittings of either group had the
+            item, and no regression of a scored one.
+        sittings: shape (G, J), complete ones with the item.
+        n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
+    """
+
+    groups: tuple[str, ...]
+    mantel_haenszel: tuple[tuple[MantelHaenszel | Mantel | None, ...], ...]
+    logistic: tuple[tuple[LogisticDif | None, ...], ...]
+    sittings: Ints
+    n_sittings: int
+    n_incomplete: int
+
+
+@dataclass(frozen=True)
+class Dif:
+    """What is known of an attribute.
+
+    Attributes:
+        item_ids: J items.
+        groups: all of them, the largest first.
+        n_unknown: learners with responses and without the attribute.
+        wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
+        within_forms: None where no learner sat a form, or fewer than two groups are large enough.
+        reason: why there is no `wald`; empty where there is.
+    """
+
+    attribute: str
+    item_ids: tuple[str, ...]
+    groups: tuple[Group, ...]
+    n_unknown: int
+    wald: Wald | None
+    within_forms: WithinForms | None
+    reason: str = ""
+
+    @property
+    def reference(self) -> Group | None:
+        """The group that the others are compared with, by whatever method; None where there is no group."""
+        compared = self.wald or self.within_forms
+        first = compared.groups[0] if compared else None
+        return next((g for g in self.groups if first in (g.name, None)), None)
+
+    def why_not(self, j: int, focal: Group) -> str:
+        """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
+        if self.wald is None or focal.reason:
+            return focal.reason or self.reason
+        f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]
+        if np.isfinite(self.wald.wabc[f, j]):
+            return ""
+        for group in (self.reference, focal):
+            if group is not None and group.answers[j] < TESTABLE:
+                return f"{group.name}: {group.answers[j]} answers, {TESTABLE} are needed"
+            if group is not None and item in (why := self.wald.unestimated[self.wald.groups.index(group.name)]):
+                return f"{group.name}: {why[item]}"
+        return "its difference has no finite error"
+
+
+def analyse_dif(
+    attribute: str,
+    responses: Responses,
+    values: Sequence[str | None],
+    *,
+    forms: Sequence[str | None] | None = None,
+    model: Model | Sequence[Model] = DEFAULT_MODEL,
+    latent: Latent = "normal",
+    threads: int | None = None,
+) -> Dif:
+    """Compare the groups of an attribute.
+
+    Args:
+        attribute: its name, for the record.
+        responses: scored responses of a window.
+        values: the attribute of each person, n_persons of them; None where unknown.
+        forms: the form of each response, R of them; None outside forms.
+        model: of all items, or of each. Steps that a block has in common are then each item's own.
+        latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
+        threads: of the fits; None for all processors.
+
+    Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
+    others can be fitted are named and left out; the others are compared. Attributes that cannot be tested give a `Dif`
+    that says why.
+
+    Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
+    """
+    of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
+    models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
+    model_of(models).require_categories(responses.item_ids, responses.n_categories)
+    for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
+        if given is not None and len(given) != size:
+            raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
+    member, names = _members(responses, values)
+    known = member[responses.person] >= 0
+    n_unknown = np.unique(responses.person[~known]).size
+    place = responses.n_items * member[responses.person[known]] + responses.item[known]
+    answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
+    groups = [_group(name, int((member == g).sum()), answers[g]) for g, name in enumerate(names)]
+    tested = [group.name for group in groups if group.tested]
+    wald, left_out = None, dict[str, str]()
+    reason = f"{len(tested)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
+
+    def compared(chosen: Sequence[str]) -> Wald | Refused:
+        numbers = [names.index(name) for name in chosen]
+        turn = np.full(len(names) + 1, -1)
+        turn[numbers] = np.arange(len(numbers))
+        try:
+            enough = answers[numbers] >= TESTABLE
+            return compare_groups(
+                Groups.of(responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads)
+            )
+        except PsychometricsError as error:
+            return Refused(str(error))
+
+    if len(tested) > 1:
+        found, left_out = _compared(compared, tested)
+        wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
+    groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
+    large = [group.name for group in groups if group.n_learners >= TESTABLE]
+    within = None
+    if forms is not None and len(large) > 1:
+        reference = wald.groups[0] if wald else large[0]
+        order = [reference, *(name for name in large if name != reference)]
+        turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
+        within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
+    return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+
+def with_common_q(found: Sequence[Dif]) -> list[Dif]:
+    """The same with q over the items of all attributes together."""
+    tested = [dif.wald for dif in found if dif.wald is not None]
+    if not tested:
+        return list(found)
+    ends = np.cumsum([len(wald.p) for wald in tested])
+    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
+    return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
+
+
+def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:
+    """Each person's group (−1: none, or no responses), and the names of groups, the largest first."""
+    answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
+    labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+    known = answered & np.array([value is not None for value in values], dtype=bool)
+    names, code, size = np.unique(labels[known], return_inverse=True, return_counts=True)
+    order = np.argsort(-size, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    member = np.full(responses.n_persons, -1, dtype=np.int64)
+    member[known] = rank[code]
+    return member, [str(name) for name in names[order]]
+
+
+def _group(name: str, n_learners: int, answers: Ints) -> Group:
+    """A group with the reason for which it cannot be tested, whatever the others are."""
+    n_enough = int((answers >= TESTABLE).sum())
+    reason = ""
+    if n_learners < TESTABLE:
+        reason = f"{n_learners} learners, {TESTABLE} are needed"
+    elif n_enough < FEWEST_ITEMS:
+        reason = f"{n_enough} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
+    return Group(name, n_learners, answers, reason)
+
+
+def _compared(
+    compared: Callable[[Sequence[str]], Wald | Refused], names: Sequence[str]
+) -> tuple[Wald | Refused, dict[str, str]]:
+    """The test of the groups that can be compared, the largest first, and why others cannot.
+
+    Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
+    """
+    left_out = dict[str, str]()
+    while isinstance(found := compared(names), Refused) and len(names) > 2:
+        alone = {name: no.why for name in names[1:] if isinstance(no := compared([names[0], name]), Refused)}
+        if len(alone) == len(names) - 1:
+            alone = {names[0]: f"it cannot be compared with any other group: {found.why}"}
+        left_out |= alone or {names[-1]: found.why}
+        names = [name for name in names if name not in left_out]
+    return found, left_out
+
+
+def _within_forms(
+    responses: Responses,
+    forms: Sequence[str | None],
+    member: Ints,
+    groups: tuple[str, ...],
+    anchors: Collection[str] | None,
+) -> WithinForms | None:
+    """Matched on the anchors, so that items with DIF do not spoil the score; where there are none, on the items that
+    are of class A for every group when matched on all (Holland & Thayer 1988)."""
+    taken, incomplete = sittings(responses, forms, member)
+    if not taken:
+        return None
+    everything, focal = range(responses.n_items), range(1, len(groups))
+
+    def tables(matching: Collection[int]) -> list[Cells]:
+        return [cells(taken, j, matching, len(groups)) for j in everything]
+
+    scored = responses.n_categories > 2
+
+    def compared(of_items: Sequence[Cells], f: int) -> tuple[MantelHaenszel | Mantel | None, ...]:
+        return tuple(
+            None if t.n[:, [0, f]].sum(axis=0).min() < TESTABLE else mantel(t, f) if more else mantel_haenszel(t, f)
+            for t, more in zip(of_items, scored, strict=True)
+        )
+
+    if anchors is None:
+        first = tables(everything)
+        of_each = zip(*(compared(first, f) for f in focal), strict=True)
+        sound = [all(m is None or m.ets_class in ("A", None) for m in found) for found in of_each]
+        matching = [j for j in everything if sound[j]]
+    else:
+        matching = [j for j in everything if responses.item_ids[j] in anchors]
+    counts = tables(matching)
+    seen = np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
+    return WithinForms(
+        groups,
+        tuple(compared(counts, f) for f in focal),
+        tuple(
+            tuple(
+                None if scored[j] or seen[[0, f], j].min() < TESTABLE else logistic_dif(t, f)
+                for j, t in enumerate(counts)
+            )
+            for f in focal
+        ),
+        seen,
+        sum(len(sat.group) for sat in taken),
+        incomplete,
+    )

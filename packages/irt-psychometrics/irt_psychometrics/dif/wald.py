@@ -1,0 +1,270 @@
+"""Whether items differ between groups of learners at equal ability: the Wald test of an item's copies.
+
+Belongs here: the test of each item, how large its difference is, and which items are anchors. Does not belong here: the
+fits (split_items.py), which learners make a group (analysis.py), methods that match on scores (mantel_haenszel.py,
+logistic.py).
+
+With x_g the parameters of an item's copy in group g (a, d and, of a 3PL, logit c, or of an item scored 0 … m the t of
+its scores) and P its curve, of a scored item its expected share of m, the test is of
+
+    T_f = ∫ (1, z)ᵀ (P_f − P_reference) g(θ) dθ = 0
+
+for all focal groups f together, g being the normal with mean and variance of both groups' θ and z that θ standardised.
+T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)ᵀ P g on the straight way between both
+curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
+c, which trades against a and d at little cost to a curve, it is of what the answers determine. Of a scored item it is
+of the item as a whole, by two numbers whatever m is: a group in which nobody got some score can be compared, and steps
+that differ while the expected score does not are not DIF. Where items have no slope of their own, the first component
+alone is tested. It is also the difference of expected scores at equal ability.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import chdtrc, expit
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.curves import (
+    HIGH_WABC,
+    MEDIUM_WABC,
+    by_asymptote_at,
+    probability_at,
+    slope_at,
+)
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import OtherItems
+from irt_psychometrics.core.models import pooled
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
+
+Severity = Literal["none", "small", "medium", "high"]
+
+FALSE_DISCOVERIES = 0.05
+FARTHEST_B, FLATTEST_A = 6.0, 0.2
+"""Beyond these, in either group, a difficulty is an extrapolation: Δb is not stated, and the difference of expected
+scores stands in its place."""
+_ON_THE_WAY = np.polynomial.legendre.leggauss(7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """J items compared between a reference group and F focal groups, on the reference group's scale.
+
+    Attributes:
+        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (of a Rasch model the SD its own).
+        df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
+        wald: shape (J,), of "no group differs"; NaN where df is 0.
+        delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
+            |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
+        se: shape (F, J, 2), with what the errors of both copies have in common.
+        wabc: shape (F, J), ∫ |P_focal − P_reference| over both groups' θ (Edelen, Stucky & Chandra 2015).
+        shift: shape (F, J), the same without the bars, the difference of expected scores at equal ability: below 0 the
+            item is harder for the focal group.
+        shift_se: shape (F, J), its errors.
+    """
+
+    mean: Floats
+    sd: Floats
+    df: Ints
+    wald: Floats
+    delta: Floats
+    se: Floats
+    wabc: Floats
+    shift: Floats
+    shift_se: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wald(Differences):
+    """Which items differ.
+
+    Attributes:
+        groups: F + 1 names, the reference first.
+        anchors: the items that hold the groups together.
+        p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the items
+            or over the items of several attributes (`analysis.with_common_q`).
+        unestimated: of each group, item → why its copy has no estimate or no error.
+        warnings: sentences.
+    """
+
+    item_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    anchors: tuple[str, ...]
+    p: Floats
+    q: Floats
+    unestimated: tuple[dict[str, str], ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """Items with q < 0.05, whatever the size of the difference."""
+        return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
+
+
+def severity_of(q: float, wabc: float) -> Severity:
+    """How much an item's difference from one group matters, of the item's q and the group's wABC."""
+    if not q < FALSE_DISCOVERIES:
+        return "none"
+    return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
+
+
+def compare_groups(groups: Groups) -> Wald:
+    """Test each item for DIF between groups.
+
+    Two differences an item and focal group are tested; one where the model has no slopes of items' own.
+
+    Raises PsychometricsError where fewer than 4 items can be compared, or the answers cannot be fitted.
+    """
+    anchors, fits = groups.tested()
+    found = _tested(groups, fits)
+    known = found.df > 0
+    if not known.any():
+        raise PsychometricsError(
+            "no item could be estimated in two groups. Compare groups that answered the same items"
+        )
+    p = np.where(known, chdtrc(np.maximum(found.df, 1), found.wald), np.nan)
+    n, n_low = int(known.sum()), int(np.sum(p < ANCHOR_P))
+    disagree = (
+        f"anchors disagree: {n_low} of {n} items differ between the groups, so it cannot be determined which of them"
+        f" are free of DIF. Judge by content"
+    )
+    item_ids = groups.responses.item_ids
+    unestimated = tuple(
+        {item_ids[j]: why for copies in fits for j, why in copies.unestimated(g).items()}
+        for g in range(len(groups.names))
+    )
+    return Wald(
+        item_ids=item_ids,
+        groups=groups.names,
+        anchors=tuple(item_ids[j] for j in np.flatnonzero(anchors)),
+        p=p,
+        q=family_q(p),
+        unestimated=unestimated,
+        warnings=(disagree,) if 2 * n_low > n else (),
+        **vars(found),
+    )
+
+
+def family_q(p: Floats) -> Floats:
+    """q of Benjamini & Hochberg's (1995) of tests of one family, NaN where p is."""
+    q, known = np.full(len(p), np.nan), np.isfinite(p)
+    q[known] = q_values(p[known])
+    return q
+
+
+def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
+    """Each item where it is split: in the first fit, or else in the second."""
+    one, other = (differences_of(copies, groups.sizes) for copies in fits)
+    first = one.df > 0
+    merged = {
+        name: np.where(first[:, None] if values.ndim == 3 else first, values, getattr(other, name))
+        for name, values in vars(one).items()
+        if name not in ("mean", "sd")
+    }
+    return Differences(mean=(one.mean + other.mean) / 2, sd=(one.sd + other.sd) / 2, **merged)
+
+
+def differences_of(copies: Copies, sizes: Ints) -> Differences:
+    """The differences of all items that are split; `sizes`: shape (G,), of the groups."""
+    populations = copies.fit.populations
+    mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
+    known, (G, J) = copies.estimated, copies.place.shape
+    compared = known[0] & known[1:] & (copies.place[1:] != copies.place[0])
+    x, cov = np.where(np.isnan(copies.parameters), 0.0, copies.parameters), np.nan_to_num(copies.covariance)
+    own_slopes, scored, K = copies.own_slopes, copies.scored, x.shape[2]
+    t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
+    by_x = np.zeros((J, G - 1, 2, G, K))
+    for f in range(G - 1):
+        both = [0, 1 + f]
+        middle, wide = pooled(sizes[both], mean[both], sd[both])
+        theta = middle + wide * Grid.spanning().nodes
+        wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta, scored)
+        slopes[~own_slopes, :, 0] = 0.0  # errors of a common slope cancel
+        by_x[:, f, :, 0], by_x[:, f, :, 1 + f] = -slopes, slopes
+    said = compared.T[:, :, None] & np.stack([np.ones(J, dtype=bool), own_slopes], axis=1)[:, None]
+    said = said.reshape(J, -1)
+    t, by_x = t.reshape(J, -1), by_x.reshape(J, -1, G * K)
+    cov_t = by_x @ cov.reshape(J, G * K, G * K) @ by_x.transpose(0, 2, 1)
+    cov_t = np.where(said[:, :, None] & said[:, None], cov_t, np.eye(said.shape[1]))
+    t = np.where(said, t, 0.0)
+    variance = np.einsum("jff->jf", cov_t)
+    error = np.sqrt(np.where(variance > 0, variance, np.nan))
+    z = t / error
+    try:
+        solved = np.linalg.solve(cov_t / (error[:, :, None] * error[:, None]), z[:, :, None])
+    except np.linalg.LinAlgError as failure:
+        raise PsychometricsError(
+            f"the errors of the groups do not determine their differences ({failure}). Leave out the group with the"
+            f" fewest answers"
+        ) from failure
+    wald = np.einsum("jf,jf->j", z, solved[:, :, 0])
+    compared &= np.isfinite(wald)
+    delta, se = _differences(x, cov)
+    shift, shift_se = t[:, ::2].T, error[:, ::2].T
+    shown = compared[:, :, None]
+    return Differences(
+        mean=mean, sd=sd, df=(1 + own_slopes) * compared.sum(axis=0), wald=np.where(compared.any(axis=0), wald, np.nan),
+        delta=np.where(shown, delta, np.nan), se=np.where(shown, se, np.nan), wabc=np.where(compared, wabc, np.nan),
+        shift=np.where(compared, shift, np.nan), shift_se=np.where(compared, shift_se, np.nan),
+    )  # fmt: skip
+
+
+def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
+    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors; NaN where b is an extrapolation."""
+    a, d = x[:, :, 0], x[:, :, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        b = -d / a
+        by_ad = np.stack([-b / a, -1 / a], axis=2)
+        errors = np.stack([_error(cov, np.broadcast_to([1.0, 0.0], by_ad.shape)), _error(cov, by_ad)], axis=2)
+        delta = np.stack([a[1:] - a[0], b[1:] - b[0]], axis=2)
+    stated = (np.abs(b) <= FARTHEST_B) & (a >= FLATTEST_A)
+    known = np.stack([np.ones_like(stated[1:]), stated[1:] & stated[0]], axis=2)
+    return np.where(known, delta, np.nan), np.where(known, errors, np.nan)
+
+
+def _error(cov: Floats, by_ad: Floats) -> Floats:
+    """Shape (G − 1, J): of a number of each focal copy less that of the reference, whose derivatives by (a, d) are
+    `by_ad` (G, J, 2)."""
+    between = np.einsum("gjk,jgkhl,hjl->jgh", by_ad, cov[:, :, :2, :, :2], by_ad)
+    own = np.einsum("jgg->gj", between)
+    return np.sqrt(np.maximum(own[1:] + own[0] - 2 * between[:, 0, 1:].T, 0.0))
+
+
+def curve_difference(
+    reference: Floats, focal: Floats, theta: Floats, scored: Sequence[OtherItems] = ()
+) -> tuple[Floats, Floats, Floats]:
+    """∫ |P_focal − P_reference|, shape (J,), ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2), over standard normal
+    weights at `theta` (Q,), and the latter's slopes in the differences of parameters, shape (J, 2, K).
+
+    `reference`, `focal`: shape (J, K), parameters of the curves; `scored`: as of `Copies`. The slopes are the means
+    over the straight way from one curve to the other, so that slopes times differences *is* the second integral. Those
+    at the focal end, where P can come out near 0 or 1, would make chance look certain. A score that one of the curves
+    lacks, the way lacks.
+    """
+    grid = Grid.spanning()
+    weights = np.exp(grid.log_weights())
+    moments = np.stack([weights, weights * grid.nodes])
+
+    def curve(x: Floats) -> tuple[Floats, Floats]:
+        eta, c = x[:, :1] * theta + x[:, 1:2], expit(x[:, 2:3]) if x.shape[1] > 2 else 0.0
+        steep = slope_at(eta, c)
+        p, slopes = probability_at(eta, c), np.zeros((*eta.shape, max(3, x.shape[1])))
+        slopes[:, :, 0], slopes[:, :, 1], slopes[:, :, 2] = steep * theta, steep, c * (1 - c) * by_asymptote_at(eta)
+        for some in scored:
+            own = replace(some, further=x[some.at, 2 : 2 + len(some.further)].T)
+            p[some.at], by_eta, *by_t = own.curve_at(eta[some.at])
+            slopes[some.at] = 0.0
+            slopes[some.at, :, : 2 + len(by_t)] = np.stack([by_eta * theta, by_eta, *by_t], axis=2)
+        return p, slopes[:, :, : x.shape[1]]
+
+    slopes = np.zeros((len(reference), 2, reference.shape[1]))
+    has = np.isfinite(reference) & np.isfinite(focal)
+    start, step = np.where(has, reference, -np.inf), np.where(has, focal - np.where(has, reference, 0.0), 0.0)
+    for node, weight in zip(*_ON_THE_WAY, strict=True):
+        _, steep = curve(start + (node + 1) / 2 * step)
+        slopes += weight / 2 * np.einsum("mq,jqk->jmk", moments, steep)
+    gap = curve(focal)[0] - curve(reference)[0]
+    return np.abs(gap) @ weights, gap @ moments.T, slopes

@@ -1,0 +1,465 @@
+"""How far linked parameters lie from the published ones, with every error of that difference.
+
+Belongs here: `Published`, what scoring uses and how well it is known, and `Comparison`, the differences with their
+covariance. Does not belong here: tests and severities (items.py), trends (trends.py), the linking itself.
+
+The linked parameters y = (a/slope, d − a·intercept/slope) of an item err with the fit's estimates x of *all* items,
+through the linking's constants β(x, s), and with the anchors' frozen values s; the published values p may be anchors'
+values themselves or come from a fit that was linked to the same s. With T = ∂y/∂x_item and B = ∂y/∂β, and ∂β/∂x and
+∂β/∂s from the linking criterion (criteria.py),
+
+    dy = T·dx_item + B·(β_x·dx + β_s·ds),        Δ = y − p,
+    Cov y = T Σ_item Tᵀ + T K Bᵀ + B Kᵀ Tᵀ + B (β_x Σ β_xᵀ + β_s S β_sᵀ) Bᵀ,
+    Cov Δ = Cov y + P − C β_sᵀ Bᵀ − B β_s Cᵀ,
+
+where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
+frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
+either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
+C = B' β'_s S. Cov y is what `linking.transform` gives.
+
+**Between items** errors of differences are related, too. Those of a window have its sample and its constants in common,
+which is a line; a second alignment finds that anew, so it is left out here. Published values have their fits in common.
+With γ = (stretch, shift) of a fit's place on the scale and B_j γ = (−a_j γ₁, b_j γ₁ + γ₂) what it does to (a, b),
+
+    p_j = own_j + B_j γ_f,    γ_f = F_f s + ν_f
+
+for an item that fit f published (`Placed`); an anchor's frozen value is s_j itself, and S has a part B Γ Bᵀ in common
+where one fit gave it. So covariances of published values are of low rank beside what each has of its own (`Apart`).
+
+A window's parameters and published ones of another model mean different things: they have no difference here, only
+their curves have (curves.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.covariances import block_diagonal, common_part, widened, with_further
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model, which
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.model_families import THREE_PL, ItemModel
+from irt_psychometrics.core.models import Calibration, ab_by_ad
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.linking.criteria import Constants, of_further, solve
+from irt_psychometrics.linking.linking import (
+    ad_by_constants,
+    match,
+    transform,
+    weighted_by_populations,
+    with_items,
+)
+from irt_psychometrics.linking.placement import AnchorLimits, Linking
+from irt_psychometrics.scoring.total_error import common_errors
+
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from; None: of
+    whom nothing is known."""
+
+    model: Model
+    mean: float | None = None
+    sd: float | None = None
+
+    @classmethod
+    def of_each(cls, linked: Calibration) -> tuple[Fitted, ...]:
+        return tuple(cls(model, linked.latent_mean, linked.latent_sd) for model in linked.models)
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """How the place of a fit on the scale errs: F of the module's text, shape (2, PK), by the anchors' frozen values as
+    `AnchorSet.cov_with_further` has them, and Cov ν, shape (2, 2)."""
+
+    by_anchors: Floats
+    cov: Floats
+
+
+FROZEN = Placed(np.zeros((2, 0)), np.zeros((2, 2)))
+"""Where values are the anchors' frozen ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(ItemParameters):
+    """The published set in force: J items on the bank's scale, their errors independent of each other.
+
+    Attributes:
+        further_cov: as of items; also 0 where errors of further parameters are not known.
+        with_anchors: shape (J, P, PK), covariance of (a, b), or of these and the further parameters, with the anchors'
+            frozen values as `AnchorSet.cov_with_further` has them.
+        fitted, placed: of J values; None where it is not known, () where it is of none.
+    """
+
+    with_anchors: Floats
+    fitted: tuple[Fitted | None, ...] = ()
+    placed: tuple[Placed | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("fitted", "placed"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (None,) * len(self.item_ids))
+
+    @classmethod
+    def of_anchors(cls, anchors: AnchorSet) -> Published:
+        """The frozen values themselves, published when the scale began."""
+        values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.further_cov
+        with_anchors = anchors.cov_with_further[anchors.places_of_parameters]
+        return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
+
+    @classmethod
+    def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
+        """All items that a fit could estimate, linked to the anchors."""
+        y = _Linked.of(raw, linking, anchors)
+        with_anchors = _nothing_shared(y.fit.n_items, anchors)
+        with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
+        placed = (y.placed(anchors),) * y.fit.n_items
+        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit), placed=placed)
+
+    @classmethod
+    def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
+        """Values with known errors but unknown covariances: taken as independent of the anchors'."""
+        return cls(**vars(items), with_anchors=_nothing_shared(len(items.item_ids), anchors))
+
+    def select(self, item_ids: Sequence[str]) -> Published:
+        j = self.places(item_ids)
+        fitted, placed = (tuple(of[k] for k in j) for of in (self.fitted, self.placed))
+        some = vars(super().select(item_ids))
+        return Published(**some, with_anchors=self.with_anchors[j], fitted=fitted, placed=placed)
+
+    def then(self, other: Published) -> Published:
+        """Both sets merged, the items of `other` in place of those here that it publishes, too."""
+        kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
+        a, b, c, cov, with_anchors = (
+            np.concatenate([getattr(kept, name), getattr(other, name)])
+            for name in ("a", "b", "c", "cov", "with_anchors")
+        )
+        size = max(kept.n_further, other.n_further)
+        further = [widened(one.further_cov, len(one.item_ids), size) for one in (kept, other)]
+        return Published(
+            kept.item_ids + other.item_ids, a, b, c, cov, np.concatenate(further),
+            kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
+            fitted=kept.fitted + other.fitted, placed=kept.placed + other.placed,
+        )  # fmt: skip
+
+    def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
+        """Models of J values. An unknown one is the window's, unless the parameters are of another."""
+        own = {j: some.model for some in self.others for j in some.at.tolist()}
+
+        def by_parameters(j: int, of_window: ItemModel) -> Model:
+            if j in own:
+                alike = own[j].parameter_names(2) == of_window.parameter_names(2)
+                return of_window.name if alike else own[j].name
+            return THREE_PL.name if self.c[j] > 0 else of_window.without_guessing.name
+
+        models = map(item_model, window)
+        return tuple(
+            of.model if of else by_parameters(j, model)
+            for j, (of, model) in enumerate(zip(self.fitted, models, strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class _Linked:
+    """A fit's compared items, `raw` and as `linking`, with its covariances, puts them on the bank's scale; `by_anchors`
+    (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values as `AnchorSet.cov_with_further` has them."""
+
+    raw: Calibration
+    linking: Linking
+    fit: Calibration
+    by_anchors: Floats
+
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
+        raw = raw.select(_compared(raw))
+        linking, constants, frozen = _again(raw, linking, anchors)
+        by_constants = ad_by_constants(raw.a, linking)
+        places = anchors.places_of_parameters[frozen]
+        by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
+        by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
+        if constants.by_further_old is not None and anchors.further_cov is not None:
+            by_anchors[:, :, places[:, 2:].ravel()] = by_constants @ constants.by_further_old.reshape(2, -1)
+        return cls(raw, linking, transform(replace(raw, joint_cov=None), linking), by_anchors)
+
+    def placed(self, anchors: AnchorSet) -> Placed | None:
+        """How the fit's place errs, by what the items have in common that do not determine it, or else by its constants
+        alone."""
+        if not self.raw.n_items:
+            return None
+        linking, frozen = self.linking, anchors.cov_with_further
+        by_anchors = -self.by_anchors[0] / self.fit.a[0]
+        of_constants = np.array([[1.0, 0.0], [-linking.intercept, linking.slope]]) / linking.slope
+        cov = of_constants @ linking.cov @ of_constants.T - by_anchors @ frozen @ by_anchors.T
+        if self.raw.joint_cov is not None:
+            linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
+            assert linked.joint_cov is not None
+            others = ~np.isin(self.raw.item_ids, linking.anchors_used)
+            joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
+            told = common_errors(replace(linked, joint_cov=joint, further=None).select(others))
+            cov = cov if told is None else told
+        return Placed(by_anchors, _as_covariance(cov))
+
+    @property
+    def to_ab(self) -> Floats:
+        return ab_by_ad(self.fit.a, self.fit.d)
+
+
+def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
+    """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
+    share its errors with the differences, and explain them."""
+    return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
+
+
+def ad_by_ab(items: ItemParameters) -> Floats:
+    """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+    return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
+
+
+def by_place(items: ItemParameters) -> Floats:
+    """B of the module's text, shape (J, 2, 2)."""
+    return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
+
+
+def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
+    """Covariances of (a, b) and further parameters (J, P, P) without by · common · byᵀ, of as many parameters, where
+    that leaves any."""
+    own, n = cov.copy(), by.shape[1]
+    own[:, :n, :n] -= by @ common @ by.swapaxes(1, 2)
+    least = np.linalg.eigvalsh(own)[:, 0]
+    sound = least >= -1e-9 * np.trace(cov, axis1=1, axis2=2)
+    return np.where(sound[:, None, None], own, cov)
+
+
+def _as_covariance(matrix: Floats | None) -> Floats:
+    """The nearest matrix (2, 2) that is a covariance; zeros in the place of None."""
+    if matrix is None:
+        return np.zeros((2, 2))
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    nearest: Floats = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return nearest
+
+
+def _nothing_shared(n_items: int, anchors: AnchorSet) -> Floats:
+    """`Published.with_anchors` of values that share nothing with the anchors'."""
+    places = anchors.places_of_parameters
+    return np.zeros((n_items, places.shape[1], places.size))
+
+
+def _compared(raw: Calibration) -> Mask:
+    """Shape (J,): the items with estimates and errors."""
+    return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
+
+
+def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
+    """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
+    the anchors that it used in their set, shape (K_used,)."""
+    pairs, _ = match(raw, anchors, AnchorLimits(min_anchor_responses=1))
+    kept = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
+    pairs = replace(kept, variation=(linking.tau_slope, linking.tau))
+    whole = pairs.size == len(linking.anchors_used)
+    compared = weighted_by_populations(pairs, raw, linking.symmetric)
+    found = solve(compared, linking.method, linking.weighted) if whole else None
+    if found is None:
+        raise PsychometricsError(
+            f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, {pairs.size} of them"
+            f" are in the fit and in anchor set {anchors.version}; link the fit again"
+        )
+    cov = found.covariance(pairs)
+    if not pairs.old.others and found.by_further_old is not None and pairs.old.further_cov is not None:
+        cov = cov + of_further(found.by_old, found.by_further_old, pairs.old)
+    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
+
+
+def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linking:
+    """A linking as it was stored, with its covariances, which are not; arguments as in `compare`."""
+    return _again(raw, linking, anchors)[0]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The errors of differences apart from a line that all have in common (see the module's text).
+
+    Attributes:
+        window, published: shape (J, P, P), of a, b and the further parameters, what each item has of its own.
+        common, common_cov: shape (J, P, r) and (r, r): U M Uᵀ is what published parameters have in common.
+    """
+
+    window: Floats
+    published: Floats
+    common: Floats
+    common_cov: Floats
+
+    def select(self, keep: Mask) -> Apart:
+        return Apart(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
+
+    @classmethod
+    def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
+        """window: on the bank's scale, its constants taken as known, with all items of `published`, which has as many
+        further parameters as any side."""
+        size = published.n_further
+        now = replace(window, joint_cov=None).items.select(published.item_ids)
+        of_sample = _as_covariance(common_errors(window))
+        by_line = by_place(middle_of(now, published))
+        common, common_cov = _in_common(published, by_line, anchors)
+        return cls(
+            _without(with_further(now.cov, widened(now.further_cov, len(now.a), size)), by_place(now), of_sample),
+            _without(published.cov_of_all, common, common_cov),
+            common,
+            common_cov,
+        )
+
+
+def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
+    """`common` and `common_cov` of `Apart`: by γ of each fit, by that of the anchors' origin, and by what each frozen
+    value has of its own and gives to the fits that were linked to it."""
+    place = {item: k for k, item in enumerate(anchors.item_ids)}
+    by_anchors, k = by_place(anchors), len(place)
+    of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
+    places, frozen = anchors.places_of_parameters, anchors.cov_with_further
+    own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
+    fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
+    n = 2 * len(fits)
+    f = np.array([fit.by_anchors[:, places] for fit in fits]).reshape(n, *places.shape)
+    with_own = np.einsum("nkx,kxy->kyn", f, own)
+    f_by_origin = np.einsum("nkx,kxy->ny", f[:, :, :2], by_anchors)
+    with_origin = f_by_origin @ of_origin
+    between = np.einsum("nkx,kxm->nm", f, with_own) + with_origin @ f_by_origin.T
+    between += block_diagonal(np.array([fit.cov for fit in fits]).reshape(-1, 2, 2))
+    common = np.zeros((len(published.item_ids), 2 + published.n_further, 2 * n + 2))
+    for j, (item, fit) in enumerate(zip(published.item_ids, published.placed, strict=True)):
+        if fit is FROZEN:
+            common[j, :2, n : n + 2], common[j, : places.shape[1], n + 2 :] = by_line[j], with_own[place[item]]
+        elif fit is not None:
+            first = 2 * fits.index(fit)
+            common[j, :2, first : first + 2] = by_line[j]
+    common_cov = np.block(
+        [
+            [between, with_origin, np.eye(n)],
+            [with_origin.T, of_origin, np.zeros((2, n))],
+            [np.eye(n), np.zeros((n, 2)), np.zeros((n, n))],
+        ]
+    )
+    return common, common_cov
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The linked fit of one window against the published set, for the J items that both have.
+
+    Attributes:
+        window, published: the values of the same items; `shared` and `by_anchors` say what they share.
+        by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
+        fitted: of the window's J items.
+        anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
+        apart: the errors apart from a line.
+    """
+
+    window: ItemParameters
+    published: Published
+    by_anchors: Floats
+    fitted: tuple[Fitted, ...]
+    anchors: Mask
+    apart: Apart
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.window.item_ids
+
+    @property
+    def delta(self) -> Floats:
+        """Shape (J, 2): change of (a, b); NaN where the published values are of another model."""
+        change = np.stack([self.window.a - self.published.a, self.window.b - self.published.b], axis=1)
+        return np.where(self.across_models[:, None], np.nan, change)
+
+    @property
+    def across_models(self) -> Mask:
+        """Shape (J,): whose published values are of another model than the window's."""
+        return np.array([old != new for old, new in zip(self.models_published, self.models, strict=True)], dtype=bool)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """J names: the model of each of the window's items."""
+        return tuple(of.model for of in self.fitted)
+
+    @property
+    def models_published(self) -> tuple[Model, ...]:
+        return self.published.models(self.models)
+
+    @property
+    def tests_slopes(self) -> Mask:
+        """Shape (J,): the items that have a slope of their own."""
+        return which(self.models, lambda model: model.own_slopes)
+
+    @property
+    def by_curves(self) -> Mask:
+        """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
+        return self.across_models | which(self.models, lambda model: model.more_than_a_and_b)
+
+    @property
+    def shared(self) -> Floats:
+        """Shape (J, 2, P), covariance of the window's (a, b) with the published ones, and with the further parameters
+        of which it is known."""
+        return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
+
+    @property
+    def cov(self) -> Floats:
+        """Shape (J, 2, 2), of the change of (a, b)."""
+        both = self.shared[:, :, :2]
+        return self.window.cov + self.published.cov - both - both.transpose(0, 2, 1)
+
+    @property
+    def cov_window(self) -> Floats:
+        """Shape (J, P, P), of the window's a, b and further parameters."""
+        return self.window.cov_of_all
+
+    def varying(self, by_log_a: float, by_b: float) -> Comparison:
+        """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
+        own = np.zeros_like(self.cov)
+        own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
+        return replace(self, window=replace(self.window, cov=self.window.cov + own))
+
+    def select(self, keep: Mask) -> Comparison:
+        """The same for some items only; keep: shape (J,)."""
+        kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
+        return replace(
+            self,
+            window=self.window.select(kept),
+            published=self.published.select(kept),
+            fitted=tuple(compress(self.fitted, keep)),
+            apart=self.apart.select(keep),
+            by_anchors=self.by_anchors[keep],
+            anchors=self.anchors[keep],
+        )
+
+
+def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Comparison:
+    """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
+
+    `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
+    share are taken as independent); `linking` is what `link` made of it and of `anchors`.
+    """
+    y = _Linked.of(raw, linking, anchors)
+    known = set(published.item_ids)
+    j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
+    old = published.select([y.fit.item_ids[k] for k in j])
+    now = y.fit.items.select(old.item_ids)
+    size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
+    now = replace(now, further_cov=widened(now.further_cov, len(j), size))
+    old = replace(old, further_cov=widened(old.further_cov, len(j), size))
+    return Comparison(
+        window=now,
+        published=old,
+        by_anchors=(y.to_ab @ y.by_anchors)[j],
+        fitted=Fitted.of_each(y.fit.select(j)),
+        anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
+        apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+    )

@@ -1,0 +1,239 @@
+"""What happened to an item that moved: drift, a leak, or a wrong key.
+
+Belongs here: the likelihoods of the three, times, options and the day a leak began. Does not belong here: which items
+are asked about (items.py), and which answers count as the window's (unfiltered ones: rules against rapid guesses would
+take away the very answers that give a leak away).
+
+Every learner's θ comes from the *other* items, those not asked about, with their published parameters. It is not put
+in as if known: with its posterior h_n, the likelihood of an answer is ∫ P(x | θ) h_n(θ) dθ. The three alternatives to
+the published curve P have one parameter each:
+
+    drift      P with b + δ
+    leak       π + (1 − π) P: a share π of the learners knows the answer
+    wrong key  s (1 − P): scored right is a distractor that s of those choose who do not know the answer
+
+Of an item scored 0 … m, P is the chance of each score; a leak gives m to the share π. It has no key.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.item_models import CountedScores
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.scoring.rest_posterior import RestPosterior
+
+ACCEPTED = 10.8
+"""2ΔLL that one parameter gains by chance once in a thousand sound items."""
+FASTER = -4.0
+"""z of the correct answers' log times below which an easier item is a leaked one."""
+FEWEST_TIMES = 30
+MOST_DRIFT = 4.0
+
+
+class Kind(StrEnum):
+    DRIFT = "drift"
+    LEAK = "leak"
+    WRONG_KEY = "wrong key"
+    EASIER = "easier: drift or leak"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """R answers of a window, in any order.
+
+    Attributes:
+        person, item: shape (R,), indices; item into `item_ids`. score: shape (R,), 0 or 1, or below `categories` (J,).
+        log_time: shape (R,), of the response time; NaN where unknown.
+        day: shape (R,), whole days of any calendar.
+        option: shape (R,), the chosen option's number, −1 where unknown. key: shape (J,), likewise.
+        usual_log_time, usual_log_time_se: shape (J,), mean log time of correct answers before the window and its
+            standard error, NaN where unknown.
+    """
+
+    person: Ints
+    item: Ints
+    score: npt.NDArray[np.int8]
+    log_time: Floats
+    day: Ints
+    option: Ints
+    item_ids: tuple[str, ...]
+    key: Ints
+    usual_log_time: Floats
+    usual_log_time_se: Floats
+    categories: Ints | None = None
+
+    @property
+    def n_categories(self) -> Ints:
+        """Shape (J,)."""
+        return np.full(len(self.item_ids), 2) if self.categories is None else self.categories
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to an item.
+
+    Attributes:
+        size: δ in θ for drift, π for a leak, s for a wrong key; of an item that became easier δ; NaN where unclear.
+        gains: 2ΔLL of "drift", "leak" and, of an item scored 0 and 1, "wrong key" over the published curve.
+        time_z: of the correct answers' log times, item and person effects removed; NaN without times.
+        onset: first day of a leak, in the calendar of `Answers.day`; None for other kinds.
+        distractor: an option that abler learners choose and that is not the key; None where there is none.
+    """
+
+    item_id: str
+    kind: Kind
+    size: float
+    gains: dict[str, float]
+    time_z: float
+    onset: int | None
+    distractor: int | None
+
+
+def classify_changes(
+    answers: Answers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
+) -> dict[str, Change]:
+    """The kind of change of each of `items`.
+
+    published: in the order of `answers.item_ids`. N(mean, sd²): the window's learners on the bank's scale. An item is
+    given no kind ("unclear") where no alternative gains 10.8 in 2ΔLL; one that is best explained by a leak or by δ < 0
+    is a leak where its correct answers came faster than usual (z < −4), drift where they did not, and "easier" where
+    times are unknown.
+    """
+    known = published.curves.known
+    examined = np.isin(answers.item_ids, list(items))
+    others = known & ~examined
+    measured = RestPosterior.of(
+        answers.person, answers.item, answers.score, others, published,
+        mean=mean, sd=sd, categories=answers.categories,
+    )  # fmt: skip
+    residual = _time_residuals(answers, others)
+    found = {}
+    for j in np.flatnonzero(examined & known).tolist():
+        rows = np.flatnonzero(answers.item == j)
+        posterior = measured.posterior(answers.person[rows])
+        item = published.select([answers.item_ids[j]])
+        found[answers.item_ids[j]] = _classified(answers, j, rows, posterior, measured.nodes, item, residual[rows])
+    return found
+
+
+def _classified(
+    answers: Answers,
+    j: int,
+    rows: Ints,
+    posterior: Floats,
+    nodes: Floats,
+    item: ItemParameters,
+    residual: Floats,
+) -> Change:
+    score, scored = answers.score[rows], bool(answers.n_categories[j] > 2)
+    correct = score == answers.n_categories[j] - 1
+    own = item.curves.categories
+    counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, own) if item.others else score
+    published = _chances(item, nodes, posterior, counted, correct)
+    sound = _loglik(*published, correct).sum()
+    p, share = published
+
+    def moved(delta: float) -> float:
+        by = _chances(replace(item, b=item.b + delta), nodes, posterior, counted, correct)
+        return float(_loglik(*by, correct).sum())
+
+    delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
+    known, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, share, correct).sum()), 0.0, 1.0)
+    gains = {"drift": 2 * (by_drift - sound), "leak": 2 * (by_leak - sound)}
+    taken, distractor = np.nan, None
+    if not scored:
+        taken, by_key = _best(lambda x: float(_loglik(x * (1 - p), share, correct).sum()), 0.0, 1.0)
+        gains["wrong key"] = 2 * (by_key - sound)
+        distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
+    best = max(gains, key=lambda name: gains[name])
+    z = _mean_z(residual[correct], float(answers.usual_log_time_se[j]))
+    kind, size, onset = Kind.UNCLEAR, np.nan, None
+    if distractor is not None or (best == "wrong key" and gains[best] > ACCEPTED):
+        kind, size = Kind.WRONG_KEY, taken
+    elif gains[best] > ACCEPTED and (best == "leak" or delta < 0):
+        kind = Kind.EASIER if np.isnan(z) else Kind.LEAK if z < FASTER else Kind.DRIFT
+        size = known if kind is Kind.LEAK else delta
+        onset = _onset(answers.day[rows], p, share, correct) if kind is Kind.LEAK else None
+    elif gains[best] > ACCEPTED:
+        kind, size = Kind.DRIFT, delta
+    return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
+
+
+def _chances(
+    item: ItemParameters, nodes: Floats, posterior: Floats, counted: npt.NDArray[np.int8], correct: Mask
+) -> tuple[Floats, Floats]:
+    """∫ P h_n of full credit, shape (n,), and which share of the other answers has the learner's score, as it counts:
+    it enters the leak and the key linearly."""
+    for some in item.others:
+        tables = posterior @ some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
+        p = tables[:, some.categories[0] - 1]  # beside items with more points, tables have columns for these
+        others = tables[np.arange(len(counted)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
+        return p, np.where(correct, 1.0, others)
+    return posterior @ item.curve(nodes)[:, 0], np.ones(len(counted))
+
+
+def _loglik(p: Floats, share: Floats, correct: Mask) -> Floats:
+    return np.log(np.maximum(np.where(correct, p, (1 - p) * share), np.finfo(float).tiny))
+
+
+def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    found = minimize_scalar(lambda x: -loglik(x), bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(found.x), -float(found.fun)
+
+
+def _time_residuals(answers: Answers, others: Mask) -> Floats:
+    """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
+    n_persons = int(answers.person.max(initial=-1)) + 1
+    off = answers.log_time - answers.usual_log_time[answers.item]
+    use = others[answers.item] & np.isfinite(off)
+    n = np.bincount(answers.person[use], minlength=n_persons)
+    with np.errstate(invalid="ignore"):
+        own = np.bincount(answers.person[use], weights=off[use], minlength=n_persons) / n
+    return off - own[answers.person]
+
+
+def _mean_z(residual: Floats, usual_se: float) -> float:
+    known = residual[np.isfinite(residual)]
+    if known.size < FEWEST_TIMES:
+        return np.nan
+    return float(known.mean() / np.hypot(known.std(ddof=1) / np.sqrt(known.size), usual_se))
+
+
+def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
+    """The option, not the key, whose choice goes with θ from the other items most, above 0 and above the key's."""
+    known = option >= 0
+    if key < 0 or known.sum() < 2 or np.ptp(theta[known]) == 0:
+        return None
+    correlations = {
+        int(o): float(np.corrcoef(option[known] == o, theta[known])[0, 1])
+        for o in np.unique(option[known])
+        if 0 < (option[known] == o).mean() < 1
+    }
+    of_key = correlations.pop(key, -1.0)
+    best = max(correlations, key=lambda o: correlations[o], default=None)
+    return best if best is not None and correlations[best] > max(0.0, of_key) else None
+
+
+def _onset(day: Ints, p: Floats, share: Floats, correct: Mask) -> int:
+    """The day from which on a leak explains the answers best, the published curve holding before (a change point by
+    maximum likelihood; the leak's share is fitted again for every candidate)."""
+    before = _loglik(p, share, correct)
+    best, when = -np.inf, int(day.min())
+    for candidate in np.unique(day).tolist():
+        later = day >= candidate
+        p_later, share_later, correct_later = p[later], share[later], correct[later]
+
+        def leaked(x: float, p: Floats = p_later, share: Floats = share_later, correct: Mask = correct_later) -> float:
+            return float(_loglik(x + (1 - x) * p, share, correct).sum())
+
+        total = before[~later].sum() + _best(leaked, 0.0, 1.0)[1]
+        if total > best:
+            best, when = total, int(candidate)
+    return when

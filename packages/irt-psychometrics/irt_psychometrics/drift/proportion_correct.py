@@ -1,0 +1,141 @@
+"""Whether an item that could not be calibrated is answered as its published curve says.
+
+Belongs here: the test of an item's proportion correct against its published curve, for items that had too few answers
+for a fit, or whose estimate stopped at a bound. Does not belong here: items with an estimate (items.py), and which
+answers count.
+
+With learner i's posterior h_i from the *other* items, an answer is right with chance p_i = ∫ P(θ) h_i(θ) dθ, and given
+all parameters answers of different learners are independent: the proportion x̄ of n has expectation p̄ = Σ p_i/n and
+variance Σ p_i(1 − p_i)/n². What is published has errors as well, so
+
+    Var(x̄ − p̄) = Σ p_i(1 − p_i)/n² + gᵀ Cov(a, b) g + Σ_k g_kᵀ Cov(a_k, b_k) g_k + g_μ² Var(μ),
+
+g being the gradient of p̄ by the item's own parameters, g_k by those of another item, through the posteriors, and g_μ by
+the mean μ of the learners. Errors of different items are taken as independent. Of an item scored 0 … m, x is the score
+as a share of m, P its expectation, and x² has another than x: the first term is Σ (E x_i² − p_i²)/n². Steps have errors
+as a and b have; c is held.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
+from irt_psychometrics.core.item_models import CountedScores
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.drift.items import FALSE_DISCOVERIES, Severity, graded
+from irt_psychometrics.scoring.rest_posterior import RestPosterior
+
+FEWEST = 30
+"""An item with fewer answers is not tested."""
+LEAST_SPREAD = 5.0
+"""An item with a smaller Σ p_i(1 − p_i) is not tested: the number of right answers is then too far from normal."""
+
+
+@dataclass(frozen=True)
+class ProportionsCorrect:
+    """The K tested items.
+
+    Attributes:
+        n: shape (K,), answers.
+        observed, expected: shape (K,), proportions correct, and by the published curve.
+        se: shape (K,), of their difference.
+        p, q: shape (K,), two-sided, of "no difference"; q after Benjamini & Hochberg (1995) over the K items.
+    """
+
+    item_ids: tuple[str, ...]
+    n: Ints
+    observed: Floats
+    expected: Floats
+    se: Floats
+    p: Floats
+    q: Floats
+
+    @property
+    def difference(self) -> Floats:
+        """Shape (K,): observed − expected, > 0 where the item became easier. The area between the response curves,
+        weighted by the learners who answered, is at least as large."""
+        return self.observed - self.expected
+
+    @property
+    def severity(self) -> tuple[Severity, ...]:
+        """Severity by the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
+        size = np.where(self.q < FALSE_DISCOVERIES, np.abs(self.difference), 0.0)
+        return graded(size, MEDIUM_WABC, HIGH_WABC)
+
+
+def proportions_correct(
+    responses: Responses,
+    tested: Collection[str],
+    published: ItemParameters,
+    *,
+    mean: float,
+    sd: float,
+    mean_se: float = 0.0,
+) -> ProportionsCorrect:
+    """Test those of `tested` that have enough answers: 30, and not nearly all right or wrong as expected.
+
+    published: in the order of `responses.item_ids`. N(mean, sd²): the window's learners on the bank's scale, mean_se
+    the error of its mean.
+    Tested items do not contribute to anyone's θ.
+    """
+    known = published.curves.known
+    is_tested = np.isin(responses.item_ids, list(tested))
+    informative = known & ~is_tested
+    others = RestPosterior.of(
+        responses.person, responses.item, responses.score, informative, published,
+        mean=mean, sd=sd, categories=responses.categories,
+    )  # fmt: skip
+    informing = [item for item, is_one in zip(responses.item_ids, informative, strict=True) if is_one]
+    of_row = CountedScores.of(published.curves).item_of_row
+    right, wrong = (answers[:, informative[of_row]] for answers in (others.right, others.wrong))
+    of_right, of_wrong = published.select(informing).log_by_parameters(others.nodes)
+    of_row, cov_of_others = of_row[informative[of_row]], published.select(informing).cov_of_all
+    place = np.cumsum(informative) - 1
+    by_item = np.argsort(responses.item, kind="stable")
+    starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
+    found = []
+    for j in np.flatnonzero(is_tested & known).tolist():
+        tested_one = published.select([responses.item_ids[j]])
+        rows = by_item[starts[j] : starts[j + 1]]
+        share = responses.score[rows] / (responses.n_categories[j] - 1)
+        if share.size < FEWEST:
+            continue
+        people = responses.person[rows]
+        posterior = others.posterior(people)
+        curve = tested_one.curve(others.nodes)[:, 0]
+        p = posterior @ curve
+        if (p * (1 - p)).sum() < LEAST_SPREAD:
+            continue
+        own = np.zeros(2 + tested_one.n_further)
+        own[:2] = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
+        if tested_one.others:
+            own[2:] = tested_one.by_further(others.nodes)[0] @ posterior.mean(axis=0)
+        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): what moving a posterior does to p̄
+        by_rows = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
+        by_rows += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
+        by_others = np.zeros(cov_of_others.shape[:2])
+        np.add.at(by_others, place[of_row], by_rows)
+        by_mean = tilt.sum(axis=0) @ (others.nodes - mean) / sd**2
+        spread = float((posterior @ _squared(tested_one, others.nodes, curve) - p**2).sum())
+        variance = spread / share.size**2 + own @ tested_one.cov_of_all[0] @ own + (by_mean * mean_se) ** 2
+        variance += np.einsum("jk,jkl,jl->", by_others, cov_of_others, by_others)
+        found.append((responses.item_ids[j], share.size, share.mean(), p.mean(), np.sqrt(variance)))
+    items, n, *numbers = zip(*found, strict=True) if found else ((),) * 5
+    observed, expected, se = (np.array(x, dtype=float) for x in numbers)
+    chance = 2 * ndtr(-np.abs(observed - expected) / se)
+    q = q_values(chance)
+    return ProportionsCorrect(tuple(items), np.array(n, dtype=np.int64), observed, expected, se, chance, q)
+
+
+def _squared(item: ItemParameters, nodes: Floats, curve: Floats) -> Floats:
+    """Shape (Q,): the expected square of the share of the maximum score, of which `curve` is the expectation."""
+    for some in item.others:
+        p = some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
+        return np.asarray(p @ (np.arange(p.shape[1]) / (some.categories[0] - 1)) ** 2)
+    return curve

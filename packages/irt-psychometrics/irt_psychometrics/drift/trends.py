@@ -1,0 +1,85 @@
+"""Items that move a little every month, seen over several months before any one of them would flag them.
+
+Belongs here: the slope of an item's change over months, with its test. Does not belong here: a single month's test
+(items.py) and which months are compared with which published value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.drift.errors import Comparison
+
+TREND_FALSE_DISCOVERIES = 0.05
+
+
+@dataclass(frozen=True)
+class Trends:
+    """The J items that were compared in two months or more.
+
+    Attributes:
+        slope, slope_se: shape (J,), change of b, θ a month. p, q: shape (J,). n_months: shape (J,).
+    """
+
+    item_ids: tuple[str, ...]
+    slope: Floats
+    slope_se: Floats
+    p: Floats
+    q: Floats
+    n_months: Ints
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < TREND_FALSE_DISCOVERIES)
+
+
+def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: AnchorSet) -> Trends:
+    """Slopes of b through the published value, by generalised least squares.
+
+    `elapsed`: months, > 0, from publication to each comparison's window: one number, or one for each of its items. The
+    line starts at the published value, Δ_t = slope·t, whose error is in every Δ_t, as the anchors' errors are:
+
+        Cov(Δ_t, Δ_u) = P − C A_uᵀ − A_t Cᵀ + A_t S A_uᵀ,    A = ∂b/∂s,
+
+    with P, C and S as in errors.py; the months' own errors are independent. Raises PsychometricsError where an
+    item's published value is not the same in all months: a trend starts again with a decision.
+    """
+    if len(comparisons) != len(elapsed) or any(np.any(np.asarray(t) <= 0) for t in elapsed):
+        raise PsychometricsError(f"every comparison needs the months since publication, above 0; got {list(elapsed)}")
+    months: dict[str, list[tuple[float, Comparison, int]]] = {}
+    for comparison, since in zip(comparisons, elapsed, strict=True):
+        times = np.broadcast_to(since, len(comparison.item_ids)).tolist()
+        for j, item in enumerate(comparison.item_ids):
+            months.setdefault(item, []).append((times[j], comparison, j))
+    seen = {item: found for item, found in sorted(months.items()) if len(found) > 1}
+    slope, variance = np.empty(len(seen)), np.empty(len(seen))
+    for k, (item, found) in enumerate(seen.items()):
+        slope[k], variance[k] = _line(item, found, anchors.joint_cov)
+    se = np.sqrt(variance)
+    p = 2 * ndtr(-np.abs(slope) / se)
+    q = q_values(p)
+    return Trends(tuple(seen), slope, se, p, q, np.array([len(found) for found in seen.values()], dtype=np.int64))
+
+
+def _line(item: str, found: list[tuple[float, Comparison, int]], of_frozen: Floats) -> tuple[float, float]:
+    """Slope and its variance from one item's months."""
+    if len({float(c.published.b[j]) for _, c, j in found}) > 1:
+        raise PsychometricsError(f"item {item} was published again between these months: give those after it")
+    t = np.array([time for time, _, _ in found])
+    delta = np.array([c.delta[j, 1] for _, c, j in found])
+    _, first, j = found[0]
+    p_b, with_frozen = first.published.cov[j, 1, 1], first.published.with_anchors[j, 1, : len(of_frozen)]
+    by_frozen = np.stack([c.by_anchors[j, 1, : len(of_frozen)] for _, c, j in found])
+    common = by_frozen @ with_frozen
+    cov = p_b - common[:, None] - common + by_frozen @ of_frozen @ by_frozen.T
+    cov[np.diag_indices(t.size)] = [c.cov[j, 1, 1] for _, c, j in found]
+    weighted = np.linalg.solve(cov, t)
+    variance = 1 / (t @ weighted)
+    return float(variance * (weighted @ delta)), float(variance)

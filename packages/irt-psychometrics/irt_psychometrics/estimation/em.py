@@ -1,0 +1,672 @@
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL and the partial credit family.
+
+Belongs here: checks of the request, the sequence of a fit, flags and the judgement in a `Calibration`.
+
+The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
+identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
+information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
+quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
+two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step. A 3PL
+makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram at first. Fits start on half of the
+nodes and, of many learners, on a sample.
+
+Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
+of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
+
+What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
+Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
+mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
+log weights, with penalties that are 0 for N(0, 1) (see `Smoothing`), and moved to mean 0 and SD 1 at the end.
+
+The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in `standard_errors`, loops in `kernels`.
+"""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.covariances import mirrored
+from irt_psychometrics.core.design import alike, require_connected
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, model_of
+from irt_psychometrics.core.model_families import ItemModel
+from irt_psychometrics.core.models import (
+    Calibration,
+    Convergence,
+    Flag,
+    Population,
+    Responses,
+    places_of_parameters,
+    pooled,
+    spread,
+)
+from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
+from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors, RareSteps
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.estimation.clustered_scores import products_by_learner
+from irt_psychometrics.estimation.em_request import (
+    RULING_SHARE,
+    Items,
+    Persons,
+    as_counted,
+    blocks_of_steps,
+    checked_model,
+    checked_priors,
+    given_parameters,
+    no_common_scale,
+    origin_of,
+    rare_steps,
+    require_given_scores,
+    require_items,
+    require_persons,
+    same_answers,
+    some,
+)
+from irt_psychometrics.estimation.latent_distribution import NormalGroups
+from irt_psychometrics.estimation.marginal import Point, Problem
+from irt_psychometrics.estimation.optimizer import Solution, maximise
+from irt_psychometrics.estimation.parameter_layout import (
+    SMOOTHING,
+    SMOOTHING_WITH_GUESSING,
+    ParameterLayout,
+)
+from irt_psychometrics.estimation.response_layout import Answers, Counts
+from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
+from irt_psychometrics.estimation.standard_errors import Errors, errors, no_errors, require_one_matrix
+from irt_psychometrics.estimation.unrelated import why_unrelated
+
+ENGINE = "em"
+ENOUGH_FOR_SIGN = 5
+"""With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
+COARSE_TOLERANCE = 1e-2
+"""Half of the nodes are used until no gradient exceeds a hundredth of a standard error, at half the cost."""
+COARSE_GAIN = 1e-2
+"""A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
+COMPARED_GAIN = 1e-5
+"""A fit made for its log-likelihood ends where a step promises less gain than this in what it maximises. With priors or
+a histogram's penalty added, the log-likelihood itself still moves by about the root of that."""
+NARROWEST = 0.8
+"""Least SD of a posterior, in distances of the nodes; the error of a sum is then of the order exp(−2π² .8²), 3e-6."""
+SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
+"""A fit starts on a sample of every k-th learner, k at most SAMPLE_STEP, that has at least SAMPLE learners; this first
+fit need not converge."""
+
+
+class FitOptions(TypedDict, total=False):
+    """What a fit may be asked, wherever its answers are. `fit_em` explains them."""
+
+    model: Model | Sequence[Model]
+    priors: Priors | None
+    anchors: AnchorSet | None
+    latent: Latent
+    testlets: Mapping[str, str] | None
+    nodes: int
+    tolerance: float
+    max_iterations: int
+    threads: int | None
+    data_hash: str
+    start: Calibration | None
+    likelihood_only: bool
+    abilities_known: bool
+    blocks: Mapping[str, str] | None
+    prior_on_rare_steps: bool | Collection[str]
+    learners: npt.NDArray[np.integer[Any]] | None
+    guessing: Mapping[str, float] | None
+
+
+def fit_em(
+    responses: Responses,
+    *,
+    groups: Sequence[str] | None = None,
+    reference: str | None = None,
+    weights: npt.ArrayLike | None = None,
+    **how: Unpack[FitOptions],
+) -> Calibration:
+    """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
+
+    Args:
+        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
+        model: the name of one of `ITEM_MODELS`, or a name for each item. Where models are mixed, items without a slope
+            of their own share one, and θ has an SD of 1.
+        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
+        anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
+            scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
+        groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
+            and SD, but the reference group's are those of the model (without anchors).
+        reference: the label of the reference group; None for the first in sorted order.
+        latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
+            hold with the weights estimated as well; above the items of `joint_cov` with the weights as known.
+        weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
+            persons repeated so often.
+        testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
+            `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
+        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid, and one with
+            learners whose answers say more of θ than nodes so far apart can hold on a denser one.
+        tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
+            divided by the root of its complete-data information (so in standard errors), exceeds it.
+        max_iterations: quasi-Newton iterations, about one pass over the data each.
+        threads: None for all processors. The result is the same, bit for bit, for any number.
+        start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
+            the ascent begins there, and comes to the same maximum sooner.
+        likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
+            a histogram has the same penalties under all models, there are no errors, and `convergence` judges the
+            ascent alone, not what the answers determine.
+        abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
+        blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
+            one block.
+        prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
+            (`RareSteps`), which `Calibration.priors` then names with the items; or the items that may have it. Not for
+            items whose given values are judged by the fit.
+        learners: shape (n_persons,), numbers from 0, where several persons are one learner (on several occasions): the
+            errors are then clustered by learner; estimates are the same. The answers must be in memory.
+        guessing: item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior on c of
+            that item around this value (`KnownGuessing`) instead of the prior on c of all items.
+
+    Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
+    scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
+    of gradients, at the cost of two E-steps for each parameter.
+
+    Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
+    a_1, d_1, a_2, d_2, … and then, item by item, of the free t of scores, for up to 2000 items, 500 with guessing, 4000
+    parameters of items with more than two scores (above, `cov` inverts each item's own block, with the other items
+    taken as known). A common slope is one parameter, so its variance and its covariances stand in every
+    item's rows and the matrix is singular by design; of fixed slopes rows and columns are 0, as are those of anchors.
+    Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
+    marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
+    the units of `tolerance`. `n_persons` counts learners with a response to such an item.
+
+    Items answered all correctly, all wrongly or not at all, or always with one score, have NaN parameters and a flag.
+    `AT_BOUND` items stand at
+    |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
+    not a maximum, which item gates see, and the others' estimates hold with or without them;
+    `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
+    `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
+    where the model gives them no slope of their own, answers that abler learners give worse;
+    `GUESSING_UNIDENTIFIED` ones have a c that only reflects its prior or a bound.
+
+    Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
+    DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
+    """
+    counted = as_counted(responses, how.get("anchors"))
+    return fit_source(lambda: InMemory(counted, Persons.of(responses, groups, reference, weights)), responses, **how)
+
+
+_DEFAULTS: FitOptions = {
+    "model": DEFAULT_MODEL,
+    "priors": None,
+    "anchors": None,
+    "latent": "normal",
+    "testlets": None,
+    "nodes": 61,
+    "tolerance": 1e-5,
+    "max_iterations": 500,
+    "threads": None,
+    "data_hash": "",
+    "start": None,
+    "likelihood_only": False,
+    "abilities_known": False,
+    "blocks": None,
+    "prior_on_rare_steps": True,
+    "learners": None,
+    "guessing": None,
+}
+
+
+def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitOptions]) -> Calibration:
+    """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
+    if unexpected := how.keys() - _DEFAULTS.keys():
+        raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
+    asked: FitOptions = {**_DEFAULTS, **how}
+    model, anchors = asked["model"], asked["anchors"]
+    models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
+    of = _checked(models, items, asked)
+    given_priors = priors = checked_priors(of, asked["priors"])
+    source = source_of()
+    counts = source.counts()
+    given = given_parameters(items, anchors, of)
+    require_given_scores(items, counts, given)
+    keep = counts.estimable(of) | (given.known & (counts.n > 0))
+    require_items(items, counts, keep, given, of)
+    origin = origin_of(given)
+    held = replace(given, d=given.d + given.a * origin).select(np.flatnonzero(keep))
+    if priors.b is not None:
+        priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
+    kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
+    of = model_of([*compress(models, keep)])
+    of_kept = counts.select(keep)
+    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, asked["blocks"] or {})
+    own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
+    rare = _rare_steps(kept_ids, own_steps, of_kept, asked["prior_on_rare_steps"]) if of.scores_suffice else None
+    known_c = _known_guessing(kept_ids, asked["guessing"]) if of.guesses else None
+    priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
+
+    def lay_out(histogram_nodes: int = 0) -> ParameterLayout:
+        layout = ParameterLayout.of(
+            of,
+            len(kept_ids),
+            given=held,
+            n_groups=len(source.names),
+            histogram_nodes=histogram_nodes,
+            categories=items.n_categories[keep],
+            given_scores=of_kept.table > 0,
+            steps_of=steps_of,
+        )
+        smoothing = SMOOTHING_WITH_GUESSING if of.guesses and not asked["likelihood_only"] else SMOOTHING
+        return replace(layout, positive_slopes=priors.slopes_held(kept_ids), smoothing=smoothing)
+
+    structure = lay_out()
+    require_one_matrix(structure)
+    laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
+    require_persons(laid.informative, source.names)
+    require_connected(laid.links, kept_ids, held.known)
+    with kernels.runner(asked["threads"]) as run:
+        fit = _fitted(source, laid, keep, kept_ids, run, priors, lay_out, asked)
+    calibration = _calibration(items, counts, fit, keep, models, given)
+    calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
+    calibration = replace(calibration, priors=given_priors.as_dict(), data_hash=asked["data_hash"])
+    if asked["latent"] == "histogram" and not structure.anchored:
+        return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
+    return calibration
+
+
+def _checked(models: tuple[Model, ...], items: Items, asked: FitOptions) -> ItemModel:
+    """The model of the items. Raises PsychometricsError if the request makes no sense."""
+    if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
+        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
+    if asked["latent"] not in ("normal", "histogram"):
+        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {asked['latent']!r}")
+    return checked_model(models, items, asked["anchors"], share_testlets(items.item_ids, asked["testlets"] or {}))
+
+
+def _rare_steps(
+    item_ids: Sequence[str], own_steps: Mask, counts: Counts, asked: bool | Collection[str]
+) -> RareSteps | None:
+    """`rare_steps` of all items, or of those asked for."""
+    if not isinstance(asked, bool):
+        own_steps = own_steps & np.isin(item_ids, [*asked])
+    return rare_steps(item_ids, own_steps, counts) if asked else None
+
+
+def _known_guessing(item_ids: Sequence[str], guessing: Mapping[str, float] | None) -> KnownGuessing | None:
+    known = {item: guessing[item] for item in item_ids if item in guessing} if guessing else {}
+    return KnownGuessing(KNOWN_GUESSING_SD, tuple(known), tuple(known.values())) if known else None
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A maximum and its errors.
+
+    Attributes:
+        groups: their names, the reference first.
+        same: shape (J,), items with all answers those of an earlier item.
+        doubt: why the answers do not make a scale; empty if they do.
+    """
+
+    problem: Problem
+    solution: Solution
+    errors: Errors
+    groups: tuple[str, ...]
+    same: Mask
+    doubt: str
+
+
+def _fitted(
+    source: Source,
+    laid: LaidOut,
+    keep: Mask,
+    kept_ids: tuple[str, ...],
+    run: kernels.Run,
+    priors: Priors,
+    lay_out: Callable[..., ParameterLayout],
+    asked: FitOptions,
+) -> _Fit:
+    """The fit of the answers as they are laid out. `lay_out`: for a number of `histogram_nodes`."""
+    data, structure, likelihood_only = laid.answers, lay_out(), asked["likelihood_only"]
+    begun = None if asked["start"] is None else asked["start"].select(keep)
+    least_gain = COMPARED_GAIN if likelihood_only else 0.0
+    problem, solution = _maximised(
+        lambda grid: Problem(data, structure, grid, run, priors),
+        _Search(asked["nodes"], asked["tolerance"], asked["max_iterations"], least_gain),
+        begun,
+        lay_out if asked["latent"] == "histogram" else None,
+        has_curves=begun is not None and begun.item_model == structure.item_model,
+    )
+    solution = solution.oriented(problem)
+    if likelihood_only:
+        found = no_errors(problem, solution.point)
+    else:
+        products: Callable[[Point], Floats] | None = None
+        if asked["learners"] is not None:
+            products = _by_learner(problem, source.gathered(keep), asked["learners"])
+        elif share_testlets(kept_ids, asked["testlets"] or {}):
+            products = problem.score_products
+        known = asked["abilities_known"]
+        found = errors(problem, solution.point, solution.at_bound, products=products, abilities_known=known)
+    doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
+    same = alike(laid.first_alike, data.n, data.correct)
+    return _Fit(problem, solution, found, source.names, same, doubt)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """`nodes`: of the grid, at least. `least_gain`: in log-likelihood, at which the last maximisation may stop."""
+
+    nodes: int
+    tolerance: float
+    max_iterations: int
+    least_gain: float
+
+    def ascended(self, problem: Problem, near: Solution) -> Solution:
+        found = maximise(
+            problem, near.point.x, self.tolerance, self.max_iterations, near.pairs, least_gain=self.least_gain
+        )
+        return _then(near, found)
+
+
+def _maximised(
+    problem_on: Callable[[Grid], Problem],
+    search: _Search,
+    begun: Calibration | None,
+    with_weights: Callable[..., ParameterLayout] | None,
+    *,
+    has_curves: bool,
+) -> tuple[Problem, Solution]:
+    """The maximum, on a grid that is wide and dense enough for it.
+
+    `begun`: an earlier fit of these items, from which the search starts; `has_curves`: of the same model.
+    `with_weights`: lays out a histogram of θ as well. It is None if θ is normal.
+    """
+    if with_weights is not None and begun is not None and has_curves:
+        grid = _wide_enough(search.nodes, begun.latent_mean, begun.latent_sd)
+        problem = problem_on(grid)
+        problem = _dense_enough(problem, problem.start(begun))
+        problem, solution = _with_histogram(problem, problem.start(begun), with_weights, search.max_iterations)
+        return problem, search.ascended(problem, solution)
+    problem = problem_on(Grid.spanning(search.nodes))
+    coarse = max(search.tolerance, COARSE_TOLERANCE)
+    few = problem_on(_half(problem.grid))
+    near = _by_sample(few, lambda on: on.start(begun), coarse, search.max_iterations)
+    solution = search.ascended(problem, near)
+    grid = _wide_enough(search.nodes, solution.point.means, solution.point.sds)
+    resolved = _dense_enough(problem_on(grid), solution.point.x)
+    if len(resolved.grid.nodes) > search.nodes:
+        problem = resolved
+        solution = search.ascended(problem, replace(solution, pairs=()))
+    if with_weights is not None:
+        problem, near = _with_histogram(problem, solution.point.x, with_weights, search.max_iterations)
+        solution = search.ascended(problem, _then(solution, near))
+    return problem, solution
+
+
+def _by_learner(
+    problem: Problem, gathered: tuple[Responses, Persons] | None, learners: npt.NDArray[np.integer[Any]]
+) -> Callable[[Point], Floats]:
+    if gathered is None:
+        raise PsychometricsError(
+            "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
+            "be months"
+        )
+    return lambda point: products_by_learner(problem, point, *gathered, learners)
+
+
+def _half(grid: Grid) -> Grid:
+    """As wide, with half of the nodes."""
+    return Grid.spanning(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
+
+
+def _by_sample(
+    whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
+) -> Solution:
+    """A maximum, for which that of a sample of many learners is the start."""
+    data, step = whole.data, _sample_step(whole.data)
+    if step < 2:
+        return maximise(whole, start(whole), tolerance, max_iterations, least_gain=least_gain)
+    sample = Problem(data.thinned(step), whole.structure, whole.grid, whole.run, whole.priors)
+    some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
+    first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
+    known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
+
+
+def _sample_step(data: Answers) -> int:
+    """Every how-manieth learner makes a sample to start on. Items of several categories have too rare ones for it."""
+    return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
+
+
+def _then(first: Solution, second: Solution) -> Solution:
+    return replace(second, iterations=first.iterations + second.iterations)
+
+
+def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
+    """A grid up to 6 where all populations keep four SDs within it, else up to five SDs, with nodes as dense."""
+    away, sds = np.abs(means), np.asarray(sds)
+    if np.max(away + 4 * sds) <= 6.0:
+        return Grid.spanning(nodes)
+    limit = float(np.ceil(np.max(away + 5 * sds)))
+    return Grid.spanning(1 + round((nodes - 1) * limit / 6), limit)
+
+
+def _dense_enough(problem: Problem, x: Floats) -> Problem:
+    """The problem, on a grid of more nodes where the narrowest posterior's SD is less than .8 of their distance: sums
+    over the nodes are then no longer integrals, and bend slopes."""
+    nodes = problem.grid.nodes
+    apart = problem.narrowest_posterior(x) / NARROWEST
+    if apart >= nodes[1] - nodes[0]:
+        return problem
+    grid = Grid.spanning(1 + 2 * math.ceil(nodes[-1] / apart), float(nodes[-1]))
+    return Problem(problem.data, problem.structure, grid, problem.run, problem.priors)
+
+
+def _with_histogram(
+    problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
+) -> tuple[Problem, Solution]:
+    """The same problem with free weights, and where to start: near their maximum on half of the nodes, and this from x
+    with normal distributions. `with_weights`: the layout for so many `histogram_nodes`."""
+    old, few = problem.structure, _half(problem.grid)
+    coarse = with_weights(histogram_nodes=len(few.nodes))
+    x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
+    whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
+    near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
+    free = with_weights(histogram_nodes=len(problem.grid.nodes))
+    fine = Problem(problem.data, free, problem.grid, problem.run, problem.priors)
+    return fine, _on_all_nodes(near, whole, fine)
+
+
+def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
+    """A solution of `few` nodes, and the steps that led there, with log densities between the nodes by splines."""
+    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do without
+
+    between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
+    items, G = few.structure.n_before_weights, few.structure.n_groups
+
+    def spread_out(values: Floats, share: float = 1.0) -> Floats:
+        weights = share * values[items:].reshape(G, -1) @ between.T
+        return np.concatenate([values[:items], weights.ravel()])
+
+    persons_per_node = len(few.grid.nodes) / len(all_nodes.grid.nodes)
+    pairs = [(spread_out(moved), spread_out(bend, persons_per_node)) for moved, bend, _ in near.pairs]
+    kept = tuple((moved, bend, along) for moved, bend in pairs if (along := float(moved @ bend)) > 0)
+    return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
+
+
+def _calibration(
+    items: Items,
+    counts: Counts,
+    fit: _Fit,
+    keep: Mask,
+    models: tuple[Model, ...],
+    given: ItemCurves,
+) -> Calibration:
+    """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
+    problem, solution, found = fit.problem, fit.solution, fit.errors
+    J, point, structure = items.n_items, solution.point, problem.structure
+    kept = np.flatnonzero(keep)
+    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, point.c))
+    at_bound = structure.items_using(solution.at_bound)
+    estimable = counts.estimable(structure.item_model)[kept]
+    own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
+    reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
+    # A slope that is unbounded because of a single answer says nothing about the key.
+    reversed_ &= ~at_bound | (counts.rarer[kept] >= ENOUGH_FOR_SIGN)
+    marks = {
+        Flag.AT_BOUND: at_bound,
+        Flag.UNIDENTIFIED: found.unidentified,
+        Flag.NEGATIVE_DISCRIMINATION: reversed_,
+        Flag.DUPLICATE: fit.same,
+        Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
+    }
+    further, cov = _further(problem, point, items, kept, given), spread(mirrored(found.cov), kept, J)
+    if further is not None:
+        more = (0, 2 + further.shape[1] - cov.shape[1])
+        cov = np.pad(cov, ((0, 0), more, more))
+    places, joint = places_of_parameters(J, further), None
+    if found.joint is not None:
+        free = structure.listed_at[2 : 2 + structure.n_scores].T >= 0
+        at = np.concatenate([places[kept, :2].ravel(), places[kept, 2 : 2 + structure.n_scores][free]])
+        size = places.max(initial=-1) + 1
+        joint = np.full((size, size), np.nan)
+        joint[np.ix_(at, at)] = found.joint
+    named = np.array(items.item_ids, dtype=object)[kept]
+    populations, reasons = _populations(fit), _reasons(fit, named)
+    mean, sd = _pooled(populations)
+    return Calibration(
+        item_ids=items.item_ids,
+        models=models,
+        engine=ENGINE,
+        engine_version=engine_version(),
+        a=a,
+        d=d,
+        c=c,
+        cov=cov,
+        joint_cov=joint,
+        n=np.rint(counts.n).astype(np.int64),
+        n_correct=np.rint(counts.correct).astype(np.int64),
+        flags=counts.flags(keep, marks),
+        latent_mean=mean,
+        latent_sd=sd,
+        n_persons=problem.data.n_persons,
+        convergence=Convergence(
+            converged=not reasons,
+            iterations=solution.iterations,
+            max_change=solution.max_change,
+            max_gradient=solution.max_gradient,
+            loglik=point.loglik,
+            n_parameters=structure.n_before_weights + round(found.effective_df),
+            reason="; ".join(reasons),
+        ),
+        populations=populations,
+        priors=problem.priors.as_dict(),
+        categories=None if further is None else items.n_categories,
+        further=further,
+        score_sums=np.rint(counts.score_sums).astype(np.int64) if (items.n_categories > 2).any() else None,
+    )
+
+
+def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: ItemCurves) -> Floats | None:
+    """Shape (J, M): the parameters besides a, d and c of all items, with those of anchors that nobody answered; None
+    where no item has any."""
+    s = problem.structure
+    width = max([s.n_curve - 2, *(len(some.further) for some in given.others)])
+    if width == 0:
+        return None
+    out = np.full((items.n_items, width), np.nan)
+    if s.n_curve > 2:
+        has = s.item_model.has(items.n_categories[kept])[2:]
+        own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
+        out[kept, : len(has)] = np.where(has, own, np.nan).T
+    for others in given.others:
+        has = np.arange(len(others.further))[:, None] < others.categories
+        out[others.at, : len(has)] = np.where(has, others.further, np.nan).T
+    return out
+
+
+def _populations(fit: _Fit) -> tuple[Population, ...]:
+    point, out = fit.solution.point, []
+    for g, name in enumerate(fit.groups):
+        n_persons, se = int(np.rint(point.mass[g])), np.sqrt(fit.errors.latent[g])
+        normal = Population(name, n_persons, float(point.means[g]), float(point.sds[g]), float(se[0]), 0.0)
+        group = fit.problem.latent.described(normal, point.log_weights[g])
+        out.append(replace(group, sd_se=float(group.sd * se[1])))
+    return tuple(out)
+
+
+def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
+    """Mean and SD of θ over all groups together."""
+    if len(populations) == 1:
+        return populations[0].mean, populations[0].sd
+    means, sds = np.array([p.mean for p in populations]), np.array([p.sd for p in populations])
+    return pooled([p.n_persons for p in populations], means, sds)
+
+
+def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
+    """Anchors have their given parameters, answered or not, and no error of their own."""
+    if not given.known.any():
+        return calibration
+    a, d, c = (
+        np.where(given.known, known, found)
+        for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
+    )
+    cov, joint = calibration.cov.copy(), calibration.joint_cov
+    cov[given.known] = 0.0
+    if joint is not None:
+        joint, places = joint.copy(), calibration.places_of_parameters[given.known]
+        held = places[places >= 0]
+        joint[held] = 0.0
+        joint[:, held] = 0.0
+    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.known))
+    return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
+
+
+def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
+    """Sentences that say why the fit as a whole is not a result; empty where it is one. `named`: its items."""
+    solution, found, groups = fit.solution, fit.errors, fit.groups
+    reasons = [solution.reason] if solution.reason else []
+    data, structure = fit.problem.data, fit.problem.structure
+    if (alike := structure.common_slopes).any() and solution.at_bound[structure.common_place]:
+        reasons.append(_stopped("common slope", float(solution.point.a[alike][0])))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
+        whose = f" of group {groups[g]}" if len(groups) > 1 else ""
+        reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.means)).tolist():
+        reasons.append(
+            f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g} from the "
+            f"middle of the anchors: its learners answer nearly all of them alike"
+        )
+    held = structure.marked(solution.at_bound, structure.block(0)) & ~alike
+    if held.any():
+        split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
+        ruling = held & (split > RULING_SHARE)
+        if ruling.any():
+            reasons.append(no_common_scale("slopes without a finite maximum", named[ruling]))
+    reasons += [fit.doubt] if fit.doubt else []
+    if found.unidentified.any():
+        reasons.append(
+            f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
+            f"({some(list(named[found.unidentified]))}): the observed information is singular there"
+        )
+    if fit.same.any():
+        reasons.append(same_answers(named[fit.same].tolist()))
+    return reasons
+
+
+def _stopped(unit: str, at: float) -> str:
+    why = "are unrelated" if at < 1 else "follow from each other"
+    return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
+
+
+def engine_version() -> str:
+    """The version of this package, "unknown" where it runs from a bare source tree."""
+    try:
+        return version("irt-assets")
+    except PackageNotFoundError:
+        return "unknown"

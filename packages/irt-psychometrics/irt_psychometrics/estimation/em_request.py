@@ -1,0 +1,277 @@
+"""The request of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
+
+Every refusal is a `PsychometricsError` that names what was seen. Nothing here estimates anything.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves, model_of, which
+from irt_psychometrics.core.model_families import ItemModel
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
+from irt_psychometrics.estimation.response_layout import Counts
+from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
+
+MIN_PERSONS = 10
+"""With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
+FAR_ANCHORS = 2.0
+"""If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
+RULING_SHARE = 0.1
+"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
+EVERYONE = "all"
+"""The name of the population of a fit without groups."""
+
+
+class Items(Protocol):
+    """The items of a request, as `Responses` has them."""
+
+    @property
+    def item_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def n_items(self) -> int: ...
+
+    @property
+    def n_categories(self) -> Ints: ...
+
+
+@dataclass(frozen=True)
+class Persons:
+    """Group (numbered in the order of `names`, the reference first) and weight of each person, (n_persons,)."""
+
+    names: tuple[str, ...]
+    group: Ints
+    weight: Floats
+
+    @classmethod
+    def of(
+        cls, responses: Responses, groups: Sequence[str] | None, reference: str | None, weights: npt.ArrayLike | None
+    ) -> Self:
+        N = responses.n_persons
+        weight = np.ones(N) if weights is None else np.asarray(weights, dtype=float)
+        if weight.shape != (N,):
+            raise PsychometricsError(f"weights must be {N} numbers, one per person; got shape {weight.shape}")
+        wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+        if wrong.size:
+            raise PsychometricsError(
+                f"weights must be finite and not negative; {wrong.size} are not, the first is {weight[wrong[0]]} of "
+                f"person {wrong[0]} (counted from 0)"
+            )
+        if groups is None:
+            if reference is not None:
+                raise PsychometricsError(f"reference group {reference!r} was named without groups")
+            return cls((EVERYONE,), np.zeros(N, dtype=np.int64), weight)
+        if len(groups) != N:
+            raise PsychometricsError(f"groups must be {N} labels, one per person; got {len(groups)}")
+        labels, group = np.unique(np.array([str(label) for label in groups], dtype=object), return_inverse=True)
+        if reference is None:
+            return cls(tuple(labels), group.astype(np.int64), weight)
+        if reference not in labels:
+            raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {some(list(labels))}")
+        order = np.argsort(labels != reference, kind="stable")
+        return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
+
+
+def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
+    if priors is None:
+        return model.default_priors
+    for parameter, what, instead in (
+        ("a", "slope", " or fit a 1pl or 2pl"),
+        ("b", "difficulty", ""),
+        ("c", "guessing", " or fit a 3pl"),
+    ):
+        if parameter not in model.priors_on and getattr(priors, parameter) is not None:
+            raise PsychometricsError(
+                f"a {model.name} model has no {what} for the prior on {parameter}; leave it out{instead}"
+            )
+    return priors
+
+
+def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+    """The model; raises where it does not go with the categories of the items or with what else is asked for."""
+    if len(models) != items.n_items:
+        raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
+    found = model_of(models)
+    if found.guesses and not found.logistic:
+        raise PsychometricsError(
+            f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}. Choose a model without "
+            "guessing for all, or fit them one after the other"
+        )
+    found.require_categories(items.item_ids, items.n_categories)
+    if anchors is not None and not found.anchors:
+        raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
+    if testlets:
+        found.require_logistic("an error that holds within testlets")
+    if not found.has_kernels and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+        raise PsychometricsError(
+            f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
+            f"{items.n_items}. Fit fewer at once"
+        )
+    return found
+
+
+def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) -> ItemCurves:
+    """The anchors' curves at their places among the items of `responses`, none elsewhere."""
+    if anchors is None:
+        unknown = np.full(items.n_items, np.nan)
+        return ItemCurves(unknown, unknown, unknown)
+    given = anchors.among(items.item_ids).curves
+    if not given.known.any():
+        raise PsychometricsError(
+            f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
+            f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+        )
+    guessed = given.known & (given.c > 0)
+    if guessed.any() and not model.logistic:
+        raise PsychometricsError(
+            f"anchors with guessing cannot be held beside scored items yet "
+            f"({some(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
+        )
+    scores = np.full(items.n_items, 2)
+    for others in given.others:
+        scores[others.at] = others.categories
+    wrong = np.flatnonzero(given.known & (scores != items.n_categories))
+    if wrong.size:
+        j = wrong[0]
+        raise PsychometricsError(
+            f"the anchor {items.item_ids[j]} has parameters for scores 0 … {scores[j] - 1}, and its answers are scored "
+            f"0 … {items.n_categories[j] - 1}. Declare one maximum score for both"
+        )
+    return given
+
+
+def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
+    """The responses with scores that held parameters lack as the scores as which they count."""
+    given = () if anchors is None else anchors.among(responses.item_ids).others
+    score = responses.score.copy()
+    for others in given:
+        place = np.full(responses.n_items, -1)
+        place[others.at] = np.arange(len(others.at))
+        held = np.flatnonzero(place[responses.item] >= 0)
+        as_scored, row = others.counted_as, place[responses.item[held]]
+        score[held] = as_scored[row, np.minimum(score[held], as_scored.shape[1] - 1)]
+    return replace(responses, score=score) if given else responses
+
+
+def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:
+    """Raises where anchors were given scores that their parameters lack: such answers are impossible under these."""
+    for others in given.others:
+        lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
+        if lacking.any():
+            row, score = np.argwhere(lacking)[0]
+            raise PsychometricsError(
+                f"the anchor {items.item_ids[others.at[row]]} has no parameter for score {score}, which "
+                f"{counts.table[others.at[row], score]:.0f} answers have. Count it as the nearest score that has one"
+            )
+
+
+def blocks_of_steps(
+    item_ids: Sequence[str], models: Sequence[Model], counts: Counts, given: ItemCurves, blocks: Mapping[str, str]
+) -> Ints | None:
+    """Shape (J,): the number of the block with which an item has its steps in common, −1 without; None where none has.
+    `blocks`: item → block; items of an RSM that it does not name are one block. `counts`, `given`: of these items.
+
+    Raises PsychometricsError where the items of a block have not the same scores.
+    """
+    shares = which(models, lambda model: model.block_steps)
+    if not shares.any():
+        return None
+    scores = counts.table > 0
+    for others in given.others:
+        scores[others.at, : len(others.further)] = np.isfinite(others.further.T)
+    labels = np.array([blocks.get(item, "") for item in item_ids], dtype=object)
+    numbers = np.full(len(models), -1)
+    _, numbers[shares] = np.unique(labels[shares].astype(str), return_inverse=True)
+    for block in range(numbers.max() + 1):
+        first, *rest = np.flatnonzero(numbers == block).tolist()
+        for other in rest:
+            if counts.categories[other] != counts.categories[first] or (scores[other] != scores[first]).any():
+                first_has, other_has = (", ".join(map(str, np.flatnonzero(scores[j]))) for j in (first, other))
+                raise PsychometricsError(
+                    f"items of a rating scale have their steps in common, and of the block {labels[first] or 'all'!r} "
+                    f"{item_ids[first]} has the scores {first_has} of 0 … {counts.categories[first] - 1} and "
+                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks "
+                    "in the bank, or fit a pcm or gpcm, which has steps for each item"
+                )
+    return numbers
+
+
+def rare_steps(item_ids: Sequence[str], own_steps: Mask, counts: Counts) -> RareSteps | None:
+    """The prior on steps beside a rare score, of items with `own_steps` (J,) that somebody answered; None without."""
+    rare = ((counts.table > 0) & (counts.table < RARE_SCORE)).any(axis=1) & (counts.categories > 2) & own_steps
+    return RareSteps(STEP_SD, tuple(itertools.compress(item_ids, rare))) if rare.any() else None
+
+
+def origin_of(given: ItemCurves) -> float:
+    """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
+    sloped = given.known & (given.a != 0)
+    middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
+    return middle if abs(middle) > FAR_ANCHORS else 0.0
+
+
+def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, model: ItemModel) -> None:
+    """Raises where too few items can be estimated, or no anchor was answered."""
+    if counts.n.sum() == 0:
+        raise PsychometricsError("a calibration needs learners who answered items, got no responses")
+    least = model.min_items
+    ways = "both correctly and wrongly" if model.two_categories else "in each of their categories"
+    if keep.sum() < least:
+        flags = counts.flags(keep, {})
+        left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]
+        because = f"; left out: {some(left_out)}" if left_out else ""
+        raise PsychometricsError(
+            f"a {model.name} model needs at least {least} items that were answered {ways}, "
+            f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
+        )
+    if given.known.any() and not (given.known & keep).any():
+        raise PsychometricsError(
+            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
+            f"so they cannot hold the scale. Fit without anchors and link"
+        )
+
+
+def require_persons(informative: Floats, names: Sequence[str]) -> None:
+    """Raises where too few persons, of each group (G,), answered two items or more."""
+    if 0 < informative.sum() < MIN_PERSONS:
+        raise PsychometricsError(
+            f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "
+            f"{MIN_PERSONS} are needed, and hundreds for errors worth having. Widen the window or collect more answers"
+        )
+    small = np.flatnonzero(informative < MIN_PERSONS)
+    if small.size and len(names) > 1:
+        named = [f"{names[g]} ({informative[g]:.0f})" for g in small.tolist()]
+        raise PsychometricsError(
+            f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
+            f"an ability distribution of their own: {some(named)}. Join them to another group or leave them out"
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def no_common_scale(slopes: str, names: Iterable[str]) -> str:
+    """Why a fit is not a result in which items with such slopes have become the ability scale."""
+    return (
+        f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
+        f"of the learners ({some(list(names))}), so that those answers alone decide θ. Look for duplicated or "
+        f"dependent items among them"
+    )
+
+
+def same_answers(alike: Sequence[str]) -> str:
+    """Why a fit of items of which these are `alike` is not a result."""
+    return (
+        f"{len(alike)} items have the same answers by the same learners as another ({some(alike)}): "
+        f"they are not independent pieces of evidence. Leave one of each out"
+    )

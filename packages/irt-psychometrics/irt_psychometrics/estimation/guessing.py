@@ -1,0 +1,77 @@
+"""Which items learners guess on: a score test of c = 0 for each item of a fitted 2PL (Glas & Suárez Falcón 2003).
+
+What does not belong here: comparing fits, and the shape of θ (see `latent_shape`).
+"""
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.estimation.likelihood import Guessing, missing_information_blocks
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+
+LEVEL = 0.01
+"""False discovery rate at which items are named (Benjamini & Hochberg 1995)."""
+LEAST_GUESSING = 0.05
+"""An item is not named if the lower 95 % limit of its one-step estimate of c is below this."""
+LARGEST_ERROR = 0.2
+"""Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
+answered it: it is not tested."""
+_LOWER = float(ndtri(0.95))
+_ZERO = 1e-8
+"""The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
+
+
+def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> dict[str, float]:
+    """Items with c > 0 by a one-sided test of each, at this false discovery rate, and the rate from which on each is
+    named, the most certain first; other arguments are those of `one_step_guessing`."""
+    c, se = one_step_guessing(responses, calibration)
+    tested = np.flatnonzero(se < LARGEST_ERROR)
+    c, se = c[tested], se[tested]
+    z = c / se
+    q = q_values(ndtr(-z))
+    named = np.flatnonzero((q < level) & (c - _LOWER * se >= LEAST_GUESSING))
+    named = named[np.argsort(-z[named], kind="stable")]
+    return {responses.item_ids[tested[j]]: float(q[j]) for j in named}
+
+
+def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
+    """One-step estimates of c from 0, and their standard errors where c is 0; shape (J,) each, NaN for items without
+    parameters.
+
+    The complete-data score of c at 0 is (x − P)/P. What the answers say of it on average (Fisher's identity) is freed
+    from what the item's own a and d explain, by products of learners' scores: so it holds where these were estimated
+    under a prior as well (Neyman's C(α)). Other items would explain a little more, and errors are somewhat too large.
+
+    calibration: of these answers or of more, one population with mean 0 and SD 1 by a 2PL, θ normal or a histogram; its
+    errors are not needed.
+    """
+    keep = np.isfinite(calibration.a)
+    kept = responses.of_items(keep)
+    a, d = calibration.a[keep], calibration.d[keep]
+    (population,) = calibration.populations
+    if population.nodes:
+        nodes = np.array(population.nodes)
+    else:
+        most = np.bincount(kept.person, a[kept.item] ** 2 / 4, kept.n_persons).max()
+        nodes = Grid.resolving(1 / np.sqrt(1 + most)).nodes
+    log_weights = population.log_density(nodes)
+    data = ResponseLayout.of(kept, rarer=True)
+    with kernels.runner(None) as run:
+        total = data.sums(run)
+        curves = Guessing(data, nodes, a, d, np.full(len(a), np.log(_ZERO)))
+        found = curves.expect(total, log_weights[None])
+        missing = missing_information_blocks(curves, total, log_weights[None])
+    factors = curves.tables.factors
+    squares = found.right * curves.tables.q**2 + (found.seen - found.right) * curves.tables.p**2
+    products = np.einsum("kjq,mjq,jq->jkm", factors, factors, squares) - missing
+    explained = np.linalg.solve(products[:, :2, :2], products[:, :2, 2:])[:, :, 0]
+    score = found.gradient[2] - np.einsum("jk,kj->j", explained, found.gradient[:2])
+    information = products[:, 2, 2] - np.einsum("jk,jk->j", explained, products[:, 2, :2])
+    c, se = np.full(len(keep), np.nan), np.full(len(keep), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        c[keep], se[keep] = _ZERO * score / information, _ZERO / np.sqrt(information)
+    return c, se

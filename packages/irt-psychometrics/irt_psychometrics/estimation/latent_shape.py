@@ -1,0 +1,259 @@
+"""Which distribution of ability a fit takes, and whether learners guess where the model has no guessing.
+
+Belongs here: the comparison of fits and its limits. Does not belong here: the score tests (see `normality` and
+`guessing`), estimation (see `em`), and what a month does about guessing (see `gates.gates`).
+
+Skewness and guessing look alike: a 3PL can stand in for a skewed θ, and a histogram for guessing. Each is therefore
+judged with the other free, on fits with and without both.
+
+Guessing is looked for in two ways, as neither finds all of it: item by item, which finds some items of many that can be
+guessed, and by the likelihood of a 3PL, which finds what all items have in common. The prior of a 3PL on c, with a mode
+around .2 for every item, may cost more than what the few items gain that can be guessed.
+
+Items whose curve is not logistic look guessed as well, if there are enough learners: those of a normal ogive, and even
+more those of a curve that rises slowly and ends steeply. So guessing is not reported if a complementary log-log curve,
+which has no asymptote, explains the answers as well as a 3PL does, and better than the 2PL.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import model_of
+from irt_psychometrics.core.model_families import CLOGLOG, ONE_PL, THREE_PL, TWO_PL
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.estimation.em_request import some as few_of
+from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
+from irt_psychometrics.estimation.guessing import guessed_items
+from irt_psychometrics.estimation.normality import normality
+from irt_psychometrics.estimation.shape import Compared, Normality, Shape
+
+LEVEL = 0.01
+"""Level of the score test: with a smaller p, other fits are made and compared."""
+FEWEST_LEARNERS = 1000
+"""Fewer learners do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are
+biased."""
+FEWEST_LEARNERS_FOR_GUESSING = 300
+"""Guessing is looked for where there are at least this many learners."""
+MOST_LEARNERS = 10_000
+"""Learners drawn at random from a larger month for the comparison: enough to show any skewness or guessing that
+matters."""
+HISTOGRAM_GAIN = 20.0
+"""A histogram is used if it raises 2 log L by more than this."""
+UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
+"""Why a model with guessing has a histogram without a test: its score test misses a skew that moves the slope of a
+month's linking by .04."""
+GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
+"""Learners are also taken to guess if a 3PL raises 2 log L by more than the first, both with histograms, and either by
+more than the second for each item or with an item that is guessed at this false discovery rate: what a histogram
+smooths of a skewed θ a 3PL can imitate, but in no single item."""
+
+
+class Fit(Protocol):
+    """Fits responses by `em.fit_em`, whose `start` and `likelihood_only` it takes."""
+
+    def __call__(
+        self,
+        responses: Responses,
+        model: Model,
+        latent: Latent,
+        /,
+        *,
+        start: Calibration | None = None,
+        likelihood_only: bool = False,
+    ) -> Calibration: ...
+
+
+def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> tuple[Calibration, Shape]:
+    """The calibration with the distribution of θ that the rule gives, and what that rests on.
+
+    `auto` takes a histogram under a model with guessing. Under others it begins with a normal distribution and tests
+    it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are compared, and the histogram is taken where it gains
+    enough under the model and there are enough learners for it. Guessing is looked for in items of the 2PL, and where a
+    normal distribution is rejected by the 3PL's likelihood as well. Guessing that is found changes no model, and never
+    makes a histogram: then the histogram's gain is that over a normal 3PL.
+
+    Where items have scores besides 0 and 1, guessing is looked for among those that have not, and distributions are
+    compared under the model alone, as no 3PL item stands beside a scored one.
+    """
+    if rule != "auto":
+        return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
+    if model_of(model).guesses:
+        return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
+    calibration = fit(responses, model, "normal")
+    if not calibration.convergence.converged:
+        return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
+    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
+    try:
+        unit_sd = model_of(model).with_unit_sd.name
+        if unit_sd != model:
+            made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
+        test = normality(responses, made[unit_sd, "normal"])
+    except PsychometricsError as error:
+        return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
+    n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
+    rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
+    if rejected and n < FEWEST_LEARNERS:
+        why = (
+            f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {n:,} "
+            f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
+        )
+    if n < FEWEST_LEARNERS_FOR_GUESSING:
+        why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+        return calibration, Shape("normal", why, test)
+    some = drawn(responses, MOST_LEARNERS)
+    if rejected and n >= FEWEST_LEARNERS:
+        if some is responses:
+            made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
+        else:
+            made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
+    fits = _Fits(fit, some, model, made)
+    if not rejected or n < FEWEST_LEARNERS:
+        guessing = _guessing(fits.where_guessed, rejected)
+        why = f"{why}; {guessing.why}" if guessing.why else why
+        return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
+    shape = _compare(fits, test, test_text)
+    if shape.latent == "normal":
+        return calibration, shape
+    if some is responses:
+        return made[model, "histogram"], shape
+    return fit(responses, model, "histogram", start=calibration), shape
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Fits of `responses` by model and distribution, with one of `model` and a normal distribution among `made`. Those
+    that are missing are added: each begins at the normal one of its model, and that at this one."""
+
+    fit: Fit
+    responses: Responses
+    model: Model
+    made: dict[tuple[Model, Latent], Calibration]
+
+    def of(self, model: Model, latent: Latent) -> Calibration:
+        if (model, latent) not in self.made:
+            start = self.made[self.model, "normal"] if latent == "normal" else self.of(model, "normal")
+            self.made[model, latent] = self.fit(self.responses, model, latent, start=start, likelihood_only=True)
+        return self.made[model, latent]
+
+    def loglik(self, model: Model, latent: Latent) -> float:
+        return self.of(model, latent).convergence.loglik
+
+    def gain(self, model: Model) -> float:
+        """2Δ log L of the model over the 2PL, both with histograms."""
+        return 2 * (self.loglik(model, "histogram") - self.loglik(TWO_PL.name, "histogram"))
+
+    @property
+    def scored(self) -> bool:
+        """Whether items have scores besides 0 and 1."""
+        return self.responses.categories is not None
+
+    @property
+    def where_guessed(self) -> "_Fits | None":
+        """Fits of the items scored 0 and 1, on which learners may guess; None where these are too few."""
+        if not self.scored:
+            return self
+        binary = self.responses.n_categories == 2
+        if binary.sum() < THREE_PL.min_items:
+            return None
+        some = replace(self.responses.of_items(binary), categories=None)
+        try:
+            normal = self.fit(some, TWO_PL.name, "normal", likelihood_only=True)
+        except PsychometricsError:
+            return None
+        return _Fits(self.fit, some, TWO_PL.name, {(TWO_PL.name, "normal"): normal})
+
+    def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> dict[str, float]:
+        return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
+
+
+class _Guessing(NamedTuple):
+    """Whether learners guess, with the signs in a clause, None if there are no signs. `gain`: of a 3PL, if one was
+    fitted."""
+
+    found: bool
+    why: str | None
+    gain: float | None
+
+
+def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
+    """Whether learners guess. `rejected`: whether a normal θ is.
+
+    Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
+    """
+    if fits is None or not (rejected or fits.guessed("normal")):
+        return _Guessing(False, None, None)
+    candidates, signs = fits.guessed("histogram", CANDIDATE_LEVEL), list[str]()
+    items = [item for item, q in candidates.items() if q < GUESSING_LEVEL]
+    if not (rejected or items):
+        return _Guessing(False, None, None)
+    gain = fits.gain(THREE_PL.name)
+    if rejected and gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
+        signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
+    if items:
+        of_items = f"{len(items)} item{'' if len(items) == 1 else 's'}: {few_of(items)}"
+        signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {of_items}")
+    if not signs:
+        return _Guessing(False, None, gain)
+    try:
+        without_asymptote = fits.gain(CLOGLOG.name)
+    except PsychometricsError:
+        without_asymptote = -np.inf
+    if without_asymptote < max(gain, 0.0):
+        return _Guessing(True, f"learners guess: {'; '.join(signs)}", gain)
+    why = (
+        f"the items' curve does not fit: {'; '.join(signs)}; but a {CLOGLOG.spoken}, which has no asymptote, raises "
+        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so that learners guess is not shown"
+    )
+    return _Guessing(False, why, gain)
+
+
+def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
+    model = fits.model
+    guessing = _guessing(fits.where_guessed, rejected=True)
+    chosen: Model = THREE_PL.name if guessing.found and not fits.scored else model
+    histogram_gain = 2 * (fits.loglik(chosen, "histogram") - fits.loglik(chosen, "normal"))
+    fits.of(model, "histogram")
+    for shown in () if fits.scored else (ONE_PL, TWO_PL, THREE_PL):
+        fits.of(shown.name, "normal")
+    taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
+    convergence = fits.of(model, "histogram").convergence
+    reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
+    if guessing.why:
+        reasons.append(guessing.why)
+    under = " under the 3PL" if chosen != model else ""
+    reasons.append(
+        f"a histogram raises 2 log L by {histogram_gain:.0f}{under}, "
+        f"{'more' if taken == 'histogram' else 'no more'} than {HISTOGRAM_GAIN:g}: θ is taken as "
+        f"{'a histogram' if taken == 'histogram' and convergence.converged else 'normal'}"
+    )
+    if taken == "histogram" and not convergence.converged:
+        reasons.append(f"its fit did not converge: {convergence.reason}")
+        taken = "normal"
+    return Shape(
+        taken,
+        "; ".join(reasons),
+        test,
+        histogram_gain,
+        guessing.gain,
+        guessing.found,
+        fits.responses.n_persons,
+        tuple(Compared.of(fits.made[key], key[1]) for key in sorted(fits.made) if key[0] != CLOGLOG.name),
+    )
+
+
+def drawn(responses: Responses, learners: int) -> Responses:
+    """The responses of at most this many learners, drawn at random with a fixed seed."""
+    if responses.n_persons <= learners:
+        return responses
+    return responses.of_persons(np.sort(np.random.default_rng(0).choice(responses.n_persons, learners, replace=False)))
+
+
+def _forced(rule: Latent, learners: int) -> str:
+    if rule == "normal":
+        return "θ is taken as normal, as asked"
+    few = f"; {learners:,} learners do not determine its shape" if learners < FEWEST_LEARNERS else ""
+    return f"θ is taken as a histogram, as asked{few}"

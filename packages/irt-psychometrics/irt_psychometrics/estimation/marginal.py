@@ -1,0 +1,431 @@
+"""The marginal likelihood of one data set: its value, gradient and information at a parameter vector.
+
+No optimiser and no judgement of items here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import block_diag
+from scipy.special import logit
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.curves import with_asymptote
+from irt_psychometrics.core.item_models import ItemCurves, which
+from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.priors import ItemTerms, Priors, StepTerms, item_terms
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.latent_distribution import Histograms, NormalGroups
+from irt_psychometrics.estimation.likelihood import (
+    Categories,
+    Curves,
+    Expectation,
+    Guessing,
+    Logistic,
+    PartialCredit,
+    missing_information,
+    missing_information_blocks,
+    most_information,
+    products_of_posteriors,
+    score_products,
+    shared_by_differences,
+    shared_with_nodes,
+)
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.response_layout import Answers, Counts, ResponseLayout
+
+_MIDDLE = 0.4
+"""A c above it leaves nothing to match around a proportion of one half."""
+_STEP = 1e-4
+"""A step in a parameter for differences of gradients, small against every standard error."""
+_RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular without guessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A parameter vector with all that one E-step says about it.
+
+    Attributes:
+        x: the free parameters; a, d, c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
+        objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
+        information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
+        expected: what the E-step says of the items.
+        latent: (G, 2, 2), information of a group's mean and log SD.
+    """
+
+    x: Floats
+    a: Floats
+    d: Floats
+    c: Floats
+    means: Floats
+    sds: Floats
+    log_weights: Floats
+    loglik: float
+    objective: float
+    gradient: Floats
+    information: Floats
+    expected: Expectation
+    latent: Floats
+
+    @property
+    def mass(self) -> Floats:
+        """Shape (G,): persons per group."""
+        return self.expected.mass.sum(axis=1)
+
+
+class Problem:
+    """The marginal likelihood of one data set under one structure, grid and set of priors."""
+
+    def __init__(
+        self,
+        data: Answers,
+        structure: ParameterLayout,
+        grid: Grid,
+        run: kernels.Run,
+        priors: Priors | None = None,
+    ) -> None:
+        self.data, self.structure, self.grid, self.priors = data, structure, grid, priors or Priors()
+        self.run = run
+        self._total = data.sums(run)
+        self.prior_share = np.zeros((data.n_items, 3))
+        for k in range(2 + structure.guessing):
+            self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
+        self.prior_share[:, 1] = self.prior_share[:, 1] > 0
+        if self.priors.only is not None:
+            self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
+        self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
+        alike = structure.common_slopes
+        self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
+        self.known_logit_c = self.priors.known_logit_c(data.item_ids)
+        self._steps: StepTerms | None = None
+        if self.priors.rare_steps is not None and data.counts is not None:
+            held = np.isin(data.item_ids, self.priors.rare_steps.items)
+            self._steps = StepTerms.rare(data.counts.table, held, structure.K, self.priors.rare_steps.sd)
+
+    def start(self, begun: Calibration | None = None) -> Floats:
+        """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items, as near
+        as the model comes where an item is answered half the time, on the scale of its one normal distribution or,
+        where it has the same groups, with these."""
+        s = self.structure
+        full = np.zeros(len(s.index))
+        begin = s.item_model.start(self.data.shares, self.data.n_categories, self.priors)
+        full[: begin.size] = begin.ravel()
+        full[s.weights] = self.latent.start()
+        if begun is not None:
+            self._begin_at(begun, full)
+        return full[s.places]
+
+    def _begin_at(self, begun: Calibration, full: Floats) -> None:
+        s, J = self.structure, self.structure.n_items
+        if s.n_groups > 1 and len(begun.populations) == s.n_groups:
+            unit = begun
+            full[s.means] = [group.mean for group in begun.populations]
+            full[s.log_sds] = [np.log(group.sd) for group in begun.populations]
+        elif s.item_model.fixed_slopes:
+            full[s.log_sds] = np.log(begun.latent_sd)
+            unit = begun
+        else:
+            unit = begun.rescaled(1 / begun.latent_sd, -begun.latent_mean / begun.latent_sd)
+        known = unit.estimated
+        before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
+        if s.item_model.guesses:
+            guessed = known & which(unit.models, lambda model: model.guesses)
+            full[s.block(2)][guessed] = logit(before[guessed])
+            c = np.minimum(self.curves(full).c, _MIDDLE)
+        a, d = with_asymptote(unit.a, unit.d, before, c)
+        if not s.item_model.own_slopes:
+            common = a[known].mean() if s.common_slopes.any() else 1.0
+            d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
+            a = np.full(J, common)
+        full[s.block(0)][known], full[s.block(1)][known] = a[known], d[known]
+        if unit.further is not None and unit.item_model == s.item_model:
+            further, begin = unit.parameters[2:], full[2 * J : s.means.start].reshape(s.K - 2, J)
+            begin[:] = np.where(known & np.isfinite(begin) & np.isfinite(further), further, begin)
+
+    @property
+    def histograms(self) -> Histograms:
+        """The latent distribution of a fit that estimates its shape."""
+        assert isinstance(self.latent, Histograms)
+        return self.latent
+
+    def curves(self, full: Floats) -> Curves:
+        """The items' curves at all F parameters."""
+        if self.data.counts is None:
+            return self._logistic(full)
+        s = self.structure
+        parameters = full[: s.means.start].reshape(s.K, -1)
+        if s.item_model.scores_suffice:
+            return PartialCredit(self.data, self.grid.nodes, parameters, s.listed_at)
+        return Categories(self.data, self.grid.nodes, s.item_model, parameters)
+
+    def _logistic(self, full: Floats) -> Logistic | Guessing:
+        s, theta = self.structure, self.grid.nodes
+        a, d = full[s.block(0)], full[s.block(1)]
+        return Guessing(self.data, theta, a, d, full[s.block(2)]) if s.guessing else Logistic(self.data, theta, a, d)
+
+    def evaluate(self, x: Floats) -> Point:
+        """One E-step over all persons."""
+        s = self.structure
+        full = s.expand(x)
+        means, sds = full[s.means], np.exp(full[s.log_sds])
+        log_weights, curves = self.latent.log_weights(full), self.curves(full)
+        found = curves.expect(self._total, log_weights)
+        self.data.evaluated(found.loglik)
+        persons = found.mass.sum(axis=1)
+        scores = self.latent.scores(means, sds, log_weights)
+        latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
+        spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
+        penalty, weight_gradient = self.latent.penalty(log_weights, found.mass)
+        terms = self._prior_terms(full)
+        full_gradient = np.concatenate(
+            [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
+        )
+        return Point(
+            x=x,
+            a=full[s.block(0)],
+            d=full[s.block(1)],
+            c=curves.c,
+            means=means,
+            sds=sds,
+            log_weights=log_weights,
+            loglik=found.loglik,
+            objective=found.loglik + float(terms.value.sum()) - penalty,
+            gradient=s.gather(full_gradient),
+            information=found.information + terms.curvature,
+            expected=found,
+            latent=spread,
+        )
+
+    def narrowest_posterior(self, x: Floats) -> float:
+        """SD of θ, about, of the person whose items say most of it, at that θ of the populations where they do. Slopes
+        at their bound are left out: these items say all they can at one point."""
+        s, nodes = self.structure, self.grid.nodes
+        full = s.expand(x)
+        means, sds = full[s.means], np.exp(full[s.log_sds])
+        peopled = (np.abs(nodes - means[:, None]) <= 3 * sds[:, None]).any(axis=0)
+        parameters = full[: s.means.start].reshape(s.K, -1)
+        information = s.item_model.information(nodes[peopled], parameters, self.data.n_categories)
+        information[np.abs(parameters[0]) >= SLOPE_BOUND] = 0.0
+        return float(1 / np.sqrt(1 / sds.max() ** 2 + most_information(information, self._total)))
+
+    def _prior_terms(self, full: Floats) -> ItemTerms:
+        s = self.structure
+        logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
+        a, d = full[s.block(0)], full[s.block(1)]
+        terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
+        if self._steps is None:
+            return terms
+        return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))
+
+    def observed_information(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
+        in the order of `ParameterLayout.listed`, Louis (1982); by differences of gradients of `Categories`."""
+        s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
+        curves = self.curves(s.expand(point.x))
+        if isinstance(curves, Categories):
+            return self._information_by_differences(point)
+        latent = self.latent.scores(point.means, point.sds, point.log_weights)
+        information = -missing_information(curves, self._total, point.log_weights, latent)
+        curvature = self._curvature(point)
+        for k in range(s.K):
+            for m in range(s.K):
+                own = (listed_at[k] >= 0) & (listed_at[m] >= 0)
+                information[listed_at[k][own], listed_at[m][own]] += curvature[own, k, m]
+        groups = len(s.listed) - 2 * G + np.arange(G)
+        for k in range(2):
+            for m in range(2):
+                information[groups + k * G, groups + m * G] += point.latent[:, k, m]
+        return information
+
+    def _information_by_differences(self, point: Point) -> Floats:
+        """`observed_information` at the cost of two E-steps for each free parameter. That of parameters with one place
+        in x stands at the first of them."""
+        s = self.structure
+        places = np.unique(s.index[: s.weights.start], return_index=True)
+        first = places[1][places[0] >= 0]
+        columns = self.gradient_differences(point, np.arange(len(first)))[: len(first)]
+        information = np.zeros((s.weights.start, s.weights.start))
+        information[np.ix_(first, first)] = (columns + columns.T) / 2
+        return information
+
+    def gradient_differences(self, point: Point, places: Ints) -> Floats:
+        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P), at the cost
+        of two E-steps for each."""
+        columns = []
+        for place in places:
+            step = np.zeros_like(point.x)
+            step[place] = _STEP
+            down, up = (self.evaluate(point.x + move).gradient for move in (-step, step))
+            columns.append((down - up) / (2 * _STEP))
+        return np.stack(columns, axis=1)
+
+    def _curvature(self, point: Point) -> Floats:
+        """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
+        full = self.structure.expand(point.x)
+        curves = self.curves(full)
+        assert not isinstance(curves, Categories)
+        return curves.curvature(point.expected) + self._prior_terms(full).hessian
+
+    def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
+        """Information of few parameters of the groups' densities with these scores (G, M, Q): shared with a, d (and
+        logit c) of the items, (KJ, G, M), by differences of gradients, and the sum of products of the persons' scores,
+        (G, M, M)."""
+        curves = self.curves(self.structure.expand(point.x))
+        shared = shared_by_differences(curves, self._total, point.log_weights, scores)
+        products = products_of_posteriors(curves, self._total, point.log_weights)
+        return shared.reshape(-1, *scores.shape[:2]), scores @ products @ scores.transpose(0, 2, 1)
+
+    def score_products(self, point: Point) -> Floats:
+        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
+        if these were answers, too; 0 for means and SDs of histograms."""
+        s, items = self.structure, self.structure.means.start
+        latent, places = self.latent.scores_by_place(point.means, point.sds, point.log_weights)
+        places = np.concatenate([np.arange(items), places.ravel()])
+        found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
+        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, latent)
+        return found + self.prior_products(point)
+
+    def prior_products(self, point: Point) -> Floats:
+        """What priors say of the items as if these were answers, shape (F, F)."""
+        s = self.structure
+        found = np.zeros((len(s.index), len(s.index)))
+        own = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items)
+        found[own[:, None], own] = self._prior_terms(s.expand(point.x)).hessian.transpose(1, 2, 0)
+        return found
+
+    def information_with_weights(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in all parameters, those of `listed` and the weights, where there are
+        histograms."""
+        s, before = self.structure, len(self.structure.listed)
+        shared = shared_with_nodes(self.curves(s.expand(point.x)), self._total, point.log_weights)
+        items = np.arange(before - 2 * s.n_groups)
+        size = before + s.n_groups * s.n_weights
+        full = np.zeros((size, size))
+        full[:before, :before] = self.observed_information(point)
+        full[items, before:] = shared.reshape(len(shared), -1)[s.listed[items]]
+        full[before:, items] = full[items, before:].T
+        full[before:, before:] = block_diag(*self.information_of_weights(point))
+        return full
+
+    def information_of_weights(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in the log weights of each group's histogram, shape (G, Q, Q), with the
+        items known."""
+        curves = self.curves(self.structure.expand(point.x))
+        products = products_of_posteriors(curves, self._total, point.log_weights)
+        return self.histograms.observed_information(products, point.log_weights, point.expected.mass)
+
+    def observed_blocks(self, point: Point) -> Floats:
+        """Shape (J, K, K): each item's own block of `observed_information`."""
+        curves = self.curves(self.structure.expand(point.x))
+        assert not isinstance(curves, Categories)
+        return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
+
+    def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
+        """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
+        s, J, K, G = self.structure, self.structure.n_items, self.structure.K, self.structure.n_groups
+        free = (s.index >= 0) & ~frozen[s.index]
+        full = np.where(free, gradient[s.index], 0.0)
+        step = np.zeros_like(full)
+        own = free[: K * J].reshape(K, J).T.copy()
+        using = s.common_slopes if s.steps_of is None else np.zeros(J, dtype=bool)
+        shared = using.any() and not frozen[s.common_place]
+        own[using, 0] = False
+        matrix = held(point.information, own)
+        sides = np.where(own, full[: K * J].reshape(K, J).T, 0.0)[:, :, None]
+        if shared:
+            coupling = np.where(own & using[:, None], point.information[:, :, 0], 0.0)[:, :, None]
+            solved = np.linalg.solve(matrix, np.concatenate([sides, coupling], axis=2))
+            schur = point.information[using, 0, 0].sum() - np.sum(coupling[:, :, 0] * solved[:, :, 1])
+            slope = (gradient[s.common_place] - np.sum(coupling[:, :, 0] * solved[:, :, 0])) / schur
+            items = solved[:, :, 0] - slope * solved[:, :, 1]
+            items[using, 0] = slope
+        else:
+            items = np.linalg.solve(matrix, sides)[:, :, 0]
+        if s.steps_of is not None:
+            items = self._with_shared_steps(point, gradient, free[: K * J].reshape(K, J).T)
+        step[: K * J] = items.T.ravel()
+        latent = free[K * J : s.log_sds.stop].reshape(2, G).T
+        side = full[K * J : s.log_sds.stop].reshape(2, G).T
+        if latent.any():
+            solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
+            step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
+        step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.expected.mass)
+        return step[s.places]
+
+    def _with_shared_steps(self, point: Point, gradient: Floats, free: Mask) -> Floats:
+        """The step of the items' parameters, shape (J, K), of which blocks of items share some, and all a slope."""
+        s = self.structure
+        index = s.index[: s.K * s.n_items].reshape(s.K, -1).T
+        users = np.bincount(index[index >= 0], minlength=s.size)
+        shared = free & (users[index] > 1)
+        own = free & ~shared
+        places = np.unique(index[shared])
+        chosen = (shared[:, :, None] & (index[:, :, None] == places)).astype(float)
+        by_shared = np.einsum("jkm,jms->jks", point.information, chosen)
+        coupling = np.where(own[:, :, None], by_shared, 0.0)
+        sides = np.where(own, gradient[index], 0.0)[:, :, None]
+        solved = np.linalg.solve(held(point.information, own), np.concatenate([sides, coupling], axis=2))
+        schur = np.einsum("jks,jkt->st", chosen, by_shared) - np.einsum("jks,jkt->st", coupling, solved[:, :, 1:])
+        moved = np.linalg.solve(schur, gradient[places] - np.einsum("jks,jk->s", coupling, solved[:, :, 0]))
+        found: Floats = np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
+        return found
+
+    def information_scale(self, point: Point) -> Floats:
+        """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
+        s = self.structure
+        diagonal = np.concatenate(
+            [
+                np.einsum("jkk->kj", point.information).ravel(),
+                np.einsum("gkk->kg", point.latent).ravel(),
+                self.latent.information_scale(point.log_weights, point.expected.mass).ravel(),
+            ]
+        )
+        return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
+
+
+def held(matrix: Floats, free: Mask) -> Floats:
+    """Blocks (J, K, K) with unit rows and columns for parameters that are not free (J, K), and a ridge."""
+    K = matrix.shape[-1]
+    diagonal = np.einsum("jkk->jk", matrix)
+    out = np.where(free[:, :, None] & free[:, None, :], matrix, 0.0)
+    out[:, np.arange(K), np.arange(K)] = np.where(free, diagonal * (1 + _RIDGE) + 1e-12, 1.0)
+    return out
+
+
+def largest_scaled_gradient(
+    responses: Responses,
+    model: ItemModel,
+    curves: ItemCurves,
+    *,
+    latent_mean: float,
+    latent_sd: float,
+    given: ItemCurves,
+    priors: Priors,
+    further: Floats | None = None,
+) -> tuple[float, str]:
+    """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
+
+    In the units of `fit_em`: multiplied by the parameter's standard error, were the abilities known, so 1 for a
+    parameter that is off by about one such error. `curves`: of the items of `responses`, by a, d and c alone;
+    `further`: (J, C), of items that are scored; `given`: those that were held.
+    """
+    J = responses.n_items
+    structure = ParameterLayout.of(model, J, given=given)
+    more = logit(np.clip(curves.c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]
+    if further is not None:
+        scores = Counts.of(responses, np.ones(responses.n_persons)).table > 0
+        structure = ParameterLayout.of(model, J, given=given, categories=responses.n_categories, given_scores=scores)
+        more = further.T.ravel()
+    data = ResponseLayout.of(responses, anchored=given.known, by_category=not model.logistic)
+    reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
+    full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
+    with kernels.runner(None) as run:
+        problem = Problem(data, structure, Grid.spanning(1 + round(10 * reach), reach), run, priors)
+        point = problem.evaluate(full[structure.places])
+        gradient = np.abs(point.gradient) / problem.information_scale(point)
+    worst = int(np.argmax(gradient))
+    place = int(np.flatnonzero(structure.index == worst)[0])
+    item = place < structure.means.start
+    return float(gradient[worst]), f"item {responses.item_ids[place % J]}" if item else "the ability distribution"

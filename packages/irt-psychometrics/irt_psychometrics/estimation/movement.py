@@ -1,0 +1,490 @@
+"""Estimate how abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
+
+Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
+day's answers given those before, by which the filter divides. Mean and SD of θ on the first day are estimated too, and
+then forgotten: learners who are followed for half a year are not the population, and a start that is .3 off would pass
+for growth if little else shows the walk. The mean depends on how long a learner stays, in `_MOST_CLASSES` classes (a
+pattern mixture: Little 1993): if weak learners leave early, later answers come from stronger learners, and a common
+mean would take the difference for growth. So growth is the gain of learners while they stay.
+
+After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
+practice. Whether they walk at all is also tested with the gaps, in which more time passes.
+
+Belongs here: the likelihood of a sample of learners, its maxima, tests, and the movement that is proposed. Does not
+belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and scores by
+a movement (`scoring.moving_ability`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import chi2
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import Refused
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.movement import WEEK, Movement
+from irt_psychometrics.estimation.movement_item_errors import ItemErrors
+from irt_psychometrics.scoring.abilities import Curves
+from irt_psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, filter_into
+
+MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
+MAX_GAP_WEEKS = 8
+"""Weeks without an answer after which a learner starts again. Answers on `FEWEST_OCCASIONS` days that are spread evenly
+over a year have shorter gaps."""
+MOST_ORDER = 0.1
+"""R² of elapsed time on item, above which items have an order within windows."""
+PARTS = "variance", "growth", "occasion_variance"
+SIGNIFICANT = 0.01 / len(PARTS)
+"""A movement is proposed to one in a hundred scales that stand still: each part is tested at a third of .01."""
+_VARIANCES = "variance", "occasion_variance"
+NOT_LINEAR = 0.05
+"""Growth is not linear if the p of equal growth in both halves is below this."""
+_KINDS = (*PARTS, "SD at the start", "mean at the start")
+"""Kinds of parameters. There is one parameter of each kind, except that each class of stays has its own mean."""
+_GROWTH, _SD, _MEAN = 1, 3, 4
+_UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
+"""Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
+_LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
+_MOST_CLASSES = 10
+"""Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
+_SCOUTS = 800
+"""Learners with whom a maximum is searched first. The search with all learners begins there."""
+_DRAW_LEARNERS = 400
+"""Learners with whom the likelihood's slopes are computed again for each draw of the items' errors."""
+_SLIGHTLY = 2e-3
+"""Units by which parameters are moved to compute slopes of the likelihood. Estimates are off by half of this."""
+_MOST_STEPS, _LEAST_GAIN = 40, 0.002
+"""The search ends when a step promises a smaller gain of the log-likelihood."""
+
+
+@dataclass(frozen=True)
+class GrowthByHalf:
+    """Growth a week in the first and in the second half of learners' days.
+
+    Attributes:
+        p: p-value of equal growth in both. p_second: p-value of no growth in the second.
+    """
+
+    first: float
+    second: float
+    p: float
+    p_second: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether growth is not linear: it levels off, or becomes faster."""
+        return self.p < NOT_LINEAR
+
+    @property
+    def proposed(self) -> float:
+        """Growth that is proposed if the halves differ."""
+        return self.second if self.p_second < SIGNIFICANT else 0.0
+
+
+@dataclass(frozen=True)
+class MovementEstimate:
+    """The maximum likelihood estimate of a scale's movement, per week and on the scale of θ, and its tests.
+
+    Attributes:
+        estimate: the maximum, without the bias by errors of items.
+        errors: standard errors by the names of `Movement`'s parts.
+        log_likelihood: at the maximum.
+        without_walk: log-likelihood if the walk is 0, with growth and a day's variance free.
+        p: p-value of each part that it is 0, with the others free: likelihood ratio against χ²₁, or for a variance
+            ½χ²₀ + ½χ²₁, with the bias and the variance that errors of items give it.
+        start: distribution of θ on the first day.
+        proposed: the movement without the parts that are not significant. They are taken out one by one, the least
+            significant first, and the others are estimated again. If growth differs between the halves, the
+            growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
+        growth_by_half: comparison of the halves. None if growth is not significant.
+        learners, occasions, weeks: size of the sample.
+    """
+
+    estimate: Movement
+    errors: Mapping[str, float]
+    log_likelihood: float
+    without_walk: float
+    p: Mapping[str, float]
+    start: Population
+    proposed: Movement
+    growth_by_half: GrowthByHalf | None
+    learners: int
+    occasions: int
+    weeks: int
+
+
+def estimate_movement(
+    responses: Responses,
+    day: Ints,
+    curves: Curves,
+    items: ItemParameters | None = None,
+    *,
+    order: float = 0.0,
+    growth_in_windows: bool | None = False,
+) -> MovementEstimate | Refused:
+    """Estimate how abilities move. Returns the reason if that cannot be determined.
+
+    Args:
+        day: shape (R,), the UTC day of each response.
+        curves: of the published items, for their population.
+        items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
+        order: R² of elapsed time within a window on item.
+        growth_in_windows: whether growth was found within windows. None if that cannot be judged.
+
+    At most 5,000 learners are used, those with the least `responses.key`.
+    """
+    if order > MOST_ORDER and growth_in_windows is not False:
+        return _refused_by_order(order, growth_found=bool(growth_in_windows))
+    sample = _Sample.of(responses, day, curves)
+    if isinstance(sample, Refused):
+        return sample
+    fits = _Fits(sample.in_stretches())
+    stretches = fits.sample
+    every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
+    if unbounded := stretches.unbounded(every.x):
+        return Refused(
+            f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
+            "answers are almost all right, almost all wrong, or do not depend on ability"
+        )
+    item_errors = stretches.item_errors(every.x, curves, items)
+    walk_with_gaps = cache(partial(_walk_with_gaps, sample, every.x, curves, items))
+
+    def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
+        return p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
+
+    def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
+        """A walk that stretches do not show is also tested with the gaps."""
+        p = {part: found.p_without(free, part, item_errors) for part in free}
+        return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
+
+    def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
+        """Estimate the parts that are free. If only gaps show the walk, its variance is at least that with the gaps."""
+        estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
+        if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
+            return estimate
+        return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
+
+    def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
+        """Take the least significant part out until all are significant. Returns those left."""
+        p = p_values(found, free)
+        if not p or max(p.values()) < SIGNIFICANT:
+            return free
+        return significant(found, tuple(part for part in free if part != max(p, key=lambda part: p[part])))
+
+    p = p_values(fits, PARTS)
+    kept = significant(fits, PARTS)
+    proposed, halves = movement(fits, kept), None
+    if proposed.growth:
+        halves = stretches.growth_by_half(fits.maximum(kept, every.x).x)
+        if halves.differs:
+            later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
+            later.maximum(_VARIANCES, every.x)
+            proposed = movement(later, significant(later, _VARIANCES))
+    return MovementEstimate(
+        estimate=stretches.corrected(every.x, PARTS, item_errors),
+        errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
+        log_likelihood=every.log_likelihood,
+        without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
+        p=p,
+        start=stretches.start(every.x),
+        proposed=proposed,
+        growth_by_half=halves,
+        learners=sample.n,
+        occasions=int(sample.new_day.sum()),
+        weeks=_weeks(sample.answers.day),
+    )
+
+
+def _refused_by_order(order: float, *, growth_found: bool) -> Refused:
+    found = "growth is found there" if growth_found else "whether there is growth cannot be judged"
+    return Refused(
+        f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties have "
+        "absorbed part of it, and growth would be underestimated"
+    )
+
+
+def _walk_with_gaps(
+    sample: _Sample, maximum: Floats, curves: Curves, items: ItemParameters | None
+) -> tuple[float, float]:
+    """Variance of the walk with the gaps, and p that it is 0. Growth is taken from `maximum`, without gaps."""
+    whole = _Fits(sample, growth=float(maximum[_GROWTH]))
+    begin = sample.parameters(np.append(maximum[:_MEAN], maximum[_MEAN:].mean()))
+    x = whole.maximum(_VARIANCES, begin).x
+    errors = sample.item_errors(x, curves, items)
+    return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Maxima of a sample by the parts that are free. The others are 0, except for growth, which is `growth` units."""
+
+    sample: _Sample
+    growth: float = 0.0
+    found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
+
+    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+        """The maximum, searched from that of some learners. It is computed once."""
+        if free not in self.found:
+            scouted = self.sample.first(_SCOUTS).maximum(free, begin, self.growth)
+            self.found[free] = self.sample.maximum(free, scouted.x, self.growth)
+        return self.found[free]
+
+    def p_without(self, free: tuple[str, ...], part: str, item_errors: ItemErrors) -> float:
+        """p that a part is 0, with the others free. The maximum with all of `free` must have been found."""
+        others, full = tuple(other for other in free if other != part), self.found[free]
+        value = full.x[PARTS.index(part)]
+        if value == 0:
+            self.found.setdefault(others, full)
+        ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
+        root = np.sqrt(ratio) * (-1 if value < 0 else 1)
+        place, of = PARTS.index(part), self.sample.places(free)
+        return item_errors.p_of(root, place, of, two_sided=part == "growth")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Learners whose likelihood is maximised, or their stretches without a long gap, as if each were a learner.
+
+    `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
+    first four of `_KINDS` and the mean of each class, divided by `units`; `kind`, shape (P,), is their place in
+    `_KINDS`.
+    """
+
+    answers: Answers
+    table: Floats
+    population: Population
+    stay: Ints
+    classes: int
+
+    @classmethod
+    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
+        """Choose the learners with enough occasions. Returns the reason if there are too few."""
+        answers = Answers.of(responses, day, curves)
+        person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
+        new = np.diff(answers.day, prepend=-1) != 0
+        new |= np.diff(person, prepend=-1) != 0
+        often = np.flatnonzero(np.bincount(person[new], minlength=responses.n_persons) >= FEWEST_OCCASIONS)
+        if often.size < FEWEST_LEARNERS:
+            return Refused(
+                f"{often.size:,} learners answered on {FEWEST_OCCASIONS} days or more; {FEWEST_LEARNERS} are needed"
+            )
+        key = np.arange(responses.n_persons) if responses.key is None else responses.key
+        chosen = np.sort(often[np.lexsort((often, key[often]))][:MOST_LEARNERS])
+        of_chosen = np.isin(person, chosen)
+        start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
+        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None))
+        weeks = _weeks(some.day)
+        if weeks < FEWEST_WEEKS:
+            return Refused(
+                f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
+                f"{FEWEST_WEEKS} are needed"
+            )
+        return cls(some, _table(some, curves), curves.population, *_classes(some))
+
+    @property
+    def n(self) -> int:
+        """The number of learners, or of stretches."""
+        return len(self.stay)
+
+    def in_stretches(self) -> _Sample:
+        """The same answers, with a new start after each long gap."""
+        after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
+        answers = self.answers._replace(start=np.union1d(self.answers.start, after_gap))
+        return _Sample(answers, self.table, self.population, *_classes(answers))
+
+    def first(self, n: int) -> _Sample:
+        of, start = self.answers, self.answers.start[: n + 1]
+        rows = slice(start[-1])
+        answers = of._replace(start=start, day=of.day[rows], row=of.row[rows])
+        return replace(self, answers=answers, stay=self.stay[:n])
+
+    def halves(self) -> tuple[_Sample, _Sample]:
+        """Two samples, with the answers of the first and of the second half of each learner's days."""
+        of, n = self.answers, self.n
+        person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
+        begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
+        early = nth <= ((begun + ended) // 2)[person]
+
+        def half(rows: Mask) -> _Sample:
+            start = np.concatenate([[0], np.cumsum(np.bincount(person[rows], minlength=n))])
+            return replace(self, answers=of._replace(start=start, day=of.day[rows], row=of.row[rows]))
+
+        return half(early), half(~early)
+
+    @property
+    def kind(self) -> Ints:
+        return np.append(np.arange(_MEAN), np.full(self.classes, _MEAN))
+
+    def parameters(self, by_kind: Floats) -> Floats:
+        return by_kind[self.kind]
+
+    @property
+    def units(self) -> Floats:
+        sd = self.population.sd
+        return self.parameters(_UNITS * np.array([sd**2, sd, sd**2, 1.0, sd]))
+
+    @property
+    def new_day(self) -> Mask:
+        """Whether an answer is the learner's first of a day, shape (R,)."""
+        new: Mask = np.diff(self.answers.day, prepend=-1) != 0
+        new[self.answers.start[:-1]] = True
+        return new
+
+    def places(self, free: tuple[str, ...]) -> Ints:
+        """Places among the parameters of the parts that are free, and of θ at the start."""
+        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
+
+    def movement(self, x: Floats) -> Movement:
+        return Movement(*(x * self.units)[:3].tolist())
+
+    def corrected(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
+        """The movement at x, without the bias that errors of items give the parts that are free."""
+        unbiased = item_errors.corrected(x, self.places(free))
+        return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
+
+    def starts(self, x: Floats) -> list[Population]:
+        """θ on the first day in each class of stays."""
+        means = self.population.mean + (x * self.units)[_MEAN:]
+        return [Population.normal(mean, self.population.sd * np.exp(x[_SD])) for mean in means.tolist()]
+
+    def start(self, x: Floats) -> Population:
+        """Mean and SD of θ on the first day in all classes."""
+        starts = self.starts(x)
+        means = np.array([start.mean for start in starts])[self.stay]
+        return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
+
+    def unbounded(self, x: Floats) -> list[str]:
+        """Kinds of parameters at a limit of the search. A variance of 0 does not count.
+
+        The lower limit of the SD within classes does not count if the classes' means differ by more.
+        """
+        least, most = self.parameters(_LOWER), self.parameters(_UPPER)
+        at_limit = (x >= most) | (least < 0) & (x <= least)
+        at_limit[_SD] &= x[_MEAN:].std() < np.exp(x[_SD])
+        return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
+
+    def log_likelihoods(self, x: Floats) -> Floats:
+        """Log-likelihood of each learner, shape (n,)."""
+        lattice = Lattice.of(self.population, self.movement(x))
+        into = Filtered.of(self.answers, self.population)
+        for k, start in enumerate(self.starts(x)):
+            filter_into(into, self.answers, self.table, lattice, start, np.flatnonzero(self.stay == k), 1)
+        return into.log_likelihood
+
+    def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
+        """Slopes of each learner's log-likelihood by the K parameters `moved`, shape (n, K).
+
+        The means at the start are moved together, as each learner's likelihood depends on one of them.
+        """
+        found = np.zeros((len(at_x), len(x)))
+        for kind in np.unique(self.kind[moved]).tolist():
+            rise = (self.log_likelihoods(x + _SLIGHTLY * (self.kind == kind)) - at_x) / _SLIGHTLY
+            found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
+        return found[:, moved]
+
+    def item_errors(self, x: Floats, curves: Curves, items: ItemParameters | None) -> ItemErrors:
+        """Effect of the items' errors on the slopes at a maximum x.
+
+        It is computed from the slopes of `_DRAW_LEARNERS` learners.
+        """
+        few = self.first(_DRAW_LEARNERS)
+
+        def slopes(sample: _Sample) -> Floats:
+            return sample.slopes(x, sample.log_likelihoods(x), np.arange(len(x)))
+
+        def slope(of: Curves) -> Floats:
+            found = slopes(replace(few, table=_table(few.answers, of))).sum(axis=0)
+            return found / (few.n / self.n)
+
+        by_learner = slopes(self)
+        return ItemErrors.from_draws(by_learner.T @ by_learner, slope, curves, items)
+
+    def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
+        """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
+        x, moved = growth * (self.kind == _GROWTH), self.places(free)
+        x[moved] = begin[moved]
+        return self.climb(moved, x)
+
+    def climb(self, moved: Ints, x: Floats) -> _Maximum:
+        """The highest likelihood from x on, by the parameters `moved`.
+
+        Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt, Hall, Hall &
+        Hausman 1974).
+        """
+        here, least, most = self.log_likelihoods(x), self.parameters(_LOWER), self.parameters(_UPPER)
+        for _ in range(_MOST_STEPS):
+            slopes = self.slopes(x, here, moved)
+            slope = slopes.sum(axis=0)
+            held = (x[moved] <= least[moved]) & (slope < 0) | (x[moved] >= most[moved]) & (slope > 0)
+            within = ~held
+            step = np.zeros(len(x))
+            step[moved[within]] = np.linalg.lstsq(slopes[:, within].T @ slopes[:, within], slope[within])[0]
+            gain = step[moved] @ slope / 2
+            if gain < _LEAST_GAIN:
+                break
+            for share in 0.5 ** np.arange(6):
+                tried = np.clip(x + share * step, least, most)
+                there = self.log_likelihoods(tried)
+                if there.sum() > here.sum():
+                    break
+            else:
+                break
+            x, here = tried, there
+        return _Maximum(x, float(here.sum()), slopes, moved)
+
+    def growth_by_half(self, x: Floats) -> GrowthByHalf:
+        """Estimate growth in each half, with the variances of x.
+
+        The error of the difference comes from the learners' own differences, as learners who grow faster than others
+        may do so in both halves.
+        """
+        moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
+        found = [half.climb(moved, x) for half in self.halves()]
+        first, second = (float(one.x[_GROWTH]) for one in found)
+        of_first, of_second = ((one.slopes @ np.linalg.pinv(one.slopes.T @ one.slopes))[:, 0] for one in found)
+        z = (first - second) / np.linalg.norm(of_first - of_second), second / np.linalg.norm(of_second)
+        unit = float(self.units[_GROWTH])
+        return GrowthByHalf(first * unit, second * unit, *chi2.sf(np.square(z), 1).tolist())
+
+
+class _Maximum(NamedTuple):
+    """Parameters (P,), the log-likelihood, and learners' slopes there by the parameters `moved`."""
+
+    x: Floats
+    log_likelihood: float
+    slopes: Floats
+    moved: Ints
+
+
+def _table(answers: Answers, curves: Curves) -> Floats:
+    """Curves at all nodes that any movement within the limits needs."""
+    most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
+    return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
+
+
+def _practice(answers: Answers) -> Floats:
+    """Weeks of growth from the learner's first answer to each answer, shape (R,)."""
+    gap = np.diff(answers.day, prepend=0)
+    gap[answers.start[:-1]] = 0
+    total = np.cumsum(Movement(growth=1.0).growth_over(gap))
+    return total - np.repeat(total[answers.start[:-1]], np.diff(answers.start))
+
+
+def _classes(answers: Answers) -> tuple[Ints, int]:
+    """Each learner's class by length of stay, and the number of classes. Equal stays are in one class."""
+    stay = _practice(answers)[answers.start[1:] - 1]
+    edges = np.unique(np.quantile(stay, np.arange(1, _MOST_CLASSES) / _MOST_CLASSES))
+    names, found = np.unique(np.searchsorted(edges, stay, side="right"), return_inverse=True)
+    return found, len(names)
+
+
+def _weeks(day: Ints) -> int:
+    """Number of weeks from the first answer to the last."""
+    return int(np.ptp(day) // WEEK) + 1

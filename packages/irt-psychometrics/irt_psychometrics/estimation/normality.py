@@ -1,0 +1,111 @@
+"""Whether ability is normal: a score test for the skewness and kurtosis of θ, at a fit that took it as normal.
+
+What does not belong here: estimating another shape, which `em` does.
+"""
+
+import numpy as np
+from scipy.special import chdtrc, logit
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.marginal import Point, Problem
+from irt_psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout
+from irt_psychometrics.estimation.shape import Normality
+from irt_psychometrics.estimation.standard_errors import scaled_inverse
+
+
+def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
+    """Test the normal distribution that a calibration assumed.
+
+    The alternative is the Gram-Charlier density φ(θ)·(1 + γ₁·He₃(θ)/6 + γ₂·He₄(θ)/24) (Kendall & Stuart 1977, section
+    6.17), whose log has the derivatives He₃/6 and He₄/24 at 0. The score is what the answers say of these on average
+    (Fisher's identity); its variance is their information less what the items' parameters can explain (Rao 1948). That
+    information is the sum of squared scores for the two, which stays positive where θ is far from normal, and the
+    observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
+    six E-steps suffice (with guessing, the items' information is made again).
+
+    Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
+    taken as known, which makes the statistic smaller.
+
+    Guessing in a fit without it, and answers that depend on each other, look like skewness: what is rejected is the
+    normal distribution together with the item model.
+
+    Args:
+        responses: those that were calibrated.
+        calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
+            with a joint covariance, as the test makes a matrix of the same size.
+
+    Raises PsychometricsError for other calibrations.
+    """
+    of = calibration.item_model
+    of.require_logistic_or_scores("the test of normality")
+    if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
+        raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
+    if calibration.joint_cov is None:
+        raise PsychometricsError(
+            "normality is tested where the fit has a joint covariance: this one has too many items"
+        )
+    counts = Counts.of(responses, np.ones(responses.n_persons))
+    keep = np.isfinite(calibration.a) & counts.estimable(of)
+    kept = responses.of_items(keep)
+    structure = ParameterLayout.of(
+        calibration.select(keep).item_model,
+        kept.n_items,
+        categories=kept.n_categories,
+        given_scores=counts.table[keep] > 0,
+    )
+    full = np.zeros(len(structure.index))
+    with np.errstate(divide="ignore"):
+        values = (calibration.a, calibration.d, logit(calibration.c))
+    if structure.n_scores:
+        assert calibration.further is not None
+        values = (*values[:2], *calibration.further.T)
+    for k in range(structure.K):
+        full[structure.block(k)] = values[k][keep]
+    data = ResponseLayout.of(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
+    at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
+    with kernels.runner(threads) as run:
+        problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
+        point = problem.evaluate(full[structure.places])
+        scores = _gram_charlier_scores(problem.grid.nodes, np.exp(point.log_weights[0]))
+        shared, own = problem.latent_information(point, scores[None])
+        covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
+    score, shared = scores @ point.expected.mass[0], shared[:, 0]
+    left = own[0] - shared.T @ covariance @ shared
+    if np.linalg.eigvalsh(left).min() <= 0:
+        left = own[0]
+    estimates = np.linalg.solve(left, score)
+    statistic = float(score @ estimates)
+    z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
+    return Normality(statistic, float(chdtrc(len(score), statistic)), float(z[0]), float(z[1]))
+
+
+def _covariance_of_items(
+    calibration: Calibration, problem: Problem, point: Point, keep: Mask, at_bound: Mask
+) -> Floats:
+    """Shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound. A fit without guessing keeps it, and
+    with guessing it is made again."""
+    s, J = problem.structure, problem.structure.n_items
+    if not s.guessing:
+        assert calibration.joint_cov is not None
+        at = calibration.places_of_parameters[keep, : s.K].T.ravel()
+        has, found = at >= 0, np.zeros((len(at), len(at)))
+        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[has], at[has])])
+        return found
+    items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
+    used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
+    free[s.index[items][used]] = True
+    to_full = s.matrix[items, np.flatnonzero(free)]
+    information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
+    return to_full @ (to_full @ scaled_inverse(information)).T
+
+
+def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:
+    """Shape (2, Q): He₃/6 and He₄/24 at the nodes, less their means under the weights."""
+    scores = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
+    return scores - (scores @ weights)[:, None]

@@ -1,0 +1,95 @@
+"""Windows within which ability moves: fits in which each week of a learner is a person of its own.
+
+Where a window's items have an order, growth within it goes into their b. With a learner's weeks as persons, grouped by
+weeks since the learner's first answer, each with its own mean and SD of θ (Bock & Zimowski 1997), growth from week to
+week is in the means. Answers of one learner in two weeks depend on each other, so that errors are clustered by learner.
+
+Belongs here: the weeks, and what they must have in common. Does not belong here: whether ability moves, and
+what growth within a week leaves in b (see `fit.growth`).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Responses
+
+WEEK_DAYS = 7.0
+SHARED_ITEMS, SHARED_ANSWERS = 5, 20
+"""Items that a week must share with another, each with so many answers in both."""
+LEARNERS_PER_WEEK = 50
+"""A later week with fewer learners is one with the week before it."""
+
+
+@dataclass(frozen=True)
+class LearnerWeeks:
+    """The responses of a window by weeks of learners.
+
+    Attributes:
+        responses: with a person for each week of a learner in which there are answers.
+        days: shape (R,), of each response since the learner's first.
+        learner: shape (n_persons,), whose week each is. groups: of each, `week 1` and so on.
+    """
+
+    responses: Responses
+    days: Floats
+    learner: Ints
+    groups: list[str]
+
+    @classmethod
+    def of(cls, responses: Responses, days: Floats) -> Self:
+        """days: shape (R,), since the learner's first answer of the window.
+
+        Raises PsychometricsError where weeks do not share enough items to be compared.
+        """
+        week = _comparable(np.floor(days / WEEK_DAYS).astype(np.int64), responses)
+        order = np.lexsort((responses.item, week, responses.person))
+        pair = responses.person[order] * (week.max(initial=0) + 1) + week[order]
+        pairs, person = np.unique(pair, return_inverse=True)
+        learner, of_week = np.divmod(pairs, week.max(initial=0) + 1)
+        weeks = Responses(
+            person.astype(np.int32),
+            responses.item[order],
+            responses.score[order],
+            pairs.size,
+            responses.item_ids,
+            responses.categories,
+        )
+        return cls(weeks, days[order], learner, [f"week {k + 1}" for k in of_week.tolist()])
+
+
+def _comparable(week: Ints, responses: Responses) -> Ints:
+    """The week of each response, where weeks at the end that cannot be compared are one with the week before them.
+
+    Raises PsychometricsError where then not all weeks hang together by items that two of them share.
+    """
+    together, n = _share_items(week, responses), int(week.max(initial=0)) + 1
+    while n > 1:
+        learners = np.unique(responses.person[week == n - 1]).size
+        if learners >= LEARNERS_PER_WEEK and together[n - 1, : n - 1].any():
+            break
+        n -= 1
+        week = np.minimum(week, n - 1)
+        together = _share_items(week, responses)
+    reached = np.arange(n) == 0
+    for _ in range(n):
+        reached = reached | together[reached].any(axis=0)
+    if n == 1 or not reached.all():
+        alone = 2 if n == 1 else int(np.flatnonzero(~reached)[0]) + 1
+        raise PsychometricsError(
+            f"week {alone} since learners' first answers does not share {SHARED_ITEMS} items, each with "
+            f"{SHARED_ANSWERS} answers in both, with the weeks before it, so their abilities cannot be compared. "
+            "Let the scale's occasions be months (`irt scale set occasions=month`)"
+        )
+    return week
+
+
+def _share_items(week: Ints, responses: Responses) -> Mask:
+    """Shape (weeks, weeks): whether two weeks share enough items."""
+    n, J = int(week.max(initial=0)) + 1, responses.n_items
+    often = np.bincount(week * J + responses.item, minlength=n * J).reshape(n, J) >= SHARED_ANSWERS
+    shared: Mask = often.astype(np.int64) @ often.T >= SHARED_ITEMS
+    return shared

@@ -1,0 +1,132 @@
+"""The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.estimation.marginal import Point, Problem
+from irt_psychometrics.estimation.mstep import em_step
+
+Pair = tuple[Floats, Floats, float]
+"""A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix
+is made of."""
+
+_LONGEST_STEP = 2.0
+_FAR, _CYCLES = 1.0, 10
+"""As long as a gradient exceeds one standard error, but at most for this many cycles, a 3PL takes EM cycles."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    point: Point
+    converged: bool
+    iterations: int
+    max_change: float
+    max_gradient: float
+    at_bound: Mask
+    reason: str
+    pairs: tuple[Pair, ...]
+
+    def oriented(self, problem: Problem) -> Self:
+        """θ → −θ where most free slopes are negative: the likelihood is the same for both."""
+        slopes = self.point.x[: problem.structure.n_slopes]
+        if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
+            return self
+        return replace(self, point=problem.evaluate(problem.structure.mirrored(self.point.x)))
+
+
+def maximise(
+    problem: Problem,
+    x: Floats,
+    tolerance: float,
+    max_iterations: int,
+    known: tuple[Pair, ...] = (),
+    least_gain: float = 0.0,
+) -> Solution:
+    """Quasi-Newton ascent from x with the complete-data information as its first matrix.
+
+    `known`: pairs of an ascent of nearly the same function that ended at x. `least_gain`: the ascent has also converged
+    when a step promised to raise the objective by less.
+    """
+    lower, upper = problem.structure.bounds
+    point = problem.evaluate(np.clip(x, lower, upper))
+    pairs: list[Pair] = list(known)
+    frozen = np.zeros(len(x), dtype=bool)
+    outward, gradient = _scaled_gradient(problem, point)
+    change, reason, iterations = np.inf, "", 0
+    latent = problem.latent
+    for iterations in range(1, max_iterations + 1):
+        if np.any(outward != frozen):
+            frozen, pairs = outward, []
+        free_gradient = np.where(frozen, 0.0, point.gradient)
+        far = problem.structure.item_model.guesses and gradient > _FAR and iterations <= _CYCLES
+        if far or iterations <= latent.cycles:
+            step = em_step(problem, point, free_gradient, frozen)
+        else:
+            step = _direction(problem, point, free_gradient, frozen, pairs)
+        if step @ free_gradient <= 0:
+            pairs = []
+            step = problem.precondition(point, free_gradient, frozen)
+        step *= min(
+            1.0, _LONGEST_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300)
+        )
+        ahead = _line_search(problem, point, step)
+        if ahead is None and pairs:
+            pairs = []
+            ahead = _line_search(problem, point, problem.precondition(point, free_gradient, frozen))
+        if ahead is None:
+            reason = f"no step from here raises the log-likelihood, with a largest scaled gradient of {gradient:.2g}"
+            break
+        moved = ahead.x - point.x
+        bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
+        along = float(moved @ bend)
+        if along > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
+            pairs = [*pairs[-(latent.memory - 1) :], (moved, bend, along)]
+        point = ahead
+        outward, gradient = _scaled_gradient(problem, point)
+        change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))
+        if (change < tolerance and gradient < tolerance) or step @ free_gradient < 2 * least_gain:
+            return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
+    if not reason:
+        reason = (
+            f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
+            f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
+        )
+    outward = (point.x >= upper) | (point.x <= lower)
+    return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
+
+
+def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
+    """Which parameters stand at a bound and would go beyond, and the largest scaled gradient of the others."""
+    lower, upper = problem.structure.bounds
+    outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
+    scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
+    return outward, float(scaled.max())
+
+
+def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
+    """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
+    q = gradient.copy()
+    weights = []
+    for moved, bend, along in reversed(pairs):
+        alpha = (moved @ q) / along
+        q -= alpha * bend
+        weights.append(alpha)
+    step = problem.precondition(point, q, frozen)
+    for (moved, bend, along), alpha in zip(pairs, reversed(weights), strict=True):
+        step += (alpha - (bend @ step) / along) * moved
+    return np.where(frozen, 0.0, step)
+
+
+def _line_search(problem: Problem, point: Point, step: Floats) -> Point | None:
+    """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo)."""
+    lower, upper = problem.structure.bounds
+    rounding = 1e-12 * abs(point.objective)
+    for halvings in range(25):
+        x = np.clip(point.x + step * 0.5**halvings, lower, upper)
+        ahead = problem.evaluate(x)
+        if ahead.objective >= point.objective + 1e-4 * point.gradient @ (x - point.x) - rounding:
+            return ahead
+    return None

@@ -1,0 +1,78 @@
+"""What a fit asks of its answers, wherever they are: counts, layout, and what the design says. No likelihood here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import Links, first_alike
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation.em_request import Persons
+from irt_psychometrics.estimation.response_layout import Answers, Counts, Facts, ResponseLayout, listed_answers
+from irt_psychometrics.estimation.sums import number_of_shards
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """The answers to the items of a fit.
+
+    Attributes:
+        links: which items persons connect.
+        first_alike: shape (J,), the first item with the same answers.
+        informative: shape (G,), persons of each group with two responses or more, by weight.
+    """
+
+    answers: Answers
+    links: Links
+    first_alike: Ints
+    informative: Floats
+
+    @classmethod
+    def of(cls, answers: Answers, facts: Iterable[Facts]) -> Self:
+        """`facts`: of each shard."""
+        links, codes, informative = zip(*facts, strict=True)
+        return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
+
+
+class Source(Protocol):
+    """The answers of a request. `names`: of the groups, the reference first."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def counts(self) -> Counts: ...
+
+    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+        """The answers to the items of `keep` (J,); see `ResponseLayout.of`."""
+
+    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
+        """The answers to the items of `keep` in memory; None where they are too many."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A `Source` of responses in memory."""
+
+    responses: Responses
+    persons: Persons
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.persons.names
+
+    def counts(self) -> Counts:
+        return Counts.of(self.responses, self.persons.weight)
+
+    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+        kept, persons = self.gathered(keep)
+        counts = Counts.of(kept, persons.weight)
+        answers, listing = listed_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
+        number = number_of_shards(self.responses.n_responses)
+        shards = listing.shards(kept, persons.group, persons.weight, number)
+        held = ResponseLayout.holding([shard.people for shard in shards], answers)
+        return LaidOut.of(held, [shard.facts for shard in shards])
+
+    def gathered(self, keep: Mask) -> tuple[Responses, Persons]:
+        return self.responses if keep.all() else self.responses.of_items(keep), self.persons

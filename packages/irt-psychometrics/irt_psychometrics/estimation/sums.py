@@ -1,0 +1,119 @@
+"""Sums over persons: how they are divided, and in which order their parts are added. No likelihood here.
+
+Persons are cut into *shards* by the data alone: by a hash of each learner's id, or by their number where there is none.
+Shards in their order make at most 64 bundles; a bundle's shards are added up one after the other in the same
+accumulators and the bundles' sums are added in order. So a sum is the same bit for bit, whoever works it out: any
+number of threads, or other machines that hold the shards.
+
+What is added up is a `PersonSum`, an object that can be pickled; who adds it up is a `SumOverPersons`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Ints
+
+Array = npt.NDArray[Any]
+Sums = tuple[Array, ...]
+Piece = tuple[kernels.People, int, int]
+"""A run of the persons of a shard: first … last − 1."""
+
+RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
+LARGEST_SHARD = 20_000_000
+"""Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
+MOST_BUNDLES = 64
+_COST_PER_PIECE = 100_000
+_IN_FLIGHT_BYTES = 256 * 2**20
+
+
+class PersonSum(Protocol):
+    """Sums that are zero at first and to which runs of persons are added."""
+
+    def zeros(self) -> Sums: ...
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None: ...
+
+
+class SumOverPersons(Protocol):
+    """Adds up over all persons of a data set. The arrays that come back are the caller's own."""
+
+    def __call__(self, what: PersonSum) -> Sums: ...
+
+
+@dataclass(frozen=True)
+class KernelSum:
+    """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
+
+    kernel: Callable[..., Any]
+    tables: tuple[Any, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def zeros(self) -> Sums:
+        return tuple(np.zeros(shape) for shape in self.shapes)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        self.kernel(first, last, people, *self.tables, *into)
+
+
+def number_of_shards(n_responses: int) -> int:
+    """How many shards the persons of a request of so many responses are cut into."""
+    return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // LARGEST_SHARD))
+
+
+def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> Ints:
+    """Shape (n_persons,): the shard of each person, by the `key` of each or else in the order of the persons."""
+    if key is None:
+        return np.arange(n_persons) * shards // max(n_persons, 1)
+    return (key % np.uint32(shards)).astype(np.int64)
+
+
+def bundles(shards: int) -> list[range]:
+    """The bundles of consecutive shards."""
+    edges = [k * shards // min(shards, MOST_BUNDLES) for k in range(min(shards, MOST_BUNDLES) + 1)]
+    return [range(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
+    """What is added up in accumulators of its own, in order. A single shard is cut for several threads."""
+    if len(shards) == 1:
+        cost = kernels.cost(shards[0])
+        cut = kernels.cut(cost, min(MOST_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
+        return [[(shards[0], first, last)] for first, last in cut]
+    return [[(shards[k], 0, len(shards[k].set_of)) for k in bundle] for bundle in bundles(len(shards))]
+
+
+def over(what: PersonSum, bundle: Iterable[Piece]) -> Sums:
+    """The sums over one bundle."""
+    into = what.zeros()
+    for people, first, last in bundle:
+        what.add(first, last, people, into)
+    return into
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """The sums of parts in their order, of which no more than two need exist at once."""
+    rest = iter(parts)
+    total = next(rest)
+    for part in rest:
+        for into, one in zip(total, part, strict=True):
+            into += one
+    return total
+
+
+@dataclass(frozen=True)
+class ThreadSums:
+    """A `SumOverPersons` of shards in memory by the threads of `run`."""
+
+    run: kernels.Run
+    pieces: Sequence[Sequence[Piece]]
+
+    def __call__(self, what: PersonSum) -> Sums:
+        size = sum(array.nbytes for array in what.zeros())
+        at_once = max(2, _IN_FLIGHT_BYTES // max(size, 1))
+        return added(self.run.in_order(lambda bundle: over(what, bundle), self.pieces, at_once))

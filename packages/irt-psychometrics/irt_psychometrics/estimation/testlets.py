@@ -1,0 +1,286 @@
+"""Testlets, items that share a stimulus: how far their answers depend on each other beyond θ, and what that costs.
+
+Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each
+testlet (Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay
+those of the curve of θ alone, averaged over γ. Belongs here: σ. Which items share a testlet is in `core.testlets`,
+robust errors of the items are in `standard_errors`, the standard error of θ in `scoring`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import nan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.curves import complement_at, information
+from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.quadrature import WIDEST_STEP
+from irt_psychometrics.core.testlets import number_testlets
+from irt_psychometrics.estimation.latent_distribution import normalised
+from irt_psychometrics.scoring import testlet_kernels
+
+FEWEST_TESTLETS = 3
+"""One σ stands for all testlets of a scale: fewer of them do not represent the others."""
+FEWEST_LEARNERS = 300
+"""With fewer learners, σ comes out as 0 or twice as large by chance alone."""
+MOST_LEARNERS = 10_000
+"""Learners drawn at random from a larger window: a σ of .5 then has a standard error below .01."""
+LARGEST = 2.0
+"""Upper bound of σ, in SDs of θ: four fifths of what a testlet measures is then not θ."""
+LEAST_KNOWN = 0.2
+"""Largest standard error of σ, in SDs of θ, with which it counts as estimated."""
+FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
+"""A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
+Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
+BENT = 0.6
+"""An item for which k²a²σ² is larger would be more than half again as steep given γ."""
+_REACH = 4.5
+"""SDs of each population on both sides of its mean that abilities range over."""
+_EFFECT_NODES = 9
+
+
+@dataclass(frozen=True)
+class EffectSd:
+    """The SD σ of testlet effects, in units of the calibration's θ.
+
+    Attributes:
+        sd, se: NaN where they could not be estimated; `why` then says why, and else is empty.
+        n_testlets: those with at least 2 items of the fit.
+        n_items: their items.
+        learners: whose answers were used.
+    """
+
+    sd: float
+    se: float
+    n_testlets: int
+    n_items: int
+    learners: int
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same with None for NaN."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
+
+def estimate_effect_sd(
+    responses: Responses,
+    calibration: Calibration,
+    testlets: Mapping[str, str],
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> EffectSd:
+    """Maximum likelihood of one σ for all testlets, given the marginal curves of a calibration of these responses.
+
+    Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
+    the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
+    next to σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
+    cost grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+
+    Args:
+        testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.
+        groups: a label per learner where the calibration has several populations.
+        threads: None for all processors.
+
+    The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error,
+    that of σ is half the root of that error, the SD of a σ whose truth is 0.
+    """
+    calibration.item_model.require_logistic("a testlet effect")
+    known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)
+    known &= np.array([Flag.AT_BOUND not in flags for flags in calibration.flags])
+    places = number_testlets([i if ok else "" for i, ok in zip(calibration.item_ids, known, strict=True)], testlets)
+    n_testlets, n_items = int(places.max(initial=-1)) + 1, int((places >= 0).sum())
+
+    def unknown(why: str) -> EffectSd:
+        return EffectSd(nan, nan, n_testlets, n_items, 0, why)
+
+    if n_testlets < FEWEST_TESTLETS:
+        return unknown(
+            f"{n_testlets} testlets with at least 2 fitted items are too few to know how testlets of the scale differ: "
+            f"{FEWEST_TESTLETS} are needed"
+        )
+    place = {item: j for j, item in enumerate(calibration.item_ids)}
+    of = np.array([place.get(item, -1) for item in responses.item_ids])
+    fitted = (of >= 0) & known[of]
+    at = of[fitted]
+    some, abilities = _drawn(responses.of_items(fitted), calibration, at, groups)
+    if some.n_persons < FEWEST_LEARNERS:
+        return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
+    likelihood = _Likelihood.of(some, calibration, at, places[at], abilities)
+    with kernels.runner(threads) as run:
+        return _maximum(likelihood, run, EffectSd(nan, nan, n_testlets, n_items, some.n_persons))
+
+
+def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> EffectSd:
+    """`unknown` with σ and its error, or with why there is none. Sought in (σ² in units of θ's variance, κ of items in
+    testlets, κ of the others)."""
+    unit = likelihood.sd
+    alone = bool((likelihood.testlet < 0).any())
+    size = 3 if alone else 2
+
+    def cost(x: Floats) -> float:
+        return -likelihood.value(
+            run, unit * float(np.sqrt(max(x[0], 0.0))), float(x[1]), float(x[-1] if alone else 1.0)
+        )
+
+    n = len(likelihood.start) - 1
+    bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
+    start = np.array([0.2] + [0.97] * (size - 1))
+    x = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
+    if x[0] >= 0.99 * LARGEST**2:
+        return replace(
+            unknown, why=f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
+        )
+    steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
+    centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
+    hessian = _second_differences(cost, centre, steps)
+    if np.linalg.eigvalsh(hessian).min() <= 0:
+        return replace(unknown, why="answers do not determine σ: too few learners answered several items of a testlet")
+    sd, error = float(np.sqrt(x[0])), float(np.sqrt(np.linalg.inv(hessian)[0, 0]))
+    se = error / (2 * max(sd, float(np.sqrt(error))))
+    if se > LEAST_KNOWN:
+        return replace(
+            unknown,
+            why=f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
+        )
+    return replace(unknown, sd=unit * sd, se=unit * se)
+
+
+def _steeper(x: Floats) -> Floats:
+    """1/√(1 − x), and beyond x = `BENT` its tangent there: slopes given γ of items that no γ could make so steep, as by
+    chance estimates may be, neither jump nor end."""
+    low = np.minimum(x, BENT)
+    return (1 - low) ** -0.5 * (1 + 0.5 * (x - low) / (1 - low))
+
+
+def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:
+    """Second derivatives at x (P,), by the diagonal `steps` (P, P), two values for each pair of parameters."""
+    P = len(x)
+    bent = np.empty((P, P))
+    middle = 2 * f(x)
+    for k in range(P):
+        bent[k, k] = f(x + steps[k]) + f(x - steps[k]) - middle
+    for k in range(P):
+        for m in range(k):
+            both = f(x + steps[k] + steps[m]) + f(x - steps[k] - steps[m]) - middle
+            bent[k, m] = bent[m, k] = (both - bent[k, k] - bent[m, m]) / 2
+    unit = np.diag(steps)
+    return bent / np.outer(unit, unit)
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Answers of N learners as patterns: what a learner answered in one testlet, or to one item of none.
+
+    Attributes:
+        a, b, c, testlet: shape (J,), of the fitted items.
+        pattern_start, item, score: the answers of U patterns, each as often as it differs.
+        start, pattern: each learner's patterns.
+    """
+
+    a: Floats
+    b: Floats
+    c: Floats
+    testlet: Ints
+    pattern_start: Ints
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    start: Ints
+    pattern: Ints
+    mean: float
+    sd: float
+    abilities: _Abilities
+
+    @classmethod
+    def of(
+        cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, abilities: _Abilities
+    ) -> _Likelihood:
+        """`at`: places of the items in the calibration; `testlet` (J,) as `number_testlets` gives it."""
+        alone = testlet.max(initial=-1) + 1 + np.arange(len(testlet))
+        shared = np.where(testlet >= 0, testlet, alone)[responses.item]
+        order = np.lexsort((responses.item, shared, responses.person))
+        person, item, score = responses.person[order], responses.item[order], responses.score[order]
+        of_person = np.flatnonzero(np.diff(person, prepend=-1) != 0)
+        begins = np.flatnonzero((np.diff(person, prepend=-1) != 0) | (np.diff(shared[order], prepend=-1) != 0))
+        # A pattern is known by the sum of random numbers of its answers: 10⁶ patterns collide once in 10⁷ times.
+        marks = np.random.default_rng(0).integers(0, 2**63, (len(testlet), 2), dtype=np.uint64)
+        known = np.add.reduceat(marks[item, score], begins)
+        _, first, pattern = np.unique(known, return_index=True, return_inverse=True)
+        length = np.diff(np.append(begins, len(item)))[first]
+        pattern_start = np.concatenate(([0], np.cumsum(length)))
+        rows = np.repeat(begins[first] - pattern_start[:-1], length) + np.arange(pattern_start[-1])
+        a, b, c = calibration.a[at], calibration.b[at], calibration.c[at]
+        start = np.searchsorted(begins, np.append(of_person, len(item)))
+        unit = calibration.latent_mean, calibration.latent_sd
+        return cls(a, b, c, testlet, pattern_start, item[rows], score[rows], start, pattern, *unit, abilities)
+
+    def value(self, run: kernels.Run, sd: float, slopes: float, slopes_alone: float) -> float:
+        """The log-likelihood, with the estimated slopes of items in testlets, and of the others, times κ."""
+        within = self.testlet >= 0
+        flatter = np.where(within, slopes, slopes_alone) * self.a
+        effect = np.where(within, sd, 0.0)
+        a = flatter * _steeper(FLATTENED * (effect * flatter) ** 2)
+        now, before = 1 + FLATTENED * a**2 * (self.sd**2 + effect**2), 1 + FLATTENED * (self.a * self.sd) ** 2
+        b = self.mean + (self.b - self.mean) * self.a / a * np.sqrt(now / before)
+        z, weights = np.polynomial.hermite_e.hermegauss(_EFFECT_NODES)
+        nodes = self.abilities.nodes
+        shown = np.where(within[:, None, None], nodes + sd * z[:, None], nodes)
+        eta = a[:, None, None] * (shown - b[:, None, None])
+        missed = complement_at(eta, self.c[:, None, None])
+        right, wrong = (np.maximum(x, testlet_kernels.LEAST_PROBABILITY) for x in (1 - missed, missed))
+        effects = np.where(within, _EFFECT_NODES, 1)
+        table = np.empty((len(self.pattern_start) - 1, len(nodes)))
+        gamma = weights / weights.sum()
+
+        def of_patterns(first: int, last: int) -> None:
+            testlet_kernels.add_up_patterns(
+                first, last, self.pattern_start, self.item, self.score, effects, right, wrong, gamma, table
+            )
+
+        def of_persons(first: int, last: int) -> float:
+            return testlet_kernels.add_up_persons(
+                first, last, self.start, self.pattern, table, self.abilities.group, self.abilities.log_weights
+            )
+
+        run(of_patterns, kernels.cut(np.diff(self.pattern_start), 16))
+        return float(sum(run(of_persons, kernels.cut(np.diff(self.start) + 1, 16))))
+
+
+@dataclass(frozen=True)
+class _Abilities:
+    """θ of the learners of each group on common nodes: `group` (N,), `nodes` (Q,), `log_weights` (G, Q)."""
+
+    group: Ints
+    nodes: Floats
+    log_weights: Floats
+
+
+def _drawn(
+    responses: Responses, calibration: Calibration, at: Ints, groups: Sequence[str] | None
+) -> tuple[Responses, _Abilities]:
+    """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from. `at`: places of the
+    items of `responses` in the calibration."""
+    answered = np.unique(responses.person)
+    if len(answered) > MOST_LEARNERS:
+        answered = np.sort(np.random.default_rng(0).choice(answered, MOST_LEARNERS, replace=False))
+    some = responses.of_persons(answered)
+    populations = calibration.latent
+    middles, sds = np.array([(p.mean, p.sd) for p in populations]).T
+    low, high = (middles - _REACH * sds).min(), (middles + _REACH * sds).max()
+    item_information = information(middles, calibration.a[at], calibration.d[at], calibration.c[at])
+    seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
+    errors = 1 / np.sqrt(1 / sds**2 + item_information @ seen)
+    nodes = np.linspace(low, high, int(np.ceil((high - low) / (WIDEST_STEP * errors.min()))) + 1)
+    log_weights = normalised(np.array([population.log_density(nodes) for population in populations]))
+    group = np.zeros(len(answered), dtype=np.int64)
+    if groups is not None and len(populations) > 1:
+        number = {p.name: g for g, p in enumerate(populations)}
+        group = np.array([number[groups[i]] for i in answered], dtype=np.int64)
+    return some, _Abilities(group, nodes, log_weights)

@@ -1,0 +1,373 @@
+"""Information of items and the test on θ, how much is lost since publication, and what retiring items would cost.
+
+Belongs here: information averaged over a population, its ratio to the published with an error, flags, and curves
+without some items. Does not belong here: the information curve of one item (curves.py), the errors of the differences
+(errors.py), the calibration's own information matrix (information_kernels.py).
+
+An item is flagged when its loss *matters*, its average information is below 0.8 of the published, and is *certain*:
+the upper 95 % bound of that ratio R is below 1, after Benjamini & Hochberg (1995) over the scale's items. With Ī the
+average over the population, y the window's (a, b), with the parameters of its scores where an item has more than 0 and
+1, and p the published,
+
+    log R = log Ī(y) − log Ī(p),    Var log R = g_yᵀ Cov(y) g_y + g_pᵀ Cov(p) g_p − 2 g_yᵀ Cov(y, p) g_p,
+
+g being the gradient of log Ī on either side. c is held at its published value, as the test for drift holds it.
+
+An item whose discrimination is not positive gives no information: those who score it as published are misled by it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from irt_psychometrics.core import curves
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.core.testlets import Effects
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.linking.placement import Linking
+
+FALSE_DISCOVERIES = 0.05
+KEPT = 0.8
+"""The least share of its published information that an item, or the test, may keep."""
+MIDDLE = 0.95
+"""The share of the population within which the test is judged."""
+_NODES = 241
+_STEPS = 79
+_MANY = np.linspace(-30, 30, 2001)
+"""Logits among which the greatest information of a model without a formula for it is looked for."""
+_STEP, _LEAST = 1e-4, float(np.finfo(float).tiny)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """The population over which information is averaged.
+
+    Attributes:
+        theta: shape (Q,), increasing.
+        weights: shape (Q,), ≥ 0; they are divided by their sum. Raises PsychometricsError for others.
+    """
+
+    theta: Floats
+    weights: Floats
+
+    def __post_init__(self) -> None:
+        theta, weights = np.asarray(self.theta, dtype=float), np.asarray(self.weights, dtype=float)
+        if theta.ndim != 1 or theta.shape != weights.shape or theta.size < 2 or not np.all(np.diff(theta) > 0):
+            raise PsychometricsError(
+                "abilities need one weight for each of at least two increasing θ,"
+                f" got shapes {theta.shape} and {weights.shape}"
+            )
+        if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.sum() > 0):
+            raise PsychometricsError("weights of abilities must be finite, not negative, and not all 0")
+        object.__setattr__(self, "theta", theta)
+        object.__setattr__(self, "weights", weights / weights.sum())
+
+    @classmethod
+    def normal(cls, mean: float = 0.0, sd: float = 1.0) -> Self:
+        """N(mean, sd²), sd > 0."""
+        unit = Grid.spanning(_NODES)
+        return cls(mean + sd * unit.nodes, np.exp(unit.log_weights()))
+
+    def middle(self, share: float = MIDDLE) -> tuple[float, float]:
+        """The θ that leave out (1 − share)/2 on each side; half of a node's weight lies on each side of it."""
+        below = np.cumsum(self.weights) - self.weights / 2
+        low, high = np.interp([(1 - share) / 2, (1 + share) / 2], below, self.theta)
+        return float(low), float(high)
+
+
+def item_information(theta: npt.ArrayLike, items: ItemCurves) -> Floats:
+    """Fisher information about θ, shape (T, J), of J items at T abilities; the test's is its sum over items. 0 for an
+    item with a ≤ 0 or without a curve."""
+    return np.where(items.known & (items.a > 0), items.information(theta), 0.0)
+
+
+def information_of_test(of_items: Floats, effects: Effects | None = None) -> Floats:
+    """Shape (T,): the joint information of J items with information `of_items` (T, J), 1/SE² of a maximum likelihood θ.
+
+    It is their sum S; where testlets have effects the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k) (Godambe
+    1960), with the covariances of answers that `scoring.eap_by` takes.
+    """
+    total: Floats = of_items.sum(axis=1)
+    if effects is None:
+        return total
+    pairs = np.zeros_like(total)
+    for t in range(effects.testlet.max() + 1):
+        own = of_items[:, effects.testlet == t]
+        pairs += own.sum(axis=1) ** 2 - (own**2).sum(axis=1)
+    return np.where(total > 0, total / (1 + effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
+
+
+def greatest_information(items: ItemCurves) -> Floats:
+    """Greatest information of each item at any θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for
+    c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1); of other models the greatest at many. 0 for an item
+    with a ≤ 0."""
+    a, c = items.a, items.c
+    found = a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2)
+    for some in items.others:
+        for j in some.at.tolist():
+            own = items.select(np.array([j]))
+            found[j] = own.information((_MANY - own.d) / own.a).max()
+    return np.where(a > 0, found, 0.0)
+
+
+def conditional_se(information: Floats) -> Floats:
+    """1/√information, the standard error of a maximum likelihood θ; ∞ where there is none. Any shape."""
+    return np.divide(1.0, np.sqrt(information), out=np.full(np.shape(information), np.inf), where=information > 0)
+
+
+@dataclass(frozen=True)
+class ItemLosses:
+    """The J compared items' average information, published and now.
+
+    Attributes:
+        published, now: shape (J,), per θ², averaged over the population.
+        log_se: shape (J,), standard error of log(now/published); NaN where the item has a ≤ 0 now.
+        p, q: shape (J,), one-sided, of "it did not fall"; where a ≤ 0 now, of "a did not fall".
+    """
+
+    item_ids: tuple[str, ...]
+    published: Floats
+    now: Floats
+    log_se: Floats
+    p: Floats
+    q: Floats
+
+    @property
+    def ratio(self) -> Floats:
+        """Shape (J,), ≥ 0."""
+        return self.now / self.published
+
+    @property
+    def upper(self) -> Floats:
+        """Shape (J,): upper bound of the ratio at one-sided 95 %, of each item by itself; NaN where a ≤ 0 now."""
+        return self.ratio * np.exp(ndtri(0.95) * self.log_se)
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        lost = (self.ratio < KEPT) & (self.q < FALSE_DISCOVERIES)
+        return tuple(item for item, is_lost in zip(self.item_ids, lost, strict=True) if is_lost)
+
+
+def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
+    """Judge each compared item; `comparison`: that of the window's `Drift`, whose errors hold what items vary by.
+
+    Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
+    """
+    old = comparison.published
+    sides = [_information(abilities.theta, of) for of in (_with_old_c(comparison), old)]  # (Q, J), (Q, J, 2)
+    now, published = (abilities.weights @ information for information, _ in sides)
+    _require_published(old, published)
+    by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
+    gone = now <= 0
+    now_or_1 = np.where(gone, 1.0, now)
+    variance = _variance(comparison, by_now / now_or_1[:, None], by_published / published[:, None])
+    log_se = np.where(gone, np.nan, np.sqrt(variance))
+    change, se = np.log(now_or_1 / published), log_se
+    if gone.any():
+        change = np.where(gone, comparison.delta[:, 0], change)
+        se = np.where(gone, np.sqrt(comparison.cov[:, 0, 0]), se)
+    p = ndtr(change / se)
+    return ItemLosses(comparison.item_ids, published, now, log_se, p, q_values(p))
+
+
+class GreatestLoss(NamedTuple):
+    """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
+
+    theta: float
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LossOfTest:
+    """The test of all compared items, in the middle of the population.
+
+    Attributes:
+        theta, published, now: shape (T,), test information at θ.
+        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN where nothing is left.
+    """
+
+    theta: Floats
+    published: Floats
+    now: Floats
+    log_se: Floats
+
+    @property
+    def ratio(self) -> Floats:
+        return self.now / self.published
+
+    @property
+    def flagged(self) -> bool:
+        """Whether more than a fifth is lost at any θ."""
+        return bool(self.ratio.min() < KEPT)
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval at the θ of the greatest loss leaves "nothing lost" out; False where it has none."""
+        return self.worst.high < 1
+
+    @property
+    def worst(self) -> GreatestLoss:
+        k = int(self.ratio.argmin())
+        half = ndtri(0.975) * self.log_se[k]
+        low, high = self.ratio[k] * np.exp([-half, half])
+        return GreatestLoss(float(self.theta[k]), float(self.ratio[k]), float(low), float(high))
+
+
+def loss_of_test(comparison: Comparison, linking: Linking, abilities: Abilities) -> LossOfTest:
+    """Judge the test of the compared items over the middle 95 % of the population.
+
+    `linking` is what placed the window on the scale. An error of its constants moves all items together, and is added
+    as a whole for those that are not its anchors; the anchors' errors, out of which the constants are made, cancel each
+    other on average and are taken as independent. Raises PsychometricsError where nothing could be compared,
+    or a published item has no information.
+    """
+    if not comparison.item_ids:
+        raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
+    theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
+    now, by_now = _information(theta, _with_old_c(comparison))
+    published, by_published = _information(theta, old)
+    _require_published(old, published.sum(axis=0))
+    now, published = now.sum(axis=1), published.sum(axis=1)
+    gone = now <= 0
+    by_now = by_now / np.where(gone, 1.0, now)[:, None, None]
+    by_published = by_published / published[:, None, None]
+    own = _variance(comparison, by_now, by_published).sum(axis=1)
+    led = ~np.isin(comparison.item_ids, linking.anchors_used)
+    shared = np.einsum("tjk,jkl->tl", by_now[:, led, :2], _by_constants(comparison, linking)[led])
+    variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
+    return LossOfTest(theta, published, now, np.where(gone, np.nan, np.sqrt(variance)))
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """Test information with all items, `before`, and without the retired, `after`: shape (T,) each.
+
+    `too_large_before`, `too_large_after`: the intervals of θ, within the range of theta, where the conditional standard
+    error exceeds the limit.
+    """
+
+    theta: Floats
+    before: Floats
+    after: Floats
+    too_large_before: tuple[tuple[float, float], ...]
+    too_large_after: tuple[tuple[float, float], ...]
+
+    @property
+    def relative_efficiency(self) -> Floats:
+        """Shape (T,), in [0, 1]: after/before (Lord 1980, ch. 6). The test would have to be 1/this as long to make up
+        for it with items like those left. NaN where there was no information before."""
+        return np.divide(self.after, self.before, out=np.full(self.before.shape, np.nan), where=self.before > 0)
+
+
+def retire(
+    theta: Floats,
+    item_ids: Sequence[str],
+    information: Floats,
+    retired: Collection[str],
+    *,
+    se_limit: float,
+    effects: Effects | None = None,
+) -> Retirement:
+    """What the test of J items is without the retired ones.
+
+    Args:
+        theta: shape (T,), increasing.
+        information: shape (T, J), of each item.
+        se_limit: > 0, on the θ scale.
+        effects: of testlets, as `information_of_test` takes them.
+
+    Raises PsychometricsError for a retired item that is not in the test, or a limit that is not positive.
+    """
+    unknown = sorted(set(retired) - set(item_ids))
+    if unknown:
+        raise PsychometricsError(
+            f"{len(unknown)} items to be retired are not among the {len(item_ids)} of the test:"
+            f" {', '.join(unknown[:5])}; take them from the list"
+        )
+    if not se_limit > 0:
+        raise PsychometricsError(f"the limit on the standard error must be positive, got {se_limit}")
+    stays = ~np.isin(np.array(item_ids, dtype=object), list(retired))
+    left = None if effects is None else Effects(effects.testlet[stays], effects.sd)
+    before, after = information_of_test(information, effects), information_of_test(information[:, stays], left)
+    least = 1 / se_limit**2
+    return Retirement(theta, before, after, _below(theta, before, least), _below(theta, after, least))
+
+
+def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, float], ...]:
+    """Intervals of θ in which the polygon through the values lies below `least`."""
+    gap = values - least
+    low = gap < 0
+    k = np.flatnonzero(low[1:] != low[:-1])
+    edges = list(theta[k] + (theta[k + 1] - theta[k]) * gap[k] / (gap[k] - gap[k + 1]))
+    edges = [theta[0], *edges] if low[0] else edges
+    edges = [*edges, theta[-1]] if low[-1] else edges
+    return tuple((float(x), float(y)) for x, y in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
+    """Item information, shape (T, J), and its gradient by a, b and the parameters of scores, shape (T, J, P), 0 for
+    logit c; log I has 2 log a besides η."""
+    a = items.a
+    information = item_information(theta, items.curves)
+    distance = theta[:, None] - items.b
+    by_eta = curves.log_information_slope_at(a * distance, items.c)
+    if items.others:
+        up, down = (np.log(np.maximum(items.curves.information(theta + x), _LEAST)) for x in (_STEP, -_STEP))
+        for some in items.others:
+            by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
+    positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
+    by_a = information * (2 / positive + distance * by_eta)
+    gradient = np.zeros((*information.shape, 2 + items.n_further))
+    gradient[:, :, 0], gradient[:, :, 1] = by_a, -a * information * by_eta
+    for some in items.others:
+        own = some.parameters(a, items.d)
+        for row in range(2, len(own)):
+            moved = _STEP * (np.arange(len(own)) == row)[:, None]
+            up, down = (some.model.information(theta, own + x, some.categories).T for x in (moved, -moved))
+            gradient[:, some.at, row] = np.where(a[some.at] > 0, (up - down) / (2 * _STEP), 0.0)
+    return information, gradient
+
+
+def _with_old_c(comparison: Comparison) -> ItemParameters:
+    """The window's items, with the published c."""
+    return replace(comparison.window, c=comparison.published.c)
+
+
+def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
+    """Shape (J, 2, 2), derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept)."""
+    out = np.zeros((len(comparison.item_ids), 2, 2))
+    out[:, 0, 0] = -comparison.window.a / linking.slope
+    out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
+    out[:, 1, 1] = 1.0
+    return out
+
+
+def _require_published(published: Published, information: Floats) -> None:
+    """Raises PsychometricsError, naming them, for items whose published information, shape (J,), is 0."""
+    named = [item for item, x in zip(published.item_ids, information, strict=True) if not x > 0]
+    if named:
+        raise PsychometricsError(
+            f"{len(named)} published items have no information where the learners are: {', '.join(named[:5])};"
+            " a published a must be positive, so correct or withdraw these values"
+        )
+
+
+def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
+    """Variance of what has these gradients by the window's and the published items, shape (…, J, P); shape (…, J)."""
+    of, both = "...jk,jkl,...jl->...j", comparison.shared  # Cov(y, p)
+    return (
+        np.einsum(of, by_now, comparison.cov_window, by_now)
+        + np.einsum(of, by_published, comparison.published.cov_of_all, by_published)
+        - 2 * np.einsum(of, by_now[..., :2], both, by_published[..., : both.shape[2]])
+    )

@@ -1,0 +1,361 @@
+"""Whether one ability explains how answers go together: Q3 of each pair of items, parallel analysis of all of them.
+
+Fit of single items is in `item_fit` and `sum_score_fit`, of whole forms by low-order margins in `m2`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtr
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.curves import probability_at
+from irt_psychometrics.core.design import over_learners, row_starts
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.itemfit import fit_kernels
+from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.model_replicates import Fitted
+
+FLAG_ABOVE_MEAN = 0.20
+"""Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
+MOST_PERSONS = 5_000
+"""Learners drawn from a larger set for eigenvalues: their noise is already small."""
+_ROUNDING = 1e-9
+_HALVINGS = 5
+_CELLS = 4_000_000
+"""Learners × items of a dense block of the residuals."""
+
+
+@dataclass(frozen=True)
+class LocalDependence:
+    """Pairs of the calibration's items.
+
+    Attributes:
+        q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and where fewer than 2 learners saw both items.
+        n: shape (J, J), learners who saw both.
+        mean: of q3 over pairs with n ≥ `SMALLEST_PAIR`; about −1/(items a learner saw − 1) where the model holds.
+        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `SMALLEST_PAIR` and q3 − mean above
+            `FLAG_ABOVE_MEAN`; the largest first.
+    """
+
+    q3: Floats
+    n: Ints
+    mean: float
+    flagged: tuple[tuple[int, int], ...]
+
+    @property
+    def clusters(self) -> list[list[int]]:
+        """Items that flagged pairs hold together, the largest cluster first."""
+        if not self.flagged:
+            return []
+        pairs = np.array(self.flagged)
+        graph = csr_array((np.ones(len(pairs)), pairs.T), shape=self.q3.shape)
+        _, cluster = connected_components(graph, directed=False)
+        clusters = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
+        return sorted(clusters, key=lambda items: (-len(items), items))
+
+
+@dataclass(frozen=True)
+class ParallelAnalysis:
+    """The largest eigenvalue of the residual correlations, and what it is where one ability explains everything.
+
+    Attributes:
+        eigenvalue: of the data.
+        under_model: shape (replications,), of data the fitted model gave to the same sets of items.
+        tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
+            bounded by the number of replications. NaN for fewer than 3 of them.
+        se: standard error of `eigenvalue`, the fit's parameters given.
+        ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
+            standard error, with that of the mean.
+        loading_items: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
+        learners: that it rests on.
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    se: float
+    loading_items: tuple[int, ...]
+    learners: int
+
+    @property
+    def p(self) -> float:
+        """(1 + how many of `under_model` are at least as large) / (1 + replications)."""
+        return (1 + int((self.under_model >= self.eigenvalue).sum())) / (1 + self.under_model.size)
+
+    @property
+    def ratio(self) -> float:
+        return float(self.eigenvalue / self.under_model.mean())
+
+    @property
+    def ratio_se(self) -> float:
+        mean, spread = self.under_model.mean(), self.under_model.std(ddof=1)
+        return float(np.hypot(self.se, self.ratio * spread / np.sqrt(self.under_model.size)) / mean)
+
+    @property
+    def tail(self) -> float:
+        R = self.under_model.size
+        spread = float(self.under_model.std(ddof=1)) if R > 2 else 0.0
+        if spread == 0:
+            return float("nan")
+        return float(stdtr(R - 1, -(self.eigenvalue - self.under_model.mean()) / (spread * np.sqrt(1 + 1 / R))))
+
+
+@dataclass(frozen=True)
+class SplitHalves:
+    """`apart`: root mean square difference of learners' EAPs from two halves of the items; `expected`: where one
+    ability explains the answers."""
+
+    apart: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class NewDependence:
+    """The largest eigenvalue of the difference of two windows' Q3 matrices (0 on the diagonal).
+
+    Attributes:
+        eigenvalue: of the data. se: its standard error, the fits' parameters given.
+        under_model: shape (replications, replications), where both windows follow their models: each replication of the
+            one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
+            columns.
+        loading_items: places of the items that go together more than they did, the largest part of the eigenvalue
+            first.
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    se: float
+    loading_items: tuple[int, ...]
+
+    @property
+    def under_model_se(self) -> float:
+        R = len(self.under_model)
+        return float(np.sqrt(sum(self.under_model.mean(axis=axis).var(ddof=1) / R for axis in (0, 1))))
+
+
+def local_dependence(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> LocalDependence:
+    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
+
+    The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
+    (`groups`: n_persons labels). Costs learners × items² multiplications.
+    """
+    whole = Fitted.of(responses, calibration, groups)
+    q3, n = _residual_correlations(whole, eap(whole, threads))
+    countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
+    mean = float(q3[countable].mean()) if countable.any() else float("nan")
+    excess = np.where(countable, q3 - mean, -np.inf)
+    i, j = np.nonzero(excess > FLAG_ABOVE_MEAN)
+    order = np.argsort(-excess[i, j], kind="stable")
+    flagged = tuple((int(whole.place[i[k]]), int(whole.place[j[k]])) for k in order)
+    all_q3, all_n = np.full((whole.n_all, whole.n_all), np.nan), np.zeros((whole.n_all, whole.n_all), dtype=np.int64)
+    all_q3[np.ix_(whole.place, whole.place)], all_n[np.ix_(whole.place, whole.place)] = q3, n
+    return LocalDependence(all_q3, all_n, mean, flagged)
+
+
+def parallel_analysis(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    replications: int = 39,
+    seed: int = 0,
+    most_persons: int = MOST_PERSONS,
+    threads: int | None = None,
+) -> ParallelAnalysis:
+    """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
+
+    The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
+    parallel analysis, on residuals). Pairs that hardly any learner saw together (below `SMALLEST_PAIR` learners,
+    in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
+
+    Args:
+        groups: the group of each person, n_persons labels, where the fit has groups.
+        replications: p cannot fall below 1/(1 + replications).
+        seed: of the drawn persons and their simulated answers.
+        most_persons: that are drawn of a larger set.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).subsample(most_persons, rng)
+    found = _Dependence.of(whole, threads)
+    under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
+    vector = np.linalg.eigh(found.q3)[1][:, -1]
+    loading_items = tuple(whole.place[_loading_items(found.q3, vector)].tolist())
+    se = _error_of_eigenvalue(whole, found, vector, found.counted)
+    return ParallelAnalysis(found.eigenvalue, under_model, se, loading_items, whole.responses.n_persons)
+
+
+def split_half_difference(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> SplitHalves | None:
+    """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
+    items.
+
+    The halves are by the sign of the first eigenvector of Q3, computed again in answers of the fitted model.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).subsample(MOST_PERSONS, rng)
+    if whole.calibration.n_items < 4:
+        return None
+    apart = _apart(whole, threads)
+    expected = [_apart(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
+    return SplitHalves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+
+
+def _apart(whole: Fitted, threads: int | None) -> float:
+    """Mean square difference of the two EAPs.
+
+    Items that nobody saw together with those that disagree have a loading of 0 but for rounding: they go to one half.
+    """
+    vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
+    one_side = vector * np.sign(vector[np.abs(vector).argmax()]) > _ROUNDING
+    one, other = (eap(whole.on(half), threads) for half in (one_side, ~one_side))
+    return float(np.mean((one - other) ** 2))
+
+
+def new_dependence(
+    now: Fitted, before: Fitted, *, replications: int, seed: int = 0, threads: int | None = None
+) -> NewDependence | None:
+    """Do items go together now that did not before? None where no pair of items was seen together in both windows.
+
+    What is the same in both cancels: a second ability that was there already does not hide a third one. Both are of the
+    same items in the same order. As many persons are drawn of each (at most `MOST_PERSONS`), because the Q3 of few is
+    the noisier, and pairs count that `SMALLEST_PAIR` or more persons saw in both.
+    """
+    rng = np.random.default_rng(seed)
+    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    windows = [window.subsample(most, rng) for window in (now, before)]
+    found, known = (_Dependence.of(window, threads) for window in windows)
+    counted = found.counted & known.counted
+    if not counted.any():
+        return None
+    new, old = (
+        [_Dependence.of(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
+    )
+    under_model = [[float(np.linalg.eigvalsh(np.where(counted, one - other, 0.0))[-1]) for other in old] for one in new]
+    growth = np.where(counted, found.q3 - known.q3, 0.0)
+    values, vectors = np.linalg.eigh(growth)
+    vector = vectors[:, -1]
+    errors = [
+        _error_of_eigenvalue(window, of, vector, counted) for window, of in zip(windows, (found, known), strict=True)
+    ]
+    loading_items = tuple(_loading_items(growth, vector).tolist())
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), loading_items)
+
+
+def _loading_items(matrix: Floats, vector: Floats) -> Ints:
+    """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
+    within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
+    largest loading first."""
+    sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
+    one = max(sides, key=lambda side: float(side @ matrix @ side))
+    return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Dependence:
+    """θ̂ of each person, shape (n_persons,); Q3, 0 where it is not known, and n, shape (J, J); which pairs count."""
+
+    theta: Floats
+    q3: Floats
+    n: Ints
+    counted: Mask
+
+    @classmethod
+    def of(cls, whole: Fitted, threads: int | None) -> Self:
+        theta = eap(whole, threads)
+        q3, n = _residual_correlations(whole, theta)
+        counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)
+        return cls(theta, np.where(counted, q3, 0.0), n, counted)
+
+    @property
+    def eigenvalue(self) -> float:
+        return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
+
+
+def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: Mask) -> float:
+    """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
+    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    """
+    weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
+    pieces = list(_residuals(whole, found.theta))
+    seen = np.maximum(found.n.diagonal(), 1)
+    mean = sum(residual.sum(axis=0) for residual, _ in pieces) / seen
+    variance = sum((residual**2).sum(axis=0) for residual, _ in pieces) / seen - mean**2
+    inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
+    squares = 0.0
+    for residual, saw in pieces:
+        z = (residual - mean) * inverse * saw
+        influence = np.sum((z @ weights) * z, axis=1) - np.sum(((z**2) @ (weights * found.q3)) * saw, axis=1)
+        squares += float(influence @ influence)
+    return float(np.sqrt(squares))
+
+
+def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
+    """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
+    J = whole.calibration.n_items
+    n, first, second, product = (np.zeros((J, J)) for _ in range(4))
+    for residual, saw in _residuals(whole, theta):
+        n += saw.T @ saw
+        first += residual.T @ saw
+        second += (residual**2).T @ saw
+        product += residual.T @ residual
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = second - first**2 / n
+        q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
+    q3[(n < 2) | np.eye(J, dtype=bool)] = np.nan
+    return q3, np.rint(n).astype(np.int64)
+
+
+def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Yield x − P(θ̂), 0 for items not seen, and whether items were seen, of some learners: (learners, J) each."""
+    for x, p, saw in answers_and_probabilities(whole, theta):
+        yield x - p, saw
+
+
+def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """x, P(θ̂) and whether an item was seen, 0 where it was not: (learners, J) each, some learners at a time. Of an item
+    scored 0 … m, x is the share of m and P its expectation."""
+    r, fit = whole.responses, whole.calibration
+    scored = fit.curves.select(whole.scored)
+    start, J = row_starts(r), fit.n_items
+    at_once = max(1, _CELLS // max(J, 1))
+    for low in range(0, r.n_persons, at_once):
+        rows = slice(start[low], start[min(low + at_once, r.n_persons)])
+        person, item = r.person[rows], r.item[rows]
+        saw = np.zeros((min(at_once, r.n_persons - low), J))
+        x, p = np.zeros_like(saw), np.zeros_like(saw)
+        saw[person - low, item] = 1.0
+        x[person - low, item] = whole.credit[r.score[rows], item]
+        p[person - low, item] = probability_at(fit.a[item] * theta[person] + fit.d[item], fit.c[item])
+        p[:, whole.scored] = scored.probability(theta[low : low + at_once]) * saw[:, whole.scored]
+        yield x, p, saw
+
+
+def eap(whole: Fitted, threads: int | None) -> Floats:
+    """The EAP of each person, shape (n_persons,), under the distribution of the person's own group."""
+    abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
+    rows = whole.rows
+    tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)
+
+    def one(first: int, last: int) -> None:
+        fit_kernels.posterior_means(first, last, rows, tables, abilities.nodes, mean)
+
+    over_learners(one, whole.responses, rows.start, threads)
+    return mean

@@ -1,0 +1,361 @@
+"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from irt_psychometrics.core.kernels import NEGLIGIBLE, _compiled
+
+DEGENERATE = 1e-8
+"""Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
+RARE = 1e-9
+"""Nodes with less posterior weight add nothing to a product of two residuals; skipping them halves the work."""
+
+
+class Rows(NamedTuple):
+    """Responses: those of person i are item[r] and score[r] from r = start[i] to start[i + 1] − 1."""
+
+    start: np.ndarray
+    item: np.ndarray
+    score: np.ndarray
+
+
+class Tables(NamedTuple):
+    """log P of each score at the nodes (C, J, Q), log weights of the nodes in each group (G, Q), each person's group;
+    each score as a share of the item's maximum score (C, J)."""
+
+    logs: np.ndarray
+    log_weights: np.ndarray
+    group: np.ndarray
+    credit: np.ndarray
+
+
+@_compiled
+def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
+    """Fills post (Q,) with P(node | responses of person i); returns the first and past-the-last node that counts."""
+    Q = post.size
+    for q in range(Q):
+        post[q] = tables.log_weights[tables.group[i], q]
+    for r in range(rows.start[i], rows.start[i + 1]):
+        table = tables.logs[rows.score[r], rows.item[r]]
+        for q in range(Q):
+            post[q] += table[q]
+    top = -np.inf
+    for q in range(Q):
+        top = max(top, post[q])
+    low, high = 0, Q
+    while post[low] - top < NEGLIGIBLE:
+        low += 1
+    while post[high - 1] - top < NEGLIGIBLE:
+        high -= 1
+    counting, total = post[low:high], 0.0
+    for q in range(counting.size):
+        counting[q] = np.exp(counting[q] - top)
+        total += counting[q]
+    for q in range(counting.size):
+        counting[q] /= total
+    return low, high
+
+
+@_compiled
+def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-untyped-def]
+    """Fills mean (N,) with the EAP."""
+    post = np.empty(nodes.size)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        mean[i] = 0.0
+        for q in range(low, high):
+            mean[i] += post[q] * nodes[q]
+
+
+@_compiled
+def residual_counts(first, last, rows, tables, p, seen, residual):  # type: ignore[no-untyped-def]
+    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior; x is the
+    share of the maximum score, P its expectation p (J, Q)."""
+    post = np.empty(p.shape[1])
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            x = tables.credit[rows.score[r], j]
+            curve, share, persons, into = p[j, low:high], post[low:high], seen[j, low:high], residual[j, low:high]
+            for q in range(share.size):
+                persons[q] += share[q]
+                into[q] += (x - curve[q]) * share[q]
+
+
+@_compiled
+def residual_products(first, last, rows, tables, p, count, products):  # type: ignore[no-untyped-def]
+    """Adds to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior; counts responses in count (J,)."""
+    Q = p.shape[1]
+    post, u = np.empty(Q), np.empty(Q)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        while post[low] < RARE:
+            low += 1
+        while post[high - 1] < RARE:
+            high -= 1
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            x = tables.credit[rows.score[r], j]
+            count[j] += 1
+            for q in range(low, high):
+                u[q] = (x - p[j, q]) * post[q]
+            for q in range(low, high):
+                others, into = u[q:high], products[j, q, q:high]
+                for k in range(others.size):
+                    into[k] += u[q] * others[k]
+
+
+@_compiled
+def direction_moments(first, last, rows, tables, direction, moments):  # type: ignore[no-untyped-def]
+    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, x, j, q]·posterior, x the score."""
+    Q = tables.logs.shape[2]
+    K = direction.shape[0]
+    post = np.empty(Q)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, x = rows.item[r], rows.score[r]
+            share = post[low:high]
+            for k in range(K):
+                along, t = direction[k, x, j, low:high], 0.0
+                for q in range(share.size):
+                    t += along[q] * share[q]
+                power = t
+                for m in range(3):
+                    moments[k, j, m] += power
+                    power *= t
+
+
+@_compiled
+def direction_transforms(first, last, rows, tables, p, direction, step, most, found):  # type: ignore[no-untyped-def]
+    """Adds to found (K, J, L, 2), for each answer, the real and the imaginary part of E exp(i·l·step·t) − 1, l from 1
+    to L, where t is the Σ_q direction[k, x, j, q]·posterior of `direction_moments`, at most ± `most`. The expectation
+    is over the scores x of a person with these answers to the other items, so that a score counts as it is probable,
+    however seldom it occurs. step, most: shape (K, J); p: P of each score at the nodes (C, J, Q)."""
+    C, _, Q = p.shape
+    K, _, L, _ = found.shape
+    log_post, post, joint = np.empty(Q), np.empty(Q), np.empty(Q)
+    for i in range(first, last):
+        for q in range(Q):
+            log_post[q] = tables.log_weights[tables.group[i], q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            table = tables.logs[rows.score[r], rows.item[r]]
+            for q in range(Q):
+                log_post[q] += table[q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            own, top, total = tables.logs[rows.score[r], j], -np.inf, 0.0
+            for q in range(Q):
+                post[q] = log_post[q] - own[q]
+                top = max(top, post[q])
+            for q in range(Q):
+                away = post[q] - top
+                post[q] = np.exp(away) if away > NEGLIGIBLE else 0.0
+                total += post[q]
+            for x in range(C):
+                curve, share = p[x, j], 0.0
+                for q in range(Q):
+                    joint[q] = post[q] * curve[q]
+                    share += joint[q]
+                if share <= 0.0:
+                    continue
+                for k in range(K):
+                    along, t = direction[k, x, j], 0.0
+                    for q in range(Q):
+                        t += along[q] * joint[q]
+                    angle = step[k, j] * min(max(t / share, -most[k, j]), most[k, j])
+                    cos, sin, real, imaginary = np.cos(angle), np.sin(angle), 1.0, 0.0
+                    for at in range(L):
+                        real, imaginary = real * cos - imaginary * sin, real * sin + imaginary * cos
+                        found[k, j, at, 0] += (real - 1.0) * share / total
+                        found[k, j, at, 1] += imaginary * share / total
+
+
+@_compiled
+def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
+    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
+    v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,
+    u as in `residual_products`."""
+    D, Q = of_score.shape[0], p.shape[1]
+    post, v = np.empty(Q), np.empty(D)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, score = rows.item[r], rows.score[r]
+            s, x = place[j], tables.credit[score, j]
+            if s < 0:
+                continue
+            curve, share = p[j, low:high], post[low:high]
+            for d in range(D):
+                along, v[d] = of_score[d, score, s, low:high], 0.0
+                for q in range(share.size):
+                    v[d] += along[q] * share[q]
+                sums[s, d] += v[d]
+            for d in range(D):
+                for k in range(D):
+                    products[s, d, k] += v[d] * v[k]
+                into = crossed[s, d, low:high]
+                for q in range(share.size):
+                    into[q] += v[d] * (x - curve[q]) * share[q]
+
+
+@_compiled
+def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-untyped-def]
+    """Adds to sums (J, 5), for each answer x of a person who gave others, 1, x, rest, x·rest and rest²: the rest is the
+    mean of x − p over those others. `flipped` (J,): items whose wrong answers are listed; p (J,): shares correct."""
+    listed = np.zeros(flipped.size, dtype=np.bool_)
+    for i in range(first, last):
+        s, weight = people.set_of[i], people.weight[i]
+        begin, end = people.set_start[s], people.set_start[s + 1]
+        if end - begin < 2:
+            continue
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            listed[people.right_items[r]] = True
+        total = 0.0
+        for r in range(begin, end):
+            j = people.set_items[r]
+            total += (1.0 if listed[j] != flipped[j] else 0.0) - p[j]
+        for r in range(begin, end):
+            j = people.set_items[r]
+            x = 1.0 if listed[j] != flipped[j] else 0.0
+            rest = (total - (x - p[j])) / (end - begin - 1)
+            sums[j, 0] += weight
+            sums[j, 1] += weight * x
+            sums[j, 2] += weight * rest
+            sums[j, 3] += weight * x * rest
+            sums[j, 4] += weight * rest**2
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            listed[people.right_items[r]] = False
+
+
+@_compiled
+def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignore[no-untyped-def]
+    """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
+
+    `items`: a, d, c (J,), the categories (J,) and the t (J, C) of items with more than two. Persons whose theta is not
+    finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
+    """
+    a, d, c, categories, t = items
+    p, w = np.empty(t.shape[1]), np.empty(t.shape[1])
+    for i in range(first, last):
+        if not np.isfinite(theta[i]):
+            continue
+        information, bias, slope_w, centred, raw, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            if categories[j] > 2:
+                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                centred += w[rows.score[r]] - of_w
+                for score in range(categories[j]):
+                    away, off = score - mean, w[score] - of_w
+                    information += a[j] ** 2 * p[score] * away**2
+                    bias += a[j] ** 3 * p[score] * away**3
+                    slope_w += a[j] * p[score] * away * off
+                    raw += p[score] * off**2
+                continue
+            L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
+            own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M
+            information += own
+            bias += own * a[j] * (M - L)
+            slope_w += a[j] * (1.0 - c[j]) * L * M * w_j
+            centred += (rows.score[r] - P) * w_j
+            raw += w_j**2 * P * (1.0 - c[j]) * M
+        if information <= 0.0:
+            continue
+        k = slope_w / information
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            if categories[j] > 2:
+                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                for score in range(categories[j]):
+                    off = w[score] - of_w - k * a[j] * (score - mean)
+                    variance += p[score] * off**2
+                    third += p[score] * off**3
+                continue
+            L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
+            Q = (1.0 - c[j]) * M
+            weight = w_j - k * a[j] * ratio
+            variance += weight**2 * P * Q
+            third += weight**3 * P * Q * (Q - P)
+        if variance < DEGENERATE * raw:
+            continue
+        moments[i, 0] = centred + k * bias / (2.0 * information)
+        moments[i, 1] = variance
+        moments[i, 2] = third
+
+
+@_compiled
+def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
+    """Fills p and w with P and log P of each score where aθ + d is eta, 0 and 0 of scores that the item cannot have;
+    the expected score and the expected log P."""
+    top, total, mean, of_w = -np.inf, 0.0, 0.0, 0.0
+    for k in range(t.size):
+        top = max(top, k * eta + t[k])
+    for k in range(t.size):
+        total += np.exp(k * eta + t[k] - top)
+    for k in range(t.size):
+        w[k] = k * eta + t[k] - top - np.log(total) if t[k] > -np.inf else 0.0
+        p[k] = np.exp(w[k]) if t[k] > -np.inf else 0.0
+        mean += k * p[k]
+        of_w += w[k] * p[k]
+    return mean, of_w
+
+
+@_compiled
+def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
+    """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow; P'/(P(1 − P)) is a times the fourth."""
+    eta = a * theta + d
+    e = np.exp(-abs(eta))
+    high, low = 1.0 / (1.0 + e), e / (1.0 + e)
+    L, M = (high, low) if eta >= 0 else (low, high)
+    P = c + (1.0 - c) * L
+    if c == 0.0:
+        return L, M, P, 1.0, eta
+    log_wrong = np.log1p(-c) + min(-eta, 0.0) - np.log1p(e)
+    return L, M, P, L / P, np.log(P) - log_wrong
+
+
+@_compiled
+def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, slope, known, mean):  # type: ignore[no-untyped-def]
+    """Fills slope (R,) with the posterior mean of each response's ∂ log P(score)/∂θ, by_theta (C, J, Q), known (R,)
+    with that of its item's information (J, Q), and mean (N,) with the EAP."""
+    post = np.empty(nodes.size)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        share = post[low:high]
+        mean[i] = 0.0
+        for q in range(low, high):
+            mean[i] += post[q] * nodes[q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            along, about = by_theta[rows.score[r], rows.item[r], low:high], information[rows.item[r], low:high]
+            by_score, by_item = 0.0, 0.0
+            for q in range(share.size):
+                by_score += share[q] * along[q]
+                by_item += share[q] * about[q]
+            slope[r], known[r] = by_score, by_item
+
+
+@_compiled
+def common_answers(pairs, rows, most, counts):  # type: ignore[no-untyped-def]
+    """Fill counts (K, 2) with the number of items that both persons of a pair answered, and of equal answers. Stop at
+    `most` + 1 different answers of a pair (K, 2). Pairs with the same first person are adjacent."""
+    n_items = 0
+    for r in range(rows.item.size):
+        n_items = max(n_items, rows.item[r] + 1)
+    owner, given, one = np.full(n_items, -1), np.empty(n_items, dtype=np.int64), -1
+    for k in range(len(pairs)):
+        if pairs[k, 0] != one:
+            one = pairs[k, 0]
+            for r in range(rows.start[one], rows.start[one + 1]):
+                owner[rows.item[r]] = one
+                given[rows.item[r]] = rows.score[r]
+        common, equal = 0, 0
+        for r in range(rows.start[pairs[k, 1]], rows.start[pairs[k, 1] + 1]):
+            if owner[rows.item[r]] == one:
+                common += 1
+                equal += given[rows.item[r]] == rows.score[r]
+                if common - equal > most[k]:
+                    break
+        counts[k, 0], counts[k, 1] = common, equal

@@ -1,0 +1,240 @@
+"""Every fit statistic of a window's fit at once, quickly enough to be computed with every fit.
+
+Belongs here: which statistics a fit is stored with, and on how many of its learners each rests. Does not belong here:
+the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `twins`, `reliability`),
+and what is held back for them (see the gates).
+
+Infit, outfit, RMSD and item-rest correlations are of all learners: in memory up to ten million answers, elsewhere by
+their sums. Learners under two ids are looked for among those behind up to ten million answers. What speaks of the whole
+set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from fewer, and rests on learners drawn from
+all: how many is in the summary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from irt_psychometrics.core.arrays import Ints, finite
+from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.testlets import number_testlets
+from irt_psychometrics.itemfit.classical import item_rest_correlation
+from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis, split_half_difference
+from irt_psychometrics.itemfit.growth import Growth
+from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_sums import ItemSums
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.itemfit.twins import item_twins, learner_twins
+from irt_psychometrics.scoring.reliability import fitted_reliability
+
+ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
+"""Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
+PARALLEL_ROUNDS = 11
+FORM_ITEMS, FORMS = 24, 4
+"""M₂ is computed for at most this many of the largest forms and this many items of each: its work grows with the sixth
+power of the items."""
+PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
+"""Learners whose lz* is in these lower tails are counted; under the model their shares are these."""
+NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """The fit statistics of a calibration of J items.
+
+    Attributes:
+        items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
+            rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; where it was looked for growth, growth_se, growth_days.
+        whole: statistics of the set, as plain data for JSON; None for what could not be tested.
+    """
+
+    items: dict[str, Floats]
+    whole: dict[str, Any]
+
+
+def summarise(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    learners: Sequence[str] | None = None,
+    testlets: Mapping[str, str] | None = None,
+    everybody: ItemSums | None = None,
+    growth: Growth | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> FitSummary:
+    """The statistics of a converged fit to `responses`, those it was estimated from.
+
+    `groups`: the label of each person, where the fit has groups. `learners`: the id of each person, if persons are
+    learners: those under two ids are named. `testlets` (item → testlet): pairs of items of one
+    share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
+    where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then everybody's.
+    `growth`: within the window, where it was looked for.
+    `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
+    """
+    rng = np.random.default_rng(seed)
+    many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
+    fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
+    some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
+    by_score = sum_score_fit(some, calibration, groups=of_some)
+    pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
+    persons = person_fit(some, calibration, threads=threads)
+    few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+    split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
+    places = number_testlets(calibration.item_ids, testlets or {})
+    apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
+    pairs = replace(pairs, flagged=apart)
+    n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
+    tested = np.isfinite(persons.p)
+    names = calibration.item_ids
+    items = {
+        "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
+        **vars(fit),
+        "s_x2": by_score.statistic,
+        "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
+        "s_x2_p": by_score.p,
+    }
+    if growth is not None:
+        of = growth.of_items
+        items |= {"growth": of.estimate, "growth_se": of.se, "growth_days": of.days}
+    whole = {
+        "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
+        "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
+        "lz": {
+            "learners": int(tested.sum()),
+            "unlikely": finite(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
+            "level": PATTERN_LEVEL,
+            "rare": finite(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
+        },
+        "q3": {
+            "pairs": n_pairs,
+            "mean": finite(pairs.mean),
+            "flagged": len(pairs.flagged),
+            "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
+            "largest": [
+                {"items": [names[i], names[j]], "q3": finite(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
+                for i, j in pairs.flagged[:NAMED_PAIRS]
+            ],
+        },
+        "loadings": {},  # which earlier releases read
+        "parallel": _parallel(few, calibration, of_few, seed, threads),
+        "m2": _forms(some, calibration, of_some),
+        "halves": None if split is None else vars(split),
+        "twins": {
+            **_twins_of_learners(many, calibration, of_many, ids, threads),
+            **_twins_of_items(some, calibration, of_some, places, threads),
+        },
+    } | ({} if growth is None else {"growth": vars(growth.of_window)})
+    return FitSummary(items, whole)
+
+
+def _parallel(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, seed: int, threads: int | None
+) -> dict[str, Any] | None:
+    """None where no two items were seen together by enough of the learners."""
+    shared = np.bincount(responses.item, minlength=responses.n_items)
+    if (shared >= SMALLEST_PAIR).sum() < 2:
+        return None
+    found = parallel_analysis(
+        responses, calibration, groups=groups, replications=PARALLEL_ROUNDS, seed=seed, threads=threads
+    )
+    if not np.isfinite(found.tail):
+        return None
+    return {
+        "eigenvalue": finite(found.eigenvalue),
+        "expected": finite(found.under_model.mean()),
+        "rounds": PARALLEL_ROUNDS,
+        "p": finite(found.tail),
+        "under_model": found.under_model.tolist(),
+        "se": finite(found.se),
+        "learners": found.learners,
+        "together": [responses.item_ids[j] for j in found.loading_items],
+    }
+
+
+def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
+    """None where the margins of a form are singular, as those of items with all answers in common are."""
+    try:
+        found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
+    except LinAlgError:
+        return None
+    return [
+        {
+            "items": len(form.items),
+            "learners": form.n,
+            "m2": finite(form.m2),
+            "df": form.df,
+            "p": finite(form.p),
+            "rmsea": finite(form.rmsea),
+        }
+        for form in found
+    ]
+
+
+def _twins_of_learners(
+    responses: Responses,
+    calibration: Calibration,
+    groups: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    """The number of pairs and the most certain ones. `learner_pairs` is None if persons have no ids."""
+    if ids is None:
+        return {"learner_pairs": None, "learners": []}
+    found = learner_twins(responses, calibration, groups=groups, threads=threads)
+    return {
+        "learner_pairs": len(found),
+        "learners": [
+            {"ids": [str(ids[i]) for i in pair.persons], "common": pair.common, "equal": pair.equal}
+            for pair in found[:NAMED_PAIRS]
+        ],
+    }
+
+
+def _twins_of_items(
+    responses: Responses,
+    calibration: Calibration,
+    groups: Sequence[str] | None,
+    testlets: Ints,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Pairs within a testlet (numbers of items, −1 for none) are left out."""
+    found = [
+        pair
+        for pair in item_twins(responses, calibration, groups=groups, threads=threads)
+        if testlets[pair.items[0]] < 0 or testlets[pair.items[0]] != testlets[pair.items[1]]
+    ]
+    return {
+        "item_pairs": len(found),
+        "items": [
+            {
+                "items": [responses.item_ids[j] for j in pair.items],
+                "learners": pair.learners,
+                "equal": pair.equal,
+                "expected": pair.expected,
+            }
+            for pair in found[:NAMED_PAIRS]
+        ],
+    }
+
+
+def _some_learners(
+    responses: Responses,
+    groups: Sequence[str] | None,
+    most: int,
+    rng: np.random.Generator,
+    ids: Sequence[str] | None = None,
+) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
+    """All learners, or a random sample of them that gave about `most` responses; with their groups and ids."""
+    N = responses.n_persons
+    if responses.n_responses <= most:
+        return responses, groups, ids
+    chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
+    of_groups, of_ids = (None if labels is None else [labels[i] for i in chosen.tolist()] for labels in (groups, ids))
+    return responses.of_persons(chosen), of_groups, of_ids

@@ -1,0 +1,54 @@
+"""What the fit of items is judged by, as sums over learners, wherever these are: in memory or on other machines.
+
+Belongs here: the sums. Does not belong here: what is made of them (see `item_fit`, which makes the same sums of
+responses), and how they are added up (see `estimation.sums`).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.special import logit
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.models import Calibration, Floats, spread
+from irt_psychometrics.estimation.likelihood import Guessing
+from irt_psychometrics.estimation.response_layout import Answers
+from irt_psychometrics.estimation.sums import KernelSum
+from irt_psychometrics.itemfit import fit_kernels
+from irt_psychometrics.itemfit.classical import rest_correlation
+from irt_psychometrics.itemfit.model_replicates import on_common_nodes
+
+
+@dataclass(frozen=True)
+class ItemSums:
+    """Sums for the J items of a calibration, in its order; 0 where an item has no answers, or no parameters.
+
+    Attributes:
+        n_persons: learners with an answer.
+        seen, residual: shape (J, Q), as `item_fit` describes them, at the nodes of `Abilities`.
+        item_rest: shape (J,), correlation of each item with the rest, as `classical.item_rest_correlation` has it over
+            the items that have parameters; NaN where it is not known.
+    """
+
+    n_persons: int
+    seen: Floats
+    residual: Floats
+    item_rest: Floats
+
+    @classmethod
+    def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> Self:
+        """The sums over the answers that a calibration was estimated from, as its engine laid them out: one more E-step
+        and one pass over the answers."""
+        nodes, log_weights = on_common_nodes(calibration)
+        place_of = {item: place for place, item in enumerate(calibration.item_ids)}
+        place = np.array([place_of[item] for item in answers.item_ids])
+        fit = calibration.select(place)
+        with kernels.runner(threads) as run, np.errstate(divide="ignore"):
+            total = answers.sums(run)
+            found = Guessing(answers, nodes, fit.a, fit.d, logit(fit.c)).expect(total, log_weights)
+            tables, shape = (answers.flipped, answers.correct / answers.n), (answers.n_items, 5)
+            (rest,) = total(KernelSum(fit_kernels.item_rest_sums, tables, (shape,)))
+        J, item_rest = calibration.n_items, spread(rest_correlation(rest), place, calibration.n_items)
+        seen, residual = (spread(values, place, J, blank=0.0) for values in (found.seen, found.residual))
+        return cls(answers.n_persons, seen, residual, item_rest)

@@ -1,0 +1,252 @@
+"""The fitted part of a data set, and new answers to it as the fitted model would give them.
+
+What every fit statistic starts from. No statistic is here, and no estimation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.curves import log_probabilities_at, probability_at
+from irt_psychometrics.core.design import row_starts, seen_sets
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import CountedScores, which
+from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.models import Calibration, Population, Responses, spread
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.itemfit.fit_kernels import Rows
+
+_STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
+"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
+distance is at most one SD of the posterior of a person with as many answers as persons have on average."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """The ability distribution of each group of the fit.
+
+    Attributes:
+        nodes: shape (Q,), equally spaced, the same for all groups.
+        log_weights: shape (G, Q), the weights of a group sum to 1.
+        group: shape (n_persons,), the group of each person.
+        population: the groups, G of them, in their order.
+    """
+
+    nodes: Floats
+    log_weights: Floats
+    group: Ints
+    population: tuple[Population, ...]
+
+    @classmethod
+    def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
+        """Raises PsychometricsError where the fit has groups and not every person is given one of them."""
+        populations = calibration.latent
+        names = [population.name for population in populations]
+        if groups is None:
+            if len(populations) > 1:
+                raise PsychometricsError(
+                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): say which of them each learner is in"
+                )
+            group = np.zeros(n_persons, dtype=np.int64)
+        else:
+            if len(groups) != n_persons:
+                raise PsychometricsError(f"groups must be {n_persons} labels, one per person; got {len(groups)}")
+            strange = sorted({str(g) for g in groups} - set(names))
+            if strange:
+                raise PsychometricsError(
+                    f"no such group in the fit: {', '.join(strange[:5])}; it has {', '.join(names[:5])}"
+                )
+            group = np.array([names.index(str(g)) for g in groups], dtype=np.int64)
+        nodes, log_weights = on_common_nodes(calibration)
+        return cls(nodes, log_weights, group, populations)
+
+    @property
+    def weights(self) -> Floats:
+        return np.exp(self.log_weights)
+
+    def draw(self, rng: np.random.Generator) -> Ints:
+        """For each person the place of a node, drawn by the weights of the person's group."""
+        share = rng.random(len(self.group))
+        place = np.zeros(len(self.group), dtype=np.int64)
+        for g, weights in enumerate(self.weights):
+            here = self.group == g
+            place[here] = np.searchsorted(np.cumsum(weights)[:-1], share[here])
+        return place
+
+
+def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
+    """The nodes of `Abilities` (Q,), and log weights (G, Q) there."""
+    populations = calibration.latent
+    if populations[0].nodes:
+        with np.errstate(divide="ignore"):
+            return np.array(populations[0].nodes), np.log([population.weights for population in populations])
+    low = min(p.mean - _REACH * p.sd for p in populations)
+    high = max(p.mean + _REACH * p.sd for p in populations)
+    narrowest = min(p.sd for p in populations)
+    posterior_sd = 1 / np.sqrt(1 / narrowest**2 + _most_information(calibration, low, high))
+    count = 1 + round((high - low) / min(_STEP * narrowest, posterior_sd))
+    nodes = np.linspace(low, high, min(count, _MOST_NODES))
+    return nodes, np.stack([Grid(nodes).log_weights(p.mean, p.sd) for p in populations])
+
+
+def _most_information(calibration: Calibration, low: float, high: float) -> float:
+    """About θ, from the average person's answers, where it is most."""
+    known = calibration.select(calibration.estimated)
+    theta = np.linspace(low, high, _MOST_NODES)
+    each = known.item_model.information(theta, known.parameters, known.n_categories)
+    return float((known.n @ each).max() / max(calibration.n_persons, 1))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Responses to the J items that have parameters, and the calibration of just these items.
+
+    Attributes:
+        abilities: the distribution of θ that the persons' posteriors start from.
+        place: shape (J,), where these items stand among the `n_all` items of the whole calibration.
+    """
+
+    responses: Responses
+    calibration: Calibration
+    abilities: Abilities
+    place: Ints
+    n_all: int
+
+    @classmethod
+    def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Self:
+        """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
+        same groups, or where items have other curves than those of a, b and c or of partial credit. Scores that the
+        calibration lacks count as `CountedScores` says."""
+        if responses.item_ids != calibration.item_ids:
+            odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
+            named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
+            raise PsychometricsError(
+                f"responses ({responses.n_items} items) and calibration ({calibration.n_items} items) must list the "
+                f"same items in one order; {named}"
+            )
+        keep = calibration.estimated
+        for some in calibration.curves.others:
+            if not isinstance(some.model, PartialCreditModel):
+                some.model.require_logistic("fit of a model to its items")
+        kept, fit = responses.of_items(keep), calibration.select(keep)
+        score, scored = kept.score, (fit.n_categories > 2).any()
+        if scored:
+            score = CountedScores.of(fit.curves).of_answers(kept.item, score, kept.categories)
+        kept = replace(kept, score=score, categories=fit.n_categories if scored else None)
+        abilities = Abilities.of(calibration, groups, responses.n_persons)
+        return cls(kept, fit, abilities, np.flatnonzero(keep), responses.n_items)
+
+    @property
+    def rows(self) -> Rows:
+        r = self.responses
+        return Rows(row_starts(r), r.item, r.score)
+
+    @property
+    def scored(self) -> Ints:
+        """Places of the items with more scores than 0 and 1."""
+        return np.flatnonzero(self.calibration.n_categories > 2)
+
+    @cached_property
+    def log_probabilities(self) -> Floats:
+        """log P of each score at the nodes, shape (C, J, Q); −∞ for scores that an item cannot have."""
+        fit, nodes = self.calibration, self.abilities.nodes
+        found = np.full((fit.n_categories.max(initial=2), fit.n_items, nodes.size), -np.inf)
+        found[1], found[0] = log_probabilities_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])
+        for some in fit.curves.others:
+            logs = some.model.log_probabilities(nodes, some.parameters(fit.a, fit.d), some.categories)
+            found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
+        return found
+
+    @property
+    def credit(self) -> Floats:
+        """Each score as a share of the item's maximum score, shape (C, J)."""
+        most = self.calibration.n_categories - 1
+        return np.arange(most.max(initial=1) + 1)[:, None] / most
+
+    @property
+    def own_parameters(self) -> Mask:
+        """Shape (P, J): the parameters that were estimated from these responses for the item alone."""
+        fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
+        own = fit.item_model.free(fit.n_categories, given)
+        own[0] = which(fit.models, lambda model: model.own_slopes)
+        own[2:] &= ~which(fit.models, lambda model: model.block_steps)
+        return own & self.estimated_here
+
+    @property
+    def estimated_here(self) -> Mask:
+        """Shape (J,): False for anchors, whose parameters owe nothing to these responses."""
+        return ~np.isin(self.calibration.item_ids, self.calibration.anchored)
+
+    def among_all(self, values: Floats) -> Floats:
+        """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
+        return spread(values, self.place, self.n_all)
+
+    def subsample(self, most: int, rng: np.random.Generator) -> Self:
+        """Itself, or where it has more than `most` persons, `most` drawn of them."""
+        r = self.responses
+        if r.n_persons <= most:
+            return self
+        chosen = np.sort(rng.choice(r.n_persons, most, replace=False))
+        abilities = replace(self.abilities, group=self.abilities.group[chosen])
+        return replace(self, responses=r.of_persons(chosen), abilities=abilities)
+
+    def on(self, keep: Mask) -> Self:
+        """The same with some of the items only, `keep` of shape (J,)."""
+        return replace(
+            self,
+            responses=self.responses.of_items(keep),
+            calibration=self.calibration.select(keep),
+            place=self.place[keep],
+        )
+
+    @property
+    def scored_0_and_1(self) -> Self:
+        """The same without the items that have more scores."""
+        return self.on(self.calibration.n_categories == 2) if self.scored.size else self
+
+    def new_answers(self, rng: np.random.Generator) -> Self:
+        """Other persons of the same groups, who see what these saw and answer by the model."""
+        r, fit = self.responses, self.calibration
+        place = self.abilities.draw(rng)
+        theta = self.abilities.nodes[place]
+        p = probability_at(fit.a[r.item] * theta[r.person] + fit.d[r.item], fit.c[r.item])
+        uniform = rng.random(r.n_responses)
+        score = (uniform < p).astype(np.int8)
+        if self.scored.size:
+            rows = np.flatnonzero(fit.n_categories[r.item] > 2)
+            p = np.exp(self.log_probabilities[:, r.item[rows], place[r.person[rows]]])
+            score[rows] = (uniform[rows] < 1 - np.cumsum(p[:-1], axis=0)).sum(axis=0)
+        return replace(self, responses=replace(r, score=score))
+
+
+@dataclass(frozen=True)
+class Form:
+    """Learners of one group who saw the same items: places of the items, ascending, and answers (persons × items)."""
+
+    items: Ints
+    group: int
+    answers: npt.NDArray[np.int8]
+
+
+def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
+    """The forms that `smallest` or more learners of one group saw."""
+    r, group = whole.responses, whole.abilities.group
+    sets = seen_sets(r)
+    n_groups = len(whole.abilities.population)
+    kind = np.where(sets.of_person >= 0, sets.of_person * n_groups + group, -1)
+    order = np.argsort(kind, kind="stable")
+    kinds, first, count = np.unique(kind[order], return_index=True, return_counts=True)
+    for k, begin, n in zip(kinds, first, count, strict=True):
+        if k < 0 or n < smallest:
+            continue
+        persons = order[begin : begin + n]
+        length = int(np.diff(sets.row_start)[sets.person[k // n_groups]])
+        rows = sets.row_start[persons][:, None] + np.arange(length)
+        by_item = np.argsort(r.item[rows], axis=1)
+        items = r.item[rows[0]][by_item[0]].astype(np.int64)
+        yield Form(items, int(k % n_groups), np.take_along_axis(r.score[rows], by_item, axis=1))

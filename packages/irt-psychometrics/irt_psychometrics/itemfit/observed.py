@@ -1,0 +1,99 @@
+"""Observed proportions by ability: what curves of an item are held against. No estimation of items here."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.scoring.abilities import Curves, eap_by
+
+
+@dataclass(frozen=True)
+class ByScore:
+    """Answers to an item by their score, 0 … m: `share` (m + 1, G) of each group's, and in all how many there are, and
+    the mean ability of who gave them, both (m + 1,)."""
+
+    share: Floats
+    n: Ints
+    theta: Floats
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Proportions correct of one item in G groups of learners of like ability; each array has shape (G,).
+
+    Attributes:
+        theta: mean ability of the group.
+        proportion: share correct, or the mean score as a share of the maximum score, 0 … 1.
+        n: answers in the group.
+        by_score: of an item that is scored above 1.
+    """
+
+    theta: Floats
+    proportion: Floats
+    n: Ints
+    by_score: ByScore | None = None
+
+    def of_score(self, score: int) -> "Observed":
+        """The shares of answers with this score, of a scored item."""
+        assert self.by_score is not None
+        return Observed(self.theta, self.by_score.share[score], self.n)
+
+    def interval(self) -> tuple[Floats, Floats]:
+        """95 % interval of each proportion (Wilson 1927), within 0 … 1 also where all or none are right; that of a mean
+        score by its standard error."""
+        if self.by_score is not None:
+            shares = np.linspace(0, 1, len(self.by_score.share))
+            variance = shares**2 @ self.by_score.share - self.proportion**2
+            half = Z95 * np.sqrt(np.maximum(variance, 0) / np.maximum(self.n, 1))
+            return np.maximum(self.proportion - half, 0.0), np.minimum(self.proportion + half, 1.0)
+        n, p, z = np.maximum(self.n, 1), self.proportion, Z95
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return np.minimum(np.maximum(middle - half, 0.0), p), np.maximum(np.minimum(middle + half, 1.0), p)
+
+
+def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups: int = 8, fewest: int = 20) -> Observed:
+    """Answers in groups of (nearly) equal size, from the least able to the ablest.
+
+    theta: shape (n,), ability of whoever gave each answer, from other items than this: an item that helped to measure
+    its learners agrees with itself. With a posterior mean the model's proportion of a group is its curve near the
+    group's mean. score: shape (n,), 0 … max_score. There are fewer groups where one would have fewer than `fewest`
+    answers; no answers give no groups.
+    """
+    theta, points = np.asarray(theta, dtype=float), np.asarray(score, dtype=float)
+    order = np.argsort(theta, kind="stable")
+    parts = np.array_split(order, max(1, min(groups, theta.size // fewest))) if theta.size else []
+    by_score = None
+    if max_score > 1:
+        got = points == np.arange(max_score + 1)[:, None]
+        n = got.sum(axis=1)
+        share = np.array([got[:, part].mean(axis=1) for part in parts]).reshape(-1, max_score + 1).T
+        with np.errstate(invalid="ignore"):
+            by_score = ByScore(share, n, got @ theta / n)
+    return Observed(
+        np.array([theta[part].mean() for part in parts]),
+        np.array([points[part].mean() / max_score for part in parts]),
+        np.array([part.size for part in parts], dtype=np.int64),
+        by_score,
+    )
+
+
+def observed_by_ability(
+    responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
+) -> dict[str, Observed]:
+    """Those of the `wanted` items that have answers; θ is from the other items by their curves, θ ~ N(mean, sd²)."""
+    others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
+    theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
+    found = {}
+    for name in wanted:
+        if name in responses.item_ids:
+            j = responses.item_ids.index(name)
+            mine, most = responses.item == j, int(responses.n_categories[j]) - 1
+            found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
+    return found

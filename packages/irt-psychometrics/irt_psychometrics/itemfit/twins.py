@@ -1,0 +1,206 @@
+"""Learners under two ids, and items that are nearly the same: pairs whose answers are equal far more often than chance.
+
+Belongs here: finding such pairs. What chance gives comes from the fitted model, so that neither easy items nor learners
+with all answers right look like twins. Does not belong here: pairs of items that share something beyond the ability
+without being the same (see `dependence`), and what is advised (see the checks).
+
+**Learners.** One learner under two ids has given the same answers, but for a share `CHANGED`. The likelihood ratio of
+that, against another learner of the same population, is
+
+    (1 − ε)^equal · ε^different / P(answers),
+
+P being the marginal probability of the answers to the common items. Its expectation is 1 if the two are different
+learners, whatever their abilities. So it is an e-value, and the e-BH procedure of Wang & Ramdas (2022) over all pairs,
+at `FALSE_MONTHS`, decides whether there are twins at all, however pairs depend on each other. Its bound is Markov's:
+with logarithms that have an SD of 2.5, as for 30 answers, a seventh of it is reached. If there are twins, the maximum
+likelihood estimate of their share among all pairs makes each ratio a probability of one learner, and pairs are named
+from `MIN_PROBABILITY` on. No other statistic of the answers finds more twins at as many false pairs (Neyman-Pearson).
+
+Of N² pairs only those are compared that have `TOGETHER` of their `RAREST` least likely answers in common, which the
+same answers have and others seldom. These are found by sorting, so that the work grows with the learners.
+
+**Items.** Two items that are the same have few different answers. The expected number of different answers, at the
+learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has less than `LARGEST_SHARE` of that, beyond chance
+(Poisson, whose variance is above that of such a sum; Bonferroni over all pairs).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import expit, logit, logsumexp, pdtr
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.itemfit import fit_kernels
+from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
+from irt_psychometrics.itemfit.model_replicates import Fitted
+
+CHANGED = 0.01
+"""Share of the common answers in which one learner's two ids differ, as a key or an answer was corrected between."""
+FALSE_MONTHS = 0.05
+"""Largest share of months without twins in which a pair of learners may be named."""
+MIN_PROBABILITY = 0.25
+"""Least probability of one learner at which a pair is named: a pair that is missed counts as much as three pairs that a
+person compares in vain."""
+RAREST, TOGETHER = 8, 4
+MOST_IN_COMMON = 64
+"""Rare answers that more learners than this have in common do not single out a pair."""
+DIFFERENT = 20
+"""A pair of learners may differ in one of so many common answers."""
+LARGEST_SHARE = 0.5
+"""Items are named with less than this share of the different answers that are expected of two items."""
+LEVEL = 0.01
+"""Probability that a set of items without twins has a pair that is named."""
+STEPS = 50
+"""EM steps. After 25, the number of pairs was the same to three decimals."""
+_PAIRS = 20_000
+"""Pairs whose answers are listed at once."""
+
+
+@dataclass(frozen=True)
+class LearnerTwins:
+    """Two persons, how many items both answered, and how many of these answers are equal."""
+
+    persons: tuple[int, int]
+    common: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class ItemTwins:
+    """Places of two items, how many learners saw both, and the share of equal answers: observed, and expected of two
+    different items."""
+
+    items: tuple[int, int]
+    learners: int
+    equal: float
+    expected: float
+
+
+def learner_twins(
+    responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
+) -> list[LearnerTwins]:
+    """Pairs of persons that are one learner, the most certain first. Costs a sort of the answers, and one of 70 numbers
+    for each learner."""
+    whole = Fitted.of(responses, calibration, groups)
+    rows = whole.rows
+    pairs = _candidates(whole, eap(whole, threads))
+    if not len(pairs):
+        return []
+    most = np.minimum(*np.diff(rows.start)[pairs].T) // DIFFERENT
+    counts = np.zeros((len(pairs), 2), dtype=np.int64)
+    fit_kernels.common_answers(pairs, rows, most, counts)
+    near = (counts[:, 0] - counts[:, 1]) * DIFFERENT <= counts[:, 0]
+    pairs, counts = pairs[near], counts[near]
+    log_e = _log_likelihood_ratios(whole, pairs, counts)
+    order = np.argsort(-log_e, kind="stable")
+    n = whole.responses.n_persons
+    excess = log_e[order] + np.log(np.arange(1, len(order) + 1)) - np.log(n * (n - 1) / 2)
+    if not (excess >= -np.log(FALSE_MONTHS)).any():
+        return []
+    probability = _probabilities(log_e[order], n * (n - 1) // 2)
+    return [
+        LearnerTwins((int(pairs[k, 0]), int(pairs[k, 1])), int(counts[k, 0]), int(counts[k, 1]))
+        for k in order[probability >= MIN_PROBABILITY]
+    ]
+
+
+def _probabilities(log_e: Floats, pairs: int) -> Floats:
+    """Probability that each pair is one learner, shape (K,). Their share among all `pairs` is estimated by maximum
+    likelihood (EM); the pairs without a ratio in `log_e` are different learners."""
+    share = len(log_e) / pairs
+    for _ in range(STEPS):
+        found: Floats = expit(log_e + logit(share))
+        share = found.sum() / pairs
+    return found
+
+
+def _candidates(whole: Fitted, theta: Floats) -> Ints:
+    """Pairs of persons, shape (K, 2), the first below the second, that have rare answers in common."""
+    r, start = whole.responses, whole.rows.start
+    nodes = whole.abilities.nodes
+    node = np.rint((theta - nodes[0]) / (nodes[1] - nodes[0])).astype(np.int64)
+    likely = whole.log_probabilities[r.score, r.item, node[r.person]]
+    order = np.lexsort((r.item, likely, r.person))
+    able = np.flatnonzero(np.diff(start) >= RAREST)
+    rarest = order[start[able][:, None] + np.arange(RAREST)]
+    scores = len(whole.log_probabilities)
+    answer = np.sort(r.item[rarest].astype(np.int64) * scores + r.score[rarest], axis=1)
+    base = r.n_items * scores
+    chosen = np.array([*combinations(range(RAREST), TOGETHER)])
+    key = (answer[:, chosen] @ base ** np.arange(TOGETHER)).ravel()
+    person = np.repeat(able, len(chosen))
+    order = np.argsort(key, kind="stable")
+    key, person = key[order], person[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    size = np.diff(first, append=len(key))
+    few = np.repeat((size > 1) & (size <= MOST_IN_COMMON), size)
+    key, person = key[few], person[few]
+    found = []
+    for apart in range(1, MOST_IN_COMMON):
+        same = key[apart:] == key[:-apart]
+        if not same.any():
+            break
+        found.append(np.unique(person[:-apart][same] * r.n_persons + person[apart:][same]))
+    if not found:
+        return np.empty((0, 2), dtype=np.int64)
+    return np.column_stack(np.divmod(np.unique(np.concatenate(found)), r.n_persons))
+
+
+def _log_likelihood_ratios(whole: Fitted, pairs: Ints, counts: Ints) -> Floats:
+    """Shape (K,): log of the ratio of the module's text; an answer that differs is any of the other scores."""
+    r, start = whole.responses, whole.rows.start
+    place = r.person * np.int64(r.n_items) + r.item
+    by_place = np.argsort(place, kind="stable")
+    place = place[by_place]
+    scores, J, Q = whole.log_probabilities.shape
+    tables = whole.log_probabilities.reshape(scores * J, Q)
+    marginal = np.empty(len(pairs))
+    for low in range(0, len(pairs), _PAIRS):
+        one, other = pairs[low : low + _PAIRS].T
+        length = np.diff(start)[one]
+        pair = np.repeat(np.arange(len(one)), length)
+        row = np.arange(len(pair)) + np.repeat(start[one] - np.cumsum(length) + length, length)
+        wanted = other[pair] * np.int64(r.n_items) + r.item[row]
+        at = np.minimum(np.searchsorted(place, wanted), len(place) - 1)
+        both = place[at] == wanted
+        pair, row = pair[both], row[both]
+        answers = csr_array(
+            (np.ones(len(row)), (pair, r.score[row].astype(np.int64) * J + r.item[row])), shape=(len(one), scores * J)
+        )
+        group = whole.abilities.group[one]
+        marginal[low : low + _PAIRS] = logsumexp(answers @ tables + whole.abilities.log_weights[group], axis=1)
+    common, equal = counts.T
+    differs = np.log(CHANGED / (scores - 1))
+    found: Floats = equal * np.log1p(-CHANGED) + (common - equal) * differs - marginal
+    return found
+
+
+def item_twins(
+    responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
+) -> list[ItemTwins]:
+    """Pairs of items scored 0 and 1 that are nearly the same, those with the most equal answers first."""
+    whole = Fitted.of(responses, calibration, groups).scored_0_and_1
+    J = whole.calibration.n_items
+    n, observed, expected = (np.zeros((J, J)) for _ in range(3))
+    for answers, p, saw in answers_and_probabilities(whole, eap(whole, threads)):
+        n += saw.T @ saw
+        for into, of in ((observed, answers), (expected, p)):
+            seen = of.T @ saw
+            into += seen + seen.T - 2 * of.T @ of
+    pairs = J * (J - 1) / 2
+    chance = pdtr(np.rint(observed), LARGEST_SHARE * expected)
+    i, j = np.nonzero(np.triu((chance * pairs < LEVEL) & (n > 0), 1))
+    found = [
+        ItemTwins(
+            (int(whole.place[a]), int(whole.place[b])),
+            int(n[a, b]),
+            1 - float(observed[a, b] / n[a, b]),
+            1 - float(expected[a, b] / n[a, b]),
+        )
+        for a, b in zip(i.tolist(), j.tolist(), strict=True)
+    ]
+    return sorted(found, key=lambda pair: -pair.equal)

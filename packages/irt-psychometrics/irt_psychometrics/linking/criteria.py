@@ -1,0 +1,402 @@
+"""The two constants that put one set of anchors on another: four criteria and their errors; what anchors differ by.
+
+Belongs here: arithmetic on K anchors seen from both sides. Does not belong here: which anchors take part (`alignment`),
+and what is done with the constants (`linking`).
+
+An anchor has a* = a/slope and b* = slope·b + intercept, so with errors only in the estimates
+    D₁ = ln a_new − ln slope − ln a_old  and  D₂ = slope·b_new + intercept − b_old
+are zero in expectation.
+A Rasch fit has its unit from a = 1, so its slope is 1 and only D₂ is used; the one common a of a 1PL fit gives the
+slope but says nothing about a single anchor, so there, too, only D₂ is.
+
+Under a 3PL, a, b and c of one item are traded for each other at little cost to its curve, as a, b and the parameters of
+the scores of an item scored 0 … m are. So of such an anchor the moments of its curve over the criterion's distribution
+g are compared, the curve of a scored item being its expected share of m,
+
+    T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
+
+as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve; without a
+slope of its own D₂ = T₁/(∂T₁/∂b). Of a 3PL the errors of items count as independent. Between scored items they have in
+common what their a and b have; what t has in common with other items is left out: a change of the scale moves no t, and
+with it residuals' variances differ by less than .3 % (30 items of 1 to 4 points, 2,000 learners).
+
+What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import compress
+from typing import Self
+
+import numpy as np
+
+from irt_psychometrics.alignment.align import Differences, say_two_things
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.covariances import added, of_each, times, turned, widened, with_further
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.options import Method, Model
+
+NODES = np.linspace(-6.0, 6.0, 61)
+_DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
+WEIGHTS = _DENSITIES / _DENSITIES.sum()
+NOWHERE = np.empty(0)
+_OF_CURVES = ("stocking-lord", "haebara")
+_MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """K anchors seen from both sides, the same items in the same order.
+
+    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
+    `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
+    criterion of one direction. `variation`: SDs of the anchors' own ln a and b.
+    """
+
+    new: ItemParameters
+    old: ItemParameters
+    models: tuple[Model, ...]
+    nodes: Floats = field(default_factory=lambda: NODES)
+    weights: Floats = field(default_factory=lambda: WEIGHTS)
+    nodes_new: Floats = field(default_factory=lambda: NOWHERE)
+    weights_new: Floats = field(default_factory=lambda: NOWHERE)
+    variation: tuple[float, float] = (0.0, 0.0)
+
+    def keep(self, mask: Mask) -> Self:
+        ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
+        models = tuple(compress(self.models, mask))
+        return replace(self, new=self.new.select(ids), old=self.old.select(ids), models=models)
+
+    def rmse(self, slope: float, intercept: float) -> float:
+        """Root mean squared difference of both sides' curves, the constants given, over θ ~ N(0, 1)."""
+        apart = self.old.curve(NODES) - self.new.rescaled(slope, intercept).curve(NODES)
+        return float(np.sqrt(np.mean(WEIGHTS @ apart**2)))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.old.item_ids
+
+    @property
+    def size(self) -> int:
+        return len(self.ids)
+
+    @property
+    def free_slope(self) -> bool:
+        return not which(self.models, lambda model: model.fixed_slopes).all()
+
+    @property
+    def tests_slopes(self) -> Mask:
+        """Shape (K,): the anchors that have a slope of their own."""
+        return which(self.models, lambda model: model.own_slopes)
+
+    @property
+    def old_cov(self) -> Floats:
+        """Covariance of the old (a, b) with what these vary by, in the form of `covariances`."""
+        of_a, of_b = self.variation
+        varying = np.zeros((self.size, 2, 2))
+        varying[:, 0, 0], varying[:, 1, 1] = (self.old.a * of_a) ** 2, of_b**2
+        return added(self.old.cov, varying)
+
+    def errors_of_each(self, slope: float, size: int) -> Floats:
+        """Shape (K, 2 + M, 2 + M): covariance of D₁ and D₂ of an anchor, the constants given, and of the differences of
+        `size` further parameters; 0 for logit c, which is held."""
+        errors, scored = np.zeros((self.size, 2 + size, 2 + size)), self._by_scores[:, None, None]
+        for side, cov, of_b in ((self.new, self.new.cov, slope), (self.old, self.old_cov, 1.0)):
+            by = np.ones((self.size, 2 + size))
+            by[:, 0], by[:, 1] = 1 / side.a, of_b
+            own = with_further(of_each(cov), scored * widened(side.further_cov, self.size, size))
+            errors += by[:, :, None] * own * by[:, None]
+        return errors
+
+    @property
+    def _by_scores(self) -> Mask:
+        """Shape (K,): the anchors whose old curve a, b and c do not make up."""
+        return np.isin(np.arange(self.size), [j for some in self.old.others for j in some.at.tolist()])
+
+    @property
+    def _scored(self) -> bool:
+        """Whether all that a, b and c do not make up have scores above 1."""
+        return bool(self.old.others) and not any(some.model.two_categories for some in self.old.others)
+
+    @property
+    def _units(self) -> Floats:
+        """J of the module's text, shape (K, 2, 2); without slopes of their own that of items moved in b alone."""
+        by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
+        units = by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
+        return np.where(self.tests_slopes[:, None, None], units, by_b_alone(by_ab))
+
+    @cached_property
+    def _by_moments(self) -> Mask:
+        """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
+        one thing."""
+        further = self._by_scores | which(self.models, lambda model: model.more_than_a_and_b)
+        if further.any():
+            further[further] = say_two_things(self.keep(further)._units)
+        return further
+
+    def differences(self, slope: float, intercept: float) -> Differences:
+        """D₁ and D₂ of each anchor, with what these owe to errors, but nothing to `variation`."""
+        new, old = self.new, self.old
+        d = np.stack([np.log(new.a / (slope * old.a)), slope * new.b + intercept - old.b], axis=1)
+        by_constants, by_new, by_old = np.zeros((3, self.size, 2, 2))
+        by_constants[:, 0, 0], by_constants[:, 1, 0], by_constants[:, 1, 1] = -1.0, slope * new.b, 1.0
+        by_new[:, 0, 0], by_new[:, 1, 1] = 1 / new.a, slope
+        by_old[:, 0, 0], by_old[:, 1, 1] = -1 / old.a, -1.0
+        curved = self._by_moments
+        by_further_new, by_further_old = (np.zeros((self.size, 2, side.n_further)) for side in (new, old))
+        if curved.any():
+            some, beta = self.keep(curved), np.array([np.log(slope), intercept])
+            moments = -np.stack([some.weights, some.weights * some.nodes])
+            some = replace(some, nodes_new=NOWHERE, weights_new=NOWHERE)
+            of_new, of_old = (moments @ by for by in _delta_by_parameters(some, beta))
+            to_units = np.linalg.inv(some._units)
+            theta_old, theta_new = _compared_at(some, beta)
+            d[curved] = (to_units @ (moments @ _delta(some, beta)[:, :, None]))[:, :, 0]
+            by_constants[curved] = to_units @ moments @ _delta_by_beta(some, beta)
+            by_new[curved], by_old[curved] = to_units @ of_new, to_units @ of_old
+            to_moments = "kij,jq,kmq->kim"
+            by_further_new[curved] = np.einsum(to_moments, to_units, -moments, some.new.by_further(theta_new))
+            by_further_old[curved] = np.einsum(to_moments, to_units, moments, some.old.by_further(theta_old))
+        sides = []
+        for side, by, by_further in ((new, by_new, by_further_new), (old, by_old, by_further_old)):
+            cov = turned(side.cov, by)
+            if side.further_cov is not None and curved.any():
+                by_all = np.concatenate([by, by_further], axis=2)
+                own = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
+                cov = added(cov, own - of_each(cov)) if self._scored else own
+            sides.append(cov)
+        return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
+
+
+def by_b_alone(by_ab: Floats) -> Floats:
+    """Shape (K, 2, 2), from derivatives of two moments by (a, b): the matrix whose inverse makes of the first moment
+    alone a difference in b, the second number of both, and says nothing of slopes with the first."""
+    return by_ab[:, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
+
+
+def medians(pairs: Pairs) -> tuple[float, float]:
+    """Slope and intercept of the median anchor. Where slopes are fixed, as in a Rasch fit, that is the slope: 1 but for
+    another unit of the old scale, such as the SD of its origin's learners."""
+    slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a))))
+    return slope, float(np.median(pairs.old.b - slope * pairs.new.b))
+
+
+@dataclass(frozen=True)
+class Constants:
+    """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
+    `weights`, shape (K,), mean 1: what an anchor's curve or b counts; `by_further_new`, `by_further_old`, shape (2, K,
+    M), by the items' further parameters: None where the criterion has none, or the model."""
+
+    slope: float
+    intercept: float
+    by_new: Floats
+    by_old: Floats
+    weights: Floats
+    by_further_new: Floats | None = None
+    by_further_old: Floats | None = None
+
+    def covariance(self, pairs: Pairs) -> Floats:
+        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
+        the old logit c is held."""
+        cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
+        sides = [(self.by_new, self.by_further_new, pairs.new)]
+        if pairs.old.others:
+            sides.append((self.by_old, self.by_further_old, pairs.old))
+        for by_ab, by_further, items in sides:
+            if by_further is not None and items.further_cov is not None:
+                cov = cov + of_further(by_ab, by_further, items)
+        return cov
+
+
+def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:
+    """Shape (2, 2): what the errors of the items' further parameters add to those of two constants.
+
+    by_ab, by_further: shape (2, 2K) and (2, K, M), the constants' derivatives.
+    """
+    with_ab, own = np.split(items.cov_of_all[:, 2:], [2], axis=2)
+    together = np.einsum("ikx,kmx,jkm->ij", by_ab.reshape(2, -1, 2), with_ab, by_further)
+    both: Floats = together + together.T + np.einsum("ikm,kmn,jkn->ij", by_further, own, by_further)
+    return both
+
+
+def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """The constants by one of the four methods; None where the anchors determine none.
+
+    Raises PsychometricsError for a symmetric criterion of moments.
+    """
+    if method in _OF_CURVES:
+        return _by_curves(pairs, method, weighted)
+    if pairs.nodes_new.size:
+        raise PsychometricsError(
+            f"{method} compares no curves, so it has one form only: leave out `symmetric`, or choose one of "
+            + ", ".join(_OF_CURVES)
+        )
+    return _by_moments(pairs, method, weighted)
+
+
+def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
+    start, _ = medians(pairs)
+    var_a, var_b = (
+        of_each(pairs.new.cov)[:, k, k] * scale**2 + of_each(pairs.old_cov)[:, k, k]
+        for k, scale in ((0, 1 / start), (1, start))
+    )  # of a_new/slope − a_old and of D₂
+    w_b = 1 / var_b if weighted else np.ones(pairs.size)
+    w_b /= w_b.sum()
+    mean_new, mean_old = w_b @ pairs.new.b, w_b @ pairs.old.b
+    off_new, off_old = pairs.new.b - mean_new, pairs.old.b - mean_old
+    slope_new, slope_old = np.zeros((pairs.size, 2)), np.zeros((pairs.size, 2))  # ∂ ln slope/∂(a, b)
+    if not pairs.free_slope:
+        slope = start
+    elif method == "mean-mean":
+        w_a = 1 / var_a if weighted else np.ones(pairs.size)
+        slope = float((w_a @ pairs.new.a) / (w_a @ pairs.old.a))
+        slope_new[:, 0], slope_old[:, 0] = w_a / (w_a @ pairs.new.a), -w_a / (w_a @ pairs.old.a)
+    else:
+        var_new, var_old = w_b @ off_new**2, w_b @ off_old**2
+        if var_new <= 0 or var_old <= 0:
+            return None
+        slope = float(np.sqrt(var_old / var_new))
+        slope_new[:, 1], slope_old[:, 1] = -w_b * off_new / var_new, w_b * off_old / var_old
+    slope_new, slope_old = slope * slope_new, slope * slope_old
+    intercept_new, intercept_old = -mean_new * slope_new, -mean_new * slope_old
+    intercept_new[:, 1] -= slope * w_b
+    intercept_old[:, 1] += w_b
+    return Constants(
+        slope,
+        float(mean_old - slope * mean_new),
+        np.stack([slope_new.ravel(), intercept_new.ravel()]),
+        np.stack([slope_old.ravel(), intercept_old.ravel()]),
+        w_b * pairs.size,
+    )
+
+
+def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q. P of
+    a scored item is its expected share of the maximum score: no item counts more because it has more points.
+
+    A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to which
+    the old curves are put by the inverse constants.
+
+    The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
+    Terms with a factor δ are left out of both: δ is of the order of the errors, and the delta method is a first order.
+    """
+    from scipy.optimize import least_squares  # takes an eighth of a second to load, and fits read this module
+
+    n_free = 2 if pairs.free_slope else 1
+    start = medians(pairs)
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
+    omega = _curve_weights(pairs, method, *start) if weighted else np.ones(pairs.size)
+
+    def collapse(by_node: Floats) -> Floats:
+        """(K, nodes, m) to the residuals' rows: every anchor and node (Haebara) or the sum over anchors."""
+        if method == "haebara":
+            return (np.sqrt(omega[:, None, None] * weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
+        return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
+
+    def beta_of(free: Floats) -> Floats:
+        return free if n_free == 2 else np.array([np.log(start[0]), free[0]])
+
+    def residuals(free: Floats) -> Floats:
+        return collapse(_delta(pairs, beta_of(free))[:, :, None])[:, 0]
+
+    def jacobian(free: Floats) -> Floats:
+        return collapse(_delta_by_beta(pairs, beta_of(free)))[:, -n_free:]
+
+    first = np.array([np.log(start[0]), start[1]])[-n_free:]
+    if not np.isfinite(residuals(first)).all():
+        return None
+    found = least_squares(residuals, first, jacobian, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    beta = beta_of(found.x)
+    curvature = found.jac.T @ found.jac
+    bad = not found.success or not np.isfinite(beta).all() or abs(beta[0]) > _MAX_LOG_SLOPE
+    if bad or np.linalg.cond(curvature) > 1e12:
+        return None
+
+    slope = float(np.exp(beta[0]))
+    by_beta = _delta_by_beta(pairs, beta)[:, :, -n_free:]
+    if method == "stocking-lord":
+        by_beta = np.broadcast_to(np.tensordot(omega, by_beta, 1), by_beta.shape)
+
+    def influence(by_x: Floats) -> Floats:
+        cross = np.einsum("k,q,kqb,kqx->bkx", omega, weights, by_beta, by_x).reshape(n_free, -1)
+        by_constant = np.zeros((2, cross.shape[1]))
+        by_constant[-n_free:] = -np.linalg.solve(curvature, cross)
+        by_constant[0] *= slope
+        return by_constant
+
+    by_new, by_old = _delta_by_parameters(pairs, beta)
+    constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old), omega)
+    if not (pairs.old.others or which(pairs.models, lambda model: model.more_than_a_and_b).any()):
+        return constants
+    theta_old, theta_new = _compared_at(pairs, beta)
+    by_new, by_old = (by.swapaxes(1, 2) for by in (-pairs.new.by_further(theta_new), pairs.old.by_further(theta_old)))
+    return replace(
+        constants,
+        by_further_new=influence(by_new).reshape(2, pairs.size, -1),
+        by_further_old=influence(by_old).reshape(2, pairs.size, -1),
+    )
+
+
+def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+    """Points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's
+    nodes, then the new one's."""
+    slope, intercept = np.exp(beta[0]), beta[1]
+    return (
+        np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),
+        np.concatenate([(pairs.nodes - intercept) / slope, pairs.nodes_new]),
+    )
+
+
+def _delta(pairs: Pairs, beta: Floats) -> Floats:
+    """δ, shape (K, nodes)."""
+    theta_old, theta_new = _compared_at(pairs, beta)
+    return pairs.old.curve_at(theta_old)[0] - pairs.new.curve_at(theta_new)[0]
+
+
+def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
+    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
+    slope, q = np.exp(beta[0]), pairs.nodes.size
+    theta_old, theta_new = _compared_at(pairs, beta)
+    _, by_z = pairs.new.curve_at(theta_new[:q])
+    by_theta = by_z * pairs.new.a[:, None]
+    at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
+    if not pairs.nodes_new.size:
+        return at_old_nodes
+    _, by_z = pairs.old.curve_at(theta_old[q:])
+    by_theta = by_z * pairs.old.a[:, None]
+    return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
+
+
+def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+    """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
+    theta_old, theta_new = _compared_at(pairs, beta)
+    return -pairs.new.curve_by_ab(theta_new), pairs.old.curve_by_ab(theta_old)
+
+
+def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
+    """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
+
+    Weights by precision (Barrett & van der Linden 2019): Haebara's squares by 1/v. Stocking-Lord sums before it
+    squares: a common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], against an error variance Σ ω²v, so that ω = s/v
+    tells t best. v and s are taken at the middle of the two sides: weights that lean on one side's errors pull the
+    slope (simulated: by 0.3 of its standard error).
+    """
+    a = np.sqrt(pairs.old.a * pairs.new.a / slope)
+    b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
+    theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
+    size = max(pairs.old.n_further, pairs.new.n_further)
+    further = widened(pairs.old.further_cov, pairs.size, size)
+    between = replace(
+        pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2, further_cov=further
+    )  # others keep the old
+    by_x = between.curve_by_ab(theta)
+    by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
+    by_d = np.concatenate([by_d, between.by_further(theta).swapaxes(1, 2)], axis=2)
+    cov = pairs.errors_of_each(slope, size)
+    v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
+    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
+    return omega / omega.mean()

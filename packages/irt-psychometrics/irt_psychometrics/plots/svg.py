@@ -1,0 +1,274 @@
+"""Charts as SVG text, small enough for hundreds in a report, and the same on screen and on paper.
+
+Everything is in presentation attributes, since a PDF's images see no style sheet; a `<title>` shows a value where the
+pointer rests. Colours are those of Okabe and Ito, which differ for every kind of colour vision. What does not belong
+here: what is drawn.
+"""
+
+import base64
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from irt_psychometrics.plots.chart import Boxes, Chart, Line, Names, Part, Picture, Points, shortened
+
+COLOURS = {
+    "blue": "#0072B2", "orange": "#D55E00", "grey": "#767676", "black": "#1a1a1a", "green": "#007A5E",
+    "purple": "#A8578A", "sky": "#3A9BD0", "yellow": "#A89A00",
+}  # fmt: skip
+DASHES = {
+    "solid": "", "dash": ' stroke-dasharray="6 3"', "dot": ' stroke-dasharray="1.5 2.5"',
+    "dashdot": ' stroke-dasharray="7 3 1.5 3"',
+}  # fmt: skip
+FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
+WIDTH, PIXELS = 720, 900
+"""A picture's width in the units of its charts, and in the pixels that fit Dagster's pane."""
+MOST_POINTS = 1000
+"""A picture shows one of every few points of a series that has more, so that it stays below 150 kB."""
+_RIGHT, _BOTTOM, _LINE, _LETTER = 8, 32, 12, 5.2
+_NAME = 60, 10  # the space that a name takes
+_TICK_NAME = 30
+
+
+def svg(chart: Chart) -> Markup:
+    """The chart, safe to stand in HTML: every text in it is escaped."""
+    return _document(
+        "".join(_Drawing(chart, chart.width).body()), (chart.width, chart.height), chart.width, chart.described
+    )
+
+
+def image(picture: Picture) -> Markup:
+    """Charts under a title on white, with a legend of the parts that have names."""
+    y = 4.0
+    parts = []
+    for line in (line for text in picture.title.split("\n") for line in textwrap.wrap(text, 130)):
+        y += _LINE
+        parts.append(f'<text x="4" y="{y}" font-size="10">{escape(shortened(line, 200))}</text>')
+    x = float(WIDTH)
+    for name, part in {part.name: part for chart in picture.charts for part in chart.parts if part.name}.items():
+        width = 34 + _LETTER * len(name)
+        if x + width > WIDTH:
+            x, y = 4.0, y + _LINE + 2
+        parts.append(_sample(part, x, y - 3) + _text(x + 22, y, name))
+        x += width
+    y += 6
+    width = WIDTH // picture.columns
+    for start in range(0, len(picture.charts), picture.columns):
+        row = picture.charts[start : start + picture.columns]
+        for k, chart in enumerate(row):
+            body = "".join(_Drawing(chart, width, MOST_POINTS).body())
+            parts.append(f'<g transform="translate({k * width} {y})">{body}</g>')
+        y += max(chart.height for chart in row) + 4
+    white = f'<rect width="{WIDTH}" height="{y}" fill="white"/>'
+    return _document(white + "".join(parts), (WIDTH, y), PIXELS, picture.title)
+
+
+def drawing(chart: Chart | Picture) -> Markup:
+    """A chart or a picture, safe to stand in HTML."""
+    return svg(chart) if isinstance(chart, Chart) else image(chart)
+
+
+def as_markdown(chart: Chart | Picture, alt: str) -> str:
+    """The picture inside Markdown, as Dagster's metadata shows it: an SVG is an image like any other."""
+    drawn = base64.b64encode(image(Picture("", [chart]) if isinstance(chart, Chart) else chart).encode()).decode()
+    return f"![{alt.replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
+
+
+class _Drawing:
+    """One chart in `width`; `most`: points of a series that are drawn, without titles. None: all, with theirs."""
+
+    def __init__(self, chart: Chart, width: int, most: int | None = None) -> None:
+        self.chart, self.most = chart, most
+        longest = max((len(name) for name in chart.y_names.values()), default=0)
+        self.left = max(42.0, min(20 + _LETTER * longest, width / 3))
+        self.right, self.top, self.bottom = (
+            width - _RIGHT,
+            22 if chart.heading else 10,
+            chart.height - (_BOTTOM if chart.x_label else 18),
+        )
+
+    def body(self) -> Iterator[str]:
+        chart, left, right, top, bottom = self.chart, self.left, self.right, self.top, self.bottom
+        behind = [part for part in chart.parts if isinstance(part, Boxes) and part.pale]
+        for box in behind:
+            yield from self._boxes(box)
+        for tick, text in list(chart.y_names.items()) or [*map(_numbered, _ticks(*chart.y))]:
+            py = self._y(tick)
+            yield f'<path d="M{left:g} {py}H{right}" stroke="#E4E4E4" stroke-width="0.7"/>'
+            yield _text(left - 4, py + 3, text, "end")
+        for tick, text in self._x_ticks():
+            px = self._x(tick)
+            yield f'<path d="M{px} {bottom}v3" stroke="{COLOURS["grey"]}" stroke-width="0.8"/>'
+            yield _text(px, bottom + 12, text, "middle")
+        draw: dict[type, Any] = {Line: self._line, Points: self._points, Boxes: self._boxes, Names: self._names}
+        for part in chart.parts:
+            if part not in behind:
+                yield from draw[type(part)](part)
+        yield (
+            f'<path d="M{left:g} {top}V{bottom}H{right}" fill="none" stroke="{COLOURS["grey"]}" stroke-width="0.8"/>'
+        )
+        yield _text((left + right) / 2, chart.height - 5, chart.x_label, "middle")
+        yield _text(
+            10, (top + bottom) / 2, chart.y_label, "middle", f' transform="rotate(-90 10 {(top + bottom) / 2})"'
+        )
+        if chart.heading:
+            yield _text(left, 12, chart.heading, "start", ' font-weight="bold"')
+        for k, note in enumerate(chart.notes):
+            yield _text(left + 5, top + 9 + 10 * k, note)
+
+    def _line(self, line: Line) -> Iterator[str]:
+        if line.low:
+            outline = self._path([*line.xs, *reversed(line.xs)], [*line.low, *reversed(line.high)])
+            yield f'<polygon points="{outline}" fill="{COLOURS[line.colour]}" fill-opacity="0.18"/>'
+        xs, ys = line.xs, line.ys
+        if line.steps:
+            xs, ys = [x for x in xs for _ in "ab"][1:], [y for y in ys for _ in "ab"][:-1]
+        yield (
+            f'<polyline points="{self._path(xs, ys)}" fill="none" stroke="{COLOURS[line.colour]}" '
+            f'stroke-width="{line.width}"{DASHES[line.dash]}/>'
+        )
+
+    def _points(self, points: Points) -> Iterator[str]:
+        colour = COLOURS[points.colour]
+        step = 1 if self.most is None else math.ceil(len(points.xs) / self.most)
+        shown = [k for k in range(0, len(points.xs), step) if math.isfinite(points.ys[k])]
+        if step > 1:
+            yield _text(self.right - 2, self.bottom - 4, f"one of {step} points is drawn", "end")
+        if points.joined:
+            yield from self._line(Line(points.xs, points.ys, points.colour, width=0.7))
+        moves = "".join(
+            f"M{self._x(points.xs[k])} {self._y(points.low[k])}V{self._y(points.high[k])}"
+            for k in shown
+            if points.low and math.isfinite(points.low[k])
+        ) + "".join(
+            f"M{self._x(points.left[k])} {self._y(points.ys[k])}H{self._x(points.right[k])}"
+            for k in shown
+            if points.left and math.isfinite(points.left[k])
+        )
+        if moves:
+            yield f'<path d="{moves}" fill="none" stroke="{colour}" stroke-width="1.1" stroke-opacity="0.7"/>'
+        low, high = sorted(self.chart.y)
+        marks: dict[str, list[str]] = {}
+        for k in shown:
+            x, y = points.xs[k], points.ys[k]
+            shape: str = "caret-up" if y > high else "caret-down" if y < low else points.shape
+            at = f"M{self._x(x)} {self._y(y)}"
+            if points.titles and self.most is None:
+                yield _marks(shape, [at], points.size, colour, f"<title>{escape(_clean(points.titles[k]))}</title>")
+            else:
+                marks.setdefault(shape, []).append(at)
+        for shape, places in marks.items():
+            yield _marks(shape, places, points.size, colour)
+
+    def _boxes(self, boxes: Boxes) -> Iterator[str]:
+        opacity = 0.13 if boxes.pale else 0.35 if boxes.hatched else 1
+        for k, (left, right) in enumerate(zip(boxes.xs, boxes.right, strict=True)):
+            x, y = self._x(left), self._y(boxes.top[k])
+            fill = boxes.fills[k] if boxes.fills else COLOURS[boxes.colour]
+            yield (
+                f'<rect x="{x}" y="{y}" width="{self._x(right) - x:.1f}" height="{self._y(boxes.ys[k]) - y:.1f}" '
+                f'fill="{fill}" fill-opacity="{opacity}"/>'
+            )
+            if boxes.texts and boxes.texts[k]:
+                middle = (x + self._x(right)) / 2, (y + self._y(boxes.ys[k])) / 2 + 3
+                halo = ' stroke="white" stroke-width="2.5" paint-order="stroke"'
+                yield _text(*middle, boxes.texts[k], "middle", halo)
+
+    def _names(self, names: Names) -> Iterator[str]:
+        middle, taken = (self.left + self.right) / 2, list[tuple[float, float]]()
+        for x, y, name in zip(names.xs, names.ys, names.names, strict=True):
+            px, py = self._x(x), self._y(y)
+            if any(abs(px - other) < _NAME[0] and abs(py - level) < _NAME[1] for other, level in taken):
+                continue
+            taken.append((px, py))
+            right = px <= middle
+            place = px + (5 if right else -5), py + 3, shortened(name, 22), "start" if right else "end"
+            yield _text(*place, ' stroke="white" stroke-width="3"') + _text(*place)  # white around black
+
+    def _x_ticks(self) -> list[tuple[float, str]]:
+        """The names, as many as there is room for, the last among them; else round numbers, or days."""
+        chart = self.chart
+        if chart.x_names:
+            every = math.ceil(len(chart.x_names) * _TICK_NAME / (self.right - self.left)) or 1
+            return list(chart.x_names.items())[::-1][::every]
+        if chart.dated:
+            places = [chart.x[0] + (chart.x[1] - chart.x[0]) * share for share in (0.1, 0.35, 0.6, 0.85)]
+            return [(day, f"{date(1970, 1, 1) + timedelta(day):%Y-%m-%d}") for day in map(math.floor, places)]
+        return [*map(_numbered, _ticks(*chart.x))]
+
+    def _x(self, value: float) -> float:
+        return round(self.left + _share(value, self.chart.x) * (self.right - self.left), 1)
+
+    def _y(self, value: float) -> float:
+        return round(self.bottom - _share(value, self.chart.y) * (self.bottom - self.top), 1)
+
+    def _path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        return " ".join(f"{self._x(x)},{self._y(y)}" for x, y in zip(xs, ys, strict=True) if math.isfinite(y))
+
+
+def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str = "") -> str:
+    """One path with a mark at each place (`M… …`)."""
+    wide = f"{1.4 * r:.1f}"
+    outline, stroke = {
+        "circle": ("h.01", 2 * r),
+        "cross": (f"m{-r:.1f} {-r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}", 1.6),
+        "triangle": (f"m0 {-1.5 * r:.1f}l{1.4 * r:.1f} {2.5 * r:.1f}h{-2.8 * r:.1f}z", 0),
+        "diamond": (f"m0 -{wide}l{wide} {wide}l-{wide} {wide}l-{wide} -{wide}z", 0),
+        "square": (f"m{-r:.1f} {-r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}z", 0),
+        "caret-up": (f"l{r:.1f} {2 * r:.1f}h{-2 * r:.1f}z", 0),
+        "caret-down": (f"l{r:.1f} {-2 * r:.1f}h{-2 * r:.1f}z", 0),
+    }[shape]
+    drawn = "".join(place + outline for place in places)
+    how = f'fill="none" stroke="{colour}" stroke-width="{stroke:g}"' if stroke else f'fill="{colour}"'
+    return f'<path d="{drawn}" {how} stroke-linecap="round">{title}</path>'
+
+
+def _sample(part: Part, x: float, y: float) -> str:
+    """What a part looks like, for the legend."""
+    colour = COLOURS[part.colour]
+    if isinstance(part, Points):
+        return _marks(part.shape, [f"M{x + 9} {y}"], part.size, colour)
+    if isinstance(part, Line):
+        return f'<path d="M{x} {y}h18" stroke="{colour}" stroke-width="{part.width}"{DASHES[part.dash]}/>'
+    return f'<rect x="{x}" y="{y - 4}" width="18" height="8" fill="{colour}" fill-opacity="0.3"/>'
+
+
+def _document(body: str, box: tuple[float, float], pixels: int, described: str) -> Markup:
+    width, height = box
+    return Markup(  # noqa: S704 - numbers of ours, and text that was escaped above
+        f'<svg viewBox="0 0 {width:g} {height:g}" width="{pixels}" height="{height * pixels / width:g}" role="img" '
+        f'aria-label="{escape(_clean(described))}" xmlns="http://www.w3.org/2000/svg" font-size="9" '
+        f'fill="{COLOURS["black"]}" font-family="{FONT}">{body}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(_clean(text))}</text>'
+
+
+def _clean(text: str) -> str:
+    """Without characters that XML does not allow."""
+    return shortened(text, 1000)
+
+
+def _share(value: float, ends: tuple[float, float]) -> float:
+    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
+
+
+def _numbered(tick: float) -> tuple[float, str]:
+    """The place of a tick and its number, with a true minus sign."""
+    return tick, f"{tick:g}".replace("-", "−")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers within the axis, four to eight of them."""
+    low, high = min(low, high), max(low, high)
+    raw = (high - low) / 6
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -1,0 +1,360 @@
+"""Abilities from responses and known item parameters: EAP, MAP, ML and WLE, each with its standard error.
+
+Estimating the parameters is elsewhere; abilities for sum scores are in `sum_scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import over_learners, row_starts
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.testlets import Effects
+from irt_psychometrics.scoring import score_kernels, testlet_kernels
+
+Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
+
+_TINY = float(np.finfo(float).tiny)
+_NARROW = 0.17
+"""Posteriors whose SD, in SDs of the prior, is less are computed again on a finer grid: the usual nodes, .2 apart, are
+then more than 1.2 posterior SDs apart, and the error of their sums grows as exp(−2π²/1.2²) and beyond."""
+_FINE_NODES, _REACH = 481, 40
+"""The finer grid: .025 SDs of the prior apart, enough for posterior SDs from .02 on; and as many nodes to either side
+of the first estimate as are looked at, 1 SD of the prior. Curves are computed on whole multiples of these."""
+_FILLED_AT_ONCE = 1_000
+"""Items whose curves are computed at once: some 20 MB meanwhile."""
+_MOST_KEPT = 20_000
+"""Rows of a table that is kept: on the finer grid some 2 KB each for each of some 6 places of it."""
+_EQUATIONS = {
+    "ml": score_kernels.ML,
+    "map": score_kernels.MAP,
+    "wle": score_kernels.WLE,
+    "jeffreys": score_kernels.JEFFREYS,
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Ability and its standard error, shape (n_persons,), on the scale of the item parameters.
+
+    Attributes:
+        se_total: with the errors of the item parameters (`total_error`); NaN where these are not known. None: not asked
+            for.
+    """
+
+    theta: Floats
+    se: Floats
+    se_total: Floats | None = None
+
+    @property
+    def known_total(self) -> float | None:
+        """The `se_total` of a single learner; None where it is not known."""
+        return None if self.se_total is None or np.isnan(self.se_total[0]) else float(self.se_total[0])
+
+
+def score(
+    responses: Responses,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    others: Sequence[OtherItems] = (),
+    method: Method = "eap",
+    mean: float = 0.0,
+    sd: float = 1.0,
+    threads: int | None = None,
+) -> Scores:
+    """Scores learners by any of the methods, arguments and errors as in `eap`.
+
+    - "eap": posterior mean and SD, prior N(mean, sd²).
+    - "map": posterior mode, SE from the curvature there, 1/√(observed information + 1/sd²).
+    - "ml": maximum of the likelihood, SE 1/√(observed information). Where the likelihood is highest at an end of the
+      scale (all right, all wrong; under a 3PL also patterns no better than guessing) θ is +∞ or −∞ and its SE ∞:
+      that is the estimate, and no number is made up in its place.
+    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/P over all scores of the items (of 0 and 1, P'P''
+      divided by P(1 − P)), which removes the bias of order 1/n; finite for every pattern; SE 1/√(expected information).
+    - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. The same as
+      "wle" where all c = 0; under a 3PL it is another estimator and keeps a bias.
+
+    `others` are partial credit items by their places among the J. Raises PsychometricsError for other models.
+
+    Under "ml", "wle" and "jeffreys" mean and sd only say where the search begins, and a learner without a usable
+    response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
+    """
+    if method == "eap":
+        return eap(responses, a, d, c, others=others, mean=mean, sd=sd, threads=threads)
+    if method not in _EQUATIONS:
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    for some in others:
+        if not isinstance(some.model, PartialCreditModel):
+            some.model.require_logistic(f"a score by {method}")
+    usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
+    nodes = mean + sd * Grid.spanning().nodes
+    items = ItemCurves(a, d, c, tuple(others))
+    counted = CountedScores.of(items)
+    log_right, log_wrong = items.score_tables(nodes)
+    a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
+    info = np.ascontiguousarray(ItemCurves(a, d, c, items.others).information(nodes).T)
+    start = row_starts(responses)
+    score = counted.of_answers(responses.item, responses.score, responses.categories)
+    row, right = counted.rows(responses.item, score)
+    steps = np.zeros(counted.table.shape)
+    for some in others:
+        steps[some.at, : len(some.further)] = some.further.T
+    theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
+
+    def solve(first: int, last: int) -> None:
+        score_kernels.maximise_scores(
+            _EQUATIONS[method],
+            first,
+            last,
+            (start, responses.item, score, row, right),
+            (a, d, c, usable, counted.categories, steps),
+            counted.table,
+            (log_right, log_wrong, info, nodes),
+            (float(mean), float(sd)),
+            (theta, se),
+        )
+
+    over_learners(solve, responses, start, threads)
+    return Scores(theta, se)
+
+
+def eap(
+    responses: Responses,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    others: Sequence[OtherItems] = (),
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
+    threads: int | None = None,
+) -> Scores:
+    """Mean and SD of each learner's posterior under the prior N(mean, sd²) (Bock & Mislevy 1982).
+
+    Args:
+        responses: sparse responses of n_persons learners.
+        a, d, c: shape (n_items,), in the order of `responses.item_ids`. An item with a NaN in any of them has no
+            curve: answers to it are ignored.
+        others: items whose curves a, d and c do not make up, by their places among these.
+        mean, sd: the prior; sd > 0.
+        nodes: equally spaced on mean ± 6 sd.
+        threads: None for all processors; the result does not depend on it.
+
+    A learner without a usable response gets the prior back: theta = mean, se = sd. All-right and all-wrong patterns
+    give finite scores, drawn to the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1) or
+    sd ≤ 0.
+    """
+    _usable(responses, a, d, c, sd)
+    items = ItemCurves(a, d, c, tuple(others))
+    return eap_by(responses, Curves.of(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
+
+
+def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
+    """`score` by "wle" under any model. Where one is neither logistic nor of partial credit, of all items, which then
+    have two categories: the root on 1,201 nodes on mean ± 12 sd, with differences for derivatives, and linear between
+    two nodes; between the two ends."""
+    if all(isinstance(some.model, PartialCreditModel) for some in items.others):
+        own = items.a, items.d, items.c
+        return score(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
+    nodes = mean + sd * np.linspace(-12, 12, 1201)
+    log_right, log_wrong = items.log_tables(nodes)
+    of_right, of_wrong = (np.gradient(x, nodes, axis=1) for x in (log_right, log_wrong))
+    by_theta = np.exp(log_right) * of_right
+    information = -of_right * of_wrong
+    bend = np.gradient(by_theta, nodes, axis=1) * by_theta / np.maximum(np.exp(log_right + log_wrong), _TINY)
+    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.inf)
+    start = row_starts(responses)
+    for first, last in kernels.cut(np.diff(start) + 1, 1 + responses.n_persons // 1000):
+        rows = slice(start[first], start[last])
+        place = responses.person[rows] - first, responses.item[rows]
+        shape, right = (last - first, responses.n_items), responses.score[rows].astype(float)
+        chosen, missed = (csr_matrix((x, place), shape=shape) for x in (right, 1 - right))
+        known = (chosen + missed) @ information
+        slope = chosen @ of_right + missed @ of_wrong + (chosen + missed) @ bend / (2 * np.maximum(known, _TINY))
+        informed = np.flatnonzero(known.max(axis=1) > 0)
+        top = np.cumsum(slope[:, :-1] + slope[:, 1:], axis=1).argmax(axis=1).clip(1, len(nodes) - 3) + 1
+        for k in informed.tolist():
+            j = top[k] - (slope[k, top[k]] < 0)
+            share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
+            theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
+            se[first + k] = np.interp(theta[first + k], nodes, known[k]) ** -0.5
+    return Scores(theta, se)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What items say of the θ of learners of one population. Made once, they score any number of them.
+
+    Attributes:
+        items: the J items, in the order of the responses'.
+        nodes: equally spaced, on which posteriors stand that are wide enough.
+        effects: of testlets.
+        counted: as which scores answers count; None where no item has others than 0 and 1.
+    """
+
+    items: ItemCurves
+    population: Population
+    nodes: Floats
+    effects: Effects | None = None
+    counted: CountedScores | None = None
+    _tables: dict[bytes, tuple[Floats, Mask]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        items: ItemCurves,
+        *,
+        mean: float = 0.0,
+        sd: float = 1.0,
+        nodes: int = 61,
+        population: Population | None = None,
+        effects: Effects | None = None,
+    ) -> Curves:
+        """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
+        population = population or Population.normal(mean, sd)
+        theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
+        return cls(items, population, theta, effects, CountedScores.of(items) if items.scored else None)
+
+    @property
+    def usable(self) -> Mask:
+        """Shape (J,): which items have a curve."""
+        return self.items.known
+
+    @cached_property
+    def information(self) -> Floats:
+        """Shape (nodes, J), 0 of items without a curve."""
+        return np.where(self.usable, self.items.information(self.nodes), 0.0)
+
+    @property
+    def _item_of_row(self) -> Ints:
+        return np.arange(len(self.items.a)) if self.counted is None else self.counted.item_of_row
+
+    def rows(self, responses: Responses) -> npt.NDArray[np.int32]:
+        """Each response's row of a `table`."""
+        row, right = responses.item, responses.score == 1
+        if self.counted is not None:
+            row, score = self.counted.rows(row, self.counted.of_answers(row, responses.score, responses.categories))
+            right = score == 1
+        elif responses.categories is not None:
+            right = responses.score >= responses.categories[row] - 1
+        return row + np.int32(len(self._item_of_row)) * ~right
+
+    def table(self, rows: npt.NDArray[np.int32], nodes: Floats) -> Floats:
+        """log P at Q nodes, shape (2M, Q): of right answers to each of M items, then of wrong ones; of scored items a
+        row for each score above 0, and as often that of 0, as in `ItemCurves.score_tables`. Filled in for these `rows`.
+
+        It is kept, so that a row is computed once however many learners are scored, where M ≤ `_MOST_KEPT`.
+        """
+        item_of_row = self._item_of_row
+        M = len(item_of_row)
+        kept = self._tables if M <= _MOST_KEPT else {}
+        table, filled = kept.setdefault(
+            nodes.tobytes(), (np.empty((2 * M, len(nodes))), np.zeros(len(self.items.a), dtype=bool))
+        )
+        item = item_of_row[rows % M]
+        new = np.unique(item[~filled[item]])
+        for some in np.array_split(new, -(-new.size // _FILLED_AT_ONCE)) if new.size else []:
+            own = np.flatnonzero(np.isin(item_of_row, some))
+            table[own], table[M + own] = self.items.select(some).score_tables(nodes)
+            filled[some] = True
+        return table
+
+
+def _around(population: Population, nodes: int) -> Floats:
+    return population.mean + population.sd * Grid.spanning(nodes).nodes
+
+
+def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
+    """`eap` with curves in the order of `responses.item_ids`.
+
+    Posteriors too narrow for the nodes are computed on a finer grid around their mean.
+
+    Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
+    information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
+    the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
+    """
+    mean, sd = curves.population.mean, curves.population.sd
+    start, row = row_starts(responses), curves.rows(responses)
+    theta = np.full(responses.n_persons, float(mean))
+    se = np.full(responses.n_persons, float(sd))
+    informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
+
+    def compute(chosen: Mask, nodes: Floats, reach: int) -> None:
+        persons, rows = np.flatnonzero(chosen), row[np.repeat(chosen, np.diff(start))]
+        if not persons.size:
+            return
+        table, prior = curves.table(rows, nodes), curves.population.log_density(nodes)
+
+        def moments(first: int, last: int) -> None:
+            kernels.posterior_moments(first, last, persons, (start, row), table, nodes, prior, reach, (theta, se))
+
+        with kernels.runner(threads) as run:
+            run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
+
+    compute(informed, curves.nodes, len(curves.nodes))
+    narrow = se < _NARROW * sd
+    if narrow.any():
+        finer = _around(curves.population, _FINE_NODES)
+        above = np.searchsorted(finer, theta[narrow])
+        first, last = max((above.min() - 1) // _REACH - 1, 0), above.max() // _REACH + 2
+        compute(narrow, finer[_REACH * first : _REACH * last], _REACH)
+    if curves.effects is not None and responses.n_responses:
+        se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
+    return Scores(theta, se)
+
+
+def information_in_testlets(
+    responses: Responses, curves: Curves, theta: Floats, threads: int | None = None, discount: Floats | None = None
+) -> Floats:
+    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta.
+
+    `discount`: shape (R,), how much of each answer's information counts; None: all of it."""
+    start = row_starts(responses)
+    counts = np.ones(responses.n_responses) if discount is None else discount
+    assert curves.effects is not None
+    testlet, item_information = curves.effects.testlet, curves.information
+    nodes = curves.nodes
+    pairs = np.empty(responses.n_persons)
+
+    def add_up(first: int, last: int) -> None:
+        testlet_kernels.information_in_pairs(
+            first,
+            last,
+            (start, responses.item, counts),
+            testlet,
+            item_information,
+            (nodes[0], nodes[1] - nodes[0]),
+            theta,
+            pairs,
+        )
+
+    over_learners(add_up, responses, start, threads)
+    return pairs
+
+
+def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:
+    """Shape (J,): items with a curve. Raises ValueError, naming the argument, for what no curve or prior can be."""
+    for name, values in (("a", a), ("d", d), ("c", c)):
+        if np.shape(values) != (responses.n_items,):
+            raise ValueError(f"{name} must have shape ({responses.n_items},), one per item; got {np.shape(values)}")
+    if not sd > 0:
+        raise ValueError(f"sd must be positive, got {sd}")
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+    if np.any((c[usable] < 0) | (c[usable] >= 1)):
+        raise ValueError(f"c must be in [0, 1), got {c[usable & ~((c >= 0) & (c < 1))][0]}")
+    return usable

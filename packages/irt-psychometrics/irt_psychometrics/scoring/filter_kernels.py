@@ -1,0 +1,368 @@
+"""Compiled loop of the filter of an ability that moves (see `moving_filter`): day by day, on a window of nodes.
+
+Nodes of level l are 2⁻ˡ steps apart, the step that of the tables of curves. Place j of N is j − N//2 nodes from the
+population's mean, and a fraction of a node above that: what growth has added to whole nodes. Windows are ranges of
+places, and lie between walls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_psychometrics.core.kernels import _compiled, _inlined, _take, exp_of_part
+
+DONE, TRUNCATED = 0, 1
+"""What became of a learner: filtered, or a window was too small."""
+FURTHEST = 5
+"""Nodes to either side from which a curve between two nodes is interpolated."""
+TRIMMED = 1e-15
+"""Mass that nodes at an end of the window have together, at most, when they are left out."""
+AT_AN_END = 1e-9
+"""Mass of the last three nodes at an end of the window, at most."""
+LEAST = -600.0
+"""Logarithms below are clamped to it, in likelihoods relative to their largest."""
+FEWEST = 8
+"""Nodes of a window, at least."""
+PARTS = 16
+"""Steps of a walk after which its window is trimmed."""
+NARROWEST, WIDEST = 1.5, 6.7
+"""SD of a posterior in nodes, below which they are halved; and of the weights before a day, above which doubled: then
+it is still 3.35."""
+
+
+@_inlined
+def _relative(logs, top, out):  # type: ignore[no-untyped-def]
+    """out = exp(logs − top), none of them above 1: (e^(x/1024))^1024 as in `kernels._normalise`, good to 1e-12."""
+    for q in range(logs.size):
+        e = exp_of_part(max(logs[q] - top, LEAST) * (1 / 1024))
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        out[q] = e
+
+
+@_inlined
+def _trimmed(weights, low, high):  # type: ignore[no-untyped-def]
+    """The window without the nodes at its ends that hold nothing."""
+    mass = weights[low]
+    while mass < TRIMMED and high - low > FEWEST:
+        low += 1
+        mass += weights[low]
+    mass = weights[high - 1]
+    while mass < TRIMMED and high - low > FEWEST:
+        high -= 1
+        mass += weights[high - 1]
+    return low, high
+
+
+@_inlined
+def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
+    """spare = weights, p/2 of each moved to both neighbours, on a window wider by a node; walls keep what is theirs."""
+    weights[low - 1] = weights[low] if low == first else 0.0
+    weights[high] = weights[high - 1] if high == last else 0.0
+    if low > first:
+        low -= 1
+        weights[low - 1] = 0.0
+    if high < last:
+        high += 1
+        weights[high] = 0.0
+    below, here, above, out = (
+        weights[low - 1 : high - 1],
+        weights[low:high],
+        weights[low + 1 : high + 1],
+        spare[low:high],
+    )
+    rest, half = 1.0 - p, p / 2
+    for q in range(out.size):
+        out[q] = rest * here[q] + half * (below[q] + above[q])
+    return low, high
+
+
+@_inlined
+def _between(fraction, shares):  # type: ignore[no-untyped-def]
+    """The shares (2·FURTHEST,) of the nodes −FURTHEST + 1 … FURTHEST in the value a fraction above node 0 of the
+    polynomial through them (Lagrange)."""
+    for m in range(2 * FURTHEST):
+        share = 1.0
+        for k in range(2 * FURTHEST):
+            if k != m:
+                share *= (fraction + FURTHEST - 1 - k) / (m - k)
+        shares[m] = share
+
+
+@_inlined
+def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, logs):  # type: ignore[no-untyped-def]
+    """logs[first … last − 1] = the curve `sums`, which is known at whole steps, at the nodes of a level."""
+    if level == 0 and fraction == 0.0:
+        some, out = sums[first - centre + table_centre : last - centre + table_centre], logs[first:last]
+        for q in range(out.size):
+            out[q] = some[q]
+        return
+    per_step = 1 << level
+    for begin in range(first, min(first + per_step, last)):
+        place = (begin - centre + fraction) / per_step
+        below = int(np.floor(place))
+        _between(place - below, shares)
+        n = (last - begin + per_step - 1) // per_step
+        known = sums[below + table_centre - FURTHEST + 1 : below + table_centre + FURTHEST + n]
+        every = logs[begin:last]
+        for q in range(n):
+            total = 0.0
+            for m in range(2 * FURTHEST):
+                total += shares[m] * known[q + m]
+            every[q * per_step] = total
+
+
+@_inlined
+def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
+    """out = the weights at nodes half as far apart, between which their logarithm is interpolated; at the ends of the
+    window it goes on as a line. Returns the window, at most `reach` places from the centre, and the fraction."""
+    n = high - low
+    for q in range(n):
+        logs[q + FURTHEST] = np.log(max(weights[low + q], 1e-300))
+    for q in range(FURTHEST):
+        logs[FURTHEST - 1 - q] = 2 * logs[FURTHEST - q] - logs[FURTHEST + 1 - q]
+        logs[n + FURTHEST + q] = 2 * logs[n + FURTHEST - 1 + q] - logs[n + FURTHEST - 2 + q]
+    _between(0.5, shares)
+    carry = int(2 * fraction)
+    begin = 2 * (low - centre) + centre + carry
+    total = 0.0
+    for q in range(n):
+        out[begin + 2 * q] = weights[low + q]
+        value = 0.0
+        for m in range(2 * FURTHEST):
+            value += shares[m] * logs[q + 1 + m]
+        out[begin + 2 * q + 1] = np.exp(value)
+        total += out[begin + 2 * q] + out[begin + 2 * q + 1]
+    low, high = max(begin, centre - reach), min(begin + 2 * n, centre + reach + 1)
+    for q in range(low, high):
+        out[q] /= total
+    return low, high, 2 * fraction - carry
+
+
+@_inlined
+def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
+    """out = the weights at every other node. Returns the window and the fraction."""
+    odd = (low - centre) % 2
+    begin = (low + odd - centre) // 2 + centre
+    n = (high - low - odd + 1) // 2
+    total = 0.0
+    for q in range(n):
+        out[begin + q] = weights[low + odd + 2 * q]
+        total += out[begin + q]
+    for q in range(begin, begin + n):
+        out[q] /= total
+    return begin, begin + n, fraction / 2
+
+
+@_inlined
+def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-untyped-def]
+    """like = the posterior on the window from the weights before a day and its log-likelihood, which is smoothed.
+
+    Returns the log probability of the day's answers, and mean and variance in nodes from the window's first."""
+    r = taps.size // 2
+    own, out = logs[low - r : high + r], raw[low - r : high + r]
+    top = own[0]
+    for q in range(own.size):
+        top = max(top, own[q])
+    _relative(own, top, out)
+    inside, before = like[low:high], weights[low:high]
+    if r == 0:
+        for q in range(inside.size):
+            inside[q] = out[q]
+    else:
+        for q in range(inside.size):
+            inside[q] = 0.0
+        for m in range(taps.size):
+            some = out[m : m + inside.size]
+            for q in range(inside.size):
+                inside[q] += taps[m] * some[q]
+    total, mean = 0.0, 0.0
+    for q in range(inside.size):
+        inside[q] *= before[q]
+        total += inside[q]
+        mean += inside[q] * q
+    mean /= total
+    variance, each = 0.0, 1.0 / total
+    for q in range(inside.size):
+        inside[q] *= each
+        variance += inside[q] * (q - mean) ** 2
+    return np.log(total) + top, mean, variance
+
+
+@_inlined
+def _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # type: ignore[no-untyped-def]
+    """Move the window up by `by_nodes`, between the walls. Returns the window and the fraction."""
+    fraction += by_nodes
+    by = int(np.floor(fraction))
+    fraction -= by
+    if by != 0:
+        spare[low:high] = weights[low:high]
+        to_low = min(max(low + by, floor), ceiling - FEWEST)
+        to_high = max(min(high + by, ceiling), floor + FEWEST)
+        for q in range(to_low, to_high):
+            weights[q] = spare[min(max(q - by, low), high - 1)]
+        low, high = to_low, to_high
+    return low, high, fraction
+
+
+@_inlined
+def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
+    """The weights after a walk of variance p (in nodes²). Returns them, the array that is spare now, and the window."""
+    parts = int(np.ceil(2 * p))
+    for part in range(parts):
+        low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
+        weights, spare = spare, weights
+        if not whole and part % PARTS == PARTS - 1:
+            low, high = _trimmed(weights, low, high)
+    return weights, spare, low, high
+
+
+@_inlined
+def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-def]
+    """Whether too much of a posterior lies at an end of its window that could go further from the centre."""
+    below = like[low] + like[low + 1] + like[low + 2]
+    above = like[high - 1] + like[high - 2] + like[high - 3]
+    below_all, above_all = low <= centre - furthest, high > centre + furthest
+    return (below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)
+
+
+@_inlined
+def _counted_last(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
+    """share[first … last − 1] = how much of a response's information counts after the last of the days, from that in
+    its own day (`alike`). Returns how much of the information before the first day counts."""
+    left = 1.0
+    for t in range(days - 1, -1, -1):
+        alike[t] *= left
+        left *= kept[t]
+    for n in range(first, last):
+        share[n] = alike[int(share[n])]
+    return left
+
+
+@_inlined
+def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
+    """The weights a number of days after a posterior of this variance (in nodes²): θ grows and walks, and nodes are
+    doubled while they are too close. Returns the weights, the array that is spare now, the window, the variance, and
+    how much of the information before counts."""
+    level, low, high, fraction = window
+    pace, most_days, walk, _ = movement
+    floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
+    by_nodes = pace * (1 << level) * min(gap, most_days)
+    low, high, fraction = _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling)
+    p = walk * (1 << (2 * level)) * gap
+    weights, spare, low, high = _walked(weights, spare, low, high, p, floor, ceiling, whole)
+    kept = variance / (variance + p)
+    variance += p
+    while level > 0 and variance > WIDEST**2:
+        low, high, fraction = _doubled(weights, low, high, fraction, centre, spare)
+        weights, spare = spare, weights
+        level -= 1
+        variance /= 4
+    return weights, spare, (level, low, high, fraction), variance, kept
+
+
+@_inlined
+def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
+    """The most answers that one of persons[first … last − 1] has, and at least 1."""
+    longest = 1
+    for k in range(first, last):
+        longest = max(longest, start[persons[k] + 1] - start[persons[k]])
+    return longest
+
+
+@_inlined
+def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
+    """How much of a day's information counts, by the bend of its log-likelihood; `alone`: an occasion's variance."""
+    around = min(max(low + round(mean), low + 1), high - 2)
+    bend = max(2 * logs[around] - logs[around - 1] - logs[around + 1], 0.0)
+    return 1.0 / (1.0 + alone * bend)
+
+
+@_compiled
+def filter_days(first, last, persons, answers, table, lattice, whole, prior, into):  # type: ignore[no-untyped-def]
+    """Filters persons[first … last − 1]; `whole`: whether windows always go as far as they can.
+
+    answers: start, day and row; those of i, by day, are rows start[i] … start[i + 1] − 1. row: of each answer in the
+    table (U, T or more), its log P at whole steps around the population's mean.
+
+    lattice: scale, movement, taps, taps_start, reach and margin. scale: the population's mean, and a step in θ.
+    movement: by how many steps θ grows in a day, and for how many days at most; the walk's variance in a day, and that
+    of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion, 2r + 1 of them. reach: how
+    many steps windows go from the mean; margin: how many more an occasion's curve is known for.
+
+    prior: the weights (N,) of a person before any answer, on nodes of level 0, and first and last + 1 place of their
+    window.
+
+    into: theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; share (R,),
+    how much of a response's information counts after the last day; fade (n,), how much of that which there was before
+    the first row; found (n,), one of the two above.
+    """
+    start, day, row = answers
+    (bottom, step), movement, taps, taps_start, reach, margin = lattice
+    prior, prior_low, prior_high = prior
+    theta, se, loglik, share, fade, found = into
+    whole = whole != 0
+    N, T = prior.size, 2 * (reach + margin) + 5
+    centre, table_centre, finest = N // 2, T // 2, taps_start.size - 2
+    further = table.shape[1] // 2 - table_centre
+    shares, sums = np.empty(2 * FURTHEST), np.zeros(T)
+    weights, spare, logs, raw = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N)
+    like, finer, third = np.zeros(N), np.zeros(N), np.zeros(N)
+    longest = _longest(start, persons, first, last)
+    kept, alike = np.empty(longest), np.empty(longest)
+    for k in range(first, last):
+        i = persons[k]
+        level, low, high, fraction, today, days, variance = 0, prior_low, prior_high, 0.0, -1, -1, 0.0
+        weights[low:high] = prior[low:high]
+        sums[:] = 0.0
+        found[i], loglik[i] = DONE, 0.0
+        at = to = start[i]
+        while found[i] == DONE:
+            # the first time round, the population without an answer, for the level of its nodes
+            if days >= 0:
+                weights, like = like, weights
+                gap, began, today = float(day[at] - today), today >= 0, day[at]
+                kept[days] = 1.0
+                if not whole:
+                    low, high = _trimmed(weights, low, high)
+                if began:
+                    weights, spare, (level, low, high, fraction), variance, kept[days] = _moved(
+                        weights, spare, (level, low, high, fraction), variance, gap, movement, centre, reach, whole
+                    )
+                from_step = max(((low - centre) >> level) - margin + table_centre, 0)
+                to_step = min(((high - centre) >> level) + 2 + margin + table_centre, T)
+                sums[from_step:to_step] = 0.0
+                while to < start[i + 1] and day[to] == today:
+                    share[to] = days
+                    to += 1
+                _take(table[:, from_step + further : to_step + further], row, at, to, sums[from_step:to_step])
+            before, other, fine = weights, finer, False
+            while True:
+                own_taps = taps[taps_start[level] : taps_start[level + 1]]
+                r = own_taps.size // 2
+                _at_nodes(sums, table_centre, level, fraction, low - r, high + r, centre, shares, logs)
+                log_p, mean, variance = _posterior(before, logs, raw, like, own_taps, low, high)
+                if variance >= NARROWEST**2 or level == finest:
+                    break
+                level += 1
+                low, high, fraction = _halved(before, low, high, fraction, centre, reach << level, raw, shares, other)
+                before, other, fine = other, before if fine else third, True
+            theta[i] = bottom + step * (low - centre + fraction + mean) / (1 << level)
+            se[i] = step * np.sqrt(variance) / (1 << level)
+            if days >= 0:
+                loglik[i] += log_p
+                alike[days] = _counted(logs, low, high, mean, movement[3] * (1 << (2 * level)))
+                if not whole and _at_an_end(like, low, high, centre, reach << level):
+                    found[i] = TRUNCATED
+            days, at = days + 1, to
+            if at == start[i + 1]:
+                break
+        fade[i] = _counted_last(alike, kept, share, days, start[i], at)

@@ -1,0 +1,97 @@
+"""How well abilities forecast answers that were given after them.
+
+Which abilities and answers these are is the caller's (see `invariants.forecasts`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial.hermite_e import hermegauss
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.movement import Movement
+
+Codes = npt.NDArray[np.integer[Any]]
+NODES = 15
+"""Nodes of the Gauss-Hermite rule over θ: curves with a ≤ 3 and SD ≤ 1 are integrated to 1e-3 or better."""
+
+
+def forecast(items: ItemCurves, item: Codes, mean: Floats, variance: Floats) -> Floats:
+    """P(correct) of answers by learners whose θ is thought to be N(mean, variance); shapes (R,).
+
+    `item`: its place among `items`, each of two categories.
+    """
+    nodes, weights = hermegauss(NODES)
+    found = np.zeros(item.size)
+    for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+        found += weight * items.moments_of(item, mean + node * np.sqrt(variance), "a forecast").expected
+    return found
+
+
+def growth_since(movement: Movement, person: Codes, day: Codes, known_on: Floats) -> Floats:
+    """By how much θ has grown when each of R answers is given, since the day on which it was known; shapes (R,).
+
+    Every day with answers of the person is an occasion, so that growth goes on for a week after each.
+    """
+    order = np.lexsort((day, person))
+    first = np.diff(person[order], prepend=-1) != 0
+    since = np.where(first, day[order] - known_on[order], np.diff(day[order], prepend=0))
+    grown = np.cumsum(movement.growth_over(since))
+    before = np.concatenate([[0.0], grown])[np.flatnonzero(first)]
+    found = np.empty(day.size)
+    found[order] = grown - before[np.cumsum(first) - 1]
+    return found
+
+
+@dataclass(frozen=True)
+class Excess:
+    """By how much one forecast's log loss exceeds another's, by answer, and its standard error over learners."""
+
+    loss: float
+    reference: float
+    se: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the first forecast is worse by more than two standard errors."""
+        return self.loss - self.reference > 2 * self.se
+
+
+def excess_of(p: Floats, reference: Floats, score: Codes, person: Codes) -> Excess:
+    """Compare two forecasts of the same answers; shapes (R,), `score` 0 or 1, `person` from 0 on."""
+    losses = [-np.log(np.where(score == 1, of, 1 - of)) for of in (p, reference)]
+    return Excess(float(losses[0].mean()), float(losses[1].mean()), _se(losses[0] - losses[1], person))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Answers with forecasts of about one size: the mean forecast, the share that was right, its standard error over
+    learners."""
+
+    n: int
+    forecast: float
+    observed: float
+    se: float
+
+    def off(self, least: float) -> bool:
+        """Whether the two differ by more than `least` and by more than three standard errors."""
+        return abs(self.observed - self.forecast) > max(least, 3 * self.se)
+
+
+def by_decile(p: Floats, score: Codes, person: Codes) -> list[Share]:
+    """Ten shares, of as many answers each, from the least likely to the likeliest; of 10 answers or more."""
+    parts = np.array_split(np.argsort(p, kind="stable"), 10)
+    return [
+        Share(rows.size, float(p[rows].mean()), float(score[rows].mean()), _se(score[rows] - p[rows], person[rows]))
+        for rows in parts
+    ]
+
+
+def _se(differences: Floats, person: Codes) -> float:
+    """The standard error of their mean, where answers of one learner go together."""
+    _, learner = np.unique(person, return_inverse=True)
+    sums = np.bincount(learner, weights=differences - differences.mean())
+    return float(np.sqrt(sums @ sums) / differences.size)

@@ -1,0 +1,153 @@
+"""The distribution of the sum score of a complete form at each ability, and abilities for sum scores.
+
+What sum scores say about an item's fit is in `sum_score_fit`; scores for response patterns are in `scoring`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_psychometrics.core.kernels import _compiled
+from irt_psychometrics.core.quadrature import Grid
+
+
+@dataclass(frozen=True)
+class SumScoreTable:
+    """What a sum score of a complete form means; all arrays have one number for each score, 0 to the sum of the items'
+    maximum scores.
+
+    Attributes:
+        theta, se: mean and SD of the posterior of θ given the sum score; NaN of one that the items cannot add up to.
+        probability: share of the population N(mean, sd²) expected to get the score.
+    """
+
+    theta: Floats
+    se: Floats
+    probability: Floats
+
+
+def sum_score_table(
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    others: Sequence[OtherItems] = (),
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
+) -> SumScoreTable:
+    """EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's recursion.
+
+    Args:
+        a, d, c: shape (J,), the items of the form, all with parameters.
+        others: those whose curves these do not make up, by their places among the J.
+        mean, sd: the prior N(mean, sd²).
+        nodes: equally spaced on mean ± 6 sd.
+
+    Raises ValueError where an item has no parameters: its part of the sum cannot be foreseen.
+    """
+    if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
+        missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
+        raise ValueError(f"every item of the form needs parameters; items at places {missing[:5].tolist()} have none")
+    unit = Grid.spanning(nodes)
+    theta = mean + sd * unit.nodes
+    if others:
+        items = ItemCurves(a, d, c, tuple(others))
+        given, lowest = items.score_tables(theta)
+        by_score = distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
+    else:
+        by_score = score_distribution(np.ascontiguousarray(probability(theta, a, d, c).T))
+    joint = by_score * np.exp(unit.log_weights())
+    total = joint.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        eap = joint @ theta / total
+        variance = (joint * (theta - eap[:, None]) ** 2).sum(axis=1) / total
+    return SumScoreTable(eap, np.sqrt(variance), total)
+
+
+@_compiled
+def distribution_of_points(given, lowest, max_scores):  # type: ignore[no-untyped-def]
+    """P(sum score = k | θ_q), shape (K, Q), of items with scores 0 … m (J,), from P of each score above 0 and of 0,
+    (M, Q) each, in the rows of `ItemCurves.score_tables`."""
+    Q = given.shape[1]
+    out = np.zeros((max_scores.sum() + 1, Q))
+    out[0] = 1.0
+    row, most = 0, 0
+    for m in max_scores:
+        most += m
+        for k in range(most, -1, -1):
+            for q in range(Q):
+                value = out[k, q] * lowest[row, q]
+                for points in range(1, min(m, k) + 1):
+                    value += out[k - points, q] * given[row + points - 1, q]
+                out[k, q] = value
+        row += m
+    return out
+
+
+@_compiled
+def score_distribution(p):  # type: ignore[no-untyped-def]
+    """P(sum score = k | θ_q), shape (J + 1, Q), from p (J, Q) (Lord & Wingersky 1984)."""
+    J, Q = p.shape
+    out = np.zeros((J + 1, Q))
+    out[0] = 1.0
+    for j in range(J):
+        for k in range(j + 1, 0, -1):
+            for q in range(Q):
+                out[k, q] = out[k, q] * (1.0 - p[j, q]) + out[k - 1, q] * p[j, q]
+        for q in range(Q):
+            out[0, q] *= 1.0 - p[j, q]
+    return out
+
+
+@_compiled
+def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
+    """P(x_j = 1 | sum score k), shape (J, J + 1), and the expected share of each sum score, shape (J + 1,).
+
+    p is (J, Q), weights (Q,) those of the nodes. For each item the recursion runs over the others (Orlando & Thissen
+    2000, eq. 5), J³Q/2 steps in all: dividing the item out of the whole distribution would lose digits.
+    """
+    J, Q = p.shape
+    out = np.zeros((J, J + 1))
+    total = score_distribution(p)
+    share = np.zeros(J + 1)
+    for k in range(J + 1):
+        for q in range(Q):
+            share[k] += weights[q] * total[k, q]
+    others = np.empty((J - 1, Q))
+    for j in range(J):
+        others[:j] = p[:j]
+        others[j:] = p[j + 1 :]
+        rest = score_distribution(others)
+        for k in range(1, J + 1):
+            value = 0.0
+            for q in range(Q):
+                value += weights[q] * p[j, q] * rest[k - 1, q]
+            out[j, k] = value / share[k]
+    return out, share
+
+
+@_compiled
+def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-untyped-def]
+    """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m; arguments as in `distribution_of_points`,
+    weights (Q,) those of the nodes. As `expected_proportions` (Kang & Chen 2008); NaN where no answers sum to k."""
+    J, K = max_scores.size, max_scores.sum() + 1
+    out = np.zeros((J, max_scores.max() + 1, K))
+    row = 0
+    for j in range(J):
+        m = max_scores[j]
+        others = np.concatenate((given[:row], given[row + m :]))
+        of_others = np.concatenate((lowest[:row], lowest[row + m :]))
+        rest = distribution_of_points(others, of_others, np.concatenate((max_scores[:j], max_scores[j + 1 :])))
+        for s in range(m + 1):
+            p = weights * (lowest[row] if s == 0 else given[row + s - 1])
+            for k in range(K - m):
+                out[j, s, k + s] = np.sum(p * rest[k])
+        row += m
+        for k in range(K):
+            out[j, :, k] /= out[j, :, k].sum()
+    return out

@@ -1,0 +1,101 @@
+"""Compiled loops of testlets: the likelihood with effects of learners in testlets, and what they add to SE(θ)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_psychometrics.core.kernels import _compiled
+
+RESCALED_AFTER = 16
+"""Factors, each at least `LEAST_PROBABILITY`, whose product a double holds with room to spare."""
+LEAST_PROBABILITY = 1e-15
+
+
+@_compiled
+def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
+    """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
+
+    Answers of pattern u stand from start[u] on. `effects` (J,): over how many nodes of γ an item's pattern is averaged
+    with `weights` (R,), 1 for items of no testlet. `right`, `wrong` (J, R, Q): P and 1 − P at γ and θ, none of them
+    below `LEAST_PROBABILITY`.
+    """
+    R, Q = right.shape[1], right.shape[2]
+    within = np.empty((R, Q))
+    for u in range(first, last):
+        count = effects[item[start[u]]]
+        within[:count] = 1.0
+        out[u] = 0.0
+        for k in range(start[u], start[u + 1]):
+            table = right[item[k]] if score[k] == 1 else wrong[item[k]]
+            for g in range(count):
+                for q in range(Q):
+                    within[g, q] *= table[g, q]
+            if (k - start[u]) % RESCALED_AFTER == RESCALED_AFTER - 1:
+                for q in range(Q):
+                    top = 0.0
+                    for g in range(count):
+                        top = max(top, within[g, q])
+                    for g in range(count):
+                        within[g, q] /= top
+                    out[u, q] += np.log(top)
+        for q in range(Q):
+            mean = within[0, q]
+            if count > 1:
+                mean = 0.0
+                for g in range(count):
+                    mean += weights[g] * within[g, q]
+            out[u, q] += np.log(mean)
+
+
+@_compiled
+def add_up_persons(first, last, start, pattern, table, group, log_weights):  # type: ignore[no-untyped-def]
+    """Σ log P(answers) of persons first … last − 1: `pattern` from start[i] on are those of person i, `table` (U, Q)
+    their log P given θ, `log_weights` (G, Q) of θ in the person's group."""
+    Q = table.shape[1]
+    total, loglik = np.empty(Q), 0.0
+    for i in range(first, last):
+        for q in range(Q):
+            total[q] = log_weights[group[i], q]
+        for r in range(start[i], start[i + 1]):
+            row = table[pattern[r]]
+            for q in range(Q):
+                total[q] += row[q]
+        top = total.max()
+        summed = 0.0
+        for q in range(Q):
+            summed += np.exp(total[q] - top)
+        loglik += top + np.log(summed)
+    return loglik
+
+
+@_compiled
+def information_in_pairs(  # type: ignore[no-untyped-def]
+    first, last, answers, testlet, information, grid, theta, out
+):
+    """out[i] = Σ over pairs j ≠ k of one testlet that person i answered of I_j·I_k at theta[i], for first … last − 1.
+
+    answers: start, item and counts (R,), how much of an answer's information counts. `testlet` (J,): −1 for an item of
+    none, else 0 …; `information` (Q, J) on nodes, and between them linear; grid: the first node and the step.
+    """
+    start, item, counts = answers
+    low, step = grid
+    Q = information.shape[0]
+    seen, whose = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
+    for i in range(first, last):
+        place = min(max((theta[i] - low) / step, 0.0), Q - 1.000001)
+        q = int(place)
+        share = place - q
+        here, beyond = information[q], information[q + 1]
+        total = 0.0
+        for r in range(start[i], start[i + 1]):
+            j = item[r]
+            t = testlet[j]
+            if t >= 0:
+                own = counts[r] * (here[j] + share * (beyond[j] - here[j]))
+                if whose[t] == i:
+                    total += own * seen[t]
+                    seen[t] += own
+                else:
+                    whose[t] = i
+                    seen[t] = own
+        out[i] = 2.0 * total

@@ -1,0 +1,203 @@
+"""The standard error of θ with the errors of the item parameters and of the linking by which θ is estimated.
+
+Belongs here: what errors of published values do to a learner's θ. Does not belong here: θ and its error of measurement
+(`abilities`), and how published values came to their errors (`linking`, `drift.errors`).
+
+θ̂ solves Σ_j ω_j (x_j − P_j) = (θ − μ)/σ², ω_j = P'_j/(P_j Q_j), so an error ε_j of an item's parameters
+η_j = (a, b, logit c) moves it, to first order, by
+
+    g_jᵀ ε_j,    g_j = ((x_j − P_j) ∂ω_j/∂η_j − ω_j ∂P_j/∂η_j)/(Σ_k I_k + 1/σ²)
+
+(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers are weighted wrongly, and stand for another θ.
+Errors of items that one fit estimated have something in common: a fit that is stretched and moved as a whole stretches
+and moves θ. With γ = (stretch, shift) of θ,
+
+    ε_j = own_j + B_j γ,    B_j γ = (−a_j γ₁, b_j γ₁ + γ₂, 0),
+
+and, as Σ_j g_jᵀB_j = w·(θ, 1) but for the residuals, w = Σ_j I_j/(Σ_k I_k + 1/σ²) over the items of the fit,
+
+    Var θ̂ = se² + Σ_j g_jᵀ Cov(own_j) g_j + Σ_fits w² (θ, 1) Γ (θ, 1)ᵀ,    Γ = Cov γ.
+
+Γ is computed once for each fit (`common_errors`), so that a learner costs as much as he has answers. What the fits of a
+scale have in common, the errors of the frozen anchors, counts once: it is `shared`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.covariances import common_part, widened, with_further
+from irt_psychometrics.core.curves import (
+    by_asymptote_at,
+    information_at,
+    probability_at,
+    slope_at,
+    weight_at,
+)
+from irt_psychometrics.core.item_models import CountedScores
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.model_families import PartialCreditModel
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.scoring import score_kernels
+from irt_psychometrics.scoring.abilities import Scores
+
+FEWEST = 3
+"""Fewest items whose errors can be divided into what they have in common, two numbers, and their own."""
+_TINY = float(np.finfo(float).tiny)
+
+
+def common_errors(fit: Calibration) -> Floats | None:
+    """Γ, shape (2, 2), of a fit on the bank's scale; None where its joint covariance is not known.
+
+    Of (a, d) B_j is −a_j on the diagonal. Slopes that are not estimated say nothing of a stretch, which is then 0.
+    """
+    used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
+    if fit.joint_cov is None or used.sum() < FEWEST:
+        return None
+    of = np.flatnonzero(used)
+    pairs = np.stack([2 * of, 2 * of + 1], axis=1).ravel()
+    return common_part(fit.joint_cov[np.ix_(pairs, pairs)], -fit.a[of][:, None, None] * np.eye(2))
+
+
+@dataclass(frozen=True)
+class ErrorParts:
+    """What errors of items do to θ of n learners, to first order.
+
+    Attributes:
+        information: shape (n,), Σ_j I_j + 1/σ². own: (n,), Σ_j g_jᵀ Cov(own_j) g_j.
+        weight, alone: (n, fits), Σ_j I_j and Σ_j I_j² over the items of a fit, by information and its square.
+    """
+
+    information: Floats
+    own: Floats
+    weight: Floats
+    alone: Floats
+
+
+@dataclass(frozen=True)
+class ParameterErrors:
+    """How well the items that θ is estimated by are known.
+
+    Attributes:
+        items: J items; NaN in their covariances where errors are not known.
+        origin: shape (J,), the fit that an item's values come from, a place in `common`; −1: its errors are its own.
+        common: Γ of each fit, (2, 2), all NaN where it is not known. shared: the part of them that is one error.
+    """
+
+    items: ItemParameters
+    origin: Ints
+    common: Sequence[Floats]
+    shared: Floats
+
+    def among(self, item_ids: Sequence[str]) -> ParameterErrors:
+        """The errors of `item_ids` in their order, unknown where they are not of these."""
+        place = {item: j for j, item in enumerate(self.items.item_ids)}
+        at = [place.get(item, -1) for item in item_ids]
+        return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
+
+    def total_se(
+        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
+    ) -> Floats:
+        """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known. Arguments as
+        in `parts`."""
+        variance = self.variance(self.parts(scores, responses, prior_sd, discount), scores.theta)
+        return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
+
+    def parts(
+        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
+    ) -> ErrorParts:
+        """What errors do to each learner's θ.
+
+        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`, or (n_persons,) one of
+        each. Answers to items without parameters say nothing. discount: shape (R,), how much of what each response says
+        counts, where ability moves; None: all of it.
+        """
+        known = np.isfinite(self.items.a + self.items.b)[responses.item]
+        person, item = responses.person[known], responses.item[known]
+        theta, n, score = scores.theta[person], responses.n_persons, responses.score[known]
+        if self.items.others or responses.categories is not None:
+            score = self._counted.of_answers(item, score, responses.categories)
+
+        def of_learners(of_answers: Floats) -> Floats:
+            return np.bincount(person, of_answers, minlength=n).astype(np.float64)
+
+        a, c, off = self.items.a[item], self.items.c[item], theta - self.items.b[item]
+        eta, by_logit_c = a * off, c * (1 - c)
+        p, by_eta, omega = probability_at(eta, c), slope_at(eta, c), weight_at(eta, a, c)
+        information = information_at(eta, a, c)
+        of_scores = self._of_scores(item, theta, score) if self.items.others else None
+        if of_scores is not None:
+            information = np.where(np.isnan(of_scores[0]), information, of_scores[0])
+        counts = None if discount is None else discount[known]
+        if counts is not None:
+            information = counts * information
+        total = (of_learners(information) + prior_sd**-2)[person]
+        moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
+        bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
+        weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
+        by = ((score - p) * weighs + moves).T / total[:, None]
+        own = np.einsum("rx,rxy,ry->r", by, self._cov_of_three[item], by)
+        if of_scores is not None:
+            own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
+        if counts is not None:
+            own = counts**2 * own
+        share, origin, fits = information / total, self.origin[item], len(self.common)
+        of_fit = origin >= 0
+        cell = (person * fits + origin)[of_fit]
+
+        def of_fits(of_answers: Floats) -> Floats:
+            return np.bincount(cell, of_answers[of_fit], minlength=n * fits).reshape(n, fits).astype(np.float64)
+
+        known_now = of_learners(information) + prior_sd**-2
+        return ErrorParts(known_now, of_learners(own), of_fits(share), of_fits(share**2))
+
+    def variance(self, parts: ErrorParts, theta: Floats) -> Floats:
+        """Shape (n_persons,): what errors add to the variance of θ; NaN where they are not known."""
+        at = np.stack([theta**2, 2 * theta, np.ones(len(theta))])
+        weight, gamma = parts.weight, np.reshape(self.common, (len(self.common), 2, 2))[:, [0, 0, 1], [0, 1, 1]]
+        variance = parts.own + np.where(weight > 0, (weight**2 - parts.alone) * (gamma @ at).T, 0.0).sum(axis=1)
+        between = weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)
+        return variance + between * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
+
+    @cached_property
+    def _counted(self) -> CountedScores:
+        return CountedScores.of(self.items.curves)
+
+    @cached_property
+    def _cov_of_three(self) -> Floats:
+        """Shape (J, 3, 3), of a, b and logit c."""
+        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
+        return with_further(self.items.cov_of_each, third)
+
+    @cached_property
+    def _of_partial_credit(self) -> tuple[Floats, Floats, Floats]:
+        """t of partial credit items, shape (J, C), and the covariances of (a, b) and of the further parameters."""
+        steps = np.zeros(self._counted.table.shape)
+        for some in self.items.others:
+            if isinstance(some.model, PartialCreditModel):
+                steps[some.at, : len(some.further)] = some.further.T
+        further = widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
+        return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
+
+    def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
+        """Shape (2, R), of the answers to partial credit items, NaN of others: their information, and the variance that
+        errors of a, b and t give ∂ log P/∂θ."""
+        found = np.full((2, item.size), np.nan)
+        steps, cov, further = self._of_partial_credit
+        score_kernels.variances_of_scores(
+            (item, score, theta),
+            self.items.a,
+            self.items.b,
+            steps,
+            self._counted.categories,
+            cov,
+            further,
+            found,
+        )
+        return found
