@@ -27,9 +27,9 @@ import numpy as np
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift, judge
 from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
-from irt_psychometrics.drift.trends import trends
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError

@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.normality import normality
+from irt_psychometrics.estimation.normality_test import normality
 from tests.testbed.abilities import abilities
 
 SIZES = ((500, 20), (2000, 20), (2000, 40), (10_000, 40))

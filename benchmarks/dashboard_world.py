@@ -32,7 +32,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.stored_window import verdict_hash
-from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics.simulation.response_log import simulate
 from resources import tables
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import object_store

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from irt_assets.responses import simulated
-from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics.simulation.response_log import simulate
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.testbed.scenario import AnyScenario

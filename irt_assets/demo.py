@@ -48,11 +48,10 @@ from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
-from irt_psychometrics.core.design import Component, components
-from irt_psychometrics.core.models import Flag, Responses
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_psychometrics.simulation.scenario import demo_scenario
-from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics import Responses
+from irt_psychometrics.estimation import Component, Flag, components
+from irt_psychometrics.items import DEFAULT_MODEL, Model
+from irt_psychometrics.simulation import demo_scenario, simulate
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure

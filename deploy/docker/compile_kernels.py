@@ -8,10 +8,10 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.file_commands.simulate import simulate_responses
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.scoring.abilities import score
+from irt_psychometrics import Calibration, Responses
+from irt_psychometrics.itemfit import summarise
+from irt_psychometrics.items import Model
+from irt_psychometrics.scoring import score
 
 MODELS: tuple[Model, ...] = ("2pl", "3pl")
 MANY, FEW = 5000, 500

@@ -29,13 +29,9 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_psychometrics.scoring.moving_ability import MovingScores, moving_eap
-from irt_psychometrics.scoring.total_error import ParameterErrors
+from irt_psychometrics import ItemParameters, PsychometricsError, Responses
+from irt_psychometrics.items import CountedScores, ItemRow
+from irt_psychometrics.scoring import Curves, MovingScores, ParameterErrors, Scores, eap_by, moving_eap
 from resources import tables
 from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse

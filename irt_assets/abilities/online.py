@@ -28,8 +28,7 @@ from irt_assets.responses.learner_answers import (
     read_judging,
 )
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.scoring.abilities import Curves
-from irt_psychometrics.scoring.total_error import ParameterErrors
+from irt_psychometrics.scoring import Curves, ParameterErrors
 from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from irt_psychometrics.plots.chart import Chart, Picture
+from irt_psychometrics.plots import Chart, Picture
 
 DASH = "–"
 Tone: TypeAlias = Literal["good", "bad", "warning", "info", "neutral", "dark"]

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from irt_assets.blocks import Block, Document, Figure, plain, with_minus
-from irt_psychometrics.plots.svg import drawing
+from irt_psychometrics.plots import drawing
 
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Characters that turn the direction of the text after them, to the end of a sentence."""

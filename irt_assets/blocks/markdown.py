@@ -19,7 +19,7 @@ from irt_assets.blocks import (
     Table,
     plain,
 )
-from irt_psychometrics.plots.svg import as_markdown
+from irt_psychometrics.plots import as_markdown
 
 
 def markdown(*blocks: Block) -> str:

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain, with_minus
-from irt_psychometrics.plots.svg import drawing
+from irt_psychometrics.plots import drawing
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
 

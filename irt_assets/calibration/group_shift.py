@@ -21,8 +21,8 @@ from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.drift.group_shift import GroupShift
-from irt_psychometrics.linking.linking import why_unusable
+from irt_psychometrics.drift import GroupShift
+from irt_psychometrics.linking import why_unusable
 from resources.postgres.database import Database, advisory_lock
 
 

@@ -16,9 +16,8 @@ from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.plots.chart import Chart, Picture, Points, names_at, shortened
-from irt_psychometrics.plots.pictures import by_month
+from irt_psychometrics.items import Z95
+from irt_psychometrics.plots import Chart, Picture, Points, by_month, names_at, shortened
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12

@@ -55,9 +55,9 @@ from irt_assets.responses.snapshot import (
     stored_rules,
 )
 from irt_assets.spark.fit_place import count_items, placed
-from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.itemfit.observed import Observed, observed_by_ability
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import breakdowns_explained
+from irt_psychometrics.itemfit import Observed, observed_by_ability
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings

@@ -30,8 +30,8 @@ from irt_assets.ledger.publications import in_force, items_published_by
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
-from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.models import Calibration
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.estimation import breakdowns_explained
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database, advisory_lock, one_value

@@ -11,11 +11,9 @@ from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.linking.linking import link, transform
-from irt_psychometrics.linking.placement import Linking, LinkingError
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.estimation import BreakdownError, breakdowns_explained
+from irt_psychometrics.linking import AnchorSet, Linking, LinkingError, link, transform
 
 
 @dataclass(frozen=True)

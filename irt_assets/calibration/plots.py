@@ -9,26 +9,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.blocks import chance
+from irt_assets.common.arrays import Floats
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.responses.eligibility.rules import Rules
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.items import WHOLE_SLOPE, ItemRow
-from irt_psychometrics.core.models import Calibration, Floats
-from irt_psychometrics.itemfit.observed import Observed
-from irt_psychometrics.linking.linking import transform
-from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.plots.chart import SERIES, Chart, Line, Picture, Points, shortened
-from irt_psychometrics.plots.pictures import (
+from irt_psychometrics import Calibration
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
+from irt_psychometrics.linking import AnchorSet, Linking, transform
+from irt_psychometrics.plots import (
     MOST_NAMES,
     NOW,
+    SERIES,
+    Chart,
+    Line,
+    Picture,
+    Points,
     against,
     bulk,
     by_rank,
     credit,
     histogram,
     over_ability,
+    shortened,
 )
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"

@@ -16,6 +16,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
+from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
@@ -28,21 +29,20 @@ from irt_assets.responses.scored_answers import earlier_responses
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model, model_of
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import Latent, Model
-from irt_psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
-from irt_psychometrics.core.testlets import share_testlets
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
-from irt_psychometrics.estimation.occasions import LearnerWeeks
-from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.itemfit.growth import Growth, gone_into_difficulty, growth_within, without_growth
-from irt_psychometrics.itemfit.item_sums import ItemSums
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import (
+    Earlier,
+    Latent,
+    LearnerWeeks,
+    Shape,
+    assignment_correlation,
+    fit_by_level,
+    fit_with_shape,
+    share_testlets,
+)
+from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
+from irt_psychometrics.items import GUESSING_PRIOR, LogNormal, Model, Priors, item_model, model_of
+from irt_psychometrics.linking import AnchorSet
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""

@@ -23,14 +23,12 @@ from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.core.items import WHOLE_SLOPE, ItemRow
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.itemfit.growth import PERIOD_DAYS
-from irt_psychometrics.itemfit.measure import LIMITS
-from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.scoring.abilities import Scores
-from irt_psychometrics.scoring.reliability import empirical_reliability
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Shape
+from irt_psychometrics.itemfit import LIMITS, PERIOD_DAYS
+from irt_psychometrics.items import WHOLE_SLOPE, ItemRow
+from irt_psychometrics.linking import Linking
+from irt_psychometrics.scoring import Scores, empirical_reliability
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from irt_assets.ledger.fit_spec import Testlets
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.estimation.testlets import estimate_effect_sd
+from irt_psychometrics import Calibration, Responses
+from irt_psychometrics.estimation import estimate_effect_sd
 
 
 def bank_testlets(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_psychometrics.items import DEFAULT_MODEL, Model
 from resources.postgres.database import Database
 from resources.serving import logs
 

@@ -22,11 +22,9 @@ from irt_assets.file_commands import link as linking
 from irt_assets.file_commands import score as scoring
 from irt_assets.file_commands import simulate as simulation
 from irt_assets.intake.scoring import read_key
-from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.items import WHOLE_SLOPE
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
-from irt_psychometrics.core.program_forms import STEPS_OR_GRADED
+from irt_psychometrics.estimation import Flag, LatentRule
+from irt_psychometrics.items import DEFAULT_MODEL, STEPS_OR_GRADED, WHOLE_SLOPE, Model, model_of
+from irt_psychometrics.linking import Method
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:

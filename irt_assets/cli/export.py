@@ -12,7 +12,7 @@ import typer
 from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database
 from irt_assets.decisions.exports import read_export, write_export
-from irt_psychometrics.core.program_forms import Form
+from irt_psychometrics.items import Form
 from resources.failures import PermanentFailure
 
 app = typer.Typer()

@@ -30,7 +30,7 @@ from irt_assets.responses.scales import change_rules, consider_rules, read_scale
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from irt_assets.runs.queue import queue_judging
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_psychometrics.items import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 

@@ -9,8 +9,8 @@ import typer
 
 from irt_assets.cli.console import out
 from irt_assets.responses.simulated import write
-from irt_psychometrics.simulation import simulate as simulation
-from irt_psychometrics.simulation.scenario import demo_scenario
+from irt_psychometrics.simulation import demo_scenario
+from irt_psychometrics.simulation import simulate as simulate_log
 
 app = typer.Typer()
 
@@ -29,7 +29,7 @@ def simulate(
         learners_per_month=learners,
         assignment="adaptive" if adaptive else "linear",
     )
-    log, truth = simulation.simulate(scenario)
+    log, truth = simulate_log(scenario)
     files = write(log, truth, folder)
     out.print(
         f"{log.n_attempts:,} answers of {len(log.user_ids):,} learners in {folder}; the truth is in {files.truth}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.dagster_compat import ErrorSource, RunFailureReason, StepFailureData
 from resources.failures import PermanentFailure, explain, is_transient
 

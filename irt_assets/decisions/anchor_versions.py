@@ -32,11 +32,9 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.errors import BreakdownError, breakdowns_explained
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.linking.linking import link, transform
-from irt_psychometrics.linking.placement import Linking, LinkingError, Suspect
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import BreakdownError, breakdowns_explained
+from irt_psychometrics.linking import AnchorSet, Linking, LinkingError, Suspect, link, transform
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 

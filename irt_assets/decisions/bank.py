@@ -16,7 +16,7 @@ from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fitted_items import FittedItem, bank_rows
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 
 IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"
 

@@ -17,9 +17,8 @@ import psycopg
 from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.program_forms import Form, columns_of, in_metric
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.items import Form, ItemRow, columns_of, in_metric
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
 

@@ -39,9 +39,8 @@ from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Su
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.options import OCCASIONS, Model
-from irt_psychometrics.core.priors import Priors, prior_as_text, prior_from_text
+from irt_psychometrics.items import Model, Priors, item_model, prior_as_text, prior_from_text
+from irt_psychometrics.scoring import OCCASIONS
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value

@@ -31,7 +31,7 @@ from irt_assets.responses.scale_decisions import (
     record_decisions,
 )
 from irt_assets.responses.scales import initialised_scale, read_scales
-from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 

@@ -26,16 +26,10 @@ from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, rea
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
-from irt_psychometrics.core.errors import Refused
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.estimation.movement import (
-    FEWEST_OCCASIONS,
-    MOST_LEARNERS,
-    GrowthByHalf,
-    estimate_movement,
-)
-from irt_psychometrics.itemfit.growth import WindowGrowth, days_since_first_answer, share_explained
-from irt_psychometrics.scoring.abilities import Curves
+from irt_psychometrics import Responses
+from irt_psychometrics.estimation import FEWEST_OCCASIONS, MOST_LEARNERS, GrowthByHalf, Refused, estimate_movement
+from irt_psychometrics.itemfit import WindowGrowth, days_since_first_answer, share_explained
+from irt_psychometrics.scoring import Curves
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value

@@ -33,9 +33,8 @@ from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_psychometrics.itemfit.measure import LARGEST_RATIO
+from irt_psychometrics.itemfit import LARGEST_RATIO
+from irt_psychometrics.items import DEFAULT_MODEL, Model, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version

@@ -27,12 +27,10 @@ from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
-from irt_psychometrics.core.errors import breakdowns_explained
-from irt_psychometrics.core.item_models import OtherItems
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.options import MAX_SCORE, Model
-from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import breakdowns_explained
+from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, OtherItems
+from irt_psychometrics.linking import assumed_errors
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part

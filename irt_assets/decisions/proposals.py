@@ -19,8 +19,8 @@ from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.curves import MEDIUM_WABC
-from irt_psychometrics.core.items import ItemParameters, ItemRow, wabc
+from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import MEDIUM_WABC, ItemRow, wabc
 from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)

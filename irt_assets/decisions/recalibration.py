@@ -35,10 +35,9 @@ from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_models import models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics.core.errors import breakdowns_explained
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics import Calibration, Responses
+from irt_psychometrics.estimation import Shape, breakdowns_explained
+from irt_psychometrics.linking import Linking
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, advisory_lock

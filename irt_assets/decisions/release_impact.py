@@ -13,6 +13,7 @@ import numpy.typing as npt
 import psycopg
 
 from irt_assets.abilities.batch import estimate
+from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
@@ -20,9 +21,8 @@ from irt_assets.ledger.steps import last_done_month
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
-from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics import Responses
+from irt_psychometrics.items import ItemRow
 
 LARGE_SHIFT = 0.2
 """θ shift considered large: close to the SE of a good test, so learners may notice."""

@@ -29,7 +29,7 @@ from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.ledger.decisions import accepted_after, last_standing, record
 from irt_assets.ledger.publications import Publication, publications_of, publish
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

@@ -33,8 +33,8 @@ from irt_assets.responses.proposed_window import propose_snapshot
 from irt_assets.responses.scales import RuleChange, Scale, consider_rules, read_scales, write_rules
 from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings

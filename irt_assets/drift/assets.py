@@ -25,7 +25,7 @@ from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
 from irt_assets.drift.shown import drift_said, drift_table, information_said, information_table, not_estimated
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.plots.chart import Picture
+from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore

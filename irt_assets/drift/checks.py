@@ -19,7 +19,7 @@ from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.core.curves import MEDIUM_WABC
+from irt_psychometrics.items import MEDIUM_WABC
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 
 WHAT_TO_DO = {

@@ -19,9 +19,9 @@ from irt_assets.ledger.values_with_errors import (
     linked_window,
 )
 from irt_assets.responses.scales import Scale, accepted_subjects
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.drift import Drift, judge
+from irt_psychometrics.linking import AnchorSet
 from resources.files.object_store import ObjectStore
 
 

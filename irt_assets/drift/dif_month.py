@@ -23,15 +23,21 @@ from irt_assets.ledger.origin_fit import origin_over
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.errors import BreakdownError, Refused, breakdowns_explained
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.options import Latent, Model
-from irt_psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif, with_common_q
-from irt_psychometrics.dif.mantel import Mantel
-from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
-from irt_psychometrics.dif.wald import Wald, severity_of
+from irt_psychometrics import Responses
+from irt_psychometrics.dif import (
+    ENOUGH,
+    TESTABLE,
+    Dif,
+    Group,
+    Mantel,
+    MantelHaenszel,
+    Wald,
+    analyse_dif,
+    severity_of,
+    with_common_q,
+)
+from irt_psychometrics.estimation import BreakdownError, Latent, Refused, breakdowns_explained
+from irt_psychometrics.items import Z95, Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

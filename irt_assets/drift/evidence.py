@@ -21,7 +21,7 @@ from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_for_run, sample_for_run, snapshot_for_scale
 from irt_assets.responses.window import categories_of, given_points
-from irt_psychometrics.drift.kinds import Answers
+from irt_psychometrics.drift import Answers
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
 

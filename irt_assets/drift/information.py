@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.rows import InformationRow
@@ -21,13 +22,10 @@ from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import with_errors
-from irt_psychometrics.information.functions import (
+from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics.drift import with_errors
+from irt_psychometrics.estimation import breakdowns_explained
+from irt_psychometrics.information import (
     Abilities,
     ItemLosses,
     LossOfTest,
@@ -40,6 +38,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
     retire,
 )
+from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

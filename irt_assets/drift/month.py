@@ -19,14 +19,10 @@ from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.curves import CurveDifferences
-from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.drift.kinds import Change, classify_changes
-from irt_psychometrics.drift.trends import Trends, trends
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.drift import Change, CurveDifferences, Drift, Trends, classify_changes, trends
+from irt_psychometrics.estimation import breakdowns_explained
+from irt_psychometrics.items import Z95, Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

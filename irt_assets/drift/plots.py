@@ -10,9 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.drift.rows import DifRow, InformationRow
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.plots.chart import Boxes, Chart, Line, Picture, names_at, shortened
-from irt_psychometrics.plots.pictures import NOW, PUBLISHED, by_rank, over_ability
+from irt_psychometrics.items import Z95
+from irt_psychometrics.plots import (
+    NOW,
+    PUBLISHED,
+    Boxes,
+    Chart,
+    Line,
+    Picture,
+    by_rank,
+    names_at,
+    over_ability,
+    shortened,
+)
 
 MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed, table, value_with_error
 from irt_assets.common.wording import counted, listed
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
-from irt_psychometrics.drift.kinds import Kind
+from irt_psychometrics.drift import Kind
 
 Row = TypeVar("Row")
 Of: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]

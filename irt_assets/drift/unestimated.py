@@ -16,8 +16,9 @@ from irt_assets.drift.compared import Compared
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
-from irt_psychometrics.core.models import Flag, Responses
-from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
+from irt_psychometrics import Responses
+from irt_psychometrics.drift import ProportionsCorrect, proportions_correct
+from irt_psychometrics.estimation import Flag
 from resources.files.object_store import ObjectStore
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from irt_psychometrics.core.anchors import AnchorSet
-    from irt_psychometrics.core.models import Calibration, Responses
-    from irt_psychometrics.core.options import Model
+    from irt_psychometrics import Calibration, Responses
+    from irt_psychometrics.items import Model
+    from irt_psychometrics.linking import AnchorSet
 
 
 class Calibrator(Protocol):

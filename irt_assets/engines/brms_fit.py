@@ -12,10 +12,10 @@ import numpy as np
 
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.linking.linking import link
+from irt_psychometrics import Calibration, Responses
+from irt_psychometrics.estimation import Convergence, Flag, spread
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorSet, link
 
 ENGINE = "brms"
 

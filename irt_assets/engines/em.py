@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
-from irt_psychometrics.core.options import MODELS
+from irt_psychometrics.items import MODELS
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.models import Calibration, Responses
-    from irt_psychometrics.estimation.em import FitOptions
-    from irt_psychometrics.itemfit.item_sums import ItemSums
+    from irt_psychometrics import Calibration, Responses
+    from irt_psychometrics.estimation import FitOptions
+    from irt_psychometrics.itemfit import ItemSums
 
 ENGINE = "em"
 
@@ -35,7 +35,7 @@ class EmEngine:
         **how: Unpack[FitOptions],
     ) -> Calibration:
         """See `fit_em`."""
-        from irt_psychometrics.estimation.em import fit_em  # imports NumPy and numba
+        from irt_psychometrics.estimation import fit_em
 
         how["threads"] = self.threads
         return fit_em(responses, groups=groups, reference=reference, **how)

@@ -11,37 +11,46 @@ from typing import Any, Self
 
 import numpy as np
 
+from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.arrays import Ints, Mask
-from irt_psychometrics.core.covariances import mirrored
-from irt_psychometrics.core.design import alike, require_connected
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import ItemCurves, model_of
-from irt_psychometrics.core.model_families import GUESSING_BOUNDS, RSM, SLOPE_BOUND, ItemModel
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses, spread
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.priors import LogitNormal, Priors
-from irt_psychometrics.estimation.em_request import (
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.classical import item_rest_correlation
+from irt_psychometrics.estimation import (
+    COMMON_SLOPE_FLOOR,
+    LATENT_SD_BOUNDS,
     RULING_SHARE,
+    VARIANCE_INFLATION_LIMIT,
+    Convergence,
+    Flag,
+    InMemory,
     Persons,
+    alike,
     checked_priors,
     given_parameters,
+    largest_scaled_gradient,
     no_common_scale,
     origin_of,
+    require_connected,
     require_items,
     require_persons,
     same_answers,
     some,
+    spread,
+    weakly_identified,
 )
-from irt_psychometrics.estimation.marginal import largest_scaled_gradient
-from irt_psychometrics.estimation.parameter_layout import (
-    COMMON_SLOPE_FLOOR,
-    LATENT_SD_BOUNDS,
+from irt_psychometrics.items import (
+    GUESSING_BOUNDS,
+    RSM,
+    SLOPE_BOUND,
+    ItemCurves,
+    ItemModel,
+    LogitNormal,
+    Model,
+    Priors,
+    mirrored,
+    model_of,
 )
-from irt_psychometrics.estimation.source import InMemory
-from irt_psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
-from irt_psychometrics.itemfit.classical import item_rest_correlation
+from irt_psychometrics.linking import AnchorSet
 
 ENGINE = "mirt"
 _BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}

@@ -17,10 +17,9 @@ from irt_assets.engines import Drawn
 from irt_assets.engines.child import Limits, die_with_parent, run
 from irt_assets.engines.pymc_engine import ENGINE, PymcEngine
 from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import Model
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorSet
 from resources.failures import PermanentFailure
 
 

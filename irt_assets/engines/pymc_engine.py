@@ -19,15 +19,10 @@ import pyarrow.parquet as pq
 
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
-from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.linking.linking import link, transform
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import Grid
+from irt_psychometrics.items import DEFAULT_MODEL, GUESSING_PRIOR, Model, Priors, item_model
+from irt_psychometrics.linking import AnchorSet, Linking, link, transform
 
 if TYPE_CHECKING:
     import pymc as pm

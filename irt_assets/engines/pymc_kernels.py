@@ -13,15 +13,7 @@ the forms would have more rows than there are learners, and with guessing, the l
 
 import numpy as np
 
-from irt_psychometrics.core.kernels import (
-    Curves,
-    People,
-    _compiled,
-    _scatter,
-    _take,
-    expected_counts,
-    logistic_table,
-)
+from irt_psychometrics.core.kernels import Curves, People, _compiled, _scatter, _take, expected_counts, logistic_table
 
 ROW_STEP = 0.25
 """Step of the table, in s. With SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a

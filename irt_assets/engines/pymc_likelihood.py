@@ -19,11 +19,11 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines import pymc_kernels
+from irt_psychometrics import Responses
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.models import Floats, Responses
-from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation.response_layout import ResponseLayout
+from irt_psychometrics.estimation import Grid, ResponseLayout
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,10 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines.pymc_likelihood import Likelihood
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Floats, Responses
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.priors import Beta, LogitNormal
+from irt_psychometrics import PsychometricsError, Responses
+from irt_psychometrics.items import Beta, LogitNormal, Model, item_model
 
 _TO_FREE: dict[str, Callable[[Any], Any]] = {"a": np.log, "latent_sd": np.log, "c": logit}
 _FROM_FREE: dict[str, Callable[[Any], Any]] = {"a": np.exp, "latent_sd": np.exp, "c": expit}

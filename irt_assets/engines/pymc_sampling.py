@@ -10,9 +10,9 @@ import nutpie
 from numba.np.numpy_support import carray
 from nutpie.compile_pymc import CompiledPyMCModel
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines.pymc_model import Density, Mode
 from irt_psychometrics.core.kernels import available_threads
-from irt_psychometrics.core.models import Floats
 
 
 @dataclass(frozen=True)

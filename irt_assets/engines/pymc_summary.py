@@ -8,14 +8,13 @@ import numpy.typing as npt
 import pymc as pm
 from scipy.special import logit
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import ModelPriors
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
-from irt_psychometrics.core.covariances import with_further
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Floats, spread
-from irt_psychometrics.estimation.em import engine_version
-from irt_psychometrics.estimation.em_request import some
-from irt_psychometrics.estimation.standard_errors import weakly_identified
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag, engine_version, some, spread, weakly_identified
+from irt_psychometrics.items import with_further
 
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0

@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines.child import EngineFailure
-from irt_psychometrics.core.models import Floats, Responses
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.estimation.em import engine_version
+from irt_psychometrics import Responses
+from irt_psychometrics.estimation import engine_version
+from irt_psychometrics.items import Model
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
 """A function of irt.R by name, with its argument: in a child process or by HTTP."""

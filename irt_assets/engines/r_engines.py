@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_process import call_r
 from irt_assets.engines.spec import EngineSpec, RPackage
-from irt_psychometrics.core.options import MODELS
+from irt_psychometrics.items import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from irt_assets.engines.r_calibration import Call
-    from irt_psychometrics.core.anchors import AnchorSet
-    from irt_psychometrics.core.models import Calibration, Responses
-    from irt_psychometrics.core.options import Model
+    from irt_psychometrics import Calibration, Responses
+    from irt_psychometrics.items import Model
+    from irt_psychometrics.linking import AnchorSet
     from resources.settings import Settings
 
 QUEUE_S = 15 * 60.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from irt_assets.engines.child import EngineFailure, EngineMemoryError, Limits, run
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 
 SOURCE = Path(__file__).with_name("irt.R")
 REQUEST_ERRORS = ("irt_request_error", "irt_data_error")

@@ -20,7 +20,7 @@ from tenacity import (
     wait_random,
 )
 
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, root_cause
 
 ATTEMPTS = 3

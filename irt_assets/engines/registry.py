@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irt_assets.engines import em, pymc, r_engines
 from irt_assets.engines.spec import EngineSpec, RPackage
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.r_runtime import RPY2, missing_r, r_runtime
 

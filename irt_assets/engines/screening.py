@@ -6,12 +6,9 @@ No sampling, and none of the packages that sample.
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.core.priors import LogNormal, Normal, Priors
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.em_request import some
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import fit_em, some
+from irt_psychometrics.items import LogNormal, Model, Normal, Priors
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
 """Priors of items that are not anchors; `irt.R` has the same ones."""

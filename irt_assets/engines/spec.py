@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics import PsychometricsError
 from resources.version import installed_version
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
-    from irt_psychometrics.core.options import Model
+    from irt_psychometrics.items import Model
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"

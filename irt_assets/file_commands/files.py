@@ -25,8 +25,8 @@ from irt_assets.intake.mapping import load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.scoring import points
 from irt_assets.intake.sources import Batch, Source
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics import Responses
+from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 ITEM_NAMES = ("item", "item_id", "question", "question_id")

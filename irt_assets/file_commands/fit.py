@@ -10,25 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.common.arrays import Floats
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, spec_of
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.responses.eligibility.rules import PublicationRules
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.arrays import finite
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Floats, Population, Responses
-from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
-from irt_psychometrics.core.program_forms import columns_of as columns_of_form
-from irt_psychometrics.core.program_forms import log_odds_of
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.estimation.normality import normality
-from irt_psychometrics.estimation.shape import Normality, Shape
-from irt_psychometrics.itemfit.item_fit import ItemFit, item_fit
-from irt_psychometrics.scoring.reliability import fitted_reliability
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import (
+    Latent,
+    LatentRule,
+    Normality,
+    Population,
+    Shape,
+    fit_em,
+    fit_with_shape,
+    normality,
+)
+from irt_psychometrics.itemfit import ItemFit, item_fit
+from irt_psychometrics.items import DEFAULT_MODEL, Model, finite, item_model, log_odds_of
+from irt_psychometrics.items import columns_of as columns_of_form
+from irt_psychometrics.linking import AnchorSet
+from irt_psychometrics.scoring import fitted_reliability
 from resources.failures import PermanentFailure
 
 ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
-from irt_psychometrics.core.errors import breakdowns_explained
-from irt_psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
-from irt_psychometrics.core.models import Calibration, Convergence, Floats
-from irt_psychometrics.core.options import Method
-from irt_psychometrics.linking.criteria import Pairs, solve
-from irt_psychometrics.linking.linking import link as link_fit
-from irt_psychometrics.linking.linking import match, weighted_by_populations
-from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, breakdowns_explained
+from irt_psychometrics.items import GPCM, PCM, RASCH, TWO_PL
+from irt_psychometrics.linking import AnchorLimits, LinkingError, Method, Pairs, match, solve, weighted_by_populations
+from irt_psychometrics.linking import link as link_fit
 from resources.failures import PermanentFailure
 
 FEW = 5

@@ -11,9 +11,9 @@ from irt_assets.common.wording import some_of
 from irt_assets.file_commands import Scoring
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_psychometrics.core.arrays import finite
-from irt_psychometrics.scoring.abilities import Scores
-from irt_psychometrics.scoring.abilities import score as score_by
+from irt_psychometrics.items import finite
+from irt_psychometrics.scoring import Scores
+from irt_psychometrics.scoring import score as score_by
 from resources.failures import PermanentFailure
 
 COLUMNS = ("person", "theta", "se")

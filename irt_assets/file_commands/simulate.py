@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.arrays import Floats
 from irt_assets.file_commands.files import write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, Model
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_psychometrics.items import DEFAULT_MODEL, GPCM, MAX_SCORE, Model, item_model, probability
+from irt_psychometrics.simulation import ScoredItems
 from resources.failures import PermanentFailure
 
 

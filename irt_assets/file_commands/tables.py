@@ -16,22 +16,22 @@ import numpy as np
 
 from irt_assets.file_commands.files import ITEM_NAMES, MaxScores, faults, is_blank, rows_of
 from irt_assets.intake.jsonlines import NotKept, parse
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import of_errors
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
-from irt_psychometrics.core.program_forms import (
+from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics.items import (
     COLUMNS,
+    DEFAULT_MODEL,
+    MAX_SCORE,
     OF_OTHER_MODELS,
+    ItemRow,
     form_of,
     in_metric,
+    item_model,
     may_be_graded,
+    of_errors,
     parameters_of,
     require_known_model,
 )
-from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.linking import AnchorSet, assumed_errors
 from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing

@@ -5,8 +5,7 @@ from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
-from irt_psychometrics.core.significance import p_of_skewness
-from irt_psychometrics.itemfit.growth import PERIOD_DAYS, STRICT_ORDER, WindowGrowth
+from irt_psychometrics.itemfit import PERIOD_DAYS, STRICT_ORDER, WindowGrowth, p_of_skewness
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.linking import AnchorSet
 
 
 @dataclass(frozen=True)

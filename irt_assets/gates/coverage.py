@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from irt_assets.common.arrays import Floats
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
-from irt_psychometrics.core.arrays import Floats
 
 _ENDS = (0.1, 0.9)
 _BIG_TOPIC = 0.10

@@ -12,6 +12,7 @@ import numpy as np
 import psycopg
 from scipy.special import ndtr
 
+from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
@@ -19,8 +20,7 @@ from irt_assets.ledger.linked_windows import last_sound_month
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.itemfit import q_values
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """How far the mean and SD of the learners, in θ, may move from one month to the next without a warning."""

@@ -21,9 +21,9 @@ from irt_assets.ledger.steps import held_before
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.group_shift import GroupShift
-from irt_psychometrics.linking.jump import Constants
+from irt_psychometrics import Calibration
+from irt_psychometrics.drift import GroupShift
+from irt_psychometrics.linking import Constants
 from resources.files.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"

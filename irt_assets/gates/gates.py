@@ -27,8 +27,7 @@ from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.attempts import Reason, rejected
 from irt_assets.responses.eligibility.rules import Rules
-from irt_psychometrics.core.errors import DisconnectedDesignError
-from irt_psychometrics.core.models import Flag
+from irt_psychometrics.estimation import DisconnectedDesignError, Flag
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:

@@ -10,7 +10,7 @@ from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, need
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
-from irt_psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
+from irt_psychometrics.linking import FEWEST_MONTHS, Constants, Jump, jumps
 
 NOT_ON_THE_SCALE = Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
 

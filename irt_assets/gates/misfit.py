@@ -18,12 +18,9 @@ from irt_assets.ledger.month_state import Reference
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.itemfit.dependence import ParallelAnalysis
-from irt_psychometrics.itemfit.m2 import FormFit
-from irt_psychometrics.itemfit.measure import LARGEST_RATIO
-from irt_psychometrics.itemfit.misfit import Window, change_of_misfit, rmsea_of
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import breakdowns_explained
+from irt_psychometrics.itemfit import LARGEST_RATIO, FormFit, ParallelAnalysis, Window, change_of_misfit, rmsea_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from irt_assets.common.wording import listed
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit, needs_fit
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
-from irt_psychometrics.itemfit.measure import LARGEST_RATIO, LIMITS, SMALLEST_PAIR, SMALLEST_TEST
+from irt_psychometrics.itemfit import LARGEST_RATIO, LIMITS, SMALLEST_PAIR, SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""

@@ -35,7 +35,7 @@ from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs, snapshot_of
-from irt_psychometrics.linking.placement import LinkingError
+from irt_psychometrics.linking import LinkingError
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of

@@ -34,10 +34,9 @@ from irt_assets.intake.scoring import NUMBER, points
 from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.responses.erased import names_of_erased
+from irt_psychometrics import PsychometricsError
 from irt_psychometrics.core import program_forms
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.options import MAX_SCORE, Model
+from irt_psychometrics.items import MAX_SCORE, Model, item_model
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]

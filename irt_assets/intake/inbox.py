@@ -38,7 +38,7 @@ from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
 from irt_assets.intake.take import AnswerSource, check_zone, limits_of, take
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.items import MAX_SCORE
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from irt_assets.intake.sources import names_of
 from irt_assets.intake.text_encoding import check_encoding
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 AUTO = "auto"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irt_assets.common.spreadsheets import no_formula
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.items import MAX_SCORE
 
 ERASED = "erased_learner"
 """Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""

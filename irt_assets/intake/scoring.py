@@ -22,7 +22,7 @@ from irt_assets.intake.cells import as_text, trimmed
 from irt_assets.intake.mapping import matches
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.sources import names_of
-from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 USUAL = pa.array(["0", "1", "false", "true"])

@@ -6,6 +6,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import estimate, scored_by
+from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.publications import in_force
@@ -13,11 +14,8 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.item_status import DAY, microseconds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
-from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.movement import STILL
-from irt_psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
+from irt_psychometrics import ItemParameters, Responses
+from irt_psychometrics.scoring import STILL, by_decile, excess_of, forecast, growth_since
 
 LEARNERS = 1_000
 """Learners of a scale whose next answers are forecast, by a hash of their ids."""

@@ -13,7 +13,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_groups
-from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics import ItemParameters
 from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow
 

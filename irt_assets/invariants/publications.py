@@ -16,7 +16,7 @@ from irt_assets.ledger.audit import (
 )
 from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.ledger.fitted_items import topics_without_items
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 
 
 @invariant(

@@ -11,7 +11,7 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem, user_ids_of
-from irt_psychometrics.itemfit.dependence import FLAG_ABOVE_MEAN
+from irt_psychometrics.itemfit import FLAG_ABOVE_MEAN
 
 
 @invariant(

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from irt_assets.abilities.batch import estimate_with_errors
+from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet
@@ -22,9 +23,8 @@ from irt_assets.responses import item_status
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import answers_to, responses_of
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Floats, Responses
-from irt_psychometrics.scoring.progress import improvement, variance_since
+from irt_psychometrics import ItemParameters, Responses
+from irt_psychometrics.scoring import improvement, variance_since
 
 FORTNIGHT = timedelta(days=14)
 COLUMNS = {

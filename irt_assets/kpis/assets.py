@@ -18,8 +18,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
-from irt_psychometrics.plots.chart import Picture
-from irt_psychometrics.plots.pictures import histogram
+from irt_psychometrics.plots import Picture, histogram
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from irt_assets.common.arrays import Floats
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics import Calibration, ItemParameters
+from irt_psychometrics.items import ItemRow, block_diagonal
+from irt_psychometrics.linking import AnchorSet
 from resources.postgres.database import first_column, named_rows, one_value
 
 MOST_WITH_COVARIANCES = 300

@@ -10,7 +10,7 @@ import psycopg
 from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import MONTHS_IN_USE
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.postgres.database import named_rows, records
 
 

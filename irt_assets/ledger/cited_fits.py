@@ -8,8 +8,8 @@ import psycopg
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.snapshot import Snapshot
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.errors import Fitted
+from irt_psychometrics import Calibration
+from irt_psychometrics.drift import Fitted
 from resources.postgres.database import named_rows, one_value, record, records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"

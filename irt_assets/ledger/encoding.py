@@ -10,10 +10,10 @@ from typing import Any, LiteralString
 
 import numpy as np
 
-from irt_psychometrics.core.arrays import finite as finite
-from irt_psychometrics.core.covariances import with_further
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Population
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Convergence, Flag, Population
+from irt_psychometrics.items import ItemRow, with_further
+from irt_psychometrics.items import finite as finite
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 _NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Flag
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics import Calibration
+from irt_psychometrics.estimation import Flag
+from irt_psychometrics.items import item_model
+from irt_psychometrics.linking import Linking
 
 if TYPE_CHECKING:
-    from irt_psychometrics.itemfit.fit_summary import FitSummary
+    from irt_psychometrics.itemfit import FitSummary
 
 STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
 """Statistics that have a column of their own; the others stand in `params` under `fit`."""

@@ -23,16 +23,14 @@ from pydantic import (
     model_validator,
 )
 
+from irt_assets.common.arrays import Floats
 from irt_assets.responses.eligibility.rules import PublicationRules
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.core.options import Latent, LatentRule, Method, Model, Occasions
-from irt_psychometrics.core.priors import Priors
-from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.itemfit.growth import WindowGrowth
-from irt_psychometrics.itemfit.measure import Measure
-from irt_psychometrics.linking.placement import ALIGNED, Linking, Suspect
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import Latent, LatentRule, Shape
+from irt_psychometrics.itemfit import Measure, WindowGrowth
+from irt_psychometrics.items import Model, Priors, item_model
+from irt_psychometrics.linking import ALIGNED, Linking, Method, Suspect
+from irt_psychometrics.scoring import Occasions
 from resources.failures import PermanentFailure
 
 VERSION = 1

@@ -31,14 +31,11 @@ from irt_assets.responses.eligibility.rules import STAGE_OF, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted
 from irt_assets.responses.snapshot import Snapshot, differs
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.priors import Priors, prior_as_text
-from irt_psychometrics.drift.group_shift import GroupShift
-from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.scoring.total_error import common_errors
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.drift import GroupShift
+from irt_psychometrics.items import ItemRow, Priors, item_model, prior_as_text
+from irt_psychometrics.linking import Linking
+from irt_psychometrics.scoring import common_errors
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse

@@ -11,7 +11,7 @@ from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.publications import in_force_at
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.postgres.database import named_rows, one_value
 
 STATISTICS = ("p_value", "point_biserial", "infit", "outfit", "rmsd")

@@ -12,9 +12,9 @@ import psycopg
 
 from irt_assets.ledger.cited_fits import further_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
-from irt_psychometrics.core.covariances import widened
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.scoring.total_error import ParameterErrors
+from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import widened
+from irt_psychometrics.scoring import ParameterErrors
 
 
 def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:

@@ -14,7 +14,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.linking.jump import Constants
+from irt_psychometrics.linking import Constants
 from resources.postgres.database import first_column, named_rows, one_value, records
 
 MONTHS_COMPARED = 24

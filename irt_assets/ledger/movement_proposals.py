@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.scoring import Movement
 from resources.postgres.database import record
 
 

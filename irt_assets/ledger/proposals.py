@@ -8,7 +8,7 @@ import psycopg
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.relations import IN_USE
-from irt_psychometrics.core.items import ItemRow
+from irt_psychometrics.items import ItemRow
 from resources.postgres.database import first_column, named_rows
 
 

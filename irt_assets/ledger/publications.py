@@ -18,8 +18,8 @@ import psycopg
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.scoring.total_error import ParameterErrors
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.scoring import ParameterErrors
 from resources.postgres.database import first_column, named_rows
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version

@@ -12,7 +12,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.ledger.fit_spec import Testlets
-from irt_psychometrics.core.testlets import Effects, number_testlets
+from irt_psychometrics.estimation import Effects, number_testlets
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,10 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.covariances import of_errors, widened
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_psychometrics.linking.linking import assumed_errors
-from irt_psychometrics.linking.placement import Linking
+from irt_psychometrics import Calibration, ItemParameters
+from irt_psychometrics.drift import Comparison, Fitted, Published, compare
+from irt_psychometrics.items import Model, of_errors, widened
+from irt_psychometrics.linking import AnchorSet, Linking, assumed_errors
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from irt_assets.common.wording import sentence
 from irt_assets.decisions.proposals import Proposal, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.linking.placement import Suspect
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.linking import Suspect
 
 DECIDED = {
     "accept": "accepted",

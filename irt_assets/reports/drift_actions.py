@@ -6,8 +6,8 @@ A proposal decides nothing: a person does. What does not belong here: how the ev
 from dataclasses import dataclass
 from enum import StrEnum
 
-from irt_psychometrics.core.models import Flag
-from irt_psychometrics.drift.kinds import Kind
+from irt_psychometrics.drift import Kind
+from irt_psychometrics.estimation import Flag
 
 TREND_Q = 0.05
 DROPPED_OFTEN = 2

@@ -5,21 +5,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import counted
 from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import abilities
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.plots.chart import Chart, Line, ends_of
-from irt_psychometrics.plots.pictures import (
+from irt_psychometrics.items import Z95
+from irt_psychometrics.plots import (
     MOST_NAMES,
     NOW,
     PUBLISHED,
+    Chart,
+    Line,
     by_month,
     by_rank,
     credit,
+    ends_of,
     response_curves,
 )
 

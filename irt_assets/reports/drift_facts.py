@@ -45,9 +45,9 @@ from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run, snapshot_for_scale, snapshot_of
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.itemfit.observed import Observed, observed_by_ability
+from irt_psychometrics import ItemParameters, Responses
+from irt_psychometrics.itemfit import Observed, observed_by_ability
+from irt_psychometrics.items import ItemRow
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings, one_value
 

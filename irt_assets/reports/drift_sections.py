@@ -37,8 +37,8 @@ from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import category_curves, curves, details
-from irt_psychometrics.core.items import WHOLE_SLOPE
-from irt_psychometrics.drift.kinds import Kind
+from irt_psychometrics.drift import Kind
+from irt_psychometrics.items import WHOLE_SLOPE
 
 DIF_SHOWN, MOST_CURVES = 20, 6
 

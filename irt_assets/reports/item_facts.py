@@ -26,9 +26,9 @@ from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.drift.kinds import Kind
-from irt_psychometrics.itemfit.observed import Observed
+from irt_psychometrics.drift import Kind
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import records

@@ -30,6 +30,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
+from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import listed, shortened
 from irt_assets.drift.rows import InformationRow
@@ -46,12 +47,10 @@ from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.core.items import WHOLE_SLOPE, ItemRow
-from irt_psychometrics.core.models import Flag, Floats
-from irt_psychometrics.itemfit.observed import Observed
-from irt_psychometrics.plots.chart import Chart, Line, days, ends_of
-from irt_psychometrics.plots.pictures import NOW, PUBLISHED, credit, mark, response_curves
+from irt_psychometrics.estimation import Flag
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
+from irt_psychometrics.plots import NOW, PUBLISHED, Chart, Line, credit, days, ends_of, mark, response_curves
 
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""

@@ -28,8 +28,8 @@ from irt_assets.reports.learner_words import language_of
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import answers_to, responses_of, scored_answers
-from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.scoring.progress import topic_differences
+from irt_psychometrics import ItemParameters
+from irt_psychometrics.scoring import topic_differences
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, named_rows

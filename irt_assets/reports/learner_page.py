@@ -15,7 +15,7 @@ from irt_assets.blocks import Box, Document, Figure, List, Paragraph, Section, S
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, reason_key, sorted_topics, verdict
 from irt_assets.reports.learner_words import Words, language_of
-from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.items import Z95
 
 TOPICS_NAMED = 3
 ROUGH = 0.5

@@ -65,8 +65,8 @@ from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
-from irt_psychometrics.drift.kinds import Kind
-from irt_psychometrics.itemfit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
+from irt_psychometrics.drift import Kind
+from irt_psychometrics.itemfit import PERIOD_DAYS, PlaceInOrder, growth_by_place
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
 """Items that were flagged, and items of which growth is shown."""

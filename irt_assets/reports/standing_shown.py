@@ -30,9 +30,9 @@ from irt_assets.common.wording import counted
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
-from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.plots.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
-from irt_psychometrics.plots.chart import days as days_of
+from irt_psychometrics.items import Z95
+from irt_psychometrics.plots import SERIES, Boxes, Chart, Points, Shape, ends_of
+from irt_psychometrics.plots import days as days_of
 
 NEXT_STEP: Text = (
     "θ is measured every night for those who answered items with published parameters. See whether any are on the ",

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.arrays import Floats, Ints
 from irt_assets.responses.eligibility.attempts import NO_SCORE, Attempts
 from irt_assets.responses.facts import FACTS
-from irt_psychometrics.core.arrays import Floats, Ints
 
 
 def attempts_of(

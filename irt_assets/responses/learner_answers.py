@@ -37,7 +37,7 @@ from irt_assets.responses.facts import (
 from irt_assets.responses.item_status import DAY, Withdrawals, instant_of, microseconds
 from irt_assets.responses.item_time import ensure_item_times, median_times
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics import Responses
 from resources.postgres.database import one_value
 
 VERDICTS = b"""SELECT coalesce(l.item_id, v.item_id),

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import psycopg
 
-from irt_psychometrics.core.movement import Movement
-from irt_psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
+from irt_psychometrics.items import NO_PRIOR, Priors, prior_from_text
+from irt_psychometrics.scoring import Movement
 from resources.postgres.database import records
 
 Subject = Literal[

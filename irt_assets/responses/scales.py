@@ -24,9 +24,8 @@ from irt_assets.responses.scale_decisions import (
     priors_in_force,
     read_decisions,
 )
-from irt_psychometrics.core.movement import STILL, Movement
-from irt_psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
-from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.items import DEFAULT_MODEL, Model, Priors
+from irt_psychometrics.scoring import STILL, Movement, Occasions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 

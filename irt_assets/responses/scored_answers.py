@@ -22,7 +22,7 @@ from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.verdicts import judge_missing
 from irt_assets.responses.window import collect_scored
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics import Responses
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT

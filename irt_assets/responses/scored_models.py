@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from irt_psychometrics.core.item_models import ITEM_MODELS, item_model
-from irt_psychometrics.core.model_families import RSM, ItemModel
-from irt_psychometrics.core.options import Model
+from irt_psychometrics.items import ITEM_MODELS, RSM, ItemModel, Model, item_model
 
 _SCORED = 2
 """A maximum score above 1: a scored item has the same model whatever it is."""

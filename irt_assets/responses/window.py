@@ -14,14 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.arrays import Floats, Ints
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.eligibility.attempts import Judgement, Reason
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.item_status import DAY
-from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.itemfit.growth import days_since_first_answer
+from irt_psychometrics import PsychometricsError, Responses
+from irt_psychometrics.itemfit import days_since_first_answer
 
 FILE = (
     "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",

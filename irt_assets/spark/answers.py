@@ -16,22 +16,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.design import Links
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.estimation import sums
-from irt_psychometrics.estimation.em_request import EVERYONE, Persons
-from irt_psychometrics.estimation.response_layout import (
+from irt_psychometrics import PsychometricsError, Responses
+from irt_psychometrics.estimation import (
+    EVERYONE,
     Answers,
     Counts,
     Facts,
+    LaidOut,
+    Links,
     Listing,
+    Persons,
     ResponseLayout,
     listed_answers,
+    sums,
 )
-from irt_psychometrics.estimation.source import LaidOut
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings

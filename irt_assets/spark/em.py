@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.spark.answers import SparkAnswers
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.options import DEFAULT_MODEL
-from irt_psychometrics.estimation.em import FitOptions, fit_source
-from irt_psychometrics.estimation.response_layout import Answers
-from irt_psychometrics.itemfit.item_sums import ItemSums
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.estimation import Answers, FitOptions, fit_source
+from irt_psychometrics.itemfit import ItemSums
+from irt_psychometrics.items import DEFAULT_MODEL, model_of
 from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
 

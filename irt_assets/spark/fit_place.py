@@ -17,7 +17,7 @@ from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
 from irt_assets.spark import answers
 from irt_assets.spark.em import EmOnSpark
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics import Responses
 from resources.cluster.spark import path_for_spark, spark_session
 from resources.files.object_store import ObjectStore
 from resources.settings import Settings

@@ -19,8 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from irt_psychometrics.core import kernels
-from irt_psychometrics.estimation import sums
-from irt_psychometrics.estimation.response_layout import Answers, ResponseLayout, thinned_shard
+from irt_psychometrics.estimation import Answers, ResponseLayout, sums, thinned_shard
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.cluster.spark_rows import options

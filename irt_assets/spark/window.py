@@ -47,7 +47,7 @@ from irt_assets.responses.stored_window import (
 )
 from irt_assets.responses.window import FILE, with_outcome, without_ids
 from irt_assets.spark.lake import export_days
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics import Responses
 from resources.cluster import spark_rows
 from resources.cluster.lake import Lake
 from resources.cluster.relational import Run, holds_log, on_log

@@ -13,9 +13,7 @@ from htmltools import HTML, TagChild, TagList, head_content, tags
 from markupsafe import Markup
 
 from irt_assets.blocks import Block, Figure, html
-from irt_psychometrics.plots import plotly
-from irt_psychometrics.plots.chart import Chart
-from irt_psychometrics.plots.svg import drawing
+from irt_psychometrics.plots import Chart, drawing, plotly
 
 _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))

@@ -19,9 +19,9 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics import Responses
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.scoring import STILL, Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Connection, Database
 from resources.postgres.schema_version import schema_version

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import kstest
 
 from irt_psychometrics.drift.errors import Comparison
+from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import judge
-from irt_psychometrics.drift.trends import trends
 from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

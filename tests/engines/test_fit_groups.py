@@ -12,7 +12,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Population, Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import Abilities
 from irt_psychometrics.itemfit.person_fit import person_fit

@@ -14,7 +14,7 @@ from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.itemfit.classical import item_rest_correlation, proportion_correct
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import planned, two_sided

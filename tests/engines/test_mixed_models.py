@@ -42,7 +42,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.linking.linking import link, transform
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle

@@ -23,7 +23,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.itemfit.item_fit import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
+from irt_psychometrics.itemfit.item_statistics import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.itemfit.person_fit import person_fit

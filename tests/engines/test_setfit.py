@@ -15,7 +15,7 @@ from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import fit_summary
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from tests.engines.fit_worlds import known, planned
 

@@ -19,6 +19,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Flag, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.scenario import (
     Fault,
     Scenario,
@@ -27,7 +28,6 @@ from irt_psychometrics.simulation.scenario import (
     make_bank,
 )
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from irt_psychometrics.simulation.simulate import simulate
 from irt_psychometrics.simulation.truth import CATEGORIES, SimulatedLog, Truth
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.graded import GradedItems

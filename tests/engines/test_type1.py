@@ -12,7 +12,7 @@ from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
@@ -30,7 +30,7 @@ def found():
     p: dict[str, list[np.ndarray]] = {}
     flagged = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("irt_psychometrics.itemfit.item_fit.SIMULATED_RESPONSES", 150_000)
+        patch.setattr("irt_psychometrics.itemfit.item_statistics.SIMULATED_RESPONSES", 150_000)
         for number in range(SETS):
             responses = Responses.from_wide(planned(np.random.default_rng([41, number]), PERSONS, LENGTH))
             fit = fit_em(responses)

@@ -39,7 +39,7 @@ from irt_assets.responses.verdicts import judge_differing
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.truth import Truth
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore

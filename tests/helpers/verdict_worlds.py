@@ -21,8 +21,8 @@ from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.responses import simulated
 from irt_assets.responses.item_time import take_item_times
 from irt_assets.responses.verdicts import judge_differing
+from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.scenario import Fault, Scenario
-from irt_psychometrics.simulation.simulate import simulate
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database

@@ -22,7 +22,7 @@ from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up
 from irt_assets.servers.instance import dagster_instance
-from irt_psychometrics.simulation.simulate import simulate
+from irt_psychometrics.simulation.response_log import simulate
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month, last_complete_month, month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.responses import simulated
+from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.scenario import Fault
-from irt_psychometrics.simulation.simulate import simulate
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database

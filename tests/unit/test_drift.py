@@ -24,8 +24,8 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import LogNormal, Priors
 from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift, judge
-from irt_psychometrics.drift.trends import trends
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.plots.chart import Chart, Line
 from irt_psychometrics.plots.svg import drawing

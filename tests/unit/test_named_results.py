@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.testbed.house import PRODUCT
+
 ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
@@ -52,6 +54,10 @@ def by_position(source: str) -> Iterator[str]:
         if aliases or tuples_in(node.returns):
             of = classes.get(id(node))
             yield f"{of}.{node.name}" if of else node.name
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix().removeprefix("packages/irt-psychometrics/")
 
 
 def test_three_values_and_more_have_names() -> None:

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.responses.simulated import write
+from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.scenario import Fault
-from irt_psychometrics.simulation.simulate import simulate
 from resources.tables import learner, question, response_log
 from tests.testbed.scenario import AnyScenario
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.responses.eligibility.rules import Rules
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.items import Meaning, NameWithMeaning
 
 Codes = npt.NDArray[np.integer[Any]]
 K = TypeVar("K", bound=Hashable)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.options import LatentRule, Model
-from irt_psychometrics.linking.placement import AnchorLimits
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.estimation import LatentRule
+from irt_psychometrics.items import Model, item_model
+from irt_psychometrics.linking import AnchorLimits
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

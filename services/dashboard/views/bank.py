@@ -16,7 +16,7 @@ from irt_assets.common.wording import counted, natural_order
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.items import WHOLE_SLOPE
+from irt_psychometrics.items import WHOLE_SLOPE
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
 from services.dashboard.figures import shown

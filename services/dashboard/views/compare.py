@@ -25,6 +25,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
+from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
@@ -39,10 +40,9 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports.item_shown import parameters
 from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.core.items import ItemParameters, wabc
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.plots.chart import ends_of
-from irt_psychometrics.plots.pictures import against
+from irt_psychometrics import ItemParameters
+from irt_psychometrics.items import wabc
+from irt_psychometrics.plots import against, ends_of
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown

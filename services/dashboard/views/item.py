@@ -11,7 +11,7 @@ from irt_assets.decisions.proposals import Reference
 from irt_assets.reports import item_shown
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.itemfit.observed import Observed
+from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.deciding import Form, Outcome, What

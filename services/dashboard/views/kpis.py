@@ -10,7 +10,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from irt_psychometrics.plots.chart import Chart, Dash, Line, Points, days
+from irt_psychometrics.plots import Chart, Dash, Line, Points, days
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 

@@ -28,7 +28,7 @@ from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.estimation.em_request import some as few_of
 from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_psychometrics.estimation.guessing import guessed_items
-from irt_psychometrics.estimation.normality import normality
+from irt_psychometrics.estimation.normality_test import normality
 from irt_psychometrics.estimation.shape import Compared, Normality, Shape
 
 LEVEL = 0.01

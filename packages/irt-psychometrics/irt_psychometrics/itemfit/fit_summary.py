@@ -23,7 +23,7 @@ from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.itemfit.classical import item_rest_correlation
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis, split_half_difference
 from irt_psychometrics.itemfit.growth import Growth
-from irt_psychometrics.itemfit.item_fit import item_fit
+from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.measure import SMALLEST_PAIR

@@ -1,0 +1,40 @@
+"""Names of a public module that are imported when they are first used, so that the module itself costs nothing.
+
+A public module lists its imports once, below `if TYPE_CHECKING:`, where type checkers and editors read them too.
+"""
+
+import ast
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+
+def names_when_used(module: str) -> Callable[[str], Any]:
+    """Returns the `__getattr__` of `module`, which imports a name as the module's `if TYPE_CHECKING:` does."""
+
+    def find(name: str) -> Any:
+        home = _homes(module).get(name)
+        if home is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        found = getattr(import_module(home), name)
+        setattr(sys.modules[module], name, found)
+        return found
+
+    return find
+
+
+@cache
+def _homes(module: str) -> dict[str, str]:
+    """Name → module that has it."""
+    loader: Any = sys.modules[module].__loader__
+    tree = ast.parse(loader.get_source(module))
+    return {
+        name.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for name in node.names
+    }

@@ -1,0 +1,12 @@
+"""Statistics of items before any model."""
+
+from typing import TYPE_CHECKING
+
+from irt_psychometrics._lazy import names_when_used
+
+if TYPE_CHECKING:
+    from irt_psychometrics.itemfit.classical import item_rest_correlation
+
+__all__ = ["item_rest_correlation"]
+
+__getattr__ = names_when_used(__name__)

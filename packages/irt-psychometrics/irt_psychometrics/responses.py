@@ -1,0 +1,12 @@
+"""Scored responses of persons to items."""
+
+from typing import TYPE_CHECKING
+
+from irt_psychometrics._lazy import names_when_used
+
+if TYPE_CHECKING:
+    from irt_psychometrics.core.models import Responses
+
+__all__ = ["Responses"]
+
+__getattr__ = names_when_used(__name__)
