@@ -1,4 +1,4 @@
-"""What a user installs is what we run: the wheel, not only the checkout."""
+"""What a user installs is what we run: the wheels, not only the checkout."""
 
 import shutil
 import subprocess
