@@ -91,7 +91,7 @@ docs: venv
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 # $(1) matches what the rest has on Windows alone, and the extra everywhere.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-header --no-annotate --constraint requirements/requirements-build.lock
+  --no-header --no-annotate --no-emit-package irt-psychometrics --constraint requirements/requirements-build.lock
 HELD = sed -n '/python_full_version$(1)/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/requirements.lock
 EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements/requirements.lock
 lock: EXTRAS = dev
