@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--graded", action="store_true", help="answers to scored items that the model does not fit")
     parser.add_argument("--parallel", type=int, default=20, help="sets that parallel analysis is run on")
     parser.add_argument("--only", nargs="*", choices=["items", "s-x2", "persons", "sets", "pairs"])
-    parser.add_argument("--simulated", type=int, default=item_statistics.SIMULATED_RESPONSES, help="answers behind item_fit")
+    parser.add_argument(
+        "--simulated", type=int, default=item_statistics.SIMULATED_RESPONSES, help="answers behind item_fit"
+    )
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     item_statistics.SIMULATED_RESPONSES = options.simulated
