@@ -29,8 +29,7 @@ from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
 from irt_psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
 from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
-from irt_psychometrics.plots import svg
-from irt_psychometrics.plots.chart import Boxes, Points
+from irt_psychometrics.plots.axes import Boxes, Points
 from tests.helpers import fit_specs
 from tests.testbed.linked_months import (
     CRITERIA,
@@ -587,8 +586,8 @@ def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
 )
 def test_any_history_is_drawn_and_fits_its_pane(history: list[LinkedMonth]) -> None:
     picture = history_plot(history)
-    assert ElementTree.fromstring(svg.image(picture)).get("width") == "900"
-    assert len(svg.as_markdown(picture, "history")) < 150_000
+    assert ElementTree.fromstring(picture.to_svg()).get("width") == "900"
+    assert len(picture.to_markdown("history")) < 150_000
 
 
 # -- jumps -------------------------------------------------------------------------------------------
