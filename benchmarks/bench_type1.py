@@ -25,7 +25,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import item_statistics
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.m2 import form_fit
-from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -103,7 +103,7 @@ def main() -> None:
             found["M₂ (a form)"] = np.array([form.p for form in form_fit(responses, fit)])
         if "pairs" in wanted:
             dependence = local_dependence(responses, fit)
-            pairs += int(np.triu(dependence.n >= SMALLEST_PAIR, 1).sum())
+            pairs += int(np.triu(dependence.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
             flagged += len(dependence.flagged)
         if number < options.parallel:
             analysis = parallel_analysis(responses, fit, replications=REPLICATIONS, seed=number)

@@ -42,16 +42,17 @@ from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.stored_window import stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
+from irt_assets.simulation.files import SimulatedFiles, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import demo_scenario
 from irt_assets.spark.lake import export_days
 from irt_psychometrics import Responses
 from irt_psychometrics.estimation import Component, Flag, components
 from irt_psychometrics.items import DEFAULT_MODEL, Model
-from irt_psychometrics.simulation import demo_scenario, simulate
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
