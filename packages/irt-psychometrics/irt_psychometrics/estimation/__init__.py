@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.errors import BreakdownError, DisconnectedDesignError, Refused, breakdowns_explained
     from irt_psychometrics.core.models import Convergence, Flag, Population
     from irt_psychometrics.core.options import Latent, LatentRule
-    from irt_psychometrics.core.quadrature import Grid
     from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
     from irt_psychometrics.estimation.em import FitOptions, fit_em, fit_source
     from irt_psychometrics.estimation.em_request import (
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
         Persons,
     )
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
+    from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import fit_with_shape
     from irt_psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
     from irt_psychometrics.estimation.movement import FEWEST_OCCASIONS, MOST_LEARNERS, GrowthByHalf, estimate_movement
@@ -52,7 +52,6 @@ __all__ = [
     "Facts",
     "FitOptions",
     "Flag",
-    "Grid",
     "GrowthByHalf",
     "InMemory",
     "LaidOut",
@@ -61,6 +60,7 @@ __all__ = [
     "LearnerWeeks",
     "Links",
     "Listing",
+    "MarginalLikelihood",
     "Normality",
     "Persons",
     "Population",
