@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import counted, listed
 from irt_assets.gates.model_gates import alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
@@ -19,7 +20,6 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.itemfit import LARGEST_RATIO, FormFit, ParallelAnalysis, Window, change_of_misfit, rmsea_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

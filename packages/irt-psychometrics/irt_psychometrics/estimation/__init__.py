@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.design import Component, Links, components
-    from irt_psychometrics.core.errors import BreakdownError, DisconnectedDesignError, Refused, breakdowns_explained
+    from irt_psychometrics.core.design import Links
     from irt_psychometrics.core.models import Convergence, Flag, Population
     from irt_psychometrics.core.options import Latent, LatentRule
     from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import fit_with_shape
     from irt_psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
-    from irt_psychometrics.estimation.movement import FEWEST_OCCASIONS, MOST_LEARNERS, GrowthByHalf, estimate_movement
+    from irt_psychometrics.estimation.movement import MovementEstimate
     from irt_psychometrics.estimation.normality_test import normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
     from irt_psychometrics.estimation.response_layout import (
@@ -37,14 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVERYONE",
-    "FEWEST_OCCASIONS",
-    "MOST_LEARNERS",
     "Answers",
-    "BreakdownError",
-    "Component",
     "Convergence",
     "Counts",
-    "DisconnectedDesignError",
     "Earlier",
     "Effects",
     "Estimates",
@@ -52,7 +46,6 @@ __all__ = [
     "Facts",
     "FitOptions",
     "Flag",
-    "GrowthByHalf",
     "InMemory",
     "LaidOut",
     "Latent",
@@ -61,17 +54,14 @@ __all__ = [
     "Links",
     "Listing",
     "MarginalLikelihood",
+    "MovementEstimate",
     "Normality",
     "Persons",
     "Population",
-    "Refused",
     "ResponseLayout",
     "Shape",
     "assignment_correlation",
-    "breakdowns_explained",
-    "components",
     "estimate_effect_sd",
-    "estimate_movement",
     "fit_by_level",
     "fit_em",
     "fit_source",

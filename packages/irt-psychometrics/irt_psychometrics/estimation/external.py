@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.classical import item_rest_correlation
 from irt_psychometrics.core.covariances import mirrored
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.item_models import ItemCurves, model_of
@@ -39,7 +40,6 @@ from irt_psychometrics.estimation.parameter_layout import COMMON_SLOPE_FLOOR, LA
 from irt_psychometrics.estimation.response_layout import Counts
 from irt_psychometrics.estimation.source import InMemory
 from irt_psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
-from irt_psychometrics.itemfit.classical import item_rest_correlation
 
 STEEPEST = 0.1
 """Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its
