@@ -8,6 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import counted, listed
 from irt_assets.gates.model_gates import LARGEST_RATIO, alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
@@ -17,7 +18,6 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.itemfit import Measure, Window
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

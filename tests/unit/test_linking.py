@@ -16,12 +16,13 @@ from scipy import stats
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
+from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
 from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import Method, Model

@@ -1,8 +1,5 @@
 """Errors of the numerics. All are permanent: the same data fails the same way again."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -23,24 +20,3 @@ class BreakdownError(PsychometricsError):
 
 class DisconnectedDesignError(PsychometricsError):
     """The responses fall into groups that share neither a person nor an item, so they have no common scale."""
-
-
-_log = logging.getLogger(__name__)
-
-
-@contextmanager
-def breakdowns_explained(what: str) -> Iterator[None]:
-    """Turn a breakdown of the arithmetic into a BreakdownError that begins with `what`, a clause.
-
-    Any other error is a fault of the code and goes on as it is.
-    """
-    from numpy.linalg import LinAlgError  # here, as every command knows these errors, and many need no NumPy
-
-    try:
-        yield
-    except (LinAlgError, ArithmeticError) as error:
-        _log.warning("%s", what, exc_info=True)
-        raise BreakdownError(
-            f"{what}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few answers, "
-            "or with parameters far out, are the usual cause; the log has the place"
-        ) from error

@@ -9,7 +9,7 @@ What identifies the scale of an unlinked fit: θ ~ N(0, 1) in the reference grou
 Rasch by a = 1 (latent SD is free). Anchored fits take the scale of their anchors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from scipy.special import logit
 from irt_psychometrics.core.arrays import Floats as Floats
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
+from irt_psychometrics.core.design import Component, components
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
 from irt_psychometrics.core.items import ItemParameters
@@ -212,6 +213,11 @@ class Responses:
             sizes[code] = self.n_categories
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
+    def components(self) -> list[Component]:
+        """The groups of items that share neither a learner nor an item, the one with most items first; one if the
+        responses hang together."""
+        return components(self)
+
     @property
     def n_categories(self) -> Ints:
         """Shape (J,): how many categories each item has."""
@@ -345,6 +351,21 @@ class Calibration:
     categories: Ints | None = None
     further: Floats | None = None
     score_sums: Ints | None = None
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """From its attributes by name, with lists, texts and mappings for tuples, flags and parts, as JSON has them;
+        arrays are arrays."""
+        plain = dict(kept)
+        for name in ("item_ids", "models", "anchored"):
+            plain[name] = tuple(plain.get(name, ()))
+        plain["flags"] = tuple(tuple(Flag(flag) for flag in flags) for flags in plain["flags"])
+        plain["convergence"] = Convergence(**plain["convergence"])
+        plain["populations"] = tuple(
+            Population(**population | {name: tuple(population[name]) for name in ("nodes", "weights")})
+            for population in plain.get("populations", ())
+        )
+        return cls(**plain)
 
     @property
     def n_items(self) -> int:

@@ -18,9 +18,9 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from irt_psychometrics.core.arrays import Ints, finite
+from irt_psychometrics.core.classical import item_rest_correlation
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.testlets import number_testlets
-from irt_psychometrics.itemfit.classical import item_rest_correlation
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis, split_half_difference
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
