@@ -67,7 +67,7 @@ linted:
 	$(call timed,lint,$(SUBMAKE) lint)
 # Of schemathesis, half a second of each process, no unit test makes use.
 tests-unit:
-	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
+	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit packages/irt-psychometrics/tests)
 tests-servers:
 	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup --no-loadscope-reorder -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:

@@ -1,4 +1,4 @@
-"""Errors of the numerics. All are permanent: the same data fails the same way again."""
+"""Errors and warnings of the numerics. All errors are permanent: the same data fails the same way again."""
 
 from dataclasses import dataclass
 
@@ -20,3 +20,23 @@ class BreakdownError(PsychometricsError):
 
 class DisconnectedDesignError(PsychometricsError):
     """The responses fall into groups that share neither a person nor an item, so they have no common scale."""
+
+
+class PsychometricsWarning(UserWarning):
+    """There is a result, with a weakness that its reader has to know; the message says which and what to do."""
+
+
+class NotConvergedWarning(PsychometricsWarning):
+    """A fit is no maximum of the likelihood, so that its numbers must not be used."""
+
+
+class ItemWarning(PsychometricsWarning):
+    """Items could not, or could only badly, be estimated."""
+
+
+class LinkWarning(PsychometricsWarning):
+    """A link rests on few items, or on items that do not agree."""
+
+
+class ComparisonWarning(PsychometricsWarning):
+    """The reference distribution of a test of two fits does not hold, or holds only roughly."""
