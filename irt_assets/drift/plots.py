@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.intervals import Z95
 from irt_assets.drift.rows import DifRow, InformationRow
-from irt_psychometrics.items import Z95
 from irt_psychometrics.plots import (
     NOW,
     PUBLISHED,

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_psychometrics.items import THREE_PL, TWO_PL
 from irt_psychometrics.simulation import OPTIONS, Bank, Learners, SimulatedLog, Truth
 
 SCALE_ID = "default"
@@ -136,7 +135,7 @@ def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
                 "cov_ab": float(cov[0, 1]),
                 "n": bank.bank_n,
                 "D": 1.0,
-                "model": (THREE_PL if bank.c[j] > 0 else TWO_PL).name,
+                "model": "3pl" if bank.c[j] > 0 else "2pl",
             }
         yield {
             "item_id": item,
