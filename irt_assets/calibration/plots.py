@@ -11,12 +11,13 @@ import numpy as np
 from irt_assets.blocks import chance
 from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability, shortened
 from irt_assets.common.arrays import Floats
+from irt_assets.common.intervals import Z95
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
-from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import AnchorSet, Linking, transform
 from irt_psychometrics.plots import Chart, Picture
 
@@ -59,7 +60,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         what = credit(scored=bool(scored))
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
-        whole = f", {WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
+        whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
         chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # with the notes
         chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}

@@ -28,8 +28,8 @@ from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
-from irt_psychometrics import Calibration
-from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, OtherItems
+from irt_psychometrics import Calibration, ItemParameters
+from irt_psychometrics.items import MAX_SCORE, ItemRow, Model
 from irt_psychometrics.linking import assumed_errors
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
@@ -95,7 +95,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
-    scored = OtherItems.of({0: further} if further else {})
+    scored = ItemParameters.of_rows(("",), [ItemRow(a, b, c, further=further)]).others
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
         return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c, scored)), further=further), True
 

@@ -15,10 +15,11 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.arrays import finite
 from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import origin_over
 from irt_assets.responses.scales import Scale, read_scales
@@ -27,7 +28,7 @@ from irt_assets.responses.window import scored_sittings_of
 from irt_psychometrics import Responses
 from irt_psychometrics.dif import Dif, analyse_dif
 from irt_psychometrics.estimation import Latent
-from irt_psychometrics.items import Z95, Model, item_model
+from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

@@ -26,7 +26,7 @@ from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.drift import Comparison, Fitted, Published, compare
-from irt_psychometrics.items import Model, of_errors, widened
+from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet, Linking, assumed_errors
 
 
@@ -65,10 +65,8 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | 
     if anchors is None:
         return None
     known = further_errors_of_origins(connection, scale.scale_id)
-    further = widened(None, len(anchors.item_ids), anchors.n_further)
-    for k, value in enumerate(zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)):
-        if value in known:
-            further[k] = widened(np.array([known[value]]), 1, anchors.n_further)[0]
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    further = anchors.further_cov_of({k: known[value] for k, value in enumerate(values) if value in known})
     return replace(anchors, further_cov=further if known else None)
 
 
@@ -81,7 +79,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
-    assumed = of_errors(*assumed_errors(values.a, values.b, values.c, values.others))
+    assumed = values.with_independent_errors(*assumed_errors(values.a, values.b, values.c, values.others)).cov
     cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
     published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
@@ -111,13 +109,11 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
             ([item for item, row in rows.items() if not row.fit_id],),
         ).fetchall()
     )
-    fitted: list[Fitted | None] = []
+    cited = [(rows[item].fit_id or "", item) for item in published.item_ids]
+    fitted = [of_fits.get(one) or _of_bank(of_bank.get(one[1])) for one in cited]
+    known = {j: further[one] for j, one in enumerate(cited) if one in further}
     cov = published.cov_of_all[:, 2:].copy()
-    for j, item in enumerate(published.item_ids):
-        fit_id = rows[item].fit_id or ""
-        fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
-        if (fit_id, item) in further:
-            cov[j] = widened(np.array([further[fit_id, item]]), 1, published.n_further)[0]
+    cov[[*known]] = published.further_cov_of(known)[[*known]]
     return replace(published, fitted=tuple(fitted), further_cov=cov)
 
 
