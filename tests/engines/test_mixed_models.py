@@ -29,7 +29,7 @@ from irt_psychometrics.core.model_families import TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.errors import Fitted, Published, compare
 from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.shape import Compared, Shape
@@ -459,7 +459,7 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)
     flatter = replace(comparison, window=replace(comparison.window, a=0.6 * comparison.window.a))
     assert (losses_of_items(flatter, people).ratio < losses.ratio).all()
-    test = loss_of_test(comparison, with_errors(found, raw, anchors), people)
+    test = loss_of_test(comparison, people)
     assert not test.certain
     assert (greatest_information(comparison.published.curves) >= losses.published).all()
 

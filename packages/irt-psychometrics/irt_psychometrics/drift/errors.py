@@ -361,6 +361,7 @@ class Comparison:
         fitted: of the window's J items.
         anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
         apart: the errors apart from a line.
+        linking: of the window, with its covariances.
     """
 
     window: ItemParameters
@@ -369,6 +370,7 @@ class Comparison:
     fitted: tuple[Fitted, ...]
     anchors: Mask
     apart: Apart
+    linking: Linking
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -462,4 +464,5 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
         fitted=Fitted.of_each(y.fit.select(j)),
         anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
         apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+        linking=y.linking,
     )
