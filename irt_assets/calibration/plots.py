@@ -16,7 +16,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
-from irt_psychometrics.linking import AnchorSet, Linking, transform
+from irt_psychometrics.linking import AnchorSet, Linking
 from irt_psychometrics.plots import (
     MOST_NAMES,
     NOW,
@@ -163,7 +163,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
     off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
     parameter that moved.
     """
-    linked = transform(new, linking)
+    linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}
     rows = [(k, place[item]) for k, item in enumerate(anchors.item_ids) if item in place]
     rows = [(k, j) for k, j in rows if linked.estimated[j] and np.isfinite(linked.b[j])]

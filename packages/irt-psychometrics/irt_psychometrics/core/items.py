@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core import covariances, curves
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
 from irt_psychometrics.core.quadrature import Grid
@@ -187,6 +188,14 @@ class ItemParameters:
         further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
         return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
+
+    def with_assumed_errors(self) -> Self:
+        """The same items with the errors of a and b that a calibration with 500 learners θ ~ N(0, 1) would leave.
+
+        Errors are infinite for an item that gives no information.
+        """
+        found = assumed_errors(self.a, self.b, self.c, self.others)
+        return replace(self, cov=covariances.of_errors(*found))
 
     @property
     def d(self) -> Floats:
