@@ -50,7 +50,6 @@ from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.linking.jump import Constants, jumps
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed import misfit
@@ -109,11 +108,11 @@ WORLDS = (
 )
 
 
-def month_of(at: int, mean: float, error: float, world: Population, rng: np.random.Generator) -> Constants:
+def month_of(at: int, mean: float, error: float, world: Population, rng: np.random.Generator) -> MonthConstants:
     log_slope = rng.normal(0, world.slope_sd) + error * world.slope_se * rng.standard_normal()
     intercept = mean + error * world.intercept_se * rng.standard_normal()
     slope = float(np.exp(log_slope))
-    return Constants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
+    return MonthConstants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
 
 
 def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -122,7 +121,7 @@ def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tup
     errors = np.exp(rng.normal(0, 0.3, n + 1))
     months = [month_of(k, float(means[k]), float(errors[k]), world, rng) for k in range(n + 1)]
     last = replace(months[-1], intercept=months[-1].intercept + off)
-    found = {one.constant: one.seen for one in jumps(last, months[:-1])}
+    found = {one.constant: one.seen for one in last.jumps(months[:-1])}
     return found["slope"], found["intercept"]
 
 
@@ -220,7 +219,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
     known = usable(origin, origin.item_ids[:n_anchors])
     anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, known)).items)
     published = Published.of_anchors(anchors)
-    earlier: list[Constants] = []
+    earlier: list[MonthConstants] = []
     for k in range(MONTHS):
         name = f"2026-{k + 1:02d}"
         of_month = np.r_[:n_anchors, misfit.ITEMS : 2 * misfit.ITEMS - n_anchors]
@@ -261,7 +260,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         drifted = len(judge(against).flagged)
         yield JudgedMonth(failures(evidence), len(off), sum(off), len(against.item_ids), drifted)
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
-        earlier.append(Constants(month_number(name), *values))
+        earlier.append(MonthConstants(month_number(name), *values))
         if k == 0:
             of_first = Published.of_fit(fit, linking, anchors)
             published = published.then(of_first.select(usable(fit, fit.item_ids[n_anchors:])))

@@ -33,7 +33,7 @@ from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compar
 from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.covariances import cov_adc
@@ -178,7 +178,7 @@ def month(row: Row, seed: list[int]) -> Month:
         before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
         tests["sound, across models"] = Tested.of(compare(fits[1], linkings[1], anchors, before))
         tests["moved, across models"] = Tested.of(compare(fits[2], linkings[2], anchors, before), moved_ids)
-    return Month(tuple(linkings[:2]), 0, by_criterion, covered(transform(fits[0], linkings[0]), truth), tests)
+    return Month(tuple(linkings[:2]), 0, by_criterion, covered(linkings[0].transform(fits[0]), truth), tests)
 
 
 def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: AnchorSet) -> Published:

@@ -18,7 +18,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow
-from irt_psychometrics.linking import AnchorSet, Linking, transform
+from irt_psychometrics.linking import AnchorSet, Linking
 from irt_psychometrics.plots import Chart, Picture
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
@@ -150,7 +150,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
     off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
     parameter that moved.
     """
-    linked = transform(new, linking)
+    linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}
     rows = [(k, place[item]) for k, item in enumerate(anchors.item_ids) if item in place]
     rows = [(k, j) for k, j in rows if linked.estimated[j] and np.isfinite(linked.b[j])]

@@ -12,8 +12,10 @@ from irt_assets.file_commands.tables import ParameterTable
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Convergence
 from irt_psychometrics.items import GPCM, PCM, RASCH, TWO_PL
-from irt_psychometrics.linking import AnchorLimits, LinkingError, Method, Pairs, match, solve, weighted_by_populations
+from irt_psychometrics.linking import AnchorLimits, LinkingError, Method
 from irt_psychometrics.linking import link as link_fit
+from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.linking import match, weighted_by_populations
 from resources.failures import PermanentFailure
 
 FEW = 5

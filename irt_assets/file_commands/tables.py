@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ from irt_psychometrics.items import (
     in_metric,
     item_model,
     may_be_graded,
-    of_errors,
     parameters_of,
     require_known_model,
 )
-from irt_psychometrics.linking import AnchorSet, assumed_errors
+from irt_psychometrics.linking import AnchorSet
 from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
@@ -76,7 +75,7 @@ class ParameterTable(ItemParameters):
         if known:
             return some
         with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
-            return replace(some, cov=of_errors(*assumed_errors(some.a, some.b, some.c, some.others)))
+            return some.with_assumed_errors()
 
     def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
         """These items as anchors, with errors as `with_errors` gives them."""

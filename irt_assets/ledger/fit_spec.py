@@ -29,7 +29,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Latent, LatentRule, Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
-from irt_psychometrics.linking import ALIGNED, Linking, Method, Suspect
+from irt_psychometrics.linking import Linking, Method, Suspect
 from irt_psychometrics.scoring import Occasions
 from resources.failures import PermanentFailure
 
@@ -371,8 +371,8 @@ _ALPHA_BEFORE = 0.01
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty but in
-    fits of earlier releases.
+    anchors lacks what `Linking.ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty
+    but in fits of earlier releases.
     """
 
     slope: float
@@ -404,16 +404,16 @@ class LinkingConstants(Part):
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
-        known = self.model_fields_set.intersection(ALIGNED)
-        if known and (len(known) < len(ALIGNED) or self.tau_low is None):
-            raise ValueError(f"{', '.join(ALIGNED)} stand together, and tau_low is a number")
+        known = self.model_fields_set.intersection(Linking.ALIGNED)
+        if known and (len(known) < len(Linking.ALIGNED) or self.tau_low is None):
+            raise ValueError(f"{', '.join(Linking.ALIGNED)} stand together, and tau_low is a number")
         return self
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         absent = {"skewness"} if self.skewness is None else set()
-        absent |= set() if self.tau_low is not None else {*ALIGNED}
+        absent |= set() if self.tau_low is not None else {*Linking.ALIGNED}
         return {key: value for key, value in stored.items() if key not in absent}
 
     @property

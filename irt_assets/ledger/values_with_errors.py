@@ -27,7 +27,7 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.drift import Comparison, Fitted, Published, compare
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import AnchorSet, Linking, assumed_errors
+from irt_psychometrics.linking import AnchorSet, Linking
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
-    assumed = values.with_independent_errors(*assumed_errors(values.a, values.b, values.c, values.others)).cov
-    cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
+    cov = np.where(unknown[:, None, None], values.with_assumed_errors().cov, np.nan_to_num(values.cov))
     published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
     frozen = [

@@ -127,7 +127,7 @@ def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
     new = fitted(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
     anchors, linking = frozen, link(new, frozen)
     found = compare(new, linking, anchors, Published.of_anchors(anchors))
-    return losses_of_items(found, Abilities.normal()), loss_of_test(found, linking, Abilities.normal())
+    return losses_of_items(found, Abilities.normal()), loss_of_test(found, Abilities.normal())
 
 
 @WHERE_STATISTICS_CHANGE

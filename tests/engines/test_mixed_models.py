@@ -29,7 +29,7 @@ from irt_psychometrics.core.model_families import TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.errors import Fitted, Published, compare
 from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.shape import Compared, Shape
@@ -43,7 +43,7 @@ from irt_psychometrics.information.functions import (
 )
 from irt_psychometrics.itemfit.fit_summary import summarise
 from irt_psychometrics.itemfit.item_statistics import item_fit
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
 from tests.helpers.trial_item_model import MODEL
@@ -225,10 +225,10 @@ def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
     found = link(mixed, anchors)
     assert (found.slope, found.intercept) == (pytest.approx(SLOPE, abs=1e-8), pytest.approx(INTERCEPT, abs=1e-8))
     assert found.anchors_used == mixed.item_ids
-    linked = transform(mixed, found)
+    linked = found.transform(mixed)
     for k, part in enumerate(parts):
         at, size = places(k), part.cov.shape[1]
-        alone = transform(part, replace(found, with_items=found.with_items[at, :size]))
+        alone = replace(found, with_items=found.with_items[at, :size]).transform(part)
         np.testing.assert_allclose(linked.cov[at, :size, :size], alone.cov, rtol=1e-10)
         np.testing.assert_allclose(linked.b[at], alone.b, rtol=1e-12)
     by_differences = np.zeros((3, 2))  # of an item's own parameters, of which the constants are functions
@@ -459,7 +459,7 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)
     flatter = replace(comparison, window=replace(comparison.window, a=0.6 * comparison.window.a))
     assert (losses_of_items(flatter, people).ratio < losses.ratio).all()
-    test = loss_of_test(comparison, with_errors(found, raw, anchors), people)
+    test = loss_of_test(comparison, people)
     assert not test.certain
     assert (greatest_information(comparison.published.curves) >= losses.published).all()
 

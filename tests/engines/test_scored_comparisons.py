@@ -14,6 +14,7 @@ from scipy.stats import chi2
 
 from irt_assets.file_commands.fit import models_of
 from irt_psychometrics.alignment.align import Differences
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import of_each
 from irt_psychometrics.core.item_models import OtherItems, model_of
 from irt_psychometrics.core.models import Calibration, Responses
@@ -35,7 +36,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.linking.criteria import Pairs, solve
-from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
@@ -92,7 +93,7 @@ def test_exact_values_give_the_constants_exactly(method) -> None:
     found = link(new, frozen(old), method=method)
     assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-5)
     assert found.anchors_dropped == {}
-    np.testing.assert_allclose(transform(new, found).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
+    np.testing.assert_allclose(found.transform(new).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
 
 
 @WHERE_STATISTICS_CHANGE

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_psychometrics.linking.linking import assumed_errors, link
+from irt_psychometrics.linking.linking import link
 from tests.testbed.made_anchors import anchor_set_of
 from tests.testbed.published_months import alone
 

@@ -39,7 +39,7 @@ from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.drift.items import judge
-from irt_psychometrics.information.functions import item_information
+from irt_psychometrics.information.functions import Information
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -262,10 +262,9 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
     assert found.testlets
-    force = found.items.in_force
-    alone = item_information(found.theta, found.items.latest.curves.select(np.flatnonzero(force))).sum(axis=1)
-    assert (found.retirement.before < alone).all()
-    assert found.retirement.before.max() > 0.4 * alone.max()
+    alone = Information.of(found.in_force.items, found.theta).of_test
+    assert (found.in_force.of_test < alone).all()
+    assert found.in_force.of_test.max() > 0.4 * alone.max()
 
 
 # -- mixed fits --------------------------------------------------------------------------------------

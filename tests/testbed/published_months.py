@@ -18,6 +18,7 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.drift.errors import Apart, Comparison, Published, compare
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import Linking
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
 from tests.testbed.made_anchors import with_errors_of
@@ -98,7 +99,22 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
     apart = Apart(window.cov_of_all, published.cov_of_all, *nothing)
-    return {"anchors": np.ones(k, dtype=bool), "apart": apart}
+    return {"anchors": np.ones(k, dtype=bool), "apart": apart, "linking": placed()}
+
+
+def placed(
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    cov: np.ndarray | None = None,
+    anchors: tuple[str, ...] = (),
+) -> Linking:
+    """Constants with this covariance; without one they are exact."""
+    cov = np.zeros((2, 2)) if cov is None else cov
+    slope_se, intercept_se = np.sqrt(np.diag(cov)).tolist()
+    return Linking(
+        slope, intercept, slope_se, intercept_se, cov=cov, method="stocking-lord", rmse=0.0, anchors_used=anchors,
+        anchors_dropped={}, q=0.0, q_df=1, q_p=1.0, share_kept=1.0, warnings=(), anchor_set="1",
+    )  # fmt: skip
 
 
 def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> Calibration:

@@ -19,10 +19,11 @@ from irt_assets.calibration import plots
 from irt_assets.charts import mark
 from irt_assets.file_commands.fit import models_of
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.observed import observed_by_ability
-from irt_psychometrics.linking.linking import assumed_errors, link
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from irt_psychometrics.plots import Chart, Picture, svg
 from irt_psychometrics.plots.axes import Line, Names, Points

@@ -323,7 +323,7 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
     fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
     compared = month(published=replace(published, fitted=fitted))
     found = informed(compared)
-    assert set(found.losses.item_ids) == set(IDS[4:ANCHORS])
+    assert set(found.loss.items.item_ids) == set(IDS[4:ANCHORS])
     rows = {row["item_id"]: row["details"] for row in item_rows(found)}
     assert (rows[IDS[0]]["status"], rows[IDS[4]]["status"]) == ("of another model", "compared")
     assert rows[IDS[0]]["why"].startswith("published as 3PL, fitted as 2PL")
@@ -338,7 +338,7 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
 def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
     published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
     found = informed(month(published=published))
-    assert found.test is None
+    assert found.loss.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
     assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(rows_of(found)[""]))
     assert flagged_table({"math": rows_of(found)}).rows == ()

@@ -51,7 +51,7 @@ def a_month_compared() -> dict[str, Any]:
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
     linking = link(fit, anchors)
     found = compare(fit, linking, anchors, Published.of_anchors(anchors))
-    return {"drift": SimpleNamespace(comparison=found), "linking": linking, "parameters": found.window}
+    return {"drift": SimpleNamespace(comparison=found), "parameters": found.window}
 
 
 def a_short_chain() -> dict[str, Any]:

@@ -17,7 +17,7 @@ class AnchorSet(ItemParameters):
         cov: between anchors only where all values come from one fit that kept its covariances; else errors of different
             anchors are taken as independent.
         topics: topic of each anchor, None where it has none.
-        errors_assumed: shape (K,); true where the bank gave no errors and `assumed_errors` stand in.
+        errors_assumed: shape (K,); true where the bank gave no errors and `with_assumed_errors` stand in.
     """
 
     scale_id: str

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core import covariances, curves, program_forms
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import read
@@ -280,6 +281,14 @@ class ItemParameters:
         """Shape (2J, 2J), of a₁, b₁, a₂, b₂, … What all anchors have in common is the scale: errors of differences are
         smaller where it is known."""
         return covariances.block_diagonal(self.cov)
+
+    def with_assumed_errors(self) -> Self:
+        """The same items with the errors of a and b that a calibration with 500 learners θ ~ N(0, 1) would leave.
+
+        Errors are infinite for an item that gives no information.
+        """
+        found = assumed_errors(self.a, self.b, self.c, self.others)
+        return replace(self, cov=covariances.of_errors(*found))
 
     @property
     def d(self) -> Floats:

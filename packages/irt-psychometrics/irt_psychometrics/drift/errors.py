@@ -15,7 +15,7 @@ values themselves or come from a fit that was linked to the same s. With T = ∂
 where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
 frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
-C = B' β'_s S. Cov y is what `linking.transform` gives.
+C = B' β'_s S. Cov y is what `Linking.transform` gives.
 
 **Between items** errors of differences are related, too. Those of a window have its sample and its constants in common,
 which is a line; a second alignment finds that anew, so it is left out here. Published values have their fits in common.
@@ -49,13 +49,7 @@ from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.linking.criteria import Constants, of_further, solve
-from irt_psychometrics.linking.linking import (
-    ad_by_constants,
-    match,
-    transform,
-    weighted_by_populations,
-    with_items,
-)
+from irt_psychometrics.linking.linking import match, weighted_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from irt_psychometrics.scoring.total_error import common_errors
 
@@ -182,13 +176,13 @@ class _Linked:
     def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
         raw = raw.select(_compared(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
-        by_constants = ad_by_constants(raw.a, linking)
+        by_constants = linking.ad_by_constants(raw.a)
         places = anchors.places_of_parameters[frozen]
         by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
         by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
         if constants.by_further_old is not None and anchors.further_cov is not None:
             by_anchors[:, :, places[:, 2:].ravel()] = by_constants @ constants.by_further_old.reshape(2, -1)
-        return cls(raw, linking, transform(replace(raw, joint_cov=None), linking), by_anchors)
+        return cls(raw, linking, linking.transform(replace(raw, joint_cov=None)), by_anchors)
 
     def placed(self, anchors: AnchorSet) -> Placed | None:
         """How the fit's place errs, by what the items have in common that do not determine it, or else by its constants
@@ -200,7 +194,7 @@ class _Linked:
         of_constants = np.array([[1.0, 0.0], [-linking.intercept, linking.slope]]) / linking.slope
         cov = of_constants @ linking.cov @ of_constants.T - by_anchors @ frozen @ by_anchors.T
         if self.raw.joint_cov is not None:
-            linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
+            linked, by = linking.transform(self.raw), self.by_anchors.reshape(-1, len(frozen))
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
             joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
@@ -361,6 +355,7 @@ class Comparison:
         fitted: of the window's J items.
         anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
         apart: the errors apart from a line.
+        linking: of the window, with its covariances.
     """
 
     window: ItemParameters
@@ -369,6 +364,7 @@ class Comparison:
     fitted: tuple[Fitted, ...]
     anchors: Mask
     apart: Apart
+    linking: Linking
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -462,4 +458,5 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
         fitted=Fitted.of_each(y.fit.select(j)),
         anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
         apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+        linking=y.linking,
     )
