@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import pytest
 
 from irt_assets.calibration import plots
-from irt_assets.file_commands.fit import models_of
+from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.estimation.em import fit_em
