@@ -50,6 +50,7 @@ from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.linking.constants_history import MonthConstants
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed import misfit

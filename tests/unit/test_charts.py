@@ -17,7 +17,7 @@ import pytest
 
 from irt_assets.calibration import plots
 from irt_assets.charts import mark
-from irt_assets.file_commands.fit import models_of
+from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
