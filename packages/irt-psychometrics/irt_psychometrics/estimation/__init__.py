@@ -7,12 +7,12 @@ from irt_psychometrics._lazy import names_when_used
 if TYPE_CHECKING:
     from irt_psychometrics.core.models import Convergence, Flag, Population
     from irt_psychometrics.core.options import Latent, LatentRule
-    from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
+    from irt_psychometrics.core.testlets import Effects
     from irt_psychometrics.estimation.em import FitOptions, fit_em
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import fit_with_shape
-    from irt_psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
+    from irt_psychometrics.estimation.levels import assignment_correlation, fit_by_level
     from irt_psychometrics.estimation.movement import MovementEstimate
     from irt_psychometrics.estimation.normality_test import normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Convergence",
-    "Earlier",
     "Effects",
     "Estimates",
     "ExternalFit",
@@ -45,8 +44,6 @@ __all__ = [
     "fit_em",
     "fit_with_shape",
     "normality",
-    "number_testlets",
-    "share_testlets",
 ]
 
 __getattr__ = names_when_used(__name__)

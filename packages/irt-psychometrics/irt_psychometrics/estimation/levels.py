@@ -121,8 +121,15 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     return found
 
 
-def assignment_correlation(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
-    """Correlation, over the responses, of the item's b with the learner's earlier θ̂; and of how many learners it is.
+def assignment_correlation(responses: Responses, calibration: Calibration, earlier: Responses) -> tuple[float, int]:
+    """Correlation, over the responses of a calibration, of the item's b with the learner's earlier θ̂, and the number of
+    learners. `earlier`: their answers before, with a person for each of the learners, in their order."""
+    unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
+    return correlation_with(responses, unit.b, Earlier.scored(earlier, unit.item_ids, unit.curves))
+
+
+def correlation_with(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
+    """As `assignment_correlation`, of difficulties and an earlier θ̂.
 
     `difficulty`: shape (J,); items without a finite b within ±6 do not count. NaN where there is nothing to correlate.
     """
