@@ -84,7 +84,7 @@ class SparkAnswers(RemoteAnswers):
         scores = self._counted(item_ids, n, np.array([row.right for row in found], dtype=float), n_categories)
         super().__init__(item_ids, scores, n_categories, self._groups(reference))
 
-    def _counted(self, item_ids: Sequence[str], n: Floats, right: Floats, n_categories: Ints) -> Floats:
+    def _counted(self, item_ids: tuple[str, ...], n: Floats, right: Floats, n_categories: Ints) -> Floats:
         """Shape (J, C): how many answers have each score; `n`, `right` (J,): an item's answers, the sum of its
         scores."""
         table = np.zeros((len(item_ids), int(n_categories.max(initial=2))))
