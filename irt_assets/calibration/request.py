@@ -30,7 +30,7 @@ from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import LearnerWeeks, Shape, assignment_correlation, fit_by_level, fit_with_shape
+from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape, fit_with_shape
 from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
 from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
@@ -327,7 +327,7 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
             **request.on_steps,
         )
 
-    levelled = fit_by_level(fit, earlier, request.anchors)
+    levelled = EarlierAnswers(earlier).fit_by_level(fit, request.anchors)
     stored = levelled.calibration.priors
     if priors is not None:  # in the unit of all learners, and what the fit has added
         stored = stored | priors.as_dict()
@@ -428,7 +428,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
-        correlation, learners = assignment_correlation(request.responses, calibration, request.earlier)
+        correlation, learners = EarlierAnswers(request.earlier).assignment_correlation(request.responses, calibration)
     return StagedSpec(
         provisional=request.provisional,
         left_out=request.left_out,

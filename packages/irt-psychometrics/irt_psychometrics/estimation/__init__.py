@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import fit_with_shape
-    from irt_psychometrics.estimation.levels import assignment_correlation, fit_by_level
+    from irt_psychometrics.estimation.levels import EarlierAnswers
     from irt_psychometrics.estimation.movement import MovementEstimate
     from irt_psychometrics.estimation.normality_test import normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Convergence",
+    "EarlierAnswers",
     "Effects",
     "Estimates",
     "ExternalFit",
@@ -38,9 +39,7 @@ __all__ = [
     "Shape",
     "ShardLayout",
     "ShardWork",
-    "assignment_correlation",
     "estimate_effect_sd",
-    "fit_by_level",
     "fit_em",
     "fit_with_shape",
     "normality",

@@ -92,25 +92,38 @@ Fit = Callable[[list[str], str, float], Calibration]
 where it is not), which a prior on slopes needs."""
 
 
-def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> LevelledFit:
-    """Calls `fit` with groups by the earlier θ̂ of `answers` (one person for each learner of the fit).
+@dataclass(frozen=True)
+class EarlierAnswers:
+    """Answers that the learners of a fit gave before it; a person for each of the learners, in their order."""
 
-    At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
-    what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
-    nothing but the window, the answers before it and the frozen anchors has a say.
-    """
-    if anchors is None:
-        earlier = Earlier(np.full(answers.n_persons, np.nan))
-    else:
-        earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
-    sd = 1.0
-    for _ in range(REFINEMENTS):
+    answers: Responses
+
+    def fit_by_level(self, fit: Fit, anchors: AnchorSet | None) -> LevelledFit:
+        """Calls `fit` with groups by the earlier θ̂.
+
+        At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
+        what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
+        nothing but the window, the answers before it and the frozen anchors has a say.
+        """
+        answers = self.answers
+        if anchors is None:
+            earlier = Earlier(np.full(answers.n_persons, np.nan))
+        else:
+            earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
+        sd = 1.0
+        for _ in range(REFINEMENTS):
+            found = _fitted(fit, earlier, sd)
+            sd = found.latent_sd
+            unit = found.standardised(found.latent_mean, found.latent_sd)
+            earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
         found = _fitted(fit, earlier, sd)
-        sd = found.latent_sd
-        unit = found.standardised(found.latent_mean, found.latent_sd)
-        earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
-    found = _fitted(fit, earlier, sd)
-    return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
+        return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
+
+    def assignment_correlation(self, responses: Responses, calibration: Calibration) -> tuple[float, int]:
+        """Correlation, over the responses of a calibration, of the item's b with the learner's earlier θ̂; and how many
+        learners these are of."""
+        unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
+        return correlation_with(responses, unit.b, Earlier.scored(self.answers, unit.item_ids, unit.curves))
 
 
 def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
@@ -119,13 +132,6 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     found = fit(groups, names[len(names) // 2], sd)
     found.item_model.require_logistic_or_scores("a fit by level")
     return found
-
-
-def assignment_correlation(responses: Responses, calibration: Calibration, earlier: Responses) -> tuple[float, int]:
-    """Correlation, over the responses of a calibration, of the item's b with the learner's earlier θ̂, and the number of
-    learners. `earlier`: their answers before, with a person for each of the learners, in their order."""
-    unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
-    return correlation_with(responses, unit.b, Earlier.scored(earlier, unit.item_ids, unit.curves))
 
 
 def correlation_with(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
