@@ -23,22 +23,14 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
+from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import earlier_responses
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import (
-    Earlier,
-    Latent,
-    LearnerWeeks,
-    Shape,
-    assignment_correlation,
-    fit_by_level,
-    fit_with_shape,
-    share_testlets,
-)
+from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape, fit_with_shape
 from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
 from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
@@ -312,7 +304,7 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
     is_tested = rule == "auto" and not item_models.guesses
     name = item_models.name
     found, shape = fit_with_shape(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
-    if is_tested and share_testlets(responses.item_ids, testlets):
+    if is_tested and responses.share_testlets(testlets):
         # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
         found = fit(responses, name, shape.latent, testlets)
     return Calibrated(found, shape=shape, everybody=engine.item_sums(found))
@@ -335,7 +327,7 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
             **request.on_steps,
         )
 
-    levelled = fit_by_level(fit, earlier, request.anchors)
+    levelled = EarlierAnswers(earlier).fit_by_level(fit, request.anchors)
     stored = levelled.calibration.priors
     if priors is not None:  # in the unit of all learners, and what the fit has added
         stored = stored | priors.as_dict()
@@ -436,9 +428,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
-        unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
-        earlier = Earlier.scored(request.earlier, unit.item_ids, unit.curves)
-        correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
+        correlation, learners = EarlierAnswers(request.earlier).assignment_correlation(request.responses, calibration)
     return StagedSpec(
         provisional=request.provisional,
         left_out=request.left_out,

@@ -22,12 +22,12 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import origin_over
+from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from irt_psychometrics import Responses
 from irt_psychometrics.dif import Dif, analyse_dif
-from irt_psychometrics.estimation import Latent
 from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore

@@ -24,9 +24,9 @@ from pydantic import (
 )
 
 from irt_assets.common.arrays import Floats
-from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_assets.responses.eligibility.rules import Latent, LatentRule, PublicationRules
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.estimation import Latent, LatentRule, Shape
+from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import Linking, Method, Suspect

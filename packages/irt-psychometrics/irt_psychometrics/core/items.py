@@ -75,7 +75,7 @@ class ItemRow:
         Raises PsychometricsError if the form has no place for the item.
         """
         errors = {name: x for name in ("a_se", "b_se") if (x := getattr(self, name)) is not None}
-        own = {"a": self.a, "b": self.b, "c": self.c} | errors | self.further
+        own = {"a": self.a, "b": self.b, "c": self.c} | errors | dict(self.further)
         of_program = program_forms.in_metric(own, 1 / metric_d)
         found = program_forms.columns_of(form, of_program)
         steps = [f"{name}_se" for name in found if form == "steps"]

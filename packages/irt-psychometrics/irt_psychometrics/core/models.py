@@ -29,6 +29,7 @@ from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_psychometrics.core.model_families import ItemModel, between
 from irt_psychometrics.core.options import Model as Model
 from irt_psychometrics.core.score_tables import Key, Scoring, numbered, person_labels
+from irt_psychometrics.core.testlets import share_testlets
 
 
 @dataclass(frozen=True)
@@ -384,6 +385,10 @@ class Responses:
             sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
             sizes[code] = self.n_categories
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
+
+    def share_testlets(self, testlets: Mapping[str, str]) -> bool:
+        """Whether two of the items are in one testlet (item → testlet)."""
+        return share_testlets(self.item_ids, testlets)
 
     def components(self) -> list[Component]:
         """The groups of items that share neither a learner nor an item, the one with most items first; one if the

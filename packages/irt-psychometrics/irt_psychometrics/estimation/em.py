@@ -80,6 +80,7 @@ from irt_psychometrics.estimation.parameter_layout import (
     SMOOTHING_WITH_GUESSING,
     ParameterLayout,
 )
+from irt_psychometrics.estimation.remote import RemoteAnswers
 from irt_psychometrics.estimation.response_layout import Answers, Counts
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
@@ -131,7 +132,7 @@ class FitOptions(TypedDict, total=False):
 
 
 def fit_em(
-    responses: Responses,
+    responses: Responses | RemoteAnswers,
     *,
     groups: Sequence[str] | None = None,
     reference: str | None = None,
@@ -142,7 +143,8 @@ def fit_em(
     """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
 
     Args:
-        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
+        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones. Or answers
+            that lie elsewhere, which have their own groups and no weights.
         model: the name of one of `ITEM_MODELS`, or a name for each item. Where models are mixed, items without a slope
             of their own share one, and θ has an SD of 1.
         priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
@@ -210,6 +212,11 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
+    if isinstance(responses, RemoteAnswers):
+        if not (groups is None and reference is None and weights is None):
+            raise TypeError("answers that lie elsewhere have their own groups, and no weights")
+        there = responses
+        return fit_source(lambda: there, there, **how)
     counted = as_counted(responses, how.get("anchors"))
     if sampling_weights is not None and how.get("learners") is None:
         how["learners"] = np.arange(responses.n_persons)
