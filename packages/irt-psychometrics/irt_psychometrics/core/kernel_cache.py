@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 KNOWN_NUMBA = (0, 68)
 """The version whose internals `KernelCache` knows. Another one has its own cache, which is slower."""
