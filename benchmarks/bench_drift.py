@@ -26,10 +26,10 @@ import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
-from irt_psychometrics.drift.items import Drift, judge
-from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
+from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.drift.kinds import Kind, TimedAnswers, classify_changes
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
@@ -89,10 +89,10 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
             published = others.then(published)
         linking = link(new, frozen)
     except LinkingError:
-        return Month(None, judge(known_scale(old, first, new, is_anchor)), True)
-    drift = judge(compare(new, linking, anchors, published))
+        return Month(None, Drift.of(known_scale(old, first, new, is_anchor)), True)
+    drift = Drift.of(Comparison.of(new, linking, anchors, published))
     held = disagree(linking)
-    return Month(drift, judge(known_scale(old, first, new, is_anchor)), held)
+    return Month(drift, Drift.of(known_scale(old, first, new, is_anchor)), held)
 
 
 def known_scale(old: Calibration, first: Calibration, new: Calibration, is_anchor: np.ndarray) -> Comparison:
@@ -217,7 +217,7 @@ def trend(options: argparse.Namespace) -> None:
                     linking = link(new, frozen)
                 except LinkingError:
                     continue
-                compared.append(compare(new, linking, anchors, Published.of_anchors(anchors)))
+                compared.append(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
                 elapsed.append(m)
                 if m > 1:
                     hits = np.isin([f"i{j:03d}" for j in range(30)], trends(compared, elapsed, anchors).flagged)
@@ -265,7 +265,7 @@ def kinds(options: argparse.Namespace) -> None:
                 linking = link(new, frozen)
             except LinkingError:
                 continue
-            drift = judge(compare(new, linking, anchors, Published.of_anchors(anchors)))
+            drift = Drift.of(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
             count, flagged = count + 2, flagged + int(np.isin(np.array(old.item_ids)[changed], drift.flagged).sum())
             sound_count += items - 2
             for variant in told:
@@ -318,9 +318,9 @@ class Window:
         )  # as known from so many correct answers of earlier learners
         return cls(option == key, option, key, log_time, day, usual)
 
-    def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> Answers:
+    def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> TimedAnswers:
         n, items = self.right.shape
-        return Answers(
+        return TimedAnswers(
             person=np.repeat(np.arange(n), items),
             item=np.tile(np.arange(items), n),
             score=self.right.ravel().astype(np.int8),
@@ -357,7 +357,7 @@ def varying(options: argparse.Namespace) -> None:
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, row, k])
             moved = draw(rng)
-            drift = judge(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
+            drift = Drift.of(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
             moved = moved[np.isin(ids(40), drift.item_ids)]
             flags = np.isin(drift.item_ids, drift.flagged)
             found += list(flags[np.abs(moved) >= 0.4])

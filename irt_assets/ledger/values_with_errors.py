@@ -14,6 +14,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
+    ModelOfFit,
     calibration_of,
     constants_of,
     fitted_of,
@@ -25,7 +26,7 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
-from irt_psychometrics.drift import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift import Comparison, Published
 from irt_psychometrics.items import Model, widened
 from irt_psychometrics.linking import AnchorSet, Linking
 
@@ -110,20 +111,20 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
             ([item for item, row in rows.items() if not row.fit_id],),
         ).fetchall()
     )
-    fitted: list[Fitted | None] = []
+    fitted: list[ModelOfFit | None] = []
     cov = published.cov_of_all[:, 2:].copy()
     for j, item in enumerate(published.item_ids):
         fit_id = rows[item].fit_id or ""
         fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
         if (fit_id, item) in further:
             cov[j] = widened(np.array([further[fit_id, item]]), 1, published.n_further)[0]
-    return replace(published, fitted=tuple(fitted), further_cov=cov)
+    return published.with_fits(fitted, cov)
 
 
-def _of_bank(model: str | None) -> Fitted | None:
+def _of_bank(model: str | None) -> ModelOfFit | None:
     """Its learners' distribution is unknown, so the scale's is used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
-    return None if known is None else Fitted(known)
+    return None if known is None else ModelOfFit(known)
 
 
 def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
@@ -149,4 +150,4 @@ def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, sta
     held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
-    return compare(window.raw, window.linking, anchors, at.published.select(items))
+    return Comparison.of(window.raw, window.linking, anchors, at.published.select(items))

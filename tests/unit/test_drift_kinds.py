@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.kinds import Answers, Change, Kind, classify_changes
+from irt_psychometrics.drift.kinds import Change, Kind, TimedAnswers, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
@@ -21,7 +21,7 @@ A[0], B[0] = 1.0, 0.4
 
 def window(
     *, drift: float = 0.0, leak: float = 0.0, wrong_key: bool = False, from_day: int = 0, seed: int = 7
-) -> Answers:
+) -> TimedAnswers:
     """Everybody answers everything; item 0 is the changed one. Log times: SD 0.35 and 0.25, a leaked answer halves."""
     g = np.random.default_rng(seed)
     theta, day = g.normal(MEAN, SD, (LEARNERS, 1)), g.integers(0, 30, LEARNERS)
@@ -31,7 +31,7 @@ def window(
     option = np.where(knows | insider, 0, 1 + g.choice(3, knows.shape, p=(0.5, 0.3, 0.2)))
     key = np.where(first & wrong_key, 1, 0)
     log_time = 3.0 + g.normal(0, 0.35, knows.shape) + g.normal(0, 0.25, (LEARNERS, 1)) + np.log(0.5) * insider
-    return Answers(
+    return TimedAnswers(
         person=np.repeat(np.arange(LEARNERS), ITEMS), item=np.tile(np.arange(ITEMS), LEARNERS),
         score=(option == key).ravel().astype(np.int8), log_time=log_time.ravel(), day=np.repeat(day, ITEMS),
         option=option.ravel(), item_ids=IDS, key=key,
@@ -43,15 +43,15 @@ def published(b: np.ndarray) -> ItemParameters:
     return ItemParameters(IDS, A, b, C, np.zeros((ITEMS, 2, 2)))
 
 
-def told(answers: Answers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
+def told(answers: TimedAnswers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
     return classify_changes(answers, items, published(b), mean=MEAN, sd=SD)["item00"]
 
 
-def without_times(answers: Answers) -> Answers:
+def without_times(answers: TimedAnswers) -> TimedAnswers:
     return replace(answers, log_time=np.full(answers.item.size, np.nan))
 
 
-def without_options(answers: Answers) -> Answers:
+def without_options(answers: TimedAnswers) -> TimedAnswers:
     return replace(answers, option=np.full(answers.item.size, -1))
 
 

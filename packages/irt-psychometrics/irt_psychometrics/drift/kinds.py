@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answers:
+class TimedAnswers:
     """R answers of a window, in any order.
 
     Attributes:
@@ -83,7 +83,7 @@ class Change:
         size: δ in θ for drift, π for a leak, s for a wrong key; of an item that became easier δ; NaN where unclear.
         gains: 2ΔLL of "drift", "leak" and, of an item scored 0 and 1, "wrong key" over the published curve.
         time_z: of the correct answers' log times, item and person effects removed; NaN without times.
-        onset: first day of a leak, in the calendar of `Answers.day`; None for other kinds.
+        onset: first day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
         distractor: an option that abler learners choose and that is not the key; None where there is none.
     """
 
@@ -97,7 +97,7 @@ class Change:
 
 
 def classify_changes(
-    answers: Answers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
+    answers: TimedAnswers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
 ) -> dict[str, Change]:
     """The kind of change of each of `items`.
 
@@ -124,7 +124,7 @@ def classify_changes(
 
 
 def _classified(
-    answers: Answers,
+    answers: TimedAnswers,
     j: int,
     rows: Ints,
     posterior: Floats,
@@ -188,7 +188,7 @@ def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[fl
     return float(found.x), -float(found.fun)
 
 
-def _time_residuals(answers: Answers, others: Mask) -> Floats:
+def _time_residuals(answers: TimedAnswers, others: Mask) -> Floats:
     """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
     n_persons = int(answers.person.max(initial=-1)) + 1
     off = answers.log_time - answers.usual_log_time[answers.item]
