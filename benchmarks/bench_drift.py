@@ -29,7 +29,7 @@ from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.drift.kinds import Kind, TimedAnswers, classify_changes
+from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
@@ -231,13 +231,13 @@ def trend(options: argparse.Namespace) -> None:
 
 
 CHANGES = {
-    "drift −0.5": (Kind.DRIFT, -0.5),
-    "drift −0.8": (Kind.DRIFT, -0.8),
-    "drift +0.5": (Kind.DRIFT, 0.5),
-    "leak to 20 %": (Kind.LEAK, 0.20),
-    "leak to 35 %": (Kind.LEAK, 0.35),
-    "leak to 35 % from day 15": (Kind.LEAK, 0.35),
-    "wrong key": (Kind.WRONG_KEY, 0.5),
+    "drift −0.5": (ChangeKind.DRIFT, -0.5),
+    "drift −0.8": (ChangeKind.DRIFT, -0.8),
+    "drift +0.5": (ChangeKind.DRIFT, 0.5),
+    "leak to 20 %": (ChangeKind.LEAK, 0.20),
+    "leak to 35 %": (ChangeKind.LEAK, 0.35),
+    "leak to 35 % from day 15": (ChangeKind.LEAK, 0.35),
+    "wrong key": (ChangeKind.WRONG_KEY, 0.5),
 }
 DISTRACTORS = (0.5, 0.3, 0.2)
 
@@ -274,12 +274,14 @@ def kinds(options: argparse.Namespace) -> None:
                 found = classify_changes(given, drift.flagged, old.items, mean=mean, sd=sd)
                 for item, change in found.items():
                     if changed[old.item_ids.index(item)]:
-                        easier = kind is Kind.LEAK or (kind is Kind.DRIFT and size < 0)
-                        told[variant].append(change.kind is (Kind.EASIER if variant == "no times" and easier else kind))
+                        easier = kind is ChangeKind.LEAK or (kind is ChangeKind.DRIFT and size < 0)
+                        told[variant].append(
+                            change.kind is (ChangeKind.EASIER if variant == "no times" and easier else kind)
+                        )
                         if variant == "all" and change.onset is not None:
                             onsets.append(abs(change.onset - (15 if "day" in name else 0)))
                     elif variant == "all":
-                        sound_told += change.kind is not Kind.UNCLEAR
+                        sound_told += change.kind is not ChangeKind.UNCLEAR
         rates = " | ".join(f"{np.mean(right):.3f}" for right in told.values())
         onset = f"{np.mean(onsets):.1f} days" if onsets else "–"
         print(
@@ -301,17 +303,17 @@ class Window:
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, changed: np.ndarray, kind: Kind,
+        cls, rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, changed: np.ndarray, kind: ChangeKind,
         size: float, from_day: int,
     ) -> Window:  # fmt: skip
         theta, day = rng.normal(MEAN, SD, (n, 1)), rng.integers(0, 30, n)
-        shift = size * changed if kind is Kind.DRIFT else 0.0
+        shift = size * changed if kind is ChangeKind.DRIFT else 0.0
         knows = rng.random((n, len(a))) < 1 / (1 + np.exp(-a * (theta - b - shift)))
         insider = np.zeros_like(knows)
-        if kind is Kind.LEAK:
+        if kind is ChangeKind.LEAK:
             insider = (rng.random((n, len(a))) < size) & changed & (day[:, None] >= from_day)
         option = np.where(knows | insider, 0, 1 + rng.choice(3, (n, len(a)), p=DISTRACTORS))
-        key = np.where(changed & (kind is Kind.WRONG_KEY), 1, 0)
+        key = np.where(changed & (kind is ChangeKind.WRONG_KEY), 1, 0)
         log_time = rng.normal(0, 0.35, knows.shape) + rng.normal(0, 0.25, (n, 1)) + np.log(0.5) * insider
         usual = rng.normal(
             0, 0.43 / np.sqrt(n / 2), len(a)

@@ -39,13 +39,13 @@ from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Floats
 from irt_psychometrics.drift.errors import Comparison, Published
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape

@@ -26,7 +26,7 @@ from irt_psychometrics.dif.mantel_haenszel import mantel_haenszel
 from irt_psychometrics.dif.wald import curve_difference
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.drift.kinds import Kind, TimedAnswers, classify_changes
+from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.drift.proportion_correct import proportions_correct
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import (
@@ -223,8 +223,8 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
     answers = {
-        Kind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
-        Kind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
+        ChangeKind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
+        ChangeKind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
     }
     for kind, own in answers.items():
         responses = TRUTH.answers(rng, theta)
@@ -242,7 +242,7 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
         assert change.kind is kind
         assert set(change.gains) == {"drift", "leak"}
         assert max(change.gains.values()) < 4 * n
-        if kind is Kind.EASIER:
+        if kind is ChangeKind.EASIER:
             assert change.gains["leak"] > change.gains["drift"]
 
 

@@ -29,6 +29,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.steps import Step
 from irt_assets.responses import simulated
 from irt_assets.responses.open_months import scales_of_other_verdicts
@@ -37,7 +38,6 @@ from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.linking.placement import Linking
 from irt_psychometrics.simulation.response_log import simulate
 from irt_psychometrics.simulation.truth import Truth

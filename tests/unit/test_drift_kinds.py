@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.kinds import Change, Kind, TimedAnswers, classify_changes
+from irt_psychometrics.drift.kinds import Change, ChangeKind, TimedAnswers, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
@@ -59,14 +59,14 @@ def without_options(answers: TimedAnswers) -> TimedAnswers:
 def test_drift_is_told_with_its_size(size: float) -> None:
     """1500 answers give b an error of about 0.06, and limits are three of these."""
     change = told(window(drift=size))
-    assert (change.kind, change.size, change.onset) == (Kind.DRIFT, pytest.approx(size, abs=0.18), None)
+    assert (change.kind, change.size, change.onset) == (ChangeKind.DRIFT, pytest.approx(size, abs=0.18), None)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])
 def test_a_leak_is_told_with_its_share(share: float) -> None:
     """Among those who do not know the answer, about 800, the share has an error of 0.02 and θ adds its own."""
     change = told(window(leak=share))
-    assert (change.kind, change.size) == (Kind.LEAK, pytest.approx(share, abs=0.08))
+    assert (change.kind, change.size) == (ChangeKind.LEAK, pytest.approx(share, abs=0.08))
     assert change.time_z < -4
 
 
@@ -77,12 +77,12 @@ def test_a_leaks_first_day_is_found() -> None:
 
 def test_without_times_an_easier_item_is_either() -> None:
     drifted, leaked = (told(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
-    assert (drifted.kind, leaked.kind) == (Kind.EASIER, Kind.EASIER)
+    assert (drifted.kind, leaked.kind) == (ChangeKind.EASIER, ChangeKind.EASIER)
     assert np.isnan(leaked.time_z)
 
 
 def test_a_harder_item_has_drifted_whatever_the_times() -> None:
-    assert told(without_times(window(drift=0.8))).kind is Kind.DRIFT
+    assert told(without_times(window(drift=0.8))).kind is ChangeKind.DRIFT
 
 
 @pytest.mark.parametrize("options", [True, False])
@@ -90,13 +90,13 @@ def test_a_wrong_key_is_told_with_and_without_options(options: bool) -> None:
     answers = window(wrong_key=True)
     change = told(answers if options else without_options(answers))
     # three standard errors of a share among 700; the option that abler learners choose is the right one
-    expected = Kind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
+    expected = ChangeKind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
     assert (change.kind, change.size, change.distractor) == expected
 
 
 def test_an_item_that_did_not_change_has_no_kind() -> None:
     change = told(window())
-    assert (change.kind, np.isnan(change.size)) == (Kind.UNCLEAR, True)
+    assert (change.kind, np.isnan(change.size)) == (ChangeKind.UNCLEAR, True)
     assert max(change.gains.values()) < 10.8
 
 
@@ -124,7 +124,7 @@ def test_a_slower_learner_and_a_longer_item_are_not_a_leak() -> None:
 def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
     answers = window(leak=0.35)
     unsure = replace(answers, usual_log_time_se=np.full(ITEMS, 0.5))
-    assert told(unsure).kind is Kind.DRIFT
+    assert told(unsure).kind is ChangeKind.DRIFT
     assert -1 < told(unsure).time_z < 0
 
 

@@ -7,21 +7,21 @@ from irt_psychometrics._lazy import names_when_used
 if TYPE_CHECKING:
     from irt_psychometrics.drift.curves import CurveDifferences
     from irt_psychometrics.drift.errors import Comparison, Published
-    from irt_psychometrics.drift.group_shift import GroupShift
+    from irt_psychometrics.drift.group_shift import ShiftAgainstAnchors
     from irt_psychometrics.drift.item_trends import Trends
     from irt_psychometrics.drift.items import Drift
-    from irt_psychometrics.drift.kinds import Change, Kind, TimedAnswers
+    from irt_psychometrics.drift.kinds import Change, ChangeKind, TimedAnswers
     from irt_psychometrics.drift.proportion_correct import ProportionsCorrect
 
 __all__ = [
     "Change",
+    "ChangeKind",
     "Comparison",
     "CurveDifferences",
     "Drift",
-    "GroupShift",
-    "Kind",
     "ProportionsCorrect",
     "Published",
+    "ShiftAgainstAnchors",
     "TimedAnswers",
     "Trends",
 ]

@@ -36,7 +36,7 @@ FEWEST_TIMES = 30
 MOST_DRIFT = 4.0
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     DRIFT = "drift"
     LEAK = "leak"
     WRONG_KEY = "wrong key"
@@ -88,7 +88,7 @@ class Change:
     """
 
     item_id: str
-    kind: Kind
+    kind: ChangeKind
     size: float
     gains: dict[str, float]
     time_z: float
@@ -154,15 +154,15 @@ def _classified(
         distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
     best = max(gains, key=lambda name: gains[name])
     z = _mean_z(residual[correct], float(answers.usual_log_time_se[j]))
-    kind, size, onset = Kind.UNCLEAR, np.nan, None
+    kind, size, onset = ChangeKind.UNCLEAR, np.nan, None
     if distractor is not None or (best == "wrong key" and gains[best] > ACCEPTED):
-        kind, size = Kind.WRONG_KEY, taken
+        kind, size = ChangeKind.WRONG_KEY, taken
     elif gains[best] > ACCEPTED and (best == "leak" or delta < 0):
-        kind = Kind.EASIER if np.isnan(z) else Kind.LEAK if z < FASTER else Kind.DRIFT
-        size = known if kind is Kind.LEAK else delta
-        onset = _onset(answers.day[rows], p, share, correct) if kind is Kind.LEAK else None
+        kind = ChangeKind.EASIER if np.isnan(z) else ChangeKind.LEAK if z < FASTER else ChangeKind.DRIFT
+        size = known if kind is ChangeKind.LEAK else delta
+        onset = _onset(answers.day[rows], p, share, correct) if kind is ChangeKind.LEAK else None
     elif gains[best] > ACCEPTED:
-        kind, size = Kind.DRIFT, delta
+        kind, size = ChangeKind.DRIFT, delta
     return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
 
 
