@@ -1,6 +1,6 @@
 """By how much a month's anchors as a group moved against the other published items, as it is stored and judged.
 
-What does not belong here: the estimate (`Comparison.shift_against_anchors`), and which month is measured when
+What does not belong here: the estimate (`Drift.of_anchors`), and which month is measured when
 (calibration/group_shift.py).
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.drift import Comparison
+from irt_psychometrics.drift import Comparison, Drift
 
 Z = 3.0
 """Number of standard errors from 0 at which a shift counts."""
@@ -35,7 +35,7 @@ class GroupShift:
     def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
         """The shift of a month; N(mean, sd²): the scale's population."""
         try:
-            found = comparison.shift_against_anchors(mean=mean, sd=sd, expected_variation=expected_variation)
+            found = Drift.of_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except PsychometricsError as error:
             return cls(f"the anchors cannot be compared with others: {error}")
         return cls(items=found.items, shift=found.shift, shift_se=found.shift_se, sd=sd)

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,6 @@ from irt_psychometrics.linking.criteria import Constants, of_further, solve
 from irt_psychometrics.linking.linking import match, weighted_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
 from irt_psychometrics.scoring.total_error import common_errors
-
-if TYPE_CHECKING:
-    from irt_psychometrics.drift.group_shift import ShiftAgainstAnchors
 
 Places = npt.NDArray[np.intp]
 
@@ -452,21 +449,6 @@ class Comparison:
     def cov_window(self) -> Floats:
         """Shape (J, P, P), of the window's a, b and further parameters."""
         return self.window.cov_of_all
-
-    def shift_against_anchors(
-        self, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10
-    ) -> ShiftAgainstAnchors:
-        """By how much b of the other published items moved as a group against b of the anchors.
-
-        Args:
-            mean, sd: of the scale's population, over which curves are compared.
-            expected_variation: SD by which an item's b is expected to vary beyond errors.
-
-        Raises PsychometricsError if the two groups cannot be compared.
-        """
-        from irt_psychometrics.drift.group_shift import shift_against_anchors  # imports this module
-
-        return shift_against_anchors(self, mean=mean, sd=sd, expected_variation=expected_variation)
 
     def varying(self, by_log_a: float, by_b: float) -> Comparison:
         """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""

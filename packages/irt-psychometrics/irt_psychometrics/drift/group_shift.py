@@ -32,7 +32,7 @@ class ShiftAgainstAnchors:
 def shift_against_anchors(
     comparison: Comparison, *, mean: float, sd: float, expected_variation: float
 ) -> ShiftAgainstAnchors:
-    """See `Comparison.shift_against_anchors`."""
+    """See `Drift.of_anchors`."""
     n = int((~comparison.anchors).sum())
     if n < FEWEST_OTHERS:
         raise PsychometricsError(

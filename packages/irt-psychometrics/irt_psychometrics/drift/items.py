@@ -35,6 +35,7 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_psychometrics.drift.errors import Comparison
+from irt_psychometrics.drift.group_shift import ShiftAgainstAnchors, shift_against_anchors
 from irt_psychometrics.drift.item_trends import Trends, trends
 from irt_psychometrics.drift.kinds import Change, TimedAnswers, classify_changes
 from irt_psychometrics.drift.moves import differences, second_line
@@ -116,6 +117,20 @@ class Drift:
         area = wabc(comparison.window, comparison.published, mean, sd)
         severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
         return cls(comparison, tau, most, wald, p, q, area, severity, curves)
+
+    @staticmethod
+    def of_anchors(
+        comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10
+    ) -> ShiftAgainstAnchors:
+        """By how much b of the other published items moved as a group against b of the anchors.
+
+        Args:
+            mean, sd: of the scale's population, over which curves are compared.
+            expected_variation: SD by which an item's b is expected to vary beyond errors.
+
+        Raises PsychometricsError if the two groups cannot be compared.
+        """
+        return shift_against_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
 
     def with_trends(
         self, comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: AnchorSet
