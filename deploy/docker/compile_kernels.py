@@ -7,8 +7,8 @@ from __future__ import annotations
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
-from irt_assets.file_commands.simulate import simulate_responses
 from irt_psychometrics import Calibration, Responses
+from irt_psychometrics.commands import simulate_responses
 from irt_psychometrics.itemfit import summarise
 from irt_psychometrics.items import Model
 from irt_psychometrics.scoring import score

@@ -15,8 +15,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.file_commands.link import link
-from irt_assets.file_commands.tables import ParameterTable
+from irt_psychometrics.commands import link
+from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.core.priors import LogitNormal, Priors

@@ -30,7 +30,7 @@ from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
 from irt_psychometrics import ItemParameters, PsychometricsError, Responses
-from irt_psychometrics.items import CountedScores, ItemRow
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.scoring import Curves, MovingScores, ParameterErrors, Scores, eap_by, moving_eap
 from resources import tables
 from resources.cluster.relational import holds_log, on_log, require_judged
@@ -216,7 +216,7 @@ def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]
     known = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:
         return {}
-    otherwise = CountedScores.of(known).otherwise(responses.item, responses.score, responses.categories)
+    otherwise = known.counted_otherwise(responses.item, responses.score, responses.categories)
     n = np.bincount(responses.item[otherwise & known.known[responses.item]], minlength=responses.n_items)
     return {responses.item_ids[j]: int(n[j]) for j in np.flatnonzero(n).tolist()}
 

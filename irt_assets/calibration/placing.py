@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import psycopg
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.linking import AnchorSet, Linking, link
 
 

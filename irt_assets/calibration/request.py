@@ -16,12 +16,11 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import spec_of
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.responses.scales import Scale
@@ -41,7 +40,7 @@ from irt_psychometrics.estimation import (
     share_testlets,
 )
 from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
-from irt_psychometrics.items import GUESSING_PRIOR, LogNormal, Model, Priors, item_model, model_of
+from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
@@ -110,11 +109,12 @@ class FitRequest:
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
             return self.scale.model
-        models = [
-            model_of_scored(self.scale.model, self.in_bank.get(item)) if item in scored else default.of_max_score(1)
+        return tuple(
+            model_of_scored(self.scale.model, self.in_bank.get(item))
+            if item in scored
+            else default.of_max_score(1).name
             for item in self.responses.item_ids
-        ]
-        return tuple(model.name for model in models)
+        )
 
     @property
     def blocks(self) -> dict[str, str]:
@@ -158,11 +158,11 @@ class FitRequest:
         Where it has none, provisional items have one on their slope. Anchors and published items have not: they are
         there to be compared, which a shrunken slope is not fit for. Nor has a slope that items have in common, which is
         not known from one item's answers, and that of a scored item, which is per point. On c of a 3PL there is always
-        one, for all items: the scale's own or else `GUESSING_PRIOR`.
+        one, for all items: the scale's own or else the model's `default_priors`.
         """
-        of = model_of(model or self.model)
+        of = item_model(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or GUESSING_PRIOR.c) if of.guesses else None
+        c = (own.c or of.default_priors.c) if of.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
         compared = self._compared | self.scored_items
@@ -290,7 +290,7 @@ def _by_another_engine(engine: Calibrator, request: FitRequest, data_hash: str) 
 def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
     """A fit of one population, whose θ has the distribution that the scale's rule asks for."""
     model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
-    item_models, testlets = model_of(model), request.testlets_used
+    item_models, testlets = item_model(model), request.testlets_used
     on_steps, guessing = request.on_steps, request.guessing
 
     def fit(

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import psycopg
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.release import require_text
@@ -33,7 +34,6 @@ from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock

@@ -39,7 +39,7 @@ from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Su
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
-from irt_psychometrics.items import Model, Priors, item_model, prior_as_text, prior_from_text
+from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.scoring import OCCASIONS
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -113,7 +113,7 @@ class ModelChange:
 def _decided(scale: Scale) -> dict[Subject, str]:
     """The model, the priors and the occasions, as they are stored."""
     priors: dict[Subject, str] = {
-        subject: prior_as_text(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
+        subject: Priors.text_of(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
     }
     return {"model": scale.model, **priors, "occasions": scale.occasions}
 
@@ -267,12 +267,12 @@ def _read(subject: Subject, text: str) -> str:
         if text not in OCCASIONS:
             raise PermanentFailure(f"occasions are {' or '.join(OCCASIONS)}, got {text!r}")
         return text
-    return prior_as_text(prior_from_text(PRIORS[subject], text))
+    return Priors.text_of(Priors.parse(PRIORS[subject], text))
 
 
 def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
     chosen: dict[str, Any] = {
-        parameter: prior_from_text(parameter, values[subject])
+        parameter: Priors.parse(parameter, values[subject])
         for subject, parameter in PRIORS.items()
         if subject in values
     }

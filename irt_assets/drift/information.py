@@ -14,16 +14,15 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, finite
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.information import Abilities, Information, InformationLoss
 from irt_psychometrics.items import Model, item_model
 from resources import tables

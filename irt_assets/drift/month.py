@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.arrays import finite
+from irt_assets.common.breakdowns import breakdowns_explained
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Drift
-from irt_psychometrics.estimation import breakdowns_explained
-from irt_psychometrics.items import Z95, Model, item_model
+from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse

@@ -1,7 +1,7 @@
 """The Bayesian engine by PyMC, with θ integrated out. What may be fitted, with which priors, in which
 order. PyMC is imported when something is sampled, because importing it takes seconds.
 
-The model and the likelihood are in `pymc_model`, `pymc_likelihood` and `pymc_kernels`, the sampler and its diagnostics
+The model and the likelihood are in `pymc_model` and `pymc_likelihood`, the sampler and its diagnostics
 in `pymc_sampling`, the way from draws to a `Calibration` and its judgement in `pymc_summary`.
 """
 
@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
-from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
+from irt_assets.engines.spec import DEFAULT_MODEL, RIGHT_AND_WRONG, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import Grid
-from irt_psychometrics.items import DEFAULT_MODEL, GUESSING_PRIOR, Model, Priors, item_model
+from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet, Linking, link
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ class PymcEngine:
     latent mean and SD are free.
 
     Attributes:
-        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; `GUESSING_PRIOR` where it is None)
-            of items that are not anchors.
+        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; None: the model's default) of items
+            that are not anchors.
         latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD,
             where these are free.
         nodes: of the quadrature over θ, on [−6, 6] latent SDs. None for the fewest of `NODES` that are enough.
@@ -172,7 +171,7 @@ class PymcEngine:
         if not item_model(model).guesses and self.priors.c is not None:
             raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
         if item_model(model).guesses and self.priors.c is None:
-            return replace(self.priors, c=GUESSING_PRIOR.c)
+            return replace(self.priors, c=item_model(model).default_priors.c)
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
@@ -208,8 +207,8 @@ class PymcEngine:
         mean, sd = at["latent_mean"], at["latent_sd"]
         c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
         parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
-        grids = [Grid.spanning(n) for n in (NODES if self.nodes is None else (self.nodes,))]
-        tried = [Likelihood.of(responses, grid, guessing=priors.guessing) for grid in grids]
+        numbers = NODES if self.nodes is None else (self.nodes,)
+        tried = [Likelihood.of(responses, nodes, guessing=priors.guessing) for nodes in numbers]
         values = [one.value(*parameters) for one in tried]
         return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _SAME_LOGLIK))]
 

@@ -33,7 +33,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted
 from irt_assets.responses.snapshot import Snapshot, differs
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.items import ItemRow, Priors, item_model, prior_as_text
+from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking
 from irt_psychometrics.scoring import common_errors
 from resources import tables
@@ -154,7 +154,9 @@ def of_other_model(made: MadeWith, scale: Scale) -> str | None:
 def priors_as_text(priors: Priors | None) -> str:
     """A scale's own priors in a line: `a lognormal(0, 0.5), c beta(5, 17)`, or `none`."""
     named = {name: getattr(priors, name) for name in ("a", "b", "c")} if priors else {}
-    return ", ".join(f"{name} {prior_as_text(prior)}" for name, prior in named.items() if prior) or prior_as_text(None)
+    return ", ".join(f"{name} {Priors.text_of(prior)}" for name, prior in named.items() if prior) or Priors.text_of(
+        None
+    )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
 from irt_psychometrics.drift import Comparison, Published
-from irt_psychometrics.items import Model, widened
+from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet, Linking
 
 
@@ -66,10 +66,8 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | 
     if anchors is None:
         return None
     known = further_errors_of_origins(connection, scale.scale_id)
-    further = widened(None, len(anchors.item_ids), anchors.n_further)
-    for k, value in enumerate(zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)):
-        if value in known:
-            further[k] = widened(np.array([known[value]]), 1, anchors.n_further)[0]
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    further = anchors.further_cov_of({k: known[value] for k, value in enumerate(values) if value in known})
     return replace(anchors, further_cov=further if known else None)
 
 
@@ -111,13 +109,11 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
             ([item for item, row in rows.items() if not row.fit_id],),
         ).fetchall()
     )
-    fitted: list[ModelOfFit | None] = []
+    cited = [(rows[item].fit_id or "", item) for item in published.item_ids]
+    fitted = [of_fits.get(one) or _of_bank(of_bank.get(one[1])) for one in cited]
+    known = {j: further[one] for j, one in enumerate(cited) if one in further}
     cov = published.cov_of_all[:, 2:].copy()
-    for j, item in enumerate(published.item_ids):
-        fit_id = rows[item].fit_id or ""
-        fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
-        if (fit_id, item) in further:
-            cov[j] = widened(np.array([further[fit_id, item]]), 1, published.n_further)[0]
+    cov[[*known]] = published.further_cov_of(known)[[*known]]
     return published.with_fits(fitted, cov)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.engines.registry import require_demandable
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
@@ -24,7 +25,7 @@ from irt_assets.responses.scale_decisions import (
     priors_in_force,
     read_decisions,
 )
-from irt_psychometrics.items import DEFAULT_MODEL, Model, Priors
+from irt_psychometrics.items import Model, Priors
 from irt_psychometrics.scoring import STILL, Movement, Occasions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows

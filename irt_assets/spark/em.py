@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.spark.answers import SparkAnswers
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import Answers, FitOptions, fit_source
 from irt_psychometrics.itemfit import ItemSums
-from irt_psychometrics.items import DEFAULT_MODEL, model_of
+from irt_psychometrics.items import item_model
 from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
 
@@ -51,7 +52,7 @@ def fit_on_spark(
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
-    model = model_of(how.get("model", DEFAULT_MODEL))
+    model = item_model(how.get("model", DEFAULT_MODEL))
     if not model.has_kernels:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report, max_scores)

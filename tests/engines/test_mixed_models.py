@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from irt_assets.file_commands.files import Answers
-from irt_assets.file_commands.fit import fit as fit_file
-from irt_assets.file_commands.tables import read_parameters
+from irt_assets.file_commands.files import FILES
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_psychometrics.commands import fit as fit_file
+from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
 from irt_psychometrics.core.items import ItemParameters, wabc
@@ -503,7 +503,7 @@ def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) 
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
     with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
-        read_parameters(tmp_path / "fit.json")
+        FILES.parameters(tmp_path / "fit.json")
 
 
 def test_wle_on_nodes_is_that_of_the_compiled_equations_where_both_can_be_had() -> None:

@@ -12,8 +12,8 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
-from irt_assets.file_commands.fit import models_of
 from irt_psychometrics.alignment.align import Differences
+from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import of_each
 from irt_psychometrics.core.item_models import OtherItems, model_of

@@ -21,8 +21,7 @@ from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import logistic_dif
 from irt_psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
 from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
-from irt_psychometrics.plots.chart import Points
-from irt_psychometrics.plots.svg import as_markdown
+from irt_psychometrics.plots.axes import Points
 from tests.helpers.drift_facts import WHOLE
 from tests.helpers.sentences import unsaid
 from tests.helpers.split_fits import LEARNERS, split_fit, without
@@ -261,7 +260,7 @@ def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
     picture = differences_plot(whole(), rows)
     (chart,) = picture.charts
     assert [(part.name, len(part.xs)) for part in chart.parts if isinstance(part, Points)] == [("large", names)]
-    assert len(as_markdown(picture, "DIF")) < 150_000
+    assert len(picture.to_markdown("DIF")) < 150_000
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
+from irt_assets.charts import against
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
@@ -41,8 +42,7 @@ from irt_assets.reports.item_shown import parameters
 from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.items import wabc
-from irt_psychometrics.plots import against, ends_of
+from irt_psychometrics.plots import Chart
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown
@@ -147,7 +147,7 @@ def pairs_of(one: Side, other: Side) -> Pairs:
     first, second = (side.fit.values if side.fit else {} for side in (one, other))
     items = [item for item in first if item in second]
     old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
-    return Pairs((old, new), wabc(new, old, one.scale.mu, one.scale.sigma))
+    return Pairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
 
 
 def _answer(one: Side, other: Side, pairs: Pairs) -> str:
@@ -256,7 +256,7 @@ def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other
             values[0],
             values[1],
             ["moved most" if k in movers else "" for k in range(len(pairs.items))],
-            ends_of(*values),
+            Chart.ends_of(*values),
             titles=[f"{item}: {x:.2f} → {y:.2f}" for item, x, y in zip(pairs.items, *values, strict=True)],
             plain="items",
         )

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 
@@ -49,12 +48,6 @@ class AnchorSet(ItemParameters):
                 f"{wrong.sum()} anchors of scale {self.scale_id} cannot be used, {what}: {named};"
                 " correct question.meta->'irt' of these items"
             )
-
-    @property
-    def joint_cov(self) -> Floats:
-        """Shape (2K, 2K), of a₁, b₁, a₂, b₂, … What all anchors have in common is the scale: errors of differences are
-        smaller where it is known."""
-        return block_diagonal(self.cov)
 
     @property
     def cov_with_further(self) -> Floats:

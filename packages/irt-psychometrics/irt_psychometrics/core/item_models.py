@@ -343,6 +343,13 @@ class ItemCurves:
             wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
         return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
 
+    def counted_otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have, as nobody had given
+        their score when its item was estimated. `categories`: shape (J,), of the answers."""
+        return CountedScores.of(self).otherwise(item, score, categories)
+
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
         return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
@@ -440,8 +447,10 @@ def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
     return np.array([is_so(item_model(name)) for name in models], dtype=bool)
 
 
-def item_model(name: str) -> ItemModel:
-    """Raises PsychometricsError for a name that no model has."""
+def item_model(name: str | Sequence[str]) -> ItemModel:
+    """The model with this name, or of items with these. Raises PsychometricsError for a name that no model has."""
+    if not isinstance(name, str) or "+" in name:
+        return model_of(name)
     try:
         return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
     except KeyError:
