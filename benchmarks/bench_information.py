@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.bench_drift import MEAN, SD, anchors_of
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.drift.errors import Comparison, Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_psychometrics.linking.linking import link
@@ -48,7 +48,7 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
         published = Published.of_fit(later, link(later, frozen), anchors).then(published)
     new = fitted(rng, n, a * share, b, c, MEAN, SD)
     linking = link(new, frozen)
-    return compare(new, linking, anchors, published)
+    return Comparison.of(new, linking, anchors, published)
 
 
 def run(options: argparse.Namespace, share: float) -> None:
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, share: float) -> None:
             except LinkingError:
                 continue
             months += 1
-            found = judge(found).comparison
+            found = Drift.of(found).comparison
             items = losses_of_items(found, Abilities.normal())
             sound = shares[[int(item[1:]) for item in items.item_ids]] == 1
             for which in (True, False):

@@ -39,14 +39,14 @@ from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Floats
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.group_shift import GroupShift
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.itemfit.fit_summary import summarise
@@ -233,7 +233,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         except LinkingError as error:
             yield JudgedMonth({"linked": str(error)}, 0, 0, 0, 0)
             continue
-        against = compare(fit, linking, anchors, published)
+        against = Comparison.of(fit, linking, anchors, published)
         against = against.select(np.isin(against.item_ids, usable(fit, against.item_ids)))
         spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
         variation = rules.linking.item_variation
@@ -258,7 +258,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             rmsd > rules.publication.max_rmsd and p < MISFIT_LEVEL
             for rmsd, p in zip(of_items["rmsd"], of_items["rmsd_p"], strict=True)
         ]
-        drifted = len(judge(against).flagged)
+        drifted = len(Drift.of(against).flagged)
         yield JudgedMonth(failures(evidence), len(off), sum(off), len(against.item_ids), drifted)
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
         earlier.append(MonthConstants(month_number(name), *values))

@@ -17,11 +17,11 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, write_group_shift
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.drift import GroupShift
 from resources.postgres.database import Database, advisory_lock
 
 

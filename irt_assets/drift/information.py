@@ -200,8 +200,9 @@ def inform(
     drift = compared.drift
     loss = InformationLoss.of(drift.comparison, population(scale))
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
-    if unestimated.tested is not None:
-        severity |= zip(unestimated.tested.item_ids, unestimated.tested.severity, strict=True)
+    tested = unestimated.drift.proportions if unestimated.drift else None
+    if tested is not None:
+        severity |= zip(tested.item_ids, tested.severity, strict=True)
     items = Items.of(compared)
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
     retiring = tuple(sorted({*loss.items.flagged, *high(severity)}))

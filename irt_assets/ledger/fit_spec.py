@@ -29,7 +29,7 @@ from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
-from irt_psychometrics.linking import Linking, Method, Suspect
+from irt_psychometrics.linking import Linking, Suspect
 from irt_psychometrics.scoring import Occasions
 from resources.failures import PermanentFailure
 
@@ -372,14 +372,14 @@ class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
     anchors lacks what `Linking.ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty
-    but in fits of earlier releases.
+    but in fits of earlier releases. `method`: one of `link`, or origin or fixed, where nothing was linked.
     """
 
     slope: float
     slope_se: float
     intercept: float
     intercept_se: float
-    method: Method | Literal["origin", "fixed"]
+    method: str
     rmse: float
     anchors_used: tuple[str, ...]
     anchors_dropped: dict[str, str]

@@ -14,6 +14,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
+    ModelOfFit,
     calibration_of,
     constants_of,
     fitted_of,
@@ -25,7 +26,7 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
-from irt_psychometrics.drift import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift import Comparison, Published
 from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet, Linking
 
@@ -113,13 +114,13 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     known = {j: further[one] for j, one in enumerate(cited) if one in further}
     cov = published.cov_of_all[:, 2:].copy()
     cov[[*known]] = published.further_cov_of(known)[[*known]]
-    return replace(published, fitted=tuple(fitted), further_cov=cov)
+    return published.with_fits(fitted, cov)
 
 
-def _of_bank(model: str | None) -> Fitted | None:
+def _of_bank(model: str | None) -> ModelOfFit | None:
     """Its learners' distribution is unknown, so the scale's is used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
-    return None if known is None else Fitted(known)
+    return None if known is None else ModelOfFit(known)
 
 
 def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
@@ -145,4 +146,4 @@ def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, sta
     held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
-    return compare(window.raw, window.linking, anchors, at.published.select(items))
+    return Comparison.of(window.raw, window.linking, anchors, at.published.select(items))

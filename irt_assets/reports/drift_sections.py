@@ -37,7 +37,7 @@ from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import category_curves, curves, details
-from irt_psychometrics.drift import Kind
+from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.items import ItemRow
 
 DIF_SHOWN, MOST_CURVES = 20, 6
@@ -72,7 +72,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
             if change.old
             else f"nothing in force, {change.new} proposed"
         )
-        leaked = change.kind == Kind.LEAK
+        leaked = change.kind == ChangeKind.LEAK
         accept, reject = (
             Span(f'irt release {verb} {shlex.quote(str(change.reference))} --by NAME --reason "WHY"', "code")
             for verb in ("accept", "reject")

@@ -65,7 +65,7 @@ from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
-from irt_psychometrics.drift import Kind
+from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import PERIOD_DAYS, PlaceInOrder, growth_by_place
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
@@ -332,7 +332,7 @@ def flagged_items(
     dif = large_dif_of(connection, scale, month)
     information = {row.item_id: row for row in information_lost_in(connection, scale, month)}
     held = step.held if step else {}
-    leaks = [row.item_id for row in drifted if row.kind == Kind.LEAK]
+    leaks = [row.item_id for row in drifted if row.kind == ChangeKind.LEAK]
     past = histories_of(connection, scale, month, leaks)
     began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
 
@@ -360,7 +360,7 @@ def flagged_items(
 
 def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequence[DifRow]) -> Iterator[str]:
     severe = sum(row.severity == "high" for row in drifted)
-    leaks = sum(row.kind == Kind.LEAK for row in drifted)
+    leaks = sum(row.kind == ChangeKind.LEAK for row in drifted)
     yield f"{len(drifted)} drifted ({severe} of them high, {counted(leaks, 'leak')})" if drifted else "none drifted"
     yield f"{len({row.item_id for row in dif})} with large DIF" if dif else "none with large DIF"
     yield f"{len(held)} held back"

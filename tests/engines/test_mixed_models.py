@@ -29,8 +29,8 @@ from irt_psychometrics.core.model_families import TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Fitted, Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.shape import Compared, Shape
 from irt_psychometrics.information.functions import (
@@ -251,10 +251,10 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     moved = mixed.d.copy()
     moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
     raw = replace(mixed, d=moved)
-    comparison = compare(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
+    comparison = Comparison.of(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
-    judged = judge(comparison)
+    judged = Drift.of(comparison)
     assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
@@ -269,7 +269,7 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     across = replace(comparison, published=as_2pl)
     assert across.across_models.tolist() == [False] * EACH + [True] * 2 * EACH
     assert across.by_curves.tolist() == comparison.by_curves.tolist()
-    assert judge(across).across_models == {
+    assert Drift.of(across).across_models == {
         item: ("2pl", model) for item, model in zip(mixed.item_ids, mixed.models, strict=True) if model != "2pl"
     }
 
@@ -290,7 +290,7 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
     steeper = np.where(np.arange(EACH) < 2, 1.5, 1.0)  # the first is of the 1PL, the second of the 2PL
     moved = {name: replace(fit, a=steeper * fit.a, d=steeper * fit.d) for name, fit in fits.items()}
     waldes = {
-        name: judge(compare(fit, found[name], anchors, Published.of_anchors(anchors))).wald
+        name: Drift.of(Comparison.of(fit, found[name], anchors, Published.of_anchors(anchors))).wald
         for name, fit in moved.items()
     }
     assert waldes["1pl+2pl"][0] < 1e-6
@@ -445,9 +445,9 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
-    comparison = compare(raw, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.of(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
-    judged = judge(comparison)
+    judged = Drift.of(comparison)
     assert judged.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     weights = np.exp(Grid.spanning().log_weights())

@@ -38,7 +38,7 @@ from irt_assets.responses.snapshot import take_snapshot
 from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.information.functions import Information
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
@@ -328,4 +328,4 @@ def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
     assert set(OTHERS) <= published.keys()
     assert not comparison.across_models.any()
     assert comparison.by_curves.tolist() == [MODELS[item] != "2pl" for item in comparison.item_ids]
-    assert judge(comparison).flagged == ("3pl-2",)
+    assert Drift.of(comparison).flagged == ("3pl-2",)

@@ -15,7 +15,7 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import Apart, Comparison, Published, compare
+from irt_psychometrics.drift.errors import Apart, Comparison, Published
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
@@ -66,7 +66,7 @@ class World:
 
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
-        return compare(month, link(month, anchors), anchors, published)
+        return Comparison.of(month, link(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
         """A month for each of `moves` (J,), of fits to answers, all after one origin and one earlier month."""
@@ -82,7 +82,7 @@ class World:
 
         def compared(b: np.ndarray) -> Comparison:
             month = fit(n, b, INTERCEPT, SLOPE)
-            found = compare(month, link(month, frozen), frozen, published)
+            found = Comparison.of(month, link(month, frozen), frozen, published)
             return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
 
         origin = fit(self.k, b)

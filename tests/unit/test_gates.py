@@ -35,12 +35,12 @@ from irt_assets.ledger.fit_spec import (
 )
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Calibration, Convergence
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.linking.constants_history import MonthConstants
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, PARALLEL, SET

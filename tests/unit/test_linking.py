@@ -21,14 +21,14 @@ from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.linking.constants_history import LEVEL, Jump, MonthConstants, jump
-from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
+from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.plots.axes import Boxes, Points

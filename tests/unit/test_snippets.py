@@ -23,7 +23,7 @@ import pytest
 
 from irt_assets.engines.em import EmEngine
 from irt_psychometrics.core.models import Responses
-from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
@@ -50,7 +50,7 @@ def a_month_compared() -> dict[str, Any]:
     anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
     linking = link(fit, anchors)
-    found = compare(fit, linking, anchors, Published.of_anchors(anchors))
+    found = Comparison.of(fit, linking, anchors, Published.of_anchors(anchors))
     return {"drift": SimpleNamespace(comparison=found), "parameters": found.window}
 
 

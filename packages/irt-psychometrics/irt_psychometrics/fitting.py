@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.design import row_starts
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
@@ -31,7 +32,6 @@ from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.information.functions import conditional_se, item_information
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.linking.linking import assumed_errors
 from irt_psychometrics.results import Result, columns_of_rows, shown, some
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability

@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -129,6 +130,18 @@ class Published(ItemParameters):
         fitted, placed = (tuple(of[k] for k in j) for of in (self.fitted, self.placed))
         some = vars(super().select(item_ids))
         return Published(**some, with_anchors=self.with_anchors[j], fitted=fitted, placed=placed)
+
+    def with_fits(
+        self, fits: Sequence[tuple[Model, float | None, float | None] | None], further_cov: Floats
+    ) -> Published:
+        """The same with the fit of each value, and the errors of its further parameters.
+
+        Args:
+            fits: model, and mean and SD of the learners on the bank's scale, None if unknown; None if the fit is.
+            further_cov: shape (J, M, 2 + M).
+        """
+        fitted = tuple(None if of is None else Fitted(*of) for of in fits)
+        return replace(self, fitted=fitted, further_cov=further_cov)
 
     def then(self, other: Published) -> Published:
         """Both sets merged, the items of `other` in place of those here that it publishes, too."""
@@ -273,11 +286,6 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
-def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linking:
-    """A linking as it was stored, with its covariances, which are not; arguments as in `compare`."""
-    return _again(raw, linking, anchors)[0]
-
-
 @dataclass(frozen=True)
 class Apart:
     """The errors of differences apart from a line that all have in common (see the module's text).
@@ -366,6 +374,31 @@ class Comparison:
     apart: Apart
     linking: Linking
 
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
+        """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
+
+        `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
+        share are taken as independent); `linking` is what `link` made of it and of `anchors`.
+        """
+        y = _Linked.of(raw, linking, anchors)
+        known = set(published.item_ids)
+        j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
+        old = published.select([y.fit.item_ids[k] for k in j])
+        now = y.fit.items.select(old.item_ids)
+        size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
+        now = replace(now, further_cov=widened(now.further_cov, len(j), size))
+        old = replace(old, further_cov=widened(old.further_cov, len(j), size))
+        return cls(
+            window=now,
+            published=old,
+            by_anchors=(y.to_ab @ y.by_anchors)[j],
+            fitted=Fitted.of_each(y.fit.select(j)),
+            anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
+            apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+            linking=y.linking,
+        )
+
     @property
     def item_ids(self) -> tuple[str, ...]:
         return self.window.item_ids
@@ -435,28 +468,3 @@ class Comparison:
             by_anchors=self.by_anchors[keep],
             anchors=self.anchors[keep],
         )
-
-
-def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Comparison:
-    """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
-
-    `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
-    share are taken as independent); `linking` is what `link` made of it and of `anchors`.
-    """
-    y = _Linked.of(raw, linking, anchors)
-    known = set(published.item_ids)
-    j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
-    old = published.select([y.fit.item_ids[k] for k in j])
-    now = y.fit.items.select(old.item_ids)
-    size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
-    now = replace(now, further_cov=widened(now.further_cov, len(j), size))
-    old = replace(old, further_cov=widened(old.further_cov, len(j), size))
-    return Comparison(
-        window=now,
-        published=old,
-        by_anchors=(y.to_ab @ y.by_anchors)[j],
-        fitted=Fitted.of_each(y.fit.select(j)),
-        anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
-        apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
-        linking=y.linking,
-    )

@@ -104,6 +104,11 @@ def greatest_information(items: ItemCurves) -> Floats:
     return np.where(a > 0, found, 0.0)
 
 
+def conditional_se(information: Floats) -> Floats:
+    """1/√information, the standard error of a maximum likelihood θ; ∞ if there is none. Any shape."""
+    return np.divide(1.0, np.sqrt(information), out=np.full(np.shape(information), np.inf), where=information > 0)
+
+
 @dataclass(frozen=True)
 class Information:
     """Fisher information about θ of J items and of the test that they make, at T abilities.
@@ -144,8 +149,7 @@ class Information:
     @property
     def se(self) -> Floats:
         """Conditional standard error, shape (T,): of a maximum likelihood θ, ∞ if there is no information."""
-        of_test = self.of_test
-        return np.divide(1.0, np.sqrt(of_test), out=np.full(of_test.shape, np.inf), where=of_test > 0)
+        return conditional_se(self.of_test)
 
     @property
     def greatest(self) -> Floats:

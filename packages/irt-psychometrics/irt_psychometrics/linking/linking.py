@@ -20,13 +20,13 @@ from irt_psychometrics.alignment.align import (
     align,
 )
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.assumed_errors import ASSUMED_N
+from irt_psychometrics.core.assumed_errors import ASSUMED_N, NODES, WEIGHTS
 from irt_psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_psychometrics.core.item_models import which
 from irt_psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.significance import skewness_of
-from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Constants, Pairs, medians, solve
+from irt_psychometrics.linking.criteria import Constants, Pairs, medians, solve
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
 
 _MOST_STARTS = 100

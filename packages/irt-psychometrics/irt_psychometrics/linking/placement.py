@@ -59,7 +59,7 @@ class Linking:
             anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
         skewness: of the b of the anchors used around the line, in units of their errors with τ; None of few anchors.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
-            in what is stored, to which `drift.compare` gives it back.
+            in what is stored, to which `drift.Comparison` gives it back.
         ALIGNED: fields that are known of anchors that were aligned, and of none that an engine held or an earlier
             release linked by.
         suspects, diagnosis: for people, where anchors moved: item id → how far it moved against the others, and a
@@ -100,7 +100,7 @@ class Linking:
 
         The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it
         shares with the items' errors: an anchor's error has gone into the constants, and all items share the sample of
-        learners, both with a sign that takes error away. `compare` makes both again for a linking that was stored.
+        learners, both with a sign that takes error away. `drift.Comparison` makes both again for a stored linking.
         """
         moved = fit.rescaled(self.slope, self.intercept)
         by_constants = np.zeros((*moved.cov.shape[:2], 2))
