@@ -715,6 +715,6 @@ def _stopped(unit: str, at: float) -> str:
 def engine_version() -> str:
     """The version of this package, "unknown" where it runs from a bare source tree."""
     try:
-        return version("irt-assets")
+        return version("irt-psychometrics")
     except PackageNotFoundError:
         return "unknown"
