@@ -218,7 +218,7 @@ def test_dif_of_a_group_is_its_difference_from_the_reference() -> None:
     )  # fmt: skip
     found: Any = SimpleNamespace(attribute="letter", wald=wald, reason="")
     shown = {part.name: part.xs for part in parts(plots.dif_effects(found, "z"), Points)}
-    assert shown == {"no difference": [9.0, 13.0, 15.0], "differs (q < 0.05)": [11.0]}
+    assert shown == {"not certain": [9.0, 13.0, 15.0], "differs (q < 0.05)": [11.0]}
     with pytest.raises(PsychometricsError, match="no such focal group: 'x'; the groups are y, z"):
         plots.dif_effects(found, "x")
     with pytest.raises(PsychometricsError, match="letter could not be compared: too few"):

@@ -299,7 +299,7 @@ def dif_effects(found: Dif, group: str | None = None) -> Chart:
     f = groups.index(name) - 1
     delta, se = found.wald.delta[f, :, 1], found.wald.se[f, :, 1]
     kinds = ["differs (q < 0.05)" if flagged else "" for flagged in found.wald.q < 0.05]
-    return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "no difference")
+    return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
 
 
 def linking(new: Items, old: Items, constants: Linking) -> Picture:
@@ -360,7 +360,7 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
         raise PsychometricsError(f"drift is drawn of a or b, not of {parameter!r}")
     delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
     kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
-    return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "no drift")
+    return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
 
 
 def item_fit(fit: Items, found: ItemFit) -> Chart:
