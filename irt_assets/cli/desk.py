@@ -20,7 +20,10 @@ from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.scoring import read_key
 from irt_assets.responses.eligibility.rules import PublicationRules
-from irt_psychometrics import commands
+from irt_psychometrics.commands import fit as fit_answers
+from irt_psychometrics.commands import link as link_tables
+from irt_psychometrics.commands import score as score_answers
+from irt_psychometrics.commands import simulate_responses as simulate_answers
 from irt_psychometrics.estimation import LatentRule
 from irt_psychometrics.items import DEFAULT_MODEL, Model
 from irt_psychometrics.linking import Method
@@ -70,7 +73,7 @@ def fit(
     known = _parameters(anchors) if anchors is not None else None
     of_groups = FILES.groups(groups, answers) if groups is not None else None
     scored = answers.responses.categories is not None
-    done = commands.fit(
+    done = fit_answers(
         answers,
         model=model,
         calibrate=other and calibrate_by(other, scored=scored, groups=groups is not None, latent=latent),
@@ -115,7 +118,7 @@ def score(
     known = _parameters(params)
     answers = FILES.answers(file, read_key(key) if key is not None else None, known.max_scores)
     _note(answers.notes)
-    done = commands.score(answers, known, method=method, partial=partial)
+    done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     _warn(*done.warnings)
@@ -141,7 +144,7 @@ def link(
 ) -> None:
     """Put one table of item parameters on another's scale through their common items."""
     d_new, d_old = _metrics(metric_d)
-    done = commands.link(
+    done = link_tables(
         _parameters(new, d_new),
         _parameters(old, d_old),
         method=method,
@@ -172,7 +175,7 @@ def simulate_responses(
     """Answers that follow the model exactly, with the true values next to them."""
     FILES.check_folder(folder)
     known = _parameters(params) if params is not None else None
-    done = commands.simulate_responses(
+    done = simulate_answers(
         persons=persons,
         items=items,
         model=model,
