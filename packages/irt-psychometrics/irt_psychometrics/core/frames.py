@@ -5,7 +5,7 @@ Nothing else imports narwhals, and this only when there is a frame to read or to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +22,7 @@ KINDS = ("pandas", "polars", "pyarrow")
 class Column:
     """N cells: numbers, or Python values, with `missing` (N,) for cells without a value (NaN is one, too)."""
 
-    cells: Sequence[Any]
+    cells: Any
     missing: Any
 
     @classmethod
