@@ -101,8 +101,7 @@ def make(columns: Mapping[str, Any], kind: str | None) -> Any:
         return nw.from_dict({name: _plain(cells) for name, cells in columns.items()}, backend=backend).to_native()
     except (ImportError, ValueError, TypeError) as error:
         raise PsychometricsError(
-            f"cannot make a data frame of the kind {kind!r} ({error}). Choose one that is installed of "
-            f"{', '.join(KINDS)}"
+            f"cannot make a data frame of the kind {kind!r}; choose one that is installed of {', '.join(KINDS)}"
         ) from error
 
 
