@@ -107,10 +107,24 @@ class ItemTable(Result):
                 row |= {f"b{k}": b, f"b{k}_se": np.nan if se is None else se}
             rows.append(row)
         known = fit.estimated
-        own = (np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se))
+        a, a_se, b, b_se, c, c_se = (
+            np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se)
+        )
         return cls(
-            fit.item_ids, fit.models, fit.n, fit.p_values, *own, columns_of_rows(rows), fit.flags, frame_kind
-        )  # fmt: skip
+            item_ids=fit.item_ids,
+            models=fit.models,
+            n=fit.n,
+            facility=fit.p_values,
+            a=a,
+            a_se=a_se,
+            b=b,
+            b_se=b_se,
+            c=c,
+            c_se=c_se,
+            steps=columns_of_rows(rows),
+            flags=fit.flags,
+            frame_kind=frame_kind,
+        )
 
     def _title(self) -> str:
         return f"{len(self.item_ids):,} items"
@@ -364,7 +378,7 @@ class Fit(Result):
         """
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
         theta, se = np.full(own.n_persons, np.nan), np.full(own.n_persons, np.nan)
-        for population, here in self._populations(labels, own.n_persons):
+        for population, here in populations_of(self.calibration, labels, own.n_persons):
             scores = self._scored(own, method, population)
             theta[here], se[here] = scores.theta[here], scores.se[here]
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
@@ -396,7 +410,7 @@ class Fit(Result):
                 f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
             )
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
-        self._populations(labels, x.n_persons)
+        populations_of(self.calibration, labels, x.n_persons)
         found = summarise(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
@@ -430,17 +444,13 @@ class Fit(Result):
         categories = sizes if (sizes > 2).any() else None
         return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
 
-    def _populations(self, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
-        """Each group's distribution of θ and its persons, shape (N,)."""
-        return iter([*populations_of(self.calibration, labels, n_persons)])
-
     def _scored(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
         if method == "eap":
             return eap_by(x, Curves.of(items, population=population))
         try:
-            prior = {"mean": population.mean, "sd": population.sd}
-            return score(x, items.a, items.d, items.c, others=items.others, method=method, **prior)
+            a, d, c, others = items.a, items.d, items.c, items.others
+            return score(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
         except PsychometricsError:
             raise
         except ValueError as error:
@@ -652,7 +662,7 @@ def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | No
     return found
 
 
-def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
+def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
     """The distribution of θ of each group, and which of the persons (N,) are of it.
 
     Raises PsychometricsError for groups that the fit has not, and if it has several and none are given.
@@ -661,13 +671,11 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     if labels is None:
         if len(names) > 1:
             raise PsychometricsError(f"the fit has the groups {some(names)}: say groups=, the label of each person")
-        yield fit.latent[0], np.ones(n_persons, dtype=bool)
-        return
+        return [(fit.latent[0], np.ones(n_persons, dtype=bool))]
     if strange := set(labels) - set(names):
         raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some(names)}")
     of_person = np.array(labels, dtype=object)
-    for population in fit.latent:
-        yield population, of_person == population.name
+    return [(population, of_person == population.name) for population in fit.latent]
 
 
 def digest(x: Responses) -> str:

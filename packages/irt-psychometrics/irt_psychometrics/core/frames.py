@@ -5,7 +5,7 @@ Nothing else imports narwhals, and this only when there is a frame to read or to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +22,7 @@ KINDS = ("pandas", "polars", "pyarrow")
 class Column:
     """N cells: numbers, or Python values, with `missing` (N,) for cells without a value (NaN is one, too)."""
 
-    cells: Sequence[Any]
+    cells: Any
     missing: Any
 
     @classmethod
@@ -101,8 +101,7 @@ def make(columns: Mapping[str, Any], kind: str | None) -> Any:
         return nw.from_dict({name: _plain(cells) for name, cells in columns.items()}, backend=backend).to_native()
     except (ImportError, ValueError, TypeError) as error:
         raise PsychometricsError(
-            f"cannot make a data frame of the kind {kind!r} ({error}). Choose one that is installed of "
-            f"{', '.join(KINDS)}"
+            f"cannot make a data frame of the kind {kind!r}; choose one that is installed of {', '.join(KINDS)}"
         ) from error
 
 

@@ -221,7 +221,7 @@ class ItemParameters:
         ----------
         data
             A data frame of any kind, or a mapping column → cells, with the columns a and b (D = 1), and c, a_se, b_se
-            and cov_ab if they are known. A missing c is 0.
+            and cov_ab if they are known. A missing c is 0, and so is a missing cov_ab beside errors.
         item
             The column with the items' names.
 
@@ -253,6 +253,9 @@ class ItemParameters:
                     raise PsychometricsError(
                         f"row {row}, item {ids[row]}: {column} = {cell!r} is not a number"
                     ) from None
+        for values in rows:
+            if None not in (values.get("a_se"), values.get("b_se")) and values.get("cov_ab") is None:
+                values["cov_ab"] = 0.0
         wrong = next((k for k, row in enumerate(rows) if not 0 <= (row.get("c") or 0.0) < 1), None)
         if wrong is not None:
             raise PsychometricsError(f"item {ids[wrong]} has c = {rows[wrong]['c']}, which must be in [0, 1)")

@@ -6,7 +6,7 @@ Belongs here: what a cell means, and the errors that name its row, item and valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ class Scoring:
         return f"{place}: {shown} is no score of item {item}, whose scores are {scores}. {_sentence(ways)}"
 
 
-def person_labels(column: Column, name: str) -> list[Hashable]:
+def person_labels(column: Column, name: str) -> list[str | int]:
     """The label of each row's person. Raises PsychometricsError, naming the row, if a label is missing."""
     if column.missing.any():
         row = int(np.flatnonzero(column.missing)[0])
@@ -102,9 +102,9 @@ def person_labels(column: Column, name: str) -> list[Hashable]:
     return [column.label(row) for row in range(len(column.missing))]
 
 
-def numbered(labels: Sequence[Hashable]) -> tuple[Ints, tuple[Any, ...]]:
+def numbered(labels: Sequence[str | int]) -> tuple[Ints, tuple[str | int, ...]]:
     """The number of each row's label, shape (N,), and the labels in the order in which they first occur."""
-    number: dict[Hashable, int] = {}
+    number: dict[str | int, int] = {}
     code = np.array([number.setdefault(label, len(number)) for label in labels], dtype=np.int64)
     return code, tuple(number)
 
