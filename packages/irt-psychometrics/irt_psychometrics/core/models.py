@@ -82,6 +82,10 @@ class Flag(NameWithMeaning):
     PROVISIONAL = _Meaning("provisional", "it has too few responses to be published, or to be used for a reported θ")
 
 
+DAY = 86_400_000_000
+"""A day in microseconds, the unit of `Responses.at`."""
+
+
 @dataclass(frozen=True)
 class Responses:
     """Scored responses in sparse form, sorted by person: one entry per person-item pair that was seen.
@@ -164,6 +168,17 @@ class Responses:
         ids = tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(x.shape[1]))
         sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
         return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
+
+    @property
+    def days_since_first(self) -> Floats:
+        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        if self.at is None:
+            raise PsychometricsError("times of the responses are not known: give `at`")
+        at = self.at / DAY
+        first = np.full(self.n_persons, np.inf)
+        np.minimum.at(first, self.person, at)
+        days: Floats = at - first[self.person]
+        return days
 
     def of_items(self, keep: npt.ArrayLike) -> Self:
         """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
