@@ -28,7 +28,7 @@ from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import WindowGrowth
 from irt_psychometrics.items import WHOLE_SLOPE, ItemRow
 from irt_psychometrics.linking import Linking
-from irt_psychometrics.scoring import Scores, empirical_reliability
+from irt_psychometrics.scoring import Scores
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
@@ -331,7 +331,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
                 "mean θ": m.theta.mean(),
                 "SD θ": m.theta.std(),
                 "mean SE": m.se.mean(),
-                "reliability": empirical_reliability(Scores(m.theta, m.se)),
+                "reliability": Scores(m.theta, m.se).reliability,
                 "SD of testlet effects": m.testlet_sd,
                 "scores that the values in force lack": absent_scores(m),
                 "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),

@@ -24,13 +24,12 @@ from pydantic import (
 )
 
 from irt_assets.common.arrays import Floats
-from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_assets.responses.eligibility.rules import Occasions, PublicationRules
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Latent, LatentRule, Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import ALIGNED, Linking, Method, Suspect
-from irt_psychometrics.scoring import Occasions
 from resources.failures import PermanentFailure
 
 VERSION = 1

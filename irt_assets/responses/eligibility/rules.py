@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 HintRule = Literal["wrong", "exclude"]
 AssignmentRule = Literal["linear", "by_level"]
 HoldRule = Literal["warn", "hold"]
+Occasions = Literal["month", "week"]
+"""What is a person in a fit: a learner's month, or each of a learner's weeks in it."""
+OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 
 
 class Stage(BaseModel):

@@ -172,9 +172,7 @@ class Responses:
     @property
     def days_since_first(self) -> Floats:
         """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
-        if self.at is None:
-            raise PsychometricsError("times of the responses are not known: give `at`")
-        at = self.at / DAY
+        at = self.known_times / DAY
         first = np.full(self.n_persons, np.inf)
         np.minimum.at(first, self.person, at)
         days: Floats = at - first[self.person]
@@ -241,13 +239,19 @@ class Responses:
         return int(self.person.size)
 
     @property
+    def known_times(self) -> Ints:
+        """`at`. Raises PsychometricsError if the times are not known."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times: give `at`")
+        return self.at
+
+    @property
     def last_at(self) -> Ints:
         """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
-        if self.at is None:
-            raise PsychometricsError("these responses have no times")
+        at = self.known_times
         if not self.n_responses:
             return np.empty(0, dtype=np.int64)
-        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
+        return np.maximum.reduceat(at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
 @dataclass(frozen=True)
