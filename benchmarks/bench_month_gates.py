@@ -49,7 +49,7 @@ from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.linking.constants_history import MonthConstants
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
@@ -212,7 +212,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             lambda some, model, latent, **how: fit_em(some, model=model, latent=latent, threads=1, **how),
             answers, "gpcm", "auto",
         )  # fmt: skip
-        statistics = statistics_spec(summarise(answers, fit, threads=1))
+        statistics = statistics_spec(FitSummary.of(answers, fit, threads=1))
         return window_of(answers, fit, statistics.set), shape, statistics
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)

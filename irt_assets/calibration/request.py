@@ -31,7 +31,7 @@ from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape, fit_with_shape
-from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
+from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
 from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
 
@@ -355,9 +355,9 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
     made = Calibrated(found, weeks.groups, weeks=weeks.responses)
     if not found.convergence.converged:
         return made
-    growth = growth_within(responses, days, replace(found, populations=()))
-    gone = gone_into_difficulty(weeks.responses, weeks.days, found, groups=weeks.groups)
-    return replace(made, calibration=without_growth(found, growth.of_window, gone), growth=growth)
+    growth = Growth.within(responses, days, replace(found, populations=()))
+    back = growth.given_back(found, weeks.responses, weeks.days, groups=weeks.groups)
+    return replace(made, calibration=back, growth=growth)
 
 
 def why_no_weeks(scale: Scale) -> str:
@@ -459,9 +459,9 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
         return None
     growth = made.growth
     if growth is None and request.days is not None:
-        growth = growth_within(request.responses, request.days, made.calibration, groups=made.groups)
+        growth = Growth.within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
-        found = summarise(
+        found = FitSummary.of(
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,

@@ -35,12 +35,12 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
+from irt_assets.responses.eligibility.rules import OCCASIONS
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from irt_psychometrics.items import Model, Priors, item_model
-from irt_psychometrics.scoring import OCCASIONS
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value

@@ -24,13 +24,12 @@ from pydantic import (
 )
 
 from irt_assets.common.arrays import Floats
-from irt_assets.responses.eligibility.rules import Latent, LatentRule, PublicationRules
+from irt_assets.responses.eligibility.rules import Latent, LatentRule, Occasions, PublicationRules
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import Linking, Suspect
-from irt_psychometrics.scoring import Occasions
 from resources.failures import PermanentFailure
 
 VERSION = 1
@@ -261,7 +260,7 @@ class ItemTwins(Part):
 
 
 class Twins(Part):
-    """Learners under two ids and items that are nearly the same (see `psychometrics.fit.twins`): how many pairs, and
+    """Learners under two ids and items that are nearly the same (see `itemfit.twins`): how many pairs, and
     the first of these. `learner_pairs`: None where persons have no ids. Only a staged fit names learners, whose
     erasure takes their pairs out of it."""
 
@@ -272,7 +271,7 @@ class Twins(Part):
 
 
 class SetStatistics(Part):
-    """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
+    """Fit statistics of the set (see `itemfit.FitSummary`); None for what could not be tested. `loadings`:
     empty but in fits of earlier releases, which lack `growth` and `twins` and are written as they were."""
 
     learners: LearnersUsed
@@ -306,7 +305,7 @@ class FitStatistics(Part):
 
 
 class Measures(Part):
-    """Measures of misfit, as in `psychometrics.fit.misfit.Misfit`; None for what could not be measured."""
+    """Measures of misfit, as in `itemfit.misfit.Misfit`; None for what could not be measured."""
 
     ratio: Measure | None = None
     rmsea: Measure | None = None

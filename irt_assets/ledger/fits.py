@@ -35,7 +35,7 @@ from irt_assets.responses.snapshot import Snapshot, differs
 from irt_psychometrics import Calibration, PsychometricsError
 from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking
-from irt_psychometrics.scoring import common_errors
+from irt_psychometrics.scoring import ParameterErrors
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse
@@ -327,7 +327,7 @@ def save_linked_fit(
         "run_id": run_id,
         "fitted_at": fit.fitted_at,
         "calibration": fit.calibration,
-        "common_errors": None if (gamma := common_errors(linked)) is None else gamma.ravel().tolist(),
+        "common_errors": None if (gamma := ParameterErrors.common_to(linked)) is None else gamma.ravel().tolist(),
     }
     import pandas as pd  # takes half a second, only for writers
 

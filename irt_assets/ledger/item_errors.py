@@ -1,7 +1,7 @@
 """How well a published set is known: its items' errors, and what those of one fit have in common.
 
-What does not belong here: what these errors do to a θ (see `psychometrics.scoring.total_error`), and what a month's fit
-shares with the anchors (see `values_with_errors`).
+What does not belong here: what these errors do to a θ (see `irt_psychometrics.scoring`), and what a month's fit shares
+with the anchors (see `values_with_errors`).
 """
 
 from dataclasses import replace

@@ -41,7 +41,7 @@ from irt_psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
@@ -486,7 +486,7 @@ def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit:
 def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: Calibration) -> None:
     message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
-        summarise(trial_answers(1), fit)
+        FitSummary.of(trial_answers(1), fit)
     with pytest.raises(PsychometricsError, match=f"an error that holds within testlets {message}"):
         fit_em(trial_answers(1), model=MODEL.name, testlets={"i1": "t", "i2": "t"})
     TWO_PL.require_logistic("this")

@@ -21,7 +21,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
 from irt_psychometrics.information.functions import Information
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
-from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, summarise
+from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, FitSummary
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
 from tests.engines.fit_worlds import known, planned
@@ -303,7 +303,7 @@ def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> Non
 
 def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
     responses, fit, _ = fitted(Row(1.0))
-    without, found = summarise(responses, fit), summarise(responses, fit, testlets=Row(1.0).testlets)
+    without, found = FitSummary.of(responses, fit), FitSummary.of(responses, fit, testlets=Row(1.0).testlets)
     assert without.whole["q3"]["flagged"] > 0
     assert (found.whole["q3"]["flagged"], found.whole["q3"]["mean"]) == (0, without.whole["q3"]["mean"])
 
@@ -421,7 +421,7 @@ def fit_of_six_items() -> tuple[Responses, Calibration]:
 
 def test_what_is_kept_is_the_analysis_itself() -> None:
     responses, fit = fit_of_six_items()
-    statistics = SetStatistics.from_json(summarise(responses, fit, threads=1).whole, "fit")
+    statistics = SetStatistics.from_json(FitSummary.of(responses, fit, threads=1).whole, "fit")
     found = window_of(responses, fit, statistics).dimensions
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)

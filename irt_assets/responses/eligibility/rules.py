@@ -26,6 +26,9 @@ AssignmentRule = Literal["linear", "by_level"]
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 HoldRule = Literal["warn", "hold"]
+Occasions = Literal["month", "week"]
+"""What is a person in a fit: a learner's month, or each of a learner's weeks in it."""
+OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 
 
 class Stage(BaseModel):

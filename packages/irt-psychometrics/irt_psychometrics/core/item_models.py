@@ -299,6 +299,24 @@ class ItemCurves:
                 known[mine] = more
         return found
 
+    def score_function_of(
+        self,
+        item: npt.NDArray[np.integer[Any]],
+        score: npt.NDArray[np.int8],
+        theta: Floats,
+        what: str,
+        *,
+        categories: Ints | None = None,
+    ) -> tuple[Floats, Floats]:
+        """∂ log P/∂θ of R answers at `theta` and their information, shape (R,) each.
+
+        item, score, theta: shape (R,). categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
+        Raises PsychometricsError as `ItemModel.moments_of_answers`, with `what` as the thing that is asked for.
+        """
+        of = self.moments_of(item, theta, what)
+        counted = CountedScores.of(self).of_answers(item, score, categories)
+        return of.weight * (counted - of.expected), of.information
+
     @property
     def categories(self) -> Ints:
         """Shape (J,): how many scores each item has."""

@@ -86,6 +86,10 @@ class Flag(NameWithMeaning):
     PROVISIONAL = _Meaning("provisional", "it has too few responses to be published, or to be used for a reported θ")
 
 
+DAY = 86_400_000_000
+"""A day in microseconds, the unit of `Responses.at`."""
+
+
 @dataclass(frozen=True)
 class Responses:
     """Scored responses in sparse form, sorted by person: one entry per person-item pair that was seen.
@@ -337,6 +341,15 @@ class Responses:
         sizes = scoring.categories(ids)
         return cls(*parts, len(labels), ids, sizes, person_ids=labels, frame_kind=frame.kind)
 
+    @property
+    def days_since_first(self) -> Floats:
+        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        at = self.known_times / DAY
+        first = np.full(self.n_persons, np.inf)
+        np.minimum.at(first, self.person, at)
+        days: Floats = at - first[self.person]
+        return days
+
     def of_items(self, keep: npt.ArrayLike) -> Self:
         """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
         kept = np.arange(self.n_items)[np.asarray(keep)]
@@ -409,13 +422,19 @@ class Responses:
         return int(self.person.size)
 
     @property
+    def known_times(self) -> Ints:
+        """`at`. Raises PsychometricsError if the times are not known."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times: give `at`")
+        return self.at
+
+    @property
     def last_at(self) -> Ints:
         """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
-        if self.at is None:
-            raise PsychometricsError("these responses have no times")
+        at = self.known_times
         if not self.n_responses:
             return np.empty(0, dtype=np.int64)
-        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
+        return np.maximum.reduceat(at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
 def _matrix_ids(item_ids: Sequence[str] | None, n_items: int) -> tuple[str, ...]:

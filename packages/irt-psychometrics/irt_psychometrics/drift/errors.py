@@ -52,7 +52,7 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.linking.criteria import Constants, of_further, solve
 from irt_psychometrics.linking.linking import match, weighted_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
-from irt_psychometrics.scoring.total_error import common_errors
+from irt_psychometrics.scoring.total_error import ParameterErrors
 
 Places = npt.NDArray[np.intp]
 
@@ -211,7 +211,7 @@ class _Linked:
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
             joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
-            told = common_errors(replace(linked, joint_cov=joint, further=None).select(others))
+            told = ParameterErrors.common_to(replace(linked, joint_cov=joint, further=None).select(others))
             cov = cov if told is None else told
         return Placed(by_anchors, _as_covariance(cov))
 
@@ -309,7 +309,7 @@ class Apart:
         further parameters as any side."""
         size = published.n_further
         now = replace(window, joint_cov=None).items.select(published.item_ids)
-        of_sample = _as_covariance(common_errors(window))
+        of_sample = _as_covariance(ParameterErrors.common_to(window))
         by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
