@@ -72,11 +72,11 @@ def fit(
     other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
     of_groups = FILES.groups(groups, answers) if groups is not None else None
-    scored = answers.responses.categories is not None
+    scored, grouped = answers.responses.categories is not None, groups is not None
     done = fit_answers(
         answers,
         model=model,
-        calibrate=other and calibrate_by(other, scored=scored, groups=groups is not None, latent=latent),
+        calibrate=other and calibrate_by(other, scored=scored, groups=grouped, latent=latent),
         anchors=known,
         groups=of_groups,
         latent=latent,

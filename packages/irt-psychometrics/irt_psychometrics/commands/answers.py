@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,7 @@ def _read_list(
         else:
             _check_key(table.path, [name for name in of_item.texts if name], key)
             options = {text: k for k, text in enumerate(cells.texts)}
-            right = of_item.map(lambda name, key=key, options=options: options.get(key.get(name, ""), -1))
+            right = of_item.map(partial(_place_of_key, key, options))
             values, bad = _score_choices(cells, cells.places == right)
             choices.add(of_item, cells, values >= 0)
         _count_blanks(blanks, cells, values)
@@ -303,6 +304,11 @@ def points(text: str) -> float:
     text = _DECIMAL_COMMA.sub(r"\1.\2", lower) if _DECIMAL_COMMA.fullmatch(lower := text.lower()) else lower
     value = float(text) if _NUMBER.fullmatch(text) else WORDS.get(text, math.nan)
     return value if math.isfinite(value) else math.nan
+
+
+def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str) -> int:
+    """The place of an item's key among the options that persons chose, −1 if nobody chose it."""
+    return options.get(key.get(item, ""), -1)
 
 
 def _scores(cells: Cells, most: int | npt.NDArray[Any]) -> tuple[Scores, Ints]:

@@ -208,7 +208,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[list[str]]:
 
 
 def _parquet(path: Path, content: bytes) -> Table:
-    library = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
+    library: Any = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
     if library is None:
         raise PsychometricsError(
             f"{path}: Parquet is read by pyarrow, polars or pandas, and none of them is installed. Install one, or save"
@@ -217,7 +217,7 @@ def _parquet(path: Path, content: bytes) -> Table:
     import narwhals as nw  # here, as CSV needs no data frames
 
     try:
-        frame = nw.read_parquet(io.BytesIO(content), backend=library)  # type: ignore[call-overload]
+        frame = nw.read_parquet(io.BytesIO(content), backend=library)
     except Exception as error:  # each library has errors of its own
         raise PsychometricsError(f"{path} is not Parquet that {library} can read: {error}") from error
     texts = {name: partial(_texts, frame[name]) for name in frame.columns}

@@ -335,8 +335,8 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
         chart.line(across, line, "black", "line of the linking", dash="dash", width=1.0)
         for some, name, style in ((used, "used", SOUND), (~used, "left out", ODD | {"shape": "cross"})):
             titles = [item for item, is_some in zip(both, some, strict=True) if is_some]
-            bars = _bars(*((of_y + sign * Z95 * y_se)[some] for sign in (-1, 1)))
-            bars |= _bars(*((of_x + sign * Z95 * x_se)[some] for sign in (-1, 1)), ends=("left", "right"))
+            bars = _bars((of_y - Z95 * y_se)[some], (of_y + Z95 * y_se)[some])
+            bars |= _bars((of_x - Z95 * x_se)[some], (of_x + Z95 * x_se)[some], ends=("left", "right"))
             chart.points(of_x[some], of_y[some], name=name, titles=titles, **bars, **style)
         out = np.flatnonzero(~used)
         charts.append(chart.names(of_x[out], of_y[out], [shortened(both[k], ID_LENGTH) for k in out]))
