@@ -76,7 +76,7 @@ def fit(
     done = fit_answers(
         answers,
         model=model,
-        calibrate=other and calibrate_by(other, scored=scored, groups=grouped, latent=latent),
+        calibrate=None if other is None else calibrate_by(other, scored=scored, groups=grouped, latent=latent),
         anchors=known,
         groups=of_groups,
         latent=latent,

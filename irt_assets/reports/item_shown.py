@@ -152,9 +152,8 @@ def curves(
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
     chart = over_ability(theta, credit(scored=_is_scored(published, values)), f"{described}.", 1.0)
     for name, (curve, style) in found.items():
-        band = curve.interval(theta)
-        low, high = ((), ()) if band is None else band
-        chart.line(theta, curve.curve(theta), name=name, low=low, high=high, **style)
+        bounds: tuple[Sequence[float] | Floats, ...] = curve.interval(theta) or ((), ())
+        chart.line(theta, curve.curve(theta), name=name, low=bounds[0], high=bounds[1], **style)
     return Figure(observe(chart, seen, f"learners of {month}"), caption, numbers=numbers)
 
 
