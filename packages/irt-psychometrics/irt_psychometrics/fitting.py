@@ -103,8 +103,8 @@ class ItemTable(Result):
         for j in range(fit.n_items):
             found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps
             row: dict[str, float] = {}
-            for k, (b, se) in found.items():
-                row |= {f"b{k}": b, f"b{k}_se": np.nan if se is None else se}
+            for k, (step, se) in found.items():
+                row |= {f"b{k}": step, f"b{k}_se": np.nan if se is None else se}
             rows.append(row)
         known = fit.estimated
         a, a_se, b, b_se, c, c_se = (

@@ -360,7 +360,7 @@ class Responses:
         order = np.argsort(person, kind="stable")
         at = None if self.at is None else self.at[order]
         item, score = self.item[order], self.score[order]
-        parts = {"person": person[order], "item": item, "score": score, "at": at}
+        parts: dict[str, Any] = {"person": person[order], "item": item, "score": score, "at": at}
         return replace(self, **parts, n_persons=n_persons, key=None, person_ids=None)
 
     def of_rows(self, rows: Mask) -> Self:
