@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from irt_psychometrics import Responses, plots
 from irt_psychometrics.dif import analyse_dif
-from irt_psychometrics.drift import Published, compare, judge
+from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import item_fit
 from irt_psychometrics.linking import AnchorSet, link
@@ -191,7 +191,7 @@ def _results() -> dict[str, Any]:
         "second_linked": second.rescaled(constants.slope, constants.intercept),
         "anchors": anchors,
         "constants": constants,
-        "moved": judge(compare(second, constants, anchors, Published.of_anchors(anchors))),
+        "moved": Drift.of(Comparison.of(second, constants, anchors, Published.of_anchors(anchors))),
         "dif": analyse_dif("sample", both, groups, model=_models()),
         "scores": scores,
     }

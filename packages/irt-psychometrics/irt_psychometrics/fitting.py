@@ -31,10 +31,10 @@ from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.information.functions import conditional_se, item_information
-from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.results import Result, columns_of_rows, shown, some
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
-from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability
+from irt_psychometrics.scoring.reliability import fitted_reliability
 
 NODES = 121
 """Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
@@ -103,8 +103,8 @@ class ItemTable(Result):
         for j in range(fit.n_items):
             found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps
             row: dict[str, float] = {}
-            for k, (b, se) in found.items():
-                row |= {f"b{k}": b, f"b{k}_se": np.nan if se is None else se}
+            for k, (step, se) in found.items():
+                row |= {f"b{k}": step, f"b{k}_se": np.nan if se is None else se}
             rows.append(row)
         known = fit.estimated
         a, a_se, b, b_se, c, c_se = (
@@ -382,7 +382,7 @@ class Fit(Result):
             scores = self._scored(own, method, population)
             theta[here], se[here] = scores.theta[here], scores.se[here]
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
-        reliability = empirical_reliability(Scores(theta[n > 0], se[n > 0])) if method == "eap" else float("nan")
+        reliability = Scores(theta[n > 0], se[n > 0]).reliability if method == "eap" else float("nan")
         ids = x.person_ids or tuple(range(x.n_persons))
         return PersonScores(ids, n, theta, se, method, reliability, x.frame_kind or self.frame_kind)
 
@@ -411,7 +411,7 @@ class Fit(Result):
             )
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
         populations_of(self.calibration, labels, x.n_persons)
-        found = summarise(own, self.calibration, groups=labels, seed=random_state)
+        found = FitSummary.of(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
     def information(self, theta: npt.ArrayLike | None = None) -> Information:

@@ -22,11 +22,11 @@ from irt_psychometrics.core.options import DEFAULT_MODEL, Method
 from irt_psychometrics.dif.analysis import TESTABLE, Dif, analyse_dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
 from irt_psychometrics.linking.linking import link as link_anchors
-from irt_psychometrics.linking.linking import match, transform
+from irt_psychometrics.linking.linking import match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.results import Result, shown, shown_p, some
 
@@ -304,7 +304,7 @@ def _linked(
             "Name the items that did not move with anchors=, or collect more answers"
         ) from error
     found = replace(found, warnings=tuple(text.replace(" in the bank", " on the old side") for text in found.warnings))
-    moved = replace(new, calibration=transform(new.calibration, found))
+    moved = replace(new, calibration=found.transform(new.calibration))
     both = [item for item in bank.item_ids if item in known]
     then, now = bank.select(both), moved.calibration.items.select(both)
     used = np.isin(both, found.anchors_used)
@@ -350,7 +350,8 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
         published = Published.of_values(own, frozen).then(published)
     population = old.calibration if isinstance(old, Fit) else None
     mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
-    found = judge(compare(new.calibration, linked.linking, frozen, published), mean=mean, sd=sd)
+    comparison = Comparison.of(new.calibration, linked.linking, frozen, published)
+    found = Drift.of(comparison, mean=mean, sd=sd)
     se = found.se
     changes = (found.delta_a, se[:, 0], found.delta_b, se[:, 1], found.wabc, found.p, found.q)
     return ItemDrift(found.item_ids, *changes, tuple(found.severity), linked, new.frame_kind)

@@ -97,7 +97,8 @@ def make(columns: Mapping[str, Any], kind: str | None) -> Any:
         if kind is None:
             raise PsychometricsError(f"a data frame needs one of {', '.join(KINDS)}; install one of them")
     try:
-        backend: Any = kind
+        named: Any = kind
+        backend: Any = nw.Implementation.from_backend(named)
         return nw.from_dict({name: _plain(cells) for name, cells in columns.items()}, backend=backend).to_native()
     except (ImportError, ValueError, TypeError) as error:
         raise PsychometricsError(
