@@ -4,7 +4,7 @@ A drift report shows what its month found of an item, the dashboard's page of an
 here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Literal

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.items import ItemParameters
     from irt_psychometrics.core.models import Calibration, Responses
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
-    from irt_psychometrics.fitting import Fit, FitStatistics, Information, ItemTable, PersonScores, fit
+    from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Beta",
@@ -31,7 +33,7 @@ __all__ = [
     "ComparisonWarning",
     "Fit",
     "FitStatistics",
-    "Information",
+    "InformationTable",
     "ItemDif",
     "ItemDifferences",
     "ItemDrift",
@@ -57,8 +59,6 @@ __all__ = [
     "link",
     "simulate_responses",
 ]
-
-__getattr__ = names_when_used(__name__)
 
 
 def __dir__() -> list[str]:

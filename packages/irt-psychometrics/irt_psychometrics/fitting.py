@@ -32,6 +32,7 @@ from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.information.functions import conditional_se, item_information
 from irt_psychometrics.itemfit.fit_summary import FitSummary
+from irt_psychometrics.plots.figures import FitPlots
 from irt_psychometrics.results import Result, columns_of_rows, shown, some
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_reliability
@@ -239,7 +240,7 @@ class FitStatistics(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Information(Result):
+class InformationTable(Result):
     """Fisher information about θ.
 
     Attributes
@@ -329,6 +330,11 @@ class Fit(Result):
         return ItemTable.of(self.calibration, self.frame_kind)
 
     @property
+    def plot(self) -> FitPlots:
+        """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
+        return FitPlots(self.calibration)
+
+    @property
     def converged(self) -> bool:
         return self.calibration.convergence.converged
 
@@ -414,7 +420,7 @@ class Fit(Result):
         found = FitSummary.of(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
-    def information(self, theta: npt.ArrayLike | None = None) -> Information:
+    def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
         """Fisher information of the items and the test.
 
         Parameters
@@ -423,7 +429,7 @@ class Fit(Result):
             Abilities, shape (T,); None: 81 from −4 to 4.
         """
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
-        return Information(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
+        return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
     def _aligned(self, x: Responses) -> Responses:
         """The responses with the fit's items in its order."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         parameters_of,
         require_known_model,
     )
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "COLUMNS",
@@ -73,5 +75,3 @@ __all__ = [
     "probability",
     "require_known_model",
 ]
-
-__getattr__ = names_when_used(__name__)

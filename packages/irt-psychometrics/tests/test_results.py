@@ -32,7 +32,7 @@ def results() -> dict[str, Any]:
         "ItemTable": f.items,
         "PersonScores": f.score(x, "ml"),
         "FitStatistics": f.fit_statistics(x),
-        "Information": f.information(),
+        "InformationTable": f.information(),
         "ScaleLink": irt.link(f, f),
         "ItemDrift": irt.find_drift(f, f),
         "ItemDif": irt.find_dif(x, half),
@@ -43,7 +43,7 @@ def results() -> dict[str, Any]:
 
 
 NAMES = (
-    *("Fit", "ItemTable", "PersonScores", "FitStatistics", "Information", "ScaleLink", "ItemDrift", "ItemDif"),
+    *("Fit", "ItemTable", "PersonScores", "FitStatistics", "InformationTable", "ScaleLink", "ItemDrift", "ItemDif"),
     *("ModelComparison", "ItemDifferences"),
 )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.commands.scoring import score
     from irt_psychometrics.commands.simulating import simulate_responses
     from irt_psychometrics.commands.tables import Batch, Table
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = ["Batch", "Files", "Table", "fit", "link", "score", "simulate_responses"]
-
-__getattr__ = names_when_used(__name__)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.drift.items import Drift
     from irt_psychometrics.drift.kinds import Change, ChangeKind, TimedAnswers
     from irt_psychometrics.drift.proportion_correct import ProportionsCorrect
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Change",
@@ -25,5 +27,3 @@ __all__ = [
     "TimedAnswers",
     "Trends",
 ]
-
-__getattr__ = names_when_used(__name__)

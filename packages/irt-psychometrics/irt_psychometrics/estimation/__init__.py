@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.estimation.remote import RemoteAnswers, ShardLayout, ShardWork
     from irt_psychometrics.estimation.shape import Normality, Shape
     from irt_psychometrics.estimation.testlets import estimate_effect_sd
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Convergence",
@@ -44,5 +46,3 @@ __all__ = [
     "fit_with_shape",
     "normality",
 ]
-
-__getattr__ = names_when_used(__name__)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         ItemLosses,
         LossOfTest,
     )
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = ["Abilities", "Information", "InformationLoss", "ItemLosses", "LossOfTest"]
-
-__getattr__ = names_when_used(__name__)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit.measure import Measure
     from irt_psychometrics.itemfit.misfit import Window
     from irt_psychometrics.itemfit.observed import Observed
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "FitSummary",
@@ -24,5 +26,3 @@ __all__ = [
     "WindowGrowth",
     "item_fit",
 ]
-
-__getattr__ = names_when_used(__name__)

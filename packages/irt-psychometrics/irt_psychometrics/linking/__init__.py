@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.linking.constants_history import Jump, MonthConstants
     from irt_psychometrics.linking.linking import link
     from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "AnchorLimits",
@@ -22,5 +24,3 @@ __all__ = [
     "Suspect",
     "link",
 ]
-
-__getattr__ = names_when_used(__name__)

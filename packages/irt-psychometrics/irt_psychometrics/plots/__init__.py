@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         test_information,
         wright_map,
     )
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Chart",
@@ -36,5 +38,3 @@ __all__ = [
     "test_information",
     "wright_map",
 ]
-
-__getattr__ = names_when_used(__name__)

@@ -17,9 +17,9 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.information import conditional_se
-from irt_psychometrics.information import item_information as information_of_items
-from irt_psychometrics.itemfit import Observed, observed_by_ability
+from irt_psychometrics.information.functions import conditional_se
+from irt_psychometrics.information.functions import item_information as information_of_items
+from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.plots.axes import CHOICES, shortened
 from irt_psychometrics.plots.chart import Chart, Picture
 
@@ -480,7 +480,7 @@ def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | 
         return None
     mean, sd = _population(fit)
     items = _parameters(fit, None)
-    return observed_by_ability(responses, items, [item], mean=mean, sd=sd).get(item)
+    return Observed.by_ability(responses, items, [item], mean=mean, sd=sd).get(item)
 
 
 def _curve(one: ItemParameters, theta: Floats) -> tuple[Floats, Floats | tuple[()], Floats | tuple[()]]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from irt_psychometrics.scoring.moving_ability import theta_now
     from irt_psychometrics.scoring.reliability import fitted_reliability
     from irt_psychometrics.scoring.total_error import ParameterErrors
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Curves",
@@ -20,5 +22,3 @@ __all__ = [
     "score",
     "theta_now",
 ]
-
-__getattr__ = names_when_used(__name__)
