@@ -153,7 +153,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     -----
     A parameter at a bound under the smaller model, such as c = 0 of a 2PL within a 3PL, makes the statistic a mixture
     of χ² distributions (Self & Liang 1987): the p of a single χ² is then too large. Priors and histograms, whose fits
-    are no maximum of the likelihood, have no χ² either. Vuong's normal reference takes the two models to be
+    are not a maximum of the likelihood, have no χ² either. Vuong's normal reference takes the two models to be
     distinguishable, so that the differences of the persons' log-likelihoods vary.
 
     Examples
@@ -173,7 +173,7 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     nested = 0 if _nested(one, two) else 1 if _nested(two, one) else None
     for name, fit in zip(("first", "second"), fits, strict=True):
         if not fit.convergence.converged:
-            notes.append(f"The {name} fit did not converge: its log L is no maximum.")
+            notes.append(f"The {name} fit did not converge: its log L is not a maximum.")
     more = [fit.convergence.n_parameters for fit in fits]
     if nested is not None and more[0] != more[1]:
         small, large = (one, two) if nested == 0 else (two, one)
@@ -188,8 +188,9 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
         notes.append("Both are the same model: there is nothing to test.")
     else:
         test = "Vuong"
-        statistic, p, why = _vuong(first.person_log_likelihood, second.person_log_likelihood)
-        notes += why
+        statistic, p = _vuong(first.person_log_likelihood, second.person_log_likelihood)
+        if np.isnan(p):
+            notes.append("The fits give every person the same likelihood: they cannot be distinguished.")
     if notes:
         warnings.warn(" ".join(notes), ComparisonWarning, stacklevel=2)
     return ModelComparison(
@@ -304,15 +305,14 @@ def _at_bounds(fit: Calibration) -> str:
     return " and ".join(found)
 
 
-def _vuong(first: Floats, second: Floats) -> tuple[float, float, list[str]]:
-    """z = Σ d/(√n ω), ω² the variance of the persons' differences d (Vuong 1989), its two-sided p, and what weakens
-    it."""
+def _vuong(first: Floats, second: Floats) -> tuple[float, float]:
+    """z = Σ d/(√n ω), ω² the variance of persons' differences d (Vuong 1989), and its two-sided p; NaN if ω = 0."""
     apart = first - second
     omega = float(np.std(apart))
     if not omega > 1e-8:
-        return 0.0, float("nan"), ["The fits give every person the same likelihood: they cannot be distinguished."]
+        return 0.0, float("nan")
     z = float(apart.sum() / (np.sqrt(apart.size) * omega))
-    return z, float(2 * ndtr(-abs(z))), []
+    return z, float(2 * ndtr(-abs(z)))
 
 
 def _differences(one: Calibration, two: Calibration, frame_kind: str | None) -> ItemDifferences:

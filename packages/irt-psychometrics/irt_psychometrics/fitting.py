@@ -526,7 +526,7 @@ def fit(
     Returns
     -------
     Fit
-        With a `NotConvergedWarning` if it is no maximum, and an `ItemWarning` for each kind of flag.
+        With a `NotConvergedWarning` if it is not a maximum, and an `ItemWarning` for each kind of flag.
 
     Raises
     ------

@@ -402,7 +402,7 @@ def find_dif(
 
 
 def _forms(x: Responses) -> list[str | None]:
-    """Of each response the set of items that its person saw, if enough persons saw the same."""
+    """The set of items that each response's person saw, if enough persons saw the same."""
     sets = seen_sets(x)
     large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
     return [str(k) if large[k] else None for k in sets.of_person[x.person].tolist()]

@@ -14,7 +14,7 @@ import irt_psychometrics as irt
 REFERENCE = Path(os.environ.get("IRT_SHARED", "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 LEAST_P = 1e-3
-"""Of a test of uniform p: a sound one fails once in a thousand seeds, and the seeds are fixed."""
+"""A sound test of uniform p fails once in a thousand seeds, and the seeds are fixed."""
 
 
 def items(a: np.ndarray, b: np.ndarray) -> irt.ItemParameters:

@@ -22,7 +22,7 @@ from irt_psychometrics.plots.axes import Boxes, Line, Names, Points
 ITEMS = ("i1", "i2", "i3", "s1")
 A, B, C = np.array([1.0, 1.6, 0.8, 0.9]), np.array([-1.0, 0.5, 1.2, 0.2]), np.array([0.0, 0.0, 0.2, 0.0])
 STEPS = np.array([0.0, 0.5, 0.4, 0.0])
-"""Of s1: log P(k)/P(0) = k(aθ + d) + t_k for scores 0 … 3."""
+"""The curves of s1: log P(k)/P(0) = k(aθ + d) + t_k for scores 0 … 3."""
 
 
 def calibration(**changes: Any) -> Calibration:

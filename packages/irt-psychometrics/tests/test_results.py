@@ -74,7 +74,7 @@ def test_result_survives_pickle_and_json(results: dict[str, Any], name: str) -> 
     assert again == result
     assert again.to_json() == text
     assert again.to_frame().equals(result.to_frame())
-    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -186,7 +186,7 @@ def logistic(at: Floats) -> Floats:
 
 
 def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
-    """Of two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
+    """Two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
     x = answers(5, persons=600, items=5)
     group = np.arange(600) % 2
     weights = np.random.default_rng(6).choice([1.0, 4.0], 600)

@@ -61,7 +61,7 @@ class Batch:
         lines: number of each row in its file, from 1, with the header.
         column: text of a column by its name. Its second argument is whether the cells are ids; then a number that may
             stand for several ids is an error. Returns the distinct texts, trimmed, and each row's place among them.
-        bad: lines that are no rows, each with the reason.
+        bad: lines that are not rows, each with the reason.
     """
 
     lines: Ints
@@ -84,7 +84,7 @@ class Table:
     read: Callable[[], Iterable[Batch]]
 
     def batches(self) -> Iterator[Batch]:
-        """All batches. Raises PsychometricsError after the last if some lines are no rows."""
+        """All batches. Raises PsychometricsError after the last if some lines are not rows."""
         bad: list[tuple[int, str]] = []
         for batch in self.read():
             bad += batch.bad

@@ -46,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Frame:
-    """The columns of a frame by name, and its kind, such as "pandas"; None if it was no data frame."""
+    """The columns of a frame by name, and its kind, such as "pandas"; None if it was not a data frame."""
 
     columns: Mapping[str, Column]
     kind: str | None

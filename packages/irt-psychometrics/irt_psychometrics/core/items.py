@@ -228,7 +228,7 @@ class ItemParameters:
         Raises
         ------
         PsychometricsError
-            For a missing column, a cell that is no number, c outside [0, 1), and an item in two rows.
+            For a missing column, a cell that is not a number, c outside [0, 1), and an item in two rows.
 
         Examples
         --------

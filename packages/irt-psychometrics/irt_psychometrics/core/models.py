@@ -203,7 +203,7 @@ class Responses:
         Raises
         ------
         PsychometricsError
-            For a cell that is no score, a person without a label or in two rows, and a column that is not there. The
+            For a cell that is not a score, a person without a label or in two rows, and a column that is not there. The
             message names row, item and value.
 
         Examples
@@ -291,7 +291,7 @@ class Responses:
         Raises
         ------
         PsychometricsError
-            For a cell that is no score, a second answer of a person to an item, a row without person or item, and a
+            For a cell that is not a score, a second answer of a person to an item, a row without person or item, and a
             column that is not there. The message names row, item and value.
 
         Examples

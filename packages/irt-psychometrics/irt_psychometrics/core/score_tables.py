@@ -88,10 +88,12 @@ class Scoring:
         if number is not None and number > most and number.is_integer():
             ways.insert(0, f"if scores go up to {max(int(number), 2)}, say so with max_score=")
         elif number is None:
-            ways += ["leave the column out with item_ids= if it is no item, or name it in person= if it holds persons"]
+            ways += [
+                "leave the column out with item_ids= if it is not an item, or name it in person= if it holds persons"
+            ]
         ways += ["a cell that was not seen is None, NaN or empty"]
         scores = "0 or 1" if most == 1 else f"whole numbers from 0 to {most}"
-        return f"{place}: {shown} is no score of item {item}, whose scores are {scores}. {_sentence(ways)}"
+        return f"{place}: {shown} is not a score of item {item}, whose scores are {scores}. {_sentence(ways)}"
 
 
 def person_labels(column: Column, name: str) -> list[str | int]:

@@ -21,7 +21,6 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.item_models import CountedScores
@@ -184,6 +183,8 @@ def _loglik(p: Floats, share: Floats, correct: Mask) -> Floats:
 
 
 def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    from scipy.optimize import minimize_scalar  # takes a tenth of a second to load, and `irt status` reads this module
+
     found = minimize_scalar(lambda x: -loglik(x), bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(found.x), -float(found.fun)
 

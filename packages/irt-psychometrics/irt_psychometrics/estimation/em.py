@@ -85,10 +85,10 @@ from irt_psychometrics.estimation.response_layout import Answers, Counts
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
     Errors,
+    MatrixSize,
     errors,
     no_errors,
     require_one_matrix,
-    size_of_matrix,
 )
 from irt_psychometrics.estimation.unrelated import why_unrelated
 
@@ -241,11 +241,11 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: F
             "sampling_weights require. Use latent='normal', or fit each group without anchors and link"
         )
     models = asked["model"]
-    size, most, unit = size_of_matrix(model_of([models] if isinstance(models, str) else models), responses.n_categories)
-    if size > most:
+    whole = MatrixSize.of(model_of([models] if isinstance(models, str) else models), responses.n_categories)
+    if whole.size > whole.most:
         raise PsychometricsError(
-            f"robust errors, as sampling_weights require, are made for up to {most} {unit}, and there are {size}. Fit "
-            "fewer items at once"
+            f"robust errors, as sampling_weights require, are made for up to {whole.most} {whole.unit}, and "
+            f"there are {whole.size}. Fit fewer items at once"
         )
 
 

@@ -6,7 +6,7 @@ Bands and bars are 95 % intervals. What does not belong here: computing a result
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -483,23 +483,28 @@ def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | 
     return Observed.by_ability(responses, items, [item], mean=mean, sd=sd).get(item)
 
 
-def _curve(one: ItemParameters, theta: Floats) -> tuple[Floats, Floats | tuple[()], Floats | tuple[()]]:
-    """Curve of one item and its 95 % band, shape (T,) each; no band without errors."""
+class _Banded(NamedTuple):
+    """A curve and its 95 % band, shape (T,) each; no band without errors."""
+
+    p: Floats
+    low: Floats | tuple[()]
+    high: Floats | tuple[()]
+
+
+def _curve(one: ItemParameters, theta: Floats) -> _Banded:
     p = one.curve(theta)[:, 0]
     by = np.hstack([one.curve_by_ab(theta)[0], one.by_further(theta)[0].T])
     se = _root_of_form(by, one.cov_of_all[0])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return p, *_band(p, se / (p * (1 - p)))
+        return _Banded(p, *_band(p, se / (p * (1 - p))))
 
 
-def _curves_of_scores(
-    one: ItemParameters, theta: Floats
-) -> list[tuple[Floats, Floats | tuple[()], Floats | tuple[()]]]:
-    """Probability of each score of one item and its 95 % band, shape (T,) each; no band without errors."""
+def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_Banded]:
+    """The probability of each score of one item."""
     if not one.others:
         p, low, high = _curve(one, theta)
         below: tuple[Any, Any] = (1 - np.asarray(high), 1 - np.asarray(low)) if len(low) else ((), ())
-        return [(1 - p, *below), (p, low, high)]
+        return [_Banded(1 - p, *below), _Banded(p, low, high)]
     (some,) = one.others
     parameters = some.parameters(one.a, one.d)
     p = some.model.probabilities(theta, parameters, some.categories)[0]
@@ -509,7 +514,8 @@ def _curves_of_scores(
     found = []
     for k in range(p.shape[1]):
         with np.errstate(divide="ignore", invalid="ignore"):
-            found.append((p[:, k], *_band(p[:, k], _root_of_form(by_ab[:, :, k].T, cov) / (1 - p[:, k]))))
+            band = _band(p[:, k], _root_of_form(by_ab[:, :, k].T, cov) / (1 - p[:, k]))
+            found.append(_Banded(p[:, k], *band))
     return found
 
 
