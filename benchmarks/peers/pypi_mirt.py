@@ -5,7 +5,7 @@ import sys
 from importlib.metadata import version
 
 import numpy as np
-from mirt import TwoParameterLogistic, fit_mirt, fscores
+from mirt import fit_mirt, fscores
 
 model, path, nodes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 has = {
@@ -15,9 +15,10 @@ has = {
 }
 given = np.load(path)
 if model == "abilities":
-    items = TwoParameterLogistic(n_items=len(given["a"]))
-    items.set_parameters(discrimination=given["a"], difficulty=given["b"])
-    found = fscores(items, given["x"].astype(np.int64), method="ML")
+    x = given["x"].astype(np.int64)
+    items = {"discrimination": given["a"], "difficulty": given["b"]}  # it scores by fitted models alone
+    fit = fit_mirt(x, "2PL", start_values=items, fixed=dict.fromkeys(items, True), compute_standard_errors=False)
+    found = fscores(fit, x, method="ML")
     print(json.dumps(has | {"method": "ML", "theta": np.ravel(found.theta).tolist()}))
     sys.exit()
 
