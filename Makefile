@@ -67,7 +67,7 @@ linted:
 	$(call timed,lint,$(SUBMAKE) lint)
 # Of schemathesis, half a second of each process, no unit test makes use.
 tests-unit:
-	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
+	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit packages/irt-psychometrics/tests)
 tests-servers:
 	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup --no-loadscope-reorder -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:
@@ -91,7 +91,7 @@ docs: venv
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 # $(1) matches what the rest has on Windows alone, and the extra everywhere.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-header --no-annotate --constraint requirements/requirements-build.lock
+  --no-header --no-annotate --no-emit-package irt-psychometrics --constraint requirements/requirements-build.lock
 HELD = sed -n '/python_full_version$(1)/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/requirements.lock
 EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements/requirements.lock
 lock: EXTRAS = dev

@@ -16,7 +16,7 @@ import argparse
 
 import numpy as np
 
-from irt_psychometrics.itemfit.measure import LIMITS
+from irt_assets.gates.model_gates import LIMITS
 from tests.testbed.misfit import CHOOSING, DESIGNS, GRADED, RANDOM, SCORED, SOUND, SPEEDED, Month, Row, row_of, simulate
 
 REPORTING = (

@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence
 from irt_assets.gates.gates import failures
-from irt_assets.gates.misfit import kept_dimensions
+from irt_assets.gates.misfit import window_of
 from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
@@ -50,7 +50,6 @@ from irt_psychometrics.drift.items import judge
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.itemfit.misfit import Window, change_of_misfit
 from irt_psychometrics.linking.jump import Constants, jumps
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
@@ -214,7 +213,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             answers, "gpcm", "auto",
         )  # fmt: skip
         statistics = statistics_spec(summarise(answers, fit, threads=1))
-        return Window(answers, fit, kept_dimensions(statistics.set, fit.item_ids)), shape, statistics
+        return window_of(answers, fit, statistics.set), shape, statistics
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)
     origin, ratio = before.calibration, eigenvalue_ratio(of_before.set)
@@ -226,7 +225,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         name = f"2026-{k + 1:02d}"
         of_month = np.r_[:n_anchors, misfit.ITEMS : 2 * misfit.ITEMS - n_anchors]
         now, shape, statistics = fitted(of_month, misfit.SLOPE, misfit.INTERCEPT + rng.normal(0, 0.1))
-        fit, change = now.calibration, change_of_misfit(now, before, guessing=shape.guessing, threads=1)
+        fit, change = now.calibration, now.compared_with(before, guessing=shape.guessing, threads=1)
         growth = Growth(**change.growth)
         compared = ComparedMisfit(reference="the origin", ratio=ratio, items=change.items, growth=growth)
         try:

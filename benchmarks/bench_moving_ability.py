@@ -43,13 +43,12 @@ from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.design import components
-from irt_psychometrics.core.errors import Refused
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.movement import Movement
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.movement import estimate_movement
+from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
@@ -209,10 +208,8 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
     errors = _with_errors(_fitted(items, rng, n)) if fitted else None
     begin = time.process_time()
     curves = Curves.of(errors.items.curves if errors else items)
-    found = estimate_movement(made.responses, made.day, curves, errors.items if errors else None)
+    found = MovementEstimate.from_answers(made.responses, made.day, curves, errors.items if errors else None)
     took = time.process_time() - begin
-    if isinstance(found, Refused):
-        raise SystemExit(f"{name}: {found.why}")
     at = {name: (made, theta[np.arange(n), last])}
     if row.gap:
         first = np.arange(len(made.day)) % A_WEEK == 0
@@ -253,9 +250,7 @@ def _still(scales: int, seed: int) -> None:
             fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
             days = 7 * np.arange(26)
             made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
-            one = estimate_movement(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
-            if isinstance(one, Refused):
-                raise SystemExit(one.why)
+            one = MovementEstimate.from_answers(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
             proposed.append(bool(one.proposed))
             p = ", ".join(f"{value:.3f}" for value in one.p.values())
             print(f"{an_item} answers an item, scale {k}: p {p}; {one.proposed}", flush=True)
@@ -322,9 +317,9 @@ def _on_log(path: Path, rng: np.random.Generator) -> None:
         )
         a[own], d[own] = fit.a, fit.d
     curves = Curves.of(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
-    found = estimate_movement(*of(np.ones(len(users), bool)), curves)
+    found = MovementEstimate.from_answers(*of(np.ones(len(users), bool)), curves)
     print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {found}")
-    proposed = [] if isinstance(found, Refused) or not found.proposed else [found.proposed]
+    proposed = [] if not found.proposed else [found.proposed]
     _show_forecasts(*of(held), curves, [Movement(walk**2) for walk in WALKS] + proposed, rng)
 
 

@@ -28,7 +28,6 @@ from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import Density, build, find_mode
 from irt_assets.engines.pymc_sampling import Plan, sample
 from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.em import fit_em
 
 
@@ -67,7 +66,7 @@ def ours(responses: Responses, nodes: int, plan: Plan) -> Result:
     start = time.perf_counter()
     em = fit_em(responses)
     priors = PymcEngine().model_priors(responses.item_ids, "2pl")
-    model = build(responses, "2pl", priors, Likelihood.of(responses, Grid.spanning(nodes), guessing=False))
+    model = build(responses, "2pl", priors, Likelihood.of(responses, nodes, guessing=False))
     density = Density(model)
     at = density.flatten({"a": np.clip(em.a, 0.2, 4), "b": np.clip(em.b, -4, 4)})
     density(at)

@@ -93,7 +93,8 @@ def groups(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> 
     dif = analyse_dif("group", responses, ["a"] * n + ["b"] * n, forms=forms, model=truth.models, threads=1)
     assert dif.wald is not None, dif.reason
     assert dif.within_forms is not None
-    for j, within in enumerate(dif.within_forms.mantel_haenszel[0]):
+    for j, (mh, mantel) in enumerate(zip(dif.within_forms.mantel_haenszel[0], dif.within_forms.mantel[0], strict=True)):
+        within = mh or mantel
         kind = "scored" if truth.categories[j] > 2 else "0/1"
         if args.moved and j == moved:
             found[f"moved, {kind}: q < .05"].append(dif.wald.q[j] < 0.05)

@@ -22,10 +22,10 @@ from scipy.stats import norm
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.itemfit import item_fit
+from irt_psychometrics.itemfit import item_statistics
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.m2 import form_fit
-from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -73,10 +73,12 @@ def main() -> None:
     parser.add_argument("--graded", action="store_true", help="answers to scored items that the model does not fit")
     parser.add_argument("--parallel", type=int, default=20, help="sets that parallel analysis is run on")
     parser.add_argument("--only", nargs="*", choices=["items", "s-x2", "persons", "sets", "pairs"])
-    parser.add_argument("--simulated", type=int, default=item_fit.SIMULATED_RESPONSES, help="answers behind item_fit")
+    parser.add_argument(
+        "--simulated", type=int, default=item_statistics.SIMULATED_RESPONSES, help="answers behind item_fit"
+    )
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
-    item_fit.SIMULATED_RESPONSES = options.simulated
+    item_statistics.SIMULATED_RESPONSES = options.simulated
     wanted = set(options.only or ["items", "s-x2", "persons", "sets", "pairs"])
     p: dict[str, list[np.ndarray]] = {}
     pairs = flagged = unconverged = 0
@@ -90,7 +92,7 @@ def main() -> None:
             continue
         found: dict[str, np.ndarray] = {}
         if "items" in wanted:
-            item = item_fit.item_fit(responses, fit, seed=number)
+            item = item_statistics.item_fit(responses, fit, seed=number)
             infit, outfit = (2 * norm.sf(np.abs(z)) for z in (item.infit_z, item.outfit_z))
             found |= {"infit": infit, "outfit": outfit, "RMSD": item.rmsd_p}
         if "s-x2" in wanted:
@@ -101,7 +103,7 @@ def main() -> None:
             found["M₂ (a form)"] = np.array([form.p for form in form_fit(responses, fit)])
         if "pairs" in wanted:
             dependence = local_dependence(responses, fit)
-            pairs += int(np.triu(dependence.n >= SMALLEST_PAIR, 1).sum())
+            pairs += int(np.triu(dependence.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
             flagged += len(dependence.flagged)
         if number < options.parallel:
             analysis = parallel_analysis(responses, fit, replications=REPLICATIONS, seed=number)

@@ -29,10 +29,10 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.stored_window import verdict_hash
-from irt_psychometrics.simulation.response_log import simulate
+from irt_assets.simulation.files import write
+from irt_assets.simulation.response_log import simulate
 from resources import tables
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import object_store
@@ -103,7 +103,7 @@ def _load(database: Database, scale: str, months: Sequence[str], seed: int) -> N
         practice_sessions=0.0,
     )
     with tempfile.TemporaryDirectory() as folder:
-        files = simulated.write(*simulate(scenario), Path(folder))
+        files = write(*simulate(scenario), Path(folder))
         questions = pd.DataFrame([json.loads(line) for line in files.questions.read_text("utf-8").splitlines()])
         learners = pd.DataFrame([json.loads(line) for line in files.learners.read_text("utf-8").splitlines()])
         answers = pd.read_parquet(files.attempts)

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.responses import simulated
-from irt_psychometrics.simulation.response_log import simulate
+from irt_assets.simulation.files import write
+from irt_assets.simulation.response_log import simulate
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.testbed.scenario import AnyScenario
@@ -62,7 +62,7 @@ def irt(home: Path, *arguments: str) -> None:
 def two_scales(home: Path) -> None:
     """A scale of items that are guessed, five to a testlet, and one whose items follow the learner's level."""
     for scale, given in SCALES.items():
-        files = simulated.write(*simulate(_scenario(scale)), home / "files" / scale)
+        files = write(*simulate(_scenario(scale)), home / "files" / scale)
         questions = pd.read_json(files.questions, lines=True, dtype=False)
         questions["scale_id"] = scale
         if scale == "guessed":

@@ -28,11 +28,11 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.model_gates import MEASURES, eigenvalue_ratio
+from irt_assets.gates.model_gates import LIMITS, MEASURES, eigenvalue_ratio
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.itemfit.measure import LIMITS, Measure
+from irt_psychometrics.itemfit.measure import Measure
 from resources.files.folder_claim import open_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -42,16 +42,17 @@ from irt_assets.responses.eligibility.minimum import propose_minimum, recommend
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.stored_window import stored_window
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
+from irt_assets.simulation.files import SimulatedFiles, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import demo_scenario
 from irt_assets.spark.lake import export_days
 from irt_psychometrics import Responses
-from irt_psychometrics.estimation import Component, Flag, components
+from irt_psychometrics.estimation import Flag
 from irt_psychometrics.items import DEFAULT_MODEL, Model
-from irt_psychometrics.simulation import demo_scenario, simulate
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
@@ -444,7 +445,7 @@ def _initialise_from(
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
     responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
-    for scale_id in _split(database, scale.scale_id, components(responses), say):
+    for scale_id in _split(database, scale.scale_id, responses, say):
         origin = initialise(
             database,
             scale_id,
@@ -471,8 +472,9 @@ def _judged(
     return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
 
 
-def _split(database: Database, scale_id: str, parts: list[Component], say: Say) -> list[str]:
+def _split(database: Database, scale_id: str, responses: Responses, say: Say) -> list[str]:
     """Groups of items that share neither a learner nor an item measure on scales of their own."""
+    parts = responses.components()
     if len(parts) == 1:
         return [scale_id]
     say(f"  the answers fall into {len(parts)} groups with no learner and no item in common: each gets its own scale")

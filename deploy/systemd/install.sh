@@ -172,7 +172,7 @@ unpack_release() {
         "$uv" pip install $into --find-links "$here/wheels" --require-hashes --requirement "$lock"
     done
     # shellcheck disable=SC2086
-    "$uv" pip install $into "$here"/wheels/irt_assets-*.whl
+    "$uv" pip install $into "$here"/wheels/irt_psychometrics-*.whl "$here"/wheels/irt_assets-*.whl
     rm -rf "$tools"
     cp -R "$here/share" "$here/libexec" "$new/"
     cp "$here/install.sh" "$new/"

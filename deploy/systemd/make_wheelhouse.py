@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 LOCKS = ROOT / "requirements"
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
+LIBRARY = "packages/irt-psychometrics"
 PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh", "calibrate_all.sh")
 TOOLS = "requirements-build.lock"
 EXTRAS = ("bayes", "otel")
@@ -51,14 +52,15 @@ def main(folder: Path, extras: list[str]) -> None:
             if subprocess.run([*download, "--no-index"], capture_output=True, check=False).returncode:
                 subprocess.run(download, check=True)
         subprocess.run([*pip, "install", "--require-hashes", "--requirement", str(LOCKS / TOOLS)], check=True)
-        source = work / "source"
+        source, compiled = work / "source", shutil.ignore_patterns("__pycache__", "*.nb?", "build", "*.egg-info")
         source.mkdir()
         for name in CODE:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / name, source / name, ignore=compiled)
             else:
                 shutil.copy(ROOT / name, source)
-        ours = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", kept, source]
+        library = shutil.copytree(ROOT / LIBRARY, work / "library", ignore=compiled)
+        ours = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", kept, library, source]
         subprocess.run([*pip, *ours], check=True, env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH})
         for wheel in _packages(kept):
             shutil.move(wheel, wheels / wheel.name)

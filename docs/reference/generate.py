@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
     stale = [name for name, page in PAGES.items() if (FOLDER / name).read_text("utf-8") != page()]
     if "--check" in arguments:
         for name in stale:
-            print(f"docs/reference/{name} is not up to date: run python docs/reference/generate.py")  # noqa: T201
+            print(f"docs/reference/{name} is not up to date: run python docs/reference/generate.py")
         return int(bool(stale))
     for name in stale:
         (FOLDER / name).write_text(PAGES[name](), "utf-8")

@@ -171,6 +171,11 @@ class Figure:
         """What it shows, for those who do not see it."""
         return self.alt or (self.chart.described if isinstance(self.chart, Chart) else self.chart.title)
 
+    @property
+    def svg(self) -> str:
+        """The chart as a page places it, in SVG."""
+        return self.chart.to_svg(bare=True) if isinstance(self.chart, Chart) else self.chart.to_svg()
+
 
 @dataclass(frozen=True)
 class Figures:

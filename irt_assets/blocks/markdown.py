@@ -19,7 +19,6 @@ from irt_assets.blocks import (
     Table,
     plain,
 )
-from irt_psychometrics.plots import as_markdown
 
 
 def markdown(*blocks: Block) -> str:
@@ -44,9 +43,7 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Figure():
-            return as_markdown(block.chart, block.described) + (
-                f"\n\n{escaped(block.caption)}" if block.caption else ""
-            )
+            return block.chart.to_markdown(block.described) + (f"\n\n{escaped(block.caption)}" if block.caption else "")
         case Figures():
             return markdown(*block.figures)
         case Section() | Details():

@@ -13,7 +13,6 @@ from threading import Lock
 from typing import Any
 
 from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain, with_minus
-from irt_psychometrics.plots import drawing
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
 
@@ -56,7 +55,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Moment):
         return value.text
     if isinstance(value, Figure):
-        found = {"svg": drawing(value.chart), "described": value.described, "caption": value.caption}
+        found = {"svg": value.svg, "described": value.described, "caption": value.caption}
         return {name: _visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
     if isinstance(value, Span) and value.style == "code":  # to be copied as it is
         return {"is": "span", "text": _visible(value.text), "style": "code", "link": value.link}

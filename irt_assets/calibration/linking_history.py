@@ -12,12 +12,13 @@ import numpy as np
 import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
+from irt_assets.charts import by_month, shortened
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.items import Z95
-from irt_psychometrics.plots import Chart, Picture, Points, by_month, names_at, shortened
+from irt_psychometrics.plots import Chart, Picture
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12
@@ -101,9 +102,9 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
         "anchors that were dropped",
         height=60 + 14 * max(len(named), 1),
         x_names=charts[0].x_names,
-        y_names=names_at(shortened(item, 16) for item in named) or {0.0: "none dropped"},
+        y_names=[shortened(item, 16) for item in named] or ["none dropped"],
     )
-    below.add(Points([k for k, _ in dropped], [row for _, row in dropped], "orange", shape="cross", size=3.2))
+    below.points([k for k, _ in dropped], [row for _, row in dropped], "orange", shape="cross", size=3.2)
     for chart in (*charts, below):
         for k in missing:
             chart.stretch(k - 0.4, k + 0.4)

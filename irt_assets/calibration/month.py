@@ -31,6 +31,7 @@ from irt_assets.calibration.request import (
     require_one_population,
     require_scores_of,
 )
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
@@ -56,7 +57,6 @@ from irt_assets.responses.snapshot import (
 )
 from irt_assets.spark.fit_place import count_items, placed
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.itemfit import Observed, observed_by_ability
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore

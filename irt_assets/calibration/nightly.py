@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
@@ -31,7 +32,6 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.estimation import breakdowns_explained
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database, advisory_lock, one_value

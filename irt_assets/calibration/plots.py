@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.blocks import chance
+from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability, shortened
 from irt_assets.common.arrays import Floats
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
@@ -17,22 +18,7 @@ from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
 from irt_psychometrics.linking import AnchorSet, Linking, transform
-from irt_psychometrics.plots import (
-    MOST_NAMES,
-    NOW,
-    SERIES,
-    Chart,
-    Line,
-    Picture,
-    Points,
-    against,
-    bulk,
-    by_rank,
-    credit,
-    histogram,
-    over_ability,
-    shortened,
-)
+from irt_psychometrics.plots import Chart, Picture
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
 _THETA = np.linspace(-4.0, 4.0, 81)
@@ -69,13 +55,13 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
     charts = []
     for item in item_ids:
         j = calibration.item_ids.index(item)
-        curve = Line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         scored = calibration.n_categories[j] > 2
         what = credit(scored=bool(scored))
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
         whole = f", {WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
-        chart = over_ability(_THETA, what, f"Response curve of {item}", [curve], 1.5)  # with the notes
+        chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # with the notes
+        chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
             f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
@@ -92,16 +78,16 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
     for item, found in seen.items():
         j = calibration.item_ids.index(item)
         row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
-        chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", [], 1.0, height=230)
+        chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
         chart.heading = shortened(item, 30)
         for score, curve in enumerate(row.of_each_score(_THETA)):
-            colour = SERIES[score % len(SERIES)]
+            colour = Chart.SERIES[score % len(Chart.SERIES)]
             shares = found.of_score(score)
-            chart.add(Line(_THETA, curve, colour, f"score {score}"))
-            chart.add(Points(found.theta, shares.proportion, colour, "", *shares.interval()))
+            chart.line(_THETA, curve, colour, f"score {score}")
+            chart.points(found.theta, shares.proportion, colour, "", *shares.interval())
         charts.append(chart)
     most = max(len(found.by_score.n) for found in seen.values() if found.by_score)
-    named = ", ".join(f"{SERIES[score % len(SERIES)]} {score}" for score in range(most))
+    named = ", ".join(f"{Chart.SERIES[score % len(Chart.SERIES)]} {score}" for score in range(most))
     return Picture(
         f"Each score's curve ({named}); dots: observed, by ability from the other items, with 95 %", charts, 2
     )
@@ -119,7 +105,7 @@ def test_information(calibration: Calibration) -> Picture:
         se = 1 / np.sqrt(total)
     whose = " (grey: middle 95 % of the learners)"
     charts = [
-        over_ability(_THETA, label, label, [Line(_THETA, y, **NOW)], top, whose, height=230).stretch(low, high)
+        over_ability(_THETA, label, label, top, whose, height=230).line(_THETA, y, **NOW).stretch(low, high)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
@@ -141,13 +127,13 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     """How many learners have which θ, and how well it is known along it: the median error and the middle 90 %."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
     left = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
-    left.add(Line([theta.mean()] * 2, left.y, "orange"))
+    left.line([theta.mean()] * 2, left.y, "orange")
     groups = np.searchsorted(edges, theta) - 1
     of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
     low, middle, high = zip(*of.values(), strict=True)
     right = Chart(
         left.x, (0.0, 1.08 * float(se.max())), "ability θ", "standard error of θ", "standard errors by θ", height=230
-    ).add(Points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high))
+    ).points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high)
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",

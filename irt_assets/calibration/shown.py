@@ -18,14 +18,14 @@ from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.wording import by_scale, listed, some_of, with_capital, with_stop
 from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
-from irt_assets.gates.model_gates import MEASURES
+from irt_assets.gates.model_gates import LIMITS, MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Shape
-from irt_psychometrics.itemfit import LIMITS, PERIOD_DAYS
+from irt_psychometrics.itemfit import PERIOD_DAYS
 from irt_psychometrics.items import WHOLE_SLOPE, ItemRow
 from irt_psychometrics.linking import Linking
 from irt_psychometrics.scoring import Scores, empirical_reliability

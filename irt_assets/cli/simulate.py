@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import out
-from irt_assets.responses.simulated import write
-from irt_psychometrics.simulation import demo_scenario
-from irt_psychometrics.simulation import simulate as simulate_log
+from irt_assets.simulation.files import write
+from irt_assets.simulation.response_log import simulate as simulate_log
+from irt_assets.simulation.scenario import demo_scenario
 
 app = typer.Typer()
 

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import psycopg
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.release import require_text
@@ -32,9 +33,8 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import BreakdownError, breakdowns_explained
-from irt_psychometrics.linking import AnchorSet, Linking, LinkingError, Suspect, link, transform
+from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link, transform
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -218,7 +218,7 @@ def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking
         with breakdowns_explained("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)
         return linking, LinkingConstants.of(linking).disagreement(scale.rules.publication)
-    except (LinkingError, BreakdownError) as error:
+    except PsychometricsError as error:
         return None, str(error)
 
 

@@ -26,8 +26,8 @@ from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, rea
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
-from irt_psychometrics import Responses
-from irt_psychometrics.estimation import FEWEST_OCCASIONS, MOST_LEARNERS, GrowthByHalf, Refused, estimate_movement
+from irt_psychometrics import PsychometricsError, Responses
+from irt_psychometrics.estimation import MovementEstimate
 from irt_psychometrics.itemfit import WindowGrowth, days_since_first_answer, share_explained
 from irt_psychometrics.scoring import Curves
 from resources.cluster.relational import on_postgres
@@ -85,16 +85,17 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     assert responses.at is not None
     assert published.errors is not None
     items = published.errors.among(responses.item_ids).items
-    found = estimate_movement(
-        responses,
-        responses.at // DAY,
-        Curves.of(items.curves, mean=scale.mu, sd=scale.sigma),
-        items,
-        order=order,
-        growth_in_windows=growth,
-    )
-    if isinstance(found, Refused):
-        return MovementProposal(scale_id, month, found.why)
+    try:
+        found = MovementEstimate.from_answers(
+            responses,
+            responses.at // DAY,
+            Curves.of(items.curves, mean=scale.mu, sd=scale.sigma),
+            items,
+            order=order,
+            growth_in_windows=growth,
+        )
+    except PsychometricsError as error:
+        return MovementProposal(scale_id, month, str(error))
     effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
     intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]}
     return MovementProposal(
@@ -114,9 +115,10 @@ def _answers(connection: psycopg.Connection, published: PublishedSet, end: datet
     live = attempts_between(start, end)
     live = live.filter(live.mode == "live", live.item_id.isin(items))
     days = live.group_by("user_id").agg(days=live.completed_at.date().nunique())
-    found = on_postgres(connection)(days.filter(days.days >= FEWEST_OCCASIONS).select("user_id"))
-    learners = sorted(found["user_id"].to_pylist(), key=lambda user: sha256(user.encode()).hexdigest())[:MOST_LEARNERS]
-    return scoring_responses(connection, start, end, items, sorted(learners), published.withdrawn)[0]
+    found = on_postgres(connection)(days.filter(days.days >= MovementEstimate.MIN_OCCASIONS).select("user_id"))
+    by_hash = sorted(found["user_id"].to_pylist(), key=lambda user: sha256(user.encode()).hexdigest())
+    learners = sorted(by_hash[: MovementEstimate.MAX_LEARNERS])
+    return scoring_responses(connection, start, end, items, learners, published.withdrawn)[0]
 
 
 def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> tuple[float, bool | None]:
@@ -158,7 +160,7 @@ def lines_of(proposal: MovementProposal) -> Iterator[str]:
             f"{known['errors'][part]:.2g}, p = {known['p'][part]:.2g} that it is 0"
         )
     if known.get("growth_by_half"):  # proposals of older releases lack it
-        halves = GrowthByHalf(**known["growth_by_half"])
+        halves = MovementEstimate.growth_from_json(known["growth_by_half"])
         if halves.differs:
             yield (
                 f"  growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "

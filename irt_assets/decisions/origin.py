@@ -24,7 +24,7 @@ from irt_assets.decisions.origin_sources import (
 from irt_assets.engines.registry import installed
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
-from irt_assets.gates.model_gates import eigenvalue_ratio
+from irt_assets.gates.model_gates import LARGEST_RATIO, eigenvalue_ratio
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.encoding import encode
@@ -33,7 +33,6 @@ from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
-from irt_psychometrics.itemfit import LARGEST_RATIO
 from irt_psychometrics.items import DEFAULT_MODEL, Model, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value

@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.calibration.request import FitRequest, build_fit_request, calibrate, fit_spec_extras
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.gates import gates, model_gates
@@ -28,7 +29,6 @@ from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_a
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
 from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, OtherItems
 from irt_psychometrics.linking import assumed_errors
 from resources.cluster.relational import on_postgres

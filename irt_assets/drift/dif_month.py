@@ -15,6 +15,7 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
 from irt_assets.ledger.encoding import finite
@@ -24,19 +25,8 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from irt_psychometrics import Responses
-from irt_psychometrics.dif import (
-    ENOUGH,
-    TESTABLE,
-    Dif,
-    Group,
-    Mantel,
-    MantelHaenszel,
-    Wald,
-    analyse_dif,
-    severity_of,
-    with_common_q,
-)
-from irt_psychometrics.estimation import BreakdownError, Latent, Refused, breakdowns_explained
+from irt_psychometrics.dif import Dif, analyse_dif
+from irt_psychometrics.estimation import Latent
 from irt_psychometrics.items import Z95, Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
@@ -94,8 +84,8 @@ def dif_of_month(
             }
         rows = []
         difs = [_compared(name, answers, groups, threads) for name, (groups, _) in attributes.items()]
-        sample = "" if isinstance(answers, Refused) else answers.sample
-        for dif, (_, n_unreadable) in zip(with_common_q(difs), attributes.values(), strict=True):
+        sample = "" if isinstance(answers, str) else answers.sample
+        for dif, (_, n_unreadable) in zip(Dif.with_common_q(difs), attributes.values(), strict=True):
             rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
@@ -105,10 +95,10 @@ def dif_of_month(
     return found
 
 
-def _compared(attribute: str, answers: Answers | Refused, groups: Sequence[str | None], threads: int | None) -> Dif:
+def _compared(attribute: str, answers: Answers | str, groups: Sequence[str | None], threads: int | None) -> Dif:
     """The groups of an attribute, or the reason why they are not compared."""
-    if isinstance(answers, Refused):
-        return Dif(attribute, (), (), 0, None, None, answers.why)
+    if isinstance(answers, str):
+        return Dif.untested(attribute, answers)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
         with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
@@ -122,12 +112,12 @@ def _compared(attribute: str, answers: Answers | Refused, groups: Sequence[str |
                 threads=threads,
             )
     except BreakdownError as error:
-        return Dif(attribute, (), (), 0, None, None, str(error))
+        return Dif.untested(attribute, str(error))
 
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
-) -> Answers | Refused:
+) -> Answers | str:
     """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare. For a
     month of the origin window without a fit of its own, it is the window's fit.
 
@@ -139,9 +129,9 @@ def answers_of(
         snapshot = origin.snapshot
         fit = linked_fit(connection, scale.scale_id, "origin", origin.window_start, origin.engine)
     if fit is None or not fit.converged:
-        return Refused(f"{month} has no converged fit that was linked to the anchors")
+        return f"{month} has no converged fit that was linked to the anchors"
     if snapshot is None:
-        return Refused(f"the answers that the fit of {month} was made from are no longer kept: materialise it again")
+        return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
     most = database_settings(connection).most_for_run
     if fit.snapshot_hash not in files:
         files[fit.snapshot_hash] = read_for_run(store, snapshot, most, FIT_COLUMNS)
@@ -199,12 +189,12 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
     was known about the learner. `sample`: as of `Answers`.
     """
     reference = dif.reference
-    large = [group for group in dif.groups if group.n_learners >= TESTABLE]
-    small = [group for group in dif.groups if group.n_learners < TESTABLE]
+    large = [group for group in dif.groups if group.large_enough]
+    small = [group for group in dif.groups if not group.large_enough]
     named = large + small[:SMALL_GROUPS_NAMED]
     key: Row = {"attribute": dif.attribute, "reference_group": reference.name if reference else ""}
     items = [
-        key | _item(dif, reference, focal, j)
+        key | _item(dif, focal.name, j)
         for focal in named
         if reference and focal.name != reference.name
         for j in range(len(dif.item_ids))
@@ -213,7 +203,7 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
     sampled = [f"judged on {sample}"] if sample else []
     whole = {
         "why_not": dif.reason,
-        "groups": [_group(group, dif.wald) for group in named],
+        "groups": [_group(dif, group.name) for group in named],
         "smaller_groups": {
             "groups": len(dif.groups) - len(named),
             "learners": sum(group.n_learners for group in small[SMALL_GROUPS_NAMED:]),
@@ -235,7 +225,8 @@ def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Ro
     return [key | {"item_id": "", "focal_group": ""} | nothing | {"details": whole}, *items]
 
 
-def _group(group: Group, wald: Wald | None) -> dict[str, Any]:
+def _group(dif: Dif, name: str) -> dict[str, Any]:
+    group, wald = dif.group(name), dif.wald
     place = wald.groups.index(group.name) if wald and group.name in wald.groups else None
     return {
         "name": group.name,
@@ -248,36 +239,41 @@ def _group(group: Group, wald: Wald | None) -> dict[str, Any]:
     }
 
 
-def _item(dif: Dif, reference: Group, focal: Group, j: int) -> Row:
+def _item(dif: Dif, name: str, j: int) -> Row:
+    """The row of an item, compared between the reference and the group with this name."""
+    reference, focal = dif.reference, dif.group(name)
+    assert reference is not None
     why_not = dif.why_not(j, focal)
-    n = {"reference": int(reference.answers[j]), "focal": int(focal.answers[j])}
-    wald = _wald(dif.wald, focal.name, j) if dif.wald and not why_not else None
-    within = _within_forms(dif, focal.name, j)
+    wald = _wald(dif, name, j) if not why_not else None
+    within = _within_forms(dif, name, j)
     ets_class = within.pop("ets_class") if within else None
     return {
         "item_id": dif.item_ids[j],
-        "focal_group": focal.name,
+        "focal_group": name,
         "p_value": finite(dif.wald.p[j]) if dif.wald and wald else None,
         "q_value": finite(dif.wald.q[j]) if dif.wald and wald else None,
         "ets_class": ets_class,
         "details": {
             "large": wald["severity"] == "high" if wald else ets_class == "C",
             "why_not": why_not,
-            "low_power": wald is not None and min(n.values()) < ENOUGH,
-            "n": n,
+            "low_power": wald is not None and dif.low_power(j, focal),
+            "n": {"reference": int(reference.answers[j]), "focal": int(focal.answers[j])},
             "wald": wald,
             "within_forms": within,
         },
     }
 
 
-def _wald(wald: Wald, focal: str, j: int) -> dict[str, Any]:
+def _wald(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
+    wald = dif.wald
+    if wald is None:
+        return None
     f = wald.groups.index(focal) - 1
     (delta_a, delta_b), (delta_a_se, delta_b_se) = wald.delta[f, j], wald.se[f, j]
     return {
         "statistic": finite(wald.wald[j]),
         "df": int(wald.df[j]),
-        "severity": severity_of(wald.q[j], wald.wabc[f, j]),
+        "severity": wald.severity(f, j),
         "wabc": finite(wald.wabc[f, j]),
         "shift": finite(wald.shift[f, j]),
         "shift_se": finite(wald.shift_se[f, j]),
@@ -295,12 +291,12 @@ def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
     if within is None or focal not in within.groups:
         return None
     f = within.groups.index(focal)
-    mh, logistic = within.mantel_haenszel[f - 1][j], within.logistic[f - 1][j]
+    mh, mantel, logistic = within.mantel_haenszel[f - 1][j], within.mantel[f - 1][j], within.logistic[f - 1][j]
     return {
-        "ets_class": mh.ets_class if mh else None,
+        "ets_class": within.ets_class(f - 1, j),
         "sittings": {"reference": int(within.sittings[0, j]), "focal": int(within.sittings[f, j])},
         "mantel_haenszel": {name: finite(getattr(mh, name)) for name in ("delta", "se", "odds_ratio", "chi2", "p")}
-        if isinstance(mh, MantelHaenszel)
+        if mh
         else None,
         "logistic": {
             name: finite(getattr(logistic, name))
@@ -309,4 +305,4 @@ def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
         | {"size": logistic.size}
         if logistic
         else None,
-    } | ({"mantel": {name: finite(getattr(mh, name)) for name in MANTEL}} if isinstance(mh, Mantel) else {})
+    } | ({"mantel": {name: finite(getattr(mantel, name)) for name in MANTEL}} if mantel else {})

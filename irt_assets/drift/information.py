@@ -15,6 +15,7 @@ import pandas as pd
 import psycopg
 
 from irt_assets.common.arrays import Floats
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.rows import InformationRow
@@ -24,7 +25,6 @@ from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters, PsychometricsError
 from irt_psychometrics.drift import with_errors
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.information import (
     Abilities,
     ItemLosses,

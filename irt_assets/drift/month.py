@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
@@ -21,7 +22,6 @@ from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.drift import Change, CurveDifferences, Drift, Trends, classify_changes, trends
-from irt_psychometrics.estimation import breakdowns_explained
 from irt_psychometrics.items import Z95, Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore

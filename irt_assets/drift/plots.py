@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.charts import NOW, PUBLISHED, by_rank, over_ability, shortened
 from irt_assets.drift.rows import DifRow, InformationRow
 from irt_psychometrics.items import Z95
-from irt_psychometrics.plots import (
-    NOW,
-    PUBLISHED,
-    Boxes,
-    Chart,
-    Line,
-    Picture,
-    by_rank,
-    names_at,
-    over_ability,
-    shortened,
-)
+from irt_psychometrics.plots import Chart, Picture
 
 MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end
@@ -45,17 +35,15 @@ def heat_map(
         "",
         "how much items changed",
         height=50 + 18 * max(len(items), 1),
-        x_names=names_at(months),
-        y_names=names_at(shortened(item, 24) for item in items),
-    ).add(
-        Boxes(
-            columns - 0.49,
-            rows + 0.48,
-            right=columns + 0.49,
-            top=rows - 0.48,
-            fills=[_colour(value) for value in change.flat],
-            texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
-        )
+        x_names=months,
+        y_names=[shortened(item, 24) for item in items],
+    ).boxes(
+        columns - 0.49,
+        rows + 0.48,
+        columns + 0.49,
+        rows - 0.48,
+        fills=[_colour(value) for value in change.flat],
+        texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
     )
     return Picture(
         "How much items changed against the published set (wABC): purple easier, brown harder; flagged: m medium, "
@@ -122,18 +110,19 @@ def test_curves(test: InformationRow) -> list[Chart]:
     low, high = details["middle"]
     charts = []
     for prefix, label in (("", f"test {INFORMATION}"), ("se_", "standard error of θ")):
-        curves = [Line(theta, test.curve[prefix + key], name=name, **style) for key, (name, style) in drawn.items()]
-        inside = [
-            y for curve in curves for x, y in zip(theta, curve.ys, strict=True) if low <= x <= high and y < np.inf
-        ]
-        top = 1.6 * min(max(inside, default=1.0), 2.0 * details["population"]["sd"]) if prefix else _top(curves)
+        curves = np.array([test.curve[prefix + key] for key in drawn], dtype=float)
+        if prefix:
+            inside = curves[:, [low <= x <= high for x in theta]]
+            inside = inside[np.isfinite(inside)]
+            top = 1.6 * min(float(inside.max()) if inside.size else 1.0, 2.0 * details["population"]["sd"])
+        else:
+            top = 1.08 * float(curves.max()) or 1.0
         whose = " (grey: middle 95 % of the population)"
-        charts.append(over_ability(theta, label, label, curves, top, whose, height=250).stretch(low, high))
+        chart = over_ability(theta, label, label, top, whose, height=250)
+        for curve, (name, style) in zip(curves, drawn.values(), strict=True):
+            chart.line(theta, curve, name=name, **style)
+        charts.append(chart.stretch(low, high))
     return charts
 
 
 test_curves.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
-
-
-def _top(curves: Sequence[Line]) -> float:
-    return 1.08 * max((max(curve.ys) for curve in curves), default=1.0) or 1.0

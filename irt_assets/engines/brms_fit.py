@@ -13,7 +13,6 @@ import numpy as np
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_psychometrics import Calibration, Responses
-from irt_psychometrics.estimation import Convergence, Flag, spread
 from irt_psychometrics.items import Model
 from irt_psychometrics.linking import AnchorSet, link
 
@@ -47,7 +46,7 @@ def fit_brms(
         a, b = anchors.a[rows], anchors.b[rows]
         errors = {"a_se": anchors.a_se[rows], "b_se": anchors.b_se[rows]}
         known = anchors_of([anchors.item_ids[k] for k in rows], a=a, d=-a * b, c=np.zeros(len(rows)), **errors)
-    sampled, J = responses.of_items(kept), em.n_items
+    sampled = responses.of_items(kept)
     payload = request(
         sampled,
         engine=ENGINE,
@@ -55,44 +54,14 @@ def fit_brms(
         anchors=known,
         options=dict(options),
     )
-    found = Answer.of(call("irt_calibrate", payload), len(kept))
-
-    cov = spread(found.cov, kept, J)
-    vague = set(found.diagnostics["unidentified"] or ()) | {
-        item for item in names if Flag.UNIDENTIFIED in em.flags[em.item_ids.index(item)]
-    }
-    cov[[item in vague for item in em.item_ids]] = np.nan
-    flags = [
-        tuple(dict.fromkeys([*flags, *([Flag.UNIDENTIFIED] if item in vague else [])]))
-        for item, flags in zip(em.item_ids, em.flags, strict=True)
-    ]
-    reasons = [em.convergence.reason] if em.convergence.reason else []
-    if not found.converged:
-        reasons.append(found.reason or "brms did not converge, and does not say why")
-    version, software = found.software_versions("brms", "rstan")
-    return replace(
+    answer = Answer.of(call("irt_calibrate", payload), len(kept))
+    version, software = answer.software_versions("brms", "rstan")
+    calibration = replace(answer.estimates, c=np.zeros(len(kept))).in_place_of(
         em,
+        kept,
         engine=ENGINE,
-        engine_version=version,
-        a=spread(found.a, kept, J),
-        d=spread(found.d, kept, J),
-        c=spread(np.zeros(len(kept)), kept, J),
-        cov=cov,
-        joint_cov=None,
-        flags=tuple(flags),
-        latent_mean=found.latent_mean,
-        latent_sd=found.latent_sd,
+        version=version,
         n_persons=len(np.unique(sampled.person)),
-        convergence=Convergence(
-            converged=not reasons,
-            iterations=found.iterations,
-            max_change=np.nan,
-            max_gradient=np.nan,
-            loglik=found.loglik,
-            n_parameters=found.n_parameters,
-            reason="; ".join(reasons),
-        ),
-        priors=ITEM_PRIORS.as_dict(),
-        populations=(),
-        software=software,
+        unidentified=np.isin(names, answer.diagnostics["unidentified"] or ()),
     )
+    return replace(calibration, priors=ITEM_PRIORS.as_dict(), software=software)

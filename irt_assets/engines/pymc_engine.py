@@ -1,7 +1,7 @@
 """The Bayesian engine by PyMC, with θ integrated out. What may be fitted, with which priors, in which
 order. PyMC is imported when something is sampled, because importing it takes seconds.
 
-The model and the likelihood are in `pymc_model`, `pymc_likelihood` and `pymc_kernels`, the sampler and its diagnostics
+The model and the likelihood are in `pymc_model` and `pymc_likelihood`, the sampler and its diagnostics
 in `pymc_sampling`, the way from draws to a `Calibration` and its judgement in `pymc_summary`.
 """
 
@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import Grid
 from irt_psychometrics.items import DEFAULT_MODEL, GUESSING_PRIOR, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet, Linking, link, transform
 
@@ -208,8 +207,8 @@ class PymcEngine:
         mean, sd = at["latent_mean"], at["latent_sd"]
         c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
         parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
-        grids = [Grid.spanning(n) for n in (NODES if self.nodes is None else (self.nodes,))]
-        tried = [Likelihood.of(responses, grid, guessing=priors.guessing) for grid in grids]
+        numbers = NODES if self.nodes is None else (self.nodes,)
+        tried = [Likelihood.of(responses, nodes, guessing=priors.guessing) for nodes in numbers]
         values = [one.value(*parameters) for one in tried]
         return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _SAME_LOGLIK))]
 

@@ -1,14 +1,11 @@
 """The marginal likelihood as a PyTensor Op: θ is integrated out, value and gradient come from one E-step.
 
-The loops are in `pymc_kernels`; the numba dispatch lets a compiled model call them without Python. Only θ ~ N(0, 1):
-another mean and SD of θ are the model's to write, because a·θ + d with θ = μ + σ·z is (a·σ)·z + (d + a·μ). No priors
+The loops are in `MarginalLikelihood`; the numba dispatch lets a compiled model call them without Python. No priors
 and no sampler here.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +17,8 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from irt_assets.common.arrays import Floats
-from irt_assets.engines import pymc_kernels
 from irt_psychometrics import Responses
-from irt_psychometrics.core import kernels
-from irt_psychometrics.estimation import Grid, ResponseLayout
+from irt_psychometrics.estimation import MarginalLikelihood
 
 
 @dataclass(frozen=True)
@@ -34,48 +29,26 @@ class Likelihood:
     costs does not grow with the number of responses.
     """
 
-    op: "MarginalLikelihood"
+    op: "LikelihoodOp"
     shared: tuple[Any, ...]
+    plain: MarginalLikelihood
 
     @classmethod
-    def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> "Likelihood":
-        data = ResponseLayout.of(responses, rarer=guessing, shards=1)
-        people = data.shards[0]
-        named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
-        named |= (
-            {"flipped": data.flipped}
-            if guessing
-            else {"n_correct": data.correct, "codes": _codes(people, data.n_items)}
-        )
-        named |= people._asdict()
-        return cls(
-            MarginalLikelihood(guessing), tuple(pytensor.shared(v, name=n, borrow=True) for n, v in named.items())
-        )
+    def of(cls, responses: Responses, nodes: int, *, guessing: bool) -> "Likelihood":
+        """On so many nodes of θ."""
+        plain = MarginalLikelihood.of(responses, nodes, guessing=guessing)
+        shared = tuple(pytensor.shared(value, name=name, borrow=True) for name, value in plain.data.items())
+        return cls(LikelihoodOp(guessing), shared, plain)
 
     def __call__(self, *parameters: Any) -> Variable:
         """Scalar; slope, intercept and, with guessing, c have shape (J,), θ ~ N(0, 1). Differentiable once."""
         return self.op(*parameters, *self.shared)[0]
 
     def value(self, *parameters: Floats) -> float:
-        arrays = (shared.get_value(borrow=True) for shared in self.shared)
-        return float(self.op.kernel(*(np.ascontiguousarray(x) for x in parameters), *arrays)[0])
+        return float(self.plain(*parameters)[0])
 
 
-def _codes(people: kernels.People, n_items: int) -> np.ndarray:
-    """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
-    length = np.diff(people.set_start)
-    set_of_entry = np.repeat(np.arange(len(length)), length)
-    key = set_of_entry * n_items + people.set_items
-    order = np.argsort(key)
-    person = np.repeat(np.arange(len(people.set_of)), np.diff(people.right_start))
-    entry = order[np.searchsorted(key[order], people.set_of[person] * n_items + people.right_items)]
-    place = entry - people.set_start[people.set_of[person]]
-    codes = np.zeros((-(-int(length.max()) // 8), len(people.set_of)), dtype=np.uint8)
-    np.add.at(codes, (place // 8, person), (1 << place % 8).astype(np.uint8))
-    return codes
-
-
-class MarginalLikelihood(Op):
+class LikelihoodOp(Op):
     """(slope, intercept[, c], data …) → log-likelihood and its gradient by each of the parameters, all (J,)."""
 
     __props__ = ("guessing",)
@@ -83,7 +56,7 @@ class MarginalLikelihood(Op):
     def __init__(self, guessing: bool) -> None:
         self.guessing = guessing
         self.n_parameters = 3 if guessing else 2
-        self.kernel = (pymc_kernels.guessing if guessing else pymc_kernels.logistic).compiled  # PyTensor reads its name
+        self.kernel = MarginalLikelihood.kernel(guessing)  # PyTensor reads its name
 
     def make_node(self, *inputs: Any) -> Apply:
         parameters = [pt.as_tensor(x, dtype="float64") for x in inputs[: self.n_parameters]]
@@ -109,8 +82,7 @@ class MarginalLikelihood(Op):
         return [(), *shapes[: self.n_parameters]]
 
 
-@register_funcify_default_op_cache_key(MarginalLikelihood)
-def _loops(op: MarginalLikelihood, **_: Any) -> tuple[Any, int]:
+@register_funcify_default_op_cache_key(LikelihoodOp)
+def _loops(op: LikelihoodOp, **_: Any) -> tuple[Any, int]:
     """A key that changes with the loops, so that PyTensor keeps compiled models on disk: the second takes a second."""
-    loops = b"".join(Path(str(module.__file__)).read_bytes() for module in (pymc_kernels, kernels))
-    return op.kernel, zlib.crc32(loops)
+    return op.kernel, MarginalLikelihood.fingerprint()

@@ -1,5 +1,6 @@
 """NUTS in whitened coordinates, by nutpie, and the diagnostics of its draws. No model and no judgement of items."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from nutpie.compile_pymc import CompiledPyMCModel
 
 from irt_assets.common.arrays import Floats
 from irt_assets.engines.pymc_model import Density, Mode
-from irt_psychometrics.core.kernels import available_threads
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def sample(density: Density, mode: Mode, plan: Plan) -> Draws:
         draws=plan.draws,
         tune=plan.tune,
         chains=plan.chains,
-        cores=min(plan.chains, available_threads()),
+        cores=min(plan.chains, _processors()),
         seed=plan.seed,
         progress_bar=False,
         save_warmup=False,
@@ -57,6 +57,11 @@ def sample(density: Density, mode: Mode, plan: Plan) -> Draws:
     return Draws(
         density.expand(x), int(trace.sample_stats["diverging"].sum()), plan.transitions, f"nutpie {nutpie.__version__}"
     )
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _for_nutpie(density: Density, seed: int) -> Any:

@@ -1,7 +1,6 @@
 """From posterior draws to a `Calibration`: means, covariances, flags, and whether they are a result. No sampling."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +8,12 @@ import pymc as pm
 from scipy.special import logit
 
 from irt_assets.common.arrays import Floats
+from irt_assets.common.wording import some_of
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import ModelPriors
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
 from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import Convergence, Flag, engine_version, some, spread, weakly_identified
-from irt_psychometrics.items import with_further
+from irt_psychometrics.estimation import Estimates, Flag
 
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0
@@ -79,55 +78,54 @@ def calibration_of(
     unidentified |= np.array([Flag.UNIDENTIFIED in em.flags[j] for j in kept])
     joint = _covariance(found.a, found.d)
     own = 2 * np.arange(K)[:, None] + np.arange(2)
-    cov = joint[own[:, :, None], own[:, None, :]]
-    cov[unidentified] = np.nan
     full_joint = None
     n_parameters = sum(int(np.prod(x.shape[2:])) for x in draws.values.values())
     if found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
         full_joint = np.full((2 * J, 2 * J), np.nan)
         both = (2 * kept[~unidentified, None] + np.arange(2)).ravel()
         full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
-    guessing = np.zeros((K, 3))
-    vague = np.zeros(K, dtype=bool)
-    free = np.isnan(priors.c_given)
-    if free.any():
-        guessing[free] = _guessing(found.a[..., free], found.d[..., free], found.c[..., free])
-        assert priors.c is not None
-        vague[free] = weakly_identified(guessing[free, 2], priors.c.terms(logit(found.c[..., free]).mean((0, 1)))[2])
-        guessing[unidentified] = np.nan
-    flags = [[flag for flag in flags if flag is not Flag.GUESSING_UNIDENTIFIED] for flags in em.flags]
-    for k, j in enumerate(kept):
-        flags[j] += [Flag.UNIDENTIFIED] * bool(unidentified[k] and Flag.UNIDENTIFIED not in flags[j])
-        flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(vague[k])
-    reasons = [em.convergence.reason] if em.convergence.reason else []
-    reasons += _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
-
+    cov, known_of_c = joint[own[:, :, None], own[:, None, :]], None
+    if em.item_model.guesses:
+        cov, known_of_c = _with_guessing(cov, found, priors)
+    reasons = _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))
     mu, sigma = float(found.latent_mean.mean()), float(found.latent_sd.mean())
-    return replace(
-        em,
-        engine="pymc",
-        engine_version=f"{engine_version()} (PyMC {pm.__version__}, {draws.sampler})",
-        a=spread(slope, kept, J),
-        d=spread(intercept, kept, J),
-        c=spread(c, kept, J),
-        cov=spread(with_further(cov, guessing[:, None]) if em.item_model.guesses else cov, kept, J),
-        joint_cov=full_joint,
-        flags=tuple(tuple(item) for item in flags),
+    estimates = Estimates(
+        a=slope,
+        d=intercept,
+        c=c,
+        cov=cov,
         latent_mean=mu,
         latent_sd=sigma,
-        n_persons=n_persons,
-        convergence=Convergence(
-            converged=not reasons,
-            iterations=draws.transitions,
-            max_change=np.nan,
-            max_gradient=np.nan,
-            loglik=likelihood.value(slope * sigma, intercept + slope * mu, *([c] if priors.guessing else [])),
-            n_parameters=n_parameters,
-            reason="; ".join(reasons),
-        ),
-        populations=(),
+        loglik=likelihood.value(slope * sigma, intercept + slope * mu, *([c] if priors.guessing else [])),
+        n_parameters=n_parameters,
+        converged=not reasons,
+        reason="; ".join(reasons),
+        iterations=draws.transitions,
     )
+    return estimates.in_place_of(
+        em,
+        kept,
+        engine="pymc",
+        version=f"PyMC {pm.__version__}, {draws.sampler}",
+        n_persons=n_persons,
+        unidentified=unidentified,
+        joint_cov=full_joint,
+        known_of_c=known_of_c,
+    )
+
+
+def _with_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple[Floats, Floats]:
+    """The covariances of a, d and logit c, shape (K, 3, 3), 0 of a c that was given; and what the prior knows of logit
+    c, shape (K,), NaN of a c that was given."""
+    free, wide, known = np.isnan(priors.c_given), np.zeros((len(cov), 3, 3)), np.full(len(cov), np.nan)
+    wide[:, :2, :2] = cov
+    if free.any():
+        assert priors.c is not None
+        guessing = _guessing(found.a[..., free], found.d[..., free], found.c[..., free])
+        wide[free, 2], wide[free, :, 2] = guessing, guessing
+        known[free] = priors.c.terms(logit(found.c[..., free]).mean((0, 1)))[2]
+    return wide, known
 
 
 def _covariance(a: Floats, d: Floats) -> Floats:
@@ -184,7 +182,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
         )
     if unidentified:
         reasons.append(
-            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): their "
-            f"estimates only reflect the prior"
+            f"the responses do not determine the parameters of {len(unidentified)} items "
+            f"({some_of(unidentified, 5)}): their estimates only reflect the prior"
         )
     return reasons

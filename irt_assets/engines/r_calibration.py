@@ -11,7 +11,7 @@ import numpy.typing as npt
 from irt_assets.common.arrays import Floats
 from irt_assets.engines.child import EngineFailure
 from irt_psychometrics import Responses
-from irt_psychometrics.estimation import engine_version
+from irt_psychometrics.estimation import Estimates
 from irt_psychometrics.items import Model
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -43,26 +43,11 @@ def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, A
 
 @dataclass(frozen=True)
 class Answer:
-    """What `irt_calibrate` gave for J items; NaN for what it did not know.
+    """What `irt_calibrate` gave: estimates, the diagnostics of the sampler, and the versions of what ran."""
 
-    `cov`: shape (J, 2, 2), of (a, d), or (J, 3, 3) with logit c. `log_odds`: shape (J, C), of each score against the
-    lowest at θ = 0, where items are scored; `cov` is then of (a, log_odds). `loglik` has no prior in it.
-    """
-
-    a: Floats
-    d: Floats
-    c: Floats
-    cov: Floats
-    latent_mean: float
-    latent_sd: float
-    loglik: float
-    n_parameters: int
-    converged: bool
-    reason: str
-    iterations: int
+    estimates: Estimates
     diagnostics: dict[str, Any]
     versions: dict[str, str]
-    log_odds: Floats | None = None
 
     @classmethod
     def of(cls, result: Mapping[str, Any], n_items: int) -> Self:
@@ -71,7 +56,7 @@ class Answer:
             for warning in result["warnings"] or ():
                 log.warning("R: %s", warning)
             size = len(result["cov_of"])
-            return cls(
+            estimates = Estimates(
                 **{name: _numbers(result[name], (n_items,)) for name in ("a", "d", "c")},
                 cov=_numbers(result["cov"], (n_items, size, size)),
                 latent_mean=float(result["latent"]["mean"]),
@@ -81,18 +66,17 @@ class Answer:
                 converged=bool(result["converged"]),
                 reason=str(result["reason"]),
                 iterations=int(result["iterations"]),
-                diagnostics=dict(result["diagnostics"] or {}),
                 log_odds=None if (odds := result.get("log_odds")) is None else _numbers(odds, (n_items, size - 1)),
-                versions={name: version for name, version in result["versions"].items() if version},
             )
+            versions = {name: version for name, version in result["versions"].items() if version}
+            return cls(estimates, dict(result["diagnostics"] or {}), versions)
         except (KeyError, TypeError, ValueError) as error:
             raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
 
     def software_versions(self, *packages: str) -> tuple[str, dict[str, str]]:
-        """`engine_version` and `software` of a Calibration."""
+        """The version of an engine of these packages, for people, and `software` of a Calibration."""
         software = {name: self.versions[name] for name in (*packages, "R") if name in self.versions}
-        named = ", ".join(f"{name} {version}" for name, version in software.items())
-        return f"{engine_version()} ({named})", software
+        return ", ".join(f"{name} {version}" for name, version in software.items()), software
 
 
 def _numbers(values: Any, shape: tuple[int, ...]) -> Floats:

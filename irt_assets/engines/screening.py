@@ -6,8 +6,9 @@ No sampling, and none of the packages that sample.
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.common.wording import some_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import fit_em, some
+from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.items import LogNormal, Model, Normal, Priors
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
@@ -28,6 +29,6 @@ def screen_items(
         negative = [item for item, a in zip(em.item_ids, em.a, strict=True) if a < 0]
         raise PsychometricsError(
             f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "
-            f"{some(negative)}. Check their keys"
+            f"{some_of(negative, 5)}. Check their keys"
         )
     return em, kept

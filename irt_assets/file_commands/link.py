@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from irt_assets.common.arrays import Floats
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
 from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import Convergence, breakdowns_explained
+from irt_psychometrics.estimation import Convergence
 from irt_psychometrics.items import GPCM, PCM, RASCH, TWO_PL
 from irt_psychometrics.linking import AnchorLimits, LinkingError, Method, Pairs, match, solve, weighted_by_populations
 from irt_psychometrics.linking import link as link_fit

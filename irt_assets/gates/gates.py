@@ -27,7 +27,7 @@ from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.attempts import Reason, rejected
 from irt_assets.responses.eligibility.rules import Rules
-from irt_psychometrics.estimation import DisconnectedDesignError, Flag
+from irt_psychometrics.estimation import Flag
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
@@ -74,9 +74,13 @@ def converged(evidence: Evidence) -> Verdict:
     )
 
 
+_DISCONNECTED = "DisconnectedDesignError"
+"""The kind of error that a step stores if the answers fall into groups without a common scale."""
+
+
 def connected(evidence: Evidence) -> Verdict:
     staged = evidence.staged
-    if staged is not None and staged.error_kind == DisconnectedDesignError.__name__:
+    if staged is not None and staged.error_kind == _DISCONNECTED:
         return Verdict(False, staged.error or "")
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):

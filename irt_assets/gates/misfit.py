@@ -1,17 +1,16 @@
 """A month's misfit compared with its reference's: the comparison, and what a fit keeps of it.
 
 Does not belong here: which window the reference is (see `ledger.month_state`), the measures (see
-`psychometrics.fit.misfit`) and what holds a month (see `model_gates`).
+`irt_psychometrics.itemfit`) and what holds a month (see `model_gates`).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import counted, listed
-from irt_assets.gates.model_gates import alike, eigenvalue_ratio, items_together
+from irt_assets.gates.model_gates import LARGEST_RATIO, alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, Together
 from irt_assets.ledger.month_state import Reference
@@ -19,8 +18,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import breakdowns_explained
-from irt_psychometrics.itemfit import LARGEST_RATIO, FormFit, ParallelAnalysis, Window, change_of_misfit, rmsea_of
+from irt_psychometrics.itemfit import Measure, Window
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
@@ -47,7 +45,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     calibration = decode(reference.calibration)
     if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
         responses = responses.among(calibration.item_ids, calibration.categories)
-    return Window(responses, calibration, kept_dimensions(reference.statistics, responses.item_ids))
+    return window_of(responses, calibration, reference.statistics)
 
 
 def compared(
@@ -88,8 +86,7 @@ def compared(
         return ComparedMisfit(**about, why=FITTED_BY_LEVEL)
     try:
         with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
-            now = Window(responses, calibration, kept_dimensions(statistics, responses.item_ids))
-            change = change_of_misfit(now, before, guessing=guessing)
+            change = window_of(responses, calibration, statistics).compared_with(before, guessing=guessing)
     except PsychometricsError as error:
         return ComparedMisfit(**about, why=str(error), lost=True)
     return ComparedMisfit(
@@ -112,12 +109,12 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
         largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
         sentences = [largest + alike(together)]
     forms = [
-        FormFit((), one.learners, one.m2, one.df, one.p, one.rmsea)
+        (one.m2, one.df, one.learners)
         for one in statistics.m2 or ()
         if one.m2 is not None and one.p is not None and one.rmsea is not None
     ]
     if forms:
-        rmsea = rmsea_of(forms)
+        rmsea = Measure.rmsea(*zip(*forms, strict=True))
         interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
         sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
     clusters = "; ".join(listed(cluster, MOST_NAMED) for cluster in statistics.q3.clusters)
@@ -141,12 +138,7 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     return sentences
 
 
-def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
-    """The parallel analysis that a fit's statistics were stored with; None where its error is not known, or an item has
-    left the scale since."""
+def window_of(responses: Responses, calibration: Calibration, statistics: SetStatistics | None) -> Window:
+    """The window of a fit, with the parallel analysis that its statistics were stored with."""
     kept = statistics.parallel if statistics else None
-    places = {item: j for j, item in enumerate(item_ids)}
-    if kept is None or kept.se is None or not places.keys() >= set(kept.together):
-        return None
-    loading_items = tuple(places[item] for item in kept.together)
-    return ParallelAnalysis(kept.eigenvalue, np.array(kept.under_model), kept.se, loading_items, kept.learners)
+    return Window.with_summary(responses, calibration, vars(kept) if kept else None)

@@ -11,13 +11,19 @@ from dataclasses import replace
 from irt_assets.common.wording import listed
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit, needs_fit
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
-from irt_psychometrics.itemfit import LARGEST_RATIO, LIMITS, SMALLEST_PAIR, SMALLEST_TEST
+from irt_psychometrics.itemfit import Measure
 
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""
+LARGEST_RATIO = 1.15
+"""Limit on the ratio of the largest residual eigenvalue to the one under the model: real tests of one ability stay
+below."""
+LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
+"""How much a measure of misfit may grow from a reference to a month, by its lower limit (see
+docs/explanation/misfit.md)."""
 MOST_ALIKE = 5
 """The most items that a sentence on dependence names."""
-FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
+FEW_TOGETHER = f"no two items were seen by {Measure.MIN_LEARNERS_OF_PAIR} learners"
 
 
 def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
@@ -146,7 +152,7 @@ def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
     beyond = {name: measure for name, measure in growth.items() if measure.low > LIMITS[name]}
     details = {f"growth of {MEASURES[name]}": measure.value for name, measure in growth.items()}
     if not growth:
-        why = FEW_TOGETHER if found.items >= SMALLEST_TEST else f"they have {found.items} items in common"
+        why = FEW_TOGETHER if found.items >= Measure.MIN_ITEMS else f"they have {found.items} items in common"
         return Verdict(True, f"could not be compared with {reference}: {why}")
     together = found.together.by_measure()
     named = next((name for name, items in together.items() if name in beyond and items), None)
@@ -155,7 +161,7 @@ def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
         f"{alike(together[name]) if name == named else ''}"
         for name, measure in (beyond or growth).items()
     )
-    if found.items < SMALLEST_TEST:
+    if found.items < Measure.MIN_ITEMS:
         grown += f"; the rest could not be compared: they have {found.items} items in common"
     if beyond:
         return Verdict(False, f"misfit that {reference} did not have: {grown}", details)

@@ -11,6 +11,7 @@ import numpy as np
 
 from irt_assets.abilities.batch import judge_until
 from irt_assets.blocks import Figure, Table, table
+from irt_assets.charts import histogram
 from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions, week_of
@@ -18,7 +19,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
-from irt_psychometrics.plots import Picture, histogram
+from irt_psychometrics.plots import Picture
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema

@@ -4,15 +4,15 @@ import hashlib
 import io
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from threading import Lock
 from typing import Any, LiteralString
 
 import numpy as np
+import numpy.typing as npt
 
 from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import Convergence, Flag, Population
-from irt_psychometrics.items import ItemRow, with_further
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.items import finite as finite
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
@@ -73,25 +73,24 @@ def _decoded(content: bytes) -> Calibration:
         arrays = {name: stored[name] for name in _ARRAYS}
         arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
         if "guessing_cov" in stored:
-            arrays["cov"] = with_further(arrays["cov"], stored["guessing_cov"][:, None])
+            arrays["cov"] = _with_logit_c(arrays["cov"], stored["guessing_cov"])
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
-    header["item_ids"] = tuple(header["item_ids"])
     model = header.pop("model")
-    header["models"] = (model,) * len(header["item_ids"]) if isinstance(model, str) else tuple(model)
-    header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
-    header["convergence"] = Convergence(**header["convergence"])
-    header["populations"] = tuple(
-        Population(**population | {name: tuple(population[name]) for name in ("nodes", "weights")})
-        for population in header.get("populations", ())
-    )
-    header["anchored"] = tuple(header.get("anchored", ()))
-    return Calibration(**header, **arrays)
+    header["models"] = [model] * len(header["item_ids"]) if isinstance(model, str) else model
+    return Calibration.from_json(header | arrays)
+
+
+def _with_logit_c(cov: npt.NDArray[np.float64], of_c: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Shape (J, 3, 3): the covariance of a and d, with that of logit c with them and its variance, (J, 3)."""
+    wide = np.zeros((len(cov), 3, 3))
+    wide[:, :2, :2], wide[:, 2], wide[:, :, 2] = cov, of_c, of_c
+    return wide
 
 
 def alike(one: Any, other: Any) -> bool:
     """Whether two fits, or values of theirs, are equal up to rounding (1e-9): threads sum in any order."""
-    if isinstance(one, Calibration | Convergence | Population) and isinstance(other, type(one)):
+    if is_dataclass(one) and isinstance(other, type(one)):
         return alike(vars(one), vars(other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)

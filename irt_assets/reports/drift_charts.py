@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from irt_assets.charts import MOST_NAMES, NOW, PUBLISHED, by_month, by_rank, credit, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.wording import counted
 from irt_assets.drift.rows import DifRow, DriftRow
@@ -12,18 +13,7 @@ from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import abilities
 from irt_psychometrics.items import Z95
-from irt_psychometrics.plots import (
-    MOST_NAMES,
-    NOW,
-    PUBLISHED,
-    Chart,
-    Line,
-    by_month,
-    by_rank,
-    credit,
-    ends_of,
-    response_curves,
-)
+from irt_psychometrics.plots import Chart
 
 
 def changes(facts: Facts) -> Chart:
@@ -38,7 +28,7 @@ def changes(facts: Facts) -> Chart:
         deltas,
         half,
         kinds,
-        ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
+        Chart.ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
         named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MOST_NAMES]],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
@@ -68,7 +58,7 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
         deltas,
         half,
         kinds,
-        ends_of(deltas - half, deltas + half, [0.0]),
+        Chart.ends_of(deltas - half, deltas + half, [0.0]),
         plain="agrees",
         # the first names have room
         named=[(k, rows[k].item_id) for k in sorted(range(len(rows)), key=lambda k: not kinds[k])],
@@ -82,13 +72,13 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     wald, n = row.wald, row.details["n"]
     share = n["focal"] / (n["focal"] + n["reference"])
     theta = abilities(facts.scale)
-    curves = []
+    described = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
+    chart = over_ability(theta, credit(scored=item.values.max_score > 1), described, 1.0)
     for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
         a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])
-        curves.append(Line(theta, moved.curve(theta), **style))
-    described = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
-    return response_curves(theta, described, curves, y_label=credit(scored=item.values.max_score > 1))
+        chart.line(theta, moved.curve(theta), **style)
+    return chart
 
 
 def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:

@@ -5,7 +5,7 @@ here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DI
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Literal
 
@@ -30,6 +30,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
+from irt_assets.charts import NOW, PUBLISHED, credit, mark, observe, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import listed, shortened
@@ -50,12 +51,12 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
-from irt_psychometrics.plots import NOW, PUBLISHED, Chart, Line, credit, days, ends_of, mark, response_curves
+from irt_psychometrics.plots import Chart
 
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""
-ROOM = 10
-"""Days left of the first month, so that its point is not on the edge."""
+ROOM = timedelta(days=10)
+"""Left of the first month, so that its point is not on the edge."""
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
@@ -128,10 +129,6 @@ def curves(
     theta = abilities(scale)
     known = {"published": (published, PUBLISHED), f"estimate of {month}": (values, NOW)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
-    lines = []
-    for name, (curve, style) in found.items():
-        low, high = curve.interval(theta) or ((), ())
-        lines.append(Line(theta, curve.curve(theta), name=name, low=low, high=high, **style))
     described = f"Curves of item {shortened(name)} over ability: {listed(found) or 'none'}"
     numbers = None
     if seen is not None:
@@ -152,9 +149,11 @@ def curves(
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    what = credit(scored=_is_scored(published, values))
-    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", what)
-    return Figure(chart, caption, numbers=numbers)
+    chart = over_ability(theta, credit(scored=_is_scored(published, values)), f"{described}.", 1.0)
+    for name, (curve, style) in found.items():
+        low, high = curve.interval(theta) or ((), ())
+        chart.line(theta, curve.curve(theta), name=name, low=low, high=high, **style)
+    return Figure(observe(chart, seen, f"learners of {month}"), caption, numbers=numbers)
 
 
 def _is_scored(*known: ItemRow | None) -> bool:
@@ -175,12 +174,11 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
         if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
             continue  # nobody ever had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
-        lines = [Line(theta, of_each[k], **style) for of_each, style in curves]
-        described = f"How likely score {k} of item {shortened(item.item_id)} is over ability"
-        chart = response_curves(
-            theta, f"{described}.", lines, seen, f"learners of {month}", f"probability of score {k}"
-        )
-        figures.append(Figure(chart, f"Score {k} of {most}"))
+        described = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
+        chart = over_ability(theta, f"probability of score {k}", described, 1.0)
+        for of_each, style in curves:
+            chart.line(theta, of_each[k], **style)
+        figures.append(Figure(observe(chart, seen, f"learners of {month}"), f"Score {k} of {most}"))
     return Figures(tuple(figures)), _of_scores(item, most)
 
 
@@ -322,14 +320,14 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     )
     low, high = values - Z95 * errors, values + Z95 * errors
     steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
-    since = [days(row["effective_from"]) for row in steps]
-    times = [days(facts.months[-1].end), *(days(month.start) for month in fitted), *since]
+    since = [row["effective_from"] for row in steps]
+    times = [facts.months[-1].end, *(month.start for month in fitted), *since]
     published = [row[name] for row in steps]
     of_a_point = name == "a" and any(month.values is not None and month.values.max_score > 1 for month in fitted)
     what = PARAMETERS[name] + (" of a point" if of_a_point else "")
     chart = Chart(
         (min(times) - ROOM, max(times)),
-        ends_of(low, high, published),
+        Chart.ends_of(low, high, published),
         "month",
         what,
         f"The {what} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
@@ -337,10 +335,10 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
     titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
-    mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles)
+    mark(chart, [month.start for month in fitted], values, kinds, low=low, high=high, titles=titles)
     if steps:
         held = [*published, published[-1]]
-        chart.add(Line([*since, max(times)], held, name="published", steps=True, **PUBLISHED))
+        chart.line([*since, max(times)], held, name="published", steps=True, **PUBLISHED)
     return Figure(chart)
 
 

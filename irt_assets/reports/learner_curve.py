@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from irt_psychometrics.items import Z95
-from irt_psychometrics.plots import Chart, Line, Names, Points, days
+from irt_psychometrics.plots import Chart
 
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
 """SDs from the mean of the population, and how many of 100 are below."""
@@ -44,7 +44,7 @@ def curve(
     """
     if not sigma > 0:
         raise ValueError(f"the population's SD must be above 0, got {sigma}")
-    at = [days(level.day) for level in levels]
+    at = [level.day.toordinal() for level in levels]
     theta = [level.theta for level in levels]
     low, high = ([level.theta + sign * Z95 * level.se for level in levels] for sign in (-1, 1))
     beside = BESIDE * (at[-1] - at[0]) or 1.0
@@ -61,11 +61,11 @@ def curve(
         heading=axis,
     )
     if len(levels) > 1:
-        chart.add(Line(at, theta, low=low, high=high), Points(at, theta))
+        chart.line(at, theta, low=low, high=high).points(at, theta)
     else:
-        chart.add(Points(at, theta, low=low, high=high))
+        chart.points(at, theta, low=low, high=high)
     if target is not None:
         beneath = 0.2 * sigma * (1 if target < mu + 2 * sigma else -1)
-        chart.add(Line(chart.x, (target, target), "orange", dash="dash", width=0.9))
-        chart.add(Names(chart.x[1:], [min(max(target, chart.y[0]), chart.y[1]) + beneath], names=[goal]))
+        chart.line(chart.x, (target, target), "orange", dash="dash", width=0.9)
+        chart.names(chart.x[1:], [min(max(target, chart.y[0]), chart.y[1]) + beneath], [goal])
     return chart

@@ -5,7 +5,7 @@ What does not belong here: reading them; the report that the learner reads (see 
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
 from irt_assets.blocks import (
@@ -31,8 +31,7 @@ from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_psychometrics.items import Z95
-from irt_psychometrics.plots import SERIES, Boxes, Chart, Points, Shape, ends_of
-from irt_psychometrics.plots import days as days_of
+from irt_psychometrics.plots import Chart
 
 NEXT_STEP: Text = (
     "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
@@ -41,10 +40,10 @@ NEXT_STEP: Text = (
 )
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
 """When a θ was measured, as its row says it."""
-SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
+SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 DAYS_IN_FIGURE = 56
-BESIDE = 4
-"""Days before the first point and after the last."""
+BESIDE = timedelta(days=4)
+"""Before the first point and after the last."""
 IDLE = timedelta(days=7)
 YEAR = timedelta(days=365)
 
@@ -157,10 +156,10 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)
     first, last = thetas[-1], thetas[0]
-    at = [days_of(as_of(one)) for one in thetas]
+    at = [as_of(one) for one in thetas]
     chart = Chart(
         (min(at) - BESIDE, max(at) + BESIDE),
-        ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
+        Chart.ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
         "as of",
         "θ with its 95 % interval",
         f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
@@ -168,17 +167,15 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
         dated=True,
     )
     for k, ((scale, kind), found) in enumerate(sorted(series.items())):
-        chart.add(
-            Points(
-                [days_of(as_of(one)) for one in found],
-                [one.theta for one in found],
-                SERIES[k % len(SERIES)],
-                f"{scale}, {KINDS.get(kind, kind)}",
-                [one.theta - Z95 * one.se for one in found],
-                [one.theta + Z95 * one.se for one in found],
-                shape=SYMBOLS.get(kind, "circle"),
-                joined=True,
-            )
+        chart.points(
+            [as_of(one) for one in found],
+            [one.theta for one in found],
+            Chart.SERIES[k % len(Chart.SERIES)],
+            f"{scale}, {KINDS.get(kind, kind)}",
+            [one.theta - Z95 * one.se for one in found],
+            [one.theta + Z95 * one.se for one in found],
+            shape=SYMBOLS.get(kind, "circle"),
+            joined=True,
         )
     return Figure(chart, numbers=thetas_table(thetas, zone, "Every θ, newest first"))
 
@@ -202,7 +199,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         numbers={"value": ".2f"},
         caption=f"The newest week, from {newest.week_start}",
     )
-    starts = [days_of(week.week_start) for week in weeks]
+    starts = [week.week_start for week in weeks]
     chart = Chart(
         (starts[-1] - BESIDE, starts[0] + BESIDE),
         (-1.05, 1.05),
@@ -213,8 +210,8 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         dated=True,
     )
     titles = {name: f"{name} {TITLES[name]}" for name in RANGES}
-    for colour, (name, title) in zip(SERIES, titles.items(), strict=False):
-        chart.add(Points(starts, [week.kpis.get(name) for week in weeks], colour, title, joined=True))
+    for colour, (name, title) in zip(Chart.SERIES, titles.items(), strict=False):
+        chart.points(starts, [week.kpis.get(name) for week in weeks], colour, title, joined=True)
     formats = dict.fromkeys(titles.values(), ".2f")
     reasons = ["; ".join(f"{name}: {_why(week, name)}" for name in RANGES if _why(week, name)) for week in weeks]
     of_weeks = [
@@ -247,14 +244,16 @@ def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) ->
     for one in days:
         by_week[one.date - timedelta(days=one.date.weekday())].update(_counted(one) | {"active days": 1})
     n = sum(one.attempts for one in days)
-    weekly = _answers(f"Live answers by week: {n:,} in {len(by_week)} weeks of the last year", "week from", by_week, 5)
+    weekly = _answers(
+        f"Live answers by week: {n:,} in {len(by_week)} weeks of the last year", "week from", by_week, timedelta(days=5)
+    )
     since = now.date() - timedelta(days=DAYS_IN_FIGURE)
     lately = {one.date: _counted(one) for one in days if one.date > since}
     if not lately:
         return Paragraph(said), weekly, Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
     n = sum(answers["answers"] for answers in lately.values())
     by_day = f"Live answers by day: {n:,} in the last {DAYS_IN_FIGURE} days"
-    daily = _answers(by_day, "day", lately, 0.8, (days_of(since), days_of(now.date()) + 1))
+    daily = _answers(by_day, "day", lately, timedelta(days=0.8), (since, now.date() + timedelta(days=1)))
     return Paragraph(said), Figures((weekly, daily))
 
 
@@ -266,19 +265,17 @@ def _answers(
     said: str,
     what: str,
     answers: Mapping[date, Mapping[str, int]],
-    wide: float,
-    shown: tuple[float, float] | None = None,
+    wide: timedelta,
+    shown: tuple[date, date] | None = None,
 ) -> Figure:
-    """answers: their counts from a day on, oldest first. wide: of a bar, in days."""
-    left = [days_of(day) - wide / 2 for day in answers]
+    """answers: their counts from a day on, oldest first. wide: of a bar."""
+    left = [datetime.combine(day, time(), UTC) - wide / 2 for day in answers]
     right = [start + wide for start in left]
     both, correct = ([n[name] for n in answers.values()] for name in ("answers", "of them correct"))
     ends = shown or (min(left) - BESIDE, max(right) + BESIDE)
     chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", f"{said}.", dated=True)
-    chart.add(
-        Boxes(left, [0] * len(left), name="correct", right=right, top=correct),
-        Boxes(left, correct, "orange", "wrong", right=right, top=both, hatched=True),
-    )
+    chart.boxes(left, [0] * len(left), right, correct, name="correct")
+    chart.boxes(left, correct, right, both, "orange", "wrong", hatched=True)
     formats = dict.fromkeys(next(iter(answers.values())), ",")
     rows: list[tuple[Cell, ...]] = [(f"{day}", *answers[day].values()) for day in sorted(answers, reverse=True)]
     return Figure(chart, numbers=table((what, *formats), rows, numbers=formats, caption=f"{said}, newest first"))

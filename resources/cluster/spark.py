@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from resources.cluster.spark_executors import ExecutorPython, describe_this_python, rows_of
+from resources.cluster.spark_executors import ExecutorPython, describe_this_python, folders_of_code, rows_of
 from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 INSTALL = "make spark"
 INSTALL_JAVA = "apt install openjdk-17-jre-headless"
 OLDEST_JAVA = 17
-CODE = Path(__file__).resolve().parents[2]
-"""The folder of the packages, which executors on the same disks import from."""
 ANSWER_WITHIN_S = 5.0
 DOCTOR_WAITS_S = 1.0
 CANCEL_WITHIN_S = 10.0
@@ -223,7 +221,7 @@ def _configuration(master: str) -> dict[str, str]:
             options.append(f"-Dlog4j2.configurationFile={logged.as_uri()}")
         configured["spark.driver.defaultJavaOptions"] = " ".join(options)
     if _same_disks(master) and "spark.executorEnv.PYTHONPATH" not in named:
-        paths = [str(CODE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        paths = [*folders_of_code(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         configured["spark.executorEnv.PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return configured
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PACKAGES = ("numba", "numpy", "pyarrow")
 """What numbers depend on, besides our own code."""
 CODE = ("irt_assets", "irt_psychometrics", "resources")
+"""The packages of ours that executors import."""
 TASK_LASTS_S = 0.2
 """So that one core does not answer for all."""
 
@@ -92,14 +94,24 @@ def with_same_packages(
     return checked
 
 
+def folders_of_code() -> list[str]:
+    """The folders that hold our packages: what an executor on the same disks needs in PYTHONPATH."""
+    return list(dict.fromkeys(str(_folder(package)) for package in CODE))
+
+
+def _folder(package: str) -> Path:
+    return Path(str(files(package))).resolve().parent
+
+
 @cache
 def _ours() -> str | None:
     """Release and a hash of the code, as a checkout keeps its release while it changes."""
     release = installed_version("irt-assets")
-    root = Path(__file__).resolve().parents[2]
     digest = sha256()
-    for path in sorted(found for folder in CODE for found in (root / folder).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for package in CODE:
+        folder = _folder(package)
+        for path in sorted((folder / package).rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return f"{release or ''}+{digest.hexdigest()[:12]}"
 
 

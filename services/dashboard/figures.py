@@ -13,7 +13,7 @@ from htmltools import HTML, TagChild, TagList, head_content, tags
 from markupsafe import Markup
 
 from irt_assets.blocks import Block, Figure, html
-from irt_psychometrics.plots import Chart, drawing, plotly
+from irt_psychometrics.plots import Chart
 
 _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
@@ -33,7 +33,7 @@ def _element_of(block: Block) -> TagList:
 def _place_of(figure: Figure) -> Markup:
     """Where the script draws a chart."""
     if not isinstance(figure.chart, Chart):
-        return drawing(figure.chart)
-    drawn = json.dumps(plotly.figure(figure.chart), ensure_ascii=False, separators=(",", ":"))
+        return Markup(figure.svg)  # noqa: S704 - a chart escapes its texts
+    drawn = json.dumps(figure.chart.to_plotly(), ensure_ascii=False, separators=(",", ":"))
     place = Markup('<div data-figure="{}" class="figure" role="figure" aria-label="{}"></div>')
     return place.format(drawn, figure.described)

@@ -38,6 +38,7 @@ RESTS_ON = (
     "Makefile",
     "irt_assets/**",
     "jobs/**",
+    "packages/**",
     "pyproject.toml",
     "requirements/make_venv.py",
     "requirements-build.lock",

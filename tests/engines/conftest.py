@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.engines.registry import installed
 from irt_psychometrics.core.models import Responses
-from irt_psychometrics.itemfit import item_fit
+from irt_psychometrics.itemfit import item_statistics
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept
@@ -42,7 +42,7 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
 def simulate_about(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """`simulate_about(n)`: make the law of item fit statistics under the model from about n responses, where a test
     does not need its third digit."""
-    return partial(monkeypatch.setattr, item_fit, "SIMULATED_RESPONSES")
+    return partial(monkeypatch.setattr, item_statistics, "SIMULATED_RESPONSES")
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_psychometrics.core.errors import PsychometricsError, Refused
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.movement import Movement
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate, estimate_movement
+from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit.growth import (
     WindowGrowth,
@@ -255,9 +256,7 @@ def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0
 
 
 def estimated(moving: Moving, **how) -> MovementEstimate:
-    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
-    assert isinstance(found, MovementEstimate), found
-    return found
+    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(items()), **how)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +298,8 @@ def test_errors_of_items_are_not_taken_for_movement_of_learners() -> None:
     p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
     known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
     moving, curves = made(Movement(), seed=1), Curves.of(known.curves)
-    as_known = estimate_movement(moving.responses, moving.day, curves)
-    found = estimate_movement(moving.responses, moving.day, curves, known)
+    as_known = MovementEstimate.from_answers(moving.responses, moving.day, curves)
+    found = MovementEstimate.from_answers(moving.responses, moving.day, curves, known)
     assert isinstance(as_known, MovementEstimate)
     assert isinstance(found, MovementEstimate)
     assert as_known.proposed.occasion_variance > 0.03
@@ -313,7 +312,7 @@ def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
     moving = made(Movement())
     known = items()
     exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
-    assert estimate_movement(moving.responses, moving.day, Curves.of(known), exact) == still()
+    assert MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(known), exact) == still()
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
@@ -376,9 +375,8 @@ def test_the_likelihood_is_that_of_the_answers_given_those_before():
 )
 def test_too_little_and_an_order_of_items_with_growth_within_windows_are_refused(how, options, why):
     moving = made(Movement(), **how)
-    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **options)
-    assert isinstance(found, Refused)
-    assert why in found.why
+    with pytest.raises(PsychometricsError, match=re.escape(why)):
+        MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(items()), **options)
 
 
 @pytest.mark.parametrize("growth", [0.0, 1.0])
@@ -427,9 +425,8 @@ def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, diff
 def test_answers_that_are_all_right_say_nothing():
     moving = made(Movement())
     right = replace(moving.responses, score=np.ones_like(moving.responses.score))
-    found = estimate_movement(right, moving.day, Curves.of(items()))
-    assert isinstance(found, Refused)
-    assert "mean at the start" in found.why
+    with pytest.raises(PsychometricsError, match="mean at the start"):
+        MovementEstimate.from_answers(right, moving.day, Curves.of(items()))
 
 
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):

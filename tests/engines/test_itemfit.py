@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.response_layout import ResponseLayout
-from irt_psychometrics.itemfit.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit

@@ -367,7 +367,7 @@ def test_who_counts_for_nothing_does_not_shape_a_histogram() -> None:
 
 def test_nobody_who_counts_is_refused() -> None:
     responses = Responses.from_wide(skewed_answers(200))
-    with pytest.raises(PsychometricsError, match="got no responses"):
+    with pytest.raises(PsychometricsError, match="weights of all 200 persons are 0"):
         fit_em(responses, latent="histogram", weights=np.zeros(200))
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2
 
+from irt_assets.gates.model_gates import LIMITS
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import misfit
 from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis
-from irt_psychometrics.itemfit.m2 import FormFit
-from irt_psychometrics.itemfit.measure import LIMITS, Measure
-from irt_psychometrics.itemfit.misfit import Window, change_of_misfit, rmsea_of, share, share_of_class
+from irt_psychometrics.itemfit.measure import Measure
+from irt_psychometrics.itemfit.misfit import Window, share, share_of_class
 from irt_psychometrics.itemfit.model_replicates import Fitted
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
@@ -41,13 +41,12 @@ def test_limits_of_shares_and_of_their_difference_are_those_of_newcombe(monkeypa
 
 
 def test_limits_of_rmsea_leave_their_tail_of_the_noncentral_chi_square() -> None:
-    forms = [FormFit((), 1000, 180.0, 120, 0.0, 0.0), FormFit((), 500, 90.0, 80, 0.0, 0.0)]
-    found = rmsea_of(forms)
+    found = Measure.rmsea(m2=(180.0, 90.0), df=(120, 80), learners=(1000, 500))
     scale = 120 * 999 + 80 * 499
     assert found.value == pytest.approx(np.sqrt(70 / scale))
     assert ncx2.cdf(270, 200, found.low**2 * scale) == pytest.approx(0.99, abs=1e-6)
     assert ncx2.cdf(270, 200, found.high**2 * scale) == pytest.approx(0.01, abs=1e-6)
-    sound = rmsea_of([FormFit((), 1000, 100.0, 120, 0.0, 0.0)])
+    sound = Measure.rmsea([100.0], [120], [1000])
     assert (sound.value, sound.low) == (0.0, 0.0)
     assert sound.high > 0
 
@@ -137,14 +136,14 @@ def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it
         Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration, replications=11))
         for one in (few, more, many)
     ]
-    plain = change_of_misfit(few, few).growth["ratio"]
+    plain = few.compared_with(few).growth["ratio"]
     monkeypatch.setattr(misfit, "parallel_analysis", counted)
-    assert change_of_misfit(kept[0], kept[0]).growth["ratio"] == plain
-    assert change_of_misfit(kept[1], kept[0]).growth["ratio"] is not None
+    assert kept[0].compared_with(kept[0]).growth["ratio"] == plain
+    assert kept[1].compared_with(kept[0]).growth["ratio"] is not None
     assert made == []
-    change_of_misfit(kept[2], kept[0])
+    kept[2].compared_with(kept[0])
     assert made == [600], "the larger one again, with as many learners as the smaller one has"
-    change_of_misfit(kept[2], few)
+    kept[2].compared_with(few)
     assert made == [600, 600, 600], "none was kept with an earlier version's fit"
 
 
@@ -197,7 +196,7 @@ def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> 
     reference = Window(before, fit_em(before, threads=1))
     for random in (0.0, 0.1):
         now = World(guessing=0.2, random=random).answers(bank, items, 2000, SLOPE, INTERCEPT, forms, rng)
-        change = change_of_misfit(Window(now, fit_em(now, threads=1)), reference, guessing=True)
+        change = Window(now, fit_em(now, threads=1)).compared_with(reference, guessing=True)
         growth[random] = change.growth["chance"]
     assert growth[0.0].low < 0 < LIMITS["chance"] < growth[0.1].low
     assert growth[0.1].low < 0.1 < growth[0.1].high
@@ -206,19 +205,19 @@ def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> 
 def test_learners_are_compared_by_the_references_fit_only_where_they_guess() -> None:
     rng = np.random.default_rng(11)
     one, other = (Window(x, fit_em(x, threads=1)) for x in (answers(rng, 600), answers(rng, 600)))
-    assert "chance" not in change_of_misfit(one, other).growth
+    assert "chance" not in one.compared_with(other).growth
     renamed = Window(
         replace(other.responses, item_ids=tuple(f"new{j}" for j in range(12))),
         replace(other.calibration, item_ids=tuple(f"new{j}" for j in range(12))),
     )
-    assert "chance" not in change_of_misfit(one, renamed, guessing=True).growth, "no item in common"
+    assert "chance" not in one.compared_with(renamed, guessing=True).growth, "no item in common"
 
 
 def test_windows_without_common_items_are_compared_by_what_needs_none() -> None:
     rng = np.random.default_rng(5)
     one, other = answers(rng, 600), answers(rng, 600)
     renamed = Responses(other.person, other.item, other.score, other.n_persons, tuple(f"new{j}" for j in range(12)))
-    change = change_of_misfit(Window(one, fit_em(one)), Window(renamed, fit_em(renamed)))
+    change = Window(one, fit_em(one)).compared_with(Window(renamed, fit_em(renamed)))
     assert change.items == 0
     assert {name for name, measure in change.growth.items() if measure is None} == {"dependence", "rmsea", "unlikely"}
     assert isinstance(change.growth["random"], Measure)
@@ -233,6 +232,6 @@ def test_items_of_two_windows_are_matched_by_name_whatever_their_order() -> None
     other = Responses(
         reversed_items.person[order], reversed_items.item[order], reversed_items.score[order], 600, one.item_ids[::-1]
     )
-    change = change_of_misfit(Window(one, fit_em(one)), Window(other, fit_em(other)))
+    change = Window(one, fit_em(one)).compared_with(Window(other, fit_em(other)))
     assert (change.items, change.now.unlikely) == (12, change.before.unlikely)
     assert change.growth["rmsea"].value == pytest.approx(0, abs=1e-6)  # the same answers: the fits agree to 1e-8

@@ -8,7 +8,7 @@ import pytest
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.itemfit.measure import SMALLEST_TEST
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
 from tests.engines.fit_worlds import known
 
@@ -47,7 +47,7 @@ def test_random_answers_are_found_and_sound_learners_left_alone():
 
 def test_perfect_patterns_and_short_tests():
     x = np.full((4, 8), np.nan)
-    x[0], x[1], x[2, :SMALLEST_TEST], x[3, : SMALLEST_TEST - 1] = 1, 0, [1, 0, 1, 1, 0], 1
+    x[0], x[1], x[2, : Measure.MIN_ITEMS], x[3, : Measure.MIN_ITEMS - 1] = 1, 0, [1, 0, 1, 1, 0], 1
     found = person_fit(Responses.from_wide(x), known(np.linspace(0.8, 1.5, 8), np.linspace(-2, 1, 8)))
     assert np.isfinite(found.p[:3]).all()
     assert found.p[:2].min() > 0.05  # a perfect pattern is what a very able learner gives

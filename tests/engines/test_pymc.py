@@ -72,7 +72,7 @@ def model_of(responses, model="2pl"):
     from irt_assets.engines.pymc_model import build
 
     priors = PymcEngine().model_priors(responses.item_ids, model)
-    return build(responses, model, priors, Likelihood.of(responses, Grid.spanning(61), guessing=model == "3pl"))
+    return build(responses, model, priors, Likelihood.of(responses, 61, guessing=model == "3pl"))
 
 
 @WHERE_ENGINES_CHANGE
@@ -104,7 +104,7 @@ def test_python_and_compiled_code_of_the_op_agree(truth):
 
     from irt_assets.engines.pymc_likelihood import Likelihood
 
-    likelihood = Likelihood.of(truth[2], Grid.spanning(31), guessing=False)
+    likelihood = Likelihood.of(truth[2], 31, guessing=False)
     slope, intercept = pt.dvector(), pt.dvector()
     function = pytensor.function([slope, intercept], likelihood(slope, intercept), mode="FAST_COMPILE")
     a, d = np.linspace(0.5, 2, 40), np.linspace(-2, 2, 40)
@@ -352,7 +352,7 @@ def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradien
 
     responses, J = guessed_truth[3], 24
     engine = PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, prior))
-    likelihood = Likelihood.of(responses, Grid.spanning(61), guessing=True)
+    likelihood = Likelihood.of(responses, 61, guessing=True)
     density = Density(build(responses, "3pl", engine.model_priors(responses.item_ids, "3pl"), likelihood))
     rng = np.random.default_rng(1)
     log_a, b, logit_c = rng.normal(0, 0.3, J), rng.normal(size=J), rng.normal(-1.5, 0.4, J)

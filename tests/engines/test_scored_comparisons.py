@@ -326,7 +326,7 @@ def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> Non
     found = analyse_dif("g", responses, groups, forms=forms, model=TRUTH.models, threads=1)
     assert (found.wald.flagged, found.wald.df.tolist()) == ((responses.item_ids[MOVED],), [2] * TRUTH.size)
     assert found.wald.shift[0, MOVED] < -0.05
-    of_item = found.within_forms.mantel_haenszel[0][MOVED]
+    of_item = found.within_forms.mantel[0][MOVED]
     assert of_item.smd < 0
     assert of_item.p < 1e-3
     assert found.within_forms.logistic[0][MOVED] is None

@@ -14,21 +14,21 @@ from scipy.special import expit, softmax
 
 from irt_assets.responses.eligibility.attempts import Attempts, judge
 from irt_assets.responses.eligibility.rules import Rules
-from irt_assets.responses.simulated import attempts_table
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Flag, Responses
-from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.simulation.response_log import simulate
-from irt_psychometrics.simulation.scenario import (
+from irt_assets.simulation.files import attempts_table
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import (
     Fault,
     Scenario,
     calibration_covariance,
     demo_scenario,
     make_bank,
 )
+from irt_assets.simulation.truth import CATEGORIES, SimulatedLog, Truth
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from irt_psychometrics.simulation.truth import CATEGORIES, SimulatedLog, Truth
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario

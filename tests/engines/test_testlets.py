@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.gates.misfit import kept_dimensions
+from irt_assets.gates.misfit import window_of
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
@@ -21,7 +21,7 @@ from irt_psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
 from irt_psychometrics.information.functions import information_of_test, item_information
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, summarise
-from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
 from tests.engines.fit_worlds import known, planned
 from tests.helpers.fit_specs import PARALLEL, SET
@@ -359,7 +359,7 @@ def test_a_dependent_pair_is_flagged_and_named_and_no_other():
 
 def test_pairs_of_few_learners_are_not_flagged():
     rng = np.random.default_rng(3)
-    x = rng.integers(0, 2, (SMALLEST_PAIR - 1, 6)).astype(float)
+    x = rng.integers(0, 2, (Measure.MIN_LEARNERS_OF_PAIR - 1, 6)).astype(float)
     x[:, 1] = x[:, 0]
     found = local_dependence(Responses.from_wide(x), known(np.ones(6), np.zeros(6)))
     assert found.q3[0, 1] > 0.9
@@ -410,22 +410,28 @@ def test_a_large_set_is_drawn_from():
 WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
 
 
-def test_what_is_kept_is_the_analysis_itself() -> None:
+def fit_of_six_items() -> tuple[Responses, Calibration]:
     rng = np.random.default_rng(1)
     z = rng.normal(size=(500, 1)) - np.linspace(-1, 1, 6)
     responses = Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
-    fit = fit_em(responses, threads=1)
+    return responses, fit_em(responses, threads=1)
+
+
+def test_what_is_kept_is_the_analysis_itself() -> None:
+    responses, fit = fit_of_six_items()
     statistics = SetStatistics.from_json(summarise(responses, fit, threads=1).whole, "fit")
-    found = kept_dimensions(statistics, responses.item_ids)
+    found = window_of(responses, fit, statistics).dimensions
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)
     assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
     assert (found.loading_items, found.learners) == (again.loading_items, 500)
-    without = [item for j, item in enumerate(responses.item_ids) if j not in found.loading_items]
-    assert kept_dimensions(statistics, without) is None, "its items have left the scale"
+    places = np.setdiff1d(np.arange(6), found.loading_items)
+    without = window_of(responses.of_items(places), fit.select(places), statistics)
+    assert without.dimensions is None, "its items have left the scale"
 
 
 @pytest.mark.parametrize("kept", [None, WITHOUT_ERROR])
 def test_of_a_fit_that_kept_none_there_is_none(kept: dict[str, object] | None) -> None:
-    assert kept_dimensions(SetStatistics.from_json(SET | {"parallel": kept}, "fit"), ("i1", "i2")) is None
-    assert kept_dimensions(None, ("i1", "i2")) is None
+    responses, fit = fit_of_six_items()
+    assert window_of(responses, fit, SetStatistics.from_json(SET | {"parallel": kept}, "fit")).dimensions is None
+    assert window_of(responses, fit, None).dimensions is None

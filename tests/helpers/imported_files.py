@@ -23,7 +23,8 @@ def imported_files(root: Path, file: Path) -> frozenset[Path]:
 @cache
 def _imported(root: Path, file: Path) -> list[Path]:
     parts = [name.split(".") for name in {name for _, name in imported_names(root, file)}]
-    modules = {root.joinpath(*each[:n]) for each in parts for n in range(1, len(each) + 1)}
+    roots = (root, root / "packages/irt-psychometrics")
+    modules = {base.joinpath(*each[:n]) for base in roots for each in parts for n in range(1, len(each) + 1)}
     candidates = (path for module in modules for path in (module.with_suffix(".py"), module / "__init__.py"))
     return [path for path in candidates if path.is_file()]
 

@@ -30,17 +30,17 @@ from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
-from irt_assets.responses import simulated
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.simulation.files import SCALE_ID, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.simulation.response_log import simulate
-from irt_psychometrics.simulation.truth import Truth
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres import warehouse
@@ -50,7 +50,7 @@ from tests.helpers.databases import database_copy
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.scenario import AnyScenario
 
-SCALE = simulated.SCALE_ID
+SCALE = SCALE_ID
 MONTHS = ("2026-06", "2026-07")
 LOWERED = {"min_responses": 120, "min_anchor_responses": 80}
 """A month of the small world has about 200 first answers to an item; the defaults want 500."""
@@ -112,7 +112,7 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
     scenario = AnyScenario(**usual | {"learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs)
     log, truth = simulate(scenario)
     with TemporaryDirectory() as folder, database.connect() as connection:
-        files = simulated.write(log, truth, Path(folder))
+        files = write(log, truth, Path(folder))
         ensure_month_partitions(connection, scenario.months[0], month_of(scenario.now))
         for table, path in ((tables.question, files.questions), (tables.learner, files.learners)):
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]

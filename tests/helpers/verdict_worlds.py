@@ -18,11 +18,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.responses import simulated
 from irt_assets.responses.item_time import take_item_times
 from irt_assets.responses.verdicts import judge_differing
-from irt_psychometrics.simulation.response_log import simulate
-from irt_psychometrics.simulation.scenario import Fault, Scenario
+from irt_assets.simulation.files import SCALE_ID, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import Fault, Scenario
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -171,7 +171,7 @@ def _stored_verdicts(database: Database) -> dict[Key, Verdict]:
 # -- logs --------------------------------------------------------------------------------------------
 
 
-def add_scale(database: Database, rules: Mapping[str, Any], scale_id: str = simulated.SCALE_ID) -> None:
+def add_scale(database: Database, rules: Mapping[str, Any], scale_id: str = SCALE_ID) -> None:
     run_sql(
         database,
         "INSERT INTO calibration_scale (scale_id, origin, rules) VALUES (%s, '{}', %s)",
@@ -182,7 +182,7 @@ def add_scale(database: Database, rules: Mapping[str, Any], scale_id: str = simu
 def load_scenario(database: Database, scenario: Scenario, rules: Mapping[str, Any], *, late: bool = False) -> None:
     """A simulated log, with the answers of a month in its first days. late: also those that come after `now`."""
     with TemporaryDirectory() as folder, database.connect() as connection:
-        files = simulated.write(*simulate(scenario), Path(folder))
+        files = write(*simulate(scenario), Path(folder))
         ensure_month_partitions(connection, scenario.months[0], month_of(scenario.now))
         for table, path in ((tables.question, files.questions), (tables.learner, files.learners)):
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]

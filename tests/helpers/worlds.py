@@ -16,8 +16,8 @@ import pytest
 
 from irt_assets.decisions.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_psychometrics.simulation.scenario import Fault
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.scenario import Fault
+from irt_assets.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -18,11 +18,11 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up
 from irt_assets.servers.instance import dagster_instance
-from irt_psychometrics.simulation.response_log import simulate
+from irt_assets.simulation.files import write
+from irt_assets.simulation.response_log import simulate
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -109,7 +109,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
             items_per_block=12,
         )
     )
-    files = simulated.write(log, truth, tmp_path / "files")
+    files = write(log, truth, tmp_path / "files")
     typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
 
     assert typed("db", "upgrade").code == 0

@@ -26,8 +26,8 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
 from irt_assets.ledger.values_with_errors import frozen_anchors, in_force_with_errors
 from irt_assets.responses.scales import change_rules, read_scales
-from irt_psychometrics.simulation.scenario import Fault
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.scenario import Fault
+from irt_assets.simulation.truth import Truth
 from jobs.watching.alerts import check_alert
 from resources import tables
 from resources.postgres.database import Database

@@ -19,8 +19,8 @@ from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
+from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows

@@ -25,7 +25,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.invariants.history import take_report
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.responses.snapshot import take_snapshot
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -30,8 +30,8 @@ from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
+from irt_assets.simulation.truth import Truth
 from irt_psychometrics.linking.linking import assumed_errors
-from irt_psychometrics.simulation.truth import Truth
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -9,7 +9,7 @@ import pytest
 from irt_assets.decisions.lineage import lineage
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.responses.snapshot import current_snapshot
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.truth import Truth
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -24,13 +24,13 @@ from irt_assets.gates import gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
 from irt_assets.gates.evidence import Evidence
 from irt_assets.gates.misfit import BY_LEVEL, reference_window
+from irt_assets.gates.model_gates import LARGEST_RATIO, LIMITS
 from irt_assets.ledger import encoding
 from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_psychometrics.core.models import Population
-from irt_psychometrics.itemfit.measure import LARGEST_RATIO, LIMITS
 from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files, prune_rows
 from resources.postgres.database import Database
@@ -383,7 +383,7 @@ def test_a_comparison_that_breaks_down_holds_the_month_and_keeps_its_fit(
     def broken(*_: Any, **__: Any) -> Any:
         raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr(misfit, "change_of_misfit", broken)
+    monkeypatch.setattr(misfit.Window, "compared_with", broken)
     month = calibrate(world, SOUND)
     assert (month.state, list(month.held_by)) == ("held", [GROWN])
     why = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"

@@ -24,9 +24,9 @@ from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.runs.in_process_runs import follow_up, run_month
 from irt_assets.servers.instance import dagster_instance
+from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.simulation.truth import Truth
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

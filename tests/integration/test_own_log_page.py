@@ -16,7 +16,7 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
-from irt_psychometrics.simulation.scenario import demo_scenario
+from irt_assets.simulation.scenario import demo_scenario
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import template_copy

@@ -1,4 +1,4 @@
-"""What a user installs is what we run: the wheel, not only the checkout."""
+"""What a user installs is what we run: the wheels, not only the checkout."""
 
 import shutil
 import subprocess
@@ -20,19 +20,32 @@ def _listed(*names: str) -> list[str]:
     return [name for name in listed if (ROOT / name).is_file()]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # a copy: a build folder left in the checkout would end up in the next wheel
-    for name in _listed(*PACKAGES, "pyproject.toml", "README.md"):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, source / name)
+def _built(source: Path, target: Path) -> Path:
     build = "import sys, setuptools.build_meta; setuptools.build_meta.build_wheel(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", build, folder], cwd=source, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", build, target]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return next(folder.glob("*.whl"))
+    return next(target.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: a build folder left in the checkout would end up in the next wheel."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in _listed(*PACKAGES, "packages", "pyproject.toml", "README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _built(source, tmp_path_factory.mktemp("platform"))
+
+
+@pytest.fixture(scope="module")
+def library(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _built(source / "packages/irt-psychometrics", tmp_path_factory.mktemp("library"))
 
 
 def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
@@ -45,14 +58,24 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
     assert not missing
 
 
-def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
+def test_the_library_is_small_and_holds_its_modules(library: Path) -> None:
+    package = "packages/irt-psychometrics/"
+    wanted = {name.removeprefix(package) for name in _listed(f"{package}irt_psychometrics")}
+    assert not wanted - set(zipfile.ZipFile(library).namelist())
+    assert library.stat().st_size <= 1_000_000
+
+
+def test_the_installed_wheels_import_without_the_checkout(wheel: Path, library: Path, tmp_path: Path) -> None:
+    for one in (wheel, library):
+        zipfile.ZipFile(one).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
         "import irt_assets.definitions, irt_assets.servers.stack, jobs.launching.launcher, resources.postgres.schema\n"
         "import services.jwt_verifier.app\n"
         "from irt_assets.common import environment\n"
-        "for module in (irt_assets, jobs, resources, services): assert 'site' in module.__file__, module.__file__\n"
+        "import irt_psychometrics\n"
+        "for module in (irt_assets, irt_psychometrics, jobs, resources, services):\n"
+        "    assert 'site' in module.__file__, module.__file__\n"
         "assert environment.CONFIGURATION.exists() and environment.WORKSPACE.exists()\n"
         "print(len(list(irt_assets.definitions.defs.resolve_all_asset_specs())))\n"
     )

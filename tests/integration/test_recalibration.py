@@ -23,7 +23,7 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.truth import Truth
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -31,7 +31,7 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
-from irt_psychometrics.simulation.truth import Truth
+from irt_assets.simulation.truth import Truth
 from jobs.retention.unused import prune_files
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

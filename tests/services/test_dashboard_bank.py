@@ -55,8 +55,8 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.simulation.truth import Truth
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.watching.overview import Overview, Waiting
 from jobs.watching.stuck_runs import runs_under_way

@@ -15,8 +15,8 @@ from irt_assets.gates.month_judged import State
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.simulation.truth import Truth
 from irt_assets.spark import answers as spark_answers
-from irt_psychometrics.simulation.truth import Truth
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.integration.graph import Graph, graph_of_small_world

@@ -23,8 +23,8 @@ from irt_assets.ledger.fits import latest_staged
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
+from irt_assets.simulation.truth import Truth
 from irt_assets.spark import window as window_on_spark
-from irt_psychometrics.simulation.truth import Truth
 from resources import settings as settings_of_runs
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.simulation.scenario import calibration_covariance
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import GPCM
@@ -22,7 +23,6 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.levels import LevelledFit, fit_by_level
 from irt_psychometrics.scoring.abilities import Curves, eap_by
-from irt_psychometrics.simulation.scenario import calibration_covariance
 from tests.testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000

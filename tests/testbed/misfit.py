@@ -18,7 +18,7 @@ from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.itemfit.misfit import Change, Window, change_of_misfit
+from irt_psychometrics.itemfit.misfit import Change, Window
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 from irt_psychometrics.simulation.scored_items import ScoredItems
@@ -187,7 +187,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         )
     except (LinkingError, PsychometricsError):  # too few anchors agree: held; or items that cannot be linked
         linking = None
-    change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)
+    change = Window(now, month).compared_with(Window(before, origin), guessing=guessing, threads=1)
     if linking is None:
         return Month(change, guessing, np.nan, np.nan, 0.0)
     return Month(change, guessing, linking.slope, linking.intercept, linking.q_p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irt_psychometrics.simulation.scenario import Scenario
+from irt_assets.simulation.scenario import Scenario
 
 
 @dataclass(frozen=True)

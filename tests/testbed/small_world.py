@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month, last_complete_month, month_of
 from irt_assets.decisions.origin import initialise
-from irt_assets.responses import simulated
-from irt_psychometrics.simulation.response_log import simulate
-from irt_psychometrics.simulation.scenario import Fault
+from irt_assets.simulation.files import SCALE_ID, write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import Fault
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -77,13 +77,13 @@ def fill(settings: Settings, months: list[str], *faults: Fault) -> None:
         anchors_per_block=5,
         faults=faults,
     )
-    files = simulated.write(*simulate(scenario), settings.irt_home / "simulated")
+    files = write(*simulate(scenario), settings.irt_home / "simulated")
     with database.connect() as connection:
         ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
         warehouse.append(connection, tables.question, _lines(files.questions))
         warehouse.append(connection, tables.learner, _lines(files.learners))
         warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
-    initialise(database, simulated.SCALE_ID, first_month=months[0], thresholds=THRESHOLDS)
+    initialise(database, SCALE_ID, first_month=months[0], thresholds=THRESHOLDS)
 
 
 def _lines(path: Path) -> pd.DataFrame:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from resources.cluster.spark import CODE, answers_at
+from resources.cluster.spark import answers_at
+from resources.cluster.spark_executors import folders_of_code
 from resources.settings import Settings
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
@@ -131,12 +132,12 @@ def connect_server(folder: Path) -> Iterator[Settings]:
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.memory": EXECUTOR_MEMORY,
         "spark.ui.enabled": "false",
-        "spark.executorEnv.PYTHONPATH": str(CODE),
+        "spark.executorEnv.PYTHONPATH": os.pathsep.join(folders_of_code()),
     }
     options = [word for name, value in configured.items() for word in ("--conf", f"{name}={value}")]
     server = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
     environment = os.environ | {"SPARK_HOME": str(home), "SPARK_LOCAL_DIRS": str(folder / "local")}
-    environment |= {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(CODE)}
+    environment |= {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": os.pathsep.join(folders_of_code())}
     log = folder / "connect.log"
     with log.open("wb") as said:
         command = [str(home / "bin" / "spark-submit"), "--master", "local[2]", *options, *server]

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month
-from irt_psychometrics.simulation.scenario import Fault
+from irt_assets.simulation.scenario import Fault
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy

@@ -40,7 +40,7 @@ from irt_assets.blocks import html as as_html
 from irt_assets.blocks import pdf as as_pdf
 from irt_assets.blocks.html import part
 from irt_assets.blocks.markdown import markdown
-from irt_psychometrics.plots.chart import Chart, Picture
+from irt_psychometrics.plots import Chart, Picture
 from resources.failures import PermanentFailure
 from resources.files import typesetting
 from tests.helpers.pictures import Picture as StoredPicture

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import pytest
 
 from irt_assets.calibration import plots
+from irt_assets.charts import mark
 from irt_assets.file_commands.fit import models_of
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
@@ -23,9 +24,8 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.observed import observed_by_ability
 from irt_psychometrics.linking.linking import assumed_errors, link
 from irt_psychometrics.linking.placement import Linking
-from irt_psychometrics.plots import plotly, svg
-from irt_psychometrics.plots.chart import Boxes, Chart, Line, Names, Picture, Points, days, ends_of
-from irt_psychometrics.plots.pictures import mark
+from irt_psychometrics.plots import Chart, Picture, svg
+from irt_psychometrics.plots.axes import Line, Names, Points
 from tests.testbed.made_anchors import anchor_set_of
 from tests.testbed.made_scored import planned_mixed
 
@@ -47,21 +47,23 @@ def marks(drawn: str, colour: str = "blue") -> list[tuple[float, float]]:
 
 
 def test_points_lie_between_the_ends_of_the_axes_and_beyond_at_their_edge() -> None:
-    (left, bottom), middle, (right, top), beyond = marks(svg.svg(chart().add(Points([0, 5, 10, 12], [0, 0.5, 1, 1]))))
+    (left, bottom), middle, (right, top), beyond = marks(
+        chart().points([0, 5, 10, 12], [0, 0.5, 1, 1]).to_svg(bare=True)
+    )
     assert middle == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=0.1)  # places are rounded to 0.1
     assert bottom > top
     assert beyond == (right, top)
 
 
 def test_an_axis_may_run_downwards() -> None:
-    first, second = marks(svg.svg(chart(y=(3, 0)).add(Points([1, 1], [0, 2]))))
+    first, second = marks(chart(y=(3, 0)).points([1, 1], [0, 2]).to_svg(bare=True))
     assert first[1] < second[1]
 
 
 def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
     (path,) = [
         p
-        for p in parsed(svg.svg(chart().add(Points([5], [7], "orange")))).iter(f"{SVG}path")
+        for p in parsed(chart().points([5], [7], "orange").to_svg(bare=True)).iter(f"{SVG}path")
         if p.get("fill") == svg.COLOURS["orange"]
     ]
     at = re.match(r"M[\d.]+ ([\d.]+)l", path.get("d", ""))
@@ -73,65 +75,63 @@ def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
 )
 def test_any_text_is_escaped_in_every_place(bad: str) -> None:
     drawn = chart(x_label=bad, described=f'"{bad}', x_names={1.0: bad}, y_names={0.5: bad}, heading=bad, notes=[bad])
-    drawn.add(Points([1], [0.5], name=bad, shape="triangle", titles=[bad]), Names([1], [0.5], names=[bad]))
-    for made in (svg.svg(drawn), svg.image(Picture(bad, [drawn]))):
+    drawn.points([1], [0.5], name=bad, shape="triangle", titles=[bad]).names([1], [0.5], [bad])
+    for made in (drawn.to_svg(bare=True), drawn.to_svg(), Picture(bad, [drawn]).to_svg()):
         assert "<script" not in made
         assert parsed(made) is not None
-    (title,) = parsed(svg.svg(drawn)).iter(f"{SVG}title")
+    (title,) = parsed(drawn.to_svg(bare=True)).iter(f"{SVG}title")
     assert (title.text or "") == "".join(ch if ch.isprintable() else "□" for ch in bad), "it reads as it was"
-    assert json.loads(json.dumps(plotly.figure(drawn)))["data"][0]["text"] == [bad]
+    assert json.loads(json.dumps(drawn.to_plotly()))["data"][0]["text"] == [bad]
 
 
 @pytest.mark.parametrize("shape", ["circle", "triangle", "cross", "diamond", "square"])
 def test_a_point_that_is_not_known_is_not_drawn(shape: str) -> None:
-    drawn = chart().add(Points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"]))  # type: ignore[arg-type]
-    assert [title.text for title in parsed(svg.svg(drawn)).iter(f"{SVG}title")] == ["there"]
-    assert plotly.figure(drawn)["data"][0]["y"] == [None, 0.5]
+    drawn = chart().points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"])
+    assert [title.text for title in parsed(drawn.to_svg(bare=True)).iter(f"{SVG}title")] == ["there"]
+    assert drawn.to_plotly()["data"][0]["y"] == [None, 0.5]
 
 
 def test_intervals_that_are_not_known_are_not_drawn() -> None:
-    drawn = chart().add(Points([1, 2], [0.3, 0.3], low=[None, 0.2], high=[np.nan, 0.4]))
-    (path,) = re.findall(r'<path d="(M[^"]*V[^"]*)" fill="none" stroke="#0072B2"', svg.svg(drawn))
+    drawn = chart().points([1, 2], [0.3, 0.3], low=[None, 0.2], high=[np.nan, 0.4])
+    (path,) = re.findall(r'<path d="(M[^"]*V[^"]*)" fill="none" stroke="#0072B2"', drawn.to_svg(bare=True))
     assert path.count("M") == 1
-    error = plotly.figure(drawn)["data"][0]["error_y"]
+    error = drawn.to_plotly()["data"][0]["error_y"]
     assert (error["array"], error["arrayminus"]) == ([None, 0.1], [None, 0.1])
 
 
 def test_axes_hold_every_value_with_room_and_stand_where_there_is_none() -> None:
-    low, high = ends_of([1.0, np.nan, None], [3.0])
+    low, high = Chart.ends_of([1.0, np.nan, None], [3.0])
     assert low < 1.0
     assert high > 3.0
-    assert ends_of([np.nan]) == (-1.0, 1.0)
-    assert np.diff(ends_of([2.0]))[0] > 0
+    assert Chart.ends_of([np.nan]) == (-1.0, 1.0)
+    assert np.diff(Chart.ends_of([2.0]))[0] > 0
 
 
 def test_ticks_are_round_numbers_within_the_axis() -> None:
-    root = parsed(svg.svg(chart(x=(-3.5, 3.5), y=(-0.13, 0.47))))
+    root = parsed(chart(x=(-3.5, 3.5), y=(-0.13, 0.47)).to_svg(bare=True))
     ticks = {text.text for text in root.iter(f"{SVG}text")}
     assert {"−2", "0", "2", "0.1", "0.4"} <= ticks
 
 
 def test_days_are_dates_on_both_axes() -> None:
-    drawn = chart(x=(days(date(2026, 9, 1)), days(date(2026, 9, 21))), dated=True)
-    drawn.add(Points([days(datetime(2026, 9, 11, 12, tzinfo=UTC))], [0.5]))
-    assert "2026-09-03" in svg.svg(drawn)
-    figure = plotly.figure(drawn)
+    drawn = chart(x=(date(2026, 9, 1), date(2026, 9, 21)), dated=True)
+    drawn.points([datetime(2026, 9, 11, 12, tzinfo=UTC)], [0.5])
+    assert "2026-09-03" in drawn.to_svg(bare=True)
+    figure = drawn.to_plotly()
     assert figure["layout"]["xaxis"]["type"] == "date"
     assert figure["data"][0]["x"] == [datetime(2026, 9, 11, 12, tzinfo=UTC).timestamp() * 1000]
 
 
 def test_every_part_is_a_figure_that_plotly_knows() -> None:
     drawn = chart(x_names={1.0: "one"}, y_names={0.5: "half"})
-    drawn.add(
-        Line([1, 2], [0.1, 0.2], name="line", dash="dashdot", steps=True),
-        Line([1, 2], [0.2, 0.3], low=[0.1, 0.2], high=[0.3, 0.4]),
-        Boxes([1], [0], right=[2], top=[0.5], fills=["#123456"], texts=["text"]),
-        Boxes([1], [0], right=[2], top=[1], hatched=True),
-        Names([1], [0.5], names=["name"]),
-    )
+    drawn.line([1, 2], [0.1, 0.2], name="line", dash="dashdot", steps=True)
+    drawn.line([1, 2], [0.2, 0.3], low=[0.1, 0.2], high=[0.3, 0.4])
+    drawn.boxes([1], [0], [2], [0.5], fills=["#123456"], texts=["text"])
+    drawn.boxes([1], [0], [2], [1], hatched=True)
+    drawn.names([1], [0.5], ["name"])
     drawn.stretch(1, 2).level(0)
     mark(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
-    made = go.Figure(plotly.figure(drawn))  # raises where Plotly does not know a property
+    made = go.Figure(drawn.to_plotly())  # raises where Plotly does not know a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "sound", "flagged"]
     assert made.layout.showlegend
     assert [trace.marker.symbol for trace in made.data if trace.name in ("sound", "flagged")] == [
@@ -141,8 +141,8 @@ def test_every_part_is_a_figure_that_plotly_knows() -> None:
 
 
 def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> None:
-    charts = [chart().add(Line([0, 10], [0, 1], name=name)) for name in ("one", "two", "one")]
-    wide, narrow = (parsed(svg.image(Picture("title", charts, columns))) for columns in (3, 1))
+    charts = [chart().line([0, 10], [0, 1], name=name) for name in ("one", "two", "one")]
+    wide, narrow = (parsed(Picture("title", charts, columns).to_svg()) for columns in (3, 1))
     assert float(wide.get("height", 0)) < float(narrow.get("height", 0))
     assert {wide.get("width"), narrow.get("width")} == {"900"}
     texts = [text.text for text in wide.iter(f"{SVG}text")]
@@ -152,14 +152,14 @@ def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> N
 def test_of_very_many_points_an_image_draws_some_and_says_so() -> None:
     many = Picture(
         "many",
-        [chart().add(Points(np.linspace(0, 10, 2500), np.full(2500, 0.5), low=np.zeros(2500), high=np.ones(2500)))],
+        [chart().points(np.linspace(0, 10, 2500), np.full(2500, 0.5), low=np.zeros(2500), high=np.ones(2500))],
     )
-    assert "one of 3 points is drawn" in svg.image(many)
-    assert len(svg.as_markdown(many, "many")) < 150_000
+    assert "one of 3 points is drawn" in many.to_svg()
+    assert len(many.to_markdown()) < 150_000
 
 
 def test_processes_that_write_learner_reports_stay_small() -> None:
-    code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.svg, irt_psychometrics.plots.plotly; "
+    code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.chart; "
     code += "print({'numpy', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -210,8 +210,8 @@ def unestimated(calibration: Calibration, *items: int) -> Calibration:
 
 def drawn(picture: Picture) -> str:
     """Its SVG; also holds that it is of the pane's width and not too heavy for metadata."""
-    assert len(svg.as_markdown(picture, "a picture")) <= MAX_BYTES
-    made = svg.image(picture)
+    assert len(picture.to_markdown()) <= MAX_BYTES
+    made = picture.to_svg()
     assert ElementTree.fromstring(made).get("width") == "900"
     return made
 
@@ -316,9 +316,9 @@ def test_any_text_is_a_drawable_item_id() -> None:
 
 def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
     picture = plots.test_information(fit(5))
-    text = svg.as_markdown(picture, "information [math]")
+    text = picture.to_markdown("information [math]")
     match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)
-    assert base64.b64decode(match[1]).decode() == svg.image(picture)
+    assert base64.b64decode(match[1]).decode() == picture.to_svg()
 
 
 def test_each_score_has_a_curve_and_its_observed_shares() -> None:

@@ -16,13 +16,12 @@ from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.dif.analysis import Dif, Group, with_common_q
+from irt_psychometrics.dif.analysis import Dif, Group
 from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import logistic_dif
 from irt_psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
 from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
-from irt_psychometrics.plots.chart import Points
-from irt_psychometrics.plots.svg import as_markdown
+from irt_psychometrics.plots.axes import Points
 from tests.helpers.drift_facts import WHOLE
 from tests.helpers.sentences import unsaid
 from tests.helpers.split_fits import LEARNERS, split_fit, without
@@ -88,8 +87,8 @@ def test_tests_of_all_attributes_are_one_family() -> None:
             q=family_q(of_attribute), delta=none, se=none, wabc=none, shift=none, shift_se=none, unestimated=({}, {}),
         )  # fmt: skip
         found.append(Dif("lang", ids, (), 0, wald, None))
-    untested = Dif("tier", (), (), 0, None, None, "no learner has it")
-    lang, tier, country = with_common_q([found[0], untested, found[1]])
+    untested = Dif.untested("tier", "no learner has it")
+    lang, tier, country = Dif.with_common_q([found[0], untested, found[1]])
     assert found[0].wald is not None and lang.wald is not None and country.wald is not None  # noqa: PT018
     assert found[0].wald.flagged == ("i0",)
     assert (lang.wald.q[0], lang.wald.flagged, country.wald.q.shape) == (pytest.approx(0.16), (), (30,))
@@ -261,7 +260,7 @@ def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
     picture = differences_plot(whole(), rows)
     (chart,) = picture.charts
     assert [(part.name, len(part.xs)) for part in chart.parts if isinstance(part, Points)] == [("large", names)]
-    assert len(as_markdown(picture, "DIF")) < 150_000
+    assert len(picture.to_markdown("DIF")) < 150_000
 
 
 @pytest.mark.parametrize(

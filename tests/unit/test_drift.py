@@ -27,8 +27,8 @@ from irt_psychometrics.drift.errors import Fitted, Published, compare, with_erro
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift, judge
 from irt_psychometrics.linking.linking import link
-from irt_psychometrics.plots.chart import Chart, Line
-from irt_psychometrics.plots.svg import drawing
+from irt_psychometrics.plots import Chart
+from irt_psychometrics.plots.axes import Line
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
@@ -272,7 +272,7 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     charts = test_curves(InformationRow(**row))
     curves = [f"{ANCHORS} items, as published", "the same items in this month"]
     assert [names(chart) for chart in charts] == [curves] * 2
-    assert all(ElementTree.fromstring(drawing(chart)) is not None for chart in charts)
+    assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in charts)
 
 
 def test_new_items_have_a_row_and_no_part_in_the_test() -> None:
@@ -305,7 +305,9 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
     assert details["items"]["not_estimated"]["gone1"] == "it is no longer in the bank"
     assert (max(curve["in_force"]) > 0, max(curve["now"]), curve["se_now"]) == (True, 0, [None] * 81)
     assert "0 of 0 items" in sentence_on_information(ScaleInformation("math", found))
-    assert all(ElementTree.fromstring(drawing(chart)) is not None for chart in test_curves(InformationRow(**row)))
+    assert all(
+        ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(InformationRow(**row))
+    )
 
 
 def test_a_published_value_that_gives_no_information_is_named() -> None:
@@ -338,5 +340,5 @@ def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
     found = informed(month(published=published))
     assert found.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
-    assert all(ElementTree.fromstring(drawing(chart)) is not None for chart in test_curves(rows_of(found)[""]))
+    assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(rows_of(found)[""]))
     assert flagged_table({"math": rows_of(found)}).rows == ()

@@ -98,7 +98,8 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         shutil.copy(SYSTEMD / "irt-as-service", house / "libexec")
         with zipfile.ZipFile(house / "wheels/uv-0-py3-none-any.whl", "w") as wheel:
             wheel.writestr("uv-0.data/scripts/uv", UV)
-        (house / "wheels/irt_assets-1.0-py3-none-any.whl").write_bytes(b"")
+        for package in ("irt_assets", "irt_psychometrics"):
+            (house / f"wheels/{package}-1.0-py3-none-any.whl").write_bytes(b"")
         (house / "locks/requirements.lock").write_text("")
         (house / "locks/requirements-build.lock").write_text("")
         shutil.copy(SYSTEMD / "install.sh", house)

@@ -17,8 +17,7 @@ from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
 from irt_assets.reports.standing_shown import activity, in_short, theta_over_time
 from irt_psychometrics.core.confidence import Z95
-from irt_psychometrics.plots.chart import Points, days
-from irt_psychometrics.plots.svg import svg
+from irt_psychometrics.plots.axes import Points
 from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK, page
 from tests.helpers.pictures import Picture
 
@@ -203,7 +202,8 @@ def test_next_steps_are_few_and_the_most_urgent(
 
 def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
     levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
-    drawn = svg(curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], described=""))
+    chart = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], described="")
+    drawn = chart.to_svg(bare=True)
     numbers = [float(n) for pair in re.findall(r"[M\" ](-?[\d.]+)[ ,](-?[\d.]+)[h\" ]", drawn) for n in pair]
     assert numbers
     assert all(0 <= n <= 480 for n in numbers)
@@ -229,7 +229,7 @@ LAST = theta(0.6, 0.2, "nightly", NOW - timedelta(days=5), NOW - timedelta(days=
 FIRST = theta(0.2, 0.3, "monthly", NOW - timedelta(days=50), NOW - timedelta(days=56))
 
 
-ANSWERED = [days(one.as_of) for one in (FIRST, LAST) if one.as_of]
+ANSWERED = [one.as_of.timestamp() / 86_400 for one in (FIRST, LAST) if one.as_of]
 
 
 def test_a_theta_is_drawn_as_of_its_last_answer_with_its_interval() -> None:

@@ -16,12 +16,13 @@ from scipy import stats
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
+from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
 from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import Method, Model
@@ -29,8 +30,7 @@ from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
 from irt_psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
 from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
-from irt_psychometrics.plots import svg
-from irt_psychometrics.plots.chart import Boxes, Points
+from irt_psychometrics.plots.axes import Boxes, Points
 from tests.helpers import fit_specs
 from tests.testbed.linked_months import (
     CRITERIA,
@@ -587,8 +587,8 @@ def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
 )
 def test_any_history_is_drawn_and_fits_its_pane(history: list[LinkedMonth]) -> None:
     picture = history_plot(history)
-    assert ElementTree.fromstring(svg.image(picture)).get("width") == "900"
-    assert len(svg.as_markdown(picture, "history")) < 150_000
+    assert ElementTree.fromstring(picture.to_svg()).get("width") == "900"
+    assert len(picture.to_markdown("history")) < 150_000
 
 
 # -- jumps -------------------------------------------------------------------------------------------

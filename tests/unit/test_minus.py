@@ -5,8 +5,7 @@ import pytest
 from irt_assets.blocks import Paragraph, Span, with_minus
 from irt_assets.blocks.html import part
 from irt_assets.common.wording import natural_order, sentence
-from irt_psychometrics.plots.chart import Chart
-from irt_psychometrics.plots.svg import drawing
+from irt_psychometrics.plots import Chart
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ def test_code_keeps_its_hyphens() -> None:
 
 
 def test_ticks_have_a_true_minus() -> None:
-    drawn = drawing(Chart((-4, 4), (-1, 1), "x", "y", "a chart"))
+    drawn = Chart((-4, 4), (-1, 1), "x", "y", "a chart").to_svg(bare=True)
     assert ">−2<" in drawn
     assert ">-" not in drawn
 

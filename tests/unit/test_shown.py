@@ -25,7 +25,7 @@ from irt_assets.reports.item_shown import category_curves, curves, parameters
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.itemfit.observed import observed
-from irt_psychometrics.plots.chart import Line, Points
+from irt_psychometrics.plots.axes import Line, Points
 from resources.dagster_schema import rows_of, rows_shown
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.simulated import write
-from irt_psychometrics.simulation.response_log import simulate
-from irt_psychometrics.simulation.scenario import Fault
+from irt_assets.simulation.files import write
+from irt_assets.simulation.response_log import simulate
+from irt_assets.simulation.scenario import Fault
 from resources.tables import learner, question, response_log
 from tests.testbed.scenario import AnyScenario
 

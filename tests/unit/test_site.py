@@ -34,3 +34,9 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 50
     assert [page.name for page in pages if LOADED.search(page.read_text("utf-8"))] == []
+
+
+@pytest.mark.ci
+def test_notebooks_show_what_they_print_today(capsys: pytest.CaptureFixture[str]) -> None:
+    notebooks = runpy.run_path(str(ROOT / "docs" / "library" / "run_notebooks.py"))
+    assert notebooks["main"](["--check"]) == 0, capsys.readouterr().out

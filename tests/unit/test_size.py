@@ -18,6 +18,7 @@ from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.written_commands import irt
 from tests.testbed.house import PRODUCT, imports_within_functions, statements
+from tests.unit.test_library_boundary import names_of_the_library
 
 ROOT = Path(__file__).parents[2]
 SIZES = Path(__file__).with_name("size.toml")
@@ -51,6 +52,7 @@ def measure() -> dict[str, int]:
         "sensors": len(repository.sensor_defs),
         "rules of a scale": len(STAGE_OF),
         "direct dependencies": len(project["dependencies"]),
+        "names of the library that the platform uses": len({one[1:] for one in names_of_the_library()}),
     }
 
 

@@ -9,10 +9,42 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.errors import PsychometricsError
+    from irt_psychometrics.core.errors import (
+        ItemWarning,
+        NotConvergedWarning,
+        PsychometricsError,
+        PsychometricsWarning,
+    )
     from irt_psychometrics.core.items import ItemParameters
     from irt_psychometrics.core.models import Calibration, Responses
+    from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
+    from irt_psychometrics.fitting import Fit, FitStatistics, Information, ItemTable, PersonScores, fit
+    from irt_psychometrics.simulation.from_items import simulate_responses
 
-__all__ = ["Calibration", "ItemParameters", "PsychometricsError", "Responses"]
+__all__ = [
+    "Beta",
+    "Calibration",
+    "Fit",
+    "FitStatistics",
+    "Information",
+    "ItemParameters",
+    "ItemTable",
+    "ItemWarning",
+    "LogNormal",
+    "LogitNormal",
+    "Normal",
+    "NotConvergedWarning",
+    "PersonScores",
+    "Priors",
+    "PsychometricsError",
+    "PsychometricsWarning",
+    "Responses",
+    "fit",
+    "simulate_responses",
+]
 
 __getattr__ = names_when_used(__name__)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
-    from irt_psychometrics.itemfit.classical import item_rest_correlation
+    from irt_psychometrics.core.classical import item_rest_correlation
 
 __all__ = ["item_rest_correlation"]
 

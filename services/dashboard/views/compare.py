@@ -25,6 +25,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
+from irt_assets.charts import against
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
@@ -42,7 +43,7 @@ from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.items import wabc
-from irt_psychometrics.plots import against, ends_of
+from irt_psychometrics.plots import Chart
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown
@@ -256,7 +257,7 @@ def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other
             values[0],
             values[1],
             ["moved most" if k in movers else "" for k in range(len(pairs.items))],
-            ends_of(*values),
+            Chart.ends_of(*values),
             titles=[f"{item}: {x:.2f} → {y:.2f}" for item, x, y in zip(pairs.items, *values, strict=True)],
             plain="items",
         )

@@ -1,7 +1,7 @@
 """How the whole organisation's learners do, week by week: median and quartiles of every KPI."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import psycopg
 
@@ -10,13 +10,13 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from irt_psychometrics.plots import Chart, Dash, Line, Points, days
+from irt_psychometrics.plots import Chart
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 
 WEEKS_SHOWN = 8
-BESIDE = 4
-"""Days before the first week and after the last."""
+BESIDE = timedelta(days=4)
+"""Before the first week and after the last."""
 
 
 def page(asked: Asked) -> Page:
@@ -58,7 +58,7 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
     """Newest first."""
     newest = weeks[0]
     low, high = RANGES[name]
-    at = [days(one.week_start) for one in weeks]
+    at = [one.week_start for one in weeks]
     chart = Chart(
         (at[-1] - BESIDE, at[0] + BESIDE),
         (low - 0.05, high + 0.05),
@@ -68,13 +68,13 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
         f"{number(newest.low)} and {number(newest.high)}.",
         dated=True,
     )
-    series: Sequence[tuple[str, Dash, list[float | None]]] = (
+    series: Sequence[tuple[str, str, list[float | None]]] = (
         ("upper quartile", "dot", [one.high for one in weeks]),
         ("median", "solid", [one.median for one in weeks]),
         ("lower quartile", "dash", [one.low for one in weeks]),
     )
     for what, dash, values in series:
-        chart.add(Line(at, values, name=what, dash=dash), Points(at, values))
+        chart.line(at, values, name=what, dash=dash).points(at, values)
     formats = {"median": ".2f", "quartiles": "", "learners who have it": ",", "of all": ""}
     rows = [
         (f"{one.week_start}", one.median, f"{number(one.low)} … {number(one.high)}", one.n)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,32 @@ import numpy.typing as npt
 from irt_psychometrics.core import kernels, layout_kernels
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import DisconnectedDesignError
-from irt_psychometrics.core.models import Responses
 
 MANY_ALIKE = 5
 """Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
 chance."""
+
+
+class Seen(Protocol):
+    """Which persons saw which items, as `Responses` have it."""
+
+    @property
+    def person(self) -> npt.NDArray[np.int32]: ...
+
+    @property
+    def item(self) -> npt.NDArray[np.int32]: ...
+
+    @property
+    def n_persons(self) -> int: ...
+
+    @property
+    def item_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def n_items(self) -> int: ...
+
+    @property
+    def n_responses(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +53,7 @@ class SeenSets:
     person: Ints
 
 
-def seen_sets(responses: Responses) -> SeenSets:
+def seen_sets(responses: Seen) -> SeenSets:
     """Finds persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
 
     Two different sets among 10⁶ agree by chance with probability 3e-8.
@@ -71,14 +92,14 @@ def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
     return several & rarer
 
 
-def row_starts(responses: Responses) -> Ints:
+def row_starts(responses: Seen) -> Ints:
     """Shape (n_persons + 1,): responses of person i are the rows start[i] … start[i + 1] − 1."""
     start = np.empty(responses.n_persons + 1, dtype=np.int64)
     layout_kernels.row_starts(responses.person, start)
     return start
 
 
-def over_learners(work: Callable[[int, int], object], responses: Responses, start: Ints, threads: int | None) -> None:
+def over_learners(work: Callable[[int, int], object], responses: Seen, start: Ints, threads: int | None) -> None:
     """Calls `work(first, last)` for ranges of learners who together are all, on `threads` threads, None for all.
 
     `start`: as `row_starts`. The ranges have about as many responses each, and do not depend on `threads`.
@@ -145,7 +166,7 @@ def _join(connected: Ints, parent: Ints) -> None:
     layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
-def components(responses: Responses) -> list[Component]:
+def components(responses: Seen) -> list[Component]:
     """The connected components of the graph of persons and items, the one with most items first.
 
     Only what was answered counts: an item without responses and a person without responses are in no component.

@@ -1,8 +1,5 @@
-"""Errors of the numerics. All are permanent: the same data fails the same way again."""
+"""Errors and warnings of the numerics. All errors are permanent: the same data fails the same way again."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -25,22 +22,21 @@ class DisconnectedDesignError(PsychometricsError):
     """The responses fall into groups that share neither a person nor an item, so they have no common scale."""
 
 
-_log = logging.getLogger(__name__)
+class PsychometricsWarning(UserWarning):
+    """There is a result, with a weakness that its reader has to know; the message says which and what to do."""
 
 
-@contextmanager
-def breakdowns_explained(what: str) -> Iterator[None]:
-    """Turn a breakdown of the arithmetic into a BreakdownError that begins with `what`, a clause.
+class NotConvergedWarning(PsychometricsWarning):
+    """A fit is no maximum of the likelihood, so that its numbers must not be used."""
 
-    Any other error is a fault of the code and goes on as it is.
-    """
-    from numpy.linalg import LinAlgError  # here, as every command knows these errors, and many need no NumPy
 
-    try:
-        yield
-    except (LinAlgError, ArithmeticError) as error:
-        _log.warning("%s", what, exc_info=True)
-        raise BreakdownError(
-            f"{what}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few answers, "
-            "or with parameters far out, are the usual cause; the log has the place"
-        ) from error
+class ItemWarning(PsychometricsWarning):
+    """Items could not, or could only badly, be estimated."""
+
+
+class LinkWarning(PsychometricsWarning):
+    """A link rests on few items, or on items that do not agree."""
+
+
+class ComparisonWarning(PsychometricsWarning):
+    """The reference distribution of a test of two fits does not hold, or holds only roughly."""

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from irt_psychometrics.core import covariances, curves
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.frames import read
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
 from irt_psychometrics.core.quadrature import Grid
 
@@ -187,6 +189,51 @@ class ItemParameters:
         further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
         return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
+
+    @classmethod
+    def from_frame(cls, data: Any, *, item: str = "item") -> ItemParameters:
+        """Parameters of items scored 0 and 1 from a table with a row for each item.
+
+        Parameters
+        ----------
+        data
+            A data frame of any kind, or a mapping column → cells, with the columns a and b (D = 1), and c, a_se, b_se
+            and cov_ab if they are known. A missing c is 0.
+        item
+            The column with the items' names.
+
+        Raises
+        ------
+        PsychometricsError
+            For a missing column, a cell that is no number, c outside [0, 1), and an item in two rows.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> irt.ItemParameters.from_frame({"item": ["q1"], "a": [1.5], "b": [0.2]}).d.tolist()
+        [-0.30000000000000004]
+        """
+        frame = read(data)
+        if frame is None:
+            raise PsychometricsError("parameters of items come from a data frame or a mapping column → cells")
+        names = frame.column(item, "items")
+        ids = [str(names.label(row)) for row in range(len(names.missing))]
+        if twice := next((name for name in ids if ids.count(name) > 1), None):
+            raise PsychometricsError(f"item {twice} is in two rows; keep one of them")
+        rows: list[dict[str, float | None]] = [{} for _ in ids]
+        for column in ("a", "b", *(c for c in ("c", "a_se", "b_se", "cov_ab") if c in frame.columns)):
+            cells = frame.column(column, "parameters of items")
+            for row, (cell, missing) in enumerate(zip(cells.cells, cells.missing, strict=True)):
+                try:
+                    rows[row][column] = None if missing else float(cell)
+                except (TypeError, ValueError):
+                    raise PsychometricsError(
+                        f"row {row}, item {ids[row]}: {column} = {cell!r} is not a number"
+                    ) from None
+        wrong = next((k for k, row in enumerate(rows) if not 0 <= (row.get("c") or 0.0) < 1), None)
+        if wrong is not None:
+            raise PsychometricsError(f"item {ids[wrong]} has c = {rows[wrong]['c']}, which must be in [0, 1)")
+        return cls.of_rows(ids, [ItemRow.if_known(row) for row in rows])
 
     @property
     def d(self) -> Floats:

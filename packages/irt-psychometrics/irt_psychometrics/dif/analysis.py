@@ -8,8 +8,11 @@ they compare learners of equal score on the same items; of a scored item Mantel'
 difference, and no regression.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_psychometrics.dif.mantel import Mantel, mantel
-from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
+from irt_psychometrics.dif.mantel_haenszel import EtsClass, MantelHaenszel, mantel_haenszel
 from irt_psychometrics.dif.split_items import FEWEST_ITEMS, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups, family_q
 
@@ -31,6 +34,7 @@ TESTABLE = 200
 large as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
 """With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Group:
         return not self.reason
 
     @property
+    def large_enough(self) -> bool:
+        """Whether the group has learners enough to be compared."""
+        return self.n_learners >= TESTABLE
+
+    @property
     def low_power(self) -> bool:
         return self.tested and self.n_learners < ENOUGH
 
@@ -64,18 +73,24 @@ class WithinForms:
 
     Attributes:
         groups: G names, the reference first.
-        mantel_haenszel, logistic: G − 1 rows of J; None where fewer than 200 complete sittings of either group had the
-            item, and no regression of a scored one.
+        mantel_haenszel, mantel, logistic: G − 1 rows of J; None if fewer than 200 complete sittings of either group had
+            the item. Scored items have Mantel's test, the others the two other methods.
         sittings: shape (G, J), complete ones with the item.
         n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
     """
 
     groups: tuple[str, ...]
-    mantel_haenszel: tuple[tuple[MantelHaenszel | Mantel | None, ...], ...]
+    mantel_haenszel: tuple[tuple[MantelHaenszel | None, ...], ...]
+    mantel: tuple[tuple[Mantel | None, ...], ...]
     logistic: tuple[tuple[LogisticDif | None, ...], ...]
     sittings: Ints
     n_sittings: int
     n_incomplete: int
+
+    def ets_class(self, f: int, j: int) -> EtsClass | None:
+        """Class of the difference of item `j` for the f-th focal group. Returns None if it was not tested."""
+        test = self.mantel_haenszel[f][j] or self.mantel[f][j]
+        return test.ets_class if test else None
 
 
 @dataclass(frozen=True)
@@ -99,12 +114,25 @@ class Dif:
     within_forms: WithinForms | None
     reason: str = ""
 
+    @classmethod
+    def untested(cls, attribute: str, reason: str) -> Self:
+        """An attribute whose groups could not be compared."""
+        return cls(attribute, (), (), 0, None, None, reason)
+
     @property
     def reference(self) -> Group | None:
         """The group that the others are compared with, by whatever method; None where there is no group."""
         compared = self.wald or self.within_forms
         first = compared.groups[0] if compared else None
         return next((g for g in self.groups if first in (g.name, None)), None)
+
+    def group(self, name: str) -> Group:
+        """The group with this name."""
+        return next(group for group in self.groups if group.name == name)
+
+    def low_power(self, j: int, focal: Group) -> bool:
+        """Whether either group has so few answers to item `j` that half of the large differences are missed."""
+        return any(group is not None and group.answers[j] < ENOUGH for group in (self.reference, focal))
 
     def why_not(self, j: int, focal: Group) -> str:
         """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
@@ -119,6 +147,16 @@ class Dif:
             if group is not None and item in (why := self.wald.unestimated[self.wald.groups.index(group.name)]):
                 return f"{group.name}: {why[item]}"
         return "its difference has no finite error"
+
+    @staticmethod
+    def with_common_q(found: Sequence[Dif]) -> list[Dif]:
+        """The same with q over the items of all attributes together."""
+        tested = [dif.wald for dif in found if dif.wald is not None]
+        if not tested:
+            return list(found)
+        ends = np.cumsum([len(wald.p) for wald in tested])
+        parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
+        return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
 
 
 def analyse_dif(
@@ -180,7 +218,7 @@ def analyse_dif(
         found, left_out = _compared(compared, tested)
         wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
     groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
-    large = [group.name for group in groups if group.n_learners >= TESTABLE]
+    large = [group.name for group in groups if group.large_enough]
     within = None
     if forms is not None and len(large) > 1:
         reference = wald.groups[0] if wald else large[0]
@@ -188,16 +226,6 @@ def analyse_dif(
         turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
         within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
     return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
-
-
-def with_common_q(found: Sequence[Dif]) -> list[Dif]:
-    """The same with q over the items of all attributes together."""
-    tested = [dif.wald for dif in found if dif.wald is not None]
-    if not tested:
-        return list(found)
-    ends = np.cumsum([len(wald.p) for wald in tested])
-    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
-    return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
 
 
 def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:
@@ -261,32 +289,37 @@ def _within_forms(
 
     scored = responses.n_categories > 2
 
-    def compared(of_items: Sequence[Cells], f: int) -> tuple[MantelHaenszel | Mantel | None, ...]:
+    def seen(counts: Sequence[Cells]) -> Ints:
+        return np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
+
+    def each(
+        test: Callable[[Cells, int], _Result], counts: Sequence[Cells], n: Ints, *, of_scored: bool
+    ) -> tuple[tuple[_Result | None, ...], ...]:
         return tuple(
-            None if t.n[:, [0, f]].sum(axis=0).min() < TESTABLE else mantel(t, f) if more else mantel_haenszel(t, f)
-            for t, more in zip(of_items, scored, strict=True)
+            tuple(
+                test(t, f) if scored[j] == of_scored and n[[0, f], j].min() >= TESTABLE else None
+                for j, t in enumerate(counts)
+            )
+            for f in focal
         )
 
     if anchors is None:
         first = tables(everything)
-        of_each = zip(*(compared(first, f) for f in focal), strict=True)
-        sound = [all(m is None or m.ets_class in ("A", None) for m in found) for found in of_each]
+        n = seen(first)
+        found = [*each(mantel_haenszel, first, n, of_scored=False), *each(mantel, first, n, of_scored=True)]
+        of_items = zip(*found, strict=True)
+        sound = [all(m is None or m.ets_class in ("A", None) for m in of_item) for of_item in of_items]
         matching = [j for j in everything if sound[j]]
     else:
         matching = [j for j in everything if responses.item_ids[j] in anchors]
     counts = tables(matching)
-    seen = np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
+    n = seen(counts)
     return WithinForms(
-        groups,
-        tuple(compared(counts, f) for f in focal),
-        tuple(
-            tuple(
-                None if scored[j] or seen[[0, f], j].min() < TESTABLE else logistic_dif(t, f)
-                for j, t in enumerate(counts)
-            )
-            for f in focal
-        ),
-        seen,
-        sum(len(sat.group) for sat in taken),
-        incomplete,
+        groups=groups,
+        mantel_haenszel=each(mantel_haenszel, counts, n, of_scored=False),
+        mantel=each(mantel, counts, n, of_scored=True),
+        logistic=each(logistic_dif, counts, n, of_scored=False),
+        sittings=n,
+        n_sittings=sum(len(sat.group) for sat in taken),
+        n_incomplete=incomplete,
     )

@@ -103,6 +103,10 @@ class Wald(Differences):
         """Items with q < 0.05, whatever the size of the difference."""
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
 
+    def severity(self, f: int, j: int) -> Severity:
+        """How much the difference of item `j` between the reference and the f-th focal group matters."""
+        return severity_of(self.q[j], self.wabc[f, j])
+
 
 def severity_of(q: float, wabc: float) -> Severity:
     """How much an item's difference from one group matters, of the item's q and the group's wABC."""

@@ -82,7 +82,13 @@ from irt_psychometrics.estimation.parameter_layout import (
 )
 from irt_psychometrics.estimation.response_layout import Answers, Counts
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
-from irt_psychometrics.estimation.standard_errors import Errors, errors, no_errors, require_one_matrix
+from irt_psychometrics.estimation.standard_errors import (
+    Errors,
+    errors,
+    no_errors,
+    require_one_matrix,
+    size_of_matrix,
+)
 from irt_psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
@@ -130,6 +136,7 @@ def fit_em(
     groups: Sequence[str] | None = None,
     reference: str | None = None,
     weights: npt.ArrayLike | None = None,
+    sampling_weights: npt.ArrayLike | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
     """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
@@ -146,8 +153,14 @@ def fit_em(
         reference: the label of the reference group; None for the first in sorted order.
         latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
             hold with the weights estimated as well; above the items of `joint_cov` with the weights as known.
-        weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
-            persons repeated so often.
+        weights: shape (n_persons,), ≥ 0, how many persons with the same answers each person stands for. The result is
+            that of the data with each person's rows repeated so often.
+        sampling_weights: shape (n_persons,), > 0 in any unit: how many of the population each person of a sample with
+            unequal probabilities represents. They are scaled to a mean of 1. The estimates maximise the weighted
+            (pseudo) log-likelihood (Skinner 1989; Asparouhov 2005) and errors are the sandwich A⁻¹BA⁻¹ (Huber 1967;
+            White 1982) with A the observed information and B = Σ wᵢ²sᵢsᵢᵀ over the scores of persons, or of `learners`
+            with the scores of each summed. Likelihood ratios, AIC and BIC do not compare such fits. Answers of clusters
+            (schools, classes) are taken as independent unless `learners` numbers the clusters.
         testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
             `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
         nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid, and one with
@@ -198,7 +211,35 @@ def fit_em(
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
     counted = as_counted(responses, how.get("anchors"))
-    return fit_source(lambda: InMemory(counted, Persons.of(responses, groups, reference, weights)), responses, **how)
+    if sampling_weights is not None and how.get("learners") is None:
+        how["learners"] = np.arange(responses.n_persons)
+
+    def source() -> InMemory:
+        if sampling_weights is not None and not how.get("likelihood_only"):
+            _require_robust(responses, groups, {**_DEFAULTS, **how})
+        return InMemory(counted, Persons.of(responses, groups, reference, weights, sampling_weights))
+
+    return fit_source(source, responses, **how)
+
+
+def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: FitOptions) -> None:
+    """Raises PsychometricsError if a request with sampling weights has no robust errors."""
+    if asked["abilities_known"]:
+        raise PsychometricsError(
+            "errors with known abilities are not robust, as sampling_weights require. Leave out abilities_known"
+        )
+    if asked["latent"] == "histogram" and (groups is not None or asked["anchors"] is not None):
+        raise PsychometricsError(
+            "the errors of a histogram's mean and SD, which groups and anchors leave free, are not robust, as "
+            "sampling_weights require. Use latent='normal', or fit each group without anchors and link"
+        )
+    models = asked["model"]
+    size, most, unit = size_of_matrix(model_of([models] if isinstance(models, str) else models), responses.n_categories)
+    if size > most:
+        raise PsychometricsError(
+            f"robust errors, as sampling_weights require, are made for up to {most} {unit}, and there are {size}. Fit "
+            "fewer items at once"
+        )
 
 
 _DEFAULTS: FitOptions = {

@@ -55,18 +55,15 @@ class Persons:
 
     @classmethod
     def of(
-        cls, responses: Responses, groups: Sequence[str] | None, reference: str | None, weights: npt.ArrayLike | None
+        cls,
+        responses: Responses,
+        groups: Sequence[str] | None,
+        reference: str | None,
+        weights: npt.ArrayLike | None,
+        sampling_weights: npt.ArrayLike | None = None,
     ) -> Self:
         N = responses.n_persons
-        weight = np.ones(N) if weights is None else np.asarray(weights, dtype=float)
-        if weight.shape != (N,):
-            raise PsychometricsError(f"weights must be {N} numbers, one per person; got shape {weight.shape}")
-        wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-        if wrong.size:
-            raise PsychometricsError(
-                f"weights must be finite and not negative; {wrong.size} are not, the first is {weight[wrong[0]]} of "
-                f"person {wrong[0]} (counted from 0)"
-            )
+        weight = _weight(responses, weights, sampling_weights)
         if groups is None:
             if reference is not None:
                 raise PsychometricsError(f"reference group {reference!r} was named without groups")
@@ -80,6 +77,50 @@ class Persons:
             raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {some(list(labels))}")
         order = np.argsort(labels != reference, kind="stable")
         return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
+
+
+def _weight(responses: Responses, weights: npt.ArrayLike | None, sampling_weights: npt.ArrayLike | None) -> Floats:
+    """Shape (n_persons,): counts as they are, sampling weights with a mean of 1 over the persons with a response."""
+    N = responses.n_persons
+    if weights is not None and sampling_weights is not None:
+        raise PsychometricsError(
+            "weights are counts of persons with the same answers, and sampling_weights say how many of the population "
+            "a person represents: a fit takes one of them. Repeat the rows of persons who stand for several, each with "
+            "its sampling weight"
+        )
+    if weights is not None:
+        weight = _one_per_person("weights", weights, N)
+        _require("weights", "finite and not negative", weight, np.isfinite(weight) & (weight >= 0))
+        if N and not weight.any():
+            raise PsychometricsError(
+                f"weights of all {N} persons are 0, the first that of person 0 (counted from 0), so that nobody "
+                "counts. Give each person the number of persons with these answers"
+            )
+        return weight
+    if sampling_weights is None:
+        return np.ones(N)
+    weight = _one_per_person("sampling_weights", sampling_weights, N)
+    _require("sampling_weights", "finite and above 0", weight, np.isfinite(weight) & (weight > 0))
+    answered = np.bincount(responses.person, minlength=N) > 0
+    return weight / weight[answered].mean() if answered.any() else weight
+
+
+def _one_per_person(name: str, values: npt.ArrayLike, n_persons: int) -> Floats:
+    weight = np.asarray(values, dtype=float)
+    if weight.shape != (n_persons,):
+        shorter = weight.ndim == 1 and len(weight) < n_persons
+        first = f", none for person {len(weight)} (counted from 0)" if shorter else ""
+        raise PsychometricsError(f"{name} must be {n_persons} numbers, one per person; got shape {weight.shape}{first}")
+    return weight
+
+
+def _require(name: str, what: str, weight: Floats, sound: Mask) -> None:
+    wrong = np.flatnonzero(~sound)
+    if wrong.size:
+        raise PsychometricsError(
+            f"{name} must be {what}; {wrong.size} are not, the first is {weight[wrong[0]]} of person {wrong[0]} "
+            "(counted from 0)"
+        )
 
 
 def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:

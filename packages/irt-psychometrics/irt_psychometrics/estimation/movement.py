@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy.stats import chi2
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.errors import Refused
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Population, Responses
 from irt_psychometrics.core.movement import WEEK, Movement
@@ -105,7 +105,11 @@ class MovementEstimate:
             growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
         growth_by_half: comparison of the halves. None if growth is not significant.
         learners, occasions, weeks: size of the sample.
+        MIN_OCCASIONS: days with answers that a learner of the sample has at least; MAX_LEARNERS: of the sample.
     """
+
+    MIN_OCCASIONS: ClassVar[int] = FEWEST_OCCASIONS
+    MAX_LEARNERS: ClassVar[int] = MOST_LEARNERS
 
     estimate: Movement
     errors: Mapping[str, float]
@@ -119,92 +123,98 @@ class MovementEstimate:
     occasions: int
     weeks: int
 
+    @staticmethod
+    def growth_from_json(stored: Mapping[str, float]) -> GrowthByHalf:
+        """`growth_by_half`, from its fields."""
+        return GrowthByHalf(**stored)
 
-def estimate_movement(
-    responses: Responses,
-    day: Ints,
-    curves: Curves,
-    items: ItemParameters | None = None,
-    *,
-    order: float = 0.0,
-    growth_in_windows: bool | None = False,
-) -> MovementEstimate | Refused:
-    """Estimate how abilities move. Returns the reason if that cannot be determined.
+    @classmethod
+    def from_answers(
+        cls,
+        responses: Responses,
+        day: Ints,
+        curves: Curves,
+        items: ItemParameters | None = None,
+        *,
+        order: float = 0.0,
+        growth_in_windows: bool | None = False,
+    ) -> Self:
+        """Estimate how abilities move. Raises PsychometricsError with the reason if that cannot be determined.
 
-    Args:
-        day: shape (R,), the UTC day of each response.
-        curves: of the published items, for their population.
-        items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
-        order: R² of elapsed time within a window on item.
-        growth_in_windows: whether growth was found within windows. None if that cannot be judged.
+        Args:
+            day: shape (R,), the UTC day of each response.
+            curves: of the published items, for their population.
+            items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
+            order: R² of elapsed time within a window on item.
+            growth_in_windows: whether growth was found within windows. None if that cannot be judged.
 
-    At most 5,000 learners are used, those with the least `responses.key`.
-    """
-    if order > MOST_ORDER and growth_in_windows is not False:
-        return _refused_by_order(order, growth_found=bool(growth_in_windows))
-    sample = _Sample.of(responses, day, curves)
-    if isinstance(sample, Refused):
-        return sample
-    fits = _Fits(sample.in_stretches())
-    stretches = fits.sample
-    every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
-    if unbounded := stretches.unbounded(every.x):
-        return Refused(
-            f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
-            "answers are almost all right, almost all wrong, or do not depend on ability"
+        At most `MAX_LEARNERS` learners are used, those with the least `responses.key`.
+        """
+        if order > MOST_ORDER and growth_in_windows is not False:
+            raise _refused_by_order(order, growth_found=bool(growth_in_windows))
+        sample = _Sample.of(responses, day, curves)
+        fits = _Fits(sample.in_stretches())
+        stretches = fits.sample
+        every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
+        if unbounded := stretches.unbounded(every.x):
+            raise PsychometricsError(
+                f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
+                "answers are almost all right, almost all wrong, or do not depend on ability"
+            )
+        item_errors = stretches.item_errors(every.x, curves, items)
+        walk_with_gaps = cache(partial(_walk_with_gaps, sample, every.x, curves, items))
+
+        def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
+            return (
+                p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
+            )
+
+        def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
+            """A walk that stretches do not show is also tested with the gaps."""
+            p = {part: found.p_without(free, part, item_errors) for part in free}
+            return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
+
+        def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
+            """Estimate the parts that are free. If only gaps show the walk, its variance is at least theirs."""
+            estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
+            if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
+                return estimate
+            return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
+
+        def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
+            """Take the least significant part out until all are significant. Returns those left."""
+            p = p_values(found, free)
+            if not p or max(p.values()) < SIGNIFICANT:
+                return free
+            return significant(found, tuple(part for part in free if part != max(p, key=lambda part: p[part])))
+
+        p = p_values(fits, PARTS)
+        kept = significant(fits, PARTS)
+        proposed, halves = movement(fits, kept), None
+        if proposed.growth:
+            halves = stretches.growth_by_half(fits.maximum(kept, every.x).x)
+            if halves.differs:
+                later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
+                later.maximum(_VARIANCES, every.x)
+                proposed = movement(later, significant(later, _VARIANCES))
+        return cls(
+            estimate=stretches.corrected(every.x, PARTS, item_errors),
+            errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
+            log_likelihood=every.log_likelihood,
+            without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
+            p=p,
+            start=stretches.start(every.x),
+            proposed=proposed,
+            growth_by_half=halves,
+            learners=sample.n,
+            occasions=int(sample.new_day.sum()),
+            weeks=_weeks(sample.answers.day),
         )
-    item_errors = stretches.item_errors(every.x, curves, items)
-    walk_with_gaps = cache(partial(_walk_with_gaps, sample, every.x, curves, items))
-
-    def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
-        return p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
-
-    def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
-        """A walk that stretches do not show is also tested with the gaps."""
-        p = {part: found.p_without(free, part, item_errors) for part in free}
-        return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
-
-    def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
-        """Estimate the parts that are free. If only gaps show the walk, its variance is at least that with the gaps."""
-        estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
-        if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
-            return estimate
-        return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
-
-    def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
-        """Take the least significant part out until all are significant. Returns those left."""
-        p = p_values(found, free)
-        if not p or max(p.values()) < SIGNIFICANT:
-            return free
-        return significant(found, tuple(part for part in free if part != max(p, key=lambda part: p[part])))
-
-    p = p_values(fits, PARTS)
-    kept = significant(fits, PARTS)
-    proposed, halves = movement(fits, kept), None
-    if proposed.growth:
-        halves = stretches.growth_by_half(fits.maximum(kept, every.x).x)
-        if halves.differs:
-            later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
-            later.maximum(_VARIANCES, every.x)
-            proposed = movement(later, significant(later, _VARIANCES))
-    return MovementEstimate(
-        estimate=stretches.corrected(every.x, PARTS, item_errors),
-        errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
-        log_likelihood=every.log_likelihood,
-        without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
-        p=p,
-        start=stretches.start(every.x),
-        proposed=proposed,
-        growth_by_half=halves,
-        learners=sample.n,
-        occasions=int(sample.new_day.sum()),
-        weeks=_weeks(sample.answers.day),
-    )
 
 
-def _refused_by_order(order: float, *, growth_found: bool) -> Refused:
+def _refused_by_order(order: float, *, growth_found: bool) -> PsychometricsError:
     found = "growth is found there" if growth_found else "whether there is growth cannot be judged"
-    return Refused(
+    return PsychometricsError(
         f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties have "
         "absorbed part of it, and growth would be underestimated"
     )
@@ -264,15 +274,15 @@ class _Sample:
     classes: int
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
-        """Choose the learners with enough occasions. Returns the reason if there are too few."""
+    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample:
+        """Choose the learners with enough occasions. Raises PsychometricsError if there are too few."""
         answers = Answers.of(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
         new = np.diff(answers.day, prepend=-1) != 0
         new |= np.diff(person, prepend=-1) != 0
         often = np.flatnonzero(np.bincount(person[new], minlength=responses.n_persons) >= FEWEST_OCCASIONS)
         if often.size < FEWEST_LEARNERS:
-            return Refused(
+            raise PsychometricsError(
                 f"{often.size:,} learners answered on {FEWEST_OCCASIONS} days or more; {FEWEST_LEARNERS} are needed"
             )
         key = np.arange(responses.n_persons) if responses.key is None else responses.key
@@ -282,7 +292,7 @@ class _Sample:
         some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None))
         weeks = _weeks(some.day)
         if weeks < FEWEST_WEEKS:
-            return Refused(
+            raise PsychometricsError(
                 f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
                 f"{FEWEST_WEEKS} are needed"
             )

@@ -1,6 +1,10 @@
 """The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Self
 
 import numpy as np
@@ -13,9 +17,25 @@ Pair = tuple[Floats, Floats, float]
 """A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix
 is made of."""
 
+Progress = Callable[[int, float], object]
+"""Called after each iteration with the number of iterations so far and the largest change of a parameter."""
+
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
 """As long as a gradient exceeds one standard error, but at most for this many cycles, a 3PL takes EM cycles."""
+
+_report: ContextVar[Callable[[float], object] | None] = ContextVar("report", default=None)
+
+
+@contextmanager
+def reporting(progress: Progress) -> Iterator[None]:
+    """Call `progress` after each iteration of the ascents within, which are counted together."""
+    numbers = count(1)
+    token = _report.set(lambda change: progress(next(numbers), change))
+    try:
+        yield
+    finally:
+        _report.reset(token)
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,8 @@ def maximise(
         point = ahead
         outward, gradient = _scaled_gradient(problem, point)
         change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))
+        if (report := _report.get()) is not None:
+            report(change)
         if (change < tolerance and gradient < tolerance) or step @ free_gradient < 2 * least_gain:
             return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
     if not reason:

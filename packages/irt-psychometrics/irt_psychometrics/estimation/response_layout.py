@@ -132,7 +132,7 @@ class Listing:
         found = []
         for shard, (first, last) in enumerate(itertools.pairwise(edges), start=only or 0):
             persons = order[first:last]
-            persons = persons[start[persons] < start[persons + 1]]
+            persons = persons[(start[persons] < start[persons + 1]) & (weights[persons] > 0)]
             _, seen_first, rank = np.unique(code[persons], return_index=True, return_inverse=True)
             seen_first = persons[seen_first]
             links = Links.of(start, responses.item, responses.n_items, seen_first, np.bincount(rank))
@@ -144,7 +144,6 @@ class Listing:
             answered = np.zeros(responses.n_items, dtype=np.uint64)
             layout_kernels.hash_answers(persons, start, responses.item, responses.score, key, answered)
             own = rank * self.n_groups + group[persons]
-            persons, own = persons[weights[persons] > 0], own[weights[persons] > 0]
             kinds, set_of = np.unique(own, return_inverse=True)
             by_set = np.argsort(set_of, kind="stable")
             persons, set_of = persons[by_set], set_of[by_set]

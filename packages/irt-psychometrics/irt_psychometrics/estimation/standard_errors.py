@@ -7,8 +7,9 @@ from typing import Self
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
-from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.estimation.marginal import Point, Problem, held
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 
@@ -114,6 +115,13 @@ def affords_whole_matrix(problem: Problem) -> bool:
         return len(s.listed) - 2 * s.n_groups <= FULL_COVARIANCE_PARAMETERS
     limit = FULL_COVARIANCE_ITEMS if s.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return problem.data.n_items <= limit
+
+
+def size_of_matrix(model: ItemModel, categories: Ints) -> tuple[int, int, str]:
+    """Size of the information of all items together, the largest that is made, and their unit; categories: (J,)."""
+    if not model.logistic:
+        return int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters"
+    return len(categories), FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.guesses else FULL_COVARIANCE_ITEMS, "items"
 
 
 def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[Point], Floats] | None) -> Errors:

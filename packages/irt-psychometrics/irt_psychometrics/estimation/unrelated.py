@@ -49,7 +49,7 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
             f"the answers may have nothing in common: with an ability behind them they are likelier than without by a "
             f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
         )
-    responses, persons = found
+    responses, persons = _repeated(*found)
     scored = responses.categories is not None
     reached = _reached(responses, persons, GPCM if scored else TWO_PL, problem.run)
     if reached is None:
@@ -68,6 +68,28 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
         f"{chance}. Look whether each answer stands with its learner and item and was scored by the right key, or give "
         f"more answers"
     )
+
+
+def _repeated(responses: Responses, persons: Persons) -> tuple[Responses, Persons]:
+    """A row for each of the persons that others stand for, as a shuffle moves single answers. Persons keep weights that
+    are not whole numbers."""
+    times = np.rint(persons.weight).astype(np.int64)
+    if (times == 1).all() or (times != persons.weight).any():
+        return responses, persons
+    n_responses = np.bincount(responses.person, minlength=responses.n_persons)
+    begin = np.repeat(np.cumsum(n_responses) - n_responses, times)
+    n_responses = np.repeat(n_responses, times)
+    person = np.repeat(np.arange(len(n_responses)), n_responses)
+    rows = np.repeat(begin - np.cumsum(n_responses) + n_responses, n_responses) + np.arange(len(person))
+    repeated = Responses(
+        person.astype(np.int32),
+        responses.item[rows],
+        responses.score[rows],
+        len(n_responses),
+        responses.item_ids,
+        responses.categories,
+    )
+    return repeated, Persons(persons.names, np.repeat(persons.group, times), np.ones(len(n_responses)))
 
 
 def _reached(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> int | None:

@@ -6,7 +6,7 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.significance import p_of_skewness, q_values
-    from irt_psychometrics.itemfit.dependence import FLAG_ABOVE_MEAN, ParallelAnalysis
+    from irt_psychometrics.itemfit.dependence import FLAG_ABOVE_MEAN
     from irt_psychometrics.itemfit.fit_summary import FitSummary, summarise
     from irt_psychometrics.itemfit.growth import (
         PERIOD_DAYS,
@@ -23,31 +23,23 @@ if TYPE_CHECKING:
     )
     from irt_psychometrics.itemfit.item_statistics import ItemFit, item_fit
     from irt_psychometrics.itemfit.item_sums import ItemSums
-    from irt_psychometrics.itemfit.m2 import FormFit
-    from irt_psychometrics.itemfit.measure import LARGEST_RATIO, LIMITS, SMALLEST_PAIR, SMALLEST_TEST, Measure
-    from irt_psychometrics.itemfit.misfit import Window, change_of_misfit, rmsea_of
+    from irt_psychometrics.itemfit.measure import Measure
+    from irt_psychometrics.itemfit.misfit import Window
     from irt_psychometrics.itemfit.observed import Observed, observed_by_ability
 
 __all__ = [
     "FLAG_ABOVE_MEAN",
-    "LARGEST_RATIO",
-    "LIMITS",
     "PERIOD_DAYS",
-    "SMALLEST_PAIR",
-    "SMALLEST_TEST",
     "STRICT_ORDER",
     "FitSummary",
-    "FormFit",
     "Growth",
     "ItemFit",
     "ItemSums",
     "Measure",
     "Observed",
-    "ParallelAnalysis",
     "PlaceInOrder",
     "Window",
     "WindowGrowth",
-    "change_of_misfit",
     "days_since_first_answer",
     "gone_into_difficulty",
     "growth_by_place",
@@ -56,7 +48,6 @@ __all__ = [
     "observed_by_ability",
     "p_of_skewness",
     "q_values",
-    "rmsea_of",
     "share_explained",
     "summarise",
     "without_growth",

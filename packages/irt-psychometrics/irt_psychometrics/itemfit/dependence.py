@@ -17,7 +17,7 @@ from irt_psychometrics.core.curves import probability_at
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
 FLAG_ABOVE_MEAN = 0.20
@@ -37,9 +37,10 @@ class LocalDependence:
     Attributes:
         q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and where fewer than 2 learners saw both items.
         n: shape (J, J), learners who saw both.
-        mean: of q3 over pairs with n ≥ `SMALLEST_PAIR`; about −1/(items a learner saw − 1) where the model holds.
-        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `SMALLEST_PAIR` and q3 − mean above
-            `FLAG_ABOVE_MEAN`; the largest first.
+        mean: of q3 over pairs with n ≥ `Measure.MIN_LEARNERS_OF_PAIR`; about −1/(items a learner saw − 1) if the model
+            holds.
+        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `Measure.MIN_LEARNERS_OF_PAIR` and q3 − mean
+            above `FLAG_ABOVE_MEAN`; the largest first.
     """
 
     q3: Floats
@@ -151,7 +152,7 @@ def local_dependence(
     """
     whole = Fitted.of(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
-    countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
+    countable = np.triu(n >= Measure.MIN_LEARNERS_OF_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
     excess = np.where(countable, q3 - mean, -np.inf)
     i, j = np.nonzero(excess > FLAG_ABOVE_MEAN)
@@ -175,8 +176,9 @@ def parallel_analysis(
     """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
 
     The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
-    parallel analysis, on residuals). Pairs that hardly any learner saw together (below `SMALLEST_PAIR` learners,
-    in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
+    parallel analysis, on residuals). Pairs that hardly any learner saw together (fewer than
+    `Measure.MIN_LEARNERS_OF_PAIR`, in data and replications alike) count as uncorrelated: their noise would be the
+    largest eigenvalue.
 
     Args:
         groups: the group of each person, n_persons labels, where the fit has groups.
@@ -234,7 +236,7 @@ def new_dependence(
 
     What is the same in both cancels: a second ability that was there already does not hide a third one. Both are of the
     same items in the same order. As many persons are drawn of each (at most `MOST_PERSONS`), because the Q3 of few is
-    the noisier, and pairs count that `SMALLEST_PAIR` or more persons saw in both.
+    the noisier, and pairs count that `Measure.MIN_LEARNERS_OF_PAIR` or more persons saw in both.
     """
     rng = np.random.default_rng(seed)
     most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
@@ -279,7 +281,7 @@ class _Dependence:
     def of(cls, whole: Fitted, threads: int | None) -> Self:
         theta = eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
-        counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)
+        counted = (n >= Measure.MIN_LEARNERS_OF_PAIR) & np.isfinite(q3)
         return cls(theta, np.where(counted, q3, 0.0), n, counted)
 
     @property

@@ -18,15 +18,15 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from irt_psychometrics.core.arrays import Ints, finite
+from irt_psychometrics.core.classical import item_rest_correlation
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.testlets import number_testlets
-from irt_psychometrics.itemfit.classical import item_rest_correlation
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis, split_half_difference
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.m2 import form_fit
-from irt_psychometrics.itemfit.measure import SMALLEST_PAIR
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins
@@ -90,7 +90,7 @@ def summarise(
     places = number_testlets(calibration.item_ids, testlets or {})
     apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
     pairs = replace(pairs, flagged=apart)
-    n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
+    n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
     tested = np.isfinite(persons.p)
     names = calibration.item_ids
     items = {
@@ -139,7 +139,7 @@ def _parallel(
 ) -> dict[str, Any] | None:
     """None where no two items were seen together by enough of the learners."""
     shared = np.bincount(responses.item, minlength=responses.n_items)
-    if (shared >= SMALLEST_PAIR).sum() < 2:
+    if (shared >= Measure.MIN_LEARNERS_OF_PAIR).sum() < 2:
         return None
     found = parallel_analysis(
         responses, calibration, groups=groups, replications=PARALLEL_ROUNDS, seed=seed, threads=threads

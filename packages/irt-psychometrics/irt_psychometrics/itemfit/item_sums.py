@@ -11,12 +11,12 @@ import numpy as np
 from scipy.special import logit
 
 from irt_psychometrics.core import kernels
+from irt_psychometrics.core.classical import rest_correlation
 from irt_psychometrics.core.models import Calibration, Floats, spread
 from irt_psychometrics.estimation.likelihood import Guessing
 from irt_psychometrics.estimation.response_layout import Answers
 from irt_psychometrics.estimation.sums import KernelSum
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.classical import rest_correlation
 from irt_psychometrics.itemfit.model_replicates import on_common_nodes
 
 

@@ -7,26 +7,27 @@ both have. Does not belong here: the statistics themselves (see `dependence`, `m
 compared with which, and what is held back for it (see the gates).
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError
 from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
-from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
+from scipy.special import betainc, betaln, logsumexp, ndtri
 
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.itemfit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
-from irt_psychometrics.itemfit.m2 import FormFit, form_fit
-from irt_psychometrics.itemfit.measure import SMALLEST_TEST, Measure
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
 from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.itemfit.person_fit import person_fit
 
-CONFIDENCE = 0.99
-"""Confidence level of each limit by itself."""
 ROUNDS = 7
 """Replications of each window for the distribution of a difference of eigenvalues by chance; each of one window is
 compared with each of the other."""
@@ -97,19 +98,36 @@ def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
 class Window:
     """Answers of one population and the fit that was made of them, of the same items in the same order.
 
-    `dimensions`: the parallel analysis that was kept with the fit; None where none was.
+    `dimensions`: the parallel analysis that was kept with the fit; None if none was.
     """
 
     responses: Responses
     calibration: Calibration
     dimensions: ParallelAnalysis | None = None
 
+    @classmethod
+    def with_summary(cls, responses: Responses, calibration: Calibration, parallel: Mapping[str, Any] | None) -> Window:
+        """A window whose parallel analysis is known from a `FitSummary` of its fit, in which it is
+        `whole["parallel"]`. It is not used if its error is not known, or if one of its items is not among those of
+        the responses."""
+        places = {item: j for j, item in enumerate(responses.item_ids)}
+        if parallel is None or parallel["se"] is None or not places.keys() >= set(parallel["together"]):
+            return cls(responses, calibration)
+        dimensions = ParallelAnalysis(
+            parallel["eigenvalue"],
+            np.array(parallel["under_model"]),
+            parallel["se"],
+            tuple(places[item] for item in parallel["together"]),
+            parallel["learners"],
+        )
+        return cls(responses, calibration, dimensions)
+
     @property
     def learners(self) -> int:
         """Behind its eigenvalues."""
         return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
 
-    def on(self, items: Sequence[str]) -> "Window":
+    def on(self, items: Sequence[str]) -> Window:
         """The same for these items, in this order, without the learners who saw none of them."""
         at = {item: j for j, item in enumerate(self.responses.item_ids)}
         places = np.array([at[item] for item in items], dtype=np.int64)
@@ -120,6 +138,39 @@ class Window:
         """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""
         return Fitted.of(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
 
+    def compared_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
+        """How the window departs from the model, compared with `before`, its reference.
+
+        On the items that both have, at least `Measure.MIN_ITEMS` of them; but the eigenvalues' ratios, and who answers
+        at random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not
+        misfit.
+        `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
+        ability, and it is judged by its reference's fit too.
+        """
+        items = common_items(self, before)
+        most = min(self.learners, before.learners)
+        enough = len(items) >= Measure.MIN_ITEMS
+        here, there = (window.on(items).fitted() if enough else None for window in (self, before))
+
+        def of(window: Window, some: Fitted | None, ratio: Measure | None) -> Misfit:
+            return Misfit(
+                ratio,
+                None if some is None else _rmsea(some),
+                None if some is None else _unlikely(some, threads),
+                _random(window.fitted()),
+            )
+
+        loading_items: dict[str, tuple[str, ...]] = {}
+        dependence = None
+        if here is not None and there is not None:
+            dependence, loading_items["dependence"] = _new_dependence(here, there, threads)
+        ratio, loading_items["ratio"] = _ratio(self, most, threads)
+        reference_ratio, _ = _ratio(before, most, threads)
+        chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
+        return Change(
+            len(items), dependence, of(self, here, ratio), of(before, there, reference_ratio), chance, loading_items
+        )
+
 
 def common_items(one: Window, other: Window) -> list[str]:
     """Items that both fits have parameters of."""
@@ -128,39 +179,6 @@ def common_items(one: Window, other: Window) -> list[str]:
         for w in (one, other)
     )
     return sorted(of_one & of_other)
-
-
-def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
-    """How a window departs from the model, compared with its reference.
-
-    On the items that both have, at least `SMALLEST_TEST` of them; but the eigenvalues' ratios, and who answers at
-    random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
-    `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
-    ability, and it is judged by its reference's fit too.
-    """
-    items = common_items(now, before)
-    most = min(now.learners, before.learners)
-    enough = len(items) >= SMALLEST_TEST
-    here, there = (window.on(items).fitted() if enough else None for window in (now, before))
-
-    def of(window: Window, some: Fitted | None, ratio: Measure | None) -> Misfit:
-        return Misfit(
-            ratio,
-            None if some is None else _rmsea(some),
-            None if some is None else _unlikely(some, threads),
-            _random(window.fitted()),
-        )
-
-    loading_items: dict[str, tuple[str, ...]] = {}
-    dependence = None
-    if here is not None and there is not None:
-        dependence, loading_items["dependence"] = _new_dependence(here, there, threads)
-    ratio, loading_items["ratio"] = _ratio(now, most, threads)
-    reference_ratio, _ = _ratio(before, most, threads)
-    chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
-    return Change(
-        len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), chance, loading_items
-    )
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
@@ -199,27 +217,9 @@ def _rmsea(whole: Fitted) -> Measure | None:
         forms = form_fit(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
     except LinAlgError:
         return None
-    return rmsea_of(forms) if forms else None
-
-
-def rmsea_of(forms: Sequence[FormFit]) -> Measure:
-    """RMSEA₂ over forms of different learners, with limits from the noncentral χ² of their M₂ together (Maydeu-Olivares
-    & Joe 2014)."""
-    m2, df = sum(form.m2 for form in forms), sum(form.df for form in forms)
-    scale = sum(form.df * (form.n - 1) for form in forms)
-
-    def noncentrality(tail: float) -> float:
-        """The one under which an M₂ this large has this lower tail."""
-        if chndtr(m2, df, 0.0) <= tail:
-            return 0.0
-        top = max(m2, 1.0)
-        while chndtr(m2, df, top) > tail:
-            top *= 2
-        return float(brentq(lambda nc: chndtr(m2, df, nc) - tail, 0.0, top))
-
-    low, high = noncentrality(CONFIDENCE), noncentrality(1 - CONFIDENCE)
-    value, low, high = (float(np.sqrt(max(0.0, nc) / scale)) for nc in (m2 - df, low, high))
-    return Measure(value, low, high)
+    if not forms:
+        return None
+    return Measure.rmsea([form.m2 for form in forms], [form.df for form in forms], [form.n for form in forms])
 
 
 def _unlikely(whole: Fitted, threads: int | None) -> Measure | None:
@@ -311,7 +311,7 @@ def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
     right, wrong = correct + 1, n - correct + 1
     with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not at random
         at_random = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_AT_RANDOM) / MOST_AT_RANDOM)
-    return at_random, n >= SMALLEST_TEST
+    return at_random, n >= Measure.MIN_ITEMS
 
 
 def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:

@@ -12,14 +12,14 @@ from irt_psychometrics.core.design import over_learners
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
-from irt_psychometrics.itemfit.measure import SMALLEST_TEST
+from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.scoring.abilities import score
 
 
 @dataclass(frozen=True)
 class PersonFit:
-    """Shape (n_persons,) each; NaN for persons with fewer than `SMALLEST_TEST` usable answers,
+    """Shape (n_persons,) each; NaN for persons with fewer than `Measure.MIN_ITEMS` usable answers,
     and where θ̂ determines how likely the pattern is (items all alike), so that none can be unlikely for it.
 
     Attributes:
@@ -58,7 +58,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
         threads=threads,
     ).theta
     rows = whole.rows
-    theta[np.diff(rows.start) < SMALLEST_TEST] = np.nan
+    theta[np.diff(rows.start) < Measure.MIN_ITEMS] = np.nan
     moments = np.full((r.n_persons, 3), np.nan)
     t = np.full((fit.n_items, fit.n_categories.max(initial=2)), -np.inf)
     for some in others:

@@ -1,127 +1,180 @@
-"""A chart as data: axes, and the parts on them in the order in which they are drawn.
+"""Charts that draw themselves: SVG for notebooks, reports and paper, Plotly's JSON for pages.
 
-Nothing here draws (see `svg` and `plotly`) or knows what an item is. NumPy is not imported: processes that only write
-learner reports stay small. A colour's meaning is also in a dash or a shape, so that a print in grey says the same.
+NumPy is not imported: processes that only write learner reports stay small. A colour's meaning is also in a dash or a
+shape, so that a print in grey says the same.
 """
 
+import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any, Literal, Self, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-Numbers: TypeAlias = Any
-"""An iterable of numbers, or of None where one is not known."""
-Colour: TypeAlias = Literal["blue", "orange", "grey", "black", "green", "purple", "sky", "yellow"]
-Dash: TypeAlias = Literal["solid", "dash", "dot", "dashdot"]
-Shape: TypeAlias = Literal["circle", "diamond", "square", "triangle", "cross"]
-SERIES: Sequence[Colour] = ("blue", "orange", "green", "purple", "sky", "yellow", "black", "grey")
-"""Colours of series that have no meaning of their own."""
+from irt_psychometrics.plots import plotly, svg
+from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numbers, Part, Points
 
 
-@dataclass(frozen=True)
-class Part:
-    """Places, in the units of the axes, and their colour; `name`: in the legend. Numbers are kept as a list of float,
-    NaN where one is not known.
+@dataclass(repr=False)
+class Chart(Axes):
+    """One pair of axes, x and y in the units of the data, and what is drawn on them.
 
-    low, high: the ends of the interval of each y, where they are given.
+    A notebook shows it. A point whose value is not finite is not drawn, and a point beyond an axis is an arrow at its
+    edge.
+
+    Attributes:
+        x, y: the ends of the axis, numbers or dates. The first may be the larger one.
+        x_label, y_label: what the axis shows, with its unit.
+        described: what the chart shows, for those who do not see it.
+        width, height: size in units of 1.25 pixels, or as large as the page draws it.
+        x_names, y_names: labels at these places instead of numbers, or labels at 0, 1, 2 …
+        dated: whether x is in days, so that its labels are dates.
+        heading, notes: text above the chart and in its upper left corner.
+        parts: what is drawn, the last on top.
     """
 
-    xs: Numbers
-    ys: Numbers
-    colour: Colour = "blue"
-    name: str = ""
-    low: Numbers = ()
-    high: Numbers = ()
+    SERIES: ClassVar[Sequence[str]] = CHOICES["colour"]
+    """Colours of series that have no meaning of their own."""
 
-    def __post_init__(self) -> None:
-        for key in vars(self).keys() & {"xs", "ys", "low", "high", "left", "right", "top"}:
-            vars(self)[key] = [math.nan if value is None else float(value) for value in vars(self)[key]]
+    def line(
+        self,
+        xs: Numbers,
+        ys: Numbers,
+        colour: str = "blue",
+        name: str = "",
+        low: Numbers = (),
+        high: Numbers = (),
+        *,
+        dash: str = "solid",
+        width: float = 1.8,
+        steps: bool = False,
+    ) -> Self:
+        """Add a line, over a band from `low` to `high` if they are given. Returns the chart.
 
+        Args:
+            xs, ys: shape (N,), in the units of the axes.
+            colour: one of `Chart.SERIES`.
+            name: of the line in the legend.
+            dash: solid, dash, dot or dashdot.
+            steps: each value holds until the next.
 
-@dataclass(frozen=True)
-class Line(Part):
-    """With a band from `low` to `high`. `steps`: each value holds until the next."""
+        Raises ValueError for a colour or a dash that is not one of these.
+        """
+        return self._add(Line(xs, ys, colour, name, low, high, dash, width, steps))
 
-    dash: Dash = "solid"
-    width: float = 1.8
-    steps: bool = False
+    def points(
+        self,
+        xs: Numbers,
+        ys: Numbers,
+        colour: str = "blue",
+        name: str = "",
+        low: Numbers = (),
+        high: Numbers = (),
+        *,
+        left: Numbers = (),
+        right: Numbers = (),
+        shape: str = "circle",
+        titles: Sequence[str] = (),
+        size: float = 2.6,
+        joined: bool = False,
+    ) -> Self:
+        """Add points, with intervals of y from `low` to `high` and of x from `left` to `right`. Returns the chart.
 
+        Args:
+            xs, ys: shape (N,), in the units of the axes.
+            colour, name: as in `line`.
+            shape: circle, diamond, square, triangle or cross.
+            titles: the text of each point for the pointer that rests on it.
+            size: half of a mark's width.
+            joined: by a thin line.
 
-@dataclass(frozen=True)
-class Points(Part):
-    """Points; `left` and `right`: the ends of the interval of each x.
+        Raises ValueError for a colour or a shape that is not one of these.
+        """
+        return self._add(Points(xs, ys, colour, name, low, high, shape, titles, size, left, right, joined))
 
-    `titles`: the text of each point for the pointer that rests on it. `size`: half of a mark's width. `joined`: by a
-    thin line.
-    """
+    def boxes(
+        self,
+        left: Numbers,
+        bottom: Numbers,
+        right: Numbers,
+        top: Numbers,
+        colour: str = "blue",
+        name: str = "",
+        *,
+        fills: Sequence[str] = (),
+        texts: Sequence[str] = (),
+        hatched: bool = False,
+        pale: bool = False,
+    ) -> Self:
+        """Add boxes: bars of a histogram, cells of a table, stretches of an axis. Returns the chart.
 
-    shape: Shape = "circle"
-    titles: Sequence[str] = ()
-    size: float = 2.6
-    left: Numbers = ()
-    right: Numbers = ()
-    joined: bool = False
+        Args:
+            left, bottom, right, top: shape (N,), edges in the units of the axes.
+            colour, name: as in `line`.
+            fills: a colour (#rrggbb) for each box in place of `colour`.
+            texts: written into the boxes.
+            hatched: lighter, and hatched if Plotly draws them.
+            pale: behind the other parts.
+        """
+        return self._add(Boxes(left, bottom, colour, name, (), (), right, top, fills, texts, hatched, pale))
 
-
-@dataclass(frozen=True)
-class Boxes(Part):
-    """Bars of a histogram, cells of a table, a stretch of the axis: each from (x, y) to (`right`, `top`). `fills`: a
-    colour (#rrggbb) for each box in place of `colour`; `texts`: written into them; `pale`: behind the other parts."""
-
-    right: Numbers = ()
-    top: Numbers = ()
-    fills: Sequence[str] = ()
-    texts: Sequence[str] = ()
-    hatched: bool = False
-    pale: bool = False
-
-
-@dataclass(frozen=True)
-class Names(Part):
-    """Names next to points, except those that would overlap an earlier one."""
-
-    names: Sequence[str] = ()
-
-
-@dataclass
-class Chart:
-    """One pair of axes, x and y in the units of the data; a point whose value is not finite is not drawn.
-
-    x, y: the ends of the axis; the first may be the larger one. x_names, y_names: labels at these places instead of
-    numbers. `dated`: x is in days, as `days` has them. `described`: what the chart shows, for those who do not see it.
-    `heading`, `notes`: above the chart and in its upper left corner.
-    """
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    x_label: str
-    y_label: str
-    described: str
-    width: int = 330
-    height: int = 210
-    x_names: Mapping[float, str] = field(default_factory=dict)
-    y_names: Mapping[float, str] = field(default_factory=dict)
-    dated: bool = False
-    heading: str = ""
-    notes: Sequence[str] = ()
-    parts: list[Part] = field(default_factory=list)
-
-    def add(self, *parts: Part) -> Self:
-        """The chart with these parts above the others; those without a place are left out."""
-        self.parts += [part for part in parts if part.xs]
-        return self
+    def names(self, xs: Numbers, ys: Numbers, names: Iterable[str]) -> Self:
+        """Add names next to points, except those that would overlap an earlier one. Returns the chart."""
+        return self._add(Names(xs, ys, names=list(names)))
 
     def stretch(self, left: float, right: float) -> Self:
-        """A part of the x axis in grey, from the bottom to the top."""
-        return self.add(Boxes([left], [self.y[0]], "grey", right=[right], top=[self.y[1]], pale=True))
+        """Add a part of the x axis in grey, from the bottom to the top. Returns the chart."""
+        return self.boxes([left], [self.y[0]], [right], [self.y[1]], "grey", pale=True)
 
     def level(self, y: float) -> Self:
-        """A thin line across, as at 0."""
-        return self.add(Line(self.x, (y, y), "grey", width=0.8))
+        """Add a thin line across, as at 0. Returns the chart."""
+        return self.line(self.x, (y, y), "grey", width=0.8)
+
+    def _add(self, part: Part) -> Self:
+        if part.xs:
+            self.parts.append(part)
+        return self
+
+    @staticmethod
+    def ends_of(*values: Iterable[float | None]) -> tuple[float, float]:
+        """Ends of an axis that holds all of the finite values, with some room."""
+        found = [float(v) for some in values for v in some if v is not None and math.isfinite(v)]
+        if not found:
+            return -1.0, 1.0
+        room = 0.08 * max(max(found) - min(found), 0.1)
+        return min(found) - room, max(found) + room
+
+    def to_svg(self, *, bare: bool = False) -> str:
+        """The chart as SVG, in which every text is escaped, on white and below a legend of the parts that have names.
+
+        bare: without both, to be placed in a page of one's own.
+        """
+        return svg.bare(self) if bare else svg.framed(self)
+
+    def to_plotly(self) -> dict[str, Any]:
+        """`data` and `layout` of a Plotly figure, of plain numbers and text: `plotly.graph_objects.Figure(…)` draws it.
+
+        Names next to points are left to the pointer.
+        """
+        return plotly.figure(self)
+
+    def to_markdown(self, alt: str = "") -> str:
+        """The chart as an image inside Markdown; `alt`: its text for those who do not see it, else `described`."""
+        return Picture("", [self]).to_markdown(alt or self.described)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the chart to an SVG file. Raises ValueError if the name of the file does not end with .svg."""
+        _save(self.to_svg(), path)
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+    def __repr__(self) -> str:
+        return f"<Chart: {self.described or f'{self.y_label} by {self.x_label}'}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """Charts in rows of `columns` under a title, each as high as it says. Without charts the title stands alone."""
 
@@ -129,27 +182,28 @@ class Picture:
     charts: Sequence[Chart] = ()
     columns: int = 1
 
+    def to_svg(self) -> str:
+        """The charts as one SVG on white, in which every text is escaped, with a legend of the parts that have
+        names."""
+        return svg.image(self.title, self.charts, self.columns)
 
-def ends_of(*values: Iterable[float | None]) -> tuple[float, float]:
-    """Ends of an axis that holds all of the values (those that are not finite aside), with some room."""
-    found = [float(v) for some in values for v in some if v is not None and math.isfinite(v)]
-    if not found:
-        return -1.0, 1.0
-    room = 0.08 * max(max(found) - min(found), 0.1)
-    return min(found) - room, max(found) + room
+    def to_markdown(self, alt: str = "") -> str:
+        """The picture as an image inside Markdown; `alt`: its text for those who do not see it, else the title."""
+        drawn = base64.b64encode(self.to_svg().encode()).decode()
+        return f"![{(alt or self.title).replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the picture to an SVG file. Raises ValueError if the name of the file does not end with .svg."""
+        _save(self.to_svg(), path)
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+    def __repr__(self) -> str:
+        return f"<Picture of {len(self.charts)} charts: {self.title}>"
 
 
-def names_at(names: Iterable[str]) -> dict[float, str]:
-    """Labels at 0, 1, 2 …"""
-    return {float(k): name for k, name in enumerate(names)}
-
-
-def days(moment: date) -> float:
-    """Days since 1970-01-01 UTC, of a date or an aware time."""
-    return moment.timestamp() / 86_400 if isinstance(moment, datetime) else float((moment - date(1970, 1, 1)).days)
-
-
-def shortened(name: str, length: int) -> str:
-    """A name that fits and that can be drawn: any text is a valid id."""
-    drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
-    return drawable if len(drawable) <= length else drawable[: length - 1] + "…"
+def _save(drawn: str, path: str | PathLike[str]) -> None:
+    if Path(path).suffix != ".svg":
+        raise ValueError(f"a chart is saved as SVG: name a file that ends with .svg, not {Path(path).name!r}")
+    Path(path).write_text(drawn, encoding="utf-8")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from irt_psychometrics.plots.chart import Boxes, Chart, Line, Names, Points
+from irt_psychometrics.plots.axes import Axes, Boxes, Line, Names, Points
 
 COLOURS = {
     "blue": "#3B8FD4", "orange": "#D9730D", "grey": "#808080", "black": "#808080", "green": "#2E9E7A",
@@ -20,7 +20,7 @@ HEIGHT = 360
 """The least height of a figure in pixels."""
 
 
-def figure(chart: Chart) -> dict[str, Any]:
+def figure(chart: Axes) -> dict[str, Any]:
     """`data` and `layout`, of plain numbers and text; names next to points are left to the pointer."""
     draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: lambda *_: ()}
     traces = [trace for part in chart.parts for trace in draw[type(part)](part, chart.dated)]

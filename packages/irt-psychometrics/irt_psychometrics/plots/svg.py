@@ -5,16 +5,13 @@ pointer rests. Colours are those of Okabe and Ito, which differ for every kind o
 here: what is drawn.
 """
 
-import base64
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from markupsafe import Markup, escape
-
-from irt_psychometrics.plots.chart import Boxes, Chart, Line, Names, Part, Picture, Points, shortened
+from irt_psychometrics.plots.axes import Axes, Boxes, Line, Names, Part, Points, shortened
 
 COLOURS = {
     "blue": "#0072B2", "orange": "#D55E00", "grey": "#767676", "black": "#1a1a1a", "green": "#007A5E",
@@ -32,56 +29,66 @@ MOST_POINTS = 1000
 _RIGHT, _BOTTOM, _LINE, _LETTER = 8, 32, 12, 5.2
 _NAME = 60, 10  # the space that a name takes
 _TICK_NAME = 30
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"})
 
 
-def svg(chart: Chart) -> Markup:
-    """The chart, safe to stand in HTML: every text in it is escaped."""
+def bare(chart: Axes) -> str:
+    """The chart by itself, with a title at each point that has one."""
     return _document(
         "".join(_Drawing(chart, chart.width).body()), (chart.width, chart.height), chart.width, chart.described
     )
 
 
-def image(picture: Picture) -> Markup:
+def framed(chart: Axes) -> str:
+    """The chart on white below its legend, with a title at each point that has one."""
+    body, height = _rows([chart], 1, chart.width, None, *_legend([chart], chart.width, 4.0))
+    return _document(body, (chart.width, height), round(PIXELS * chart.width / WIDTH), chart.described)
+
+
+def image(title: str, charts: Sequence[Axes], columns: int) -> str:
     """Charts under a title on white, with a legend of the parts that have names."""
     y = 4.0
     parts = []
-    for line in (line for text in picture.title.split("\n") for line in textwrap.wrap(text, 130)):
+    for line in (line for text in title.split("\n") for line in textwrap.wrap(text, 130)):
         y += _LINE
-        parts.append(f'<text x="4" y="{y}" font-size="10">{escape(shortened(line, 200))}</text>')
-    x = float(WIDTH)
-    for name, part in {part.name: part for chart in picture.charts for part in chart.parts if part.name}.items():
+        parts.append(f'<text x="4" y="{y}" font-size="10">{_escaped(shortened(line, 200))}</text>')
+    legend, y = _legend(charts, WIDTH, y)
+    body, height = _rows(charts, columns, WIDTH, MOST_POINTS, [*parts, *legend], y)
+    return _document(body, (WIDTH, height), PIXELS, title)
+
+
+def _legend(charts: Sequence[Axes], whole: int, y: float) -> tuple[list[str], float]:
+    """A sample and the name of each part that has one, below `y`, and where it ends."""
+    parts, x = [], float(whole)
+    for name, part in {part.name: part for chart in charts for part in chart.parts if part.name}.items():
         width = 34 + _LETTER * len(name)
-        if x + width > WIDTH:
+        if x + width > whole:
             x, y = 4.0, y + _LINE + 2
         parts.append(_sample(part, x, y - 3) + _text(x + 22, y, name))
         x += width
+    return parts, y
+
+
+def _rows(
+    charts: Sequence[Axes], columns: int, whole: int, most: int | None, above: Sequence[str], y: float
+) -> tuple[str, float]:
+    """White, what stands `above` it, and the charts from `y` on; and where they end."""
+    parts = [*above]
     y += 6
-    width = WIDTH // picture.columns
-    for start in range(0, len(picture.charts), picture.columns):
-        row = picture.charts[start : start + picture.columns]
+    width = whole // columns
+    for start in range(0, len(charts), columns):
+        row = charts[start : start + columns]
         for k, chart in enumerate(row):
-            body = "".join(_Drawing(chart, width, MOST_POINTS).body())
+            body = "".join(_Drawing(chart, width, most).body())
             parts.append(f'<g transform="translate({k * width} {y})">{body}</g>')
         y += max(chart.height for chart in row) + 4
-    white = f'<rect width="{WIDTH}" height="{y}" fill="white"/>'
-    return _document(white + "".join(parts), (WIDTH, y), PIXELS, picture.title)
-
-
-def drawing(chart: Chart | Picture) -> Markup:
-    """A chart or a picture, safe to stand in HTML."""
-    return svg(chart) if isinstance(chart, Chart) else image(chart)
-
-
-def as_markdown(chart: Chart | Picture, alt: str) -> str:
-    """The picture inside Markdown, as Dagster's metadata shows it: an SVG is an image like any other."""
-    drawn = base64.b64encode(image(Picture("", [chart]) if isinstance(chart, Chart) else chart).encode()).decode()
-    return f"![{alt.replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
+    return f'<rect width="{whole}" height="{y}" fill="white"/>' + "".join(parts), y
 
 
 class _Drawing:
     """One chart in `width`; `most`: points of a series that are drawn, without titles. None: all, with theirs."""
 
-    def __init__(self, chart: Chart, width: int, most: int | None = None) -> None:
+    def __init__(self, chart: Axes, width: int, most: int | None = None) -> None:
         self.chart, self.most = chart, most
         longest = max((len(name) for name in chart.y_names.values()), default=0)
         self.left = max(42.0, min(20 + _LETTER * longest, width / 3))
@@ -158,7 +165,7 @@ class _Drawing:
             shape: str = "caret-up" if y > high else "caret-down" if y < low else points.shape
             at = f"M{self._x(x)} {self._y(y)}"
             if points.titles and self.most is None:
-                yield _marks(shape, [at], points.size, colour, f"<title>{escape(_clean(points.titles[k]))}</title>")
+                yield _marks(shape, [at], points.size, colour, f"<title>{_escaped(_clean(points.titles[k]))}</title>")
             else:
                 marks.setdefault(shape, []).append(at)
         for shape, places in marks.items():
@@ -237,17 +244,21 @@ def _sample(part: Part, x: float, y: float) -> str:
     return f'<rect x="{x}" y="{y - 4}" width="18" height="8" fill="{colour}" fill-opacity="0.3"/>'
 
 
-def _document(body: str, box: tuple[float, float], pixels: int, described: str) -> Markup:
+def _document(body: str, box: tuple[float, float], pixels: int, described: str) -> str:
     width, height = box
-    return Markup(  # noqa: S704 - numbers of ours, and text that was escaped above
+    return (
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{pixels}" height="{height * pixels / width:g}" role="img" '
-        f'aria-label="{escape(_clean(described))}" xmlns="http://www.w3.org/2000/svg" font-size="9" '
+        f'aria-label="{_escaped(_clean(described))}" xmlns="http://www.w3.org/2000/svg" font-size="9" '
         f'fill="{COLOURS["black"]}" font-family="{FONT}">{body}</svg>'
     )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(_clean(text))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{_escaped(_clean(text))}</text>'
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES)
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,7 @@
 """Simulated items that are scored 0 … m: their true parameters, and scores drawn from them.
 
-What belongs here: the items by themselves. What does not: who answers them and when (see `simulate`), and which items
-of a bank they are (see `scenario`).
+What belongs here: the items by themselves. What does not: who answers them and when, and which items of a bank they
+are.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A simulated log as files in this platform's own import format, with the truth next to them.
 
 What belongs here: column names and file names. What does not: what the answers are (see
-`irt_psychometrics.simulation.response_log`) and how files are imported.
+`irt_assets.simulation.response_log`) and how files are imported.
 """
 
 import json
@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from irt_assets.simulation.scenario import OPTIONS, Bank
+from irt_assets.simulation.truth import Learners, SimulatedLog, Truth
 from irt_psychometrics.items import THREE_PL, TWO_PL
-from irt_psychometrics.simulation import OPTIONS, Bank, Learners, SimulatedLog, Truth
 
 SCALE_ID = "default"
 ROW_GROUP = 100_000

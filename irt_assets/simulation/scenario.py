@@ -2,7 +2,7 @@
 
 What belongs here: `Scenario`, `Fault`, the demo's scenario and `make_bank`, which draws the items, picks the anchors
 and the faulty items, and gives the anchors the values that an earlier calibration would have left in the bank.
-What does not: learners, their answers and the clock (see `simulate`), and files.
+What does not: learners, their answers and the clock (see `response_log`), and files.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.curves import probability_at, slope_at
-from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.simulation.scored_items import ScoredItems
+from irt_assets.common.arrays import Floats, Ints, Mask
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.simulation import ScoredItems
 
 FaultKind = Literal["drift", "leak", "dif", "wrong_key", "all_correct", "anchors_moved"]
 
@@ -349,7 +348,8 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
     weights = np.exp(-0.5 * nodes**2)
     weights /= weights.sum()
     away = nodes[:, None] - b
-    p, slope = probability_at(a * away, c), slope_at(a * away, c)
+    logistic = expit(a * away)
+    p, slope = c + (1.0 - c) * logistic, (1.0 - c) * logistic * (1.0 - logistic)
     direction = np.stack([away, np.broadcast_to(-a, away.shape)], axis=-1)
     information = n * np.einsum("q,qj,qjk,qjl->jkl", weights, slope**2 / (p * (1 - p)), direction, direction)
     return np.linalg.inv(information)

@@ -1,40 +1,34 @@
-"""What several media draw in the same way: curves over ability, values by month or by rank, and one value against
-another. What is published is blue and dashed, what a month found is orange; what is marked has a shape of its own.
+"""Charts that several pages of the platform have: curves over ability, values by month or by rank, and one value
+against another. What is published is blue and dashed, what a month found is orange; what is marked has a shape of its
+own.
 
-What does not belong here: where the numbers come from, and drawing them (see `svg` and `plotly`).
+What does not belong here: where the numbers come from, and drawing (see `irt_psychometrics.plots`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from irt_psychometrics.core.models import Floats
-from irt_psychometrics.itemfit.observed import Observed
-from irt_psychometrics.plots.chart import Boxes, Chart, Colour, Line, Names, Points, Shape, ends_of, names_at
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.plots import Chart
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Values: TypeAlias = Sequence[float] | Floats
 
 PUBLISHED: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
 NOW: Mapping[str, Any] = {"colour": "orange"}
-MARKS: dict[str, tuple[Colour, Shape, float]] = {
+MARKS = {
     "": ("blue", "circle", 2.4),
     "month": ("orange", "circle", 2.4),
     "certain": ("orange", "diamond", 2.6),
     "left out": ("orange", "cross", 3.2),
     "red month, not relied on": ("grey", "cross", 3.2),
 }
-"""How points of a kind look; every other kind is an orange triangle. "" is the kind with nothing to say."""
+"""Colour, shape and size of the points of a kind; every other kind is an orange triangle. "" is the kind with nothing
+to say."""
 MOST_NAMES = 14
-Values: TypeAlias = Sequence[float] | Floats
-
-
-def over_ability(
-    theta: Floats, y_label: str, described: str, curves: Iterable[Line], top: float, whose: str = "", **how: Any
-) -> Chart:
-    """Curves between 0 and `top`, each over its band; `whose` abilities the axis names; how: as in `Chart`."""
-    how = {"height": 190} | how
-    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how).add(*curves)
-
-
 CORRECT = "probability correct"
 
 
@@ -43,28 +37,26 @@ def credit(*, scored: bool) -> str:
     return "score as a share of the maximum" if scored else CORRECT
 
 
-def response_curves(
-    theta: Floats,
-    described: str,
-    curves: Iterable[Line],
-    observed: Observed | None = None,
-    learners: str = "",
-    y_label: str = CORRECT,
-) -> Chart:
-    """Probabilities, and the observed proportions with their intervals; `learners`: whose they are."""
-    chart = over_ability(theta, y_label, described, curves, 1.0)
+def over_ability(theta: Values, y_label: str, described: str, top: float, whose: str = "", **how: Any) -> Chart:
+    """Axes of curves between 0 and `top`; `whose` abilities the axis names; how: as in `Chart`."""
+    how = {"height": 190} | how
+    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how)
+
+
+def observe(chart: Chart, observed: Observed | None, learners: str) -> Chart:
+    """Add the observed proportions with their intervals to a chart of probabilities; `learners`: whose they are."""
     if observed is not None:
-        what = y_label.removeprefix("probability ")
-        said = "{p:.2f} of {n} answers {what}" if what != y_label else "{what}: {p:.2f}, {n} answers"
+        what = chart.y_label.removeprefix("probability ")
+        said = "{p:.2f} of {n} answers {what}" if what != chart.y_label else "{what}: {p:.2f}, {n} answers"
         found = zip(observed.proportion, observed.n, strict=True)
         titles = [said.format(p=p, n=n, what=what) for p, n in found]
-        chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))
+        chart.points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles)
     return chart
 
 
 def mark(
     chart: Chart,
-    xs: Values,
+    xs: Sequence[Any] | Floats,
     ys: Values,
     kinds: Sequence[str],
     *,
@@ -77,26 +69,24 @@ def mark(
     """Points on the chart, each as its kind looks, which the legend names; `plain`: what it calls the kind "".
 
     named: the place and name of each point whose name is shown, the first most surely. titles, joined, and the ends of
-    intervals (low, high, left, right): as in `Points`.
+    intervals (low, high, left, right): as in `Chart.points`.
     """
     for kind in sorted(set(kinds)):
         at = [k for k, one in enumerate(kinds) if one == kind]
         colour, shape, size = MARKS.get(kind, ("orange", "triangle", 3.2))
-        chart.add(
-            Points(
-                [xs[k] for k in at],
-                [ys[k] for k in at],
-                colour,
-                kind or plain,
-                shape=shape,
-                size=size,
-                joined=joined,
-                titles=[titles[k] for k in at] if titles else (),
-                **{end: [values[k] for k in at] for end, values in ends.items()},
-            )
+        chart.points(
+            [xs[k] for k in at],
+            [ys[k] for k in at],
+            colour,
+            kind or plain,
+            shape=shape,
+            size=size,
+            joined=joined,
+            titles=[titles[k] for k in at] if titles else (),
+            **{end: [values[k] for k in at] for end, values in ends.items()},
         )
     shown = list(named)
-    return chart.add(Names([xs[k] for k, _ in shown], [ys[k] for k, _ in shown], names=[name for _, name in shown]))
+    return chart.names([xs[k] for k, _ in shown], [ys[k] for k, _ in shown], [name for _, name in shown])
 
 
 def by_month(
@@ -116,12 +106,12 @@ def by_month(
     low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
-        ends_of(low, high, [same]),
+        Chart.ends_of(low, high, [same]),
         "month",
         y_label,
         described,
         height=height,
-        x_names=names_at(month[2:] for month in months),
+        x_names=[month[2:] for month in months],
     ).level(same)
     return mark(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **how)
 
@@ -154,7 +144,7 @@ def against(
 ) -> Chart:
     """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals;
     how: as in `mark`."""
-    chart = Chart(ends, ends, *labels, described, width=690, height=330).add(Line(ends, ends, "grey", width=0.8))
+    chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
     how |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
     how |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
     beyond = int(np.sum((x < ends[0]) | (x > ends[1]) | (y < ends[0]) | (y > ends[1])))
@@ -180,4 +170,10 @@ def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, describ
     n, _ = np.histogram(values, edges)
     top = 1.08 * max(int(n.max()), 1)
     chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **how)
-    return chart.add(Boxes(edges[:-1], np.zeros(n.size), right=edges[1:], top=n))
+    return chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n)
+
+
+def shortened(name: str, length: int) -> str:
+    """A name of at most `length` characters, all of which can be drawn: any text is a valid id."""
+    drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
+    return drawable if len(drawable) <= length else drawable[: length - 1] + "…"

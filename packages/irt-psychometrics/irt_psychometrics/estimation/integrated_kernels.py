@@ -1,4 +1,4 @@
-"""Compiled loops of the Bayesian engine's likelihood: log P(answers) with θ integrated out, and its gradient.
+"""Compiled loops of `MarginalLikelihood`: log P(answers) with θ integrated out, and its gradient.
 
 A sampler asks for this hundreds of thousands of times for the same answers, so what depends on the answers only is laid
 out beforehand, and one call runs on one thread (chains have one each). No PyTensor and no priors here.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.simulation.scenario import Bank, Scenario
+from irt_assets.common.arrays import Floats, Ints, Mask
+from irt_assets.simulation.scenario import Bank, Scenario
 
 Times = npt.NDArray[np.datetime64]
 

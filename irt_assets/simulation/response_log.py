@@ -1,7 +1,7 @@
 """Simulated learners and every answer they give, with the truth next to the log.
 
 What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
-`scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).
+`scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.simulation.files`).
 
 Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month,
 or within a day if the scenario lets it walk.
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, log_expit
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.curves import log_probabilities_at, probability_at
-from irt_psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
-from irt_psychometrics.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
+from irt_assets.common.arrays import Floats, Ints, Mask
+from irt_assets.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
+from irt_assets.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
 
 MINUTE = 60_000
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
@@ -229,7 +229,7 @@ class _Cohort:
 
         nodes = np.linspace(-4, 4, 41)
         logit = bank.a[items][..., None] * (nodes - b[items][..., None])
-        loglik = np.where(right[..., None], *log_probabilities_at(logit, 0.0))
+        loglik = np.where(right[..., None], log_expit(logit), log_expit(-logit))
         posterior = np.einsum("nk,nkq->nq", placed, loglik) - nodes**2 / 2
         weight = np.exp(posterior - posterior.max(axis=1, keepdims=True))
         earlier = weight @ nodes / weight.sum(axis=1)
@@ -340,7 +340,7 @@ class _Cohort:
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
-    return probability_at(a * (theta - b), c)
+    return c + (1.0 - c) * expit(a * (theta - b))
 
 
 def _ordinals(lengths: Ints) -> Ints:

@@ -1,0 +1,59 @@
+"""Runs the notebooks beside this file and keeps what they print: `python docs/library/run_notebooks.py [--check]`.
+
+With --check nothing is written: it lists the cells whose output is no longer what the page shows, and exits with 1.
+Notebooks on real data read them from $IRT_SHARED/data and are left out, with a sentence, where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).with_name("notebooks")
+TEXT = ("text/plain", "text/html", "image/svg+xml")
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def main(arguments: list[str]) -> int:
+    check, changed = "--check" in arguments, []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        shown = nbformat.read(path, as_version=4)
+        if any("IRT_SHARED" in cell.source for cell in shown.cells) and "IRT_SHARED" not in os.environ:
+            print(f"{path.name}: left out, as IRT_SHARED names no folder with its data")
+            continue
+        fresh = nbformat.from_dict(shown)
+        NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
+        if check:
+            cells = zip(shown.cells, fresh.cells, strict=True)
+            changed += [f"{path.name}, cell {k}" for k, (old, new) in enumerate(cells) if outputs(old) != outputs(new)]
+        else:
+            nbformat.write(without_traces(fresh), path)
+    print("\n".join(f"{cell}: run this file without --check and look at what changed" for cell in changed))
+    return 1 if changed else 0
+
+
+def outputs(cell: Any) -> list[str]:
+    """What a cell prints and shows as text."""
+    found = []
+    for output in cell.get("outputs", []):
+        shown = output.get("data", {})
+        found += [output.get("text", ""), *(shown[kind] for kind in TEXT if kind in shown)]
+    return [re.sub(r"\s+\n", "\n", text) for text in found]
+
+
+def without_traces(notebook: Any) -> Any:
+    """The notebook without the times and versions of this run, so that a second run changes nothing."""
+    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for number, cell in enumerate(notebook.cells):
+        cell.id, cell.metadata = f"cell-{number}", {}
+    return notebook
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

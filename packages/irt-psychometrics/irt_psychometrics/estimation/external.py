@@ -1,0 +1,370 @@
+"""Fits that another program makes: what it is asked, and its estimates judged by the rules of `fit_em`.
+
+A program says whether its steps became small. Whether the answers determine what it found is judged here, so that no
+item of another program comes out as a plausible number where `fit_em` refuses one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.classical import item_rest_correlation
+from irt_psychometrics.core.covariances import mirrored
+from irt_psychometrics.core.design import alike, require_connected
+from irt_psychometrics.core.item_models import ItemCurves, model_of
+from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
+from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
+from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.estimation.em import engine_version
+from irt_psychometrics.estimation.em_request import (
+    RULING_SHARE,
+    Persons,
+    checked_priors,
+    given_parameters,
+    no_common_scale,
+    origin_of,
+    require_items,
+    require_persons,
+    same_answers,
+    some,
+)
+from irt_psychometrics.estimation.marginal import largest_scaled_gradient
+from irt_psychometrics.estimation.parameter_layout import COMMON_SLOPE_FLOOR, LATENT_SD_BOUNDS
+from irt_psychometrics.estimation.response_layout import Counts
+from irt_psychometrics.estimation.source import InMemory
+from irt_psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
+
+STEEPEST = 0.1
+"""Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its
+steps, which are small on a long gentle slope, too; fits of clean data that it calls converged were below 0.0015 in
+every test."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """The estimates of another program for J items; NaN for what is not known.
+
+    Attributes:
+        a, d, c: shape (J,), slope, intercept and lower asymptote.
+        cov: covariances of each item, shape (J, 2, 2) of (a, d), (J, 3, 3) with logit c, or (J, 1 + C, 1 + C) of
+            (a, log_odds).
+        latent_mean, latent_sd: of θ.
+        loglik: the marginal log-likelihood, without priors.
+        converged: whether the program says so.
+        reason: why it did not converge, a clause.
+        log_odds: shape (J, C), of each score against the lowest at θ = 0, where items are scored above 1.
+    """
+
+    a: Floats
+    d: Floats
+    c: Floats
+    cov: Floats
+    latent_mean: float
+    latent_sd: float
+    loglik: float
+    n_parameters: int
+    converged: bool
+    reason: str
+    iterations: int
+    log_odds: Floats | None = None
+
+    def in_place_of(
+        self,
+        first: Calibration,
+        kept: npt.NDArray[np.intp],
+        *,
+        engine: str,
+        version: str,
+        n_persons: int,
+        unidentified: Mask,
+        joint_cov: Floats | None = None,
+        known_of_c: Floats | None = None,
+    ) -> Calibration:
+        """The `first` calibration of J items with these estimates of the K items `kept` (places) in place of its own.
+
+        What the first fit found of the answers as a whole (two identical items, no common scale) stands.
+
+        Args:
+            engine: the name of the program; `version`: of it, for people.
+            unidentified: shape (K,), items that the answers do not determine; those of `first` are added.
+            joint_cov: shape (2J, 2J), as in `Calibration`.
+            known_of_c: shape (K,), the information of the prior on logit c, NaN if c was given; None without guessing.
+        """
+        J, cov = first.n_items, self.cov.copy()
+        vague = np.zeros(len(kept), dtype=bool)
+        if known_of_c is not None:
+            free = np.isfinite(known_of_c)
+            vague[free] = weakly_identified(cov[free, 2, 2], known_of_c[free])
+        unidentified = unidentified | np.array([Flag.UNIDENTIFIED in first.flags[j] for j in kept])
+        cov[unidentified] = np.nan
+        flags = [[flag for flag in flags if flag is not Flag.GUESSING_UNIDENTIFIED] for flags in first.flags]
+        for k, j in enumerate(kept):
+            flags[j] += [Flag.UNIDENTIFIED] * bool(unidentified[k] and Flag.UNIDENTIFIED not in flags[j])
+            flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(vague[k])
+        reasons = [first.convergence.reason] if first.convergence.reason else []
+        if not self.converged:
+            reasons.append(self.reason or f"{engine} did not converge, and does not say why")
+        return replace(
+            first,
+            engine=engine,
+            engine_version=f"{engine_version()} ({version})",
+            a=spread(self.a, kept, J),
+            d=spread(self.d, kept, J),
+            c=spread(self.c, kept, J),
+            cov=spread(cov, kept, J),
+            joint_cov=joint_cov,
+            flags=tuple(tuple(item) for item in flags),
+            latent_mean=self.latent_mean,
+            latent_sd=self.latent_sd,
+            n_persons=n_persons,
+            convergence=Convergence(
+                converged=not reasons,
+                iterations=self.iterations,
+                max_change=np.nan,
+                max_gradient=np.nan,
+                loglik=self.loglik,
+                n_parameters=self.n_parameters,
+                reason="; ".join(reasons),
+            ),
+            populations=(),
+        )
+
+
+@dataclass(frozen=True)
+class ExternalFit:
+    """The request of a fit that the program `engine` makes, checked as `fit_em` checks its own.
+
+    Attributes:
+        engine: the name of the program.
+        responses: those to fit: of the K items that can be estimated.
+        curves: of these items; their values where they are `held`, NaN elsewhere.
+        held: shape (K,), the items that keep the parameters of anchors.
+        item_model: the model of these items, or what their models have in common.
+        priors: on a, b and c.
+        origin: the θ that is 0 in the request: anchors that lie far from 0 are moved there.
+    """
+
+    engine: str
+    responses: Responses
+    curves: ItemCurves
+    held: Mask
+    item_model: ItemModel
+    priors: Priors
+    origin: float
+    _asked: Responses
+    _models: tuple[Model, ...]
+    _given: ItemCurves
+    _keep: Mask
+    _counts: Counts
+    _first_alike: Ints
+
+    @classmethod
+    def of(
+        cls,
+        responses: Responses,
+        engine: str,
+        model: Model | Sequence[Model],
+        *,
+        anchors: AnchorSet | None = None,
+        priors: Priors | None = None,
+    ) -> Self:
+        """Arguments as in `fit_em`. Raises what it raises, for the same requests."""
+        models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
+        of = model_of(models)
+        priors = checked_priors(of, priors)
+        source = InMemory(responses, Persons.of(responses, None, None, None))
+        counts, given = source.counts(), given_parameters(responses, anchors, of)
+        keep = counts.estimable(of) | (given.known & (counts.n > 0))
+        require_items(responses, counts, keep, given, of)
+        kept, _ = source.gathered(keep)
+        by_category = bool((responses.n_categories > 2).any())
+        laid, held = source.laid_out(keep, rarer=False, by_category=by_category), given.known[keep]
+        require_persons(laid.informative, source.names)
+        require_connected(laid.links, kept.item_ids, held)
+        origin = origin_of(given)
+        curves = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+        of_kept = model_of([*compress(models, keep)])
+        own = responses, models, given, keep, counts, laid.first_alike
+        return cls(engine, kept, curves, held, of_kept, priors, origin, *own)
+
+    def calibration(
+        self, found: Estimates, *, version: str = "", software: dict[str, str] | None = None, data_hash: str = ""
+    ) -> Calibration:
+        """The estimates as a `Calibration` of all items of the request, with flags and convergence as judged here.
+
+        An item is `AT_BOUND` where its slope, or the slope's error, is beyond ±10, and keeps the slope that the program
+        stopped at; it is `UNIDENTIFIED` where a variance is 10⁵ times what it were with known abilities, n·Var(score)
+        standing for that information. `version`: of the program, for people; `software`: its parts and theirs.
+        """
+        found, further = _with_t(_oriented(found, self.item_model, anchored=bool(self.held.any())))
+        slope, whose = largest_scaled_gradient(
+            self.responses,
+            self.item_model,
+            ItemCurves(found.a, found.d, found.c),
+            latent_mean=found.latent_mean,
+            latent_sd=found.latent_sd,
+            given=self.curves,
+            priors=self.priors,
+            further=further,
+        )
+        judged = self._judged(found)
+        asked, given, counts = self._asked, self._given, self._counts
+        scored = bool((asked.n_categories > 2).any())
+        J, at = asked.n_items, np.flatnonzero(self._keep)
+        values = np.stack([given.a, given.d + given.a * self.origin, given.c])
+        values[:, at] = found.a, found.d, found.c
+        cov = spread(mirrored(judged.cov), at, J)
+        cov[given.known & ~self._keep] = 0.0
+        calibration = Calibration(
+            item_ids=asked.item_ids,
+            models=self._models,
+            engine=self.engine,
+            engine_version=f"{engine_version()} ({version})",
+            a=values[0],
+            d=values[1],
+            c=values[2],
+            cov=cov,
+            joint_cov=None,
+            n=np.rint(counts.n).astype(np.int64),
+            n_correct=np.rint(counts.correct).astype(np.int64),
+            flags=counts.flags(self._keep, judged.marks),
+            latent_mean=found.latent_mean,
+            latent_sd=found.latent_sd,
+            n_persons=len(np.unique(self.responses.person)),
+            convergence=judged.convergence(found, slope, whose),
+            data_hash=data_hash,
+            priors=self.priors.as_dict(),
+            anchored=tuple(item for item, fixed in zip(asked.item_ids, given.known, strict=True) if fixed),
+            software=software or {},
+            categories=asked.categories if scored else None,
+            further=None if further is None else spread(_steps_of_items(self.responses, further), at, J),
+            score_sums=np.rint(counts.table @ np.arange(counts.table.shape[1])).astype(np.int64) if scored else None,
+        )
+        return calibration.rescaled(1.0, self.origin) if self.origin else calibration
+
+    def _judged(self, found: Estimates) -> "_Judged":
+        kept, held, of = self.responses, self.held, self.item_model
+        n, points, squares = (np.bincount(kept.item, kept.score.astype(float) ** k, kept.n_items) for k in range(3))
+        correct = np.bincount(kept.item, kept.score == kept.n_categories[kept.item] - 1, kept.n_items)
+        named = np.array(kept.item_ids, dtype=object)
+        own_slope = ~held & of.own_slopes
+        endless = np.sqrt(found.cov[:, 0, 0]) >= SLOPE_BOUND
+        at_bound = own_slope & ((np.abs(found.a) >= SLOPE_BOUND) | endless)
+        variance = np.stack([found.cov[:, 0, 0] * found.latent_sd**2, found.cov[:, 1, 1]])
+        inflation = variance.max(axis=0) * (squares - points**2 / n)
+        unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
+        reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
+        same = alike(self._first_alike, n, correct)
+        vague = ~held & _vague_guessing(found, self.priors) if of.guesses else np.zeros(len(n), dtype=bool)
+        cov = found.cov.copy()
+        cov[at_bound | unidentified] = np.nan
+
+        unexplained = f"{self.engine} did not converge, and does not say why"
+        reasons = [found.reason or unexplained] if not found.converged else []
+        if not held.any():
+            reasons += _without_unit(found, of)
+        split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
+        if (ruling := at_bound & (split > RULING_SHARE)).any():
+            reasons.append(no_common_scale(f"slopes beyond {SLOPE_BOUND:g}", named[ruling]))
+        if unidentified.any():
+            reasons.append(
+                f"the responses do not determine the parameters of {unidentified.sum()} of {len(n)} items "
+                f"({some(list(named[unidentified]))})"
+            )
+        if same.any():
+            reasons.append(same_answers(named[same].tolist()))
+        marks = {
+            Flag.AT_BOUND: at_bound,
+            Flag.UNIDENTIFIED: unidentified,
+            Flag.NEGATIVE_DISCRIMINATION: reversed_,
+            Flag.DUPLICATE: same,
+            Flag.GUESSING_UNIDENTIFIED: vague,
+        }
+        return _Judged(self.engine, marks, cov, reasons)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Which items get which flag, the covariance of what is identified, and why the fit is not a result."""
+
+    engine: str
+    marks: dict[Flag, Mask]
+    cov: Floats
+    reasons: list[str]
+
+    def convergence(self, found: Estimates, slope: float, whose: str) -> Convergence:
+        """`slope`: the largest gradient, and `whose` it is."""
+        if found.converged and not slope <= STEEPEST:
+            self.reasons.append(
+                f"{self.engine} stopped where the likelihood still rises, most for {whose}: the gradient is "
+                f"{slope:.2g} standard errors and must be at most {STEEPEST:g}"
+            )
+        return Convergence(
+            converged=not self.reasons,
+            iterations=found.iterations,
+            max_change=np.nan,
+            max_gradient=slope,
+            loglik=found.loglik,
+            n_parameters=found.n_parameters,
+            reason="; ".join(self.reasons),
+        )
+
+
+def _steps_of_items(responses: Responses, further: Floats) -> Floats:
+    """t of the scores that an item has, NaN elsewhere and of items of 0 and 1; shape (J, C)."""
+    of_item = np.where(responses.n_categories > 2, responses.n_categories, 0)
+    return np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
+
+
+def _oriented(found: Estimates, of: ItemModel, *, anchored: bool) -> Estimates:
+    """θ → −θ where most slopes are negative: the likelihood is the same for both."""
+    if anchored or not of.own_slopes or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
+        return found
+    turn = np.ones(found.cov.shape[1])
+    turn[0] = -1.0
+    return replace(found, a=-found.a, latent_mean=-found.latent_mean, cov=found.cov * np.outer(turn, turn))
+
+
+def _with_t(found: Estimates) -> tuple[Estimates, Floats | None]:
+    """The answer with each item's d, and the covariance of a, d and t; and t, shape (J, C), as in
+    `PartialCreditModel`. t is None if no item is scored."""
+    if (log_odds := found.log_odds) is None:
+        return found, None
+    J, C = log_odds.shape
+    points, has = np.arange(C), np.isfinite(log_odds)
+    low, high = has.argmax(axis=1), C - 1 - has[:, ::-1].argmax(axis=1)
+    by = np.zeros((J, 2 + C, 1 + C))  # of (a, d, t) by (a, log odds)
+    by[:, 0, 0] = 1.0
+    by[np.arange(J), 1, 1 + high] = 1 / (high - low)
+    by[:, 2:, 1:] = np.eye(C) - (points - low[:, None])[:, :, None] * by[:, 1, None, 1:]
+    by[:, 2:, 1:] *= has[:, :, None]
+    of_scores = np.einsum("jkl,jl->jk", by[:, 1:, 1:], np.where(has, log_odds, 0.0))
+    cov = by @ found.cov @ by.transpose(0, 2, 1)
+    return replace(found, d=of_scores[:, 0], cov=cov), np.where(has, of_scores[:, 1:], -np.inf)
+
+
+def _without_unit(found: Estimates, of: ItemModel) -> list[str]:
+    """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
+    what, value, (low, high) = {
+        "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
+        "common": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
+        "own": ("", 1.0, (0.0, 2.0)),
+    }[of.slopes]
+    if low < value < high:
+        return []
+    why = "are unrelated" if value <= low else "follow from each other"
+    return [f"the {what} is {value:.3g}, which is not a scale: answers to different items {why}"]
+
+
+def _vague_guessing(found: Estimates, prior: Priors) -> Mask:
+    """Items whose c is `weakly_identified`, or at a bound."""
+    known = 0.0 if not isinstance(prior.c, LogitNormal) else prior.c.sd**-2.0
+    low, high = GUESSING_BOUNDS
+    return weakly_identified(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)

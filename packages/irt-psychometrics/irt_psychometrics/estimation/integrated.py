@@ -1,0 +1,84 @@
+"""The marginal likelihood of item parameters as a function that compiled samplers call; no priors, no sampler."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import integrated_kernels
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+
+
+@dataclass(frozen=True)
+class MarginalLikelihood:
+    """log P(answers | item parameters) with θ ~ N(0, 1) integrated out, and its gradient.
+
+    Another mean μ and SD σ of θ are the caller's to write, because a·θ + d with θ = μ + σ·z is (a·σ)·z + (d + a·μ). One
+    call runs on one thread.
+
+    Attributes:
+        guessing: whether items have a c. Parameters are then slope, intercept and c, else slope and intercept; each of
+            shape (J,).
+        data: arrays by name, in the order in which `kernel` takes them after the parameters.
+    """
+
+    guessing: bool
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, responses: Responses, nodes: int, *, guessing: bool) -> Self:
+        """On equally spaced `nodes` in [−6, 6]. Raises DisconnectedDesignError if the responses do not hang
+        together."""
+        grid = Grid.spanning(nodes)
+        layout = ResponseLayout.of(responses, rarer=guessing, shards=1)
+        people = layout.shards[0]
+        data: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
+        data |= (
+            {"flipped": layout.flipped}
+            if guessing
+            else {"n_correct": layout.correct, "codes": _codes(people, layout.n_items)}
+        )
+        return cls(guessing, data | people._asdict())
+
+    @staticmethod
+    def kernel(guessing: bool) -> Callable[..., Any]:
+        """The function compiled by numba: (parameters …, data …) → log-likelihood and its gradient by each of the
+        parameters, (J,)."""
+        compiled: Callable[..., Any]
+        compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).compiled
+        return compiled
+
+    @staticmethod
+    @cache
+    def fingerprint() -> int:
+        """A number that changes with the loops of `kernel`, for caches of compiled code that calls it."""
+        return zlib.crc32(b"".join(Path(str(m.__file__)).read_bytes() for m in (integrated_kernels, kernels)))
+
+    def __call__(self, *parameters: Floats) -> tuple[Floats, ...]:
+        """Value and gradient; `parameters` as in the class."""
+        found: tuple[Floats, ...] = self.kernel(self.guessing)(
+            *(np.ascontiguousarray(x) for x in parameters), *self.data.values()
+        )
+        return found
+
+
+def _codes(people: kernels.People, n_items: int) -> np.ndarray:
+    """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
+    length = np.diff(people.set_start)
+    set_of_entry = np.repeat(np.arange(len(length)), length)
+    key = set_of_entry * n_items + people.set_items
+    order = np.argsort(key)
+    person = np.repeat(np.arange(len(people.set_of)), np.diff(people.right_start))
+    entry = order[np.searchsorted(key[order], people.set_of[person] * n_items + people.right_items)]
+    place = entry - people.set_start[people.set_of[person]]
+    codes = np.zeros((-(-int(length.max()) // 8), len(people.set_of)), dtype=np.uint8)
+    np.add.at(codes, (place // 8, person), (1 << place % 8).astype(np.uint8))
+    return codes

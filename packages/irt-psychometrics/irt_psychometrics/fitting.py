@@ -1,0 +1,744 @@
+"""The way from responses to a fit, and what a fit says: items, scores, fit statistics and information.
+
+Belongs here: the request of a fit as a notebook states it, and results as tables. Does not belong here: estimation (see
+`estimation`), scoring (see `scoring`) and fit statistics (see `itemfit`), of which this is the face.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import row_starts
+from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.options import LatentRule
+from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.estimation.em import FitOptions, fit_em
+from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.optimizer import Progress, reporting
+from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.information.functions import conditional_se, item_information
+from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.results import Result, columns_of_rows, shown, some
+from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
+from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability
+
+NODES = 121
+"""Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
+_AT_ONCE = 50_000
+"""Responses whose log probabilities at all nodes are computed together."""
+MISFIT = 0.05
+"""An item fits badly if its RMSD exceeds this and what a sound item exceeds once in a thousand times."""
+_REMEDIES = {
+    Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
+    Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
+    Flag.NO_DATA: "it has no parameters; leave it out or collect answers",
+    Flag.AT_BOUND: "give a prior on a, as priors=Priors(a=LogNormal(0, 0.5)), or collect more answers",
+    Flag.UNIDENTIFIED: "fit it by a model with fewer parameters, or leave it out",
+    Flag.NEGATIVE_DISCRIMINATION: "correct the key or leave it out",
+    Flag.DUPLICATE: "leave one of them out",
+    Flag.GUESSING_UNIDENTIFIED: "fit it as a 2pl, or read its c as the prior's",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ItemTable(Result):
+    """The items of a fit, one row each; NaN where an item has no parameters.
+
+    Attributes
+    ----------
+    item_ids, models
+        J names of items and of their models.
+    n
+        Shape (J,), responses.
+    facility
+        Shape (J,), mean score as a share of the maximum score: the proportion correct of items scored 0 and 1.
+    a, b, c, a_se, b_se, c_se
+        Shape (J,), slope (of one point), difficulty and lower asymptote, D = 1, and their standard errors.
+    steps
+        b1, b1_se, b2, …, shape (J,) each: where two neighbouring scores are equally likely. Empty if all items are
+        scored 0 and 1.
+    flags
+        J tuples of `Flag`.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(items, [0.1 * k for k in range(-20, 21)] * 5, random_state=1)
+    >>> irt.fit(x, "rasch").items.n.tolist()
+    [205, 205, 205]
+    """
+
+    item_ids: tuple[str, ...]
+    models: tuple[str, ...]
+    n: Ints
+    facility: Floats
+    a: Floats
+    a_se: Floats
+    b: Floats
+    b_se: Floats
+    c: Floats
+    c_se: Floats
+    steps: Mapping[str, Floats]
+    flags: tuple[tuple[Flag, ...], ...]
+    frame_kind: str | None = None
+
+    @classmethod
+    def of(cls, fit: Calibration, frame_kind: str | None) -> ItemTable:
+        rows = []
+        for j in range(fit.n_items):
+            found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps
+            row: dict[str, float] = {}
+            for k, (b, se) in found.items():
+                row |= {f"b{k}": b, f"b{k}_se": np.nan if se is None else se}
+            rows.append(row)
+        known = fit.estimated
+        own = (np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se))
+        return cls(
+            fit.item_ids, fit.models, fit.n, fit.p_values, *own, columns_of_rows(rows), fit.flags, frame_kind
+        )  # fmt: skip
+
+    def _title(self) -> str:
+        return f"{len(self.item_ids):,} items"
+
+    def _columns(self) -> dict[str, Any]:
+        columns: dict[str, Any] = {"item": self.item_ids, "model": self.models, "n": self.n, "facility": self.facility}
+        columns |= {"a": self.a, "a_se": self.a_se, "b": self.b, "b_se": self.b_se}
+        if np.nan_to_num(self.c).any():
+            columns |= {"c": self.c, "c_se": self.c_se}
+        return columns | dict(self.steps) | {"flags": [", ".join(flag.value for flag in own) for own in self.flags]}
+
+    def _notes(self) -> list[str]:
+        return flag_notes(self.item_ids, self.flags)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PersonScores(Result):
+    """Abilities of N persons on the scale of the fit.
+
+    Attributes
+    ----------
+    person_ids
+        N labels; row numbers if the responses had no labels.
+    n
+        Shape (N,), responses to items that have parameters.
+    theta, se
+        Shape (N,), ability and its standard error; under "ml" ±∞ for patterns without a finite maximum.
+    method
+        As in `Fit.score`.
+    reliability
+        Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
+    """
+
+    person_ids: tuple[str | int, ...]
+    n: Ints
+    theta: Floats
+    se: Floats
+    method: str
+    reliability: float
+    frame_kind: str | None = None
+
+    def _title(self) -> str:
+        return f"θ of {len(self.theta):,} persons by {self.method.upper()}"
+
+    def _facts(self) -> dict[str, str]:
+        known = self.theta[np.isfinite(self.theta)]
+        facts = {"mean": shown(float(known.mean())), "SD": shown(float(known.std(ddof=1)))} if known.size > 1 else {}
+        return facts | ({} if np.isnan(self.reliability) else {"reliability": shown(self.reliability)})
+
+    def _columns(self) -> dict[str, Any]:
+        return {"person": self.person_ids, "n": self.n, "theta": self.theta, "se": self.se}
+
+    def _notes(self) -> list[str]:
+        endless, unknown = int(np.isinf(self.theta).sum()), int((self.n == 0).sum())
+        notes = []
+        if endless:
+            notes.append(f"{endless:,} of {len(self.n):,} persons have no finite maximum; method='wle' gives finite θ.")
+        if unknown:
+            notes.append(f"{unknown:,} of {len(self.n):,} persons answered no item that has parameters.")
+        return notes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitStatistics(Result):
+    """How well a fit describes the answers.
+
+    Attributes
+    ----------
+    item_ids
+        J names.
+    items
+        Shape (J,) each, by name, NaN where an item has none: point_biserial (correlation with the rest of the items);
+        infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against model
+        curve, 0 … 1), rmsd_cutoff (exceeded once in a thousand times by a sound item) and rmsd_p; s_x2, s_x2_df and
+        s_x2_p (Orlando & Thissen 2000).
+    whole
+        Statistics of the whole set as plain data: reliability, Q3, M₂ of the largest forms, eigenvalues of residuals,
+        person fit.
+    """
+
+    item_ids: tuple[str, ...]
+    items: Mapping[str, Floats]
+    whole: Mapping[str, Any]
+    frame_kind: str | None = None
+
+    @property
+    def misfitting(self) -> tuple[str, ...]:
+        """Items with an RMSD above .05 and above their cut-off."""
+        rmsd = self.items["rmsd"]
+        wrong = (rmsd > MISFIT) & (rmsd > self.items["rmsd_cutoff"])
+        return tuple(item for item, bad in zip(self.item_ids, wrong, strict=True) if bad)
+
+    def _title(self) -> str:
+        return f"fit of {len(self.item_ids):,} items"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"reliability": shown(self.whole.get("reliability"))}
+        for form in self.whole.get("m2") or ():
+            name = "RMSEA₂" if form["items"] == len(self.item_ids) else f"RMSEA₂ ({form['items']} items)"
+            facts[name] = shown(form["rmsea"])
+        if (q3 := self.whole.get("q3")) is not None:
+            facts["locally dependent pairs"] = f"{q3['flagged']:,} of {q3['pairs']:,}"
+        facts["misfitting items"] = shown(len(self.misfitting))
+        return facts
+
+    def _columns(self) -> dict[str, Any]:
+        return {"item": self.item_ids, **self.items}
+
+    def _notes(self) -> list[str]:
+        bad = self.misfitting
+        return [f"{some(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Information(Result):
+    """Fisher information about θ.
+
+    Attributes
+    ----------
+    theta
+        Shape (T,), abilities.
+    item_ids, items
+        J names, and the information of each item, shape (T, J).
+    """
+
+    theta: Floats
+    item_ids: tuple[str, ...]
+    items: Floats
+    frame_kind: str | None = None
+
+    @property
+    def test(self) -> Floats:
+        """Shape (T,), the sum over all items."""
+        total: Floats = self.items.sum(axis=1)
+        return total
+
+    @property
+    def se(self) -> Floats:
+        """Shape (T,), 1/√information: standard error of a maximum likelihood θ; ∞ without information."""
+        return conditional_se(self.test)
+
+    def _title(self) -> str:
+        return f"information of {len(self.item_ids):,} items at {len(self.theta):,} θ"
+
+    def _facts(self) -> dict[str, str]:
+        best = int(self.test.argmax())
+        return {"most": f"{shown(float(self.test[best]))} at θ = {shown(float(self.theta[best]), 2)}"}
+
+    def _columns(self) -> dict[str, Any]:
+        own = {f"information_{item}": self.items[:, j] for j, item in enumerate(self.item_ids)}
+        return {"theta": self.theta, "information": self.test, "se": self.se} | own
+
+    def _shown_columns(self) -> dict[str, Any]:
+        return {"theta": self.theta, "information": self.test, "se": self.se}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(Result):
+    """A fit of item response models: the items, the distribution of θ, and what it says of persons.
+
+    Attributes
+    ----------
+    calibration
+        All estimates with their covariances, flags and the judgement of convergence.
+    reliability
+        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two.
+    person_log_likelihood
+        Shape (N,), marginal log-likelihood of each person's responses; their sum is `log_likelihood`.
+    shape
+        What the distribution of θ rests on.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3", "q4"], "a": [1, 2, 1, 2], "b": [-1, 0, 0, 1]})
+    >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> f = irt.fit(x, model="2pl")
+    >>> f.converged, f.items.to_frame("pandas").shape
+    (True, (4, 9))
+    >>> irt.Fit.from_json(f.to_json()) == f
+    True
+    """
+
+    calibration: Calibration
+    reliability: float
+    person_log_likelihood: Floats
+    shape: Shape
+    frame_kind: str | None = None
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.calibration.item_ids
+
+    @property
+    def curves(self) -> ItemCurves:
+        """The items' curves."""
+        return self.calibration.curves
+
+    @property
+    def items(self) -> ItemTable:
+        """The items with errors and flags."""
+        return ItemTable.of(self.calibration, self.frame_kind)
+
+    @property
+    def converged(self) -> bool:
+        return self.calibration.convergence.converged
+
+    @property
+    def log_likelihood(self) -> float:
+        """Marginal log-likelihood, without the density of priors."""
+        return self.calibration.convergence.loglik
+
+    @property
+    def n_parameters(self) -> int:
+        return self.calibration.convergence.n_parameters
+
+    @property
+    def aic(self) -> float:
+        return self.calibration.aic
+
+    @property
+    def bic(self) -> float:
+        return self.calibration.bic
+
+    def score(self, x: Responses, method: Method = "eap", *, groups: Sequence[Any] | None = None) -> PersonScores:
+        """Score persons with the fit's item parameters.
+
+        Parameters
+        ----------
+        x
+            Responses to items of the fit, of these or of other persons.
+        method
+            "eap", "map", "ml", "wle" (Warm 1989) or "jeffreys" (what R mirt calls WLE). The prior of "eap" is the
+            fit's distribution of θ; that of "map" is normal with its mean and SD.
+        groups
+            The label of each person, if the fit has groups; the prior is then that of the person's group.
+
+        Raises
+        ------
+        PsychometricsError
+            For an item that the fit has not, a score beyond an item's maximum, an unknown method and unknown groups.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+        >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+        >>> scores = irt.fit(x, "1pl").score(x)
+        >>> len(scores.theta), scores.method
+        (401, 'eap')
+        """
+        own, labels = self._aligned(x), _labels(groups, x.n_persons)
+        theta, se = np.full(own.n_persons, np.nan), np.full(own.n_persons, np.nan)
+        for population, here in self._populations(labels, own.n_persons):
+            scores = self._scored(own, method, population)
+            theta[here], se[here] = scores.theta[here], scores.se[here]
+        n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
+        reliability = empirical_reliability(Scores(theta[n > 0], se[n > 0])) if method == "eap" else float("nan")
+        ids = x.person_ids or tuple(range(x.n_persons))
+        return PersonScores(ids, n, theta, se, method, reliability, x.frame_kind or self.frame_kind)
+
+    def fit_statistics(
+        self, x: Responses, *, groups: Sequence[Any] | None = None, random_state: int = 0
+    ) -> FitStatistics:
+        """How well the fit describes the responses from which it was estimated.
+
+        Parameters
+        ----------
+        x
+            The responses that were fitted.
+        groups
+            The label of each person, if the fit has groups.
+        random_state
+            Seed of the simulated answers by which RMSD, infit and outfit are judged.
+
+        Raises
+        ------
+        PsychometricsError
+            If the fit did not converge, or for items that it has not.
+        """
+        if not self.converged:
+            raise PsychometricsError(
+                f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
+            )
+        own, labels = self._aligned(x), _labels(groups, x.n_persons)
+        self._populations(labels, x.n_persons)
+        found = summarise(own, self.calibration, groups=labels, seed=random_state)
+        return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
+
+    def information(self, theta: npt.ArrayLike | None = None) -> Information:
+        """Fisher information of the items and the test.
+
+        Parameters
+        ----------
+        theta
+            Abilities, shape (T,); None: 81 from −4 to 4.
+        """
+        at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
+        return Information(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
+
+    def _aligned(self, x: Responses) -> Responses:
+        """The responses with the fit's items in its order."""
+        require_responses(x, "score")
+        sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
+        if strange := [item for item in x.item_ids if item not in place]:
+            raise PsychometricsError(
+                f"the fit has no item {some(strange)}; leave such items out, as x.of_items([…]) does, or fit them, too"
+            )
+        code = np.array([place[item] for item in x.item_ids], dtype=np.int32)
+        beyond = np.flatnonzero(x.score >= sizes[code][x.item])
+        if beyond.size:
+            j = int(x.item[beyond[0]])
+            raise PsychometricsError(
+                f"item {x.item_ids[j]} was fitted with scores 0 … {sizes[code[j]] - 1} and now has a score of "
+                f"{x.score[beyond[0]]}; score it alike, or fit it again with this max_score"
+            )
+        categories = sizes if (sizes > 2).any() else None
+        return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
+
+    def _populations(self, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
+        """Each group's distribution of θ and its persons, shape (N,)."""
+        return iter([*populations_of(self.calibration, labels, n_persons)])
+
+    def _scored(self, x: Responses, method: Method, population: Population) -> Scores:
+        items = self.curves
+        if method == "eap":
+            return eap_by(x, Curves.of(items, population=population))
+        try:
+            prior = {"mean": population.mean, "sd": population.sd}
+            return score(x, items.a, items.d, items.c, others=items.others, method=method, **prior)
+        except PsychometricsError:
+            raise
+        except ValueError as error:
+            raise PsychometricsError(str(error)) from error
+
+    def _title(self) -> str:
+        fit = self.calibration
+        return f"{fit.model}, {fit.n_persons:,} persons, {fit.n_items:,} items"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"log L": shown(self.log_likelihood, 2), "AIC": shown(self.aic, 2), "BIC": shown(self.bic, 2)}
+        facts["reliability"] = shown(self.reliability)
+        return facts if self.converged else facts | {"converged": "no"}
+
+    def _columns(self) -> Mapping[str, Any]:
+        return self.items._columns()
+
+    def _notes(self) -> list[str]:
+        fit = self.calibration
+        notes = [] if self.converged else [f"Not converged: {fit.convergence.reason}."]
+        notes += flag_notes(fit.item_ids, fit.flags)
+        several = len(fit.populations) > 1
+        of_theta = [
+            f"{f'θ of {p.name}' if several else 'θ'} has mean {shown(p.mean, 2)} and SD {shown(p.sd, 2)}."
+            for p in fit.populations
+            if several or (p.mean, p.sd) != (0.0, 1.0)
+        ]
+        return notes + of_theta
+
+
+def fit(
+    x: Responses,
+    model: str | Mapping[str, str] = "2pl",
+    *,
+    groups: Sequence[Any] | None = None,
+    reference: str | None = None,
+    anchors: Fit | ItemParameters | None = None,
+    priors: Priors | None = None,
+    latent: LatentRule = "normal",
+    progress: bool | Progress = False,
+    **options: Any,
+) -> Fit:
+    """Fit item response models by marginal maximum likelihood.
+
+    Parameters
+    ----------
+    x
+        Responses with any pattern of missing ones.
+    model
+        The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm".
+    groups
+        The label of each person. Items are equal across groups; each group has its own mean and SD of θ.
+    reference
+        The group whose θ has mean 0 and SD 1; None: the first in sorted order.
+    anchors
+        Items that keep their parameters, as a fit or as `ItemParameters`: all others come out on their scale.
+    priors
+        Of a, b and c. None: none, but for c of a 3PL; `Priors()`: none at all.
+    latent
+        The distribution of θ: "normal", "histogram" (free weights), or "auto", which tests and chooses.
+    progress
+        True: a bar by tqdm. A function: called after each iteration with its number and the largest change of a
+        parameter.
+    options
+        What else `estimation.fit_em` takes, such as `testlets`, `nodes`, `max_iterations` and `threads`.
+
+    Returns
+    -------
+    Fit
+        With a `NotConvergedWarning` if it is no maximum, and an `ItemWarning` for each kind of flag.
+
+    Raises
+    ------
+    PsychometricsError
+        If nothing can be estimated or the request makes no sense; the message names the item and the way out.
+
+    Notes
+    -----
+    EM of Bock & Aitkin (1981) with quasi-Newton steps (Lange 1995); errors from the observed information (Louis 1982).
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> truth = irt.ItemParameters.from_frame({"item": ["q1", "q2", "q3"], "a": [1, 1, 1], "b": [-1, 0, 1]})
+    >>> x = irt.simulate_responses(truth, [0.01 * k for k in range(-200, 201)], random_state=7)
+    >>> seen = []
+    >>> f = irt.fit(x, {"q1": "1pl", "q2": "1pl", "q3": "1pl"}, progress=lambda n, change: seen.append(n))
+    >>> f.converged, seen[:3]
+    (True, [1, 2, 3])
+    """
+    require_responses(x, "fit")
+    labels, models = _labels(groups, x.n_persons), _models(x, model)
+    if unknown := options.keys() - (FitOptions.__annotations__.keys() - {"model", "latent", "data_hash"}):
+        raise TypeError(f"fit() has no option {', '.join(sorted(unknown))}")
+    asked: dict[str, Any] = {**options, "groups": labels, "reference": reference, "data_hash": digest(x)}
+    asked |= {"priors": priors, "anchors": None if anchors is None else anchors_from(anchors)}
+    with _reported(progress):
+        if latent == "auto":
+            if groups is not None or anchors is not None or isinstance(model, Mapping):
+                raise PsychometricsError(
+                    "latent='auto' is for one model of all items without groups and anchors; choose 'normal' or "
+                    "'histogram'"
+                )
+
+            def one(r: Responses, m: Any, of: Any, /, **more: Any) -> Calibration:
+                return fit_em(r, **(asked | more | {"model": m, "latent": of}))
+
+            calibration, shape = fit_with_shape(one, x, models, latent)
+        else:
+            calibration = fit_em(x, model=models, latent=latent, **asked)
+            shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")
+    found = Fit(
+        calibration,
+        fitted_reliability(x, calibration, groups=labels),
+        person_log_likelihood(x, calibration, labels),
+        shape,
+        x.frame_kind,
+    )
+    _warn(found)
+    return found
+
+
+def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = None) -> AnchorSet:
+    """The items of a fit or of given parameters as anchors, those without parameters or with a ≤ 0 left out.
+
+    Where errors of a and b are not known, those of a calibration with 500 persons are assumed.
+    """
+    if isinstance(source, AnchorSet):
+        return source
+    items = items_of(source)
+    if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
+        raise PsychometricsError(f"{some(lost)} cannot be an anchor: there are no such parameters")
+    chosen = items.item_ids if item_ids is None else tuple(item_ids)
+    if len(set(chosen)) != len(chosen):
+        raise PsychometricsError("an item is named twice among the anchors; name it once")
+    known = items.select(chosen)
+    with np.errstate(invalid="ignore"):
+        usable = known.curves.known & (known.a > 0) & np.isfinite(known.b)
+        errors = np.isfinite(known.a_se) & np.isfinite(known.b_se) & (known.b_se > 0) & np.isfinite(known.cov_ab)
+    assumed = ~errors[usable]
+    known = known.select([item for item, use in zip(chosen, usable, strict=True) if use])
+    if not known.item_ids:
+        raise PsychometricsError(f"none of {some(chosen)} has parameters with a > 0, so none can be an anchor")
+    if assumed.any():
+        cov = known.cov_of_each.copy()
+        a_se, b_se, cov_ab = assumed_errors(known.a, known.b, known.c, known.others)
+        stand_in = np.stack([np.stack([a_se**2, cov_ab], axis=1), np.stack([cov_ab, b_se**2], axis=1)], axis=1)
+        cov[assumed] = stand_in[assumed]
+        known = replace(known, cov=cov)
+    own = {name: value for name, value in vars(known).items() if name in ItemParameters.__dataclass_fields__}
+    k = len(known.item_ids)
+    return AnchorSet(**own, scale_id="old", version="", topics=(None,) * k, errors_assumed=assumed)
+
+
+def items_of(source: Fit | ItemParameters) -> ItemParameters:
+    """Parameters of items on one scale."""
+    if isinstance(source, Fit):
+        return source.calibration.items
+    if isinstance(source, ItemParameters):
+        return source
+    raise PsychometricsError(
+        f"items must be a Fit or ItemParameters, got {type(source).__name__}; ItemParameters.from_frame reads a data "
+        "frame"
+    )
+
+
+def require_responses(x: Any, what: str) -> None:
+    """Raises PsychometricsError, with the way out, if `x` is not `Responses`."""
+    if not isinstance(x, Responses):
+        raise PsychometricsError(
+            f"{what} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
+            "person"
+        )
+
+
+def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> list[str]:
+    """A sentence for each kind of flag, with its items and the way out."""
+    found = []
+    for flag in Flag:
+        named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
+        if named:
+            remedy = _REMEDIES.get(flag, "")
+            found.append(f"{some(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}.")
+    return found
+
+
+def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | None = None) -> Floats:
+    """Shape (N,): log ∫ Π P(response | θ) g(θ) dθ of each person, over the items that have parameters; 0 without any.
+
+    `labels`: the group of each person, where the fit has groups.
+    """
+    own = x.of_rows(fit.estimated[x.item])
+    start, found = row_starts(own), np.zeros(x.n_persons)
+    for population, here in populations_of(fit, labels, x.n_persons):
+        curves = Curves.of(fit.curves, population=population, nodes=NODES)
+        rows, prior = curves.rows(own), population.log_density(curves.nodes)
+        prior = prior - np.logaddexp.reduce(prior)
+        table = curves.table(rows, curves.nodes)
+        answered = np.flatnonzero(here & (np.diff(start) > 0))
+        sizes = np.diff(start)[answered]
+        for some_ in np.split(np.arange(answered.size), np.flatnonzero(np.diff(np.cumsum(sizes) // _AT_ONCE)) + 1):
+            if not some_.size:
+                continue
+            persons, n = answered[some_], sizes[some_]
+            first = np.cumsum(n) - n
+            place = np.repeat(start[persons] - first, n) + np.arange(n.sum())
+            logs = np.add.reduceat(table[rows[place]], first, axis=0) + prior
+            found[persons] = np.logaddexp.reduce(logs, axis=1)
+    return found
+
+
+def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
+    """The distribution of θ of each group, and which of the persons (N,) are of it.
+
+    Raises PsychometricsError for groups that the fit has not, and if it has several and none are given.
+    """
+    names = [population.name for population in fit.latent]
+    if labels is None:
+        if len(names) > 1:
+            raise PsychometricsError(f"the fit has the groups {some(names)}: say groups=, the label of each person")
+        yield fit.latent[0], np.ones(n_persons, dtype=bool)
+        return
+    if strange := set(labels) - set(names):
+        raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some(names)}")
+    of_person = np.array(labels, dtype=object)
+    for population in fit.latent:
+        yield population, of_person == population.name
+
+
+def digest(x: Responses) -> str:
+    """A hash of the responses: equal for the same answers of the same persons, in their order."""
+    found = blake2b(digest_size=16)
+    for part in (x.person, x.item, x.score, x.n_categories.astype(np.int64)):
+        found.update(np.ascontiguousarray(part).tobytes())
+    found.update("\n".join([str(x.n_persons), *x.item_ids]).encode())
+    return found.hexdigest()
+
+
+def _labels(groups: Sequence[Any] | None, n_persons: int) -> list[str] | None:
+    """Labels as text. Raises PsychometricsError for another number of labels than persons, and a missing label."""
+    if groups is None:
+        return None
+    labels = list(groups)
+    if len(labels) != n_persons:
+        raise PsychometricsError(f"groups must be {n_persons} labels, one per person; got {len(labels)}")
+    for k, label in enumerate(labels):
+        if label is None or label != label:  # NaN, too
+            raise PsychometricsError(f"person {k} (counted from 0) has no group; name one, or leave the person out")
+    return [str(label.as_py()) if hasattr(label, "as_py") else str(label) for label in labels]
+
+
+def _models(x: Responses, model: str | Mapping[str, str]) -> Any:
+    if isinstance(model, str):
+        return model.lower()
+    if missing := [item for item in x.item_ids if item not in model]:
+        raise PsychometricsError(f"no model is named for {some(missing)}; name one for each item")
+    if strange := [item for item in model if item not in set(x.item_ids)]:
+        raise PsychometricsError(f"a model is named for {some(strange)}, not among the items ({some(x.item_ids)})")
+    return tuple(model[item].lower() for item in x.item_ids)
+
+
+@contextmanager
+def _reported(progress: bool | Progress) -> Iterator[None]:
+    if not progress:
+        yield
+    elif callable(progress):
+        with reporting(progress):
+            yield
+    else:
+        with _bar() as advance, reporting(advance):
+            yield
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, float], object]]:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise PsychometricsError(
+            "progress=True needs tqdm; install it, or give a function of the iteration and the largest change"
+        ) from error
+    with tqdm(desc="fit", unit=" iterations") as bar:
+
+        def advance(number: int, change: float) -> None:  # noqa: ARG001
+            bar.set_postfix_str(f"largest change {change:.1e}", refresh=False)
+            bar.update()
+
+        yield advance
+
+
+def _warn(found: Fit) -> None:
+    convergence = found.calibration.convergence
+    if not convergence.converged:
+        warnings.warn(
+            f"the fit did not converge: {convergence.reason}. Raise max_iterations if only the limit was reached; else "
+            "leave out the items named, give priors, or fit a model with fewer parameters",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    for note in flag_notes(found.item_ids, found.calibration.flags):
+        warnings.warn(note, ItemWarning, stacklevel=3)

@@ -1,0 +1,219 @@
+"""`fit` against R mirt, and the ways in which it warns, refuses, reports and is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import irt_psychometrics as irt
+
+SHARED = Path(os.environ.get("IRT_SHARED", "shared"))
+REFERENCE = SHARED / "reference"
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
+ITEMS = irt.ItemParameters.from_frame(
+    {"item": [f"q{j}" for j in range(8)], "a": np.linspace(0.8, 1.6, 8), "b": np.linspace(-1.5, 1.5, 8)}
+)
+X = irt.simulate_responses(ITEMS, np.random.default_rng(3).normal(size=800), random_state=3)
+
+
+@needs_reference
+@pytest.mark.parametrize(("data", "model"), [("lsat7", "rasch"), ("lsat7", "2pl"), ("sat12", "2pl")])
+def test_fits_agree_with_mirt(data: str, model: str) -> None:
+    """AIC, BIC and log L to what the reference's TOL of 1e-7 leaves; reliability has other nodes for θ."""
+    reference = json.loads((REFERENCE / "mirt_reference.json").read_text())[f"{data}_{model}"]
+    x = irt.Responses.from_wide(pd.read_csv(REFERENCE / f"{data}.csv"))
+    f = irt.fit(x, model)
+    found = [f.log_likelihood, f.aic, f.bic]
+    assert found == pytest.approx([reference[name] for name in ("logLik", "AIC", "BIC")], abs=1e-3)
+    assert f.reliability == pytest.approx(reference["reliability"]["empirical_rxx_EAP"], abs=1e-4)
+    rows = [row["row"] - 1 for row in reference["scores"]]
+    for method, name in (("eap", "eap"), ("map", "map"), ("ml", "ml"), ("jeffreys", "wle")):
+        theta = f.score(x, method).theta[rows]
+        known = np.array([row[name] for row in reference["scores"]], dtype=float)
+        both = np.isfinite(known) & np.isfinite(theta)
+        assert theta[both] == pytest.approx(known[both], abs=2e-3)
+        assert both.sum() >= len(rows) - 4
+
+
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_log_likelihoods_of_persons_sum_to_that_of_the_fit(model: str) -> None:
+    """Both are sums over nodes of a smooth integrand, whose error is far below 1e-4."""
+    half = np.where(np.arange(X.n_persons) % 2 == 0, "even", "odd")
+    for options in ({}, {"groups": half}, {"latent": "histogram"}):
+        f = irt.fit(X, model, **options)
+        assert f.person_log_likelihood.shape == (X.n_persons,)
+        assert f.person_log_likelihood.sum() == pytest.approx(f.log_likelihood, abs=1e-4)
+
+
+def test_models_can_differ_between_items() -> None:
+    models = {item: "1pl" if j < 4 else "2PL" for j, item in enumerate(X.item_ids)}
+    f = irt.fit(X, models)
+    assert f.items.models == ("1pl",) * 4 + ("2pl",) * 4
+    assert np.ptp(f.items.a[:4]) == 0
+    assert np.ptp(f.items.a[4:]) > 0
+
+
+def test_anchors_keep_their_parameters_and_scale() -> None:
+    anchors = ITEMS.select(ITEMS.item_ids[:5]).rescaled(2.0, 1.0)
+    f = irt.fit(X, anchors=anchors)
+    assert f.items.b[:5] == pytest.approx(anchors.b)
+    assert f.calibration.latent_mean == pytest.approx(1.0, abs=0.2)
+    assert f.calibration.latent_sd == pytest.approx(2.0, abs=0.2)
+
+
+def test_wrong_keys_and_missing_data_are_item_warnings() -> None:
+    matrix = np.full((X.n_persons, X.n_items), np.nan)
+    matrix[X.person, X.item] = X.score
+    matrix[:, 2] = 1 - matrix[:, 2]
+    matrix = np.column_stack([matrix, np.ones(len(matrix))])
+    x = irt.Responses.from_wide(matrix)
+    with pytest.warns(irt.ItemWarning) as caught:
+        f = irt.fit(x)
+    said = sorted(str(warning.message) for warning in caught)
+    assert [text.split(":")[0] for text in said] == ["i3", "i9"]
+    assert "correct the key" in said[0]
+    assert Path(caught[0].filename) == Path(__file__)
+    assert "correct the key" in f._repr_html_()
+
+
+def test_fit_that_reaches_the_limit_warns_that_it_did_not_converge() -> None:
+    with pytest.warns(irt.NotConvergedWarning, match=r"limit of 3 iterations.*max_iterations"):
+        f = irt.fit(X, max_iterations=3)
+    assert not f.converged
+    assert "converged no" in repr(f)
+    with pytest.raises(irt.PsychometricsError, match="Fit again first"):
+        f.fit_statistics(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "4pl"}, r"the em engine fits rasch.*got model '4pl'"),
+        ({"model": {"q0": "2pl"}}, r"no model is named for q1, q2, q3, q4, q5 and 2 more"),
+        ({"groups": ["a", "b"]}, r"groups must be 800 labels, one per person; got 2"),
+        ({"groups": [None] * 800}, r"person 0 \(counted from 0\) has no group"),
+        ({"latent": "auto", "groups": ["a", "b"] * 400}, r"latent='auto' is for one model"),
+        ({"anchors": pd.DataFrame()}, r"items must be a Fit or ItemParameters, got DataFrame; .*from_frame"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(irt.PsychometricsError, match=message):
+        irt.fit(X, **options)
+
+
+def test_frames_and_unknown_options_are_refused_with_the_way_out() -> None:
+    with pytest.raises(irt.PsychometricsError, match=r"fit needs Responses, got DataFrame; Responses.from_wide"):
+        irt.fit(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no option iterations"):
+        irt.fit(X, iterations=5)
+
+
+def test_scores_need_the_items_scores_and_groups_of_the_fit() -> None:
+    f = irt.fit(X, groups=["a", "b"] * 400)
+    with pytest.raises(irt.PsychometricsError, match=r"groups a, b: say groups="):
+        f.score(X)
+    with pytest.raises(irt.PsychometricsError, match=r"no group 'c'; its groups are a, b"):
+        f.score(X, groups=["a", "c"] * 400)
+    with pytest.raises(irt.PsychometricsError, match=r"the fit has no item z"):
+        f.score(irt.Responses.from_wide({"z": [1, 0]}))
+    with pytest.raises(irt.PsychometricsError, match=r"item q1 was fitted with scores 0 … 1 and now has a score of 2"):
+        f.score(irt.Responses.from_wide({"q1": [2]}, max_score=2))
+    with pytest.raises(irt.PsychometricsError, match="method must be one of"):
+        irt.fit(X).score(X, method="mean")  # type: ignore[arg-type]
+
+
+def test_scores_take_some_of_the_items_in_any_order_and_keep_labels() -> None:
+    f, few = irt.fit(X), {"who": ["ann", "bo", "cy"], "q5": [1, 0, None], "q2": [1, 1, None]}
+    scores = f.score(irt.Responses.from_wide(few, person="who"))
+    turned = f.score(irt.Responses.from_wide({name: few[name] for name in ("q2", "q5", "who")}, person="who"))
+    assert scores.person_ids == ("ann", "bo", "cy")
+    assert scores.theta == pytest.approx(turned.theta)
+    assert scores.n.tolist() == [2, 2, 0]
+    assert (scores.theta[2], scores.se[2]) == (0.0, 1.0)
+    assert "1 of 3 persons answered no item" in scores._repr_html_()
+
+
+def test_information_is_the_sum_of_the_items() -> None:
+    """Birnbaum (1968): a²P(1 − P) of a 2PL item."""
+    f = irt.fit(X)
+    found = f.information([0.0, 1.0])
+    p = f.curves.probability(np.array([0.0, 1.0]))
+    assert found.items == pytest.approx(f.items.a**2 * p * (1 - p))
+    assert found.se == pytest.approx(1 / np.sqrt((f.items.a**2 * p * (1 - p)).sum(axis=1)))
+
+
+def test_simulated_responses_have_the_models_probabilities() -> None:
+    """At one θ, of 20,000 persons: within 4 standard errors."""
+    x = irt.simulate_responses(ITEMS, np.full(20_000, 0.3), random_state=0)
+    share = np.bincount(x.item, x.score) / 20_000
+    p = ITEMS.curve(np.array([0.3]))[0]
+    assert np.all(np.abs(share - p) < 4 * np.sqrt(p * (1 - p) / 20_000))
+    again = irt.simulate_responses(ITEMS, np.full(20_000, 0.3), random_state=0)
+    assert (x.score == again.score).all()
+    with pytest.raises(irt.PsychometricsError, match="item q1 has no parameters"):
+        irt.simulate_responses(ITEMS.select(["q0"]).among(["q0", "q1"]), [0.0])
+
+
+def test_simulated_partial_credit_is_fitted_again() -> None:
+    """Steps of 4 items from 4,000 persons, within 4 standard errors."""
+    rng = np.random.default_rng(8)
+    seen = rng.normal(size=(500, 1)) + rng.normal(size=(500, 4))
+    made = irt.fit(irt.Responses.from_wide(np.digitize(seen, [-1, 0, 1]).astype(float), max_score=3), "pcm")
+    x = irt.simulate_responses(made, rng.normal(0, made.calibration.latent_sd, 4000), random_state=rng)
+    found = irt.fit(x, "pcm")
+    for k in (1, 2, 3):
+        apart = np.abs(found.items.steps[f"b{k}"] - made.items.steps[f"b{k}"])
+        assert np.all(apart < 4 * found.items.steps[f"b{k}_se"])
+
+
+def test_progress_counts_the_iterations_of_all_stages() -> None:
+    seen: list[tuple[int, float]] = []
+    f = irt.fit(X, progress=lambda number, change: seen.append((number, change)))
+    assert [number for number, _ in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) >= f.calibration.convergence.iterations
+    assert seen[-1][1] == f.calibration.convergence.max_change
+    with pytest.raises(ZeroDivisionError):
+        irt.fit(X, progress=lambda number, _: 1 / (number - 2))
+
+
+def test_progress_is_a_bar_of_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm")
+    irt.fit(X, progress=True)
+    assert "iterations" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(irt.PsychometricsError, match="progress=True needs tqdm; install it"):
+        irt.fit(X, progress=True)
+
+
+LONG_FIT = """
+import numpy as np, irt_psychometrics as irt
+rng = np.random.default_rng(0)
+items = irt.ItemParameters.from_frame({"item": [f"q{j}" for j in range(60)], "a": rng.lognormal(0, .3, 60),
+                                       "b": rng.normal(size=60)})
+x = irt.simulate_responses(items, rng.normal(size=20_000), random_state=1)
+try:
+    irt.fit(x, "3pl", tolerance=1e-300, max_iterations=1_000_000, progress=lambda n, _: print(n, flush=True))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_fit_ends_at_ctrl_c() -> None:
+    command = [sys.executable, "-c", LONG_FIT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == "1"
+        child.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        lines = child.stdout.read().split()
+        assert child.wait() == 0
+    assert lines[-1] == "interrupted"
+    assert time.monotonic() - began < 20

@@ -1,0 +1,299 @@
+"""Weights: counts against repeated rows and R mirt, sampling weights against brute force and a simulated population."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.estimation import Flag, fit_em, standard_errors
+
+Floats = npt.NDArray[np.float64]
+
+PERSONS, ITEMS = 400, 8
+NODES = np.linspace(-6, 6, 61)
+SAME = {"rtol": 1e-5, "atol": 1e-6}
+"""Runs of persons with the same items, which repeated rows make, and single persons enter the observed information by
+two series, each cut off at about 1e-5 of itself. Fits stop within 1e-9 of a standard error of one maximum."""
+
+
+def answers(seed: int, persons: int = PERSONS, items: int = ITEMS, seen: float = 1.0) -> Floats:
+    """Scores of persons with θ ~ N(0, 1) on items of a 2PL, with NaN for items not seen."""
+    rng = np.random.default_rng(seed)
+    a, b = np.exp(rng.normal(0.2, 0.3, items)), rng.normal(0, 1, items)
+    theta = rng.normal(size=(persons, 1))
+    x = (rng.random((persons, items)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
+    x[rng.random(x.shape) > seen] = np.nan
+    return x
+
+
+def scored(seed: int) -> Floats:
+    """Scores 0, 1 and 2: sums of two answers each."""
+    x = answers(seed, items=2 * ITEMS)
+    return x[:, ::2] + x[:, 1::2]
+
+
+def assert_same(one: Calibration, other: Calibration) -> None:
+    for name in ("a", "d", "c", "cov"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), **SAME)
+    for name in ("joint_cov", "further"):
+        if getattr(other, name) is not None:
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), **SAME)
+    np.testing.assert_array_equal(one.n, other.n)
+    np.testing.assert_array_equal(one.n_correct, other.n_correct)
+    assert one.flags == other.flags
+    assert one.n_persons == other.n_persons
+    assert one.convergence.converged == other.convergence.converged
+    assert one.convergence.reason == other.convergence.reason
+    assert one.convergence.n_parameters == other.convergence.n_parameters
+    for value in ("aic", "bic"):
+        assert getattr(one, value) == pytest.approx(getattr(other, value), abs=1e-6)
+    for mine, theirs in zip(one.populations, other.populations, strict=True):
+        assert (mine.name, mine.n_persons) == (theirs.name, theirs.n_persons)
+        own = (mine.mean, mine.sd, mine.mean_se, mine.sd_se)
+        np.testing.assert_allclose(own, (theirs.mean, theirs.sd, theirs.mean_se, theirs.sd_se), **SAME)
+
+
+# -- counts ------------------------------------------------------------------------------------------
+
+ANCHORS = AnchorSet(
+    item_ids=("i1", "i2"),
+    a=np.array([1.0, 1.2]),
+    b=np.array([0.2, -0.4]),
+    c=np.zeros(2),
+    cov=np.tile(0.01 * np.eye(2), (2, 1, 1)),
+    scale_id="s",
+    version="1",
+    topics=(None, None),
+    errors_assumed=np.zeros(2, dtype=bool),
+)
+REQUESTS: dict[str, dict[str, Any]] = {
+    "rasch": {"model": "rasch"},
+    "1pl": {"model": "1pl"},
+    "2pl": {},
+    "3pl": {"model": "3pl"},
+    "histogram": {"latent": "histogram"},
+    "anchors": {"anchors": ANCHORS},
+    "testlets": {"testlets": {"i3": "t", "i4": "t"}},
+    "gpcm": {"model": "gpcm"},
+    "pcm with a histogram": {"model": "pcm", "latent": "histogram"},
+    "rsm": {"model": "rsm"},
+    "cloglog": {"model": "cloglog"},
+}
+
+
+@pytest.mark.parametrize("groups", [False, True], ids=["one group", "two groups"])
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
+def test_fit_with_counts_is_that_of_repeated_rows(request_: dict[str, Any], groups: bool) -> None:
+    polytomous = request_.get("model") in ("gpcm", "pcm", "rsm")
+    x, sizes = (scored(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
+    counts = np.random.default_rng(2).integers(0, 4, PERSONS)
+    labels = np.where(np.arange(PERSONS) % 3 > 0, "north", "south")
+    how = {**request_, "tolerance": 1e-9}
+    repeated = np.repeat(labels, counts).tolist() if groups else None
+    whole = fit_em(Responses.from_wide(np.repeat(x, counts, axis=0), None, sizes), groups=repeated, **how)
+    named = labels.tolist() if groups else None
+    assert_same(fit_em(Responses.from_wide(x, None, sizes), groups=named, weights=counts, **how), whole)
+
+
+def test_fit_of_patterns_of_lsat7_is_that_of_1000_rows_and_of_mirt() -> None:
+    folder = Path(os.environ.get("IRT_SHARED", "shared")) / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}")
+    rows = np.genfromtxt(folder / "lsat7.csv", delimiter=",", skip_header=1)
+    patterns, counts = np.unique(rows, axis=0, return_counts=True)
+    assert len(patterns) == 32
+    fit = fit_em(Responses.from_wide(patterns), weights=counts, tolerance=1e-9)
+    assert_same(fit, fit_em(Responses.from_wide(rows), tolerance=1e-9))
+    mirt = json.loads((folder / "mirt_reference.json").read_text())["lsat7_2pl"]
+    assert fit.convergence.loglik == pytest.approx(mirt["logLik"], abs=1e-4)
+    assert fit.bic == pytest.approx(mirt["BIC"], abs=2e-4)
+    for name, key in (("a", "a1"), ("d", "d")):
+        found = [row[key] for row in mirt["slope_intercept"]]
+        errors = [row[f"se_{key}"] for row in mirt["slope_intercept"]]
+        np.testing.assert_allclose(getattr(fit, name), found, atol=1e-3)  # mirt stops at 1e-7 of an EM step
+        places = {"a": 0, "d": 1}[name]
+        np.testing.assert_allclose(np.sqrt(fit.cov[:, places, places]), errors, rtol=2e-3)  # Oakes' differences
+
+
+def test_persons_with_a_count_of_0_say_nothing_of_the_design() -> None:
+    x = answers(3)
+    x[:, 1] = x[:, 0]
+    x[-1, :2] = 0.0, 1.0
+    counts = np.r_[np.ones(PERSONS - 1), 0.0]
+    fit = fit_em(Responses.from_wide(x), weights=counts)
+    assert Flag.DUPLICATE in fit.flags[1]
+    assert fit.flags == fit_em(Responses.from_wide(x[:-1])).flags
+
+
+def test_counts_of_unrelated_answers_are_judged_as_repeated_rows() -> None:
+    """Shuffles move the answers of single persons, of whom a pattern is a hundred."""
+    rng = np.random.default_rng(4)
+    rows = (rng.random((600, 5)) < 0.5).astype(float)
+    patterns, counts = np.unique(rows, axis=0, return_counts=True)
+    ordered = np.repeat(patterns, counts, axis=0)
+    one, other = fit_em(Responses.from_wide(patterns), weights=counts), fit_em(Responses.from_wide(ordered))
+    assert other.convergence.reason
+    assert one.convergence.reason == other.convergence.reason
+
+
+# -- sampling weights --------------------------------------------------------------------------------
+
+
+def person_logliks(x: Floats, logs: Callable[[Floats], Floats], prior: Callable[[Floats], Floats]) -> Any:
+    """at → log P of each person's answers (N,), with `logs` (J, C, Q) and `prior` (N, Q) of all parameters."""
+    item = np.arange(x.shape[1])
+
+    def of(at: Floats) -> Floats:
+        table, total = logs(at), prior(at).copy()
+        for j in item:
+            total += table[j][x[:, j].astype(int)]
+        return np.logaddexp.reduce(total, axis=1)
+
+    return of
+
+
+def normal(mean: float, log_sd: float) -> Floats:
+    density = -0.5 * ((NODES - mean) / np.exp(log_sd)) ** 2
+    return density - np.logaddexp.reduce(density)
+
+
+def sandwich(logliks: Callable[[Floats], Floats], at: Floats, weights: Floats) -> Floats:
+    """A⁻¹BA⁻¹ by central differences of persons' log-likelihoods."""
+    step = 1e-4 * np.eye(len(at))
+    scores = np.stack([(logliks(at + e) - logliks(at - e)) / 2e-4 for e in step], axis=1)
+    assert np.abs(weights @ scores).max() < 1e-2  # the fit's estimates are the maximum
+    wide = 1e-3 * np.eye(len(at))
+
+    def total(move: Floats) -> float:
+        return float(weights @ logliks(at + move))
+
+    hessian = np.array([[total(e + f) - total(e - f) - total(f - e) + total(-e - f) for f in wide] for e in wide])
+    bread = np.linalg.inv(-hessian / 4e-6)
+    meat = (weights[:, None] * scores).T @ (weights[:, None] * scores)
+    return bread @ meat @ bread
+
+
+def logistic(at: Floats) -> Floats:
+    eta = at[0:10:2, None] * NODES + at[1:10:2, None]
+    return np.stack([-np.logaddexp(0, eta), -np.logaddexp(0, -eta)], axis=1)
+
+
+def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
+    """Of two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
+    x = answers(5, persons=600, items=5)
+    group = np.arange(600) % 2
+    weights = np.random.default_rng(6).choice([1.0, 4.0], 600)
+    fit = fit_em(Responses.from_wide(x), groups=[str(g) for g in group], sampling_weights=weights, tolerance=1e-9)
+    second = fit.populations[1]
+    at = np.r_[np.stack([fit.a, fit.d], axis=1).ravel(), second.mean, np.log(second.sd)]
+    logliks = person_logliks(x, logistic, lambda at: np.stack([normal(0, 0), normal(*at[10:])])[group])
+    expected = sandwich(logliks, at, weights / weights.mean())
+    # second differences of a sum of 2,000 keep 5 digits, and scores on nodes a relative 1e-5
+    np.testing.assert_allclose(fit.joint_cov, expected[:10, :10], rtol=2e-3, atol=2e-5)
+    assert second.mean_se == pytest.approx(np.sqrt(expected[10, 10]), rel=1e-3)
+    assert second.sd_se == pytest.approx(second.sd * np.sqrt(expected[11, 11]), rel=1e-3)
+    assert fit.convergence.loglik == pytest.approx(weights @ logliks(at) / weights.mean(), abs=1e-6)
+
+
+def test_errors_of_scored_items_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
+    x = scored(7)[:, :4]
+    weights = np.random.default_rng(8).choice([1.0, 4.0], PERSONS)
+    responses = Responses.from_wide(x, None, np.full(4, 3))
+    fit = fit_em(responses, model="gpcm", sampling_weights=weights, tolerance=1e-9)
+    assert fit.joint_cov is not None
+    assert fit.further is not None
+
+    def logs(at: Floats) -> Floats:
+        a, d, t = at[0:8:2], at[1:8:2], at[8:]
+        eta = a[:, None] * NODES + d[:, None]
+        steps = np.stack([np.zeros_like(eta), eta + t[:, None], 2 * eta], axis=1)
+        return steps - np.logaddexp.reduce(steps, axis=1, keepdims=True)
+
+    at = np.r_[np.stack([fit.a, fit.d], axis=1).ravel(), fit.further[:, 1]]
+    logliks = person_logliks(x, logs, lambda _: np.broadcast_to(normal(0, 0), (PERSONS, 61)))
+    expected = sandwich(logliks, at, weights / weights.mean())
+    np.testing.assert_allclose(fit.joint_cov, expected, rtol=2e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", [{"model": "3pl"}, {"model": "rasch"}, {"latent": "histogram"}, {"anchors": ANCHORS}])
+def test_unit_of_sampling_weights_does_not_matter(how: dict[str, Any]) -> None:
+    responses = Responses.from_wide(answers(9, seen=0.7))
+    weights = np.random.default_rng(10).uniform(1, 5, PERSONS)
+    one, other = (fit_em(responses, sampling_weights=unit * weights, tolerance=1e-9, **how) for unit in (1.0, 250.0))
+    assert one.n_persons == PERSONS
+    assert_same(one, other)
+
+
+def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
+    """Each person twice, with the weights of the two in the score of one learner, is the person with their sum."""
+    x = answers(11)
+    weights = np.random.default_rng(12).uniform(1, 5, PERSONS)
+    once = fit_em(Responses.from_wide(x), sampling_weights=weights, tolerance=1e-9)
+    learners = np.tile(np.arange(PERSONS), 2)
+    both = Responses.from_wide(np.vstack([x, x]))
+    twice = fit_em(both, sampling_weights=np.r_[weights, weights], learners=learners, tolerance=1e-9)
+    np.testing.assert_allclose(twice.cov, once.cov, **SAME)
+
+
+@pytest.mark.ci
+def test_intervals_of_b_with_sampling_weights_cover_the_truth() -> None:
+    """Two strata of a population with θ ~ N(0, 1) that differ in ability, the abler of which is sampled four times as
+    often. Errors that take the weights for counts are too small and cover 89 %."""
+    replications, persons, items = 200, 2000, 20
+    covered, by_counts = [], []
+    for k in range(replications):
+        rng = np.random.default_rng((7, k))
+        a, b = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items)
+        theta = rng.normal(size=8 * persons)
+        able = rng.normal(size=8 * persons) < 1.5 * theta
+        taken = np.flatnonzero(rng.random(8 * persons) < np.where(able, 0.4, 0.1))[:persons]
+        theta, weights = theta[taken], np.where(able[taken], 1.0, 4.0)
+        x = (rng.random((persons, items)) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(float)
+        fit = fit_em(Responses.from_wide(x), sampling_weights=weights)
+        assert fit.convergence.converged
+        covered.append(np.abs(fit.b - b) < 1.96 * fit.b_se)
+        fit = fit_em(Responses.from_wide(x), weights=weights / weights.mean())
+        by_counts.append(np.abs(fit.b - b) < 1.96 * fit.b_se)
+    assert 0.93 < np.mean(covered) < 0.97
+    assert np.mean(by_counts) < 0.92
+
+
+# -- refusals ----------------------------------------------------------------------------------------
+
+BAD = np.ones(PERSONS)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"weights": BAD, "sampling_weights": BAD}, "a fit takes one of them"),
+        ({"weights": BAD[1:]}, "weights must be 400 numbers.*none for person 399"),
+        ({"sampling_weights": BAD[:, None]}, r"sampling_weights must be 400 numbers.*\(400, 1\)"),
+        ({"weights": np.r_[1.0, -2.0, BAD[2:]]}, "finite and not negative.*-2.0 of person 1 "),
+        ({"weights": np.r_[BAD[3:], np.nan, 1, 1]}, "finite and not negative.*nan of person 397 "),
+        ({"weights": 0 * BAD}, "weights of all 400 persons are 0, the first that of person 0"),
+        ({"sampling_weights": np.r_[BAD[1:], 0.0]}, "above 0.*0.0 of person 399 "),
+        ({"sampling_weights": np.r_[BAD[1:], np.inf]}, "above 0.*inf of person 399 "),
+        ({"sampling_weights": BAD, "abilities_known": True}, "Leave out abilities_known"),
+        ({"sampling_weights": BAD, "latent": "histogram", "groups": ["a", "b"] * 200}, "latent='normal'"),
+        ({"sampling_weights": BAD, "latent": "histogram", "anchors": ANCHORS}, "latent='normal'"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(PsychometricsError, match=message):
+        fit_em(Responses.from_wide(answers(13)), **how)
+
+
+def test_more_items_than_robust_errors_are_made_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", ITEMS - 1)
+    responses = Responses.from_wide(answers(14))
+    with pytest.raises(PsychometricsError, match="up to 7 items, and there are 8"):
+        fit_em(responses, sampling_weights=BAD)
+    assert fit_em(responses, sampling_weights=BAD, likelihood_only=True).convergence.converged
