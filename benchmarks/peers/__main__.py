@@ -166,13 +166,13 @@ def run(command: list[str], limit: float) -> Turn:
         "done = subprocess.run(sys.argv[2:], capture_output=True, text=True, timeout=float(sys.argv[1]));"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
         "print(json.dumps([used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024,"
-        " done.returncode, done.stdout, done.stderr[-400:]]))"
+        " done.stdout, done.stderr[-400:]]))"
     )
     watched = subprocess.run([sys.executable, "-c", watch, str(limit), *command], stdout=subprocess.PIPE, check=False)
     if watched.returncode:
         return Turn(failure=f"over {limit:.0f} s")
-    cpu, wall, peak, code, out, error = json.loads(watched.stdout)
-    if code:
+    cpu, wall, peak, out, error = json.loads(watched.stdout)
+    if "{" not in out:  # `irt fit` prints its result and exits with 1 if items need a look
         said = error.strip().splitlines() or ["failed"]
         return Turn(cpu, wall, peak, failure=next((line for line in reversed(said) if "rror" in line), said[-1])[:120])
     return Turn(cpu, wall, peak, _of_irt(json.loads(out[out.index("{") :])))
@@ -254,7 +254,7 @@ def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
             "" if at is None else f"{at:,.2f}",
             *(f"{np.abs(apart[k] - known[k]).max():.5f}" if k in known else "" for k in "ab"),
             *(
-                f"{np.median(apart[k] / known[k]):.4f}" if k in known else "" if k in apart else "none"
+                f"{np.nanmedian(apart[k] / known[k]):.4f}" if k in known else "" if k in apart else "none"
                 for k in ("a_se", "b_se")
             ),
             "" if truth is None else f"{np.sqrt(np.mean((apart['b'] - truth) ** 2)):.4f}",
@@ -305,7 +305,9 @@ def main() -> None:
             if (peer.chooses_nodes or n == nodes[0]) and (command := peer.command(asked.environments, model, path, n))
         }
         done = in_turns(commands, asked.limit, asked.patience)
-        has.update({name.split(",")[0]: some[0].found for name, some in done.items() if some[0].found})
+        has.update(
+            {name.split(",")[0]: some[0].found for name, some in done.items() if some[0].found and name != REFERENCE}
+        )
         return done
 
     for name in asked.data:

@@ -6,8 +6,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from irt_psychometrics import Responses
-from irt_psychometrics.estimation import fit_em
+import irt_psychometrics as irt
 from irt_psychometrics.scoring import score
 
 model, path, nodes = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -21,29 +20,20 @@ if model == "graded":
     sys.exit()
 
 given = np.load(path)
-x = given["x"] if model == "abilities" else given
-person, item = np.nonzero(x >= 0)
-categories = None if model != "gpcm" else x.max(axis=0).astype(np.int64) + 1
-responses = Responses(
-    person.astype(np.int32),
-    item.astype(np.int32),
-    x[person, item],
-    len(x),
-    tuple(f"i{j:03d}" for j in range(x.shape[1])),
-    categories,
-)
+answers = given["x"] if model == "abilities" else given
+most = None if model != "gpcm" else {f"i{j + 1}": int(m) for j, m in enumerate(answers.max(axis=0))}
+x = irt.Responses.from_wide(np.where(answers < 0, np.nan, answers), max_score=most)
 if model == "abilities":
-    scores = score(responses, given["a"], -given["a"] * given["b"], np.zeros_like(given["a"]), method="ml")
-    print(json.dumps(has | {"method": "ML", "theta": scores.theta.tolist()}))
+    found = score(x, given["a"], -given["a"] * given["b"], np.zeros_like(given["a"]), method="ml")
+    print(json.dumps(has | {"method": "ML", "theta": found.theta.tolist()}))
     sys.exit()
 
-fit = fit_em(responses, model=model, nodes=nodes)
-found = {"a": fit.a, "a_se": fit.a_se, "b": fit.b, "b_se": fit.b_se}
-if categories is not None:
-    rows = [fit.further_of(j) for j in range(fit.n_items)]
-    log_odds = np.array([[row[f"t{k}"] for k in range(categories.max())] for row in rows])
-    # the log-odds of a score k are a·k·θ + d_k; its step is where k and k − 1 are as likely
-    d = log_odds + fit.d[:, None] * np.arange(categories.max())
-    found["b"] = -np.diff(d) / fit.a[:, None]
-    found["b_se"] = [[row[f"b{k}_se"] for k in range(1, categories.max())] for row in rows]
-print(json.dumps(has | {"loglik": fit.convergence.loglik} | {k: np.asarray(v).tolist() for k, v in found.items()}))
+fit = irt.fit(x, model, nodes=nodes)
+items = fit.items
+b, b_se = items.b, items.b_se
+if items.steps:
+    names = [name for name in items.steps if not name.endswith("_se")]
+    b = np.column_stack([items.steps[name] for name in names])
+    b_se = np.column_stack([items.steps[f"{name}_se"] for name in names])
+found = {"a": items.a, "a_se": items.a_se, "b": b, "b_se": b_se}
+print(json.dumps(has | {"loglik": fit.log_likelihood} | {k: v.tolist() for k, v in found.items()}))
