@@ -221,14 +221,16 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
     return at
 
 
-def used(some: list[Turn]) -> list[str]:
+def used(some: list[Turn], ours: list[Turn] | None) -> list[str]:
+    """CPU seconds, their ratio to ours, wall seconds and the peak of memory: medians."""
     cpu, wall, peak = (statistics.median(getattr(turn, what) for turn in some) for what in ("cpu", "wall", "peak_mb"))
-    return [f"{cpu:.2f}", f"{wall:.2f}", f"{peak:.0f}"]
+    ratio = f"{cpu / statistics.median(turn.cpu for turn in ours):.1f}" if ours else ""
+    return [f"{cpu:.2f}", ratio, f"{wall:.2f}", f"{peak:.0f}"]
 
 
-FIGURES = ("program, nodes", "CPU s", "wall s", "peak MB", "log L", "max abs. Δa", "max abs. Δb")
+FIGURES = ("program, nodes", "CPU s", "× ours", "wall s", "peak MB", "log L", "max abs. Δa", "max abs. Δb")
 FIGURES += ("SE of a, × R mirt", "SE of b, × R mirt", "RMSE of b")
-ABILITIES = ("program", "CPU s", "wall s", "peak MB", "max abs. Δθ")
+ABILITIES = ("program", "CPU s", "× ours", "wall s", "peak MB", "max abs. Δθ")
 
 
 def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
@@ -250,7 +252,7 @@ def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
         at = found.get("loglik") if loglik is None or "a" not in apart else loglik(apart["a"], apart["b"])
         yield [
             name,
-            *used(some),
+            *used(some, turns.get(f"ours, {NODES}")),
             "" if at is None else f"{at:,.2f}",
             *(f"{np.abs(apart[k] - known[k]).max():.5f}" if k in known else "" for k in "ab"),
             *(
@@ -282,7 +284,11 @@ def abilities(theta: Floats, answers: Scores, turns: dict[str, list[Turn]]) -> I
     inner = (answers.min(axis=1) == 0) & (answers.max(axis=1) == 1)
     for name, some in turns.items():
         if some[0].estimates:
-            yield [name, *used(some), f"{np.abs(np.array(some[0].found['theta']) - theta)[inner].max():.1e}"]
+            yield [
+                name,
+                *used(some, turns.get(f"ours, {NODES}")),
+                f"{np.abs(np.array(some[0].found['theta']) - theta)[inner].max():.1e}",
+            ]
 
 
 def main() -> None:
