@@ -174,7 +174,12 @@ def run(command: list[str], limit: float) -> Turn:
     cpu, wall, peak, out, error = json.loads(watched.stdout)
     if "{" not in out:  # `irt fit` prints its result and exits with 1 if items need a look
         said = error.strip().splitlines() or ["failed"]
-        return Turn(cpu, wall, peak, failure=next((line for line in reversed(said) if "rror" in line), said[-1])[:120])
+        return Turn(
+            cpu,
+            wall,
+            peak,
+            failure=next((line for line in reversed(said) if "rror" in line), said[-1])[:120].replace("|", "/"),
+        )
     return Turn(cpu, wall, peak, _of_irt(json.loads(out[out.index("{") :])))
 
 
