@@ -129,7 +129,7 @@ def test_foreign_json_is_refused_with_the_way_out(results: dict[str, Any]) -> No
     with pytest.raises(irt.PsychometricsError, match="version 99 and this release reads 1"):
         irt.ItemTable.from_json(json.dumps(later))
     planted = {"format": "irt-psychometrics", "version": 1, "result": {"$record": "Popen", "fields": {}}}
-    with pytest.raises(irt.PsychometricsError, match="no JSON of a result"):
+    with pytest.raises(irt.PsychometricsError, match="not JSON of a result"):
         irt.Fit.from_json(json.dumps(planted))
 
 
