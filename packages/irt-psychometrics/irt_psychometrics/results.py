@@ -196,7 +196,8 @@ def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
         cells = (f"<td{_class(name in of_text)}>{escape(_cell(name, of[row]))}</td>" for name, of in lists.items())
         body.append(f"<tr>{''.join(cells)}</tr>")
     caption = f"<caption>{escape(title)}</caption>"
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    inside = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<table class="irt-table">{inside}</table>'
 
 
 def _cell(column: str, value: Any) -> str:

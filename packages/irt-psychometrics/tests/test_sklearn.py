@@ -14,13 +14,34 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from irt_psychometrics import Responses
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.scoring import Curves, eap_by
+from irt_psychometrics.scoring.abilities import Curves, eap_by
 from irt_psychometrics.sklearn import ItemResponseModel
 
 N_PERSONS = 400
+TWO_ITEMS = "its data has two columns, and two items do not determine a partial credit model"
+LEFT_OUT = dict.fromkeys(
+    (
+        "check_estimators_overwrite_params",
+        "check_estimators_fit_returns_self",
+        "check_readonly_memmap_input",
+        "check_fit_idempotent",
+        "check_fit_check_is_fitted",
+        "check_n_features_in",
+    ),
+    TWO_ITEMS,
+)
+"""Checks of scikit-learn that cannot pass, with the reason. The others do."""
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([ItemResponseModel("pcm", max_score=20)], expected_failed_checks=lambda _estimator: LEFT_OUT)
+def test_checks_of_scikit_learn_pass(estimator, check) -> None:
+    """Their data is noise, which has no slope in common: a fit of it may say that it did not converge."""
+    check(estimator)
 
 
 @pytest.fixture(scope="module")
