@@ -1,6 +1,6 @@
 """Testlets of a scale: the bank's, and what a fit says of their effects.
 
-What does not belong here: how the SD of effects is estimated (see `psychometrics.estimation.testlets`), which is in
+What does not belong here: how the SD of effects is estimated (see `irt_psychometrics.estimation`), which is in
 force at a time (`ledger.testlets`), and when a month may publish (`publication`).
 """
 

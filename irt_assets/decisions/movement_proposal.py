@@ -1,7 +1,7 @@
 """How abilities of a scale moved in the last year, as a proposal: estimated where a scale has `auto`, or is asked for.
 
 Belongs here: which answers are used, and what a person reads. Does not belong here: the estimate, and when there is
-none (see `psychometrics.estimation.movement`), and the decision (see `movement_change`).
+none (see `irt_psychometrics.estimation`), and the decision (see `movement_change`).
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """A month's DIF, scale by scale: answers and attributes read, groups compared, rows written.
 
-What does not belong here: what the numbers mean (psychometrics/dif*), and how they are shown (dif_page.py).
+What does not belong here: what the numbers mean (`irt_psychometrics.dif`), and how they are shown (dif_page.py).
 """
 
 import json

@@ -1,7 +1,7 @@
 """What drift is judged from besides a month's linked fit and the set in force: the month's answers, and earlier months.
 
 Belongs here: rows turned into what the pure functions take. Does not belong here: fits and published values
-(ledger/values_with_errors.py), any judgement (psychometrics/drift*) and what is written (month.py).
+(ledger/values_with_errors.py), any judgement (`irt_psychometrics.drift`) and what is written (month.py).
 """
 
 from collections.abc import Sequence

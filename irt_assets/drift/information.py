@@ -3,7 +3,7 @@ retiring the flagged items would cost.
 
 The verdict on drift is made here again, from the same evidence and by the same functions as `item_drift` makes it, and
 not read from its rows: these may be of an earlier fit of the month. What does not belong here: what the numbers mean
-(psychometrics/information/functions.py), and how they are shown (assets.py).
+(`irt_psychometrics.information`), and how they are shown (assets.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """A month's drift, scale by scale: compared, judged, classified, written, alerts opened and closed.
 
-What does not belong here: what the numbers mean (psychometrics/drift*), how evidence is read (evidence.py).
+What does not belong here: what the numbers mean (`irt_psychometrics.drift`), how evidence is read (evidence.py).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Published items that a month could not estimate: why, and whether they are answered as published.
 
 Too few answers for a fit, an estimate at a bound, gone from the bank: each is reported. What does not
-belong here: the test itself (psychometrics/proportion_correct.py), and items that were estimated (month.py).
+belong here: the test itself (`irt_psychometrics.drift`), and items that were estimated (month.py).
 """
 
 from collections.abc import Sequence

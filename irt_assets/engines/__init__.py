@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Calibrator(Protocol):
     """Responses in, a `Calibration` on the fit's own scale (on that of the anchors, where there are any) out.
 
-    Raises `psychometrics.core.errors.PsychometricsError` where the data cannot give one, and PermanentFailure where the
+    Raises PsychometricsError where the data cannot give one, and PermanentFailure where the
     engine itself failed; a fit that did not converge is returned with `convergence.converged = False` and a reason.
     """
 

@@ -1,4 +1,4 @@
-"""Adapter of our own marginal maximum likelihood engine. The numerics are in `psychometrics.estimation`."""
+"""Adapter of our own marginal maximum likelihood engine. The numerics are in `irt_psychometrics.estimation`."""
 
 from __future__ import annotations
 

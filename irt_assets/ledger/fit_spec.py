@@ -368,7 +368,7 @@ _ALPHA_BEFORE = 0.01
 
 
 class LinkingConstants(Part):
-    """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
+    """How a fit was placed on the scale (see `irt_psychometrics.linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
     anchors lacks what `Linking.ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty
     but in fits of earlier releases. `method`: one of `link`, or origin or fixed, where nothing was linked.

@@ -1,6 +1,6 @@
 """A month's linked fit and the published set in force, each with its errors and with what they share.
 
-Belongs here: rows turned into what `psychometrics.drift` compares, for drift and for a gate.
+Belongs here: rows turned into what `irt_psychometrics.drift` compares, for drift and for a gate.
 Does not belong here: the errors of a published set alone (item_errors.py), and any judgement.
 """
 

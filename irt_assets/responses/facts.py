@@ -2,7 +2,7 @@
 like.
 
 One definition for nights, trials of rules and the θ API. What does not belong here: what the facts mean (see
-`psychometrics.eligibility`).
+`eligibility`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

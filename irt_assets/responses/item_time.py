@@ -1,7 +1,7 @@
 """The usual response times of items that judge the answers of a day: those of the month before.
 
 They are taken once that month is over and once more when it closes, and then stay, so that an answer judged again is
-judged by the same times. What does not belong here: which answers are rapid (see `psychometrics.eligibility`).
+judged by the same times. What does not belong here: which answers are rapid (see `eligibility`).
 """
 
 from collections.abc import Mapping, Sequence

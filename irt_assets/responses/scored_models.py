@@ -1,6 +1,6 @@
 """The models of scored items: what the bank names for an item, or else what goes with its scale's.
 
-What does not belong here: the models themselves (see `psychometrics.core.model_families`).
+What does not belong here: the models themselves (see `irt_psychometrics.items`).
 """
 
 from collections.abc import Iterable, Mapping

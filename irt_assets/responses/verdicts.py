@@ -9,7 +9,7 @@ and .17 s in columns of the log, a month's read .06 s against .10 s, a learner j
 and 116 MB against 56 MB. Columns would also make each verdict an UPDATE of the log, whose `recorded_at` says when an
 answer was written.
 
-What does not belong here: what the rules mean (see `psychometrics.eligibility`), and what is known of attempts
+What does not belong here: what the rules mean (see `eligibility`), and what is known of attempts
 (see `facts`).
 """
 

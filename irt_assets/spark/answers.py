@@ -1,4 +1,4 @@
-"""Answers in a DataFrame of Apache Spark, laid out by executors as `psychometrics.estimation` reads them.
+"""Answers in a DataFrame of Apache Spark, laid out by executors as `irt_psychometrics.estimation` reads them.
 
 What does not belong here: which answers count (see `responses`), and sums over the shards (see `sums`).
 """

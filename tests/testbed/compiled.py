@@ -5,7 +5,7 @@
 
 A new clone compiles all of them, for more than a minute of processor time, though most commits change none. numba sees
 that a file changed, but not that one changed which it imports from: so all are kept under one key, made from every file
-of the numeric core. What does not belong here: how they are compiled (`psychometrics/core/kernels`).
+of the numeric core. What does not belong here: how they are compiled (`core/kernels`).
 """
 
 from __future__ import annotations
