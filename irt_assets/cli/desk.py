@@ -16,16 +16,16 @@ from irt_assets.cli.console import AsJson, err, escape, print_blocks, print_json
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.scoring import read_key
-from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
 from irt_psychometrics.commands import link as link_tables
 from irt_psychometrics.commands import score as score_answers
 from irt_psychometrics.commands import simulate_responses as simulate_answers
-from irt_psychometrics.estimation import LatentRule
-from irt_psychometrics.items import DEFAULT_MODEL, Model
+from irt_psychometrics.items import Model
 from irt_psychometrics.linking import Method
 from resources.failures import PermanentFailure
 

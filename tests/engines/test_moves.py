@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_psychometrics.alignment.align import NoLineError
+from irt_psychometrics.alignment.common_line import NoLineError
 from irt_psychometrics.drift.moves import Moves, moves
 from tests.helpers.drift_worlds import compared
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE

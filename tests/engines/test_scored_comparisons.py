@@ -12,7 +12,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
-from irt_psychometrics.alignment.align import Differences
+from irt_psychometrics.alignment.common_line import Differences
 from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import of_each

@@ -8,7 +8,7 @@ import numpy as np
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
-from irt_psychometrics.alignment.align import Alignment
+from irt_psychometrics.alignment.common_line import Alignment
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal, of_each
 from irt_psychometrics.core.models import Calibration

@@ -1,3 +1,12 @@
 """Items seen by two samples, put on one scale: the line between both, how much items vary around it, and who moved."""
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from irt_psychometrics._lazy import names_when_used
+
+if TYPE_CHECKING:
+    from irt_psychometrics.alignment.common_line import Agreement, Alignment, Differences, align
+else:
+    __getattr__ = names_when_used(__name__)
+
+__all__ = ["Agreement", "Alignment", "Differences", "align"]

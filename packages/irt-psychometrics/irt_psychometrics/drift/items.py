@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc, ndtr
 
-from irt_psychometrics.alignment.align import FEWEST, NoLineError, quadratic
+from irt_psychometrics.alignment.common_line import FEWEST, NoLineError, quadratic
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_psychometrics.alignment.align import Alignment, Differences, align, say_two_things
+from irt_psychometrics.alignment.common_line import Alignment, Differences, align, say_two_things
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.item_models import which
 from irt_psychometrics.drift.curves import curve_differences

@@ -30,7 +30,7 @@ from typing import Self
 
 import numpy as np
 
-from irt_psychometrics.alignment.align import Differences, say_two_things
+from irt_psychometrics.alignment.common_line import Differences, say_two_things
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
 from irt_psychometrics.core.covariances import added, of_each, times, turned, widened, with_further

@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 from scipy.special import chdtrc
 
-from irt_psychometrics.alignment.align import (
+from irt_psychometrics.alignment.common_line import (
     FEWEST,
     Agreement,
     Alignment,
