@@ -21,13 +21,12 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import t as student
 
-from irt_assets.gates.advisory_checks import SKEWED
+from irt_assets.gates.advisory_checks import SKEWED, p_of_skewness
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.core.significance import p_of_skewness
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError

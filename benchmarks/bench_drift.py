@@ -26,10 +26,10 @@ import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
-from irt_psychometrics.drift.items import Drift, judge
-from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
+from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
@@ -89,10 +89,10 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
             published = others.then(published)
         linking = link(new, frozen)
     except LinkingError:
-        return Month(None, judge(known_scale(old, first, new, is_anchor)), True)
-    drift = judge(compare(new, linking, anchors, published))
+        return Month(None, Drift.of(known_scale(old, first, new, is_anchor)), True)
+    drift = Drift.of(Comparison.of(new, linking, anchors, published))
     held = disagree(linking)
-    return Month(drift, judge(known_scale(old, first, new, is_anchor)), held)
+    return Month(drift, Drift.of(known_scale(old, first, new, is_anchor)), held)
 
 
 def known_scale(old: Calibration, first: Calibration, new: Calibration, is_anchor: np.ndarray) -> Comparison:
@@ -217,7 +217,7 @@ def trend(options: argparse.Namespace) -> None:
                     linking = link(new, frozen)
                 except LinkingError:
                     continue
-                compared.append(compare(new, linking, anchors, Published.of_anchors(anchors)))
+                compared.append(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
                 elapsed.append(m)
                 if m > 1:
                     hits = np.isin([f"i{j:03d}" for j in range(30)], trends(compared, elapsed, anchors).flagged)
@@ -231,13 +231,13 @@ def trend(options: argparse.Namespace) -> None:
 
 
 CHANGES = {
-    "drift −0.5": (Kind.DRIFT, -0.5),
-    "drift −0.8": (Kind.DRIFT, -0.8),
-    "drift +0.5": (Kind.DRIFT, 0.5),
-    "leak to 20 %": (Kind.LEAK, 0.20),
-    "leak to 35 %": (Kind.LEAK, 0.35),
-    "leak to 35 % from day 15": (Kind.LEAK, 0.35),
-    "wrong key": (Kind.WRONG_KEY, 0.5),
+    "drift −0.5": (ChangeKind.DRIFT, -0.5),
+    "drift −0.8": (ChangeKind.DRIFT, -0.8),
+    "drift +0.5": (ChangeKind.DRIFT, 0.5),
+    "leak to 20 %": (ChangeKind.LEAK, 0.20),
+    "leak to 35 %": (ChangeKind.LEAK, 0.35),
+    "leak to 35 % from day 15": (ChangeKind.LEAK, 0.35),
+    "wrong key": (ChangeKind.WRONG_KEY, 0.5),
 }
 DISTRACTORS = (0.5, 0.3, 0.2)
 
@@ -265,7 +265,7 @@ def kinds(options: argparse.Namespace) -> None:
                 linking = link(new, frozen)
             except LinkingError:
                 continue
-            drift = judge(compare(new, linking, anchors, Published.of_anchors(anchors)))
+            drift = Drift.of(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
             count, flagged = count + 2, flagged + int(np.isin(np.array(old.item_ids)[changed], drift.flagged).sum())
             sound_count += items - 2
             for variant in told:
@@ -274,12 +274,14 @@ def kinds(options: argparse.Namespace) -> None:
                 found = classify_changes(given, drift.flagged, old.items, mean=mean, sd=sd)
                 for item, change in found.items():
                     if changed[old.item_ids.index(item)]:
-                        easier = kind is Kind.LEAK or (kind is Kind.DRIFT and size < 0)
-                        told[variant].append(change.kind is (Kind.EASIER if variant == "no times" and easier else kind))
+                        easier = kind is ChangeKind.LEAK or (kind is ChangeKind.DRIFT and size < 0)
+                        told[variant].append(
+                            change.kind is (ChangeKind.EASIER if variant == "no times" and easier else kind)
+                        )
                         if variant == "all" and change.onset is not None:
                             onsets.append(abs(change.onset - (15 if "day" in name else 0)))
                     elif variant == "all":
-                        sound_told += change.kind is not Kind.UNCLEAR
+                        sound_told += change.kind is not ChangeKind.UNCLEAR
         rates = " | ".join(f"{np.mean(right):.3f}" for right in told.values())
         onset = f"{np.mean(onsets):.1f} days" if onsets else "–"
         print(
@@ -301,26 +303,26 @@ class Window:
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, changed: np.ndarray, kind: Kind,
+        cls, rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, changed: np.ndarray, kind: ChangeKind,
         size: float, from_day: int,
     ) -> Window:  # fmt: skip
         theta, day = rng.normal(MEAN, SD, (n, 1)), rng.integers(0, 30, n)
-        shift = size * changed if kind is Kind.DRIFT else 0.0
+        shift = size * changed if kind is ChangeKind.DRIFT else 0.0
         knows = rng.random((n, len(a))) < 1 / (1 + np.exp(-a * (theta - b - shift)))
         insider = np.zeros_like(knows)
-        if kind is Kind.LEAK:
+        if kind is ChangeKind.LEAK:
             insider = (rng.random((n, len(a))) < size) & changed & (day[:, None] >= from_day)
         option = np.where(knows | insider, 0, 1 + rng.choice(3, (n, len(a)), p=DISTRACTORS))
-        key = np.where(changed & (kind is Kind.WRONG_KEY), 1, 0)
+        key = np.where(changed & (kind is ChangeKind.WRONG_KEY), 1, 0)
         log_time = rng.normal(0, 0.35, knows.shape) + rng.normal(0, 0.25, (n, 1)) + np.log(0.5) * insider
         usual = rng.normal(
             0, 0.43 / np.sqrt(n / 2), len(a)
         )  # as known from so many correct answers of earlier learners
         return cls(option == key, option, key, log_time, day, usual)
 
-    def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> Answers:
+    def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> TimedAnswers:
         n, items = self.right.shape
-        return Answers(
+        return TimedAnswers(
             person=np.repeat(np.arange(n), items),
             item=np.tile(np.arange(items), n),
             score=self.right.ravel().astype(np.int8),
@@ -357,7 +359,7 @@ def varying(options: argparse.Namespace) -> None:
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, row, k])
             moved = draw(rng)
-            drift = judge(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
+            drift = Drift.of(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
             moved = moved[np.isin(ids(40), drift.item_ids)]
             flags = np.isin(drift.item_ids, drift.flagged)
             found += list(flags[np.abs(moved) >= 0.4])

@@ -21,7 +21,7 @@ import numpy as np
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.occasions import LearnerWeeks
-from irt_psychometrics.itemfit.growth import gone_into_difficulty, growth_within, without_growth
+from irt_psychometrics.itemfit.growth import Growth
 from tests.testbed.growth import World, world
 
 SITUATIONS: dict[str, dict[str, Any]] = {
@@ -47,9 +47,8 @@ def by_weeks(of: World) -> tuple[Calibration, Calibration]:
     weeks = LearnerWeeks.of(of.responses, of.days)
     fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner)
     unit = fit.standardised(fit.latent_mean, fit.latent_sd)
-    found = growth_within(of.responses, of.days, replace(unit, populations=())).of_window
-    gone = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups)
-    return unit, without_growth(unit, found, gone)
+    found = Growth.within(of.responses, of.days, replace(unit, populations=()))
+    return unit, found.given_back(unit, weeks.responses, weeks.days, groups=weeks.groups)
 
 
 def main() -> None:
@@ -65,7 +64,7 @@ def main() -> None:
         said = []
         for k in range(R if how.get("paces") != 1.0 else 3):
             of = world(options.seed + k, learners=N, items=60, **how)
-            said.append(growth_within(of.responses, of.days, fit_em(of.responses)).of_window)
+            said.append(Growth.within(of.responses, of.days, fit_em(of.responses)).of_window)
         outcomes = [one.outcome for one in said]
         found = np.mean([outcome in ("grows", "declines") for outcome in outcomes])
         told = np.array([(one.estimate, one.se) for one in said if one.estimate is not None]).reshape(-1, 2)
@@ -90,9 +89,9 @@ def main() -> None:
             print(f"| {name} | {which} | {mean} (SD {trends.std():.3f}) | {spread:.3f} | {held:.1%} |", flush=True)
     of = world(options.seed, 0.3, learners=2500, items=40)
     fit = fit_em(of.responses)
-    growth_within(of.responses, of.days, fit, threads=1)
+    Growth.within(of.responses, of.days, fit, threads=1)
     begin = time.perf_counter()
-    growth_within(of.responses, of.days, fit, threads=1)
+    Growth.within(of.responses, of.days, fit, threads=1)
     print(f"\n{of.responses.n_responses:,} answers are tested in {time.perf_counter() - begin:.2f} s on one core")
 
 

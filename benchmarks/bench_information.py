@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.bench_drift import MEAN, SD, anchors_of
 from irt_psychometrics.core.models import Calibration, Responses
-from irt_psychometrics.drift.errors import Comparison, Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_psychometrics.linking.linking import link
-from irt_psychometrics.linking.placement import Linking, LinkingError
+from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.made_anchors import with_errors_of
 
 ITEMS = 30
@@ -36,7 +36,7 @@ def fitted(
     return fit_em(responses, model="3pl" if c else "2pl", threads=1)
 
 
-def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.ndarray) -> tuple[Comparison, Linking]:
+def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.ndarray) -> Comparison:
     """Published values, and a month in which the items keep these shares of their a, shape (ITEMS,)."""
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     old = fitted(rng, n, a, b, c, 0.0, 1.0)
@@ -48,7 +48,7 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
         published = Published.of_fit(later, link(later, frozen), anchors).then(published)
     new = fitted(rng, n, a * share, b, c, MEAN, SD)
     linking = link(new, frozen)
-    return compare(new, linking, anchors, published), linking
+    return Comparison.of(new, linking, anchors, published)
 
 
 def run(options: argparse.Namespace, share: float) -> None:
@@ -65,18 +65,18 @@ def run(options: argparse.Namespace, share: float) -> None:
             rng = np.random.default_rng([options.seed, n, k])
             shares = np.where(np.isin(np.arange(ITEMS), rng.choice(ITEMS, ITEMS // 10, replace=False)), share, 1.0)
             try:
-                found, linking = month(rng, n, options.anchors, options.guessing, shares)
+                found = month(rng, n, options.anchors, options.guessing, shares)
             except LinkingError:
                 continue
             months += 1
-            found = judge(found).comparison
+            found = Drift.of(found).comparison
             items = losses_of_items(found, Abilities.normal())
             sound = shares[[int(item[1:]) for item in items.item_ids]] == 1
             for which in (True, False):
                 flags[which] += list(np.isin(items.item_ids, items.flagged)[sound == which])
                 plain[which] += list((items.ratio < 0.8)[sound == which])
             z += list((np.log(items.ratio) / items.log_se)[sound & (items.ratio > 0)])
-            test = loss_of_test(found, linking, Abilities.normal())
+            test = loss_of_test(found, Abilities.normal())
             test_z.append(np.log(test.ratio) / test.log_se)
             test_flags.append(test.flagged)
             certain.append(test.flagged and test.certain)

@@ -18,7 +18,7 @@ import numpy as np
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, by_level, simulate
 
@@ -35,7 +35,7 @@ def by_anchors_only(world: Simulated) -> Calibration:
 def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and of b as linked to the anchors; NaN where too few of them agree."""
     try:
-        return bias_on_the_scale(world, transform(fit, link(fit, world.anchors)))
+        return bias_on_the_scale(world, link(fit, world.anchors).transform(fit))
     except LinkingError:
         return float("nan"), float("nan")
 

@@ -39,18 +39,18 @@ from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Floats
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.group_shift import GroupShift
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.linking.jump import Constants, jumps
+from irt_psychometrics.itemfit.fit_summary import FitSummary
+from irt_psychometrics.linking.constants_history import MonthConstants
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
 from tests.testbed import misfit
@@ -109,11 +109,11 @@ WORLDS = (
 )
 
 
-def month_of(at: int, mean: float, error: float, world: Population, rng: np.random.Generator) -> Constants:
+def month_of(at: int, mean: float, error: float, world: Population, rng: np.random.Generator) -> MonthConstants:
     log_slope = rng.normal(0, world.slope_sd) + error * world.slope_se * rng.standard_normal()
     intercept = mean + error * world.intercept_se * rng.standard_normal()
     slope = float(np.exp(log_slope))
-    return Constants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
+    return MonthConstants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
 
 
 def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -122,7 +122,7 @@ def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tup
     errors = np.exp(rng.normal(0, 0.3, n + 1))
     months = [month_of(k, float(means[k]), float(errors[k]), world, rng) for k in range(n + 1)]
     last = replace(months[-1], intercept=months[-1].intercept + off)
-    found = {one.constant: one.seen for one in jumps(last, months[:-1])}
+    found = {one.constant: one.seen for one in last.jumps(months[:-1])}
     return found["slope"], found["intercept"]
 
 
@@ -212,7 +212,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             lambda some, model, latent, **how: fit_em(some, model=model, latent=latent, threads=1, **how),
             answers, "gpcm", "auto",
         )  # fmt: skip
-        statistics = statistics_spec(summarise(answers, fit, threads=1))
+        statistics = statistics_spec(FitSummary.of(answers, fit, threads=1))
         return window_of(answers, fit, statistics.set), shape, statistics
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)
@@ -220,7 +220,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
     known = usable(origin, origin.item_ids[:n_anchors])
     anchors = anchors_of_items(origin.select(np.isin(origin.item_ids, known)).items)
     published = Published.of_anchors(anchors)
-    earlier: list[Constants] = []
+    earlier: list[MonthConstants] = []
     for k in range(MONTHS):
         name = f"2026-{k + 1:02d}"
         of_month = np.r_[:n_anchors, misfit.ITEMS : 2 * misfit.ITEMS - n_anchors]
@@ -233,7 +233,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         except LinkingError as error:
             yield JudgedMonth({"linked": str(error)}, 0, 0, 0, 0)
             continue
-        against = compare(fit, linking, anchors, published)
+        against = Comparison.of(fit, linking, anchors, published)
         against = against.select(np.isin(against.item_ids, usable(fit, against.item_ids)))
         spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
         variation = rules.linking.item_variation
@@ -258,10 +258,10 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             rmsd > rules.publication.max_rmsd and p < MISFIT_LEVEL
             for rmsd, p in zip(of_items["rmsd"], of_items["rmsd_p"], strict=True)
         ]
-        drifted = len(judge(against).flagged)
+        drifted = len(Drift.of(against).flagged)
         yield JudgedMonth(failures(evidence), len(off), sum(off), len(against.item_ids), drifted)
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
-        earlier.append(Constants(month_number(name), *values))
+        earlier.append(MonthConstants(month_number(name), *values))
         if k == 0:
             of_first = Published.of_fit(fit, linking, anchors)
             published = published.then(of_first.select(usable(fit, fit.item_ids[n_anchors:])))

@@ -52,7 +52,7 @@ from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
-from irt_psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.moving_ability import Moving, answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
@@ -225,14 +225,11 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
 def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
     """By a movement, and of a constant."""
     still = eap_by(made.responses, curves)
-    moving, discount, prior = Scores(still.theta, still.se), None, 1.0
-    if movement:
-        scores = moving_eap(made.responses, made.day, curves, movement)
-        moving, discount, prior = Scores(scores.theta, scores.se), scores.discount, 1 / np.sqrt(scores.start)
+    moving = moving_eap(made.responses, made.day, curves, movement) if movement else still
     if errors is None:
         return moving, still
     return (
-        Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount)),
+        Scores(moving.theta, errors.total_se(moving, made.responses, 1.0)),
         Scores(still.theta, errors.total_se(still, made.responses, 1.0)),
     )
 
@@ -267,7 +264,7 @@ def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
 
 
 def _with_errors(fit: Calibration) -> ParameterErrors:
-    gamma = common_errors(fit)
+    gamma = ParameterErrors.common_to(fit)
     return ParameterErrors(fit.items, np.zeros(len(fit.items.a), dtype=np.int64), [gamma], np.zeros((2, 2)))
 
 

@@ -13,10 +13,10 @@ import argparse
 
 import numpy as np
 
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Floats, Responses
 from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
-from irt_psychometrics.linking.linking import assumed_errors
 
 ITEMS, TESTED, MEAN, SD = 30, 4, 0.5, 1.2
 IDS = [f"i{j:02d}" for j in range(ITEMS)]

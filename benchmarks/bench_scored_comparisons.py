@@ -24,8 +24,8 @@ from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.dif.analysis import analyse_dif
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
 from irt_psychometrics.linking.linking import link
@@ -69,8 +69,8 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
     found["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
     found["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)
     found["bias of the intercept"].append(linking.intercept - INTERCEPT)
-    comparison = compare(new, linking, anchors, Published.of_anchors(anchors))
-    drift, losses = judge(comparison), losses_of_items(comparison, Abilities.normal())
+    comparison = Comparison.of(new, linking, anchors, Published.of_anchors(anchors))
+    drift, losses = Drift.of(comparison), losses_of_items(comparison, Abilities.normal())
     of_moved = ids(truth.size)[moved] if args.moved else ""
     kinds = dict(zip(ids(truth.size), np.where(truth.categories > 2, "scored", "0/1"), strict=True))
     for item, p, p_loss in zip(comparison.item_ids, drift.p, losses.p, strict=True):

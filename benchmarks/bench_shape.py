@@ -25,7 +25,7 @@ from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.abilities import abilities
 from tests.testbed.aligned import disagree
@@ -107,7 +107,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
     items = [*range(ANCHORS), *range(ITEMS, n)]
     month, histogram, guessing = fit(SLOPE * abilities(row.month, row.learners, rng) + INTERCEPT, items)
     linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1))
-    linked = transform(month, linking)
+    linked = linking.transform(month)
     within = (
         np.mean(np.abs(found - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan
         for found, truth, se in ((linked.a, a, linked.a_se), (linked.b, b, linked.b_se))

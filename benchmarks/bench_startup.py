@@ -20,7 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from irt_assets.file_commands.simulate import simulate_responses
+from irt_psychometrics.commands import simulate_responses
 from tests.testbed.small_world import last_months, small_world
 
 HERE = Path(__file__).parents[1]

@@ -29,11 +29,11 @@ from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Method, Model
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.covariances import cov_adc
@@ -115,7 +115,7 @@ class Tested:
 
     @classmethod
     def of(cls, comparison: Comparison, moved: Iterable[str] = ()) -> Tested:
-        drift = judge(comparison)
+        drift = Drift.of(comparison)
         losses = losses_of_items(comparison.select(~comparison.across_models), Abilities.normal())
         sound = ~np.isin(drift.item_ids, list(moved))
         flagged = np.isin(drift.item_ids, drift.flagged)
@@ -171,14 +171,14 @@ def month(row: Row, seed: list[int]) -> Month:
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
-        "sound": Tested.of(compare(fits[1], linkings[1], anchors, published)),
-        "moved": Tested.of(compare(fits[2], linkings[2], anchors, published), moved_ids),
+        "sound": Tested.of(Comparison.of(fits[1], linkings[1], anchors, published)),
+        "moved": Tested.of(Comparison.of(fits[2], linkings[2], anchors, published), moved_ids),
     }
     if row.model == "3pl":
         before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
-        tests["sound, across models"] = Tested.of(compare(fits[1], linkings[1], anchors, before))
-        tests["moved, across models"] = Tested.of(compare(fits[2], linkings[2], anchors, before), moved_ids)
-    return Month(tuple(linkings[:2]), 0, by_criterion, covered(transform(fits[0], linkings[0]), truth), tests)
+        tests["sound, across models"] = Tested.of(Comparison.of(fits[1], linkings[1], anchors, before))
+        tests["moved, across models"] = Tested.of(Comparison.of(fits[2], linkings[2], anchors, before), moved_ids)
+    return Month(tuple(linkings[:2]), 0, by_criterion, covered(linkings[0].transform(fits[0]), truth), tests)
 
 
 def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: AnchorSet) -> Published:

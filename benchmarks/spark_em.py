@@ -30,7 +30,6 @@ from benchmarks.spark_masters import java_memory, master, stage_seconds
 from irt_assets.spark import answers as spark_answers
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
-from irt_assets.spark.sums import fetched
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.models import Calibration
@@ -96,13 +95,13 @@ def measure_steps(session: SparkSession, paths: list[str], settings: Settings, c
     executors, loglik = steps(there, cores, repeats)
     memory = peak_mb()
     began = time.perf_counter()
-    here = fetched(there)
+    here = there.fetched()
     moved = time.perf_counter() - began
     answers.close()
     threads, same = steps(here, cores, repeats)
     goal = 1.3 * threads + 0.25 * answers.n_shards / cores
     return [
-        f"{int(answers._n.sum()):,}",
+        f"{answers.n_answers:,}",
         str(answers.n_shards),
         *(f"{seconds:.1f} s" for seconds in (counted, laid_out, in_stages, moved)),
         *(f"{seconds:.2f} s" for seconds in (executors, threads, goal)),

@@ -26,6 +26,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates.evidence import load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_judged import MonthState, State
@@ -52,7 +53,7 @@ from irt_assets.simulation.scenario import demo_scenario
 from irt_assets.spark.lake import export_days
 from irt_psychometrics import Responses
 from irt_psychometrics.estimation import Flag
-from irt_psychometrics.items import DEFAULT_MODEL, Model
+from irt_psychometrics.items import Model
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure

@@ -7,9 +7,9 @@ from __future__ import annotations
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
-from irt_assets.file_commands.simulate import simulate_responses
 from irt_psychometrics import Calibration, Responses
-from irt_psychometrics.itemfit import summarise
+from irt_psychometrics.commands import simulate_responses
+from irt_psychometrics.itemfit import FitSummary
 from irt_psychometrics.items import Model
 from irt_psychometrics.scoring import score
 
@@ -22,7 +22,7 @@ def main() -> None:
     for model in MODELS:
         answers = _answers(model, MANY)
         fit = _fit(EmEngine(), answers, model)
-        summarise(answers, fit)
+        FitSummary.of(answers, fit)
         for method in ("eap", "map"):
             score(answers, fit.a, fit.d, fit.c, method=method)
         _fit(PymcEngine(draws=10, tune=10, chains=2), _answers(model, FEW), model)

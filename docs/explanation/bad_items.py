@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets import cli
-from irt_assets.file_commands.simulate import simulate_responses
+from irt_psychometrics.commands import simulate_responses
 from irt_psychometrics.core.models import Flag
 
 Matrix = npt.NDArray[np.float64]

@@ -15,15 +15,14 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.file_commands.link import link
-from irt_assets.file_commands.tables import ParameterTable
+from irt_psychometrics.commands import link
+from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.scoring.abilities import eap
-from irt_psychometrics.scoring.reliability import empirical_reliability
 
 SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[3] / "shared"))
 PAGE = Path(__file__).with_name("agreement.md")
@@ -114,7 +113,7 @@ def _difference(name: str, key: str, model: Model, theirs: dict[str, Any]) -> st
     scores = eap(responses, fit.a, fit.d, fit.c, sd=fit.latent_sd)
     listed = np.array([row["row"] - 1 for row in theirs["scores"]])
     theta = np.abs(scores.theta[listed] - column(theirs["scores"], "eap")).max()
-    reliability = abs(empirical_reliability(scores) - theirs["reliability"]["empirical_rxx_EAP"])
+    reliability = abs(scores.reliability - theirs["reliability"]["empirical_rxx_EAP"])
     a_se = "fixed" if model == "rasch" else f"{relative(fit.a_se, column(rows, 'se_a1')):.1e}"
     mark = "" if fit.convergence.converged else " (not converged)"
     return (

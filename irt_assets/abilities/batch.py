@@ -1,6 +1,6 @@
 """Abilities at a time: every learner's θ with the published set in force, against the scale's population.
 
-What does not belong here: how θ is estimated (see `psychometrics.scoring`) and which parameters are in force (see
+What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`) and which parameters are in force (see
 `ledger.publications`).
 """
 
@@ -24,14 +24,13 @@ from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
 from irt_assets.responses.facts import abilities_start, ability_start
-from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
-from irt_psychometrics import ItemParameters, PsychometricsError, Responses
-from irt_psychometrics.items import CountedScores, ItemRow
-from irt_psychometrics.scoring import Curves, MovingScores, ParameterErrors, Scores, eap_by, moving_eap
+from irt_psychometrics import ItemParameters, Responses
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.scoring import Curves, ParameterErrors, Scores, theta_now
 from resources import tables
 from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse
@@ -196,18 +195,10 @@ def estimate_with_errors(
     return with_errors(scores, responses, errors, scale)
 
 
-def with_errors(
-    scores: Scores | MovingScores, responses: Responses, errors: ParameterErrors | None, scale: Scale
-) -> Scores:
+def with_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
     """The scores with their `se_total` by the `errors` of the items of `responses`; None: they are not known."""
-    alone = Scores(scores.theta, scores.se)
-    if errors is None:
-        total = np.full(responses.n_persons, np.nan)
-    elif isinstance(scores, MovingScores):
-        total = errors.total_se(alone, responses, scale.sigma / np.sqrt(scores.start), scores.discount)
-    else:
-        total = errors.total_se(alone, responses, scale.sigma)
-    return replace(alone, se_total=total)
+    unknown = np.full(responses.n_persons, np.nan)
+    return replace(scores, se_total=errors.total_se(scores, responses, scale.sigma) if errors else unknown)
 
 
 def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
@@ -216,7 +207,7 @@ def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]
     known = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:
         return {}
-    otherwise = CountedScores.of(known).otherwise(responses.item, responses.score, responses.categories)
+    otherwise = known.counted_otherwise(responses.item, responses.score, responses.categories)
     n = np.bincount(responses.item[otherwise & known.known[responses.item]], minlength=responses.n_items)
     return {responses.item_ids[j]: int(n[j]) for j in np.flatnonzero(n).tolist()}
 
@@ -227,23 +218,14 @@ def estimate(
     scale: Scale,
     testlets: InTestlets | None = None,
     threads: int | None = None,
-) -> Scores | MovingScores:
+) -> Scores:
     """θ as it is reported, with `items` as the set in force: EAP against the scale's population.
 
-    An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
+    If ability moves, it is θ as of the last answer. An answer to an item that has no parameters there says nothing.
+    `testlets` widen the standard error.
     """
-    return estimate_by(responses, curves_of(responses.item_ids, items, scale, testlets), scale, threads)
-
-
-def estimate_by(
-    responses: Responses, curves: Curves, scale: Scale, threads: int | None = None
-) -> Scores | MovingScores:
-    """`estimate` with curves in the order of `responses.item_ids`; where ability moves, as of the last answer."""
-    if not scale.movement:
-        return eap_by(responses, curves, threads=threads)
-    if responses.at is None:
-        raise PsychometricsError(f"scale {scale.scale_id}: θ moves between answers, and these have no times")
-    return moving_eap(responses, responses.at // DAY, curves, scale.movement, threads=threads)
+    curves = curves_of(responses.item_ids, items, scale, testlets)
+    return theta_now(responses, curves, scale.movement, threads=threads)
 
 
 def curves_of(

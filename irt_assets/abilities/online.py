@@ -1,6 +1,6 @@
 """One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
 
-What does not belong here: how θ is estimated (see `psychometrics.scoring`), and HTTP (see `services.theta_api`).
+What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`), and HTTP (see `services.theta_api`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
+from irt_assets.abilities.batch import curves_of, scored_by, with_errors
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.facts import abilities_start, ability_start
@@ -28,7 +28,7 @@ from irt_assets.responses.learner_answers import (
     read_judging,
 )
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.scoring import Curves, ParameterErrors
+from irt_psychometrics.scoring import Curves, ParameterErrors, theta_now
 from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100
@@ -214,7 +214,7 @@ def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: dat
     scale, responses = measure.scale, measure.items.responses(answers, since)
     if not responses.n_responses:
         return None
-    scores = estimate_by(responses, measure.curves, scale, threads=1)
+    scores = theta_now(responses, measure.curves, scale.movement, threads=1)
     content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma]
     content += [[responses.item_ids[item] for item in responses.item], responses.score.tolist()]
     if scale.movement and responses.at is not None:

@@ -13,11 +13,11 @@ import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
 from irt_assets.charts import by_month, shortened
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.items import Z95
 from irt_psychometrics.plots import Chart, Picture
 
 MONTHS_SHOWN = 24

@@ -57,7 +57,7 @@ from irt_assets.responses.snapshot import (
 )
 from irt_assets.spark.fit_place import count_items, placed
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.itemfit import Observed, observed_by_ability
+from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, database_settings
@@ -378,7 +378,7 @@ def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
     wanted = [fit.item_ids[j] for j in order]
     if not wanted:
         return {}
-    return observed_by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
+    return Observed.by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
 
 
 def _draws(month: str, parquet: bytes) -> Draws:

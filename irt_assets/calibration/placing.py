@@ -13,7 +13,7 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.linking import AnchorSet, Linking, LinkingError, link, transform
+from irt_psychometrics.linking import AnchorSet, Linking, link
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
 
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
-    try:
-        linking = link(raw, anchors, limits=scale.rules.anchor_limits)
-    except LinkingError as error:
-        return LinkResult(anchors, error=error)
+    linking = link(raw, anchors, limits=scale.rules.anchor_limits)
     constants, limits = LinkingConstants.of(linking), scale.rules.publication
     used_agree = not constants.used_disagree(limits)
-    return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, transform(raw, linking))
+    return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, linking.transform(raw))

@@ -11,13 +11,14 @@ import numpy as np
 from irt_assets.blocks import chance
 from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability, shortened
 from irt_assets.common.arrays import Floats
+from irt_assets.common.intervals import Z95
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import Calibration
 from irt_psychometrics.itemfit import Observed
-from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
-from irt_psychometrics.linking import AnchorSet, Linking, transform
+from irt_psychometrics.items import ItemRow
+from irt_psychometrics.linking import AnchorSet, Linking
 from irt_psychometrics.plots import Chart, Picture
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
@@ -59,7 +60,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         what = credit(scored=bool(scored))
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
-        whole = f", {WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
+        whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
         chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # with the notes
         chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
@@ -149,7 +150,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
     off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
     parameter that moved.
     """
-    linked = transform(new, linking)
+    linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}
     rows = [(k, place[item]) for k, item in enumerate(anchors.item_ids) if item in place]
     rows = [(k, j) for k, j in rows if linked.estimated[j] and np.isfinite(linked.b[j])]

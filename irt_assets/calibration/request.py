@@ -16,32 +16,23 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import spec_of
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
+from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import earlier_responses
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import (
-    Earlier,
-    Latent,
-    LearnerWeeks,
-    Shape,
-    assignment_correlation,
-    fit_by_level,
-    fit_with_shape,
-    share_testlets,
-)
-from irt_psychometrics.itemfit import Growth, ItemSums, gone_into_difficulty, growth_within, summarise, without_growth
-from irt_psychometrics.items import GUESSING_PRIOR, LogNormal, Model, Priors, item_model, model_of
+from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape, fit_with_shape
+from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
+from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
@@ -110,11 +101,12 @@ class FitRequest:
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
             return self.scale.model
-        models = [
-            model_of_scored(self.scale.model, self.in_bank.get(item)) if item in scored else default.of_max_score(1)
+        return tuple(
+            model_of_scored(self.scale.model, self.in_bank.get(item))
+            if item in scored
+            else default.of_max_score(1).name
             for item in self.responses.item_ids
-        ]
-        return tuple(model.name for model in models)
+        )
 
     @property
     def blocks(self) -> dict[str, str]:
@@ -158,11 +150,11 @@ class FitRequest:
         Where it has none, provisional items have one on their slope. Anchors and published items have not: they are
         there to be compared, which a shrunken slope is not fit for. Nor has a slope that items have in common, which is
         not known from one item's answers, and that of a scored item, which is per point. On c of a 3PL there is always
-        one, for all items: the scale's own or else `GUESSING_PRIOR`.
+        one, for all items: the scale's own or else the model's `default_priors`.
         """
-        of = model_of(model or self.model)
+        of = item_model(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or GUESSING_PRIOR.c) if of.guesses else None
+        c = (own.c or of.default_priors.c) if of.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
         compared = self._compared | self.scored_items
@@ -290,7 +282,7 @@ def _by_another_engine(engine: Calibrator, request: FitRequest, data_hash: str) 
 def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
     """A fit of one population, whose θ has the distribution that the scale's rule asks for."""
     model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
-    item_models, testlets = model_of(model), request.testlets_used
+    item_models, testlets = item_model(model), request.testlets_used
     on_steps, guessing = request.on_steps, request.guessing
 
     def fit(
@@ -312,7 +304,7 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
     is_tested = rule == "auto" and not item_models.guesses
     name = item_models.name
     found, shape = fit_with_shape(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
-    if is_tested and share_testlets(responses.item_ids, testlets):
+    if is_tested and responses.share_testlets(testlets):
         # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
         found = fit(responses, name, shape.latent, testlets)
     return Calibrated(found, shape=shape, everybody=engine.item_sums(found))
@@ -335,7 +327,7 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
             **request.on_steps,
         )
 
-    levelled = fit_by_level(fit, earlier, request.anchors)
+    levelled = EarlierAnswers(earlier).fit_by_level(fit, request.anchors)
     stored = levelled.calibration.priors
     if priors is not None:  # in the unit of all learners, and what the fit has added
         stored = stored | priors.as_dict()
@@ -363,9 +355,9 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
     made = Calibrated(found, weeks.groups, weeks=weeks.responses)
     if not found.convergence.converged:
         return made
-    growth = growth_within(responses, days, replace(found, populations=()))
-    gone = gone_into_difficulty(weeks.responses, weeks.days, found, groups=weeks.groups)
-    return replace(made, calibration=without_growth(found, growth.of_window, gone), growth=growth)
+    growth = Growth.within(responses, days, replace(found, populations=()))
+    back = growth.given_back(found, weeks.responses, weeks.days, groups=weeks.groups)
+    return replace(made, calibration=back, growth=growth)
 
 
 def why_no_weeks(scale: Scale) -> str:
@@ -436,9 +428,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
-        unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
-        earlier = Earlier.scored(request.earlier, unit.item_ids, unit.curves)
-        correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
+        correlation, learners = EarlierAnswers(request.earlier).assignment_correlation(request.responses, calibration)
     return StagedSpec(
         provisional=request.provisional,
         left_out=request.left_out,
@@ -469,9 +459,9 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
         return None
     growth = made.growth
     if growth is None and request.days is not None:
-        growth = growth_within(request.responses, request.days, made.calibration, groups=made.groups)
+        growth = Growth.within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
-        found = summarise(
+        found = FitSummary.of(
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,

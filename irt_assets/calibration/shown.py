@@ -25,10 +25,10 @@ from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Shape
-from irt_psychometrics.itemfit import PERIOD_DAYS
-from irt_psychometrics.items import WHOLE_SLOPE, ItemRow
+from irt_psychometrics.itemfit import WindowGrowth
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import Linking
-from irt_psychometrics.scoring import Scores, empirical_reliability
+from irt_psychometrics.scoring import Scores
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
@@ -117,7 +117,7 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
     if growth.estimate is not None and growth.se is not None:
         overall = value_with_error(growth.estimate, growth.se, sign=True)
         rows.insert(0, ("all items", fit.n_responses, None, overall, growth.z))
-    per = f"growth in {PERIOD_DAYS:.0f} days ± SE"
+    per = f"growth in {WindowGrowth.PERIOD_DAYS:.0f} days ± SE"
     formats = {"answers": ",", "days since the first": ".1f", per: "", "z": ".1f"}
     yield table(("item", *formats), rows if most is None else rows[: most + 1], numbers=formats, caption=GROWTH_CAPTION)
 
@@ -138,7 +138,9 @@ def _estimates_table(fit: Calibration) -> Table:
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
     points = fit.n_categories - 1
     scored = bool((points > 1).any())
-    formats = {"a ± SE": ""} | ({f"{WHOLE_SLOPE} ± SE": ""} if scored else {}) | {"b ± SE": "", "answers": ",.0f"}
+    formats = (
+        {"a ± SE": ""} | ({f"{ItemRow.WHOLE_SLOPE} ± SE": ""} if scored else {}) | {"b ± SE": "", "answers": ",.0f"}
+    )
     rows = [
         (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]))
         + ((value_with_error(fit.a[j] * points[j], fit.a_se[j] * points[j]),) if scored else ())
@@ -331,7 +333,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
                 "mean θ": m.theta.mean(),
                 "SD θ": m.theta.std(),
                 "mean SE": m.se.mean(),
-                "reliability": empirical_reliability(Scores(m.theta, m.se)),
+                "reliability": Scores(m.theta, m.se).reliability,
                 "SD of testlet effects": m.testlet_sd,
                 "scores that the values in force lack": absent_scores(m),
                 "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),

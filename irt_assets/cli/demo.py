@@ -16,11 +16,12 @@ from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.intake.load import import_attempts
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
-from irt_psychometrics.items import DEFAULT_MODEL, Model
+from irt_psychometrics.items import Model
 from resources.postgres.database import Database
 from resources.serving import logs
 

@@ -5,25 +5,27 @@ Results go to standard output, warnings and reasons to standard error, so that `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, err, escape, out, print_blocks, print_json
+from irt_assets.cli.console import AsJson, err, escape, print_blocks, print_json, say
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
-from irt_assets.file_commands import Scoring, files, tables
-from irt_assets.file_commands import fit as fitting
-from irt_assets.file_commands import link as linking
-from irt_assets.file_commands import score as scoring
-from irt_assets.file_commands import simulate as simulation
+from irt_assets.file_commands.files import FILES
+from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.scoring import read_key
-from irt_psychometrics.estimation import Flag, LatentRule
-from irt_psychometrics.items import DEFAULT_MODEL, STEPS_OR_GRADED, WHOLE_SLOPE, Model, model_of
+from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_psychometrics.commands import fit as fit_answers
+from irt_psychometrics.commands import link as link_tables
+from irt_psychometrics.commands import score as score_answers
+from irt_psychometrics.commands import simulate_responses as simulate_answers
+from irt_psychometrics.estimation import LatentRule
+from irt_psychometrics.items import DEFAULT_MODEL, Model
 from irt_psychometrics.linking import Method
 from resources.failures import PermanentFailure
 
@@ -35,11 +37,7 @@ else:
 
 app = typer.Typer()
 
-SHOWN = 20  # persons in a table for people; files and JSON have all
-DOUBTFUL = 0.01
-"""p value below which a test of the model is reported."""
-GUESSED = ", or items are guessed"
-
+Scoring = Literal["eap", "map", "wle", "ml"]
 Responses = Annotated[
     Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz too.")
 ]
@@ -67,17 +65,20 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
-    if folder is not None:
-        files.check_folder(folder)
-    most = files.read_max_scores(max_score) if max_score is not None else None
-    answers = files.read_answers(file, read_key(key) if key is not None else None, most)
-    _note(answers)
-    done = fitting.fit(
+    FILES.check_folder(folder)
+    most = FILES.max_scores(max_score) if max_score is not None else None
+    answers = FILES.answers(file, read_key(key) if key is not None else None, most)
+    _note(answers.notes)
+    other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
+    known = _parameters(anchors) if anchors is not None else None
+    of_groups = FILES.groups(groups, answers) if groups is not None else None
+    scored, grouped = answers.responses.categories is not None, groups is not None
+    done = fit_answers(
         answers,
         model=model,
-        engine=None if engine == registry.DEFAULT else registry.build(engine, current_settings()),
-        anchors=_parameters(anchors) if anchors is not None else None,
-        groups=files.read_groups(groups, answers) if groups is not None else None,
+        calibrate=None if other is None else calibrate_by(other, scored=scored, groups=grouped, latent=latent),
+        anchors=known,
+        groups=of_groups,
         latent=latent,
     )
     if folder is not None:
@@ -86,17 +87,17 @@ def fit(
     if as_json:
         print_json(result)
     else:
-        _print_fit(result)
+        _print_report(done.report())
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
-    if done.loose_items:
+    limits = PublicationRules()
+    if loose := done.loose_items(limits.max_abs_b, limits.max_b_se):
         _warn(
-            f"the answers hardly determine {len(done.loose_items)} of {result['n_items']} items, which a month would "
+            f"the answers hardly determine {len(loose)} of {result['n_items']} items, which a month would "
             "hold back for |b| or SE(b), and other slopes may be as far off. It is so where learners were given items "
-            "near their ability: take more answers, or --model 1pl",
-            done.loose_items,
+            f"near their ability: take more answers, or --model 1pl: {some_of(loose, 5)}"
         )
-    if done.loose_items or not result["converged"]:
+    if loose or not result["converged"]:
         raise typer.Exit(1)
 
 
@@ -113,26 +114,18 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Abilities of persons from their answers and known item parameters."""
-    if folder is not None:
-        files.check_folder(folder)
+    FILES.check_folder(folder)
     known = _parameters(params)
-    answers = files.read_answers(file, read_key(key) if key is not None else None, known.max_scores)
-    _note(answers)
-    done = scoring.score(answers, known, method=method, partial=partial)
+    answers = FILES.answers(file, read_key(key) if key is not None else None, known.max_scores)
+    _note(answers.notes)
+    done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
-    if done.ignored:
-        _warn(f"{params} has no parameters for {len(done.ignored)} items, whose answers do not count", done.ignored)
-    if done.unanswered:
-        _warn(f"{len(done.unanswered)} of the {len(known.item_ids)} items of {params} have no answers", done.unanswered)
-    rows = done.as_dict()
+    _warn(*done.warnings)
     if as_json:
-        print_json(rows)
+        print_json(done.as_dict())
     else:
-        found = [(row["person"], row["theta"], row["se"]) for row in rows[:SHOWN]]
-        print_blocks(table(("person", "theta", "se"), found, numbers={"theta": ".3f", "se": ".3f"}))
-        if len(rows) > SHOWN:
-            out.print(f"… and {len(rows) - SHOWN:,} more: --json prints all, --out FOLDER writes them")
+        _print_report(done.report())
 
 
 @app.command()
@@ -151,24 +144,18 @@ def link(
 ) -> None:
     """Put one table of item parameters on another's scale through their common items."""
     d_new, d_old = _metrics(metric_d)
-    done = linking.link(
+    done = link_tables(
         _parameters(new, d_new),
         _parameters(old, d_old),
         method=method,
         symmetric=symmetric,
         purify=purify,
     )
-    for warning in done.warnings:
-        _warn(warning)
-    result = done.as_dict()
+    _warn(*done.warnings)
     if as_json:
-        print_json(result)
-        return
-    criterion = f"{result['method']}, symmetric" if result["symmetric"] else result["method"]
-    out.print(f"θ_old = {result['slope']:.5f}·θ_new + {result['intercept']:.5f}   ({criterion})")
-    out.print(f"  {len(result['anchors_used'])} common items used; their curves differ by {result['rmse']:.4f} (RMSE)")
-    for item, why in result["anchors_dropped"].items():
-        out.print(f"  dropped: {escape(item)}: {escape(why)}")
+        print_json(done.as_dict())
+    else:
+        _print_report(done.report())
 
 
 @app.command("simulate-responses")
@@ -186,9 +173,9 @@ def simulate_responses(
     as_json: AsJson = False,
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
-    files.check_folder(folder)
+    FILES.check_folder(folder)
     known = _parameters(params) if params is not None else None
-    done = simulation.simulate_responses(
+    done = simulate_answers(
         persons=persons,
         items=items,
         model=model,
@@ -200,21 +187,16 @@ def simulate_responses(
         seed=seed,
     )
     done.write(folder)
-    summary = done.as_dict()
     if as_json:
-        print_json(summary)
+        print_json(done.as_dict())
     else:
-        out.print(
-            f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
-            f" {folder}; the true values are in items.csv and persons.csv next to them"
-        )
+        _print_report(done.report(folder))
 
 
-def _parameters(path: Path, metric_d: float = 1.0) -> tables.ParameterTable:
+def _parameters(path: Path, metric_d: float = 1.0) -> Any:
     """A table of parameters, with a warning if the table may mean a model that is not here."""
-    found = tables.read_parameters(path, metric_d)
-    if found.may_be_graded:
-        _warn(f"{path}: {STEPS_OR_GRADED}", found.may_be_graded)
+    found = FILES.parameters(path, metric_d)
+    _warn(*found.warnings)
     return found
 
 
@@ -230,93 +212,20 @@ def _metrics(text: str) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _print_fit(result: dict[str, Any]) -> None:
-    columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
-    if any("max_score" in row for row in result["items"]):
-        columns.insert(2, (WHOLE_SLOPE, WHOLE_SLOPE))
-    if any(row["c"] for row in result["items"]):
-        columns += [("c", "c"), ("SE", "c_se")]
-    columns += _further(result["items"])
-    columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
-    rows = [
-        (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
-        for row in map(_with_whole_slope, result["items"])
-    ]
-    headings = [heading for heading, _ in columns]
-    formats = {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
-    print_blocks(table(("item", "n", *headings, ""), rows, numbers=formats))
-    for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
-        out.print(f"{flag}: {Flag(flag).explanation}")
-    latent = result["latent"]
-    out.print(
-        f"{result['model']} by {result['engine']} {result['engine_version']}: {result['n_persons']:,} persons,"
-        f" {result['n_items']:,} items, {result['n_responses']:,} responses; {result['iterations']} iterations,"
-        f" {result['seconds']:.2f} s"
-    )
-    for group in result.get("groups", ()):
-        out.print(
-            f"group {escape(group['group'])}: {group['n_persons']:,} persons, θ mean {_number(group['mean'])} (SE"
-            f" {_number(group['mean_se'])}), SD {_number(group['sd'])} (SE {_number(group['sd_se'])})"
-        )
-    normality, shape = result["normality"], result["shape"]
-    histogram = shape is not None and shape["latent"] == "histogram"
-    of_theta = ("θ with mean {}, SD {}" if histogram else "θ ~ N({}, {}²)").format(
-        _number(latent["mean"]), _number(latent["sd"])
-    )
-    out.print(
-        f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
-        f" {of_theta}, reliability {_number(result['reliability'])}"
-    )
-    if shape is not None:
-        out.print(shape["why"])
-        if shape["compared"]:
-            formats = {"log-likelihood": ".3f", "parameters": "", "AIC": ".3f", "BIC": ".3f"}
-            names = ("model", "latent", "loglik", "n_parameters", "aic", "bic")
-            compared = sorted(shape["compared"], key=lambda one: one["bic"])
-            rows = [tuple(one[name] for name in names) for one in compared]
-            print_blocks(table(("model", "θ", *formats), rows, numbers=formats))
-    elif normality is not None and normality["p"] < DOUBTFUL:
-        guessed = "" if model_of(result["model"]).guesses else GUESSED
-        out.print(
-            f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
-            f" {normality['p']:.1g}): {_shape(normality)}{guessed}. Parameters are"
-            " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
-        )
+def _print_report(report: Iterable[Any]) -> None:
+    """Sentences and tables of a result."""
+    for part in report:
+        if isinstance(part, str):
+            say(part)
+        else:
+            print_blocks(table(part.headings, part.rows, numbers=part.formats))
 
 
-def _with_whole_slope(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {WHOLE_SLOPE: None if row["a"] is None else row["a"] * row.get("max_score", 1)}
+def _warn(*warnings: str) -> None:
+    for warning in warnings:
+        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
-def _further(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Headings and columns of what a model adds to a, b and c, to show: of scored items steps with their errors and log
-    odds, which say the same as t."""
-    of_scores = list(dict.fromkeys(name for row in rows for name in fitting.steps_and_log_odds(row)))
-    further = fitting.columns_of(rows)[len(fitting.ITEM_COLUMNS) :]
-    errors = {name: f"{name}_se" for name in of_scores if f"{name}_se" in further}
-    hidden = {*tables.OF_SCORES, *of_scores, *errors.values()}
-    found = [(name, name) for name in further if name not in hidden]
-    for name in sorted(of_scores, key=lambda name: (name[0], int(name[1:]))):
-        found += [(name, name)] + ([("SE", errors[name])] if name in errors else [])
-    return found
-
-
-def _shape(normality: dict[str, float]) -> str:
-    skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
-    if abs(skewness) >= abs(kurtosis):
-        return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"
-    return f"abilities have {'heavier' if kurtosis > 0 else 'lighter'} tails"
-
-
-def _warn(what: str, names: Sequence[str] = ()) -> None:
-    named = f": {some_of(names, 5)}" if names else ""
-    err.print(f"[yellow]warning:[/yellow] {escape(what + named)}")
-
-
-def _note(answers: files.Answers) -> None:
-    for note in answers.notes:
+def _note(notes: Iterable[str]) -> None:
+    for note in notes:
         err.print(escape(f"note: {note}"))
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

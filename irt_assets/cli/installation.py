@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irt_assets.engines.registry import enabled
-from resources.files.folder_claim import open_store
-from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database
-from resources.postgres.open_database import open_database
 from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+
+    from resources.files.object_store import ObjectStore
+    from resources.postgres.database import Database
 
 LOGIN_UID = Path("/proc/self/loginuid")
 NO_LOGIN = 2**32 - 1
@@ -36,16 +35,22 @@ def current_settings() -> Settings:
 def current_database() -> Database:
     """The database, created if it is embedded and new. Raises PermanentFailure if this code cannot work with its
     schema."""
+    from resources.postgres.open_database import open_database  # imports psycopg, which commands on files do without
+
     return open_database(current_settings())
 
 
 def database_as_it_is() -> Database:
     """The database, with any schema or none."""
+    from resources.postgres.database import Database  # see above
+
     return Database(current_settings())
 
 
 def current_store(database: Database) -> ObjectStore:
     """Raises PermanentFailure where the files of `database` lie in another folder than this installation's."""
+    from resources.files.folder_claim import open_store  # see above
+
     return open_store(current_settings(), database)
 
 

@@ -22,6 +22,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.responses.eligibility.rules import STAGES, allowed
@@ -30,7 +31,7 @@ from irt_assets.responses.scales import change_rules, consider_rules, read_scale
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from irt_assets.runs.queue import queue_judging
-from irt_psychometrics.items import DEFAULT_MODEL, Model
+from irt_psychometrics.items import Model
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 

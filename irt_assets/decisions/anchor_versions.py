@@ -34,7 +34,7 @@ from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link, transform
+from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -171,7 +171,7 @@ def preview_change(
         before, _ = _linked(raw, anchors, scale)
         after, why_not = _linked(raw, then, scale)
         if before is not None and after is not None:
-            shift = transform(raw, after).b - transform(raw, before).b
+            shift = after.transform(raw).b - before.transform(raw).b
             shift = shift[np.isfinite(shift)]
     return AnchorChange(
         what=what,

@@ -18,7 +18,7 @@ from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.items import Form, ItemRow, columns_of, in_metric
+from irt_psychometrics.items import Form, ItemRow
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
 
@@ -69,14 +69,11 @@ def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
     rows = []
     for row in frame.to_dict("records"):
         known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
-        of_program = in_metric(known | _read(row.get("further")), 1 / metric_d)
         try:
-            found = columns_of(form, of_program)
+            found = ItemRow.of(known | {"further": _read(row.get("further"))}).columns(form, metric_d)
         except PsychometricsError as error:
             raise PermanentFailure(f"item {row['item_id']}: {error}") from None
-        steps = [f"{name}_se" for name in found if form == "steps"]
-        errors = {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
-        rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found | errors)
+        rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found)
     return pd.DataFrame(rows).assign(D=metric_d)
 
 

@@ -35,12 +35,12 @@ from irt_assets.ledger.anchors import (
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
+from irt_assets.responses.eligibility.rules import OCCASIONS
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
-from irt_psychometrics.items import Model, Priors, item_model, prior_as_text, prior_from_text
-from irt_psychometrics.scoring import OCCASIONS
+from irt_psychometrics.items import Model, Priors, item_model
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -113,7 +113,7 @@ class ModelChange:
 def _decided(scale: Scale) -> dict[Subject, str]:
     """The model, the priors and the occasions, as they are stored."""
     priors: dict[Subject, str] = {
-        subject: prior_as_text(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
+        subject: Priors.text_of(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
     }
     return {"model": scale.model, **priors, "occasions": scale.occasions}
 
@@ -267,12 +267,12 @@ def _read(subject: Subject, text: str) -> str:
         if text not in OCCASIONS:
             raise PermanentFailure(f"occasions are {' or '.join(OCCASIONS)}, got {text!r}")
         return text
-    return prior_as_text(prior_from_text(PRIORS[subject], text))
+    return Priors.text_of(Priors.parse(PRIORS[subject], text))
 
 
 def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
     chosen: dict[str, Any] = {
-        parameter: prior_from_text(parameter, values[subject])
+        parameter: Priors.parse(parameter, values[subject])
         for subject, parameter in PRIORS.items()
         if subject in values
     }

@@ -28,7 +28,7 @@ from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from irt_psychometrics import PsychometricsError, Responses
 from irt_psychometrics.estimation import MovementEstimate
-from irt_psychometrics.itemfit import WindowGrowth, days_since_first_answer, share_explained
+from irt_psychometrics.itemfit import WindowGrowth
 from irt_psychometrics.scoring import Curves
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
@@ -134,9 +134,7 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
         statistics = judged.get(name)
         growth = statistics.growth if statistics else None
         if growth is None:
-            some = responses.of_rows(month == np.datetime64(name))
-            assert some.at is not None
-            growth = WindowGrowth(share_explained(days_since_first_answer(some.person, some.at / DAY), some.item))
+            growth = WindowGrowth.of_answers(responses.of_rows(month == np.datetime64(name)))
         if growth.r2 is not None and growth.ordered and growth.outcome != "constant":
             found.append((growth.r2, growth.outcome))
     if not found:

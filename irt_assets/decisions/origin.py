@@ -22,6 +22,7 @@ from irt_assets.decisions.origin_sources import (
     require_guessing,
 )
 from irt_assets.engines.registry import installed
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
 from irt_assets.gates.model_gates import LARGEST_RATIO, eigenvalue_ratio
@@ -33,7 +34,7 @@ from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
-from irt_psychometrics.items import DEFAULT_MODEL, Model, item_model
+from irt_psychometrics.items import Model, item_model
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version

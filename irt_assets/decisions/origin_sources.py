@@ -28,9 +28,8 @@ from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
-from irt_psychometrics import Calibration
-from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, OtherItems
-from irt_psychometrics.linking import assumed_errors
+from irt_psychometrics import Calibration, ItemParameters
+from irt_psychometrics.items import MAX_SCORE, ItemRow, Model
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
@@ -95,9 +94,10 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
-    scored = OtherItems.of({0: further} if further else {})
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c, scored)), further=further), True
+        item = ItemParameters.of_rows([""], [ItemRow(a, b, c, further=further)]).with_assumed_errors()
+        errors = (float(x[0]) for x in (item.a_se, item.b_se, item.cov_ab))
+        return ItemRow(a, b, c, *errors, further=further), True
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:

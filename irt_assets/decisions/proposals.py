@@ -20,7 +20,7 @@ from irt_assets.ledger.steps import step_of, steps_of_month
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.items import MEDIUM_WABC, ItemRow, wabc
+from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
@@ -140,7 +140,7 @@ class Proposal:
         what is proposed still differs from what is published now; unless that is settled."""
         if self.state is not State.OPEN or self.outdated or self.withdrawn or self.settled:
             return False
-        moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > MEDIUM_WABC
+        moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > ItemParameters.MEDIUM_WABC
         return self.old is None or self.recalibrated or moved
 
     @property
@@ -287,7 +287,7 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
         ids = [rows[k]["item_id"] for k in of_scale]
         new, old = (ItemParameters.of_rows(ids, (ItemRow.of(rows[k], of) for k in of_scale)) for of in ("", "old_"))
-        for k, area in zip(of_scale, wabc(new, old, scale.mu, scale.sigma), strict=True):
+        for k, area in zip(of_scale, new.wabc(old, scale.mu, scale.sigma), strict=True):
             found[k] = float(area)
     return found
 

@@ -19,7 +19,7 @@ from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
-from irt_psychometrics.items import MEDIUM_WABC
+from irt_psychometrics import ItemParameters
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 
 WHAT_TO_DO = {
@@ -162,7 +162,7 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
     ).fetchall()
     return (
         {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
-        | decisions_on_drift(connection, month, Month(month).start, grown=MEDIUM_WABC)
+        | decisions_on_drift(connection, month, Month(month).start, grown=ItemParameters.MEDIUM_WABC)
         | {(scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn}
     )
 

@@ -20,7 +20,7 @@ from irt_assets.ledger.values_with_errors import (
 )
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.drift import Drift, judge
+from irt_psychometrics.drift import Drift
 from irt_psychometrics.linking import AnchorSet
 from resources.files.object_store import ObjectStore
 
@@ -49,7 +49,7 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = against_published(window, anchors, at, start)
     accepted = "misfit" in accepted_subjects(connection, scale.scale_id, start)
-    drift = judge(
+    drift = Drift.of(
         comparison,
         mean=scale.mu,
         sd=scale.sigma,

@@ -15,19 +15,20 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.arrays import finite
 from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import origin_over
+from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from irt_psychometrics import Responses
 from irt_psychometrics.dif import Dif, analyse_dif
-from irt_psychometrics.estimation import Latent
-from irt_psychometrics.items import Z95, Model, item_model
+from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
@@ -62,6 +63,13 @@ class Answers:
     sample: str = ""
 
 
+@dataclass(frozen=True)
+class NotCompared:
+    """Why a month's groups are not compared."""
+
+    why: str
+
+
 def dif_of_month(
     database: Database, store: ObjectStore, month: str, threads: int | None = None
 ) -> dict[str, list[Row]]:
@@ -84,7 +92,7 @@ def dif_of_month(
             }
         rows = []
         difs = [_compared(name, answers, groups, threads) for name, (groups, _) in attributes.items()]
-        sample = "" if isinstance(answers, str) else answers.sample
+        sample = "" if isinstance(answers, NotCompared) else answers.sample
         for dif, (_, n_unreadable) in zip(Dif.with_common_q(difs), attributes.values(), strict=True):
             rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
@@ -95,10 +103,10 @@ def dif_of_month(
     return found
 
 
-def _compared(attribute: str, answers: Answers | str, groups: Sequence[str | None], threads: int | None) -> Dif:
+def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[str | None], threads: int | None) -> Dif:
     """The groups of an attribute, or the reason why they are not compared."""
-    if isinstance(answers, str):
-        return Dif.untested(attribute, answers)
+    if isinstance(answers, NotCompared):
+        return Dif.untested(attribute, answers.why)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
         with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
@@ -117,7 +125,7 @@ def _compared(attribute: str, answers: Answers | str, groups: Sequence[str | Non
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
-) -> Answers | str:
+) -> Answers | NotCompared:
     """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare. For a
     month of the origin window without a fit of its own, it is the window's fit.
 
@@ -129,9 +137,11 @@ def answers_of(
         snapshot = origin.snapshot
         fit = linked_fit(connection, scale.scale_id, "origin", origin.window_start, origin.engine)
     if fit is None or not fit.converged:
-        return f"{month} has no converged fit that was linked to the anchors"
+        return NotCompared(f"{month} has no converged fit that was linked to the anchors")
     if snapshot is None:
-        return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
+        return NotCompared(
+            f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
+        )
     most = database_settings(connection).most_for_run
     if fit.snapshot_hash not in files:
         files[fit.snapshot_hash] = read_for_run(store, snapshot, most, FIT_COLUMNS)

@@ -21,7 +21,7 @@ from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_for_run, sample_for_run, snapshot_for_scale
 from irt_assets.responses.window import categories_of, given_points
-from irt_psychometrics.drift import Answers
+from irt_psychometrics.drift import TimedAnswers
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
 
@@ -36,7 +36,7 @@ MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: Sequence[str]
-) -> Answers | None:
+) -> TimedAnswers | None:
     """The month's unfiltered answers on the scale, with the times that items usually took before; None without."""
     table = attempts_of(connection, store, month, scale)
     if table is None:
@@ -58,7 +58,7 @@ def answers_of(
     most, ids = max_scores(table), tuple(items.tolist())
     usual = _usual_times(connection, store, months_before[-MONTHS_LOOKED_BACK:], scale)
     days = table["completed_at"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    return Answers(
+    return TimedAnswers(
         person=person.astype(np.int64),
         item=item.astype(np.int64),
         score=given_points(table),

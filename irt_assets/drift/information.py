@@ -6,7 +6,7 @@ not read from its rows: these may be of an earlier fit of the month. What does n
 (psychometrics/information/functions.py), and how they are shown (assets.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -14,30 +14,16 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.common.arrays import Floats
+from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.drift import with_errors
-from irt_psychometrics.information import (
-    Abilities,
-    ItemLosses,
-    LossOfTest,
-    Retirement,
-    conditional_se,
-    greatest_information,
-    information_of_test,
-    item_information,
-    loss_of_test,
-    losses_of_items,
-    retire,
-)
+from irt_psychometrics.information import Abilities, Information, InformationLoss
 from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
@@ -111,10 +97,10 @@ class MonthInformation:
 
     Attributes:
         theta: shape (T,), of the curves.
-        test: None where no item has parameters on both sides.
+        loss: of the items with parameters on both sides, and of the test that they make.
         severity: severity of drift, by item.
         retiring: the items that lost information or drifted with high severity: what if they were retired?
-        retirement: the set in force with and without them, as it is now known.
+        in_force, left: the set in force with and without them, as it is now known.
         testlets: whose effects are in force at the month's end, None where none are.
     """
 
@@ -123,18 +109,17 @@ class MonthInformation:
     unestimated: Unestimated
     items: Items
     theta: Floats
-    losses: ItemLosses
-    test: LossOfTest | None
+    loss: InformationLoss
     severity: dict[str, str]
     retiring: tuple[str, ...]
-    retirement: Retirement
+    in_force: Information
+    left: Information
     testlets: InTestlets | None = None
 
-    def of_test(self, parameters: ItemParameters, which: np.ndarray) -> Floats:
-        """Shape (T,): test information of the items `which` (J,) by their `parameters`."""
+    def of(self, parameters: ItemParameters, which: np.ndarray) -> Information:
+        """Information of the items `which` (J,) by their `parameters`."""
         ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
-        effects = self.testlets.effects(ids) if self.testlets else None
-        return information_of_test(item_information(self.theta, parameters.select(ids).curves), effects)
+        return Information.of(parameters.select(ids), self.theta, self.testlets.effects(ids) if self.testlets else None)
 
     @property
     def drifted(self) -> list[str]:
@@ -161,11 +146,9 @@ class MonthInformation:
         people = population(self.scale)
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
-        left = self.retirement.relative_efficiency
+        left = self.left.relative_efficiency(self.in_force)
         k = int(np.nanargmin(np.where(inside, left, np.nan)))
-        before, after = (
-            np.interp(people.theta, self.theta, x) for x in (self.retirement.before, self.retirement.after)
-        )
+        before, after = (np.interp(people.theta, self.theta, x.of_test) for x in (self.in_force, self.left))
         average = float(people.weights @ after / (people.weights @ before))
         return Efficiency(average, float(left[k]), float(self.theta[k]))
 
@@ -214,24 +197,31 @@ def inform(
     scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
     """Raises PsychometricsError that names the published items that give no information."""
-    people, drift = population(scale), compared.drift
-    comparison = drift.comparison.select(~drift.comparison.across_models)
-    linking = with_errors(compared.window.linking, compared.window.raw, compared.anchors)
-    losses = losses_of_items(comparison, people)
-    test = loss_of_test(comparison, linking, people) if comparison.item_ids else None
+    drift = compared.drift
+    loss = InformationLoss.of(drift.comparison, population(scale))
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
-    if unestimated.tested is not None:
-        severity |= zip(unestimated.tested.item_ids, unestimated.tested.severity, strict=True)
+    tested = unestimated.drift.proportions if unestimated.drift else None
+    if tested is not None:
+        severity |= zip(tested.item_ids, tested.severity, strict=True)
     items = Items.of(compared)
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
-    retiring = tuple(sorted({*losses.flagged, *high(severity)}))
+    retiring = tuple(sorted({*loss.items.flagged, *high(severity)}))
     force = items.in_force
     ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
     effects = testlets.effects(ids) if testlets else None
-    information = item_information(theta, items.latest.select(ids).curves)
-    retirement = retire(theta, ids, information, retiring, se_limit=SE_LIMIT * scale.sigma, effects=effects)
+    in_force = Information.of(items.latest.select(ids), theta, effects)
     return MonthInformation(
-        scale, compared, unestimated, items, theta, losses, test, severity, retiring, retirement, testlets
+        scale,
+        compared,
+        unestimated,
+        items,
+        theta,
+        loss,
+        severity,
+        retiring,
+        in_force,
+        in_force.without(retiring),
+        testlets,
     )
 
 
@@ -242,12 +232,12 @@ def high(severity: Mapping[str, str]) -> list[str]:
 
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     """A row for every item in force and every new one."""
-    items, people, losses = found.items, population(found.scale), found.losses
-    published, now = (item_information(found.theta, x.curves).T for x in (items.published, items.now))  # (J, T)
+    items, people, losses = found.items, population(found.scale), found.loss.items
+    published, now = (Information.of(x, found.theta).of_items.T for x in (items.published, items.now))  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
-    average = people.weights @ item_information(people.theta, items.latest.curves)
-    greatest = greatest_information(items.latest.curves)
-    of_published = people.weights @ item_information(people.theta, items.published.curves)
+    latest = Information.of(items.latest, people.theta)
+    average, greatest = people.weights @ latest.of_items, latest.greatest
+    of_published = people.weights @ Information.of(items.published, people.theta).of_items
     across = found.compared.drift.across_models
     rows = []
     for j, item in enumerate(items.item_ids):
@@ -295,17 +285,17 @@ def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
 
 def test_row(found: MonthInformation) -> dict[str, Any]:
     """The row of the whole test."""
-    items, people, test = found.items, population(found.scale), found.test
+    items, people, test = found.items, population(found.scale), found.loss.test
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {
-        "published": found.of_test(items.published, both),
-        "now": found.of_test(items.now, both),
-        "in_force": found.retirement.before,
-        "without_flagged": found.retirement.after,
+        "published": found.of(items.published, both),
+        "now": found.of(items.now, both),
+        "in_force": found.in_force,
+        "without_flagged": found.left,
     }
-    published, now = float(found.losses.published.sum()), float(found.losses.now.sum())
-    kept = found.efficiency
+    losses, kept, se_limit = found.loss.items, found.efficiency, SE_LIMIT * found.scale.sigma
+    published, now = float(losses.published.sum()), float(losses.now.sum())
     details = {
         "worst": {name: rounded(x) for name, x in test.worst._asdict().items()} if test else None,
         "certain": test.certain if test else None,
@@ -319,9 +309,9 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
             "efficiency": rounded(kept.average),
             "lowest": rounded(kept.least),
             "lowest_at": rounded(kept.theta),
-            "se_limit": rounded(SE_LIMIT * found.scale.sigma),
-            "se_above_before": [[rounded(x) for x in ends] for ends in found.retirement.too_large_before],
-            "se_above_after": [[rounded(x) for x in ends] for ends in found.retirement.too_large_after],
+            "se_limit": rounded(se_limit),
+            "se_above_before": _rounded_intervals(found.in_force.theta_with_se_above(se_limit)),
+            "se_above_after": _rounded_intervals(found.left.theta_with_se_above(se_limit)),
         },
         "items": {
             "in_force": int(items.in_force.sum()),
@@ -330,7 +320,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
             "new": int((~items.in_force).sum()),
             "not_estimated": found.unestimated.why,
         },
-        "flagged_items": sorted(found.losses.flagged),
+        "flagged_items": sorted(losses.flagged),
         "drifted_items": found.drifted,
         "population": {"mean": found.scale.mu, "sd": found.scale.sigma},
         "middle": [rounded(x) for x in people.middle()],
@@ -338,8 +328,8 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         "fit_id": found.compared.window.fit_id,
         "why": None if test else _why_no_test(across),
     }
-    curve = {"theta": listed(found.theta)} | {name: listed(x) for name, x in curves.items()}
-    curve |= {f"se_{name}": listed(conditional_se(x)) for name, x in curves.items()}
+    curve = {"theta": listed(found.theta)} | {name: listed(x.of_test) for name, x in curves.items()}
+    curve |= {f"se_{name}": listed(x.se) for name, x in curves.items()}
     return {"item_id": THE_TEST, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
 
 
@@ -361,6 +351,10 @@ test_row.__test__ = False  # type: ignore[attr-defined]  # pytest would take it 
 def rounded(x: float) -> float | None:
     """Five significant digits; null where it is not finite."""
     return finite(float(f"{x:.5g}"))
+
+
+def _rounded_intervals(intervals: Sequence[tuple[float, float]]) -> list[list[float | None]]:
+    return [[rounded(x) for x in ends] for ends in intervals]
 
 
 def listed(values: Floats) -> list[float | None]:

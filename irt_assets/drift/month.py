@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.arrays import finite
 from irt_assets.common.breakdowns import breakdowns_explained
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.drift import Change, CurveDifferences, Drift, Trends, classify_changes, trends
-from irt_psychometrics.items import Z95, Model, item_model
+from irt_psychometrics.drift import Drift
+from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
@@ -39,8 +40,6 @@ class ScaleDrift:
 
     scale_id: str
     drift: Drift | None = None
-    trends: Trends | None = None
-    changes: dict[str, Change] = field(default_factory=dict)
     unestimated: Unestimated = field(default_factory=Unestimated)
     why: str = ""
     sample: str = ""
@@ -76,19 +75,16 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
-            return ScaleDrift(
-                scale.scale_id,
-                compared.drift,
-                _trends(connection, month, scale, compared),
-                _changes(connection, store, month, scale, compared, flagged) if flagged else {},
-                unestimated,
-                sample=evidence.sample_of(connection, month, scale),
-            )
+            drift = _with_trends(connection, month, scale, compared, unestimated.drift or compared.drift)
+            if flagged:
+                drift = _with_changes(connection, store, month, scale, compared, drift, flagged)
+            sample = evidence.sample_of(connection, month, scale)
+            return ScaleDrift(scale.scale_id, drift, unestimated, sample=sample)
     except PsychometricsError as error:
         return ScaleDrift(scale.scale_id, why=str(error))
 
 
-def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared) -> Trends | None:
+def _with_trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared, drift: Drift) -> Drift:
     before = evidence.linked_before(connection, scale, month, TREND_MONTHS - 1)
     at, anchors = compared.at, compared.anchors
     since = dict(zip(at.published.item_ids, at.since, strict=True))
@@ -101,33 +97,35 @@ def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: 
             middle = begins + (ends - begins) / 2
             comparisons.append(found)
             elapsed.append(np.array([(middle - since[i]).total_seconds() / (86_400 * 30.4375) for i in found.item_ids]))
-    return trends(comparisons, elapsed, anchors) if comparisons else None
+    return drift.with_trends(comparisons, elapsed, anchors) if comparisons else drift
 
 
-def _changes(
+def _with_changes(
     connection: psycopg.Connection,
     store: ObjectStore,
     month: str,
     scale: Scale,
     compared: Compared,
+    drift: Drift,
     flagged: Sequence[str],
-) -> dict[str, Change]:
+) -> Drift:
     months_before = list(months_between(month_of(min(compared.at.since)), month))[:-1]
     answers = evidence.answers_of(connection, store, month, scale, months_before)
     if answers is None:
-        return {}
+        return drift
     mean, sd = evidence.population_of(compared.window)
-    return classify_changes(answers, flagged, compared.at.published.among(answers.item_ids), mean=mean, sd=sd)
+    return drift.with_changes(answers, flagged, compared.at.published.among(answers.item_ids), mean=mean, sd=sd)
 
 
 def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
-    rows = [] if judged.drift is None else _compared_rows(judged, judged.drift) + _tested_rows(judged)
+    rows = [] if judged.drift is None else _compared_rows(judged.drift) + _tested_rows(judged.drift, judged.unestimated)
     of_all = {"month": month, "scale_id": scale.scale_id, "engine": scale.engine}
     return pd.DataFrame([of_all | row for row in rows], columns=None if rows else [*of_all, "item_id", "severity"])
 
 
-def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
-    place = {item: k for k, item in enumerate(judged.trends.item_ids)} if judged.trends else {}
+def _compared_rows(drift: Drift) -> list[dict[str, Any]]:
+    trends = drift.trends
+    place = {item: k for k, item in enumerate(trends.item_ids)} if trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
     across = drift.across_models
     rows = []
@@ -146,19 +144,19 @@ def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
             "log_bayes_factor": finite(drift.log_bayes_factor[j]),
         }
         if drift.curves is not None and drift.comparison.by_curves[j]:
-            details["curves"] = curves_described(drift.curves, j)
+            details["curves"] = curves_described(drift, j)
         if item in across:
             details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
-        elif judged.trends and item in place:
+        elif trends and item in place:
             k = place[item]
             details["trend"] = {
-                "b_a_month": finite(judged.trends.slope[k]),
-                "se": finite(judged.trends.slope_se[k]),
-                "q": finite(judged.trends.q[k]),
-                "months": int(judged.trends.n_months[k]),
+                "b_a_month": finite(trends.slope[k]),
+                "se": finite(trends.slope_se[k]),
+                "q": finite(trends.q[k]),
+                "months": int(trends.n_months[k]),
             }
-        if item in judged.changes:
-            details["change"] = described(judged.changes[item])
+        if item in drift.changes:
+            details["change"] = _change_described(drift, item)
         rows.append(
             {
                 "item_id": item,
@@ -175,15 +173,15 @@ def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
     return rows
 
 
-def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
+def _tested_rows(drift: Drift, unestimated: Unestimated) -> list[dict[str, Any]]:
     """Items without an estimate, by their proportion correct."""
-    tested = judged.unestimated.tested
+    tested = drift.proportions
     if tested is None:
         return []
     rows = []
     for j, item in enumerate(tested.item_ids):
         details: dict[str, Any] = {
-            "published": dict(zip("abc", judged.unestimated.published[item], strict=True)),
+            "published": dict(zip("abc", unestimated.published[item], strict=True)),
             "proportion_correct": {
                 "n": int(tested.n[j]),
                 "observed": tested.observed[j],
@@ -191,11 +189,11 @@ def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
                 "difference": tested.difference[j],
                 "se": tested.se[j],
                 "z": tested.difference[j] / tested.se[j],
-                "why": judged.unestimated.why[item],
+                "why": unestimated.why[item],
             },
         }
-        if item in judged.changes:
-            details["change"] = described(judged.changes[item])
+        if item in drift.changes:
+            details["change"] = _change_described(drift, item)
         rows.append(
             {
                 "item_id": item,
@@ -213,9 +211,11 @@ def across_models_in_words(published: Model, fitted: Model) -> str:
     return f"compared by curves: published as {item_model(published).spoken}, fitted as {item_model(fitted).spoken}"
 
 
-def curves_described(curves: CurveDifferences, j: int) -> dict[str, Any]:
+def curves_described(drift: Drift, j: int) -> dict[str, Any]:
     """What was tested of the j-th item: by how much more of the learners answer it right, and how much more their
     answers go with ability, both as differences of the window from what was published."""
+    curves = drift.curves
+    assert curves is not None
     se = np.sqrt(np.diag(curves.cov[j]))
     return {
         "right": finite(curves.t[j, 0]),
@@ -226,8 +226,9 @@ def curves_described(curves: CurveDifferences, j: int) -> dict[str, Any]:
     }
 
 
-def described(change: Change) -> dict[str, Any]:
-    """A change as it is stored; `onset` is an ISO date."""
+def _change_described(drift: Drift, item: str) -> dict[str, Any]:
+    """The change of an item as it is stored; `onset` is an ISO date."""
+    change = drift.changes[item]
     return {
         "kind": str(change.kind),
         "size": finite(change.size),

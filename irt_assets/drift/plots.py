@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.charts import NOW, PUBLISHED, by_rank, over_ability, shortened
+from irt_assets.common.intervals import Z95
 from irt_assets.drift.rows import DifRow, InformationRow
-from irt_psychometrics.items import Z95
 from irt_psychometrics.plots import Chart, Picture
 
 MOST_ITEMS = 30

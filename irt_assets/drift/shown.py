@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed, table, value_with_error
 from irt_assets.common.wording import counted, listed
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
-from irt_psychometrics.drift import Kind
+from irt_psychometrics.drift import ChangeKind
 
 Row = TypeVar("Row")
 Of: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
@@ -92,12 +92,12 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     first month saw it."""
     size, z = change["size"], change.get("time_z")
     what = {
-        Kind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
-        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
-        Kind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
-        Kind.EASIER: f"easier by {signed(size)}: drift or leak; only response times can show which",
-        Kind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
-    }[Kind(change["kind"])]
+        ChangeKind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
+        ChangeKind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
+        ChangeKind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
+        ChangeKind.EASIER: f"easier by {signed(size)}: drift or leak; only response times can show which",
+        ChangeKind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
+    }[ChangeKind(change["kind"])]
     gains = ", ".join(f"{name} {signed(gain, 1)}" for name, gain in change["gains"].items())
     times = f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed(z, 1)})" if z else ""
     option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""

@@ -17,24 +17,25 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
 from irt_psychometrics import Responses
-from irt_psychometrics.drift import ProportionsCorrect, proportions_correct
+from irt_psychometrics.drift import Drift
 from irt_psychometrics.estimation import Flag
 from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
 class Unestimated:
-    """Why each item has no estimate, which are gone from the bank's scale, what is published (a, b, c), and the tests
-    of those with enough answers: None where the month has no answers at all."""
+    """Why each item has no estimate, which are gone from the bank's scale, what is published (a, b, c), and the drift
+    with the tests of those with enough answers: None if the month has no answers at all."""
 
     why: dict[str, str] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     published: dict[str, tuple[float, float, float]] = field(default_factory=dict)
-    tested: ProportionsCorrect | None = None
+    drift: Drift | None = None
 
     @property
     def tested_items(self) -> tuple[str, ...]:
-        return self.tested.item_ids if self.tested is not None else ()
+        tested = self.drift.proportions if self.drift else None
+        return tested.item_ids if tested else ()
 
     @property
     def untested(self) -> dict[str, str]:
@@ -44,9 +45,10 @@ class Unestimated:
 
     def items(self, severity: str) -> dict[str, float]:
         """The tested items of this severity, and by how much their proportion correct is off."""
-        if self.tested is None:
+        tested = self.drift.proportions if self.drift else None
+        if tested is None:
             return {}
-        found = zip(self.tested.item_ids, self.tested.severity, np.abs(self.tested.difference).tolist(), strict=True)
+        found = zip(tested.item_ids, tested.severity, np.abs(tested.difference).tolist(), strict=True)
         return {item: size for item, level, size in found if level == severity}
 
 
@@ -73,8 +75,8 @@ def look_at_unestimated(
     known = published.select([item for item in published.item_ids if item not in moved]).among(responses.item_ids)
     mean, sd = evidence.population_of(compared.window)
     mean_se = compared.window.linking.intercept_se
-    tested = proportions_correct(responses, items, known, mean=mean, sd=sd, mean_se=mean_se)
-    return Unestimated(why, frozenset(gone), values, tested)
+    drift = compared.drift.with_proportions(responses, items, known, mean=mean, sd=sd, mean_se=mean_se)
+    return Unestimated(why, frozenset(gone), values, drift)
 
 
 def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, get_args
 
 from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
-from irt_psychometrics.items import MODELS
+from irt_psychometrics.items import Model
 
 if TYPE_CHECKING:
     from irt_psychometrics import Calibration, Responses
@@ -48,7 +48,7 @@ class EmEngine:
 SPEC = EngineSpec(
     name=ENGINE,
     method="marginal maximum likelihood, errors from the information matrix",
-    models=MODELS,
+    models=get_args(Model),
     build=lambda settings: EmEngine(settings.irt_threads),
     runs_in="this process",
     kind="numba",

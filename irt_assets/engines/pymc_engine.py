@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
-from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
+from irt_assets.engines.spec import DEFAULT_MODEL, RIGHT_AND_WRONG, one_model
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.items import DEFAULT_MODEL, GUESSING_PRIOR, Model, Priors, item_model
-from irt_psychometrics.linking import AnchorSet, Linking, link, transform
+from irt_psychometrics.items import Model, Priors, item_model
+from irt_psychometrics.linking import AnchorSet, Linking, link
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -88,8 +88,8 @@ class PymcEngine:
     latent mean and SD are free.
 
     Attributes:
-        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; `GUESSING_PRIOR` where it is None)
-            of items that are not anchors.
+        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; None: the model's default) of items
+            that are not anchors.
         latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD,
             where these are free.
         nodes: of the quadrature over θ, on [−6, 6] latent SDs. None for the fewest of `NODES` that are enough.
@@ -130,7 +130,7 @@ class PymcEngine:
         em, kept = screen_items(responses, model, Priors(c=stated.c), data_hash)
         linking = None if self.anchors is None else link(em, self.anchors)
         fitted = responses.of_items(kept)
-        start = (em if linking is None else transform(em, linking)).select(kept)
+        start = (em if linking is None else linking.transform(em)).select(kept)
         priors = self.model_priors(fitted.item_ids, model, linking)
         begin: dict[str, Any] = {
             "a": np.clip(start.a, 0.2, 4.0),
@@ -171,7 +171,7 @@ class PymcEngine:
         if not item_model(model).guesses and self.priors.c is not None:
             raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
         if item_model(model).guesses and self.priors.c is None:
-            return replace(self.priors, c=GUESSING_PRIOR.c)
+            return replace(self.priors, c=item_model(model).default_priors.c)
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:

@@ -10,19 +10,18 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_process import call_r
 from irt_assets.engines.spec import EngineSpec, RPackage
-from irt_psychometrics.items import MODELS
+from irt_psychometrics.items import Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from irt_assets.engines.r_calibration import Call
     from irt_psychometrics import Calibration, Responses
-    from irt_psychometrics.items import Model
     from irt_psychometrics.linking import AnchorSet
     from resources.settings import Settings
 
@@ -99,7 +98,7 @@ def _brms(settings: Settings) -> REngine:
 MIRT = EngineSpec(
     name="mirt",
     method="marginal maximum likelihood, errors by Oakes' identity",
-    models=tuple(model for model in MODELS if model != "rsm"),
+    models=tuple(model for model in get_args(Model) if model != "rsm"),
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
@@ -118,7 +117,7 @@ BRMS = EngineSpec(
 REMOTE = EngineSpec(
     name="remote",
     method="as mirt, under another name",
-    models=tuple(model for model in MODELS if model != "rsm"),
+    models=tuple(model for model in get_args(Model) if model != "rsm"),
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",

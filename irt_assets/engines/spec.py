@@ -23,6 +23,8 @@ HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
+DEFAULT_MODEL: Model = "2pl"
+"""The model of a scale that names none."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
 

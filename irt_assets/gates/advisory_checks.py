@@ -1,11 +1,14 @@
 """Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
 
+import numpy as np
+from scipy.special import ndtr
+
 from irt_assets.common.wording import counted, some_of
 from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
-from irt_psychometrics.itemfit import PERIOD_DAYS, STRICT_ORDER, WindowGrowth, p_of_skewness
+from irt_psychometrics.itemfit import WindowGrowth
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
@@ -137,7 +140,7 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
         return Verdict(
             True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
         )
-    if growth.r2 > STRICT_ORDER:
+    if growth.strictly_ordered:
         return Verdict(False, f"{sentence}. It would go into b, the later the item the more", details)
     if growth.outcome in ("constant", "not separable"):
         return Verdict(True, sentence, details)
@@ -150,7 +153,7 @@ def growth_in_words(growth: WindowGrowth) -> str:
     order = "" if growth.r2 is None else f"the item explains {growth.r2:.0%} of the time since learners' first answers"
     if growth.estimate is None or growth.se is None:
         return f"{order}: growth cannot be distinguished from difficulty within the month"
-    size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {PERIOD_DAYS:.0f} days"
+    size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {growth.PERIOD_DAYS:.0f} days"
     if growth.outcome == "not separable":
         return f"{order}: growth cannot be distinguished from difficulty within the month ({size})"
     said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
@@ -212,6 +215,15 @@ def anchors_scatter_evenly(evidence: Evidence) -> Verdict:
         "intercept. One sound month in twenty looks like this",
         {"skewness": constants.skewness, "p": p},
     )
+
+
+def p_of_skewness(skewness: float, n: int) -> float:
+    """Two-sided p of the skewness of n values that are normal, by D'Agostino's transformation."""
+    y = skewness * np.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
+    kurtosis = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3) / ((n - 2) * (n + 5) * (n + 7) * (n + 9))
+    w2 = np.sqrt(2 * (kurtosis - 1)) - 1
+    z = np.arcsinh(y / np.sqrt(2 / (w2 - 1))) / np.sqrt(np.log(w2) / 2)
+    return float(2 * ndtr(-abs(z)))
 
 
 ADVISORY_CHECKS: tuple[SetGate, ...] = (

@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.common.arrays import Floats
+from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
@@ -23,7 +24,6 @@ from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
-from irt_psychometrics.items import Z95
 
 _MOST_NAMED = 10
 

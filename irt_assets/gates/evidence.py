@@ -15,6 +15,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.coverage import Bank, read_bank
 from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
 from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, read_group_shift
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import released_constants
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import held_before
@@ -22,8 +23,7 @@ from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
 from irt_psychometrics import Calibration
-from irt_psychometrics.drift import GroupShift
-from irt_psychometrics.linking import Constants
+from irt_psychometrics.linking import MonthConstants
 from resources.files.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
@@ -60,7 +60,7 @@ class Evidence:
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
     accepted: frozenset[Subject] = frozenset()
-    earlier: tuple[Constants, ...] = ()
+    earlier: tuple[MonthConstants, ...] = ()
     held_before: Mapping[str, str] = field(default_factory=dict)
 
     @property

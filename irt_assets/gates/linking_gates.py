@@ -10,7 +10,7 @@ from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, need
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
-from irt_psychometrics.linking import FEWEST_MONTHS, Constants, Jump, jumps
+from irt_psychometrics.linking import MonthConstants
 
 NOT_ON_THE_SCALE = Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
 
@@ -65,22 +65,16 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
         return NOT_ON_THE_SCALE
     constants = evidence.on_the_scale.constants
     n = len(evidence.earlier)
-    if n < FEWEST_MONTHS:
+    if n < MonthConstants.MIN_EARLIER:
         months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
-        return Verdict(True, f"{months} taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
+        return Verdict(True, f"{months} taken to the ledger, and {MonthConstants.MIN_EARLIER} are needed to compare")
     values = (*constants.value("slope"), *constants.value("intercept"))
-    found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
+    found = MonthConstants(month_number(evidence.month), *values).jumps(evidence.earlier)
     seen = [one for one in found if one.seen]
-    jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
+    jumps_text = "; ".join(one.sentence for one in seen or found)
     why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
     numbers = {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
     return as_the_scale_says(evidence, Verdict(not seen, why, numbers))
-
-
-def _jump_sentence(jump: Jump) -> str:
-    name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
-    p = f", p = {jump.p:.1g}" if jump.seen else ""
-    return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
 
 
 def anchors_move_with_the_others(evidence: Evidence) -> Verdict:

@@ -35,7 +35,7 @@ from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs, snapshot_of
-from irt_psychometrics.linking import LinkingError
+from irt_psychometrics import PsychometricsError
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
@@ -224,9 +224,9 @@ def _other_model(staged: Attempted, scale: Scale, in_bank: dict[str, ModelInBank
     return other and f"the bank names other models or blocks of items since it was fitted: {other}"
 
 
-def no_origin(scale: Scale, window: str) -> LinkingError:
+def no_origin(scale: Scale, window: str) -> PsychometricsError:
     """Why nothing can be placed on a scale that was never initialised, and both ways out."""
-    return LinkingError(
+    return PsychometricsError(
         f"scale {scale.scale_id} has no origin, so {window} cannot be placed on it. Either give the bank's anchors "
         f"parameters and run `irt scale init --scale {scale.scale_id}`, or declare a window its origin: "
         f"`irt scale init --scale {scale.scale_id} --origin {window}`"

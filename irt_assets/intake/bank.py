@@ -35,8 +35,7 @@ from irt_assets.intake.sources import Source, plain_rows
 from irt_assets.intake.staging import lock_out_imports_and_posts
 from irt_assets.responses.erased import names_of_erased
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.core import program_forms
-from irt_psychometrics.items import MAX_SCORE, Model, item_model
+from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
@@ -62,8 +61,7 @@ OF_SCORES = ("max_score", "block")
 QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
     *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
-    *(name for name in program_forms.COLUMNS if name not in PARAMETERS),
-    *program_forms.OF_OTHER_MODELS,
+    *(name for name in ItemRow.COLUMNS if name not in PARAMETERS),
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
@@ -108,7 +106,7 @@ def import_bank_file(
     """Import a file of QUESTIONS or of LEARNERS.
 
     A row of QUESTIONS has item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n,
-    D, model, max_score, block, key; t0, t1, … of scored items, or the columns of another program (`program_forms`).
+    D, model, max_score, block, key; t0, t1, … of scored items, or the columns of another program (`ItemRow.columns`).
     A row of LEARNERS has user_id, is_test, target_scale_id, target_theta; every other column is an attribute. With a
     mapping file only the columns that it names are read.
 
@@ -185,7 +183,7 @@ def read_rows(
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
-        report.notes.append(f"{file}: {program_forms.STEPS_OR_GRADED}")
+        report.notes.append(f"{file}: {ItemRow.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
     makes_ids = kind is LEARNERS and binding.makes_learners_ids
     column = binding.columns.get(kind.key, ("",))[0]
@@ -294,19 +292,19 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 def _of_program(cells: Cells) -> Cells:
     """An item's parameters that are in the form of another program, by our names."""
-    names = ["b", *program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS]
+    names = ["b", *ItemRow.COLUMNS]
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
     numbers = {name: x for name, x in given.items() if x is not None}
     try:
-        program_forms.require_known_model(numbers, cells.get("model") or "")
+        ItemRow.require_known_model(numbers, cells.get("model") or "")
     except PsychometricsError as error:
         raise _Refusal("bad_model", str(error)) from None
-    if program_forms.form_of(numbers) is None:
+    if ItemRow.form_of(numbers) is None:
         return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
     if any(cells.get(name) is not None for name in T):
         return {}
     try:
-        found = program_forms.parameters_of(numbers) or {}
+        found = ItemRow.parameters_of(numbers) or {}
     except PsychometricsError as error:
         raise _Refusal("incomplete_parameters", str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)

@@ -23,6 +23,7 @@ from irt_psychometrics.items import MAX_SCORE
 from resources.failures import PermanentFailure
 
 AUTO = "auto"
+PRESETS = ("own", "datashop", "assistments", "wide")
 MAX_YAML = 2**20  # bytes
 ATTEMPT_COLUMNS = (
     *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
@@ -134,11 +135,11 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
 
 
-@cache
 def _presets() -> dict[str, Mapping]:
-    return {name: _preset(name) for name in ("own", "datashop", "assistments", "wide")}
+    return {name: _preset(name) for name in PRESETS}
 
 
+@cache
 def _preset(name: str) -> Mapping:
     path = resources.files(__package__) / "presets" / f"{name}.yaml"
     return _parse(_parse_yaml(path.read_text("utf-8"), name), name, preset=True)
@@ -155,11 +156,11 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
         return None
     if isinstance(mapping, Mapping):
         return mapping
-    if (preset := _presets().get(str(mapping))) is not None:
-        return preset
+    if str(mapping) in PRESETS:
+        return _preset(str(mapping))
     path = Path(mapping)
     if not path.is_file():
-        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(_presets())}) nor a file.")
+        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(PRESETS)}) nor a file.")
     return _parse(read_yaml(path), str(path), preset=False)
 
 

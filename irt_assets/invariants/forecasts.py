@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import estimate, scored_by
+from irt_assets.abilities.batch import curves_of, estimate, scored_by
 from irt_assets.common.arrays import Floats
 from irt_assets.common.partitions import Month
+from irt_assets.invariants.forecast_errors import by_decile, excess_of, forecast, growth_since
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.item_status import DAY, microseconds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
-from irt_psychometrics import ItemParameters, Responses
-from irt_psychometrics.scoring import STILL, by_decile, excess_of, forecast, growth_since
+from irt_psychometrics import Responses
+from irt_psychometrics.scoring import Movement
 
 LEARNERS = 1_000
 """Learners of a scale whose next answers are forecast, by a hash of their ids."""
@@ -73,12 +74,12 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
             subject=scale.scale_id,
         )
         return
-    constant = estimate(earlier, published.items, replace(scale, movement=STILL), published.testlets)
+    constant = estimate(earlier, published.items, replace(scale, movement=Movement()), published.testlets)
     at = np.searchsorted(before, answered)[later.person]
     theta, se, known_on = np.array([known[user] for user in answered.tolist()]).T[:, later.person]
     assert later.at is not None
     day, movement = later.at // DAY, scale.movement
-    curves = ItemParameters.of_rows(later.item_ids, map(published.items.get, later.item_ids)).curves
+    curves = curves_of(later.item_ids, published.items, scale)
     of_movement = forecast(
         curves,
         later.item,

@@ -11,7 +11,7 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem, user_ids_of
-from irt_psychometrics.itemfit import FLAG_ABOVE_MEAN
+from irt_psychometrics.itemfit import FitSummary
 
 
 @invariant(
@@ -79,7 +79,8 @@ def items_are_locally_independent(look: InvariantContext) -> Found:
         if not q3.pairs or q3.mean is None:
             yield _too_few_pairs(scale_id)
             continue
-        limit = f"at most {q3.mean + FLAG_ABOVE_MEAN:.2f} (mean + {FLAG_ABOVE_MEAN:.2f})"
+        above = FitSummary.Q3_ABOVE_MEAN
+        limit = f"at most {q3.mean + above:.2f} (mean + {above:.2f})"
         for pair in q3.largest:
             yield Violation(f"{scale_id}: {' × '.join(pair.items)}", f"Q3 = {pair.q3:.2f}", limit)
         if q3.flagged > len(q3.largest):

@@ -18,13 +18,14 @@ from irt_assets.abilities.batch import estimate_with_errors
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
+from irt_assets.kpis.progress import improvement, variance_since
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses import item_status
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import answers_to, responses_of
 from irt_psychometrics import ItemParameters, Responses
-from irt_psychometrics.scoring import improvement, variance_since
+from irt_psychometrics.scoring import Curves
 
 FORTNIGHT = timedelta(days=14)
 COLUMNS = {
@@ -100,5 +101,6 @@ def _improvement(
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
     part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons), key=None)
-    changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
+    curves = Curves.of(items.curves, mean=scale.mu, sd=scale.sigma)
+    changed[persons] = improvement(part, recent[used], curves)
     return changed

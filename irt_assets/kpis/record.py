@@ -15,7 +15,7 @@ import pandas as pd
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS, LEAST_TIMED, Why
-from irt_psychometrics.scoring import goal_probability
+from irt_assets.kpis.progress import goal_probability
 
 Bools = npt.NDArray[np.bool_]
 Record = dict[str, Any]

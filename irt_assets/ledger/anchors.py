@@ -17,7 +17,7 @@ from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
-from irt_psychometrics.items import ItemRow, block_diagonal
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import AnchorSet
 from resources.postgres.database import first_column, named_rows, one_value
 
@@ -150,7 +150,7 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
         return {}
     place = {item: j for j, item in enumerate(fit.item_ids)}
-    cov = block_diagonal(fit.select([place[item] for item in items]).items.cov)
+    cov = fit.select([place[item] for item in items]).items.joint_cov
     blocks = cov.reshape(len(items), 2, len(items), 2)
     return {
         one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)

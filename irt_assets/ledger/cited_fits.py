@@ -1,7 +1,7 @@
 """Linked fits by their ids, as publications, decisions and snapshots cite them: superseded ones as well."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -9,10 +9,18 @@ from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics import Calibration
-from irt_psychometrics.drift import Fitted
+from irt_psychometrics.items import Model
 from resources.postgres.database import named_rows, one_value, record, records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
+
+
+class ModelOfFit(NamedTuple):
+    """The model of an item in a fit, and mean and SD of the fit's learners on the bank's scale, None if unknown."""
+
+    model: Model
+    mean: float | None = None
+    sd: float | None = None
 
 
 def constants_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, LinkingConstants]:
@@ -31,7 +39,7 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
 
 def fitted_of(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
-) -> dict[tuple[str, str], Fitted]:
+) -> dict[tuple[str, str], ModelOfFit]:
     """The model of each item in each fit, and the fit's learners on the bank's scale."""
     rows = connection.execute(
         """SELECT fit_id, item_id, params->>'model',
@@ -39,7 +47,7 @@ def fitted_of(
            FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id) WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
         ([*fit_ids], [*items]),
     )
-    return {(fit_id, item): Fitted(model, mean, sd) for fit_id, item, model, mean, sd in rows}
+    return {(fit_id, item): ModelOfFit(model, mean, sd) for fit_id, item, model, mean, sd in rows}
 
 
 _FURTHER = "coalesce(params->'cov_further', jsonb_build_array(nullif(params->'cov_logit_c', 'null')))"

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from irt_psychometrics import Calibration
 from irt_psychometrics.items import ItemRow
-from irt_psychometrics.items import finite as finite
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 _NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")

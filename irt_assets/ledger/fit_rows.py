@@ -9,7 +9,7 @@ import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from irt_assets.ledger.encoding import finite
+from irt_assets.common.arrays import finite
 from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
 from irt_psychometrics import Calibration
 from irt_psychometrics.estimation import Flag

@@ -24,13 +24,12 @@ from pydantic import (
 )
 
 from irt_assets.common.arrays import Floats
-from irt_assets.responses.eligibility.rules import PublicationRules
+from irt_assets.responses.eligibility.rules import Latent, LatentRule, Occasions, PublicationRules
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.estimation import Latent, LatentRule, Shape
+from irt_psychometrics.estimation import Shape
 from irt_psychometrics.itemfit import Measure, WindowGrowth
 from irt_psychometrics.items import Model, Priors, item_model
-from irt_psychometrics.linking import ALIGNED, Linking, Method, Suspect
-from irt_psychometrics.scoring import Occasions
+from irt_psychometrics.linking import Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1
@@ -261,7 +260,7 @@ class ItemTwins(Part):
 
 
 class Twins(Part):
-    """Learners under two ids and items that are nearly the same (see `psychometrics.fit.twins`): how many pairs, and
+    """Learners under two ids and items that are nearly the same (see `itemfit.twins`): how many pairs, and
     the first of these. `learner_pairs`: None where persons have no ids. Only a staged fit names learners, whose
     erasure takes their pairs out of it."""
 
@@ -272,7 +271,7 @@ class Twins(Part):
 
 
 class SetStatistics(Part):
-    """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
+    """Fit statistics of the set (see `itemfit.FitSummary`); None for what could not be tested. `loadings`:
     empty but in fits of earlier releases, which lack `growth` and `twins` and are written as they were."""
 
     learners: LearnersUsed
@@ -306,7 +305,7 @@ class FitStatistics(Part):
 
 
 class Measures(Part):
-    """Measures of misfit, as in `psychometrics.fit.misfit.Misfit`; None for what could not be measured."""
+    """Measures of misfit, as in `itemfit.misfit.Misfit`; None for what could not be measured."""
 
     ratio: Measure | None = None
     rmsea: Measure | None = None
@@ -371,15 +370,15 @@ _ALPHA_BEFORE = 0.01
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty but in
-    fits of earlier releases.
+    anchors lacks what `Linking.ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty
+    but in fits of earlier releases. `method`: one of `link`, or origin or fixed, where nothing was linked.
     """
 
     slope: float
     slope_se: float
     intercept: float
     intercept_se: float
-    method: Method | Literal["origin", "fixed"]
+    method: str
     rmse: float
     anchors_used: tuple[str, ...]
     anchors_dropped: dict[str, str]
@@ -404,16 +403,16 @@ class LinkingConstants(Part):
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
-        known = self.model_fields_set.intersection(ALIGNED)
-        if known and (len(known) < len(ALIGNED) or self.tau_low is None):
-            raise ValueError(f"{', '.join(ALIGNED)} stand together, and tau_low is a number")
+        known = self.model_fields_set.intersection(Linking.ALIGNED)
+        if known and (len(known) < len(Linking.ALIGNED) or self.tau_low is None):
+            raise ValueError(f"{', '.join(Linking.ALIGNED)} stand together, and tau_low is a number")
         return self
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
         absent = {"skewness"} if self.skewness is None else set()
-        absent |= set() if self.tau_low is not None else {*ALIGNED}
+        absent |= set() if self.tau_low is not None else {*Linking.ALIGNED}
         return {key: value for key, value in stored.items() if key not in absent}
 
     @property

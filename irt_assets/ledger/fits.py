@@ -26,16 +26,16 @@ from irt_assets.ledger.fit_spec import (
     StagedSpec,
 )
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.responses.eligibility.rules import STAGE_OF, Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted
 from irt_assets.responses.snapshot import Snapshot, differs
 from irt_psychometrics import Calibration, PsychometricsError
-from irt_psychometrics.drift import GroupShift
-from irt_psychometrics.items import ItemRow, Priors, item_model, prior_as_text
+from irt_psychometrics.items import ItemRow, Priors, item_model
 from irt_psychometrics.linking import Linking
-from irt_psychometrics.scoring import common_errors
+from irt_psychometrics.scoring import ParameterErrors
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse
@@ -154,7 +154,9 @@ def of_other_model(made: MadeWith, scale: Scale) -> str | None:
 def priors_as_text(priors: Priors | None) -> str:
     """A scale's own priors in a line: `a lognormal(0, 0.5), c beta(5, 17)`, or `none`."""
     named = {name: getattr(priors, name) for name in ("a", "b", "c")} if priors else {}
-    return ", ".join(f"{name} {prior_as_text(prior)}" for name, prior in named.items() if prior) or prior_as_text(None)
+    return ", ".join(f"{name} {Priors.text_of(prior)}" for name, prior in named.items() if prior) or Priors.text_of(
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ def save_linked_fit(
         "run_id": run_id,
         "fitted_at": fit.fitted_at,
         "calibration": fit.calibration,
-        "common_errors": None if (gamma := common_errors(linked)) is None else gamma.ravel().tolist(),
+        "common_errors": None if (gamma := ParameterErrors.common_to(linked)) is None else gamma.ravel().tolist(),
     }
     import pandas as pd  # takes half a second, only for writers
 

@@ -1,7 +1,7 @@
 """How well a published set is known: its items' errors, and what those of one fit have in common.
 
-What does not belong here: what these errors do to a θ (see `psychometrics.scoring.total_error`), and what a month's fit
-shares with the anchors (see `values_with_errors`).
+What does not belong here: what these errors do to a θ (see `irt_psychometrics.scoring`), and what a month's fit shares
+with the anchors (see `values_with_errors`).
 """
 
 from dataclasses import replace
@@ -13,7 +13,6 @@ import psycopg
 from irt_assets.ledger.cited_fits import further_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.items import widened
 from irt_psychometrics.scoring import ParameterErrors
 
 
@@ -36,12 +35,9 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
     items = ItemParameters.of_rows(list(published.items), published.items.values())
     more = [j for j, one in enumerate(published.items.values()) if one.c_se is not None or one.further]
-    further_cov = widened(None, len(published.items), items.n_further)
-    if more:
-        known = further_errors(connection, cited, [items.item_ids[j] for j in more])
-        for j in more:
-            own = known.get((published.fits.get(items.item_ids[j]) or "", items.item_ids[j]))
-            further_cov[j] = np.nan if own is None else widened(np.array([own]), 1, items.n_further)[0]
+    known = further_errors(connection, cited, [items.item_ids[j] for j in more]) if more else {}
+    cited_by = {j: (published.fits.get(items.item_ids[j]) or "", items.item_ids[j]) for j in more}
+    further_cov = items.further_cov_of({j: known.get(one) for j, one in cited_by.items()})
     place = {fit: k for k, fit in enumerate(common)}
     origin = np.array([place.get(published.fits.get(item) or "", -1) for item in published.items])
     unknown = [bool(fit) and fit not in common for fit in map(published.fits.get, published.items)]

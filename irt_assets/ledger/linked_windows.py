@@ -14,7 +14,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
-from irt_psychometrics.linking import Constants
+from irt_psychometrics.linking import MonthConstants
 from resources.postgres.database import first_column, named_rows, one_value, records
 
 MONTHS_COMPARED = 24
@@ -89,7 +89,9 @@ def month_number(month: str) -> int:
     return year * 12 + of_year
 
 
-def released_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Constants, ...]:
+def released_constants(
+    connection: psycopg.Connection, month: str, scale_id: str, engine: str
+) -> tuple[MonthConstants, ...]:
     """Linking constants of the last 24 months before `month` that were taken to the ledger, newest first; without those
     of an engine that anchored itself."""
     rows = connection.execute(
@@ -101,7 +103,7 @@ def released_constants(connection: psycopg.Connection, month: str, scale_id: str
            ORDER BY s.month DESC LIMIT %s""",
         (scale_id, month, engine, MONTHS_COMPARED),
     ).fetchall()
-    return tuple(Constants(month_number(at), *values) for at, *values in rows)
+    return tuple(MonthConstants(month_number(at), *values) for at, *values in rows)
 
 
 def fitted_months(connection: psycopg.Connection, scale: Scale, last: str, most: int) -> list[FittedMonth]:

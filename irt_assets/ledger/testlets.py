@@ -12,7 +12,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.ledger.fit_spec import Testlets
-from irt_psychometrics.estimation import Effects, number_testlets
+from irt_psychometrics.estimation import Effects
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class InTestlets:
 
     def effects(self, item_ids: Sequence[str]) -> Effects | None:
         """What answers to these items have in common; None where that is nothing."""
-        places = number_testlets(item_ids, self.of)
-        return Effects(places, self.sd) if self.sd > 0 and (places >= 0).any() else None
+        return Effects.of(item_ids, self.of, self.sd)
 
 
 def effects_in_force(

@@ -14,6 +14,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
+    ModelOfFit,
     calibration_of,
     constants_of,
     fitted_of,
@@ -25,9 +26,9 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Calibration, ItemParameters
-from irt_psychometrics.drift import Comparison, Fitted, Published, compare
-from irt_psychometrics.items import Model, of_errors, widened
-from irt_psychometrics.linking import AnchorSet, Linking, assumed_errors
+from irt_psychometrics.drift import Comparison, Published
+from irt_psychometrics.items import Model
+from irt_psychometrics.linking import AnchorSet, Linking
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,8 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | 
     if anchors is None:
         return None
     known = further_errors_of_origins(connection, scale.scale_id)
-    further = widened(None, len(anchors.item_ids), anchors.n_further)
-    for k, value in enumerate(zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)):
-        if value in known:
-            further[k] = widened(np.array([known[value]]), 1, anchors.n_further)[0]
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    further = anchors.further_cov_of({k: known[value] for k, value in enumerate(values) if value in known})
     return replace(anchors, further_cov=further if known else None)
 
 
@@ -81,8 +80,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
-    assumed = of_errors(*assumed_errors(values.a, values.b, values.c, values.others))
-    cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
+    cov = np.where(unknown[:, None, None], values.with_assumed_errors().cov, np.nan_to_num(values.cov))
     published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
     frozen = [
@@ -111,20 +109,18 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
             ([item for item, row in rows.items() if not row.fit_id],),
         ).fetchall()
     )
-    fitted: list[Fitted | None] = []
+    cited = [(rows[item].fit_id or "", item) for item in published.item_ids]
+    fitted = [of_fits.get(one) or _of_bank(of_bank.get(one[1])) for one in cited]
+    known = {j: further[one] for j, one in enumerate(cited) if one in further}
     cov = published.cov_of_all[:, 2:].copy()
-    for j, item in enumerate(published.item_ids):
-        fit_id = rows[item].fit_id or ""
-        fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
-        if (fit_id, item) in further:
-            cov[j] = widened(np.array([further[fit_id, item]]), 1, published.n_further)[0]
-    return replace(published, fitted=tuple(fitted), further_cov=cov)
+    cov[[*known]] = published.further_cov_of(known)[[*known]]
+    return published.with_fits(fitted, cov)
 
 
-def _of_bank(model: str | None) -> Fitted | None:
+def _of_bank(model: str | None) -> ModelOfFit | None:
     """Its learners' distribution is unknown, so the scale's is used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
-    return None if known is None else Fitted(known)
+    return None if known is None else ModelOfFit(known)
 
 
 def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
@@ -150,4 +146,4 @@ def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, sta
     held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
-    return compare(window.raw, window.linking, anchors, at.published.select(items))
+    return Comparison.of(window.raw, window.linking, anchors, at.published.select(items))

@@ -6,7 +6,7 @@ A proposal decides nothing: a person does. What does not belong here: how the ev
 from dataclasses import dataclass
 from enum import StrEnum
 
-from irt_psychometrics.drift import Kind
+from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.estimation import Flag
 
 TREND_Q = 0.05
@@ -95,7 +95,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     9. an item gate held it: not published, with the gate's reason.
     """
     flagged = e.severity != "none"
-    if e.kind == Kind.WRONG_KEY:
+    if e.kind == ChangeKind.WRONG_KEY:
         return Proposal(Action.CHECK_KEY, "it seems to have a wrong key: the option scored as correct is not")
     if e.has_key and (doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), "")):
         return Proposal(Action.CHECK_KEY, doubt)
@@ -104,7 +104,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
             f"its answers hardly rise with ability ({e.flat}), as with a wrong key; not published: {'; '.join(e.held)}"
         )
         return Proposal(Action.CHECK_KEY, why)
-    if flagged and e.kind == Kind.LEAK:
+    if flagged and e.kind == ChangeKind.LEAK:
         since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""
         known = "some learners know the answer, and answer fast"
         return Proposal(Action.RETIRE, f"it leaked: {known}{since}" + ("; it is an anchor" if e.is_anchor else ""))
@@ -116,7 +116,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
         return Proposal(Action.DROP_ANCHOR, f"linking left it out {e.months_dropped} months in a row")
     trend = _trend(e)
     if flagged:
-        easier = e.kind == Kind.EASIER
+        easier = e.kind == ChangeKind.EASIER
         caution = (
             "; without response times a leak cannot be ruled out: check whether the item has been made public"
             if easier

@@ -7,12 +7,12 @@ import numpy as np
 
 from irt_assets.charts import MOST_NAMES, NOW, PUBLISHED, by_month, by_rank, credit, over_ability
 from irt_assets.common.arrays import Floats
+from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import counted
 from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import abilities
-from irt_psychometrics.items import Z95
 from irt_psychometrics.plots import Chart
 
 

@@ -46,7 +46,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run, snapshot_for_scale, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from irt_psychometrics import ItemParameters, Responses
-from irt_psychometrics.itemfit import Observed, observed_by_ability
+from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings, one_value
@@ -354,9 +354,9 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
 def observed_of(
     responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
-    """As `observed_by_ability`, with the curves of a month."""
+    """As `Observed.by_ability`, with the curves of a month."""
     items = ItemParameters.of_rows(responses.item_ids, [curves.get(name) for name in responses.item_ids])
-    return observed_by_ability(responses, items, wanted, mean=latent.mean, sd=latent.sd)
+    return Observed.by_ability(responses, items, wanted, mean=latent.mean, sd=latent.sd)
 
 
 def _why_not(

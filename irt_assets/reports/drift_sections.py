@@ -37,8 +37,8 @@ from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import category_curves, curves, details
-from irt_psychometrics.drift import Kind
-from irt_psychometrics.items import WHOLE_SLOPE
+from irt_psychometrics.drift import ChangeKind
+from irt_psychometrics.items import ItemRow
 
 DIF_SHOWN, MOST_CURVES = 20, 6
 
@@ -72,7 +72,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | Non
             if change.old
             else f"nothing in force, {change.new} proposed"
         )
-        leaked = change.kind == Kind.LEAK
+        leaked = change.kind == ChangeKind.LEAK
         accept, reject = (
             Span(f'irt release {verb} {shlex.quote(str(change.reference))} --by NAME --reason "WHY"', "code")
             for verb in ("accept", "reject")
@@ -219,7 +219,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
     if not facts.items:
         return
     scored = any(item.values is not None and item.values.max_score > 1 for item in facts.items.values())
-    formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({WHOLE_SLOPE: ".2f"} if scored else {})
+    formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({ItemRow.WHOLE_SLOPE: ".2f"} if scored else {})
     formats |= {"b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
     moved = {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""} if facts.compared else {}
     of_fit = {"r pb": ".2f", "RMSD": ".3f"}

@@ -26,7 +26,7 @@ from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics.drift import Kind
+from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import Observed
 from irt_psychometrics.items import ItemRow
 from resources.failures import PermanentFailure
@@ -93,7 +93,7 @@ class ItemFacts:
     def onset_seen_by(self, month: str) -> str | None:
         """The day on which the leak began that the month sees; None if it sees none."""
         past = [row for row in self.drift if row.month <= month]
-        if not past or past[-1].month != month or past[-1].kind != Kind.LEAK:
+        if not past or past[-1].month != month or past[-1].kind != ChangeKind.LEAK:
             return None
         return first_seen((row.month, row.severity, row.details) for row in reversed(past))
 

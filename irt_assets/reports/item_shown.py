@@ -4,7 +4,7 @@ A drift report shows what its month found of an item, the dashboard's page of an
 here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Literal
@@ -33,6 +33,7 @@ from irt_assets.blocks import (
 from irt_assets.charts import NOW, PUBLISHED, credit, mark, observe, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import listed, shortened
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.shown import (
@@ -50,7 +51,7 @@ from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.estimation import Flag
 from irt_psychometrics.itemfit import Observed
-from irt_psychometrics.items import WHOLE_SLOPE, Z95, ItemRow
+from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
 
 LONG = 50
@@ -151,8 +152,8 @@ def curves(
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
     chart = over_ability(theta, credit(scored=_is_scored(published, values)), f"{described}.", 1.0)
     for name, (curve, style) in found.items():
-        low, high = curve.interval(theta) or ((), ())
-        chart.line(theta, curve.curve(theta), name=name, low=low, high=high, **style)
+        bounds: tuple[Sequence[float] | Floats, ...] = curve.interval(theta) or ((), ())
+        chart.line(theta, curve.curve(theta), name=name, low=bounds[0], high=bounds[1], **style)
     return Figure(observe(chart, seen, f"learners of {month}"), caption, numbers=numbers)
 
 
@@ -289,8 +290,8 @@ def month_by_month(facts: ItemFacts) -> Section:
     """The parameters as each month estimated them, and as they were published; for an item with a month."""
     scale = facts.scale.scale_id
     estimated = [month.values.in_brief if month.values else {} for month in facts.months]
-    scored = any(WHOLE_SLOPE in values for values in estimated)
-    names = tuple(dict.fromkeys(chain(("a", WHOLE_SLOPE, "b") if scored else "ab", *estimated)))
+    scored = any(ItemRow.WHOLE_SLOPE in values for values in estimated)
+    names = tuple(dict.fromkeys(chain(("a", ItemRow.WHOLE_SLOPE, "b") if scored else "ab", *estimated)))
     pages = [
         page_link(month.month, "months")
         if month.month == ORIGIN_WINDOW

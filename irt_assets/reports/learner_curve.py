@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from irt_psychometrics.items import Z95
+from irt_assets.common.intervals import Z95
 from irt_psychometrics.plots import Chart
 
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))

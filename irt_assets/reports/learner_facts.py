@@ -25,11 +25,12 @@ from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
+from irt_assets.reports.topic_differences import topic_differences
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import answers_to, responses_of, scored_answers
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.scoring import topic_differences
+from irt_psychometrics.scoring import Curves
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, named_rows
@@ -262,7 +263,7 @@ def _judge_topics(
         if not rows.size:
             continue
         person, item = responses.person[rows], responses.item[rows]
-        curves = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+        curves = Curves.of(ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves)
         topic = np.array([topics[topic_of[item_id]] for item_id in responses.item_ids])
         pairs, group = np.unique(person.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from irt_assets.blocks import Box, Document, Figure, List, Paragraph, Section, Span
+from irt_assets.common.intervals import Z95
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, reason_key, sorted_topics, verdict
 from irt_assets.reports.learner_words import Words, language_of
-from irt_psychometrics.items import Z95
 
 TOPICS_NAMED = 3
 ROUGH = 0.5

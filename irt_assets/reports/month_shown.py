@@ -61,12 +61,13 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.reports import origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
+from irt_assets.reports.place_in_order import PlaceInOrder, growth_by_place
 from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.eligibility.attempts import Reason
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import snapshot_for_scale
-from irt_psychometrics.drift import Kind
-from irt_psychometrics.itemfit import PERIOD_DAYS, PlaceInOrder, growth_by_place
+from irt_psychometrics.drift import ChangeKind
+from irt_psychometrics.itemfit import WindowGrowth
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
 """Items that were flagged, and items of which growth is shown."""
@@ -170,7 +171,7 @@ def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> I
     yield from growth_blocks(found, fit, MOST_ITEMS)
     by_place = growth_of_anchors(connection, scale, month)
     if by_place is not None:
-        size = f"{number(by_place.estimate)} ± {number(by_place.se)} in θ in {PERIOD_DAYS:.0f} days"
+        size = f"{number(by_place.estimate)} ± {number(by_place.se)} in θ in {WindowGrowth.PERIOD_DAYS:.0f} days"
         yield Paragraph(
             f"By how much easier the {by_place.anchors} anchors look the later they come, compared with the origin "
             f"window, growth is {size} (place in order; in a strict order nothing else shows growth)."
@@ -332,7 +333,7 @@ def flagged_items(
     dif = large_dif_of(connection, scale, month)
     information = {row.item_id: row for row in information_lost_in(connection, scale, month)}
     held = step.held if step else {}
-    leaks = [row.item_id for row in drifted if row.kind == Kind.LEAK]
+    leaks = [row.item_id for row in drifted if row.kind == ChangeKind.LEAK]
     past = histories_of(connection, scale, month, leaks)
     began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
 
@@ -360,7 +361,7 @@ def flagged_items(
 
 def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequence[DifRow]) -> Iterator[str]:
     severe = sum(row.severity == "high" for row in drifted)
-    leaks = sum(row.kind == Kind.LEAK for row in drifted)
+    leaks = sum(row.kind == ChangeKind.LEAK for row in drifted)
     yield f"{len(drifted)} drifted ({severe} of them high, {counted(leaks, 'leak')})" if drifted else "none drifted"
     yield f"{len({row.item_id for row in dif})} with large DIF" if dif else "none with large DIF"
     yield f"{len(held)} held back"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from irt_psychometrics.items import NO_PRIOR, Priors, prior_from_text
+from irt_psychometrics.items import Priors
 from irt_psychometrics.scoring import Movement
 from resources.postgres.database import records
 
@@ -113,7 +113,7 @@ def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime |
     chosen: dict[str, Any] = {}
     for subject, parameter in PRIORS.items():
         decided = decision_in_force(decisions, subject, window_start)
-        chosen[parameter] = prior_from_text(parameter, decided.value if decided else NO_PRIOR)
+        chosen[parameter] = Priors.parse(parameter, decided.value) if decided else None
     priors = Priors(**chosen)
     return None if priors == Priors() else priors
 

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 
 from irt_assets.engines.registry import require_demandable
-from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
+from irt_assets.engines.spec import DEFAULT_MODEL
+from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Occasions, Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
     MOVEMENT,
@@ -24,8 +25,8 @@ from irt_assets.responses.scale_decisions import (
     priors_in_force,
     read_decisions,
 )
-from irt_psychometrics.items import DEFAULT_MODEL, Model, Priors
-from irt_psychometrics.scoring import STILL, Movement, Occasions
+from irt_psychometrics.items import Model, Priors
+from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 
@@ -56,7 +57,7 @@ class Scale:
     priors: Priors | None = None
     occasions: Occasions = "month"
     scored: bool = False
-    movement: Movement = STILL
+    movement: Movement = field(default_factory=Movement)
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:

@@ -4,11 +4,11 @@ What does not belong here: the models themselves (see `psychometrics.core.model_
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import psycopg
 
-from irt_psychometrics.items import ITEM_MODELS, RSM, ItemModel, Model, item_model
+from irt_psychometrics.items import Model, item_model
 
 _SCORED = 2
 """A maximum score above 1: a scored item has the same model whatever it is."""
@@ -31,11 +31,12 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
     return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
-def model_of_scored(scale_model: Model, said: ModelInBank | None) -> ItemModel:
+def model_of_scored(scale_model: Model, said: ModelInBank | None) -> Model:
     """The model of an item with more than 0 and 1. Raises PsychometricsError where none goes with the scale's."""
-    own = ITEM_MODELS.get(said.model.lower()) if said and said.model else None
-    of_scale = item_model(scale_model).of_max_score(_SCORED)
-    return of_scale if own is None or own.two_categories else own
+    named = (said.model or "").lower() if said else ""
+    own = next((model for model in get_args(Model) if model == named), None)
+    of_scale = item_model(scale_model).of_max_score(_SCORED).name
+    return of_scale if own is None or item_model(own).two_categories else own
 
 
 def as_fitted(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
@@ -47,5 +48,6 @@ def as_fitted(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, Mo
     for item in sorted(items):
         said = in_bank.get(item)
         model = model_of_scored(scale_model, said)
-        found[item] = f"{model.name} of block {said.block}" if model is RSM and said and said.block else model.name
+        in_block = item_model(model).block_steps and said and said.block
+        found[item] = f"{model} of block {said.block}" if said and in_block else model
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,7 @@ from irt_assets.common.arrays import Floats, Ints
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.eligibility.attempts import Judgement, Reason
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.item_status import DAY
 from irt_psychometrics import PsychometricsError, Responses
-from irt_psychometrics.itemfit import days_since_first_answer
 
 FILE = (
     "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",
@@ -83,7 +81,7 @@ def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
     found = _scored_rows(table, scale_id, "completed_at")
     scored = _scored_of(found)
     at = instants(found["completed_at"])[scored.rows]
-    return scored, days_since_first_answer(scored.responses.person, at / DAY)
+    return scored, replace(scored.responses, at=at).days_since_first
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from irt_assets.simulation.scenario import OPTIONS, Bank
 from irt_assets.simulation.truth import Learners, SimulatedLog, Truth
-from irt_psychometrics.items import THREE_PL, TWO_PL
 
 SCALE_ID = "default"
 ROW_GROUP = 100_000
@@ -137,7 +136,7 @@ def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
                 "cov_ab": float(cov[0, 1]),
                 "n": bank.bank_n,
                 "D": 1.0,
-                "model": (THREE_PL if bank.c[j] > 0 else TWO_PL).name,
+                "model": "3pl" if bank.c[j] > 0 else "2pl",
             }
         yield {
             "item_id": item,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,21 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.common.arrays import Floats, Ints, Mask
-from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
+from irt_assets.spark.sums import Batches, Rows, as_binary, fetched, mapped, sums_of_bundles
 from irt_psychometrics import PsychometricsError, Responses
-from irt_psychometrics.estimation import (
-    EVERYONE,
-    Answers,
-    Counts,
-    Facts,
-    LaidOut,
-    Links,
-    Listing,
-    Persons,
-    ResponseLayout,
-    listed_answers,
-    sums,
-)
+from irt_psychometrics.estimation import RemoteAnswers, ShardLayout, ShardWork
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
@@ -47,12 +35,13 @@ MOST_SHUFFLED = 20_000_000
 """Answers that the driver reads to compare them with shuffled ones, where a fit hardly gains on chance."""
 DRIVER_BYTES = 4_000_000_000
 """The size of answers, about 1.5 bytes each, up to which the driver computes a fit."""
-_FACTS = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
 
 
-class SparkAnswers:
-    """A `Source` of the answers in a DataFrame. `there`: as they were laid out last. `max_scores`: of the items that
-    are scored above 1."""
+class SparkAnswers(RemoteAnswers):
+    """The answers in a DataFrame. `max_scores`: of the items that are scored above 1. `shards`: as they were laid out
+    last; `lost`: executors that were lost before that, or that the log names."""
+
+    shards: DataFrame
 
     def __init__(
         self,
@@ -67,7 +56,7 @@ class SparkAnswers:
 
         self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []
-        self.there: Answers | None = None
+        self.max_fetched_bytes = DRIVER_BYTES
         score, given = f.col("score"), f.col("score").isNotNull() & f.col("learner_key").isNotNull()
         found = (
             frame.groupBy("item_id")
@@ -83,24 +72,24 @@ class SparkAnswers:
         if any(row.item_id is None or row.missing for row in found):
             raise PsychometricsError("answers to be fitted need a learner_key, an item_id and a score; some have none")
         found.sort(key=lambda row: row.item_id)
-        self.item_ids = tuple(row.item_id for row in found)
-        self._n = np.array([row.n for row in found], dtype=float)
-        most = [(max_scores or {}).get(item, 1) for item in self.item_ids]
-        self.n_categories = np.array(most, dtype=np.int64) + 1
+        item_ids = tuple(row.item_id for row in found)
+        n = np.array([row.n for row in found], dtype=float)
+        most = [(max_scores or {}).get(item, 1) for item in item_ids]
         for row, m in zip(found, most, strict=True):
             other = [x for x in (row.least, row.most) if x not in range(m + 1)]
             if other:
                 allowed = "0 or 1" if m == 1 else f"0 … {m}"
                 raise PsychometricsError(f"scores must be {allowed}, found {other[0]:g} of item {row.item_id}")
-        self._table = self._counted(np.array([row.right for row in found], dtype=float))
-        self.n_shards = sums.number_of_shards(int(self._n.sum()))
-        self.names = self._groups(reference)
+        n_categories = np.array(most, dtype=np.int64) + 1
+        scores = self._counted(item_ids, n, np.array([row.right for row in found], dtype=float), n_categories)
+        super().__init__(item_ids, scores, n_categories, self._groups(reference))
 
-    def _counted(self, right: Floats) -> Floats:
-        """Shape (J, C): how many answers have each score; `right` (J,): the sum of an item's scores."""
-        table = np.zeros((self.n_items, int(self.n_categories.max(initial=2))))
-        table[:, 0], table[:, 1] = self._n - right, right
-        place = {self.item_ids[j]: j for j in np.flatnonzero(self.n_categories > 2)}
+    def _counted(self, item_ids: tuple[str, ...], n: Floats, right: Floats, n_categories: Ints) -> Floats:
+        """Shape (J, C): how many answers have each score; `n`, `right` (J,): an item's answers, the sum of its
+        scores."""
+        table = np.zeros((len(item_ids), int(n_categories.max(initial=2))))
+        table[:, 0], table[:, 1] = n - right, right
+        place = {item_ids[j]: j for j in np.flatnonzero(n_categories > 2)}
         table[[*place.values()]] = 0
         if place:
             scored = self.frame.where(self.frame["item_id"].isin([*place])).select("item_id", "score")
@@ -112,56 +101,44 @@ class SparkAnswers:
         if "group" not in self.frame.columns:
             if reference is not None:
                 raise PsychometricsError(f"reference group {reference!r} was named without groups")
-            return (EVERYONE,)
+            return ()
         labels = sorted(str(row.group) for row in self.frame.select("group").distinct().collect())
         if reference is not None and reference not in labels:
             raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {', '.join(labels)}")
         return tuple(sorted(labels, key=lambda label: reference is not None and label != reference))
 
-    @property
-    def n_items(self) -> int:
-        return len(self.item_ids)
-
-    def counts(self) -> Counts:
-        correct = self._table[np.arange(self.n_items), self.n_categories - 1]
-        return Counts(self._n, correct, self._table, self.n_categories)
-
-    @property
-    def _categories(self) -> Ints | None:
-        """As `Responses` have them."""
-        return self.n_categories if (self.n_categories > 2).any() else None
-
-    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        counts, ids = self.counts(), tuple(np.array(self.item_ids, dtype=object)[keep])
-        of_kept = counts.select(keep)
-        answers, listing = listed_answers(of_kept, ids, len(self.names), rarer, by_category)
-        build = _Builder(self.item_ids, keep, self.names, listing, self.n_shards, self._categories)
-        shards = self._shards(build)
-        known = shards.select("shard", "trouble", "size", "bytes", *_FACTS).collect()
+    def lay_out(self, layout: ShardLayout) -> Rows:
+        self.shards = self._shards(_Builder(layout, self.names))
+        self.lost, self._steps = lost_executors(self.session), itertools.count(1)
+        known = self.shards.select("shard", "trouble", "n_persons", "n_bytes", *layout.FACTS).collect()
         trouble = sorted(row.trouble for row in known if row.trouble)
         if trouble:
             raise PsychometricsError(trouble[0])
-        known.sort(key=lambda row: row.shard)
-        size = sum(row.size for row in known)
-        held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
-        n_bytes = sum(row.bytes for row in known)
-        sharded = ShardedAnswers(
-            **{**held, "size": size, "weight": float(size)},
-            shards=shards,
-            n_shards=self.n_shards,
-            n_bytes=n_bytes,
-            lost=lost_executors(self.session),
-        )
-        self.there = sharded
-        if n_bytes <= DRIVER_BYTES:
-            self.there = fetched(sharded)
+        yield from ((row.shard, row.asDict()) for row in known)
+
+    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> Any:
+        laid = super().laid_out(keep, rarer=rarer, by_category=by_category)
+        if self.in_memory:
             self.close()
-        by = "the driver" if isinstance(self.there, ResponseLayout) else "the executors"
+        by = "the driver" if self.in_memory else "the executors"
         self._report(
-            f"{int(of_kept.n.sum()):,} answers of {size:,} learners in {self.n_shards} shards of {n_bytes >> 20} MB in "
-            f"all; sums by {by}"
+            f"{int(laid.answers.n.sum()):,} answers of {laid.answers.size:,} learners in {self.n_shards} shards of "
+            f"{self.n_bytes >> 20} MB in all; sums by {by}"
         )
-        return LaidOut.of(self.there, map(_facts, known))
+        return laid
+
+    def add_up(self, work: ShardWork, n_bytes: int) -> Rows:
+        return sums_of_bundles(self.shards, work, self.bundles, n_bytes)
+
+    def fetch(self, work: ShardWork | None = None) -> Rows:
+        return fetched(self.shards if work is None else mapped(self.shards, work), self.n_shards, self.n_bytes)
+
+    def evaluated(self, loglik: float) -> None:
+        for executor, why in lost_executors(self.session).items():
+            if executor not in self.lost:
+                _log.warning("executor %s was lost, and others laid out its shards again: %s", executor, why)
+                self.lost[executor] = why
+        _log.info("E-step %d on the executors: log-likelihood %.4f", next(self._steps), loglik)
 
     def _shards(self, build: _Builder) -> DataFrame:
         """One row a shard, those of consecutive bundles in one partition: a Python task costs more than most sums, so
@@ -169,8 +146,8 @@ class SparkAnswers:
         from pyspark import StorageLevel
         from pyspark.sql import functions as f
 
-        n_bundles = len(sums.bundles(self.n_shards))
-        n_parts = min(n_bundles, max(_cores(self.session), -(-int(self._n.sum()) // MOST_IN_A_PARTITION)))
+        n_bundles = len(self.bundles)
+        n_parts = min(n_bundles, max(_cores(self.session), -(-self.n_answers // MOST_IN_A_PARTITION)))
         shard = (f.crc32(f.col("learner_key").cast("string").cast("binary")) % self.n_shards).cast("int")
         bundle = f"(((shard + 1) * {n_bundles} - 1) div {self.n_shards})"
         part = f.expr(f"({bundle} * {n_parts}) div {n_bundles}").cast("int")
@@ -197,8 +174,8 @@ class SparkAnswers:
         place = {row["at"]: row["id"] for row in number.collect()}
         return f.array(*(f.lit(place[k]).cast("long") for k in range(n_parts)))[part]
 
-    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
-        if self._n.sum() > MOST_SHUFFLED:
+    def gather(self) -> tuple[Responses, Ints] | None:
+        if self.n_answers > MOST_SHUFFLED:
             return None
         columns = ["learner_key", "item_id", "score", *(["group"] if len(self.names) > 1 else [])]
         found = self.frame.select(*columns).orderBy("learner_key", "item_id").toArrow()
@@ -209,9 +186,7 @@ class SparkAnswers:
         group = np.zeros(int(starts.sum()), dtype=np.int64)
         if len(self.names) > 1:
             group = _codes(found["group"], self.names)[starts].astype(np.int64)
-        responses = Responses(person, item, score, len(group), self.item_ids, self._categories)
-        kept = responses if keep.all() else responses.of_items(keep)
-        return kept, Persons(self.names, group, np.ones(len(group)))
+        return Responses(person, item, score, len(group), self.item_ids, self.categories), group
 
     def close(self) -> None:
         """Gives the executors' memory back."""
@@ -229,20 +204,16 @@ def _cores(session: SparkSession) -> int:
 class _Builder:
     """On an executor: makes shards of sorted answers."""
 
-    item_ids: tuple[str, ...]
-    keep: Mask
+    layout: ShardLayout
     names: tuple[str, ...]
-    listing: Listing
-    n_shards: int
-    categories: Ints | None = None
 
     SCHEMA = ", ".join(
         [
             "shard int",
             "trouble string",
-            "size long",
-            "bytes long",
-            *(f"{name} binary" for name in (*PEOPLE, *_FACTS)),
+            "n_persons long",
+            "n_bytes long",
+            *(f"{name} binary" for name in (*ShardLayout.COLUMNS, *ShardLayout.FACTS)),
         ]
     )
 
@@ -262,7 +233,7 @@ class _Builder:
             yield self._built(parts)
 
     def _part(self, rows: pa.RecordBatch, shard: int, before: Sequence[_Part]) -> _Part:
-        learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.item_ids)
+        learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.layout.item_ids)
         starts = _starts(learners)
         starts[0] = not before or before[-1].last_learner != learners[0].as_py()
         group = np.zeros(len(item), dtype=np.int32)
@@ -281,24 +252,21 @@ class _Builder:
         trouble = None
         if np.any(same & (item[1:] == item[:-1])):
             at = int(np.flatnonzero(same & (item[1:] == item[:-1]))[0])
-            trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
+            trouble = f"person-item pairs occur more than once, of item {self.layout.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
             trouble = "a learner stands in more than one group"
-        responses = Responses(person, item, score, int(starts.sum()), self.item_ids, self.categories)
-        kept = responses if self.keep.all() else responses.of_items(self.keep)
-        weights = np.ones(kept.n_persons)
-        (made,) = self.listing.shards(kept, group[starts].astype(np.int64), weights, self.n_shards, only=shard)
-        links, code, informative = made.facts
-        arrays = [*made.people, links.parent, links.persons, code, informative]
-        size, n_bytes = len(made.people.weight), sum(array.nbytes for array in made.people)
+        ids, categories = self.layout.item_ids, self.layout.categories
+        responses = Responses(person, item, score, int(starts.sum()), ids, categories)
+        arrays = self.layout(shard, responses, group[starts].astype(np.int64))
+        size, n_bytes = len(arrays["weight"]), sum(arrays[name].nbytes for name in ShardLayout.COLUMNS)
         columns = [
             pa.array([shard], pa.int32()),
             pa.array([trouble], pa.string()),
             pa.array([size], pa.int64()),
             pa.array([n_bytes], pa.int64()),
-            *(as_binary(array) for array in arrays),
+            *(as_binary(array) for array in arrays.values()),
         ]
-        return pa.RecordBatch.from_arrays(columns, names=["shard", "trouble", "size", "bytes", *PEOPLE, *_FACTS])
+        return pa.RecordBatch.from_arrays(columns, names=["shard", "trouble", "n_persons", "n_bytes", *arrays])
 
 
 @dataclass(frozen=True)
@@ -311,11 +279,6 @@ class _Part:
     item: npt.NDArray[np.int32]
     score: npt.NDArray[np.int8]
     group: npt.NDArray[np.int32]
-
-
-def _facts(row: Any) -> Facts:
-    found: dict[str, Any] = {name: np.frombuffer(row[name], dtype=dtype).copy() for name, dtype in _FACTS.items()}
-    return Facts(Links(found["parent"], found["persons"]), found["code"], found["informative"])
 
 
 def _codes(values: Any, among: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.spark.answers import SparkAnswers
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import Answers, FitOptions, fit_source
+from irt_psychometrics.estimation import FitOptions, fit_em
 from irt_psychometrics.itemfit import ItemSums
-from irt_psychometrics.items import DEFAULT_MODEL, model_of
+from irt_psychometrics.items import item_model
 from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
 
@@ -35,7 +36,7 @@ def fit_on_spark(
     *,
     reference: str | None = None,
     report: Callable[[str], None] = _log.info,
-    then: Callable[[Answers, Calibration], None] | None = None,
+    then: Callable[[SparkAnswers, Calibration], None] | None = None,
     max_scores: Mapping[str, int] | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
@@ -51,16 +52,15 @@ def fit_on_spark(
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
-    model = model_of(how.get("model", DEFAULT_MODEL))
+    model = item_model(how.get("model", DEFAULT_MODEL))
     if not model.has_kernels:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report, max_scores)
     try:
         how["threads"] = settings.irt_threads
-        found = fit_source(lambda: answers, answers, **how)
+        found = fit_em(answers, **how)
         if then is not None:
-            assert answers.there is not None
-            then(answers.there, found)
+            then(answers, found)
         return found
     finally:
         answers.close()
@@ -109,9 +109,10 @@ class EmOnSpark(EmEngine):
     def item_sums(self, calibration: Calibration) -> ItemSums | None:
         return next((sums for known, sums in self._sums if known is calibration), None)
 
-    def _keep_sums(self, answers: Answers, calibration: Calibration) -> None:
+    def _keep_sums(self, there: SparkAnswers, calibration: Calibration) -> None:
+        assert there.answers is not None
         if calibration.convergence.converged and calibration.item_model.two_categories:
-            self._sums.append((calibration, ItemSums.of(answers, calibration, threads=self.settings.irt_threads)))
+            self._sums.append((calibration, ItemSums.of(there.answers, calibration, threads=self.settings.irt_threads)))
 
     def _report(self, sentence: str) -> None:
         _log.info(sentence)

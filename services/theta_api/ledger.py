@@ -21,7 +21,7 @@ from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.responses.scales import Scale
 from irt_psychometrics import Responses
 from irt_psychometrics.items import ItemRow
-from irt_psychometrics.scoring import STILL, Movement
+from irt_psychometrics.scoring import Movement
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Connection, Database
 from resources.postgres.schema_version import schema_version
@@ -207,5 +207,5 @@ def _compile() -> None:
     """Score a made-up learner, so that the first request does not wait for the compiler."""
     zero = np.zeros(1, dtype=np.int32)
     made_up = Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",), at=zero.astype(np.int64))
-    for movement in (STILL, Movement(variance=0.01)):
+    for movement in (Movement(), Movement(variance=0.01)):
         estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))

@@ -15,17 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.file_commands import files
-from irt_assets.file_commands.files import (
-    Answers,
-    check_folder,
-    read_answers,
-    read_groups,
-    read_max_scores,
-    write_whole,
-)
-from irt_assets.file_commands.tables import read_parameters
+from irt_assets.file_commands.files import FILES
 from irt_assets.intake.scoring import read_key
+from irt_psychometrics import PsychometricsError
+from irt_psychometrics.commands import output
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.output import check_folder, write_whole
 from resources.failures import PermanentFailure
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt, command_line
@@ -245,16 +240,16 @@ PAIRS = {("ann", "x2"): 1, ("ann", "x10"): 0, ("bob", "x10"): 1, ("cy", "x2"): 0
     ],
 )
 def test_a_matrix_and_a_list_are_read_in_every_dress(file, text: str, name: str) -> None:
-    assert as_pairs(read_answers(file(text, name))) == PAIRS
+    assert as_pairs(FILES.answers(file(text, name))) == PAIRS
 
 
 def test_a_matrix_keeps_the_order_of_persons_and_items(file) -> None:
-    answers = read_answers(file(WIDE))
+    answers = FILES.answers(file(WIDE))
     assert (answers.person_ids, answers.responses.item_ids) == (("ann", "bob", "cy"), ("x2", "x10"))
 
 
 def test_persons_without_names_are_numbered_and_those_who_saw_nothing_count(file) -> None:
-    answers = read_answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
+    answers = FILES.answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
     assert (answers.person_ids, answers.seen.tolist()) == (("1", "2", "3"), [True, False, True])
 
 
@@ -277,8 +272,8 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
     ],
 )
 def test_a_mangled_fit_is_refused_with_what_is_wrong(file, text: str, said: str) -> None:
-    with pytest.raises(PermanentFailure, match=said):
-        read_parameters(file(text, "fit.json"))
+    with pytest.raises(PsychometricsError, match=said):
+        FILES.parameters(file(text, "fit.json"))
 
 
 KEY = {"x2": "B", "x10": "3"}
@@ -292,35 +287,35 @@ KEY = {"x2": "B", "x10": "3"}
     ],
 )
 def test_choices_are_scored_by_a_key(file, text: str) -> None:
-    assert as_pairs(read_answers(file(text), KEY)) == PAIRS
+    assert as_pairs(FILES.answers(file(text), KEY)) == PAIRS
 
 
 def test_an_item_without_a_key_is_named(file) -> None:
     for text in (WIDE, "person,item,score\nann,x2,1\nann,x10,0\n"):
-        with pytest.raises(PermanentFailure, match="item x10 has no key"):
-            read_answers(file(text), {"x2": "1"})
+        with pytest.raises(PsychometricsError, match="item x10 has no key"):
+            FILES.answers(file(text), {"x2": "1"})
 
 
 def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
     data = shared / "data"
     key = read_key(data / "sat12_key.csv")
-    raw, scored = read_answers(data / "sat12_raw_choices.csv", key), read_answers(data / "sat12_scored_wide.csv")
+    raw, scored = FILES.answers(data / "sat12_raw_choices.csv", key), FILES.answers(data / "sat12_scored_wide.csv")
     assert as_pairs(raw) == as_pairs(scored)
 
 
 def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file, shared: Path) -> None:
     """SAT12's 8 is wrong here and no answer in an import with null_values: two numbers for one file."""
     data = shared / "data"
-    raw = read_answers(data / "sat12_raw_choices.csv", read_key(data / "sat12_key.csv"))
+    raw = FILES.answers(data / "sat12_raw_choices.csv", read_key(data / "sat12_key.csv"))
     assert raw.notes == (f"{data}/sat12_raw_choices.csv: choices that are the key of no item count as wrong: '8' (69)",)
     for text in (
         "person,x2,x10\nann,1,NA\nbob,,0\n,,\n",
         "person,item,score\nann,x2,1\nann,x10,NA\nbob,x10,0\nbob,x2,\n,,\n",
     ):
-        [note] = read_answers(file(text)).notes
+        [note] = FILES.answers(file(text)).notes
         assert note.endswith("taken for no answer: 1 empty, 1 × 'NA'")
-    assert read_answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
-    [note] = read_answers(file("id,x2,x10\n2.026E+11,1,0\nbob,0,1\n")).notes
+    assert FILES.answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
+    [note] = FILES.answers(file("id,x2,x10\n2.026E+11,1,0\nbob,0,1\n")).notes
     assert "which Excel has shortened: 2.026E+11" in note
 
 
@@ -332,17 +327,19 @@ def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(file, layout: s
     if layout == "list":
         lines = [f"u{n},{item},{one}" for n, one in enumerate(chosen) for item in ("x2", "x10")]
     text = "\n".join(["person,x2,x10" if layout == "matrix" else "person,item,response", *lines])
-    with pytest.raises(PermanentFailure, match=r"key of 2 of 2 items: item x2, key '2', chosen: '1\.0' \(15\), '2\.0'"):
-        read_answers(file(text), {"x2": "2", "x10": "3"})
-    assert read_answers(file(text), {"x2": "2.0", "x10": "3.0"}).responses.score.sum() == 30
+    with pytest.raises(
+        PsychometricsError, match=r"key of 2 of 2 items: item x2, key '2', chosen: '1\.0' \(15\), '2\.0'"
+    ):
+        FILES.answers(file(text), {"x2": "2", "x10": "3"})
+    assert FILES.answers(file(text), {"x2": "2.0", "x10": "3.0"}).responses.score.sum() == 30
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0")])
 def test_a_score_is_a_number_however_it_is_written(file, right: str, wrong: str) -> None:
     text = f"person;x2;x10\nann;{right};{wrong}\nbob;;{right}\ncy;{wrong};NA\n"
-    assert as_pairs(read_answers(file(text))) == PAIRS
-    with pytest.raises(PermanentFailure, match="score 't'"):
-        read_answers(file("person,x2\nann,t\nbob,0\n"))
+    assert as_pairs(FILES.answers(file(text))) == PAIRS
+    with pytest.raises(PsychometricsError, match="score 't'"):
+        FILES.answers(file("person,x2\nann,t\nbob,0\n"))
 
 
 @pytest.mark.parametrize("column", ["person", "item"])
@@ -350,10 +347,10 @@ def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: 
     path = tmp_path / "a.parquet"
     frame = pd.DataFrame({"person": [1.0, 2.0], "item": [3.0, 4.0], "score": [1, 0]})
     frame.to_parquet(path)
-    assert as_pairs(read_answers(path)) == {("1", "3"): 1, ("2", "4"): 0}
+    assert as_pairs(FILES.answers(path)) == {("1", "3"): 1, ("2", "4"): 0}
     frame.assign(**{column: [1e19, 2e19]}).to_parquet(path)
     with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as double"):
-        read_answers(path)
+        FILES.answers(path)
 
 
 @pytest.mark.parametrize("kind", ["float", "boolean", "Int8"])
@@ -361,7 +358,7 @@ def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> No
     path = tmp_path / "a.parquet"
     frame = pd.DataFrame({"id": [7, 8], "x": [1, 0], "y": [None, 1]})
     frame.astype({"x": kind, "y": kind}).to_parquet(path)
-    assert as_pairs(read_answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
+    assert as_pairs(FILES.answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
 
 
 @pytest.mark.parametrize(
@@ -382,27 +379,27 @@ def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> No
 )
 def test_what_is_wrong_with_answers_is_named_by_file_line_and_item(file, text: str, named: tuple[str, ...]) -> None:
     path = file(text)
-    with pytest.raises(PermanentFailure) as caught:
-        read_answers(path)
+    with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
+        FILES.answers(path)
     assert unsaid(str(caught.value), str(path), *named) == []
 
 
 def test_five_faults_are_named_and_the_others_counted(file) -> None:
-    with pytest.raises(PermanentFailure, match="and 4 more") as caught:
-        read_answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
+    with pytest.raises(PsychometricsError, match="and 4 more") as caught:
+        FILES.answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
     assert str(caught.value).count("item") >= 5
 
 
 def test_a_column_without_any_score_is_one_fault_and_perhaps_no_item(file) -> None:
     """A column of groups beside the items gave one message for each of two thousand persons."""
-    with pytest.raises(PermanentFailure, match="line 2, item group: score 'ref', and not one score") as caught:
-        read_answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
+    with pytest.raises(PsychometricsError, match="line 2, item group: score 'ref', and not one score") as caught:
+        FILES.answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
     assert "more" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
-        read_answers(tmp_path / "nowhere.csv")
+        FILES.answers(tmp_path / "nowhere.csv")
 
 
 @pytest.mark.parametrize(
@@ -413,7 +410,7 @@ def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
     ],
 )
 def test_groups_are_told_by_name_or_by_order(file, text: str, groups: tuple[str, ...]) -> None:
-    assert read_groups(file(text, "groups.csv"), read_answers(file(WIDE))) == groups
+    assert FILES.groups(file(text, "groups.csv"), FILES.answers(file(WIDE))) == groups
 
 
 @pytest.mark.parametrize(
@@ -426,19 +423,19 @@ def test_groups_are_told_by_name_or_by_order(file, text: str, groups: tuple[str,
     ],
 )
 def test_groups_that_do_not_fit_the_persons_are_refused(file, text: str, named: str) -> None:
-    with pytest.raises(PermanentFailure, match=named):
-        read_groups(file(text, "groups.csv"), read_answers(file(WIDE)))
+    with pytest.raises(PsychometricsError, match=named):
+        FILES.groups(file(text, "groups.csv"), FILES.answers(file(WIDE)))
 
 
 # --- tables of parameters ------------------------------------------------------------------------------------------
 
 
 def test_a_table_is_read_with_and_without_its_optional_columns(file) -> None:
-    table = read_parameters(file("item,a,b,c,a_se,b_se\nx,1.5,-0.5,0.2,0.1,0.2\ny,2,1,,NA,0.3\n"))
+    table = FILES.parameters(file("item,a,b,c,a_se,b_se\nx,1.5,-0.5,0.2,0.1,0.2\ny,2,1,,NA,0.3\n"))
     assert (table.item_ids, table.c.tolist(), table.a_se[0]) == (("x", "y"), [0.2, 0.0], 0.1)
     assert math.isnan(table.a_se[1])
     assert table.has_errors
-    bare = read_parameters(file("b,a,item\n-1,2,x\n"))
+    bare = FILES.parameters(file("b,a,item\n-1,2,x\n"))
     assert (bare.a[0], bare.b[0], bare.c[0], bare.d[0]) == (2, -1, 0, 2)
     assert not bare.has_errors
 
@@ -446,7 +443,7 @@ def test_a_table_is_read_with_and_without_its_optional_columns(file) -> None:
 def test_the_metric_is_converted_at_the_door(file) -> None:
     """P = 1/(1 + exp(−D·a(θ − b))), so a·D is the slope in the metric D = 1; b stays."""
     path = file("item,a,b,c,a_se,b_se\nx,0.8,0.4,0.1,0.05,0.07\n")
-    table = read_parameters(path, metric_d=1.7)
+    table = FILES.parameters(path, metric_d=1.7)
     assert [float(v[0]) for v in (table.a, table.b, table.c, table.a_se, table.b_se)] == pytest.approx(
         [0.8 * 1.7, 0.4, 0.1, 0.05 * 1.7, 0.07]
     )
@@ -467,13 +464,13 @@ def test_the_metric_is_converted_at_the_door(file) -> None:
 )
 def test_impossible_parameters_are_named_by_line_and_item(file, row: str, named: tuple[str, ...]) -> None:
     path = file(f"item,a,b,c\ngood,1,0,0\n{row}\n")
-    with pytest.raises(PermanentFailure) as caught:
-        read_parameters(path)
+    with pytest.raises(PsychometricsError) as caught:
+        FILES.parameters(path)
     assert unsaid(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
 
 
 def test_items_without_parameters_are_remembered_as_such(file) -> None:
-    table = read_parameters(file("item,a,b,c\nx,1,0,0\nhopeless,,,\n"))
+    table = FILES.parameters(file("item,a,b,c\nx,1,0,0\nhopeless,,,\n"))
     assert (table.item_ids, table.without) == (("x",), ("hopeless",))
 
 
@@ -482,7 +479,7 @@ def test_the_json_of_a_fit_is_a_table_that_knows_its_population(file) -> None:
         "items": [{"item": "x", "a": 1.0, "b": 0.5, "c": 0.0, "a_se": 0.0, "b_se": 0.1, "n": 9}, {"item": "y"}],
         "latent": {"mean": 0.1, "sd": 1.4},
     }
-    table = read_parameters(file(json.dumps(content, indent=2), "fit.json"))
+    table = FILES.parameters(file(json.dumps(content, indent=2), "fit.json"))
     assert (table.item_ids, table.without, table.mean, table.sd) == (("x",), ("y",), 0.1, 1.4)
     assert np.allclose([table.a[0], table.b[0], table.b_se[0]], [1.0, 0.5, 0.1])
 
@@ -497,8 +494,8 @@ def test_results_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.M
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(PermanentFailure, match="No space left"):
+    monkeypatch.setattr(output.os, "fsync", full)
+    with pytest.raises(PsychometricsError, match="No space left"):
         write_whole(tmp_path / "out", {"a.csv": "new", "b.json": "new"})
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"a.csv": "old", "b.json": "old"}
 
@@ -508,9 +505,9 @@ def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from irt_assets.file_commands import files\n"
-        "files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "files.write_whole(Path(sys.argv[1]), {'a.csv': 'new', 'b.json': 'new'})\n"
+        "from irt_psychometrics.commands import output\n"
+        "output.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "output.write_whole(Path(sys.argv[1]), {'a.csv': 'new', 'b.json': 'new'})\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -520,7 +517,7 @@ def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
 def test_a_file_where_the_folder_should_be_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
-        with pytest.raises(PermanentFailure, match="is a file"):
+        with pytest.raises(PsychometricsError, match="is a file"):
             check_folder(folder)
     check_folder(tmp_path / "new" / "deeper")
     assert not (tmp_path / "new").exists()
@@ -531,14 +528,14 @@ SCORED = "person,i1,i2\na,0,3\nb,1,\nc,1,2.0\n"
 
 @pytest.mark.parametrize("text", [SCORED, "person,item,score\na,i1,0\na,i2,3\nb,i1,1\nc,i1,1\nc,i2,2\n"])
 def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: str) -> None:
-    with pytest.raises(PermanentFailure, match=r"item i2: score '3'.*--max-score"):
-        read_answers(file(text))
+    with pytest.raises(PsychometricsError, match=r"item i2: score '3'.*--max-score"):
+        FILES.answers(file(text))
     table = file("item_id,topic,max_score\ni1,x,\ni2,x,5\n", "bank.csv")
-    read = read_answers(file(text), None, read_max_scores(str(table))).responses
+    read = FILES.answers(file(text), None, FILES.max_scores(str(table))).responses
     assert (read.n_categories.tolist(), read.score.tolist()) == ([2, 6], [0, 3, 1, 1, 2])
-    assert read_answers(file(text), None, read_max_scores("4")).responses.n_categories.tolist() == [5, 5]
-    with pytest.raises(PermanentFailure, match="item i2: score '3', and its scores are 0 … 2"):
-        read_answers(file(text), None, read_max_scores("2"))
+    assert FILES.answers(file(text), None, FILES.max_scores("4")).responses.n_categories.tolist() == [5, 5]
+    with pytest.raises(PsychometricsError, match="item i2: score '3', and its scores are 0 … 2"):
+        FILES.answers(file(text), None, FILES.max_scores("2"))
 
 
 @pytest.mark.parametrize(
@@ -551,8 +548,8 @@ def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: 
     ],
 )
 def test_a_maximum_score_is_a_whole_number(file, given: str, message: str) -> None:
-    with pytest.raises(PermanentFailure, match=message):
-        read_max_scores(given if given.isdecimal() else str(file(given)))
+    with pytest.raises(PsychometricsError, match=message):
+        FILES.max_scores(given if given.isdecimal() else str(file(given)))
 
 
 @pytest.mark.parametrize(
@@ -564,7 +561,7 @@ def test_a_maximum_score_is_a_whole_number(file, given: str, message: str) -> No
     ],
 )
 def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, text: str) -> None:
-    table = read_parameters(file(text))
+    table = FILES.parameters(file(text))
     np.testing.assert_allclose([table.a, table.b], [[1.2, 0.8], [-0.5, 0.5]], atol=1e-12)
     (some,) = table.others
     np.testing.assert_allclose(some.further[:, 0], [0.0, 0.8, 0.0], atol=1e-12)
@@ -589,8 +586,8 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, te
 )
 def test_parameters_that_cannot_be_or_are_of_a_model_that_is_not_here_are_refused(file, text: str, said: str) -> None:
     """The columns were dropped: with an upper asymptote of .9, θ of a wrong pattern was -.98 instead of -.80."""
-    with pytest.raises(PermanentFailure, match=said):
-        read_parameters(file(text))
+    with pytest.raises(PsychometricsError, match=said):
+        FILES.parameters(file(text))
 
 
 def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
@@ -602,7 +599,7 @@ def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
         "item,a,b,c,d\nx,1.2,-0.5,0.2,0.6\n",
         "item,a,b,g,u\nx,1.2,-0.5,0.2,1\n",
     ):
-        table = read_parameters(file(text))
+        table = FILES.parameters(file(text))
         np.testing.assert_allclose([table.a, table.b, table.c], [[1.2], [-0.5], [0.2]], atol=1e-12)
 
 
@@ -618,11 +615,11 @@ def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
 )
 def test_steps_that_may_be_graded_thresholds_are_named(file, text: str, doubtful: tuple[str, ...]) -> None:
     """A graded model has the same columns, in ascending order: Science's pattern 0,1,0,1 had -2.30 instead of -2.05."""
-    assert read_parameters(file(text)).may_be_graded == doubtful
+    assert FILES.parameters(file(text)).may_be_graded == doubtful
 
 
 def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:
-    one, other = (read_parameters(file(f"item,a,b1,b2\ny,{a},-0.5,1.5\n"), d) for a, d in ((1.7, 1.0), (1.0, 1.7)))
+    one, other = (FILES.parameters(file(f"item,a,b1,b2\ny,{a},-0.5,1.5\n"), d) for a, d in ((1.7, 1.0), (1.0, 1.7)))
     np.testing.assert_allclose([one.a, one.b], [other.a, other.b])
     np.testing.assert_allclose(one.others[0].further, other.others[0].further)
 
@@ -632,8 +629,8 @@ def test_what_irt_export_writes_is_a_table_of_parameters(tmp_path: Path) -> None
     path = tmp_path / "parameters.csv"
     scores = '"{""max_score"": 2, ""t0"": 0, ""t1"": 0.8, ""t2"": 0, ""b1"": null}"'
     path.write_text(f"scale_id,item_id,a,b,further\ns,x,1.2,-0.5,\ns,y,0.8,0.5,{scores}\n")
-    found = read_parameters(path)
+    found = FILES.parameters(path)
     assert (found.item_ids, [found.max_scores[item] for item in "xy"]) == (("x", "y"), [1, 2])
     assert found.others[0].further.tolist() == [[0.0], [0.8], [0.0]]
     path.write_text("item_id,a,b1,b2,D\ny,0.8,-1,2,1.7\n")
-    assert read_parameters(path).a == pytest.approx([0.8 * 1.7])
+    assert FILES.parameters(path).a == pytest.approx([0.8 * 1.7])

@@ -14,12 +14,12 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from irt_assets.engines.r_engines import REngine
-from irt_assets.file_commands.files import Answers, read_answers, read_groups, read_max_scores
-from irt_assets.file_commands.fit import Fit, fit
-from irt_assets.file_commands.link import link
-from irt_assets.file_commands.score import score
-from irt_assets.file_commands.simulate import simulate_responses
-from irt_assets.file_commands.tables import ParameterTable, read_parameters
+from irt_assets.file_commands.files import FILES
+from irt_assets.file_commands.fit import calibrate_by
+from irt_psychometrics.commands import fit, link, score, simulate_responses
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.fitting import FileFit
+from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.covariances import of_errors
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Responses
@@ -48,7 +48,7 @@ def simulated() -> Answers:
     return answers_of(np.where(made.score < 0, np.nan, made.score))
 
 
-def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated_fit: Fit) -> None:
+def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated_fit: FileFit) -> None:
     result = simulated_fit.as_dict()
     assert tuple(result) == FIT_KEYS
     assert {tuple(row) for row in result["items"]} == {ITEM_KEYS}
@@ -57,20 +57,20 @@ def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated_fit: Fit) ->
 
 
 @pytest.fixture(scope="module")
-def lsat7(shared: Path) -> tuple[Answers, Fit]:
-    answers = read_answers(shared / "reference" / "lsat7.csv")
+def lsat7(shared: Path) -> tuple[Answers, FileFit]:
+    answers = FILES.answers(shared / "reference" / "lsat7.csv")
     return answers, fit(answers)
 
 
 @pytest.fixture(scope="module")
-def simulated_fit(simulated: Answers) -> Fit:
+def simulated_fit(simulated: Answers) -> FileFit:
     return fit(simulated)
 
 
 @pytest.mark.parametrize(("key", "model"), [("lsat7_2pl", "2pl"), ("lsat7_rasch", "rasch")])
 def test_lsat7_read_from_its_file_gives_mirts_numbers(shared: Path, key: str, model) -> None:
     reference = reference_fit(shared, key)
-    result = fit(read_answers(shared / "reference" / reference["data"]), model=model).as_dict()
+    result = fit(FILES.answers(shared / "reference" / reference["data"]), model=model).as_dict()
     # the issue's tolerances; the reference has 6 significant digits
     expected = reference["logLik"], reference["group"]["var"], reference["reliability"]["empirical_rxx_EAP"]
     found = result["loglik"], result["latent"]["sd"] ** 2, result["reliability"]
@@ -109,7 +109,7 @@ def test_a_fit_that_did_not_converge_says_why() -> None:
 def test_a_3pl_from_a_file_is_mirts_with_the_same_prior(shared: Path) -> None:
     """Our default prior on c is the reference's: logit c ~ N(logit 0.2, 0.5²)."""
     reference = reference_fit(shared, "lsat7_3pl_normprior")
-    result = fit(read_answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
+    result = fit(FILES.answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=1e-3)
     for ours, theirs in zip(result["items"], reference["irt"], strict=True):
         assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)  # the issue's tolerance
@@ -121,8 +121,8 @@ def test_anchors_keep_their_parameters_and_the_population_is_estimated(shared: P
     rows = [r for r in linking["formA"]["slope_intercept"] if r["item"] >= "k11"]
     lines = [f"{r['item']},{r['a1']!r},{-r['d'] / r['a1']!r},0" for r in rows]
     (tmp_path / "anchors.csv").write_text("\n".join(["item,a,b,c", *lines]))
-    anchors = read_parameters(tmp_path / "anchors.csv")
-    done = fit(read_answers(shared / "reference" / "link_formB.csv"), anchors=anchors)
+    anchors = FILES.parameters(tmp_path / "anchors.csv")
+    done = fit(FILES.answers(shared / "reference" / "link_formB.csv"), anchors=anchors)
     result, reference = done.as_dict(), linking["formB_fixed_anchor"]
     # the reference's anchors and results are rounded to 6 significant digits
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=2e-3)
@@ -146,8 +146,8 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
             lines += [f"p{number},{item},{score}" for item, score in zip(items, row.split(","), strict=True)]
     (tmp_path / "long.csv").write_text("\n".join(lines))
     (tmp_path / "groups.csv").write_text("\n".join(groups))
-    answers = read_answers(tmp_path / "long.csv")
-    result = fit(answers, groups=read_groups(tmp_path / "groups.csv", answers)).as_dict()
+    answers = FILES.answers(tmp_path / "long.csv")
+    result = fit(answers, groups=FILES.groups(tmp_path / "groups.csv", answers)).as_dict()
     reference = reference_fit(shared, "linking")["concurrent"]
     # mirt stopped at its own tolerance; the latent SE is 0.05
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=5e-3)
@@ -165,7 +165,7 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
 def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) -> None:
     done = fit(simulated, model="rasch")
     done.write(tmp_path)
-    table, whole = read_parameters(tmp_path / "params.csv"), read_parameters(tmp_path / "fit.json")
+    table, whole = FILES.parameters(tmp_path / "params.csv"), FILES.parameters(tmp_path / "fit.json")
     assert (tmp_path / "fit.json").read_text() == json.dumps(done.as_dict(), ensure_ascii=False, indent=2) + "\n"
     for one in (table, whole):
         assert one.item_ids == simulated.responses.item_ids
@@ -178,7 +178,7 @@ def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "ml"])
-def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, Fit], method) -> None:
+def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, FileFit], method) -> None:
     reference = reference_fit(shared, "lsat7_2pl")
     answers, fitted = lsat7
     rows = score(answers, _table_of(fitted), method=method).as_dict()
@@ -193,13 +193,13 @@ def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, Fit], method
 
 
 def _table_of(fitted):
-    from irt_assets.file_commands.tables import ParameterTable
-
     cal = fitted.calibration
     return ParameterTable(cal.item_ids, cal.a, cal.b, cal.c, cal.cov_ab, path=Path("p.csv"))
 
 
-def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated: Answers, simulated_fit: Fit) -> None:
+def test_answers_to_items_without_parameters_do_not_count_and_are_told(
+    simulated: Answers, simulated_fit: FileFit
+) -> None:
     table = _table_of(simulated_fit)
     half = _only(table, 4)
     known = simulated.responses.item < 4
@@ -211,10 +211,10 @@ def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated
     assert np.array_equal(found.scores.theta, alone.scores.theta)
 
 
-def test_no_item_with_parameters_is_an_error(simulated: Answers, simulated_fit: Fit) -> None:
+def test_no_item_with_parameters_is_an_error(simulated: Answers, simulated_fit: FileFit) -> None:
     table = _table_of(simulated_fit)
     renamed = replace(table, item_ids=tuple(f"other{i}" for i in table.item_ids))
-    with pytest.raises(PermanentFailure, match="none of its 8 items"):
+    with pytest.raises(PsychometricsError, match="none of its 8 items"):
         score(simulated, renamed)
 
 
@@ -228,14 +228,14 @@ def _only(table, k: int):
 def test_simulated_answers_are_read_back_as_they_were_drawn(tmp_path: Path) -> None:
     made = simulate_responses(persons=30, items=7, each=3, seed=4, model="3pl")
     made.write(tmp_path)
-    read = read_answers(tmp_path / "responses.csv")
+    read = FILES.answers(tmp_path / "responses.csv")
     matrix = np.full((30, 7), -1)
     rows = [made.person_ids.index(read.person_ids[p]) for p in read.responses.person]
     columns = [made.item_ids.index(read.responses.item_ids[i]) for i in read.responses.item]
     matrix[rows, columns] = read.responses.score
     assert np.array_equal(matrix, made.score)
     assert np.array_equal((made.score >= 0).sum(1), np.full(30, 3))
-    truth = read_parameters(tmp_path / "items.csv")
+    truth = FILES.parameters(tmp_path / "items.csv")
     assert np.array_equal(truth.c, made.c)
     assert np.array_equal(np.loadtxt(tmp_path / "persons.csv", delimiter=",", skiprows=1, usecols=1), made.theta)
 
@@ -250,7 +250,7 @@ def test_answers_follow_the_curve_of_a_given_table(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("item,a,b,c\nx,1.5,0.5,0.2\n")
     n = 20_000
-    made = simulate_responses(persons=n, params=read_parameters(path), mean=0.3, sd=0.8, seed=1)
+    made = simulate_responses(persons=n, params=FILES.parameters(path), mean=0.3, sd=0.8, seed=1)
     expected = 0.2 + 0.8 / (1 + np.exp(-1.5 * (made.theta - 0.5)))
     # 4 standard errors of a proportion, sharper for knowing each θ
     assert (made.score[:, 0] == 1).mean() == pytest.approx(expected.mean(), abs=4 * math.sqrt(0.25 / n))
@@ -259,7 +259,7 @@ def test_answers_follow_the_curve_of_a_given_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"persons": 0}, {"items": 0}, {"each": 99}, {"sd": 0.0}])
 def test_numbers_that_make_no_sense_are_refused_by_name(wrong: dict) -> None:
-    with pytest.raises(PermanentFailure, match=f"--{next(iter(wrong))}"):
+    with pytest.raises(PsychometricsError, match=f"--{next(iter(wrong))}"):
         simulate_responses(**wrong)
 
 
@@ -268,14 +268,14 @@ def test_scored_items_are_fitted_with_steps_and_log_odds_and_scored_by_their_tab
 ) -> None:
     """Science (mirt), whose scores begin at 1: nobody can have 0, so that four scores have three log odds."""
     path = shared / "data" / "science_wide.csv"
-    answers = read_answers(path, None, read_max_scores("4"))
+    answers = FILES.answers(path, None, FILES.max_scores("4"))
     done = fit(answers, model="gpcm")
     comfort = done.as_dict()["items"][0]
     assert done.calibration.convergence.loglik == pytest.approx(-1612.6816, abs=0.1)  # it has a prior on rare steps
     assert ("t0" in comfort, comfort["max_score"]) == (False, 4)
     assert [comfort[f"d{k}"] for k in (2, 3, 4)] == pytest.approx([2.822, 5.313, 3.989], abs=0.2)
     done.write(tmp_path)
-    by_table, by_json = (score(answers, read_parameters(tmp_path / name)) for name in ("params.csv", "fit.json"))
+    by_table, by_json = (score(answers, FILES.parameters(tmp_path / name)) for name in ("params.csv", "fit.json"))
     np.testing.assert_allclose(by_table.scores.theta, by_json.scores.theta, atol=1e-12)
     assert np.corrcoef(by_json.scores.theta, answers.responses.score.reshape(-1, 4).sum(axis=1))[0, 1] > 0.9
 
@@ -288,13 +288,13 @@ def test_a_rating_scale_of_different_maxima_advises_a_model_that_files_can_name(
     path.write_text(f"a,b,c,d\n{rows}")
     most.write_text("item,max_score\na,4\nb,4\nc,2\nd,2\n")
     with pytest.raises(PsychometricsError, match="or fit a pcm or gpcm, which has steps for each item"):
-        fit(read_answers(path, None, read_max_scores(str(most))), model="rsm")
+        fit(FILES.answers(path, None, FILES.max_scores(str(most))), model="rsm")
 
 
 def test_engines_that_do_not_fit_scored_items_say_so(shared: Path) -> None:
-    answers = read_answers(shared / "data" / "science_wide.csv", None, read_max_scores("4"))
+    answers = FILES.answers(shared / "data" / "science_wide.csv", None, FILES.max_scores("4"))
     with pytest.raises(PermanentFailure, match="engine brms does not support items scored above 1: take em or mirt"):
-        fit(answers, engine=REngine("brms"))
+        fit(answers, calibrate=calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal"))
 
 
 # -- linking -----------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_known_constants_come_back_from_any_number_of_common_items(
     few = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k], se=se)
     new = moved(few, 1.3, -0.4)
     if method == "mean-sigma" and k == 1:
-        with pytest.raises(PermanentFailure, match="mean-sigma criterion gives no constants for the 1 items"):
+        with pytest.raises(PsychometricsError, match="mean-sigma criterion gives no constants for the 1 items"):
             link(new, few, method=method)
         return
     found = link(new, few, method=method)
@@ -388,11 +388,11 @@ def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Metho
 def test_a_table_of_difficulties_alone_is_that_of_a_rasch_model(tmp_path: Path) -> None:
     path = tmp_path / "rasch.csv"
     path.write_text("item,b,b_se\ni0,-0.5,0.1\ni1,0.5,0.1\ni2,1.5,0.2\n")
-    found = read_parameters(path)
+    found = FILES.parameters(path)
     assert (found.a.tolist(), found.a_se.tolist(), found.b.tolist()) == ([1.0] * 3, [0.0] * 3, [-0.5, 0.5, 1.5])
     path.write_text("item,Discrimination,b\ni0,0.7,-0.5\n")
-    with pytest.raises(PermanentFailure, match="a is not among item, Discrimination, b"):
-        read_parameters(path)
+    with pytest.raises(PsychometricsError, match="a is not among item, Discrimination, b"):
+        FILES.parameters(path)
 
 
 def test_twelve_pcm_items_are_linked_with_slope_1(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_twelve_pcm_items_are_linked_with_slope_1(tmp_path: Path) -> None:
         shifted = steps + off + rng.normal(0, 0.1, (12, 2))
         rows = "".join(f"i{k},1,{one:.4f},{two:.4f},pcm\n" for k, (one, two) in enumerate(shifted))
         (tmp_path / name).write_text(f"item,a,b1,b2,model\n{rows}")
-        tables.append(read_parameters(tmp_path / name))
+        tables.append(FILES.parameters(tmp_path / name))
     found = link(*tables, purify=False)
     assert found.slope == 1.0
     assert found.intercept == pytest.approx(-0.3, abs=0.1)  # the mean of 24 steps varies by .1·√2/√24 = .03
@@ -469,7 +469,7 @@ def test_a_rasch_fit_is_put_into_the_unit_of_a_scale_whose_slopes_are_not_1(meth
 
 
 def test_no_common_item_is_an_error_that_shows_both_sides(old: ParameterTable) -> None:
-    with pytest.raises(PermanentFailure, match=r"no item in common.*j0.*i0"):
+    with pytest.raises(PsychometricsError, match=r"no item in common.*j0.*i0"):
         link(replace(old, item_ids=tuple(i.replace("i", "j") for i in old.item_ids)), old)
 
 
@@ -488,7 +488,7 @@ def test_tables_of_scored_items_beside_0_1_items_give_the_constants_between_them
     def written(name: str, slope: float, intercept: float) -> ParameterTable:
         rows = [f"{item},{a * slope},{(b - intercept) / slope},{more}" for item, (a, b, more) in items.items()]
         (tmp_path / name).write_text("\n".join([header, *rows]))
-        return read_parameters(tmp_path / name)
+        return FILES.parameters(tmp_path / name)
 
     found = link(written("new.csv", 1.2, 0.5), written("old.csv", 1.0, 0.0), method=method)
     assert (found.slope, found.intercept) == pytest.approx((1.2, 0.5), abs=1e-4)

@@ -17,8 +17,8 @@ from irt_psychometrics.core import covariances
 from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.moved_items import moved_curves
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
@@ -44,7 +44,7 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fitted(rng, n_new, a, b + moved, 0.5, 1.2)
     anchors = frozen
-    drift = judge(compare(new, link(new, frozen), anchors, Published.of_anchors(anchors)))
+    drift = Drift.of(Comparison.of(new, link(new, frozen), anchors, Published.of_anchors(anchors)))
     return drift, np.array([level != "none" for level in drift.severity])
 
 
@@ -97,7 +97,7 @@ def of_few_answers(seed: int) -> np.ndarray:
     new = fit_em(asked.responses, priors=asked.priors(), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
     linking = link(new, of_20)
-    drift = judge(compare(new, linking, anchors, published))
+    drift = Drift.of(Comparison.of(new, linking, anchors, published))
     return drift.p[np.isin(drift.item_ids, provisional)]
 
 

@@ -15,7 +15,7 @@ from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.scoring.abilities import eap, score
-from irt_psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
+from irt_psychometrics.scoring.reliability import marginal_reliability
 from tests.testbed.made_anchors import anchor_set_of
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
@@ -324,7 +324,7 @@ def test_reliabilities_are_those_of_mirt(shared, mirt, key):
     fit = calibration(reference, key)
     scores = score(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
     # deayala_rasch: see the EAP above
-    assert empirical_reliability(scores) == pytest.approx(
+    assert scores.reliability == pytest.approx(
         reference["reliability"]["empirical_rxx_EAP"], abs=1e-4 if key == "deayala_rasch" else 2e-6
     )
     if fit.model != "rasch":  # with a free variance mirt adds the variance to the information, not its inverse

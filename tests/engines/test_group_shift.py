@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from irt_assets.ledger.group_shift import GroupShift
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.drift.moves import differences
 from tests.testbed.published_months import World
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_assets.reports.place_in_order import growth_by_place
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
@@ -19,12 +20,10 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit.growth import (
+    Growth,
     WindowGrowth,
     _Answers,
-    days_since_first_answer,
     gone_into_difficulty,
-    growth_by_place,
-    growth_within,
     share_explained,
     without_growth,
 )
@@ -87,7 +86,7 @@ def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
 def test_planted_growth_is_found_and_measured(order: str) -> None:
     """Within 3.5 of its standard errors; planted so that a curriculum of 1500 × 40 shows it with 5."""
     of = world(2, growth=0.8, order=order)
-    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.outcome == "grows"
     assert abs(found.estimate - 0.8) < 3.5 * found.se
@@ -104,7 +103,7 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
     z = []
     for seed in range(12):
         of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
-        found = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
+        found = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
         assert found.z is not None
         z.append(found.z)
     assert abs(np.mean(z)) < 0.9
@@ -114,7 +113,7 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
 @WHERE_STATISTICS_CHANGE
 def test_one_order_at_one_pace_tells_nothing() -> None:
     of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
-    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
     assert found.r2 == pytest.approx(1.0)
     assert (found.estimate, found.outcome, found.ordered) == (None, "not separable", True)
@@ -124,18 +123,19 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
 @WHERE_STATISTICS_CHANGE
 def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
-    found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
+    found = Growth.within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
     of_a_file = np.arange(len(of.days)) / 86_400e6  # rows of a log without times are a microsecond apart
-    assert growth_within(of.responses, of_a_file, fit_em(of.responses, threads=1), threads=1).of_window == found
+    assert Growth.within(of.responses, of_a_file, fit_em(of.responses, threads=1), threads=1).of_window == found
     assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
-        growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
+        Growth.within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
 
 
 @WHERE_STATISTICS_CHANGE
 def test_elapsed_time_and_its_share_by_hand() -> None:
-    days = days_since_first_answer(np.array([0, 0, 1, 1]), np.array([3.0, 1.0, 10.0, 14.0]))
+    at = 86_400_000_000 * np.array([3, 1, 10, 14])
+    days = Responses(np.array([0, 0, 1, 1]), np.arange(4), np.zeros(4), 2, ("a", "b", "c", "d"), at=at).days_since_first
     np.testing.assert_array_equal(days, [2, 0, 0, 4])
     # variances: 1/2 within items, with 4 − 2 degrees of freedom, and 17/3 in all
     assert share_explained(np.array([0.0, 1, 4, 5]), np.array([0, 0, 1, 1])) == pytest.approx(1 - 3 / 34)
@@ -175,7 +175,7 @@ def test_what_growth_took_from_b_is_given_back() -> None:
         weeks = LearnerWeeks.of(of.responses, of.days)
         fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
         unit = fit.standardised(fit.latent_mean, fit.latent_sd)
-        found = growth_within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
+        found = Growth.within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
         gone = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
         back = without_growth(unit, found, gone)
         own = unit.cov[:, 1, 1] - 2 * found.estimate * gone * unit.cov[:, 0, 1]

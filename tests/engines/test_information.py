@@ -9,7 +9,7 @@ from scipy.special import expit
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.estimation import information_kernels
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.likelihood import (
@@ -126,8 +126,8 @@ def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fitted(rng, n, a * np.where(np.arange(FLAG_ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
     anchors, linking = frozen, link(new, frozen)
-    found = compare(new, linking, anchors, Published.of_anchors(anchors))
-    return losses_of_items(found, Abilities.normal()), loss_of_test(found, linking, Abilities.normal())
+    found = Comparison.of(new, linking, anchors, Published.of_anchors(anchors))
+    return losses_of_items(found, Abilities.normal()), loss_of_test(found, Abilities.normal())
 
 
 @WHERE_STATISTICS_CHANGE

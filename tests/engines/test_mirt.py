@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.r_process import call_r
-from irt_assets.file_commands.fit import models_of
+from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Flag, Responses
 from irt_psychometrics.core.priors import Beta, LogitNormal, Normal, Priors

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from irt_assets.file_commands.files import Answers
-from irt_assets.file_commands.fit import fit as fit_file
-from irt_assets.file_commands.tables import read_parameters
+from irt_assets.file_commands.files import FILES
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_psychometrics.commands import fit as fit_file
+from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
 from irt_psychometrics.core.items import ItemParameters, wabc
@@ -29,8 +29,8 @@ from irt_psychometrics.core.model_families import TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.curves import curve_differences
-from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.shape import Compared, Shape
 from irt_psychometrics.information.functions import (
@@ -41,9 +41,9 @@ from irt_psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import item_fit
-from irt_psychometrics.linking.linking import link, transform
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
 from tests.helpers.trial_item_model import MODEL
@@ -225,10 +225,10 @@ def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
     found = link(mixed, anchors)
     assert (found.slope, found.intercept) == (pytest.approx(SLOPE, abs=1e-8), pytest.approx(INTERCEPT, abs=1e-8))
     assert found.anchors_used == mixed.item_ids
-    linked = transform(mixed, found)
+    linked = found.transform(mixed)
     for k, part in enumerate(parts):
         at, size = places(k), part.cov.shape[1]
-        alone = transform(part, replace(found, with_items=found.with_items[at, :size]))
+        alone = replace(found, with_items=found.with_items[at, :size]).transform(part)
         np.testing.assert_allclose(linked.cov[at, :size, :size], alone.cov, rtol=1e-10)
         np.testing.assert_allclose(linked.b[at], alone.b, rtol=1e-12)
     by_differences = np.zeros((3, 2))  # of an item's own parameters, of which the constants are functions
@@ -251,10 +251,10 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     moved = mixed.d.copy()
     moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
     raw = replace(mixed, d=moved)
-    comparison = compare(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
+    comparison = Comparison.of(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
-    judged = judge(comparison)
+    judged = Drift.of(comparison)
     assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
@@ -269,7 +269,7 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     across = replace(comparison, published=as_2pl)
     assert across.across_models.tolist() == [False] * EACH + [True] * 2 * EACH
     assert across.by_curves.tolist() == comparison.by_curves.tolist()
-    assert judge(across).across_models == {
+    assert Drift.of(across).across_models == {
         item: ("2pl", model) for item, model in zip(mixed.item_ids, mixed.models, strict=True) if model != "2pl"
     }
 
@@ -290,7 +290,7 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
     steeper = np.where(np.arange(EACH) < 2, 1.5, 1.0)  # the first is of the 1PL, the second of the 2PL
     moved = {name: replace(fit, a=steeper * fit.a, d=steeper * fit.d) for name, fit in fits.items()}
     waldes = {
-        name: judge(compare(fit, found[name], anchors, Published.of_anchors(anchors))).wald
+        name: Drift.of(Comparison.of(fit, found[name], anchors, Published.of_anchors(anchors))).wald
         for name, fit in moved.items()
     }
     assert waldes["1pl+2pl"][0] < 1e-6
@@ -445,9 +445,9 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
-    comparison = compare(raw, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.of(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
-    judged = judge(comparison)
+    judged = Drift.of(comparison)
     assert judged.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     weights = np.exp(Grid.spanning().log_weights())
@@ -459,7 +459,7 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)
     flatter = replace(comparison, window=replace(comparison.window, a=0.6 * comparison.window.a))
     assert (losses_of_items(flatter, people).ratio < losses.ratio).all()
-    test = loss_of_test(comparison, with_errors(found, raw, anchors), people)
+    test = loss_of_test(comparison, people)
     assert not test.certain
     assert (greatest_information(comparison.published.curves) >= losses.published).all()
 
@@ -486,7 +486,7 @@ def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit:
 def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: Calibration) -> None:
     message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
-        summarise(trial_answers(1), fit)
+        FitSummary.of(trial_answers(1), fit)
     with pytest.raises(PsychometricsError, match=f"an error that holds within testlets {message}"):
         fit_em(trial_answers(1), model=MODEL.name, testlets={"i1": "t", "i2": "t"})
     TWO_PL.require_logistic("this")
@@ -503,7 +503,7 @@ def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) 
     assert row["infit"] == "", "it has no statistics yet"
     assert found.reliability > 0.5
     with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
-        read_parameters(tmp_path / "fit.json")
+        FILES.parameters(tmp_path / "fit.json")
 
 
 def test_wle_on_nodes_is_that_of_the_compiled_equations_where_both_can_be_had() -> None:

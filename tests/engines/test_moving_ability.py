@@ -220,8 +220,8 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
 
     found = moving_eap(responses, day, Curves.of(ItemCurves(a, -a * b, c)), movement)
     errors = ParameterErrors(ItemParameters(names, a, b, c, cov[:, :2, :2]), np.full(ITEMS, -1), [], np.zeros((2, 2)))
-    scores, prior = Scores(found.theta, found.se), found.start**-0.5
-    added = np.sqrt(errors.total_se(scores, responses, prior, found.discount) ** 2 - found.se**2)
+    scores = Scores(found.theta, found.se)
+    added = np.sqrt(errors.total_se(found, responses, 1.0) ** 2 - found.se**2)
 
     moved, roots = [], np.linalg.cholesky(cov[:, :2, :2] + 1e-12 * np.eye(2))
     for _ in range(400):
@@ -235,5 +235,6 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
     undiscounted = np.sqrt(errors.total_se(scores, responses, 1.0) ** 2 - found.se**2)
     assert np.mean(np.std(moved, axis=0) / 0.3 / undiscounted) > 1.08
     np.testing.assert_array_equal(
-        errors.total_se(scores, responses, 1.0, np.ones(len(day))), errors.total_se(scores, responses, 1.0)
+        errors.total_se(replace(scores, discount=np.ones(len(day))), responses, 1.0),
+        errors.total_se(scores, responses, 1.0),
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Floats, Responses
 from irt_psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
-from irt_psychometrics.linking.linking import assumed_errors
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE

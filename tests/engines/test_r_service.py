@@ -21,8 +21,9 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
-from irt_assets.file_commands.files import Answers
-from irt_assets.file_commands.fit import fit
+from irt_assets.file_commands.fit import calibrate_by
+from irt_psychometrics.commands import fit
+from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
@@ -293,7 +294,8 @@ def test_irt_fit_takes_the_remote_engine(with_mirt, monkeypatch):
     x = np.random.default_rng(1).integers(0, 2, (300, 5)).astype(float)
     x[:, 1:] = np.where(np.random.default_rng(2).random((300, 4)) < 0.6, x[:, [0]], x[:, 1:])
     responses = Responses.from_wide(x)
-    done = fit(Answers(responses, tuple(map(str, range(300)))), model="rasch", engine=build("remote", get_settings()))
+    remote = calibrate_by(build("remote", get_settings()), scored=False, groups=False, latent="normal")
+    done = fit(Answers(responses, tuple(map(str, range(300)))), model="rasch", calibrate=remote)
     assert done.calibration.engine == "mirt"
     np.testing.assert_allclose(
         done.calibration.d, EmEngine().calibrate(responses, model="rasch", data_hash="").d, atol=1e-4

@@ -12,8 +12,9 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
-from irt_assets.file_commands.fit import models_of
 from irt_psychometrics.alignment.align import Differences
+from irt_psychometrics.commands.fitting import models_of
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import of_each
 from irt_psychometrics.core.item_models import OtherItems, model_of
 from irt_psychometrics.core.models import Calibration, Responses
@@ -23,9 +24,9 @@ from irt_psychometrics.dif.forms import cells, sittings
 from irt_psychometrics.dif.mantel import mantel
 from irt_psychometrics.dif.mantel_haenszel import mantel_haenszel
 from irt_psychometrics.dif.wald import curve_difference
-from irt_psychometrics.drift.errors import Comparison, Published, compare
-from irt_psychometrics.drift.items import judge
-from irt_psychometrics.drift.kinds import Answers, Kind, classify_changes
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.drift.proportion_correct import proportions_correct
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import (
@@ -35,7 +36,7 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.linking.criteria import Pairs, solve
-from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
@@ -54,7 +55,7 @@ def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRU
     anchors = frozen(truth.estimated(rng, n))
     by = moved * (np.arange(truth.size) == MOVED)
     new = truth.moved(by).rescaled(SLOPE, INTERCEPT).estimated(rng, n)
-    return compare(new, link(new, anchors), anchors, Published.of_anchors(anchors))
+    return Comparison.of(new, link(new, anchors), anchors, Published.of_anchors(anchors))
 
 
 def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
@@ -92,7 +93,7 @@ def test_exact_values_give_the_constants_exactly(method) -> None:
     found = link(new, frozen(old), method=method)
     assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-5)
     assert found.anchors_dropped == {}
-    np.testing.assert_allclose(transform(new, found).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
+    np.testing.assert_allclose(found.transform(new).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -179,9 +180,9 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
-    found = judge(month(10, moved=0.5))
+    found = Drift.of(month(10, moved=0.5))
     assert (found.flagged, found.delta_b[MOVED]) == ((ids(MOVED + 1)[MOVED],), pytest.approx(0.5, abs=0.15))
-    assert judge(month(11)).flagged == ()
+    assert Drift.of(month(11)).flagged == ()
     theta, w = Grid.spanning().nodes, np.exp(Grid.spanning().log_weights())
     moved = TRUTH.moved(0.5 * (np.arange(TRUTH.size) == MOVED))
     area = w @ np.abs(by_hand(moved, theta) - by_hand(TRUTH, theta))[MOVED]
@@ -196,9 +197,9 @@ def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
     found = link(new, anchors)
     assert (found.slope, list(found.anchors_dropped)) == (1.0, [ids(MOVED + 1)[MOVED]])
-    comparison = compare(new, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.of(new, found, anchors, Published.of_anchors(anchors))
     assert not comparison.across_models.any()
-    assert judge(comparison).flagged == (ids(MOVED + 1)[MOVED],)
+    assert Drift.of(comparison).flagged == (ids(MOVED + 1)[MOVED],)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -210,7 +211,7 @@ def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
     lacking = some.further.copy()
     lacking[1, column] = -np.inf
     window = replace(comparison.window, others=(replace(some, further=lacking),))
-    found = judge(replace(comparison, window=window))
+    found = Drift.of(replace(comparison, window=window))
     assert np.isfinite(found.p).all()
     assert np.isfinite(found.wabc).all()
 
@@ -222,15 +223,15 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
     answers = {
-        Kind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
-        Kind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
+        ChangeKind.EASIER: np.where(rng.random(n) < 0.4, MOST[j], TRUTH.answers(rng, theta).score.reshape(n, -1)[:, j]),
+        ChangeKind.DRIFT: TRUTH.moved(0.8 * np.ones(TRUTH.size)).answers(rng, theta).score.reshape(n, -1)[:, j],
     }
     for kind, own in answers.items():
         responses = TRUTH.answers(rng, theta)
         score = responses.score.reshape(n, -1).copy()
         score[:, j] = own
         unknown = np.full(score.size, np.nan)
-        window = Answers(
+        window = TimedAnswers(
             person=responses.person.astype(np.int64), item=responses.item.astype(np.int64), score=score.ravel(),
             log_time=unknown, day=np.zeros(score.size, dtype=np.int64), option=np.full(score.size, -1),
             item_ids=responses.item_ids, key=np.full(TRUTH.size, -1), usual_log_time=unknown[: TRUTH.size],
@@ -241,7 +242,7 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
         assert change.kind is kind
         assert set(change.gains) == {"drift", "leak"}
         assert max(change.gains.values()) < 4 * n
-        if kind is Kind.EASIER:
+        if kind is ChangeKind.EASIER:
             assert change.gains["leak"] > change.gains["drift"]
 
 

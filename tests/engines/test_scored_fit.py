@@ -22,7 +22,7 @@ from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
-from irt_psychometrics.itemfit.fit_summary import summarise
+from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import Fitted
@@ -92,7 +92,7 @@ def test_shares_by_sum_score_are_those_of_all_patterns():
 def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
     simulate_about(100_000)
     responses, fit = sound
-    found = summarise(responses, fit, threads=1)
+    found = FitSummary.of(responses, fit, threads=1)
     assert all(np.isfinite(values).all() for values in found.items.values())
     for name in ("infit", "outfit"):
         assert np.abs(found.items[name] - 1).max() < 0.1

@@ -14,7 +14,7 @@ from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
-from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability, marginal_reliability
+from irt_psychometrics.scoring.reliability import fitted_reliability, marginal_reliability
 from irt_psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
 
 A = np.array([0.8, 1.2, -0.5, 2.0])
@@ -286,7 +286,7 @@ def test_reliability_is_the_squared_correlation_with_the_truth():
     scores = eap(Responses.from_wide(x), a, d, np.zeros(40), mean=0.5, sd=1.3)
     squared = np.corrcoef(scores.theta, theta)[0, 1] ** 2
     # standard error of a squared correlation of 0.9 at n = 20,000: 2·0.95·0.1/141 = 0.0013
-    assert empirical_reliability(scores) == pytest.approx(squared, abs=0.005)
+    assert scores.reliability == pytest.approx(squared, abs=0.005)
     # another definition: the mean over θ of what information promises
     assert marginal_reliability(a, d, np.zeros(40), mean=0.5, sd=1.3) == pytest.approx(squared, abs=0.03)
 
@@ -317,4 +317,4 @@ def test_a_fits_reliability_is_that_under_its_histogram():
 
 
 def test_one_learner_has_no_empirical_reliability():
-    assert np.isnan(empirical_reliability(Scores(np.zeros(1), np.ones(1))))
+    assert np.isnan(Scores(np.zeros(1), np.ones(1)).reliability)

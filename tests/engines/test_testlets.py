@@ -13,14 +13,15 @@ from irt_assets.gates.misfit import window_of
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
 from irt_psychometrics.estimation import testlets
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
-from irt_psychometrics.information.functions import information_of_test, item_information
+from irt_psychometrics.information.functions import Information
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
-from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, summarise
+from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, FitSummary
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
 from tests.engines.fit_worlds import known, planned
@@ -302,7 +303,7 @@ def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> Non
 
 def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
     responses, fit, _ = fitted(Row(1.0))
-    without, found = summarise(responses, fit), summarise(responses, fit, testlets=Row(1.0).testlets)
+    without, found = FitSummary.of(responses, fit), FitSummary.of(responses, fit, testlets=Row(1.0).testlets)
     assert without.whole["q3"]["flagged"] > 0
     assert (found.whole["q3"]["flagged"], found.whole["q3"]["mean"]) == (0, without.whole["q3"]["mean"])
 
@@ -317,9 +318,10 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
-    expected = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None], effects)[0]
-    alone = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None])[0]
-    assert alone == pytest.approx(1 / item_information(0.0, ItemCurves(a, -a * b, 0 * a)).sum())
+    items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
+    together, apart = Information.of(items, 0.0, effects), Information.of(items, 0.0)
+    expected, alone = 1 / together.of_test[0], 1 / apart.of_test[0]
+    assert alone == pytest.approx(1 / apart.of_items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone
 
@@ -419,7 +421,7 @@ def fit_of_six_items() -> tuple[Responses, Calibration]:
 
 def test_what_is_kept_is_the_analysis_itself() -> None:
     responses, fit = fit_of_six_items()
-    statistics = SetStatistics.from_json(summarise(responses, fit, threads=1).whole, "fit")
+    statistics = SetStatistics.from_json(FitSummary.of(responses, fit, threads=1).whole, "fit")
     found = window_of(responses, fit, statistics).dimensions
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)

@@ -14,8 +14,8 @@ import pytest
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration, Flag, Responses
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
@@ -42,7 +42,7 @@ class World:
 
     @property
     def comparison(self) -> Comparison:
-        return compare(self.fit, self.linking, self.anchors, self.published)
+        return Comparison.of(self.fit, self.linking, self.anchors, self.published)
 
 
 def frozen(origin: Calibration) -> AnchorSet:
@@ -122,7 +122,7 @@ def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alon
     """Of 30 moved items four fifths are found in the long run, standard error 0.07: half of them is four below. By the
     parameters' errors, in which b is traded for c, three in ten were. The 4 % of p < 0.05 among 270 sound items have a
     standard error of 1.2 %, with what items of a month share somewhat more."""
-    false, found = rates([judge(world(seed).comparison) for seed in range(MONTHS)])
+    false, found = rates([Drift.of(world(seed).comparison) for seed in range(MONTHS)])
     assert found >= 0.5
     assert false <= 0.09
 
@@ -133,7 +133,7 @@ def test_values_of_a_2pl_are_compared_with_a_month_of_a_3pl_by_curves() -> None:
     months = []
     for seed in range(MONTHS):
         one = world(seed)
-        drift = judge(compare(one.fit, one.linking, one.anchors, published_as_2pl(one)))
+        drift = Drift.of(Comparison.of(one.fit, one.linking, one.anchors, published_as_2pl(one)))
         assert set(drift.across_models.values()) == {("2pl", "3pl")}
         assert np.isnan(drift.delta_a).all()
         assert np.isnan(drift.delta_b).all()

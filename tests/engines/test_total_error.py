@@ -14,7 +14,7 @@ from irt_psychometrics.core.model_families import GPCM
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Scores, eap, score
-from irt_psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.linked_months import calibration, errors
 
 NOTHING = np.zeros((2, 2))
@@ -103,7 +103,7 @@ def test_errors_that_stretch_and_move_a_fit_stretch_and_move_theta():
     joint[np.arange(80), :, np.arange(80), :] += own
     blocks = joint[np.arange(80), :, np.arange(80), :]
     fit = calibration(a, b, blocks, joint_ab=joint.reshape(160, 160))
-    found = common_errors(fit)
+    found = ParameterErrors.common_to(fit)
     np.testing.assert_allclose(found, gamma, rtol=1e-8, atol=1e-12)
 
     theta = np.array([-1.0, 0.0, 1.5])
@@ -158,11 +158,11 @@ def test_a_fit_without_joint_covariance_has_no_common_errors_and_a_rasch_fit_no_
     theta, b = rng.normal(0, 1, 1500), np.linspace(-1.5, 1.5, 20)
     responses = answered(ItemCurves(np.ones(20), -b, np.zeros(20)).probability(theta), rng)
     fit = fit_em(responses, model="rasch")
-    found = common_errors(fit)
+    found = ParameterErrors.common_to(fit)
     assert np.abs(found[0]).max() == 0.0
     # the mean of 1,500 learners, as well as 20 answers each tell it: 1/√1500 and somewhat more
     assert 1500**-0.5 < found[1, 1] ** 0.5 < 1.3 * 1500**-0.5
-    assert common_errors(replace(fit, joint_cov=None)) is None
+    assert ParameterErrors.common_to(replace(fit, joint_cov=None)) is None
 
 
 def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> dict[int, tuple[float, float]]:
@@ -173,7 +173,7 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
         a, b = rng.lognormal(0, 0.3, 200), rng.normal(0, 1, 200)
         curves = ItemCurves(a, -a * b, np.zeros(200))
         fit = fit_em(answered(curves.probability(rng.normal(0, 1, learners)), rng), model="2pl")
-        gamma = common_errors(fit)
+        gamma = ParameterErrors.common_to(fit)
         for n in answers:
             theta = rng.normal(0, 1, 300)
             item = np.tile(rng.permutation(200)[: min(n, 200)], max(n // 200, 1)).astype(np.int32)

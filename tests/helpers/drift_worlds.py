@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_psychometrics.linking.linking import assumed_errors, link
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_psychometrics.linking.linking import link
 from tests.testbed.made_anchors import anchor_set_of
 from tests.testbed.published_months import alone
 
@@ -83,7 +84,7 @@ def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, 
     published = Published.of_fit(earlier, link(earlier, frozen, purify=False), anchors)
     published = published.then(Published.of_anchors(anchors))
     fits = [estimated(generator) for _ in range(windows)]
-    return anchors, [compare(now, link(now, frozen, purify=False), anchors, published) for now in fits]
+    return anchors, [Comparison.of(now, link(now, frozen, purify=False), anchors, published) for now in fits]
 
 
 def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: bool = True) -> Comparison:

@@ -29,6 +29,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale
@@ -39,7 +40,6 @@ from irt_assets.simulation.files import SCALE_ID, write
 from irt_assets.simulation.response_log import simulate
 from irt_assets.simulation.truth import Truth
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.linking.placement import Linking
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore

@@ -389,7 +389,7 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     assert details["curves"]["df"] == 2
     assert 0 <= p <= 1
     assert "trend" not in details
-    assert set(across).isdisjoint(information.found.losses.item_ids)
+    assert set(across).isdisjoint(information.found.loss.items.item_ids)
     own = next(item for item in judged.drift.item_ids if item not in across)
     assert "across_models" not in stored[own][1]
     assert stored[own][0][1] is not None

@@ -38,8 +38,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from irt_psychometrics.core.item_models import ITEM_MODELS
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.items import judge
-from irt_psychometrics.information.functions import item_information
+from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.information.functions import Information
 from resources.cluster.relational import on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -262,10 +262,9 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
     assert found.testlets
-    force = found.items.in_force
-    alone = item_information(found.theta, found.items.latest.curves.select(np.flatnonzero(force))).sum(axis=1)
-    assert (found.retirement.before < alone).all()
-    assert found.retirement.before.max() > 0.4 * alone.max()
+    alone = Information.of(found.in_force.items, found.theta).of_test
+    assert (found.in_force.of_test < alone).all()
+    assert found.in_force.of_test.max() > 0.4 * alone.max()
 
 
 # -- mixed fits --------------------------------------------------------------------------------------
@@ -329,4 +328,4 @@ def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
     assert set(OTHERS) <= published.keys()
     assert not comparison.across_models.any()
     assert comparison.by_curves.tolist() == [MODELS[item] != "2pl" for item in comparison.item_ids]
-    assert judge(comparison).flagged == ("3pl-2",)
+    assert Drift.of(comparison).flagged == ("3pl-2",)

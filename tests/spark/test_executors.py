@@ -150,7 +150,7 @@ def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeyp
         for source in (there, here):
             laid = source.laid_out(everything, rarer=False, by_category=False)
             if source is there:
-                assert laid.answers.shards.rdd.getNumPartitions() == min(partitions, 3)
+                assert there.shards.rdd.getNumPartitions() == min(partitions, 3)
             for data in (laid.answers, laid.answers.thinned(4)):
                 problem = Problem(data, structure, Grid.spanning(), run)
                 point = problem.evaluate(x)

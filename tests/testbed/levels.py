@@ -21,7 +21,7 @@ from irt_psychometrics.core.model_families import GPCM
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.levels import LevelledFit, fit_by_level
+from irt_psychometrics.estimation.levels import EarlierAnswers, LevelledFit
 from irt_psychometrics.scoring.abilities import Curves, eap_by
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -113,9 +113,8 @@ def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> 
 
 
 def by_level(world: Simulated) -> LevelledFit:
-    return fit_by_level(
+    return EarlierAnswers(world.earlier).fit_by_level(
         lambda groups, reference, _: fit_em(world.window, model=world.models, groups=groups, reference=reference),
-        world.earlier,
         world.anchors,
     )
 

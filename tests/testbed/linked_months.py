@@ -7,9 +7,9 @@ from typing import get_args
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
-from irt_psychometrics.linking.linking import assumed_errors
 from tests.testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5

@@ -15,9 +15,10 @@ from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Model
-from irt_psychometrics.drift.errors import Apart, Comparison, Published, compare
+from irt_psychometrics.drift.errors import Apart, Comparison, Published
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
+from irt_psychometrics.linking.placement import Linking
 from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
 from tests.testbed.made_anchors import with_errors_of
@@ -65,7 +66,7 @@ class World:
 
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
-        return compare(month, link(month, anchors), anchors, published)
+        return Comparison.of(month, link(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
         """A month for each of `moves` (J,), of fits to answers, all after one origin and one earlier month."""
@@ -81,7 +82,7 @@ class World:
 
         def compared(b: np.ndarray) -> Comparison:
             month = fit(n, b, INTERCEPT, SLOPE)
-            found = compare(month, link(month, frozen), frozen, published)
+            found = Comparison.of(month, link(month, frozen), frozen, published)
             return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
 
         origin = fit(self.k, b)
@@ -98,7 +99,22 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
     apart = Apart(window.cov_of_all, published.cov_of_all, *nothing)
-    return {"anchors": np.ones(k, dtype=bool), "apart": apart}
+    return {"anchors": np.ones(k, dtype=bool), "apart": apart, "linking": placed()}
+
+
+def placed(
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    cov: np.ndarray | None = None,
+    anchors: tuple[str, ...] = (),
+) -> Linking:
+    """Constants with this covariance; without one they are exact."""
+    cov = np.zeros((2, 2)) if cov is None else cov
+    slope_se, intercept_se = np.sqrt(np.diag(cov)).tolist()
+    return Linking(
+        slope, intercept, slope_se, intercept_se, cov=cov, method="stocking-lord", rmse=0.0, anchors_used=anchors,
+        anchors_dropped={}, q=0.0, q_df=1, q_p=1.0, share_kept=1.0, warnings=(), anchor_set="1",
+    )  # fmt: skip
 
 
 def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> Calibration:

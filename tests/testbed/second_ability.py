@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_psychometrics.core.models import Calibration
-from irt_psychometrics.drift.errors import Published, compare
-from irt_psychometrics.drift.items import judge
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.aligned import disagree
@@ -50,7 +50,7 @@ class Judged:
         of_anchors = Published.of_anchors(frozen)
         published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
         first, second, third = (
-            judge(compare(month, linking, frozen, known), misfit_accepted=True)
+            Drift.of(Comparison.of(month, linking, frozen, known), misfit_accepted=True)
             for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)
         )
         flagged = tuple(np.isin(drift.item_ids, drift.flagged) for drift in (first, second))

@@ -17,12 +17,13 @@ import pytest
 
 from irt_assets.calibration import plots
 from irt_assets.charts import mark
-from irt_assets.file_commands.fit import models_of
+from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.itemfit.observed import observed_by_ability
-from irt_psychometrics.linking.linking import assumed_errors, link
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from irt_psychometrics.plots import Chart, Picture, svg
 from irt_psychometrics.plots.axes import Line, Names, Points
@@ -324,7 +325,7 @@ def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
 def test_each_score_has_a_curve_and_its_observed_shares() -> None:
     responses = planned_mixed(900)
     fit = fit_em(responses, model=models_of(responses, "gpcm"))
-    seen = observed_by_ability(responses, fit.items, ["i7", "i21"], mean=0.0, sd=1.0)
+    seen = Observed.by_ability(responses, fit.items, ["i7", "i21"], mean=0.0, sd=1.0)
     picture = plots.category_curves(fit, seen)
     assert picture.title.startswith("Each score's curve (blue 0, orange 1, green 2, purple 3, sky 4)")
     for chart, scores in zip(picture.charts, (3, 5), strict=True):

@@ -23,9 +23,9 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import LogNormal, Priors
-from irt_psychometrics.drift.errors import Fitted, Published, compare, with_errors
+from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
-from irt_psychometrics.drift.items import Drift, judge
+from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.plots.axes import Line
@@ -75,7 +75,7 @@ def test_a_linking_of_another_fit_is_refused() -> None:
     now = estimated(generator)
     linking = replace(link(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
     with pytest.raises(PsychometricsError, match="not the linking of this fit"):
-        compare(now, linking, frozen, Published.of_anchors(frozen))
+        Comparison.of(now, linking, frozen, Published.of_anchors(frozen))
 
 
 def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
@@ -85,7 +85,7 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     now = replace(now, a=a, cov=cov, joint_cov=joint)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    found = compare(now, link(now, frozen), anchors, Published.of_anchors(anchors))
+    found = Comparison.of(now, link(now, frozen), anchors, Published.of_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
 
@@ -141,7 +141,7 @@ def test_a_trend_needs_two_months_and_one_published_value() -> None:
 
 def verdict(delta_b: list[float], se: float = 0.02, **options: bool) -> Drift:
     changes = np.array(delta_b + [0.0] * 20)
-    return judge(compared(np.zeros_like(changes), changes, se, **options))
+    return Drift.of(compared(np.zeros_like(changes), changes, se, **options))
 
 
 def test_a_quarter_and_half_a_theta_at_a_middling_item_are_medium_and_high() -> None:
@@ -165,11 +165,11 @@ def test_a_change_that_is_certain_and_does_not_matter_is_no_flag() -> None:
 
 def test_the_population_decides_how_much_a_change_matters() -> None:
     comparison = compared(np.zeros(30), np.array([0.4] + [0.0] * 29), 0.02)
-    assert (judge(comparison).severity[0], judge(comparison, mean=4.0).severity[0]) == ("medium", "none")
+    assert (Drift.of(comparison).severity[0], Drift.of(comparison, mean=4.0).severity[0]) == ("medium", "none")
 
 
 def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
-    drift = judge(compared(np.array([0.25, -0.5, 0.1]), np.array([0.3, -0.6, 0.1]), se=2.0))
+    drift = Drift.of(compared(np.array([0.25, -0.5, 0.1]), np.array([0.3, -0.6, 0.1]), se=2.0))
     assert [drift.beyond_limits(name) for name in "ab"] == [("medium", "high", "none")] * 2
     assert drift.flagged == ()
 
@@ -177,27 +177,27 @@ def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
 def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     generator = np.random.default_rng(8)
     changes = generator.normal(0, 0.2, (2, 200))
-    drift = judge(compared(changes[0], changes[1], se=0.1))
+    drift = Drift.of(compared(changes[0], changes[1], se=0.1))
     assert drift.tau == pytest.approx(np.sqrt(0.2**2 - 0.1**2), abs=0.03)
     assert drift.at_the_limit
     np.testing.assert_allclose(drift.se[:, 1], np.sqrt(0.1**2 + 0.1**2))
-    allowed = judge(drift.comparison, max_item_variation=0.3)
+    allowed = Drift.of(drift.comparison, max_item_variation=0.3)
     assert not allowed.at_the_limit
     assert len(allowed.flagged) < len(drift.flagged)
-    calm = judge(compared(changes[0] / 2, changes[1] / 2, se=0.1))
+    calm = Drift.of(compared(changes[0] / 2, changes[1] / 2, se=0.1))
     assert calm.tau < 0.05
     np.testing.assert_allclose(calm.se[:, 1], np.sqrt(0.1**2 + calm.tau**2))
-    accepted = judge(calm.comparison, misfit_accepted=True)
+    accepted = Drift.of(calm.comparison, misfit_accepted=True)
     assert accepted.tau < 0.05
     np.testing.assert_allclose(accepted.comparison.cov[:, 1, 1] - calm.comparison.cov[:, 1, 1], 0.05**2)
     assert (accepted.p > calm.p).all()
 
 
 def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line_as_much_as_is_allowed() -> None:
-    two = judge(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
+    two = Drift.of(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
     assert (two.tau, two.at_the_limit) == (0.1, False)
     assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
-    apart = judge(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+    apart = Drift.of(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
     assert (apart.tau, apart.at_the_limit, apart.severity) == (np.inf, True, ("high", "none", "high", "high"))
 
 
@@ -217,7 +217,7 @@ def test_bayes_factor_is_the_ratio_of_marginal_likelihoods() -> None:
 
 
 def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
-    assert judge(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
+    assert Drift.of(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
 
 
 def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> None:
@@ -227,7 +227,7 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
-        again = with_errors(stored, raw, frozen)
+        again = Comparison.of(raw, stored, frozen, Published.of_anchors(frozen)).linking
         np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)
         assert again.with_items is not None
         np.testing.assert_allclose(again.with_items, linking.with_items, rtol=1e-9, atol=1e-15)
@@ -246,7 +246,7 @@ def month(raw: Calibration | None = None, published: Published | None = None) ->
     raw = raw or estimated(np.random.default_rng(8))
     published = published or Published.of_anchors(ANCHORS_IN_FORCE)
     linking = link(raw, FROZEN, purify=False)
-    drift = judge(compare(raw, linking, ANCHORS_IN_FORCE, published))
+    drift = Drift.of(Comparison.of(raw, linking, ANCHORS_IN_FORCE, published))
     at = InForce(published, (SINCE,) * len(published.item_ids))
     return Compared(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
 
@@ -323,7 +323,7 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
     fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
     compared = month(published=replace(published, fitted=fitted))
     found = informed(compared)
-    assert set(found.losses.item_ids) == set(IDS[4:ANCHORS])
+    assert set(found.loss.items.item_ids) == set(IDS[4:ANCHORS])
     rows = {row["item_id"]: row["details"] for row in item_rows(found)}
     assert (rows[IDS[0]]["status"], rows[IDS[4]]["status"]) == ("of another model", "compared")
     assert rows[IDS[0]]["why"].startswith("published as 3PL, fitted as 2PL")
@@ -338,7 +338,7 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
 def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
     published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
     found = informed(month(published=published))
-    assert found.test is None
+    assert found.loss.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
     assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in test_curves(rows_of(found)[""]))
     assert flagged_table({"math": rows_of(found)}).rows == ()

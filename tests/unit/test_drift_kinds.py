@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.kinds import Answers, Change, Kind, classify_changes
+from irt_psychometrics.drift.kinds import Change, ChangeKind, TimedAnswers, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
@@ -21,7 +21,7 @@ A[0], B[0] = 1.0, 0.4
 
 def window(
     *, drift: float = 0.0, leak: float = 0.0, wrong_key: bool = False, from_day: int = 0, seed: int = 7
-) -> Answers:
+) -> TimedAnswers:
     """Everybody answers everything; item 0 is the changed one. Log times: SD 0.35 and 0.25, a leaked answer halves."""
     g = np.random.default_rng(seed)
     theta, day = g.normal(MEAN, SD, (LEARNERS, 1)), g.integers(0, 30, LEARNERS)
@@ -31,7 +31,7 @@ def window(
     option = np.where(knows | insider, 0, 1 + g.choice(3, knows.shape, p=(0.5, 0.3, 0.2)))
     key = np.where(first & wrong_key, 1, 0)
     log_time = 3.0 + g.normal(0, 0.35, knows.shape) + g.normal(0, 0.25, (LEARNERS, 1)) + np.log(0.5) * insider
-    return Answers(
+    return TimedAnswers(
         person=np.repeat(np.arange(LEARNERS), ITEMS), item=np.tile(np.arange(ITEMS), LEARNERS),
         score=(option == key).ravel().astype(np.int8), log_time=log_time.ravel(), day=np.repeat(day, ITEMS),
         option=option.ravel(), item_ids=IDS, key=key,
@@ -43,15 +43,15 @@ def published(b: np.ndarray) -> ItemParameters:
     return ItemParameters(IDS, A, b, C, np.zeros((ITEMS, 2, 2)))
 
 
-def told(answers: Answers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
+def told(answers: TimedAnswers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
     return classify_changes(answers, items, published(b), mean=MEAN, sd=SD)["item00"]
 
 
-def without_times(answers: Answers) -> Answers:
+def without_times(answers: TimedAnswers) -> TimedAnswers:
     return replace(answers, log_time=np.full(answers.item.size, np.nan))
 
 
-def without_options(answers: Answers) -> Answers:
+def without_options(answers: TimedAnswers) -> TimedAnswers:
     return replace(answers, option=np.full(answers.item.size, -1))
 
 
@@ -59,14 +59,14 @@ def without_options(answers: Answers) -> Answers:
 def test_drift_is_told_with_its_size(size: float) -> None:
     """1500 answers give b an error of about 0.06, and limits are three of these."""
     change = told(window(drift=size))
-    assert (change.kind, change.size, change.onset) == (Kind.DRIFT, pytest.approx(size, abs=0.18), None)
+    assert (change.kind, change.size, change.onset) == (ChangeKind.DRIFT, pytest.approx(size, abs=0.18), None)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])
 def test_a_leak_is_told_with_its_share(share: float) -> None:
     """Among those who do not know the answer, about 800, the share has an error of 0.02 and θ adds its own."""
     change = told(window(leak=share))
-    assert (change.kind, change.size) == (Kind.LEAK, pytest.approx(share, abs=0.08))
+    assert (change.kind, change.size) == (ChangeKind.LEAK, pytest.approx(share, abs=0.08))
     assert change.time_z < -4
 
 
@@ -77,12 +77,12 @@ def test_a_leaks_first_day_is_found() -> None:
 
 def test_without_times_an_easier_item_is_either() -> None:
     drifted, leaked = (told(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
-    assert (drifted.kind, leaked.kind) == (Kind.EASIER, Kind.EASIER)
+    assert (drifted.kind, leaked.kind) == (ChangeKind.EASIER, ChangeKind.EASIER)
     assert np.isnan(leaked.time_z)
 
 
 def test_a_harder_item_has_drifted_whatever_the_times() -> None:
-    assert told(without_times(window(drift=0.8))).kind is Kind.DRIFT
+    assert told(without_times(window(drift=0.8))).kind is ChangeKind.DRIFT
 
 
 @pytest.mark.parametrize("options", [True, False])
@@ -90,13 +90,13 @@ def test_a_wrong_key_is_told_with_and_without_options(options: bool) -> None:
     answers = window(wrong_key=True)
     change = told(answers if options else without_options(answers))
     # three standard errors of a share among 700; the option that abler learners choose is the right one
-    expected = Kind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
+    expected = ChangeKind.WRONG_KEY, pytest.approx(0.5, abs=0.06), 0 if options else None
     assert (change.kind, change.size, change.distractor) == expected
 
 
 def test_an_item_that_did_not_change_has_no_kind() -> None:
     change = told(window())
-    assert (change.kind, np.isnan(change.size)) == (Kind.UNCLEAR, True)
+    assert (change.kind, np.isnan(change.size)) == (ChangeKind.UNCLEAR, True)
     assert max(change.gains.values()) < 10.8
 
 
@@ -124,7 +124,7 @@ def test_a_slower_learner_and_a_longer_item_are_not_a_leak() -> None:
 def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
     answers = window(leak=0.35)
     unsure = replace(answers, usual_log_time_se=np.full(ITEMS, 0.5))
-    assert told(unsure).kind is Kind.DRIFT
+    assert told(unsure).kind is ChangeKind.DRIFT
     assert -1 < told(unsure).time_z < 0
 
 

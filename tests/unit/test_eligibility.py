@@ -31,7 +31,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.estimation import levels
-from irt_psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
+from irt_psychometrics.estimation.levels import UNKNOWN, Earlier, correlation_with
 from irt_psychometrics.scoring.abilities import eap
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
@@ -424,7 +424,7 @@ def test_the_correlation_sees_levels_and_not_forms() -> None:
     for items in (near, at_random):
         x = np.full((400, 40), np.nan)
         np.put_along_axis(x, items, 1.0, axis=1)
-        found.append(assignment_correlation(Responses.from_wide(x), b, Earlier(theta)))
+        found.append(correlation_with(Responses.from_wide(x), b, Earlier(theta)))
     assert found[0][0] > 0.6
     assert abs(found[1][0]) < 0.1
     assert found[0][1] == 400
@@ -432,5 +432,5 @@ def test_the_correlation_sees_levels_and_not_forms() -> None:
 
 def test_without_earlier_answers_there_is_nothing_to_correlate() -> None:
     responses = Responses.from_wide(np.ones((3, 2)))
-    r, learners = assignment_correlation(responses, np.array([0.0, 1.0]), Earlier(np.full(3, np.nan)))
+    r, learners = correlation_with(responses, np.array([0.0, 1.0]), Earlier(np.full(3, np.nan)))
     assert (np.isnan(r), learners) == (True, 0)

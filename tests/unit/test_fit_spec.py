@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irt_assets.common.arrays import finite
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Verdict
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.ledger.encoding import decode, encode, finite
+from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale

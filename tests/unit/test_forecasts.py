@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from irt_assets.invariants.forecast_errors import by_decile, excess_of, forecast, growth_since
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.movement import Movement
-from irt_psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
+from irt_psychometrics.scoring import Curves, Movement
 
 N, J, SE = 600, 40, 0.3
 RNG = np.random.default_rng(35)
 A, B = RNG.lognormal(0, 0.3, J), RNG.normal(0, 1, J)
-ITEMS = ItemCurves(A, -A * B, np.zeros(J))
+CURVES = Curves.of(ItemCurves(A, -A * B, np.zeros(J)))
 MEAN = RNG.normal(0, 1, N)
 THETA = MEAN + SE * RNG.standard_normal(N)
 PERSON, ITEM = np.repeat(np.arange(N), J), np.tile(np.arange(J), N)
@@ -20,14 +20,14 @@ RIGHT = (RNG.random(N * J) < 1 / (1 + np.exp(-A[ITEM] * (THETA[PERSON] - B[ITEM]
 
 
 def forecasts(mean: np.ndarray, se: float = SE) -> np.ndarray:
-    return forecast(ITEMS, ITEM, mean[PERSON], np.full(N * J, se**2))
+    return forecast(CURVES, ITEM, mean[PERSON], np.full(N * J, se**2))
 
 
 @pytest.mark.parametrize(("a", "sd"), [(0.5, 1.0), (1.5, 0.4), (3.0, 1.0)])
 def test_a_forecast_is_the_mean_of_the_curve_over_what_is_thought_of_ability(a: float, sd: float) -> None:
     b = np.linspace(-3, 3, 13)
-    items = ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2))
-    found = forecast(items, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
+    curves = Curves.of(ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2)))
+    found = forecast(curves, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
     z = np.linspace(-8, 8, 4001)
     weight = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     curve = 0.2 + 0.8 / (1 + np.exp(-a * (0.4 + sd * z[:, None] - b)))

@@ -35,14 +35,14 @@ from irt_assets.ledger.fit_spec import (
 )
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.ledger.group_shift import GroupShift
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Calibration, Convergence
-from irt_psychometrics.drift.group_shift import GroupShift
 from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.linking.jump import Constants
+from irt_psychometrics.linking.constants_history import MonthConstants
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, PARALLEL, SET
 from tests.helpers.pictures import Picture
 
@@ -258,7 +258,7 @@ def test_scored_item_has_its_scores_in_its_values() -> None:
 # -- the months before, and the values in force ------------------------------------------------------
 
 HISTORY = tuple(
-    Constants(month_number("2026-05") - k, 1.1, 0.03, x, 0.04)
+    MonthConstants(month_number("2026-05") - k, 1.1, 0.03, x, 0.04)
     for k, x in enumerate((-0.25, -0.15, -0.2, -0.22, -0.18, -0.2, -0.24, -0.16))
 )
 SHIFTED = GroupShift(items=20, shift=0.30, shift_se=0.05)
@@ -270,7 +270,7 @@ def compared(
     group_shift: GroupShift | None = STAYED,
     rule: str = "hold",
     largest: float = 0.1,
-    earlier: tuple[Constants, ...] = HISTORY,
+    earlier: tuple[MonthConstants, ...] = HISTORY,
     **constants: Any,
 ) -> Verdict:
     fit = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)

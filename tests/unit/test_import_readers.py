@@ -18,8 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from irt_assets.file_commands import files, fit, link, score
-from irt_assets.file_commands import tables as parameters
+from irt_assets.file_commands.files import FILES
 from irt_assets.intake import parquet, sources
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
@@ -30,6 +29,7 @@ from irt_assets.intake.report import ImportReport, csv_of_refused, unseen
 from irt_assets.intake.sources import BadRow
 from irt_assets.intake.staging import copy_rows
 from irt_assets.intake.take import AnswerSource
+from irt_psychometrics import commands
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
@@ -713,11 +713,11 @@ def test_the_desk_answers_or_refuses(given_: tuple[str, File, File | None]) -> N
         other = path.with_name("other")
         other.write_bytes(second.content if second else b"")
         if command == "link":
-            return link.link(parameters.read_parameters(path), parameters.read_parameters(other)).as_dict()
-        answers = files.read_answers(path)
+            return commands.link(FILES.parameters(path), FILES.parameters(other)).as_dict()
+        answers = FILES.answers(path)
         if command == "score":
-            return score.score(answers, parameters.read_parameters(other)).as_dict()
-        return fit.fit(answers).as_dict()
+            return commands.score(answers, FILES.parameters(other)).as_dict()
+        return commands.fit(answers).as_dict()
 
     found = outcome(run, first.content)
     json.dumps(found, allow_nan=False).encode()

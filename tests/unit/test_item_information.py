@@ -16,16 +16,14 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.information.functions import (
     Abilities,
-    conditional_se,
+    Information,
     greatest_information,
     item_information,
     loss_of_test,
     losses_of_items,
-    retire,
 )
-from irt_psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import world
-from tests.testbed.published_months import alone
+from tests.testbed.published_months import alone, placed
 
 PLAIN = Abilities.normal()
 
@@ -40,6 +38,11 @@ def of(a, b, c) -> ItemCurves:
         return ItemCurves(a, -a * b, c)
 
 
+def parameters(a, b, c, ids=None) -> ItemParameters:
+    """Items without errors."""
+    return ItemParameters(ids or tuple(f"item{j}" for j in range(len(a))), a, b, c, np.zeros((len(a), 2, 2)))
+
+
 def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     """Items (a, b, c) now and published, (J, 3) each, with independent errors of (a, b), (2, 2) for all alike."""
     new, old, none = np.array(new, dtype=float), np.array(old, dtype=float), np.zeros((len(new), 2, 0))
@@ -49,15 +52,6 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
     now = ItemParameters(ids, *new.T, cov_new)
     return Comparison(now, published, none, (Fitted("2pl"),) * len(new), **alone(now, published))
-
-
-def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:
-    """Constants with this covariance; without one they are exact."""
-    cov = np.zeros((2, 2)) if cov is None else cov
-    return Linking(
-        slope, intercept, *np.sqrt(np.diag(cov)), cov=cov, method="stocking-lord", rmse=0.0, anchors_used=anchors,
-        anchors_dropped={}, q=0.0, q_df=1, q_p=1.0, share_kept=1.0, warnings=(), anchor_set="1",
-    )  # fmt: skip
 
 
 # --- the curves ------------------------------------------------------------------------------------------------------
@@ -101,7 +95,11 @@ def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing
     a, b, c = np.array([-0.9, np.nan, 0.0, 1.0]), np.array([0.0, np.nan, np.inf, 0.0]), np.zeros(4)
     information = item_information(np.array([0.0]), of(a, b, c))
     assert information.tolist() == [[0.0, 0.0, 0.0, 0.25]]
-    assert conditional_se(information).tolist() == [[np.inf, np.inf, np.inf, 2.0]]
+    misleading = Information.of(parameters(a[:1], b[:1], c[:1]), 0.0)
+    assert (misleading.se.tolist(), Information.of(parameters(a[3:], b[3:], c[3:]), 0.0).se.tolist()) == (
+        [np.inf],
+        [2.0],
+    )
 
 
 @pytest.mark.parametrize(("a", "c"), [(1.0, 0.0), (2.3, 0.0), (0.6, 0.2), (1.7, 0.35)])
@@ -154,7 +152,7 @@ def test_the_error_of_a_log_ratio_is_what_parameters_drawn_with_theirs_give(c: f
     drawn = [rng.multivariate_normal(x, cov, 4000).T for x, cov in ((new, cov_new), (old, cov_old))]
     logs = [np.log(PLAIN.weights @ item_information(PLAIN.theta, of(*ab, np.full(4000, c)))) for ab in drawn]
     assert np.std(logs[0] - logs[1]) == pytest.approx(said.log_se[0], rel=0.05)
-    test = loss_of_test(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), linking(), PLAIN)
+    test = loss_of_test(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)
     k = test.theta.size // 4
     at = [np.log(item_information(test.theta[[k]], of(*ab, np.full(4000, c)))[0]) for ab in drawn]
     assert np.std(at[0] - at[1]) == pytest.approx(test.log_se[k], rel=0.05)
@@ -208,11 +206,11 @@ def test_a_published_item_without_information_is_named() -> None:
     with pytest.raises(PsychometricsError, match="item1"):
         losses_of_items(there, PLAIN)
     with pytest.raises(PsychometricsError, match="item1"):
-        loss_of_test(there, linking(), PLAIN)
+        loss_of_test(there, PLAIN)
 
 
 def test_a_test_of_one_wrong_key_has_lost_all_and_has_no_interval() -> None:
-    found = loss_of_test(comparison([[-1, 0, 0]], [[1, 0, 0]], 0.01 * np.eye(2)), linking(), PLAIN)
+    found = loss_of_test(comparison([[-1, 0, 0]], [[1, 0, 0]], 0.01 * np.eye(2)), PLAIN)
     assert found.flagged
     assert found.worst[1] == 0
     assert np.isnan(found.worst[2:]).all()
@@ -223,33 +221,33 @@ def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -
     """Of two items the easy one flattens: little is lost on average, half at the low end. Beyond the middle 95 % none
     of it counts."""
     old = [[1.5, -1.5, 0.0], [1.5, 1.0, 0.0]]
-    found = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), linking(), PLAIN)
+    found = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), PLAIN)
     theta, ratio, low, high = found.worst
     assert found.flagged
     assert -1.97 <= theta < -1
     assert low < ratio < high
     assert ratio < 0.6
     assert found.certain
-    vague = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, np.eye(2)), linking(), PLAIN)
+    vague = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, np.eye(2)), PLAIN)
     assert vague.flagged
     assert not vague.certain
     narrow = Abilities.normal(1.2, 0.2)
-    assert not loss_of_test(
-        comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), linking(), narrow
-    ).flagged
+    assert not loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), narrow).flagged
 
 
 def test_an_error_of_the_scale_is_one_error_of_the_whole_test() -> None:
     """Items without errors of their own, and constants drawn with theirs; limits as above."""
     slope, intercept, cov = 1.2, 0.5, np.array([[4e-4, 1e-4], [1e-4, 3e-4]])
     now, exact = np.array([[1.1, 0.8, 0.0], [0.7, -0.4, 0.0]]), np.zeros((2, 2))
-    said = loss_of_test(comparison(now, now, exact), linking(slope, intercept, cov), PLAIN)
+    said = loss_of_test(replace(comparison(now, now, exact), linking=placed(slope, intercept, cov)), PLAIN)
     k = said.theta.size // 4
     drawn = np.random.default_rng(4).multivariate_normal([slope, intercept], cov, 4000)
     a, b = now[:, 0] * slope, (now[:, 1] - intercept) / slope
     logs = [np.log(item_information(said.theta[[k]], of(a / s, s * b + i, np.zeros(2))).sum()) for s, i in drawn]
     assert np.std(logs) == pytest.approx(said.log_se[k], rel=0.05)
-    of_anchors = loss_of_test(comparison(now, now, exact), linking(slope, intercept, cov, ("item0", "item1")), PLAIN)
+    of_anchors = loss_of_test(
+        replace(comparison(now, now, exact), linking=placed(slope, intercept, cov, ("item0", "item1"))), PLAIN
+    )
     assert not of_anchors.log_se.any(), "the constants are made of these items' own errors"
 
 
@@ -257,42 +255,42 @@ def test_a_month_without_compared_items_has_no_test_to_judge() -> None:
     nothing = comparison(np.zeros((0, 3)), np.zeros((0, 3)), np.eye(2))
     assert losses_of_items(nothing, PLAIN).flagged == ()
     with pytest.raises(PsychometricsError, match="no item is both"):
-        loss_of_test(nothing, linking(), PLAIN)
+        loss_of_test(nothing, PLAIN)
 
 
 # --- retiring items --------------------------------------------------------------------------------------------------
 
 THETA = np.linspace(-4, 4, 801)
-BANK = of(np.array([1.2, 1.2, 1.2, 1.2]), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4))
-OF_BANK = item_information(THETA, BANK)
-NAMES = ["a", "b", "c", "d"]
+NAMES = ("a", "b", "c", "d")
+BANK = Information.of(parameters(np.full(4, 1.2), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4), NAMES), THETA)
 
 
 def test_retiring_every_other_of_equal_items_halves_the_information() -> None:
-    left = retire(THETA, NAMES, OF_BANK, {"b", "d"}, se_limit=1.0)
-    np.testing.assert_allclose(left.relative_efficiency, 0.5, rtol=1e-12)
-    np.testing.assert_allclose(conditional_se(left.after), conditional_se(left.before) * np.sqrt(2), rtol=1e-12)
+    left = BANK.without({"b", "d"})
+    np.testing.assert_allclose(left.relative_efficiency(BANK), 0.5, rtol=1e-12)
+    np.testing.assert_allclose(left.se, BANK.se * np.sqrt(2), rtol=1e-12)
+    assert left.items.item_ids == ("a", "c")
 
 
 def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> None:
     """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 where P·Q = 0.15432. A step of 0.01 leaves
     the crossing within 1e-4."""
-    left = retire(THETA, NAMES, OF_BANK, ["c", "d"], se_limit=1.5)
     p = (1 + np.sqrt(1 - 4 / (1.5**2 * 2 * 1.44))) / 2
     reach = np.log(p / (1 - p)) / 1.2
-    assert np.ravel(left.too_large_after) == pytest.approx([-4, -1 - reach, -1 + reach, 4], abs=1e-4)
-    assert len(left.too_large_before) == 2
+    above = BANK.without(["c", "d"]).theta_with_se_above(1.5)
+    assert np.ravel(above) == pytest.approx([-4, -1 - reach, -1 + reach, 4], abs=1e-4)
+    assert len(BANK.theta_with_se_above(1.5)) == 2
 
 
 def test_a_test_of_nothing_exceeds_every_limit_everywhere() -> None:
-    left = retire(THETA, NAMES, OF_BANK, NAMES, se_limit=50.0)
-    assert (left.too_large_after, left.too_large_before) == (((-4.0, 4.0),), ())
-    assert not left.relative_efficiency.any()
-    assert np.isnan(retire(THETA, [], np.zeros((len(THETA), 0)), [], se_limit=1.0).relative_efficiency).all()
+    left = BANK.without(NAMES)
+    assert (left.theta_with_se_above(50.0), BANK.theta_with_se_above(50.0)) == (((-4.0, 4.0),), ())
+    assert not left.relative_efficiency(BANK).any()
+    assert np.isnan(left.relative_efficiency(left)).all()
 
 
 def test_what_cannot_be_retired_is_refused_by_name() -> None:
     with pytest.raises(PsychometricsError, match="elsewhere"):
-        retire(THETA, NAMES, OF_BANK, ["a", "elsewhere"], se_limit=1.0)
+        BANK.without(["a", "elsewhere"])
     with pytest.raises(PsychometricsError, match="positive"):
-        retire(THETA, NAMES, OF_BANK, ["a"], se_limit=0.0)
+        BANK.theta_with_se_above(0.0)

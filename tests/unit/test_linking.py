@@ -21,14 +21,15 @@ from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import Method, Model
-from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
-from irt_psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
-from irt_psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_psychometrics.linking.constants_history import LEVEL, Jump, MonthConstants, jump
+from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.plots.axes import Boxes, Points
 from tests.helpers import fit_specs
@@ -456,7 +457,7 @@ def test_assumed_errors_are_those_of_five_hundred_learners() -> None:
 def test_a_transformed_fit_gives_every_learner_the_same_probability() -> None:
     new, anchors = month(np.random.default_rng(1))
     found = link(new, anchors)
-    moved = transform(new, found)
+    moved = found.transform(new)
     theta = np.linspace(-3, 3, 7)
     before = new.a[:, None] * theta + new.d[:, None]
     after = moved.a[:, None] * (found.slope * theta + found.intercept) + moved.d[:, None]
@@ -470,7 +471,7 @@ def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> No
     joint = block_diagonal(new.cov)
     new = replace(new, joint_cov=joint)
     found = link(new, anchors, purify=False)
-    moved = transform(new, found)
+    moved = found.transform(new)
     rng = np.random.default_rng(2)
     n = 40_000
     between = found.with_items[:, :2].reshape(16, 2)
@@ -493,7 +494,7 @@ def test_items_without_parameters_stay_without_after_linking() -> None:
     a[0] = d[0] = cov[0] = np.nan
     flags = ((Flag.ALL_CORRECT,), *new.flags[1:])
     fit = replace(new, a=a, d=d, cov=cov, flags=flags)
-    moved = transform(fit, link(fit, anchors))
+    moved = link(fit, anchors).transform(fit)
     assert moved.estimated.tolist() == [False] + [True] * 11
     assert np.isfinite(moved.cov[1:]).all()
 
@@ -648,16 +649,16 @@ def test_sound_months_are_called_jumps_as_often_as_the_level_says(n: int) -> Non
 
 
 def test_slopes_are_compared_as_ratios() -> None:
-    earlier = [Constants(k, slope, 0.05 * slope, 0.0, 0.05) for k, slope in enumerate((0.9, 1.0, 1.1, 1.0, 0.95))]
+    earlier = [MonthConstants(k, slope, 0.05 * slope, 0.0, 0.05) for k, slope in enumerate((0.9, 1.0, 1.1, 1.0, 0.95))]
     doubled = [replace(one, slope=2 * one.slope, slope_se=2 * one.slope_se) for one in earlier]
-    (slope, _), (twice, _) = jumps(earlier[0], earlier), jumps(doubled[0], doubled)
+    (slope, _), (twice, _) = earlier[0].jumps(earlier), doubled[0].jumps(doubled)
     assert (slope.change, slope.limit) == pytest.approx((twice.change, twice.limit))
 
 
 def test_a_slope_that_is_fixed_is_not_compared() -> None:
-    rasch = [Constants(k, 1.0, 0.0, x, 0.05) for k, x in enumerate((0.0, 0.1, -0.1, 0.05))]
-    assert [one.constant for one in jumps(Constants(4, 1.0, 0.0, 0.3, 0.05), rasch)] == ["intercept"]
+    rasch = [MonthConstants(k, 1.0, 0.0, x, 0.05) for k, x in enumerate((0.0, 0.1, -0.1, 0.05))]
+    assert [one.constant for one in MonthConstants(4, 1.0, 0.0, 0.3, 0.05).jumps(rasch)] == ["intercept"]
 
 
 def test_two_months_say_nothing() -> None:
-    assert jumps(Constants(2, 1.0, 0.1, 9.0, 0.1), [Constants(k, 1.0, 0.1, 0.0, 0.1) for k in range(2)]) == ()
+    assert MonthConstants(2, 1.0, 0.1, 9.0, 0.1).jumps([MonthConstants(k, 1.0, 0.1, 0.0, 0.1) for k in range(2)]) == ()

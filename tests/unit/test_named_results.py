@@ -14,7 +14,7 @@ BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
     "irt_psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
-    "irt_psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
+    "irt_psychometrics/core/assumed_errors.py assumed_errors": "in the order in which `of_errors` takes them",
     "irt_psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
     "irt_psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
     "irt_psychometrics/itemfit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",

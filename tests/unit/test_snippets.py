@@ -23,7 +23,7 @@ import pytest
 
 from irt_assets.engines.em import EmEngine
 from irt_psychometrics.core.models import Responses
-from irt_psychometrics.drift.errors import Published, compare
+from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
@@ -31,6 +31,7 @@ from tests.helpers.written_commands import ROOT, fenced_blocks
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
 SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
 IN_INTEGRATION = {"docs/tutorial/own-log.md", "docs/reference/kpis.md"}
+RUN_BY_ITS_GENERATOR = {"docs/library/gallery.md"}
 CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
 
 
@@ -50,8 +51,8 @@ def a_month_compared() -> dict[str, Any]:
     anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
     linking = link(fit, anchors)
-    found = compare(fit, linking, anchors, Published.of_anchors(anchors))
-    return {"drift": SimpleNamespace(comparison=found), "linking": linking, "parameters": found.window}
+    found = Comparison.of(fit, linking, anchors, Published.of_anchors(anchors))
+    return {"drift": SimpleNamespace(comparison=found), "parameters": found.window}
 
 
 def a_short_chain() -> dict[str, Any]:
@@ -73,7 +74,7 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
 
 def test_every_page_with_a_snippet_is_run() -> None:
     pages = {str(page.relative_to(ROOT)) for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]}
-    assert {page for page in pages if snippets(page)} == READERS_HAVE.keys() | IN_INTEGRATION
+    assert {page for page in pages if snippets(page)} == READERS_HAVE.keys() | IN_INTEGRATION | RUN_BY_ITS_GENERATOR
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=SAMPLES if page == PYMC else []) for page in READERS_HAVE])
@@ -93,7 +94,7 @@ def test_snippets_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, m
 
 def test_functions_of_the_page_on_fit_take_the_arguments_that_it_gives() -> None:
     lines = (ROOT / FIT).read_text("utf-8").splitlines()
-    rows = [line.split(" | ") for line in lines if re.search(r" \| `(scoring|fit)\.\w+` \|$", line)]
+    rows = [line.split(" | ") for line in lines if re.search(r" \| `(classical|(scoring|itemfit)\.\w+)` \|$", line)]
     checked = 0
     for _, written, module in rows:
         there = import_module(f"irt_psychometrics.{module.strip(' |`')}")
@@ -106,4 +107,4 @@ def test_functions_of_the_page_on_fit_take_the_arguments_that_it_gives() -> None
             assert names == required, name
             assert {word.arg for word in call.keywords} <= {one.name for one in taken}
             checked += 1
-    assert checked == 14
+    assert checked == 13

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import skewtest
 
-from irt_assets.gates.advisory_checks import anchors_scatter_evenly, items_are_distinct, learners_have_one_id
+from irt_assets.gates.advisory_checks import (
+    anchors_scatter_evenly,
+    items_are_distinct,
+    learners_have_one_id,
+    p_of_skewness,
+)
 from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
-from irt_psychometrics.core.significance import p_of_skewness, skewness_of
+from irt_psychometrics.core.significance import skewness_of
 from irt_psychometrics.linking.linking import link
 from tests.helpers.fit_specs import SET
 from tests.testbed.aligned import World, month

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from irt_assets.cli import SERVERS, app
 from irt_assets.cli.servers import Server
-from irt_assets.file_commands.files import read_answers, read_max_scores
+from irt_assets.file_commands.files import FILES
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
@@ -79,5 +79,5 @@ def test_cells_that_are_no_scores_are_named_by_what_they_look_like(case: str, tm
     text, most, said = CELLS[case]
     path = tmp_path / "answers.csv"
     path.write_text(text, "utf-8")
-    with pytest.raises(PermanentFailure, match=said):
-        read_answers(path, None, read_max_scores(most) if most else None)
+    with pytest.raises(PsychometricsError, match=said):
+        FILES.answers(path, None, FILES.max_scores(most) if most else None)

@@ -6,7 +6,8 @@ Does not belong here: reading attempts, and knowing what was answered before (th
 import dataclasses
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from enum import StrEnum
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,6 @@ import numpy.typing as npt
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.items import Meaning, NameWithMeaning
 
 Codes = npt.NDArray[np.integer[Any]]
 K = TypeVar("K", bound=Hashable)
@@ -112,16 +112,20 @@ class Attempts:
 
 
 @dataclass(frozen=True)
-class _Meaning(Meaning):
+class _Meaning:
     """What others ask of a reason.
 
     Attributes:
+        value: its name as it is stored.
+        explanation: what it means, for people.
         applies: shape (R,), the attempts that it applies to by themselves; None for a minimum.
         is_answer: real learners' answers and omissions in live mode, of which the rejected are a share.
         is_rejected: counts as rejected.
         shows_drift: drift of an item is looked for in such answers, too: leaks show in rapid ones.
     """
 
+    value: str
+    explanation: str
     applies: Callable[[Attempts, Rules], Mask] | None = None
     is_answer: bool = True
     is_rejected: bool = False
@@ -141,10 +145,20 @@ def _wrong_by_hint(attempts: Attempts, rules: Rules) -> Mask:
     return attempts.hinted & (rules.eligibility.hinted == "wrong")
 
 
-class Reason(NameWithMeaning):
+class Reason(StrEnum):
     """Why an attempt is not scored, in order of precedence: of several reasons the first is given."""
 
     meaning: _Meaning
+
+    def __new__(cls, meaning: _Meaning | str) -> Self:
+        assert isinstance(meaning, _Meaning)  # a text is looked up among the values
+        name = str.__new__(cls, meaning.value)
+        name._value_, name.meaning = meaning.value, meaning
+        return name
+
+    @property
+    def explanation(self) -> str:
+        return self.meaning.explanation
 
     SANDBOX = _Meaning("sandbox", "It was made in sandbox mode.", lambda attempts, _: ~attempts.live, is_answer=False)
     TEST_ACCOUNT = _Meaning(

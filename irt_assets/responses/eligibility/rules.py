@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.estimation import LatentRule
 from irt_psychometrics.items import Model, item_model
 from irt_psychometrics.linking import AnchorLimits
 
@@ -24,7 +23,12 @@ if TYPE_CHECKING:
 
 HintRule = Literal["wrong", "exclude"]
 AssignmentRule = Literal["linear", "by_level"]
+Latent = Literal["normal", "histogram"]
+LatentRule = Literal["normal", "histogram", "auto"]
 HoldRule = Literal["warn", "hold"]
+Occasions = Literal["month", "week"]
+"""What is a person in a fit: a learner's month, or each of a learner's weeks in it."""
+OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 
 
 class Stage(BaseModel):

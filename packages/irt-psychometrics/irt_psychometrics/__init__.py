@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
+    from irt_psychometrics.comparison import ItemDifferences, ModelComparison, compare
     from irt_psychometrics.core.errors import (
+        ComparisonWarning,
         ItemWarning,
+        LinkWarning,
         NotConvergedWarning,
         PsychometricsError,
         PsychometricsWarning,
@@ -18,20 +21,29 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.items import ItemParameters
     from irt_psychometrics.core.models import Calibration, Responses
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
-    from irt_psychometrics.fitting import Fit, FitStatistics, Information, ItemTable, PersonScores, fit
+    from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
+    from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "Beta",
     "Calibration",
+    "ComparisonWarning",
     "Fit",
     "FitStatistics",
-    "Information",
+    "InformationTable",
+    "ItemDif",
+    "ItemDifferences",
+    "ItemDrift",
     "ItemParameters",
     "ItemTable",
     "ItemWarning",
+    "LinkWarning",
     "LogNormal",
     "LogitNormal",
+    "ModelComparison",
     "Normal",
     "NotConvergedWarning",
     "PersonScores",
@@ -39,11 +51,14 @@ __all__ = [
     "PsychometricsError",
     "PsychometricsWarning",
     "Responses",
+    "ScaleLink",
+    "compare",
+    "find_dif",
+    "find_drift",
     "fit",
+    "link",
     "simulate_responses",
 ]
-
-__getattr__ = names_when_used(__name__)
 
 
 def __dir__() -> list[str]:

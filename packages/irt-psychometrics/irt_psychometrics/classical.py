@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.classical import item_rest_correlation
+    from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
+else:
+    __getattr__ = names_when_used(__name__)
 
-__all__ = ["item_rest_correlation"]
-
-__getattr__ = names_when_used(__name__)
+__all__ = ["item_rest_correlation", "proportion_correct"]

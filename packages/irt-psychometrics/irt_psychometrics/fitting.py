@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.design import row_starts
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
@@ -30,11 +31,11 @@ from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.information.functions import conditional_se, item_information
-from irt_psychometrics.itemfit.fit_summary import summarise
-from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.itemfit.fit_summary import FitSummary
+from irt_psychometrics.plots.figures import FitPlots
 from irt_psychometrics.results import Result, columns_of_rows, shown, some
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
-from irt_psychometrics.scoring.reliability import empirical_reliability, fitted_reliability
+from irt_psychometrics.scoring.reliability import fitted_reliability
 
 NODES = 121
 """Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
@@ -103,14 +104,28 @@ class ItemTable(Result):
         for j in range(fit.n_items):
             found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps
             row: dict[str, float] = {}
-            for k, (b, se) in found.items():
-                row |= {f"b{k}": b, f"b{k}_se": np.nan if se is None else se}
+            for k, (step, se) in found.items():
+                row |= {f"b{k}": step, f"b{k}_se": np.nan if se is None else se}
             rows.append(row)
         known = fit.estimated
-        own = (np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se))
+        a, a_se, b, b_se, c, c_se = (
+            np.where(known, x, np.nan) for x in (fit.a, fit.a_se, fit.b, fit.b_se, fit.c, fit.c_se)
+        )
         return cls(
-            fit.item_ids, fit.models, fit.n, fit.p_values, *own, columns_of_rows(rows), fit.flags, frame_kind
-        )  # fmt: skip
+            item_ids=fit.item_ids,
+            models=fit.models,
+            n=fit.n,
+            facility=fit.p_values,
+            a=a,
+            a_se=a_se,
+            b=b,
+            b_se=b_se,
+            c=c,
+            c_se=c_se,
+            steps=columns_of_rows(rows),
+            flags=fit.flags,
+            frame_kind=frame_kind,
+        )
 
     def _title(self) -> str:
         return f"{len(self.item_ids):,} items"
@@ -225,7 +240,7 @@ class FitStatistics(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Information(Result):
+class InformationTable(Result):
     """Fisher information about θ.
 
     Attributes
@@ -315,6 +330,11 @@ class Fit(Result):
         return ItemTable.of(self.calibration, self.frame_kind)
 
     @property
+    def plot(self) -> FitPlots:
+        """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
+        return FitPlots(self.calibration)
+
+    @property
     def converged(self) -> bool:
         return self.calibration.convergence.converged
 
@@ -364,11 +384,11 @@ class Fit(Result):
         """
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
         theta, se = np.full(own.n_persons, np.nan), np.full(own.n_persons, np.nan)
-        for population, here in self._populations(labels, own.n_persons):
+        for population, here in populations_of(self.calibration, labels, own.n_persons):
             scores = self._scored(own, method, population)
             theta[here], se[here] = scores.theta[here], scores.se[here]
         n = np.bincount(own.person[self.calibration.estimated[own.item]], minlength=own.n_persons)
-        reliability = empirical_reliability(Scores(theta[n > 0], se[n > 0])) if method == "eap" else float("nan")
+        reliability = Scores(theta[n > 0], se[n > 0]).reliability if method == "eap" else float("nan")
         ids = x.person_ids or tuple(range(x.n_persons))
         return PersonScores(ids, n, theta, se, method, reliability, x.frame_kind or self.frame_kind)
 
@@ -396,11 +416,11 @@ class Fit(Result):
                 f"fit statistics need a fit that converged: {self.calibration.convergence.reason}. Fit again first"
             )
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
-        self._populations(labels, x.n_persons)
-        found = summarise(own, self.calibration, groups=labels, seed=random_state)
+        populations_of(self.calibration, labels, x.n_persons)
+        found = FitSummary.of(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
-    def information(self, theta: npt.ArrayLike | None = None) -> Information:
+    def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
         """Fisher information of the items and the test.
 
         Parameters
@@ -409,7 +429,7 @@ class Fit(Result):
             Abilities, shape (T,); None: 81 from −4 to 4.
         """
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
-        return Information(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
+        return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
     def _aligned(self, x: Responses) -> Responses:
         """The responses with the fit's items in its order."""
@@ -430,17 +450,13 @@ class Fit(Result):
         categories = sizes if (sizes > 2).any() else None
         return replace(x, item=code[x.item], item_ids=self.item_ids, categories=categories)
 
-    def _populations(self, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
-        """Each group's distribution of θ and its persons, shape (N,)."""
-        return iter([*populations_of(self.calibration, labels, n_persons)])
-
     def _scored(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
         if method == "eap":
             return eap_by(x, Curves.of(items, population=population))
         try:
-            prior = {"mean": population.mean, "sd": population.sd}
-            return score(x, items.a, items.d, items.c, others=items.others, method=method, **prior)
+            a, d, c, others = items.a, items.d, items.c, items.others
+            return score(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)
         except PsychometricsError:
             raise
         except ValueError as error:
@@ -510,7 +526,7 @@ def fit(
     Returns
     -------
     Fit
-        With a `NotConvergedWarning` if it is no maximum, and an `ItemWarning` for each kind of flag.
+        With a `NotConvergedWarning` if it is not a maximum, and an `ItemWarning` for each kind of flag.
 
     Raises
     ------
@@ -652,7 +668,7 @@ def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | No
     return found
 
 
-def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> Iterator[tuple[Population, Mask]]:
+def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
     """The distribution of θ of each group, and which of the persons (N,) are of it.
 
     Raises PsychometricsError for groups that the fit has not, and if it has several and none are given.
@@ -661,13 +677,11 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     if labels is None:
         if len(names) > 1:
             raise PsychometricsError(f"the fit has the groups {some(names)}: say groups=, the label of each person")
-        yield fit.latent[0], np.ones(n_persons, dtype=bool)
-        return
+        return [(fit.latent[0], np.ones(n_persons, dtype=bool))]
     if strange := set(labels) - set(names):
         raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some(names)}")
     of_person = np.array(labels, dtype=object)
-    for population in fit.latent:
-        yield population, of_person == population.name
+    return [(population, of_person == population.name) for population in fit.latent]
 
 
 def digest(x: Responses) -> str:

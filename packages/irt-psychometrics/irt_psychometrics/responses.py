@@ -6,7 +6,7 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.models import Responses
+else:
+    __getattr__ = names_when_used(__name__)
 
 __all__ = ["Responses"]
-
-__getattr__ = names_when_used(__name__)

@@ -111,7 +111,7 @@ class Result:
         Raises
         ------
         PsychometricsError
-            If the text is no JSON of a result of this class.
+            If the text is not JSON of a result of this class.
         """
         try:
             stored = json.loads(text)
@@ -125,7 +125,7 @@ class Result:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, PsychometricsError):
                 raise
-            raise PsychometricsError(f"this is no JSON of a result ({error}); read what to_json() wrote") from error
+            raise PsychometricsError(f"this is not JSON of a result ({error}); read what to_json() wrote") from error
         if not isinstance(found, cls):
             raise PsychometricsError(f"this JSON holds a {type(found).__name__}; read it with {type(found).__name__}")
         return found

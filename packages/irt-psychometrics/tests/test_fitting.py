@@ -185,7 +185,8 @@ def test_progress_counts_the_iterations_of_all_stages() -> None:
 
 
 def test_progress_is_a_bar_of_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tqdm")
+    tqdm = pytest.importorskip("tqdm")
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # no thread of its own that watches the bar
     irt.fit(X, progress=True)
     assert "iterations" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)

@@ -96,15 +96,15 @@ def test_labels_follow_the_persons_who_are_chosen() -> None:
 
 
 WIDE_ERRORS = [
-    ({"q": [1, 3]}, {}, r"row 1: 3 is no score of item q, .* 0 or 1\. If scores go up to 3, say so with max_score="),
-    ({"q": [1, 0.5]}, {}, r"row 1: 0\.5 is no score of item q.*a cell that was not seen is None, NaN or empty"),
-    ({"q": [1, -1]}, {}, r"row 1: -1 is no score"),
-    ({"q": ["A", "B"]}, {}, r"row 0: 'A' is no score of item q.*key=\{'q': the right option"),
-    ({"q": [0, 3]}, {"max_score": 2}, r"row 1: 3 is no score of item q, whose scores are whole numbers from 0 to 2"),
+    ({"q": [1, 3]}, {}, r"row 1: 3 is not a score of item q, .* 0 or 1\. If scores go up to 3, say so with max_score="),
+    ({"q": [1, 0.5]}, {}, r"row 1: 0\.5 is not a score of item q.*a cell that was not seen is None, NaN or empty"),
+    ({"q": [1, -1]}, {}, r"row 1: -1 is not a score"),
+    ({"q": ["A", "B"]}, {}, r"row 0: 'A' is not a score of item q.*key=\{'q': the right option"),
+    ({"q": [0, 3]}, {"max_score": 2}, r"row 1: 3 is not a score of item q, whose scores are whole numbers from 0 to 2"),
     ({"q": [0], "id": ["x"]}, {}, r"item id.*name it in person="),
     ({"q": [0, 1], "id": ["x", "x"]}, {"person": "id"}, r"person x is in rows 0 and 1; keep one of the rows"),
     ({"q": [0, 1], "id": ["x", None]}, {"person": "id"}, r"row 1 has no person in column 'id'"),
-    ({"q": [0, 5], "id": ["x", "y"]}, {"person": "id"}, r"row 1 \(person y\): 5 is no score"),
+    ({"q": [0, 5], "id": ["x", "y"]}, {"person": "id"}, r"row 1 \(person y\): 5 is not a score"),
     ({"q": [0, 1]}, {"person": "id"}, r"no column 'id' for persons; the columns are q"),
     ({"q": [0, 1]}, {"item_ids": ["p"]}, r"no column 'p' for an item"),
     ({"q": [0, 1]}, {"key": {"Q": 1}}, r"no item of the key \(Q\) is among the items \(q\)"),
@@ -123,7 +123,7 @@ def test_wide_tables_with_faults_are_refused_with_the_place(columns: Any, option
 LONG = {"person": ["a", "b", "a"], "item": ["q", "q", "p"], "score": [1, 0, 1]}
 LONG_ERRORS = [
     (LONG | {"item": ["q", "q", "q"]}, {}, r"person a answered item q in rows 0 and 2, with 1 and 1; keep one"),
-    (LONG | {"score": [1, 7, 1]}, {}, r"row 1 \(person b\): 7 is no score of item q"),
+    (LONG | {"score": [1, 7, 1]}, {}, r"row 1 \(person b\): 7 is not a score of item q"),
     (LONG | {"person": ["a", None, "a"]}, {}, r"row 1 has no person"),
     (LONG | {"item": ["q", None, "p"]}, {}, r"row 1 has no item"),
     (LONG, {"item_ids": ["q"]}, r"row 2 has item 'p', which is not among item_ids"),

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 PERSONS, ITEMS = 400, 8
 NODES = np.linspace(-6, 6, 61)
-SAME = {"rtol": 1e-5, "atol": 1e-6}
+SAME: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
 """Runs of persons with the same items, which repeated rows make, and single persons enter the observed information by
 two series, each cut off at about 1e-5 of itself. Fits stop within 1e-9 of a standard error of one maximum."""
 
@@ -186,7 +186,7 @@ def logistic(at: Floats) -> Floats:
 
 
 def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
-    """Of two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
+    """Two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
     x = answers(5, persons=600, items=5)
     group = np.arange(600) % 2
     weights = np.random.default_rng(6).choice([1.0, 4.0], 600)
@@ -196,6 +196,7 @@ def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
     logliks = person_logliks(x, logistic, lambda at: np.stack([normal(0, 0), normal(*at[10:])])[group])
     expected = sandwich(logliks, at, weights / weights.mean())
     # second differences of a sum of 2,000 keep 5 digits, and scores on nodes a relative 1e-5
+    assert fit.joint_cov is not None
     np.testing.assert_allclose(fit.joint_cov, expected[:10, :10], rtol=2e-3, atol=2e-5)
     assert second.mean_se == pytest.approx(np.sqrt(expected[10, 10]), rel=1e-3)
     assert second.sd_se == pytest.approx(second.sd * np.sqrt(expected[11, 11]), rel=1e-3)

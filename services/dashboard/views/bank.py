@@ -16,7 +16,7 @@ from irt_assets.common.wording import counted, natural_order
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics.items import WHOLE_SLOPE
+from irt_psychometrics.items import ItemRow
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
 from services.dashboard.figures import shown
@@ -41,7 +41,7 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "flags": ("flags", "t", lambda item: _gravity(item)),
     "max_score": ("max score", "n", lambda item: item.max_score),
     "a": ("a", "n", lambda item: item.values and item.values.a),
-    "a_m": (WHOLE_SLOPE, "n", lambda item: item.values and item.values.a * item.max_score),
+    "a_m": (ItemRow.WHOLE_SLOPE, "n", lambda item: item.values and item.values.a * item.max_score),
     "b": ("b", "n", lambda item: item.values and item.values.b),
     "c": ("c", "n", lambda item: item.values and item.values.c),
     "since": ("in force since", "t", lambda item: item.since),
@@ -215,7 +215,7 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
 def _row(item: BankItem, scale: str) -> dict[str, Cell]:
     """By column."""
     values = item.values.in_brief if item.values else {}
-    whole = values.get(WHOLE_SLOPE) or values.get("a")
+    whole = values.get(ItemRow.WHOLE_SLOPE) or values.get("a")
     return {
         "item": page_link(item.item_id, "item", scale=scale, item=item.item_id),
         "status": state(item),

@@ -42,7 +42,6 @@ from irt_assets.reports.item_shown import parameters
 from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
-from irt_psychometrics.items import wabc
 from irt_psychometrics.plots import Chart
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
@@ -148,7 +147,7 @@ def pairs_of(one: Side, other: Side) -> Pairs:
     first, second = (side.fit.values if side.fit else {} for side in (one, other))
     items = [item for item in first if item in second]
     old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
-    return Pairs((old, new), wabc(new, old, one.scale.mu, one.scale.sigma))
+    return Pairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
 
 
 def _answer(one: Side, other: Side, pairs: Pairs) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 
@@ -18,7 +17,7 @@ class AnchorSet(ItemParameters):
         cov: between anchors only where all values come from one fit that kept its covariances; else errors of different
             anchors are taken as independent.
         topics: topic of each anchor, None where it has none.
-        errors_assumed: shape (K,); true where the bank gave no errors and `assumed_errors` stand in.
+        errors_assumed: shape (K,); true where the bank gave no errors and `with_assumed_errors` stand in.
     """
 
     scale_id: str
@@ -49,12 +48,6 @@ class AnchorSet(ItemParameters):
                 f"{wrong.sum()} anchors of scale {self.scale_id} cannot be used, {what}: {named};"
                 " correct question.meta->'irt' of these items"
             )
-
-    @property
-    def joint_cov(self) -> Floats:
-        """Shape (2K, 2K), of a₁, b₁, a₂, b₂, … What all anchors have in common is the scale: errors of differences are
-        smaller where it is known."""
-        return block_diagonal(self.cov)
 
     @property
     def cov_with_further(self) -> Floats:

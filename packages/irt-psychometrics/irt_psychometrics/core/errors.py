@@ -27,7 +27,7 @@ class PsychometricsWarning(UserWarning):
 
 
 class NotConvergedWarning(PsychometricsWarning):
-    """A fit is no maximum of the likelihood, so that its numbers must not be used."""
+    """A fit is not a maximum of the likelihood, so that its numbers must not be used."""
 
 
 class ItemWarning(PsychometricsWarning):

@@ -5,7 +5,7 @@ Nothing else imports narwhals, and this only when there is a frame to read or to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +22,7 @@ KINDS = ("pandas", "polars", "pyarrow")
 class Column:
     """N cells: numbers, or Python values, with `missing` (N,) for cells without a value (NaN is one, too)."""
 
-    cells: Sequence[Any]
+    cells: Any
     missing: Any
 
     @classmethod
@@ -46,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Frame:
-    """The columns of a frame by name, and its kind, such as "pandas"; None if it was no data frame."""
+    """The columns of a frame by name, and its kind, such as "pandas"; None if it was not a data frame."""
 
     columns: Mapping[str, Column]
     kind: str | None
@@ -97,12 +97,12 @@ def make(columns: Mapping[str, Any], kind: str | None) -> Any:
         if kind is None:
             raise PsychometricsError(f"a data frame needs one of {', '.join(KINDS)}; install one of them")
     try:
-        backend = nw.Implementation.from_backend(kind)
+        named: Any = kind
+        backend: Any = nw.Implementation.from_backend(named)
         return nw.from_dict({name: _plain(cells) for name, cells in columns.items()}, backend=backend).to_native()
     except (ImportError, ValueError, TypeError) as error:
         raise PsychometricsError(
-            f"cannot make a data frame of the kind {kind!r} ({error}). Choose one that is installed of "
-            f"{', '.join(KINDS)}"
+            f"cannot make a data frame of the kind {kind!r}; choose one that is installed of {', '.join(KINDS)}"
         ) from error
 
 

@@ -299,6 +299,24 @@ class ItemCurves:
                 known[mine] = more
         return found
 
+    def score_function_of(
+        self,
+        item: npt.NDArray[np.integer[Any]],
+        score: npt.NDArray[np.int8],
+        theta: Floats,
+        what: str,
+        *,
+        categories: Ints | None = None,
+    ) -> tuple[Floats, Floats]:
+        """∂ log P/∂θ of R answers at `theta` and their information, shape (R,) each.
+
+        item, score, theta: shape (R,). categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
+        Raises PsychometricsError as `ItemModel.moments_of_answers`, with `what` as the thing that is asked for.
+        """
+        of = self.moments_of(item, theta, what)
+        counted = CountedScores.of(self).of_answers(item, score, categories)
+        return of.weight * (counted - of.expected), of.information
+
     @property
     def categories(self) -> Ints:
         """Shape (J,): how many scores each item has."""
@@ -342,6 +360,13 @@ class ItemCurves:
             logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
             wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
         return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
+
+    def counted_otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have, as nobody had given
+        their score when its item was estimated. `categories`: shape (J,), of the answers."""
+        return CountedScores.of(self).otherwise(item, score, categories)
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
@@ -440,8 +465,10 @@ def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
     return np.array([is_so(item_model(name)) for name in models], dtype=bool)
 
 
-def item_model(name: str) -> ItemModel:
-    """Raises PsychometricsError for a name that no model has."""
+def item_model(name: str | Sequence[str]) -> ItemModel:
+    """The model with this name, or of items with these. Raises PsychometricsError for a name that no model has."""
+    if not isinstance(name, str) or "+" in name:
+        return model_of(name)
     try:
         return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
     except KeyError:

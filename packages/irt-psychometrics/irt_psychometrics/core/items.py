@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core import covariances, curves
+from irt_psychometrics.core import covariances, curves, program_forms
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import read
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
+from irt_psychometrics.core.program_forms import Form
 from irt_psychometrics.core.quadrature import Grid
 
 WHOLE_SLOPE = "a·m"
@@ -44,6 +46,15 @@ class ItemRow:
     c_se: float | None = None
     further: Mapping[str, float] = field(default_factory=dict, hash=False, kw_only=True)
 
+    WHOLE_SLOPE: ClassVar[str] = WHOLE_SLOPE
+    COLUMNS: ClassVar[tuple[str, ...]] = (*program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS)
+    """All columns that another program may write an item in; those of unknown models are refused by name."""
+    STEPS_OR_GRADED: ClassVar[str] = program_forms.STEPS_OR_GRADED
+    """A note for items whose columns may also be those of graded responses."""
+    require_known_model = staticmethod(program_forms.require_known_model)
+    form_of = staticmethod(program_forms.form_of)
+    parameters_of = staticmethod(program_forms.parameters_of)
+
     @classmethod
     def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
         """From values under these names, each after the prefix `before`; errors may be absent."""
@@ -57,6 +68,18 @@ class ItemRow:
         """As `of`; None where there is no a or no b."""
         known = row.get(before + "a") is not None and row.get(before + "b") is not None
         return cls.of(row, before) if known else None
+
+    def columns(self, form: Form, metric_d: float = 1.0) -> dict[str, float]:
+        """As the program of this form writes it, with D = `metric_d`: its columns, and the errors that are known.
+
+        Raises PsychometricsError if the form has no place for the item.
+        """
+        errors = {name: x for name in ("a_se", "b_se") if (x := getattr(self, name)) is not None}
+        own = {"a": self.a, "b": self.b, "c": self.c} | errors | dict(self.further)
+        of_program = program_forms.in_metric(own, 1 / metric_d)
+        found = program_forms.columns_of(form, of_program)
+        steps = [f"{name}_se" for name in found if form == "steps"]
+        return found | {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
 
     @property
     def scored_with(self) -> list[Any]:
@@ -198,14 +221,14 @@ class ItemParameters:
         ----------
         data
             A data frame of any kind, or a mapping column → cells, with the columns a and b (D = 1), and c, a_se, b_se
-            and cov_ab if they are known. A missing c is 0.
+            and cov_ab if they are known. A missing c is 0, and so is a missing cov_ab beside errors.
         item
             The column with the items' names.
 
         Raises
         ------
         PsychometricsError
-            For a missing column, a cell that is no number, c outside [0, 1), and an item in two rows.
+            For a missing column, a cell that is not a number, c outside [0, 1), and an item in two rows.
 
         Examples
         --------
@@ -230,10 +253,45 @@ class ItemParameters:
                     raise PsychometricsError(
                         f"row {row}, item {ids[row]}: {column} = {cell!r} is not a number"
                     ) from None
+        for values in rows:
+            if None not in (values.get("a_se"), values.get("b_se")) and values.get("cov_ab") is None:
+                values["cov_ab"] = 0.0
         wrong = next((k for k, row in enumerate(rows) if not 0 <= (row.get("c") or 0.0) < 1), None)
         if wrong is not None:
             raise PsychometricsError(f"item {ids[wrong]} has c = {rows[wrong]['c']}, which must be in [0, 1)")
         return cls.of_rows(ids, [ItemRow.if_known(row) for row in rows])
+
+    MEDIUM_WABC: ClassVar[float] = curves.MEDIUM_WABC
+    """Difference of two curves (`wabc`) above which it is not small."""
+
+    def wabc(self, old: ItemParameters, mean: float, sd: float) -> Floats:
+        """∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,); `old`: of the same J items."""
+        return wabc(self, old, mean, sd)
+
+    def with_independent_errors(self, a_se: Floats, b_se: Floats, cov_ab: Floats) -> ItemParameters:
+        """The same items with these errors of a and b, shape (J,) each."""
+        return replace(self, cov=covariances.of_errors(a_se, b_se, cov_ab))
+
+    def further_cov_of(self, known: Mapping[int, npt.ArrayLike | None]) -> Floats:
+        """`further_cov`, shape (J, M, 2 + M), from that of items by their place; None: not known (NaN). Others: 0."""
+        found = covariances.widened(None, len(self.item_ids), self.n_further)
+        for j, own in known.items():
+            found[j] = np.nan if own is None else covariances.widened(np.array([own]), 1, self.n_further)[0]
+        return found
+
+    @property
+    def joint_cov(self) -> Floats:
+        """Shape (2J, 2J), of a₁, b₁, a₂, b₂, … What all anchors have in common is the scale: errors of differences are
+        smaller where it is known."""
+        return covariances.block_diagonal(self.cov)
+
+    def with_assumed_errors(self) -> Self:
+        """The same items with the errors of a and b that a calibration with 500 learners θ ~ N(0, 1) would leave.
+
+        Errors are infinite for an item that gives no information.
+        """
+        found = assumed_errors(self.a, self.b, self.c, self.others)
+        return replace(self, cov=covariances.of_errors(*found))
 
     @property
     def d(self) -> Floats:

@@ -46,8 +46,7 @@ R = TypeVar("R")
 class _Kernel:
     """A function that numba compiles, or loads compiled, when it is first called, by Python or by what numba compiles.
 
-    Until then numba is not imported: that takes half a second, and most commands compute nothing. Kept on disk across
-    processes where any cache directory is writable, in memory only where none is."""
+    Until then numba is not imported: that takes half a second, and most commands compute nothing."""
 
     function: Callable[..., Any]
     options: dict[str, Any]
@@ -65,12 +64,9 @@ class _Kernel:
 
     @cached_property
     def compiled(self) -> Any:
-        import numba  # see above
+        from irt_psychometrics.core.kernel_cache import compiled  # imports numba
 
-        try:
-            return numba.njit(cache=True, **self.options)(self.function)
-        except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
-            return numba.njit(**self.options)(self.function)
+        return compiled(self.function, self.options)
 
 
 def _compiled(

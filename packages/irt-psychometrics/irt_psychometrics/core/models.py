@@ -29,6 +29,7 @@ from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_psychometrics.core.model_families import ItemModel, between
 from irt_psychometrics.core.options import Model as Model
 from irt_psychometrics.core.score_tables import Key, Scoring, numbered, person_labels
+from irt_psychometrics.core.testlets import share_testlets
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ class Flag(NameWithMeaning):
         anchors_may_carry=True,
     )
     PROVISIONAL = _Meaning("provisional", "it has too few responses to be published, or to be used for a reported θ")
+
+
+DAY = 86_400_000_000
+"""A day in microseconds, the unit of `Responses.at`."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ class Responses:
         Raises
         ------
         PsychometricsError
-            For a cell that is no score, a person without a label or in two rows, and a column that is not there. The
+            For a cell that is not a score, a person without a label or in two rows, and a column that is not there. The
             message names row, item and value.
 
         Examples
@@ -286,7 +291,7 @@ class Responses:
         Raises
         ------
         PsychometricsError
-            For a cell that is no score, a second answer of a person to an item, a row without person or item, and a
+            For a cell that is not a score, a second answer of a person to an item, a row without person or item, and a
             column that is not there. The message names row, item and value.
 
         Examples
@@ -336,6 +341,15 @@ class Responses:
         sizes = scoring.categories(ids)
         return cls(*parts, len(labels), ids, sizes, person_ids=labels, frame_kind=frame.kind)
 
+    @property
+    def days_since_first(self) -> Floats:
+        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        at = self.known_times / DAY
+        first = np.full(self.n_persons, np.inf)
+        np.minimum.at(first, self.person, at)
+        days: Floats = at - first[self.person]
+        return days
+
     def of_items(self, keep: npt.ArrayLike) -> Self:
         """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
         kept = np.arange(self.n_items)[np.asarray(keep)]
@@ -361,8 +375,9 @@ class Responses:
         order = np.argsort(person, kind="stable")
         at = None if self.at is None else self.at[order]
         item, score = self.item[order], self.score[order]
-        parts = {"person": person[order], "item": item, "score": score, "at": at}
-        return replace(self, **parts, n_persons=n_persons, key=None, person_ids=None)
+        return replace(
+            self, person=person[order], item=item, score=score, at=at, n_persons=n_persons, key=None, person_ids=None
+        )
 
     def of_rows(self, rows: Mask) -> Self:
         """The responses that `rows` (R,) marks; persons and items keep their numbers."""
@@ -385,6 +400,10 @@ class Responses:
             sizes[code] = self.n_categories
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
+    def share_testlets(self, testlets: Mapping[str, str]) -> bool:
+        """Whether two of the items are in one testlet (item → testlet)."""
+        return share_testlets(self.item_ids, testlets)
+
     def components(self) -> list[Component]:
         """The groups of items that share neither a learner nor an item, the one with most items first; one if the
         responses hang together."""
@@ -404,13 +423,19 @@ class Responses:
         return int(self.person.size)
 
     @property
+    def known_times(self) -> Ints:
+        """`at`. Raises PsychometricsError if the times are not known."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times: give `at`")
+        return self.at
+
+    @property
     def last_at(self) -> Ints:
         """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
-        if self.at is None:
-            raise PsychometricsError("these responses have no times")
+        at = self.known_times
         if not self.n_responses:
             return np.empty(0, dtype=np.int64)
-        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
+        return np.maximum.reduceat(at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
 def _matrix_ids(item_ids: Sequence[str] | None, n_items: int) -> tuple[str, ...]:

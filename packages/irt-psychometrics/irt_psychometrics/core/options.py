@@ -12,6 +12,4 @@ MAX_SCORE = 20
 """The highest score of an item."""
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
-Occasions = Literal["month", "week"]
-OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]

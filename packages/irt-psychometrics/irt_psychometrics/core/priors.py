@@ -108,6 +108,9 @@ class Beta:
         )
 
 
+Prior = Normal | LogNormal | LogitNormal | Beta
+
+
 @dataclass(frozen=True)
 class RareSteps:
     """ln P(k)/P(l) at θ = 0 ~ N(0, sd²) of neighbouring scores l < k of `items`, of which one was given by few."""
@@ -149,6 +152,16 @@ class Priors:
     only: tuple[str, ...] | None = None
     rare_steps: RareSteps | None = None
     known_guessing: KnownGuessing | None = None
+
+    @staticmethod
+    def parse(parameter: str, text: str) -> Prior | None:
+        """See `prior_from_text`."""
+        return prior_from_text(parameter, text)
+
+    @staticmethod
+    def text_of(prior: Prior | None) -> str:
+        """The text that `parse` reads as this prior."""
+        return prior_as_text(prior)
 
     @property
     def positive_slopes(self) -> bool:
@@ -200,8 +213,6 @@ _STORED: dict[str, dict[str, type]] = _FAMILIES | {
     "rare_steps": {"RareSteps": RareSteps},
     "known_guessing": {"KnownGuessing": KnownGuessing},
 }
-
-Prior = Normal | LogNormal | LogitNormal | Beta
 
 NO_PRIOR = "none"
 _EXAMPLES = {"a": "lognormal(0, 0.5)", "b": "normal(0, 2)", "c": "beta(5, 17)"}

@@ -6,7 +6,7 @@ Belongs here: what a cell means, and the errors that name its row, item and valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,13 +88,15 @@ class Scoring:
         if number is not None and number > most and number.is_integer():
             ways.insert(0, f"if scores go up to {max(int(number), 2)}, say so with max_score=")
         elif number is None:
-            ways += ["leave the column out with item_ids= if it is no item, or name it in person= if it holds persons"]
+            ways += [
+                "leave the column out with item_ids= if it is not an item, or name it in person= if it holds persons"
+            ]
         ways += ["a cell that was not seen is None, NaN or empty"]
         scores = "0 or 1" if most == 1 else f"whole numbers from 0 to {most}"
-        return f"{place}: {shown} is no score of item {item}, whose scores are {scores}. {_sentence(ways)}"
+        return f"{place}: {shown} is not a score of item {item}, whose scores are {scores}. {_sentence(ways)}"
 
 
-def person_labels(column: Column, name: str) -> list[Hashable]:
+def person_labels(column: Column, name: str) -> list[str | int]:
     """The label of each row's person. Raises PsychometricsError, naming the row, if a label is missing."""
     if column.missing.any():
         row = int(np.flatnonzero(column.missing)[0])
@@ -102,9 +104,9 @@ def person_labels(column: Column, name: str) -> list[Hashable]:
     return [column.label(row) for row in range(len(column.missing))]
 
 
-def numbered(labels: Sequence[Hashable]) -> tuple[Ints, tuple[Any, ...]]:
+def numbered(labels: Sequence[str | int]) -> tuple[Ints, tuple[str | int, ...]]:
     """The number of each row's label, shape (N,), and the labels in the order in which they first occur."""
-    number: dict[Hashable, int] = {}
+    number: dict[str | int, int] = {}
     code = np.array([number.setdefault(label, len(number)) for label in labels], dtype=np.int64)
     return code, tuple(number)
 

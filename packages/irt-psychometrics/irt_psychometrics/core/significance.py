@@ -1,7 +1,6 @@
-"""P values of statistics, and the false discovery rate of many p values."""
+"""Skewness of statistics, and the false discovery rate of many p values."""
 
 import numpy as np
-from scipy.special import ndtr
 
 from irt_psychometrics.core.arrays import Floats
 
@@ -28,15 +27,6 @@ def skewness_of(x: Floats) -> float | None:
     d = x - x.mean()
     variance = float(np.mean(d**2))
     return float(np.mean(d**3)) / variance**1.5 if variance > 0 else None
-
-
-def p_of_skewness(skewness: float, n: int) -> float:
-    """Two-sided p of the skewness of n values that are normal, by D'Agostino's transformation."""
-    y = skewness * np.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
-    kurtosis = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3) / ((n - 2) * (n + 5) * (n + 7) * (n + 9))
-    w2 = np.sqrt(2 * (kurtosis - 1)) - 1
-    z = np.arcsinh(y / np.sqrt(2 / (w2 - 1))) / np.sqrt(np.log(w2) / 2)
-    return float(2 * ndtr(-abs(z)))
 
 
 def normal_score(z: Floats, skewness: Floats) -> Floats:

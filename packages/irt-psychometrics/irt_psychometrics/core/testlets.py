@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -29,3 +30,9 @@ class Effects:
 
     testlet: Ints
     sd: float
+
+    @classmethod
+    def of(cls, item_ids: Sequence[str], testlets: Mapping[str, str], sd: float) -> Self | None:
+        """With this SD in `testlets` (item → testlet). Returns None if answers to these items share nothing."""
+        places = number_testlets(item_ids, testlets)
+        return cls(places, sd) if sd > 0 and (places >= 0).any() else None

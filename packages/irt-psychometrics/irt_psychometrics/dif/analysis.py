@@ -168,6 +168,7 @@ def analyse_dif(
     model: Model | Sequence[Model] = DEFAULT_MODEL,
     latent: Latent = "normal",
     threads: int | None = None,
+    reference: str | None = None,
 ) -> Dif:
     """Compare the groups of an attribute.
 
@@ -179,6 +180,7 @@ def analyse_dif(
         model: of all items, or of each. Steps that a block has in common are then each item's own.
         latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
         threads: of the fits; None for all processors.
+        reference: the group with which the others are compared if it can be; None: the largest.
 
     Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
     others can be fitted are named and left out; the others are compared. Attributes that cannot be tested give a `Dif`
@@ -192,7 +194,7 @@ def analyse_dif(
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
-    member, names = _members(responses, values)
+    member, names = _members(responses, values, reference)
     known = member[responses.person] >= 0
     n_unknown = np.unique(responses.person[~known]).size
     place = responses.n_items * member[responses.person[known]] + responses.item[known]
@@ -228,13 +230,19 @@ def analyse_dif(
     return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
 
 
-def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:
-    """Each person's group (−1: none, or no responses), and the names of groups, the largest first."""
+def _members(
+    responses: Responses, values: Sequence[str | None], reference: str | None = None
+) -> tuple[Ints, list[str]]:
+    """Each person's group (−1: none, or no responses), and the names of groups: the reference, then the largest."""
     answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
     labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
     known = answered & np.array([value is not None for value in values], dtype=bool)
     names, code, size = np.unique(labels[known], return_inverse=True, return_counts=True)
     order = np.argsort(-size, kind="stable")
+    if reference is not None:
+        if reference not in names:
+            raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {', '.join(names)}")
+        order = order[np.argsort(names[order] != reference, kind="stable")]
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
     member = np.full(responses.n_persons, -1, dtype=np.int64)

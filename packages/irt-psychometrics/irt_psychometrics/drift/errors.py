@@ -15,7 +15,7 @@ values themselves or come from a fit that was linked to the same s. With T = ∂
 where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
 frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
-C = B' β'_s S. Cov y is what `linking.transform` gives.
+C = B' β'_s S. Cov y is what `Linking.transform` gives.
 
 **Between items** errors of differences are related, too. Those of a window have its sample and its constants in common,
 which is a line; a second alignment finds that anew, so it is left out here. Published values have their fits in common.
@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,15 +50,9 @@ from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.linking.criteria import Constants, of_further, solve
-from irt_psychometrics.linking.linking import (
-    ad_by_constants,
-    match,
-    transform,
-    weighted_by_populations,
-    with_items,
-)
+from irt_psychometrics.linking.linking import match, weighted_by_populations, with_items
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
-from irt_psychometrics.scoring.total_error import common_errors
+from irt_psychometrics.scoring.total_error import ParameterErrors
 
 Places = npt.NDArray[np.intp]
 
@@ -136,6 +131,18 @@ class Published(ItemParameters):
         some = vars(super().select(item_ids))
         return Published(**some, with_anchors=self.with_anchors[j], fitted=fitted, placed=placed)
 
+    def with_fits(
+        self, fits: Sequence[tuple[Model, float | None, float | None] | None], further_cov: Floats
+    ) -> Published:
+        """The same with the fit of each value, and the errors of its further parameters.
+
+        Args:
+            fits: model, and mean and SD of the learners on the bank's scale, None if unknown; None if the fit is.
+            further_cov: shape (J, M, 2 + M).
+        """
+        fitted = tuple(None if of is None else Fitted(*of) for of in fits)
+        return replace(self, fitted=fitted, further_cov=further_cov)
+
     def then(self, other: Published) -> Published:
         """Both sets merged, the items of `other` in place of those here that it publishes, too."""
         kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
@@ -182,13 +189,13 @@ class _Linked:
     def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
         raw = raw.select(_compared(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
-        by_constants = ad_by_constants(raw.a, linking)
+        by_constants = linking.ad_by_constants(raw.a)
         places = anchors.places_of_parameters[frozen]
         by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
         by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
         if constants.by_further_old is not None and anchors.further_cov is not None:
             by_anchors[:, :, places[:, 2:].ravel()] = by_constants @ constants.by_further_old.reshape(2, -1)
-        return cls(raw, linking, transform(replace(raw, joint_cov=None), linking), by_anchors)
+        return cls(raw, linking, linking.transform(replace(raw, joint_cov=None)), by_anchors)
 
     def placed(self, anchors: AnchorSet) -> Placed | None:
         """How the fit's place errs, by what the items have in common that do not determine it, or else by its constants
@@ -200,11 +207,11 @@ class _Linked:
         of_constants = np.array([[1.0, 0.0], [-linking.intercept, linking.slope]]) / linking.slope
         cov = of_constants @ linking.cov @ of_constants.T - by_anchors @ frozen @ by_anchors.T
         if self.raw.joint_cov is not None:
-            linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
+            linked, by = linking.transform(self.raw), self.by_anchors.reshape(-1, len(frozen))
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
             joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
-            told = common_errors(replace(linked, joint_cov=joint, further=None).select(others))
+            told = ParameterErrors.common_to(replace(linked, joint_cov=joint, further=None).select(others))
             cov = cov if told is None else told
         return Placed(by_anchors, _as_covariance(cov))
 
@@ -279,11 +286,6 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
-def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linking:
-    """A linking as it was stored, with its covariances, which are not; arguments as in `compare`."""
-    return _again(raw, linking, anchors)[0]
-
-
 @dataclass(frozen=True)
 class Apart:
     """The errors of differences apart from a line that all have in common (see the module's text).
@@ -307,7 +309,7 @@ class Apart:
         further parameters as any side."""
         size = published.n_further
         now = replace(window, joint_cov=None).items.select(published.item_ids)
-        of_sample = _as_covariance(common_errors(window))
+        of_sample = _as_covariance(ParameterErrors.common_to(window))
         by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
@@ -361,6 +363,7 @@ class Comparison:
         fitted: of the window's J items.
         anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
         apart: the errors apart from a line.
+        linking: of the window, with its covariances.
     """
 
     window: ItemParameters
@@ -369,6 +372,32 @@ class Comparison:
     fitted: tuple[Fitted, ...]
     anchors: Mask
     apart: Apart
+    linking: Linking
+
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
+        """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
+
+        `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
+        share are taken as independent); `linking` is what `link` made of it and of `anchors`.
+        """
+        y = _Linked.of(raw, linking, anchors)
+        known = set(published.item_ids)
+        j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
+        old = published.select([y.fit.item_ids[k] for k in j])
+        now = y.fit.items.select(old.item_ids)
+        size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
+        now = replace(now, further_cov=widened(now.further_cov, len(j), size))
+        old = replace(old, further_cov=widened(old.further_cov, len(j), size))
+        return cls(
+            window=now,
+            published=old,
+            by_anchors=(y.to_ab @ y.by_anchors)[j],
+            fitted=Fitted.of_each(y.fit.select(j)),
+            anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
+            apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+            linking=y.linking,
+        )
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -439,27 +468,3 @@ class Comparison:
             by_anchors=self.by_anchors[keep],
             anchors=self.anchors[keep],
         )
-
-
-def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Comparison:
-    """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
-
-    `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
-    share are taken as independent); `linking` is what `link` made of it and of `anchors`.
-    """
-    y = _Linked.of(raw, linking, anchors)
-    known = set(published.item_ids)
-    j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
-    old = published.select([y.fit.item_ids[k] for k in j])
-    now = y.fit.items.select(old.item_ids)
-    size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
-    now = replace(now, further_cov=widened(now.further_cov, len(j), size))
-    old = replace(old, further_cov=widened(old.further_cov, len(j), size))
-    return Comparison(
-        window=now,
-        published=old,
-        by_anchors=(y.to_ab @ y.by_anchors)[j],
-        fitted=Fitted.of_each(y.fit.select(j)),
-        anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
-        apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
-    )

@@ -1,72 +1,45 @@
-"""Whether a month's anchors as a group moved against the other published items.
+"""By how much a month's anchors as a group moved against the other published items.
 
 Linking puts the anchors where they were, so their own values cannot show that all of them moved; the other published
-items can. What does not belong here: the alignment of both groups (moves.py), and what a gate makes of the shift.
+items can. What does not belong here: the alignment of both groups (moves.py), and which shift is too large.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
-from irt_psychometrics.alignment.align import NoLineError
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.moves import moves
 
 FEWEST_OTHERS = 5
 """With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
-Z = 3.0
-"""Number of standard errors from 0 at which a shift counts."""
 
 
 @dataclass(frozen=True)
-class GroupShift:
+class ShiftAgainstAnchors:
     """By how much b of the other published items moved against b of the anchors.
 
     Attributes:
-        why: why this is not judged, else empty; the numbers are then zero.
         items: the others: published, fitted again and not anchors.
-        shift, shift_se: of the others, and its standard error.
-        sd: of the scale's population, the unit of the limit.
+        shift, shift_se: of the others, in θ, and its standard error.
     """
 
-    why: str = ""
-    items: int = 0
-    shift: float = 0.0
-    shift_se: float = 0.0
-    sd: float = 1.0
+    items: int
+    shift: float
+    shift_se: float
 
-    @classmethod
-    def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
-        """That of a month; N(mean, sd²): the scale's population."""
-        n = int((~comparison.anchors).sum())
-        if n < FEWEST_OTHERS:
-            return cls(
-                "the anchors cannot be compared with others: of the published items besides them the month has "
-                f"estimated {n} well enough, and {FEWEST_OTHERS} are needed"
-            )
-        try:
-            found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
-        except NoLineError as error:
-            return cls(f"the anchors cannot be compared with others: {error}")
-        if math.isnan(found.shift):
-            return cls("the anchors cannot be compared with others: all items of one group moved singly")
-        return cls(items=n, shift=-found.shift, shift_se=found.shift_se, sd=sd)
 
-    def limit(self, largest: float) -> float:
-        """The smallest |shift| that counts where one of `largest` SDs is accepted."""
-        return max(largest * self.sd, Z * self.shift_se)
-
-    def moved(self, largest: float) -> bool:
-        return abs(self.shift) > self.limit(largest)
-
-    def sentence(self, largest: float) -> str:
-        if self.why:
-            return self.why
-        summary = (
-            f"against the anchors, b of the {self.items} other published items moved by {self.shift:+.2f} as a group "
-            f"(SE {self.shift_se:.2f}, limit {self.limit(largest):.2f})"
+def shift_against_anchors(
+    comparison: Comparison, *, mean: float, sd: float, expected_variation: float
+) -> ShiftAgainstAnchors:
+    """See `Drift.of_anchors`."""
+    n = int((~comparison.anchors).sum())
+    if n < FEWEST_OTHERS:
+        raise PsychometricsError(
+            "of the published items besides them the month has "
+            f"estimated {n} well enough, and {FEWEST_OTHERS} are needed"
         )
-        if self.moved(largest):
-            anchors, others = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
-            summary += f": the anchors became {anchors}, or the others {others}"
-        return summary
+    found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
+    if math.isnan(found.shift):
+        raise PsychometricsError("all items of one group moved singly")
+    return ShiftAgainstAnchors(n, -found.shift, found.shift_se)

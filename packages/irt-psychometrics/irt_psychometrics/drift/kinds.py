@@ -21,7 +21,6 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.item_models import CountedScores
@@ -36,7 +35,7 @@ FEWEST_TIMES = 30
 MOST_DRIFT = 4.0
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     DRIFT = "drift"
     LEAK = "leak"
     WRONG_KEY = "wrong key"
@@ -45,7 +44,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answers:
+class TimedAnswers:
     """R answers of a window, in any order.
 
     Attributes:
@@ -83,12 +82,12 @@ class Change:
         size: δ in θ for drift, π for a leak, s for a wrong key; of an item that became easier δ; NaN where unclear.
         gains: 2ΔLL of "drift", "leak" and, of an item scored 0 and 1, "wrong key" over the published curve.
         time_z: of the correct answers' log times, item and person effects removed; NaN without times.
-        onset: first day of a leak, in the calendar of `Answers.day`; None for other kinds.
+        onset: first day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
         distractor: an option that abler learners choose and that is not the key; None where there is none.
     """
 
     item_id: str
-    kind: Kind
+    kind: ChangeKind
     size: float
     gains: dict[str, float]
     time_z: float
@@ -97,7 +96,7 @@ class Change:
 
 
 def classify_changes(
-    answers: Answers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
+    answers: TimedAnswers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
 ) -> dict[str, Change]:
     """The kind of change of each of `items`.
 
@@ -124,7 +123,7 @@ def classify_changes(
 
 
 def _classified(
-    answers: Answers,
+    answers: TimedAnswers,
     j: int,
     rows: Ints,
     posterior: Floats,
@@ -154,15 +153,15 @@ def _classified(
         distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
     best = max(gains, key=lambda name: gains[name])
     z = _mean_z(residual[correct], float(answers.usual_log_time_se[j]))
-    kind, size, onset = Kind.UNCLEAR, np.nan, None
+    kind, size, onset = ChangeKind.UNCLEAR, np.nan, None
     if distractor is not None or (best == "wrong key" and gains[best] > ACCEPTED):
-        kind, size = Kind.WRONG_KEY, taken
+        kind, size = ChangeKind.WRONG_KEY, taken
     elif gains[best] > ACCEPTED and (best == "leak" or delta < 0):
-        kind = Kind.EASIER if np.isnan(z) else Kind.LEAK if z < FASTER else Kind.DRIFT
-        size = known if kind is Kind.LEAK else delta
-        onset = _onset(answers.day[rows], p, share, correct) if kind is Kind.LEAK else None
+        kind = ChangeKind.EASIER if np.isnan(z) else ChangeKind.LEAK if z < FASTER else ChangeKind.DRIFT
+        size = known if kind is ChangeKind.LEAK else delta
+        onset = _onset(answers.day[rows], p, share, correct) if kind is ChangeKind.LEAK else None
     elif gains[best] > ACCEPTED:
-        kind, size = Kind.DRIFT, delta
+        kind, size = ChangeKind.DRIFT, delta
     return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
 
 
@@ -184,11 +183,13 @@ def _loglik(p: Floats, share: Floats, correct: Mask) -> Floats:
 
 
 def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    from scipy.optimize import minimize_scalar  # takes a tenth of a second to load, and `irt status` reads this module
+
     found = minimize_scalar(lambda x: -loglik(x), bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(found.x), -float(found.fun)
 
 
-def _time_residuals(answers: Answers, others: Mask) -> Floats:
+def _time_residuals(answers: TimedAnswers, others: Mask) -> Floats:
     """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
     n_persons = int(answers.person.max(initial=-1)) + 1
     off = answers.log_time - answers.usual_log_time[answers.item]

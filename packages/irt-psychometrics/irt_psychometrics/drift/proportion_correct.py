@@ -28,7 +28,7 @@ from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.significance import q_values
-from irt_psychometrics.drift.items import FALSE_DISCOVERIES, Severity, graded
+from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 
 FEWEST = 30

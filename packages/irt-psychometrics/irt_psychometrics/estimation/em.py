@@ -80,14 +80,15 @@ from irt_psychometrics.estimation.parameter_layout import (
     SMOOTHING_WITH_GUESSING,
     ParameterLayout,
 )
+from irt_psychometrics.estimation.remote import RemoteAnswers
 from irt_psychometrics.estimation.response_layout import Answers, Counts
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
     Errors,
+    MatrixSize,
     errors,
     no_errors,
     require_one_matrix,
-    size_of_matrix,
 )
 from irt_psychometrics.estimation.unrelated import why_unrelated
 
@@ -131,7 +132,7 @@ class FitOptions(TypedDict, total=False):
 
 
 def fit_em(
-    responses: Responses,
+    responses: Responses | RemoteAnswers,
     *,
     groups: Sequence[str] | None = None,
     reference: str | None = None,
@@ -142,7 +143,8 @@ def fit_em(
     """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
 
     Args:
-        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
+        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones. Or answers
+            that lie elsewhere, which have their own groups and no weights.
         model: the name of one of `ITEM_MODELS`, or a name for each item. Where models are mixed, items without a slope
             of their own share one, and θ has an SD of 1.
         priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
@@ -210,6 +212,11 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
+    if isinstance(responses, RemoteAnswers):
+        if not (groups is None and reference is None and weights is None):
+            raise TypeError("answers that lie elsewhere have their own groups, and no weights")
+        there = responses
+        return fit_source(lambda: there, there, **how)
     counted = as_counted(responses, how.get("anchors"))
     if sampling_weights is not None and how.get("learners") is None:
         how["learners"] = np.arange(responses.n_persons)
@@ -234,11 +241,11 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: F
             "sampling_weights require. Use latent='normal', or fit each group without anchors and link"
         )
     models = asked["model"]
-    size, most, unit = size_of_matrix(model_of([models] if isinstance(models, str) else models), responses.n_categories)
-    if size > most:
+    whole = MatrixSize.of(model_of([models] if isinstance(models, str) else models), responses.n_categories)
+    if whole.size > whole.most:
         raise PsychometricsError(
-            f"robust errors, as sampling_weights require, are made for up to {most} {unit}, and there are {size}. Fit "
-            "fewer items at once"
+            f"robust errors, as sampling_weights require, are made for up to {whole.most} {whole.unit}, and "
+            f"there are {whole.size}. Fit fewer items at once"
         )
 
 
@@ -708,6 +715,6 @@ def _stopped(unit: str, at: float) -> str:
 def engine_version() -> str:
     """The version of this package, "unknown" where it runs from a bare source tree."""
     try:
-        return version("irt-assets")
+        return version("irt-psychometrics")
     except PackageNotFoundError:
         return "unknown"

@@ -92,25 +92,38 @@ Fit = Callable[[list[str], str, float], Calibration]
 where it is not), which a prior on slopes needs."""
 
 
-def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> LevelledFit:
-    """Calls `fit` with groups by the earlier θ̂ of `answers` (one person for each learner of the fit).
+@dataclass(frozen=True)
+class EarlierAnswers:
+    """Answers that the learners of a fit gave before it; a person for each of the learners, in their order."""
 
-    At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
-    what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
-    nothing but the window, the answers before it and the frozen anchors has a say.
-    """
-    if anchors is None:
-        earlier = Earlier(np.full(answers.n_persons, np.nan))
-    else:
-        earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
-    sd = 1.0
-    for _ in range(REFINEMENTS):
+    answers: Responses
+
+    def fit_by_level(self, fit: Fit, anchors: AnchorSet | None) -> LevelledFit:
+        """Calls `fit` with groups by the earlier θ̂.
+
+        At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
+        what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
+        nothing but the window, the answers before it and the frozen anchors has a say.
+        """
+        answers = self.answers
+        if anchors is None:
+            earlier = Earlier(np.full(answers.n_persons, np.nan))
+        else:
+            earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
+        sd = 1.0
+        for _ in range(REFINEMENTS):
+            found = _fitted(fit, earlier, sd)
+            sd = found.latent_sd
+            unit = found.standardised(found.latent_mean, found.latent_sd)
+            earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
         found = _fitted(fit, earlier, sd)
-        sd = found.latent_sd
-        unit = found.standardised(found.latent_mean, found.latent_sd)
-        earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
-    found = _fitted(fit, earlier, sd)
-    return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
+        return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
+
+    def assignment_correlation(self, responses: Responses, calibration: Calibration) -> tuple[float, int]:
+        """Correlation, over the responses of a calibration, of the item's b with the learner's earlier θ̂; and how many
+        learners these are of."""
+        unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
+        return correlation_with(responses, unit.b, Earlier.scored(self.answers, unit.item_ids, unit.curves))
 
 
 def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
@@ -121,8 +134,8 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     return found
 
 
-def assignment_correlation(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
-    """Correlation, over the responses, of the item's b with the learner's earlier θ̂; and of how many learners it is.
+def correlation_with(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
+    """As `assignment_correlation`, of difficulties and an earlier θ̂.
 
     `difficulty`: shape (J,); items without a finite b within ±6 do not count. NaN where there is nothing to correlate.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
@@ -117,11 +117,20 @@ def affords_whole_matrix(problem: Problem) -> bool:
     return problem.data.n_items <= limit
 
 
-def size_of_matrix(model: ItemModel, categories: Ints) -> tuple[int, int, str]:
-    """Size of the information of all items together, the largest that is made, and their unit; categories: (J,)."""
-    if not model.logistic:
-        return int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters"
-    return len(categories), FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.guesses else FULL_COVARIANCE_ITEMS, "items"
+class MatrixSize(NamedTuple):
+    """Size of the information of all items together, and the largest that is made, both counted in `unit`."""
+
+    size: int
+    most: int
+    unit: str
+
+    @classmethod
+    def of(cls, model: ItemModel, categories: Ints) -> Self:
+        """categories: shape (J,), how many each item has."""
+        if not model.logistic:
+            return cls(int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters")
+        most = FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.guesses else FULL_COVARIANCE_ITEMS
+        return cls(len(categories), most, "items")
 
 
 def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[Point], Floats] | None) -> Errors:

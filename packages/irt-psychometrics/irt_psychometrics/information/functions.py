@@ -16,7 +16,9 @@ g being the gradient of log Ī on either side. c is held at its published value,
 An item whose discrimination is not positive gives no information: those who score it as published are misled by it.
 """
 
-from collections.abc import Collection, Sequence
+from __future__ import annotations
+
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -33,7 +35,6 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.core.testlets import Effects
 from irt_psychometrics.drift.errors import Comparison, Published
-from irt_psychometrics.linking.placement import Linking
 
 FALSE_DISCOVERIES = 0.05
 KEPT = 0.8
@@ -90,22 +91,6 @@ def item_information(theta: npt.ArrayLike, items: ItemCurves) -> Floats:
     return np.where(items.known & (items.a > 0), items.information(theta), 0.0)
 
 
-def information_of_test(of_items: Floats, effects: Effects | None = None) -> Floats:
-    """Shape (T,): the joint information of J items with information `of_items` (T, J), 1/SE² of a maximum likelihood θ.
-
-    It is their sum S; where testlets have effects the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k) (Godambe
-    1960), with the covariances of answers that `scoring.eap_by` takes.
-    """
-    total: Floats = of_items.sum(axis=1)
-    if effects is None:
-        return total
-    pairs = np.zeros_like(total)
-    for t in range(effects.testlet.max() + 1):
-        own = of_items[:, effects.testlet == t]
-        pairs += own.sum(axis=1) ** 2 - (own**2).sum(axis=1)
-    return np.where(total > 0, total / (1 + effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
-
-
 def greatest_information(items: ItemCurves) -> Floats:
     """Greatest information of each item at any θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for
     c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1); of other models the greatest at many. 0 for an item
@@ -120,8 +105,91 @@ def greatest_information(items: ItemCurves) -> Floats:
 
 
 def conditional_se(information: Floats) -> Floats:
-    """1/√information, the standard error of a maximum likelihood θ; ∞ where there is none. Any shape."""
+    """1/√information, the standard error of a maximum likelihood θ; ∞ if there is none. Any shape."""
     return np.divide(1.0, np.sqrt(information), out=np.full(np.shape(information), np.inf), where=information > 0)
+
+
+@dataclass(frozen=True)
+class Information:
+    """Fisher information about θ of J items and of the test that they make, at T abilities.
+
+    Attributes:
+        theta: shape (T,), increasing.
+        items: the J items.
+        of_items: shape (T, J), per θ²; 0 for an item with a ≤ 0 or without a curve.
+        effects: of testlets, if some are in force.
+    """
+
+    theta: Floats
+    items: ItemParameters
+    of_items: Floats
+    effects: Effects | None = None
+
+    @classmethod
+    def of(cls, items: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+        theta = np.atleast_1d(np.asarray(theta, dtype=float))
+        return cls(theta, items, item_information(theta, items.curves), effects)
+
+    @property
+    def of_test(self) -> Floats:
+        """Joint information of the items, shape (T,), 1/SE² of a maximum likelihood θ.
+
+        It is their sum S; if testlets have effects, the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k)
+        (Godambe 1960), with the covariances of answers that `scoring.eap_by` takes.
+        """
+        total: Floats = self.of_items.sum(axis=1)
+        if self.effects is None:
+            return total
+        pairs = np.zeros_like(total)
+        for t in range(self.effects.testlet.max() + 1):
+            own = self.of_items[:, self.effects.testlet == t]
+            pairs += own.sum(axis=1) ** 2 - (own**2).sum(axis=1)
+        return np.where(total > 0, total / (1 + self.effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
+
+    @property
+    def se(self) -> Floats:
+        """Conditional standard error, shape (T,): of a maximum likelihood θ, ∞ if there is no information."""
+        return conditional_se(self.of_test)
+
+    @property
+    def greatest(self) -> Floats:
+        """Greatest information of each item at any θ, shape (J,)."""
+        return greatest_information(self.items.curves)
+
+    def without(self, retired: Collection[str]) -> Self:
+        """The test without some of its items.
+
+        Raises PsychometricsError for an item that is not in the test.
+        """
+        ids = self.items.item_ids
+        unknown = sorted(set(retired) - set(ids))
+        if unknown:
+            raise PsychometricsError(
+                f"{len(unknown)} items to be retired are not among the {len(ids)} of the test:"
+                f" {', '.join(unknown[:5])}; take them from the list"
+            )
+        stays = ~np.isin(np.array(ids, dtype=object), list(retired))
+        left = None if self.effects is None else Effects(self.effects.testlet[stays], self.effects.sd)
+        kept = self.items.select([item for item, is_kept in zip(ids, stays, strict=True) if is_kept])
+        return replace(self, items=kept, of_items=self.of_items[:, stays], effects=left)
+
+    def relative_efficiency(self, whole: Information) -> Floats:
+        """Information of this test over that of `whole`, shape (T,) (Lord 1980, ch. 6).
+
+        This test would have to be 1/efficiency as long, with items like its own, to measure as `whole` does. NaN if
+        `whole` has no information.
+        """
+        after, before = self.of_test, whole.of_test
+        return np.divide(after, before, out=np.full(before.shape, np.nan), where=before > 0)
+
+    def theta_with_se_above(self, limit: float) -> tuple[tuple[float, float], ...]:
+        """The intervals of θ, within the range of theta, in which the conditional standard error exceeds `limit`.
+
+        Raises PsychometricsError for a limit that is not positive.
+        """
+        if not limit > 0:
+            raise PsychometricsError(f"the limit on the standard error must be positive, got {limit}")
+        return _below(self.theta, self.of_test, 1 / limit**2)
 
 
 @dataclass(frozen=True)
@@ -224,13 +292,13 @@ class LossOfTest:
         return GreatestLoss(float(self.theta[k]), float(self.ratio[k]), float(low), float(high))
 
 
-def loss_of_test(comparison: Comparison, linking: Linking, abilities: Abilities) -> LossOfTest:
+def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
     """Judge the test of the compared items over the middle 95 % of the population.
 
-    `linking` is what placed the window on the scale. An error of its constants moves all items together, and is added
-    as a whole for those that are not its anchors; the anchors' errors, out of which the constants are made, cancel each
-    other on average and are taken as independent. Raises PsychometricsError where nothing could be compared,
-    or a published item has no information.
+    An error of the constants that placed the window on the scale moves all items together. It is added as a whole for
+    the items that are not anchors; the anchors' errors, out of which the constants are made, cancel each other on
+    average and are taken as independent. Raises PsychometricsError if nothing could be compared, or a published item
+    has no information.
     """
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
@@ -243,65 +311,33 @@ def loss_of_test(comparison: Comparison, linking: Linking, abilities: Abilities)
     by_now = by_now / np.where(gone, 1.0, now)[:, None, None]
     by_published = by_published / published[:, None, None]
     own = _variance(comparison, by_now, by_published).sum(axis=1)
-    led = ~np.isin(comparison.item_ids, linking.anchors_used)
-    shared = np.einsum("tjk,jkl->tl", by_now[:, led, :2], _by_constants(comparison, linking)[led])
-    variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
+    led = ~np.isin(comparison.item_ids, comparison.linking.anchors_used)
+    shared = np.einsum("tjk,jkl->tl", by_now[:, led, :2], _by_constants(comparison)[led])
+    variance = own + np.einsum("tk,kl,tl->t", shared, comparison.linking.cov, shared)
     return LossOfTest(theta, published, now, np.where(gone, np.nan, np.sqrt(variance)))
 
 
 @dataclass(frozen=True)
-class Retirement:
-    """Test information with all items, `before`, and without the retired, `after`: shape (T,) each.
+class InformationLoss:
+    """Information that was lost since publication, by item and by the test of all compared items.
 
-    `too_large_before`, `too_large_after`: the intervals of θ, within the range of theta, where the conditional standard
-    error exceeds the limit.
+    Attributes:
+        test: None if nothing was compared.
     """
 
-    theta: Floats
-    before: Floats
-    after: Floats
-    too_large_before: tuple[tuple[float, float], ...]
-    too_large_after: tuple[tuple[float, float], ...]
+    items: ItemLosses
+    test: LossOfTest | None
 
-    @property
-    def relative_efficiency(self) -> Floats:
-        """Shape (T,), in [0, 1]: after/before (Lord 1980, ch. 6). The test would have to be 1/this as long to make up
-        for it with items like those left. NaN where there was no information before."""
-        return np.divide(self.after, self.before, out=np.full(self.before.shape, np.nan), where=self.before > 0)
+    @classmethod
+    def of(cls, comparison: Comparison, abilities: Abilities) -> Self:
+        """Judge what was compared; `comparison`: of the window's `Drift`, whose errors hold what items vary by.
 
-
-def retire(
-    theta: Floats,
-    item_ids: Sequence[str],
-    information: Floats,
-    retired: Collection[str],
-    *,
-    se_limit: float,
-    effects: Effects | None = None,
-) -> Retirement:
-    """What the test of J items is without the retired ones.
-
-    Args:
-        theta: shape (T,), increasing.
-        information: shape (T, J), of each item.
-        se_limit: > 0, on the θ scale.
-        effects: of testlets, as `information_of_test` takes them.
-
-    Raises PsychometricsError for a retired item that is not in the test, or a limit that is not positive.
-    """
-    unknown = sorted(set(retired) - set(item_ids))
-    if unknown:
-        raise PsychometricsError(
-            f"{len(unknown)} items to be retired are not among the {len(item_ids)} of the test:"
-            f" {', '.join(unknown[:5])}; take them from the list"
-        )
-    if not se_limit > 0:
-        raise PsychometricsError(f"the limit on the standard error must be positive, got {se_limit}")
-    stays = ~np.isin(np.array(item_ids, dtype=object), list(retired))
-    left = None if effects is None else Effects(effects.testlet[stays], effects.sd)
-    before, after = information_of_test(information, effects), information_of_test(information[:, stays], left)
-    least = 1 / se_limit**2
-    return Retirement(theta, before, after, _below(theta, before, least), _below(theta, after, least))
+        Items whose published values are of another model are left out: one item has another information under each.
+        Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
+        """
+        comparison = comparison.select(~comparison.across_models)
+        test = loss_of_test(comparison, abilities) if comparison.item_ids else None
+        return cls(losses_of_items(comparison, abilities), test)
 
 
 def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, float], ...]:
@@ -344,9 +380,9 @@ def _with_old_c(comparison: Comparison) -> ItemParameters:
     return replace(comparison.window, c=comparison.published.c)
 
 
-def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
+def _by_constants(comparison: Comparison) -> Floats:
     """Shape (J, 2, 2), derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept)."""
-    out = np.zeros((len(comparison.item_ids), 2, 2))
+    linking, out = comparison.linking, np.zeros((len(comparison.item_ids), 2, 2))
     out[:, 0, 0] = -comparison.window.a / linking.slope
     out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
     out[:, 1, 1] = 1.0

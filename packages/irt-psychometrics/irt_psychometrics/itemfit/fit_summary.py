@@ -12,7 +12,7 @@ all: how many is in the summary.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -21,7 +21,12 @@ from irt_psychometrics.core.arrays import Ints, finite
 from irt_psychometrics.core.classical import item_rest_correlation
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.testlets import number_testlets
-from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis, split_half_difference
+from irt_psychometrics.itemfit.dependence import (
+    FLAG_ABOVE_MEAN,
+    local_dependence,
+    parallel_analysis,
+    split_half_difference,
+)
 from irt_psychometrics.itemfit.growth import Growth
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
@@ -51,87 +56,91 @@ class FitSummary:
         items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
             rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; where it was looked for growth, growth_se, growth_days.
         whole: statistics of the set, as plain data for JSON; None for what could not be tested.
+        Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
     """
 
     items: dict[str, Floats]
     whole: dict[str, Any]
+    Q3_ABOVE_MEAN: ClassVar[float] = FLAG_ABOVE_MEAN
 
+    @classmethod
+    def of(
+        cls,
+        responses: Responses,
+        calibration: Calibration,
+        *,
+        groups: Sequence[str] | None = None,
+        learners: Sequence[str] | None = None,
+        testlets: Mapping[str, str] | None = None,
+        everybody: ItemSums | None = None,
+        growth: Growth | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Self:
+        """The statistics of a converged fit to `responses`, those it was estimated from.
 
-def summarise(
-    responses: Responses,
-    calibration: Calibration,
-    *,
-    groups: Sequence[str] | None = None,
-    learners: Sequence[str] | None = None,
-    testlets: Mapping[str, str] | None = None,
-    everybody: ItemSums | None = None,
-    growth: Growth | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-) -> FitSummary:
-    """The statistics of a converged fit to `responses`, those it was estimated from.
-
-    `groups`: the label of each person, where the fit has groups. `learners`: the id of each person, if persons are
-    learners: those under two ids are named. `testlets` (item → testlet): pairs of items of one
-    share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
-    where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then everybody's.
-    `growth`: within the window, where it was looked for.
-    `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
-    """
-    rng = np.random.default_rng(seed)
-    many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
-    fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
-    some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
-    by_score = sum_score_fit(some, calibration, groups=of_some)
-    pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
-    persons = person_fit(some, calibration, threads=threads)
-    few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
-    split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
-    places = number_testlets(calibration.item_ids, testlets or {})
-    apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
-    pairs = replace(pairs, flagged=apart)
-    n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
-    tested = np.isfinite(persons.p)
-    names = calibration.item_ids
-    items = {
-        "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
-        **vars(fit),
-        "s_x2": by_score.statistic,
-        "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
-        "s_x2_p": by_score.p,
-    }
-    if growth is not None:
-        of = growth.of_items
-        items |= {"growth": of.estimate, "growth_se": of.se, "growth_days": of.days}
-    whole = {
-        "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
-        "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
-        "lz": {
-            "learners": int(tested.sum()),
-            "unlikely": finite(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
-            "level": PATTERN_LEVEL,
-            "rare": finite(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
-        },
-        "q3": {
-            "pairs": n_pairs,
-            "mean": finite(pairs.mean),
-            "flagged": len(pairs.flagged),
-            "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
-            "largest": [
-                {"items": [names[i], names[j]], "q3": finite(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
-                for i, j in pairs.flagged[:NAMED_PAIRS]
-            ],
-        },
-        "loadings": {},  # which earlier releases read
-        "parallel": _parallel(few, calibration, of_few, seed, threads),
-        "m2": _forms(some, calibration, of_some),
-        "halves": None if split is None else vars(split),
-        "twins": {
-            **_twins_of_learners(many, calibration, of_many, ids, threads),
-            **_twins_of_items(some, calibration, of_some, places, threads),
-        },
-    } | ({} if growth is None else {"growth": vars(growth.of_window)})
-    return FitSummary(items, whole)
+        `groups`: the label of each person, where the fit has groups. `learners`: the id of each person, if persons are
+        learners: those under two ids are named. `testlets` (item → testlet): pairs of items of one
+        share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
+        where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then
+        everybody's.
+        `growth`: within the window, where it was looked for.
+        `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
+        """
+        rng = np.random.default_rng(seed)
+        many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
+        fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
+        some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
+        by_score = sum_score_fit(some, calibration, groups=of_some)
+        pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
+        persons = person_fit(some, calibration, threads=threads)
+        few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+        split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
+        places = number_testlets(calibration.item_ids, testlets or {})
+        apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
+        pairs = replace(pairs, flagged=apart)
+        n_pairs = int(np.triu(pairs.n >= Measure.MIN_LEARNERS_OF_PAIR, 1).sum())
+        tested = np.isfinite(persons.p)
+        names = calibration.item_ids
+        items = {
+            "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
+            **vars(fit),
+            "s_x2": by_score.statistic,
+            "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
+            "s_x2_p": by_score.p,
+        }
+        if growth is not None:
+            by_item = growth.of_items
+            items |= {"growth": by_item.estimate, "growth_se": by_item.se, "growth_days": by_item.days}
+        whole = {
+            "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
+            "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
+            "lz": {
+                "learners": int(tested.sum()),
+                "unlikely": finite(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
+                "level": PATTERN_LEVEL,
+                "rare": finite(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
+            },
+            "q3": {
+                "pairs": n_pairs,
+                "mean": finite(pairs.mean),
+                "flagged": len(pairs.flagged),
+                "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
+                "largest": [
+                    {"items": [names[i], names[j]], "q3": finite(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
+                    for i, j in pairs.flagged[:NAMED_PAIRS]
+                ],
+            },
+            "loadings": {},  # which earlier releases read
+            "parallel": _parallel(few, calibration, of_few, seed, threads),
+            "m2": _forms(some, calibration, of_some),
+            "halves": None if split is None else vars(split),
+            "twins": {
+                **_twins_of_learners(many, calibration, of_many, ids, threads),
+                **_twins_of_items(some, calibration, of_some, places, threads),
+            },
+        } | ({} if growth is None else {"growth": vars(growth.of_window)})
+        return cls(items, whole)
 
 
 def _parallel(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,6 @@ from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
-PERIOD_DAYS = 30.0
-"""Growth is in θ per so many days."""
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
 """R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
 difficulty."""
@@ -43,8 +41,6 @@ GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
 LARGEST_SE = 0.15
 """With a larger error of growth, an estimate of 0 does not exclude .3."""
-FEWEST_ANCHORS = 5
-"""Fewest anchors from whose places growth is estimated."""
 MOST_RESPONSES = 1_000_000
 """Responses of learners who are drawn at random where there are more: enough for the test."""
 _LEFT = 1e-4
@@ -61,11 +57,18 @@ class WindowGrowth:
             `SHORTEST_DAYS` apart.
         estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; None where answers cannot tell it from what
             items and learners are.
+        PERIOD_DAYS: growth is in θ per so many days.
     """
 
     r2: float | None
     estimate: float | None = None
     se: float | None = None
+    PERIOD_DAYS: ClassVar[float] = 30.0
+
+    @classmethod
+    def of_answers(cls, responses: Responses) -> Self:
+        """The order of items by answers alone, whose times are known, without a fit."""
+        return cls(share_explained(responses.days_since_first, responses.item))
 
     @property
     def z(self) -> float | None:
@@ -77,9 +80,15 @@ class WindowGrowth:
         return self.r2 is not None and self.r2 > SOME_ORDER
 
     @property
+    def strictly_ordered(self) -> bool:
+        """Whether growth cannot be distinguished from difficulty, as items have nearly one order and learners one
+        pace."""
+        return self.r2 is not None and self.r2 > STRICT_ORDER
+
+    @property
     def outcome(self) -> Literal["grows", "declines", "constant", "not separable"]:
         """What the window says; "constant" where it would have shown growth of .3 and shows none."""
-        if self.z is None or self.se is None or self.r2 is None or self.r2 > STRICT_ORDER:
+        if self.z is None or self.se is None or self.r2 is None or self.strictly_ordered:
             return "not separable"
         if self.z > GROWS:
             return "grows"
@@ -109,13 +118,76 @@ class Growth:
     of_window: WindowGrowth
     of_items: ItemGrowth
 
+    @classmethod
+    def within(
+        cls,
+        responses: Responses,
+        days: Floats,
+        calibration: Calibration,
+        *,
+        groups: Sequence[str] | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> Self:
+        """Growth in θ of a fit's scale within the window of `responses`.
 
-def days_since_first_answer(person: npt.NDArray[np.integer[Any]], at: Floats) -> Floats:
-    """Shape (R,), from the learner (R,) and the time (R,) of each answer, in days."""
-    first = np.full(int(person.max(initial=-1)) + 1, np.inf)
-    np.minimum.at(first, person, at)
-    days: Floats = at - first[person]
-    return days
+        days: shape (R,), since the learner's first answer of the window. `groups`: the label of each person, where the
+        fit has groups. `seed`: of the learners who are drawn of more than `MOST_RESPONSES`. Raises PsychometricsError
+        where there is not one of the days for each response.
+        """
+        if days.shape != responses.person.shape:
+            raise PsychometricsError(
+                f"days must be {responses.n_responses} numbers, one per response; got {days.shape}"
+            )
+        if responses.n_responses > MOST_RESPONSES:
+            some = round(responses.n_persons * MOST_RESPONSES / responses.n_responses)
+            chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
+            days = days[np.isin(responses.person, chosen)]
+            responses = responses.of_persons(chosen)
+            groups = None if groups is None else [groups[i] for i in chosen.tolist()]
+        whole = Fitted.of(responses, calibration, groups)
+        fitted = calibration.estimated[responses.item]
+        r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / WindowGrowth.PERIOD_DAYS
+        with np.errstate(invalid="ignore"):
+            mean_days = np.bincount(r.item, days[fitted], J) / np.bincount(r.item, minlength=J)
+        r2, nothing = share_explained(days[fitted], r.item), np.full(J, np.nan)
+        if r2 is None:
+            return cls(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
+        answers = _Answers.of(whole, threads)
+        left = answers.beside_items_and_learners(time, r)
+        spread = np.sum(answers.information * (time - np.average(time, weights=answers.information)) ** 2)
+        part = left * answers.slope
+        sums, squares, information = (
+            np.bincount(r.item, values, J) for values in (part, part**2, answers.information * left**2)
+        )
+        telling = information > _LEFT * spread / J
+        with np.errstate(divide="ignore", invalid="ignore"):
+            estimate, se = (np.where(telling, x / information, np.nan) for x in (sums, np.sqrt(squares)))
+        of_items = ItemGrowth(*map(whole.among_all, (mean_days, estimate, se)))
+        total = float(information.sum())
+        if not total > _LEFT * spread:
+            return cls(WindowGrowth(r2), of_items)
+        of_learners = np.bincount(r.person, part)
+        error = float(np.sqrt(of_learners @ of_learners) / total)
+        return cls(WindowGrowth(r2, float(part.sum() / total), error), of_items)
+
+    def given_back(
+        self,
+        calibration: Calibration,
+        responses: Responses,
+        days: Floats,
+        *,
+        groups: Sequence[str] | None = None,
+        threads: int | None = None,
+    ) -> Calibration:
+        """A fit that takes the θ of `responses`' persons as constant, with what this growth has taken from b given
+        back.
+
+        responses, groups: those that were fitted, whose persons are parts of learners. days: shape (R,), since the
+        learner's first answer of the window. Raises PsychometricsError if the window does not show how large growth is.
+        """
+        gone = gone_into_difficulty(responses, days, calibration, groups=groups, threads=threads)
+        return without_growth(calibration, self.of_window, gone)
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
@@ -128,84 +200,6 @@ def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float |
     mean = np.bincount(item, days) / np.maximum(n, 1)
     within, whole = np.sum((days - mean[item]) ** 2) / spare, np.var(days, ddof=1)
     return float(max(1 - within / whole, 0.0))
-
-
-def growth_within(
-    responses: Responses,
-    days: Floats,
-    calibration: Calibration,
-    *,
-    groups: Sequence[str] | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-) -> Growth:
-    """Growth in θ of a fit's scale.
-
-    days: shape (R,), since the learner's first answer of the window. `groups`: the label of each person, where the fit
-    has groups. `seed`: of the learners who are drawn of more than `MOST_RESPONSES`. Raises PsychometricsError where
-    there is not one of the days for each response.
-    """
-    if days.shape != responses.person.shape:
-        raise PsychometricsError(f"days must be {responses.n_responses} numbers, one per response; got {days.shape}")
-    if responses.n_responses > MOST_RESPONSES:
-        some = round(responses.n_persons * MOST_RESPONSES / responses.n_responses)
-        chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
-        days = days[np.isin(responses.person, chosen)]
-        responses = responses.of_persons(chosen)
-        groups = None if groups is None else [groups[i] for i in chosen.tolist()]
-    whole = Fitted.of(responses, calibration, groups)
-    fitted = calibration.estimated[responses.item]
-    r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / PERIOD_DAYS
-    with np.errstate(invalid="ignore"):
-        mean_days = np.bincount(r.item, days[fitted], J) / np.bincount(r.item, minlength=J)
-    r2, nothing = share_explained(days[fitted], r.item), np.full(J, np.nan)
-    if r2 is None:
-        return Growth(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
-    answers = _Answers.of(whole, threads)
-    left = answers.beside_items_and_learners(time, r)
-    spread = np.sum(answers.information * (time - np.average(time, weights=answers.information)) ** 2)
-    part = left * answers.slope
-    sums, squares, information = (
-        np.bincount(r.item, values, J) for values in (part, part**2, answers.information * left**2)
-    )
-    telling = information > _LEFT * spread / J
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate, se = (np.where(telling, x / information, np.nan) for x in (sums, np.sqrt(squares)))
-    of_items = ItemGrowth(*map(whole.among_all, (mean_days, estimate, se)))
-    total = float(information.sum())
-    if not total > _LEFT * spread:
-        return Growth(WindowGrowth(r2), of_items)
-    of_learners = np.bincount(r.person, part)
-    error = float(np.sqrt(of_learners @ of_learners) / total)
-    return Growth(WindowGrowth(r2, float(part.sum() / total), error), of_items)
-
-
-@dataclass(frozen=True)
-class PlaceInOrder:
-    """What anchors of another order say of growth, in θ of the scale per `PERIOD_DAYS`. anchors: how many."""
-
-    estimate: float
-    se: float
-    anchors: int
-
-
-def growth_by_place(shift: Floats, error: Floats, later: Floats, variation: float) -> PlaceInOrder | None:
-    """Growth by how much easier anchors look the later they come: the slope of a weighted regression (a moderator of
-    the alignment, in terms of meta-analysis), which tells growth from difficulty in a strict order, too.
-
-    shift, error: shape (K,), of each anchor's b against the anchor set, with its standard error. later: shape (K,), the
-    days by which learners come to it later, on average, than those whom the anchor set is from. variation: the SD of
-    b from window to window. None where fewer than `FEWEST_ANCHORS` are known or all are as much later.
-    """
-    known = np.isfinite(shift) & np.isfinite(error) & np.isfinite(later)
-    n = int(known.sum())
-    if n < FEWEST_ANCHORS or np.ptp(later[known]) == 0:
-        return None
-    weight = 1 / (error[known] ** 2 + variation**2)
-    time = later[known] / PERIOD_DAYS
-    time = time - np.average(time, weights=weight)
-    information = float(weight @ time**2)
-    return PlaceInOrder(float(-(weight * time) @ shift[known] / information), information**-0.5, n)
 
 
 def gone_into_difficulty(
@@ -234,7 +228,7 @@ def gone_into_difficulty(
     ]
     information = _Answers.of(whole, threads).information
     known = np.concatenate([np.zeros(J + G), apart])
-    time = days[calibration.estimated[responses.item]] / PERIOD_DAYS
+    time = days[calibration.estimated[responses.item]] / WindowGrowth.PERIOD_DAYS
     effect = _weighted_least_squares(time, information, columns, known)[:J]
     return whole.among_all(effect - effect.mean())
 
@@ -245,7 +239,7 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
 
     Raises PsychometricsError where the window does not say how large growth is.
     """
-    if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
+    if growth.estimate is None or growth.se is None or growth.r2 is None or growth.strictly_ordered:
         raise PsychometricsError(
             "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
             "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"

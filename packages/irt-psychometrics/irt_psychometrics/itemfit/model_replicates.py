@@ -162,6 +162,12 @@ class Fitted:
             found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
         return found
 
+    @cached_property
+    def probabilities(self) -> Floats:
+        """P(correct) at the nodes, shape (J, Q)."""
+        fit, nodes = self.calibration, self.abilities.nodes
+        return probability_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])
+
     @property
     def credit(self) -> Floats:
         """Each score as a share of the item's maximum score, shape (C, J)."""
@@ -213,10 +219,8 @@ class Fitted:
         """Other persons of the same groups, who see what these saw and answer by the model."""
         r, fit = self.responses, self.calibration
         place = self.abilities.draw(rng)
-        theta = self.abilities.nodes[place]
-        p = probability_at(fit.a[r.item] * theta[r.person] + fit.d[r.item], fit.c[r.item])
         uniform = rng.random(r.n_responses)
-        score = (uniform < p).astype(np.int8)
+        score = (uniform < self.probabilities[r.item, place[r.person]]).astype(np.int8)
         if self.scored.size:
             rows = np.flatnonzero(fit.n_categories[r.item] > 2)
             p = np.exp(self.log_probabilities[:, r.item[rows], place[r.person[rows]]])

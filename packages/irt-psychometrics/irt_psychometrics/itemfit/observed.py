@@ -39,6 +39,22 @@ class Observed:
     n: Ints
     by_score: ByScore | None = None
 
+    @classmethod
+    def by_ability(
+        cls, responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
+    ) -> "dict[str, Observed]":
+        """Those of the `wanted` items that have answers, by learners' θ from the other items: the posterior mean under
+        their curves and the prior N(mean, sd²)."""
+        others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
+        theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
+        found = {}
+        for name in wanted:
+            if name in responses.item_ids:
+                j = responses.item_ids.index(name)
+                mine, most = responses.item == j, int(responses.n_categories[j]) - 1
+                found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
+        return found
+
     def of_score(self, score: int) -> "Observed":
         """The shares of answers with this score, of a scored item."""
         assert self.by_score is not None
@@ -82,18 +98,3 @@ def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups:
         np.array([part.size for part in parts], dtype=np.int64),
         by_score,
     )
-
-
-def observed_by_ability(
-    responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
-) -> dict[str, Observed]:
-    """Those of the `wanted` items that have answers; θ is from the other items by their curves, θ ~ N(mean, sd²)."""
-    others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
-    theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
-    found = {}
-    for name in wanted:
-        if name in responses.item_ids:
-            j = responses.item_ids.index(name)
-            mine, most = responses.item == j, int(responses.n_categories[j]) - 1
-            found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
-    return found

@@ -32,15 +32,13 @@ import numpy as np
 
 from irt_psychometrics.alignment.align import Differences, say_two_things
 from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
 from irt_psychometrics.core.covariances import added, of_each, times, turned, widened, with_further
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import which
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.options import Method, Model
 
-NODES = np.linspace(-6.0, 6.0, 61)
-_DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
-WEIGHTS = _DENSITIES / _DENSITIES.sum()
 NOWHERE = np.empty(0)
 _OF_CURVES = ("stocking-lord", "haebara")
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors

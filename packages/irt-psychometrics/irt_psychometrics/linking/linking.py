@@ -1,16 +1,15 @@
 """Linking puts a fit (NEW) on a bank's scale (OLD) through anchors: θ* = slope·θ + intercept.
 
-Belongs here: which anchors take part, which of them moved, and the transformation of a `Calibration`. Does not belong
-here: the arithmetic of the alignment (`alignment`) and of the criteria (`criteria`), where anchors are stored, which
-origin a scale has, and what a gate does with the answer.
+Belongs here: which anchors take part, and which of them moved. Does not belong here: the arithmetic of the alignment
+(`alignment`) and of the criteria (`criteria`), the transformation of a fit (`placement.Linking`), where anchors are
+stored, which origin a scale has, and what a gate does with the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import chdtrc
 
 from irt_psychometrics.alignment.align import (
@@ -21,44 +20,16 @@ from irt_psychometrics.alignment.align import (
     align,
 )
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.curves import probability_at, slope_at
+from irt_psychometrics.core.assumed_errors import ASSUMED_N, NODES, WEIGHTS
 from irt_psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_psychometrics.core.item_models import OtherItems, which
+from irt_psychometrics.core.item_models import which
 from irt_psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.significance import skewness_of
-from irt_psychometrics.linking.criteria import NODES, WEIGHTS, Constants, Pairs, medians, solve
+from irt_psychometrics.linking.criteria import Constants, Pairs, medians, solve
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
 
-ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
 _MOST_STARTS = 100
-
-
-def assumed_errors(
-    a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, scored: Sequence[OtherItems] = ()
-) -> tuple[Floats, Floats, Floats]:
-    """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held, and so are the
-    parameters of scores of the `scored` among these items, whose information about a(θ − b) is Var(score).
-
-    Inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ), σ = 1/(1 + exp(−a(θ − b))): the
-    expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite, and cov_ab 0, where there is no
-    information.
-    """
-    a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
-    z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]
-    p, slope = probability_at(z, guessing), slope_at(z, guessing)
-    variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
-    weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
-    for some in scored:
-        information = some.model.information(NODES, some.parameters(a, -a * b), some.categories)
-        weight[some.at] = ASSUMED_N * WEIGHTS * information / a[some.at][:, None] ** 2
-    off = NODES - b[:, None]
-    i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
-    i_ab = -(weight * off * a[:, None]).sum(1)
-    det = i_aa * i_bb - i_ab**2
-    nothing, determined = np.full_like(det, np.inf), det > 0
-    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
-    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
 def link(
@@ -244,7 +215,7 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[P
         if j is None:
             dropped[item] = "It is not among the items of this fit."
             continue
-        if why := why_unusable(new, j, limits):
+        if why := limits.why_unusable(new, j):
             dropped[item] = why
         elif not anchors.a[k] > 0:
             dropped[item] = f"Its discrimination in the anchor set is {anchors.a[k]:.3f}, not above 0."
@@ -255,16 +226,6 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[P
             used.append(item)
     some = new.select(np.array(rows, dtype=int))
     return Pairs(some.items, anchors.select(used), some.models), dropped
-
-
-def why_unusable(fit: Calibration, j: int, limits: AnchorLimits) -> str:
-    """Why a fit says too little of its item `j` to compare it with other values; empty where it says enough."""
-    if fit.n[j] < limits.min_anchor_responses:
-        return f"It has {fit.n[j]} responses in this window, {limits.min_anchor_responses} are needed."
-    bad_flag = next((f for f in fit.flags[j] if not f.meaning.anchors_may_carry), None)
-    if bad_flag is not None:
-        return f"This fit could not estimate it: {bad_flag.explanation}."
-    return "" if fit.a[j] > 0 else f"Its discrimination in this fit is {fit.a[j]:.3f}, not above 0: check its key."
 
 
 def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
@@ -302,37 +263,3 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
         own[:, :2, :2] = 0.0  # is among these
     shared[used] += own @ by_own
     return shared
-
-
-def ad_by_constants(a: Floats, linking: Linking) -> Floats:
-    """Shape (J, 2, 2): ∂(a*, d*)/∂(slope, intercept)."""
-    slope, intercept = linking.slope, linking.intercept
-    jacobian = np.zeros((len(a), 2, 2))
-    jacobian[:, 0, 0], jacobian[:, 1, 0], jacobian[:, 1, 1] = -a / slope**2, a * intercept / slope**2, -a / slope
-    return jacobian
-
-
-def transform(calibration: Calibration, linking: Linking) -> Calibration:
-    """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
-
-    The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it shares
-    with the items' errors: an anchor's error has gone into the constants, and all items share the sample of learners,
-    both with a sign that takes error away. `drift.errors.with_errors` makes both again for a linking that was stored.
-    """
-    slope, intercept = linking.slope, linking.intercept
-    moved = calibration.rescaled(slope, intercept)
-    by_constants = np.zeros((*moved.cov.shape[:2], 2))
-    by_constants[:, :2] = ad_by_constants(calibration.a, linking)
-    shared = np.zeros(by_constants.shape) if linking.with_items is None else linking.with_items.copy()
-    shared[:, :2] = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
-    cross = shared @ by_constants.transpose(0, 2, 1)
-    cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
-    joint = moved.joint_cov
-    if joint is not None:
-        places = calibration.places_of_parameters
-        has, n = places >= 0, places.shape[1]
-        all_constants, with_constants = np.zeros((2, len(joint), 2))
-        all_constants[places[has]], with_constants[places[has]] = by_constants[:, :n][has], shared[:, :n][has]
-        between = with_constants @ all_constants.T
-        joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
-    return replace(moved, cov=cov, joint_cov=joint)

@@ -1,17 +1,17 @@
 """How a fit was placed on a scale: the constants with what the anchors say of them, or why there are none.
 
-What does not belong here: linking itself (see `linking`). Whoever reads a stored fit imports this and no arithmetic.
+What does not belong here: how the constants are found (see `linking`). Whoever reads a stored fit imports this alone.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Method
-
-ALIGNED = ("tau", "tau_slope", "tau_low", "i2", "weights")
-"""What is known of anchors that were aligned, and of none that an engine held or an earlier release linked by."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class AnchorLimits:
     item_variation: float = 0.10
     min_anchors: int = 5
     warn_anchor_share: float = 0.85
+
+    def why_unusable(self, fit: Calibration, j: int) -> str:
+        """Why a fit says too little of its item `j` to compare it with other values; empty if it says enough."""
+        if fit.n[j] < self.min_anchor_responses:
+            return f"It has {fit.n[j]} responses in this window, {self.min_anchor_responses} are needed."
+        bad_flag = next((f for f in fit.flags[j] if not f.meaning.anchors_may_carry), None)
+        if bad_flag is not None:
+            return f"This fit could not estimate it: {bad_flag.explanation}."
+        return "" if fit.a[j] > 0 else f"Its discrimination in this fit is {fit.a[j]:.3f}, not above 0: check its key."
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,14 @@ class Linking:
             anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
         skewness: of the b of the anchors used around the line, in units of their errors with τ; None of few anchors.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
-            in what is stored, to which `drift.errors.with_errors` gives it back.
+            in what is stored, to which `drift.Comparison` gives it back.
+        ALIGNED: fields that are known of anchors that were aligned, and of none that an engine held or an earlier
+            release linked by.
         suspects, diagnosis: for people, where anchors moved: item id → how far it moved against the others, and a
             sentence. Nothing is linked or judged by them.
     """
+
+    ALIGNED: ClassVar = ("tau", "tau_slope", "tau_low", "i2", "weights")
 
     slope: float
     intercept: float
@@ -82,12 +95,44 @@ class Linking:
     skewness: float | None = None
     with_items: Floats | None = field(default=None, compare=False)
 
+    def transform(self, fit: Calibration) -> Calibration:
+        """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
+
+        The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it
+        shares with the items' errors: an anchor's error has gone into the constants, and all items share the sample of
+        learners, both with a sign that takes error away. `drift.Comparison` makes both again for a stored linking.
+        """
+        moved = fit.rescaled(self.slope, self.intercept)
+        by_constants = np.zeros((*moved.cov.shape[:2], 2))
+        by_constants[:, :2] = self.ad_by_constants(fit.a)
+        shared = np.zeros(by_constants.shape) if self.with_items is None else self.with_items.copy()
+        shared[:, :2] = np.array([[1 / self.slope, 0.0], [-self.intercept / self.slope, 1.0]]) @ shared[:, :2]
+        cross = shared @ by_constants.transpose(0, 2, 1)
+        of_constants = by_constants @ self.cov @ by_constants.transpose(0, 2, 1)
+        cov = moved.cov + of_constants + cross + cross.transpose(0, 2, 1)
+        joint = moved.joint_cov
+        if joint is not None:
+            places = fit.places_of_parameters
+            has, n = places >= 0, places.shape[1]
+            all_constants, with_constants = np.zeros((2, len(joint), 2))
+            all_constants[places[has]], with_constants[places[has]] = by_constants[:, :n][has], shared[:, :n][has]
+            between = with_constants @ all_constants.T
+            joint = joint + all_constants @ self.cov @ all_constants.T + between + between.T
+        return replace(moved, cov=cov, joint_cov=joint)
+
+    def ad_by_constants(self, a: Floats) -> Floats:
+        """Derivatives ∂(a*, d*)/∂(slope, intercept), shape (J, 2, 2), of items with a (J,) in the fit."""
+        jacobian = np.zeros((len(a), 2, 2))
+        jacobian[:, 0, 0] = -a / self.slope**2
+        jacobian[:, 1, 0], jacobian[:, 1, 1] = a * self.intercept / self.slope**2, -a / self.slope
+        return jacobian
+
     def as_constants(self) -> dict[str, Any]:
         """What `linking_constants` stores: plain numbers, lists and text. `q_shifts` is what earlier releases read."""
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
-            if f.name not in ("cov", "with_items", *(ALIGNED if self.tau_low is None else ()))
+            if f.name not in ("cov", "with_items", *(self.ALIGNED if self.tau_low is None else ()))
         }
         return constants | {"slope_intercept_cov": float(self.cov[0, 1]), "q_shifts": {}}
 

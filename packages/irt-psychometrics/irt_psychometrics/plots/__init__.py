@@ -1,4 +1,5 @@
-"""Charts as data that draw themselves: SVG for notebooks, reports and paper, Plotly's JSON for pages."""
+"""Figures of calibrations, scores and comparisons, as charts that draw themselves: SVG for notebooks, reports and
+paper, Plotly's JSON for pages."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +7,34 @@ from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
     from irt_psychometrics.plots.chart import Chart, Picture
+    from irt_psychometrics.plots.figures import (
+        FitPlots,
+        dif_curves,
+        dif_effects,
+        drift,
+        item_curves,
+        item_fit,
+        item_information,
+        linking,
+        score_distribution,
+        test_information,
+        wright_map,
+    )
+else:
+    __getattr__ = names_when_used(__name__)
 
-__all__ = ["Chart", "Picture"]
-
-__getattr__ = names_when_used(__name__)
+__all__ = [
+    "Chart",
+    "FitPlots",
+    "Picture",
+    "dif_curves",
+    "dif_effects",
+    "drift",
+    "item_curves",
+    "item_fit",
+    "item_information",
+    "linking",
+    "score_distribution",
+    "test_information",
+    "wright_map",
+]

@@ -4,13 +4,15 @@ Nothing here draws (see `svg` and `plotly`) or knows what an item is.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeAlias
 
 Numbers: TypeAlias = Any
 """An iterable of numbers, dates or aware times; None: a value that is not known."""
+Labels: TypeAlias = Any
+"""A mapping of places to labels, or an iterable of labels at 0, 1, 2 …"""
 CHOICES = {
     "colour": ("blue", "orange", "green", "purple", "sky", "yellow", "black", "grey"),
     "dash": ("solid", "dash", "dot", "dashdot"),
@@ -91,22 +93,23 @@ class Names(Part):
 class Axes:
     """The data of a chart, which `Chart` explains."""
 
-    x: tuple[float, float] | tuple[date, date]
+    x: tuple[Any, Any]
     y: tuple[float, float]
     x_label: str
     y_label: str
     described: str
     width: int = 330
     height: int = 210
-    x_names: Mapping[float, str] | Iterable[str] = field(default_factory=dict)
-    y_names: Mapping[float, str] | Iterable[str] = field(default_factory=dict)
+    x_names: Labels = field(default_factory=dict)
+    y_names: Labels = field(default_factory=dict)
     dated: bool = False
     heading: str = ""
     notes: Sequence[str] = ()
     parts: list[Part] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.x = tuple(_number(end) if isinstance(end, date) else end for end in self.x)  # type: ignore[assignment]
+        first, last = (_number(end) if isinstance(end, date) else end for end in self.x)
+        self.x = first, last
         self.x_names, self.y_names = _labels(self.x_names), _labels(self.y_names)
 
 
@@ -125,7 +128,7 @@ def _number(value: Any) -> float:
     return float((value - date(1970, 1, 1)).days) if isinstance(value, date) else float(value)
 
 
-def _labels(names: Mapping[float, str] | Iterable[str]) -> Mapping[float, str]:
+def _labels(names: Labels) -> Mapping[float, str]:
     if isinstance(names, Mapping):
         return {_number(place): name for place, name in names.items()}
     return {float(k): name for k, name in enumerate(names)}

@@ -52,11 +52,30 @@ class Scores:
     Attributes:
         se_total: with the errors of the item parameters (`total_error`); NaN where these are not known. None: not asked
             for.
+        discount: where ability moves, shape (R,), in [0, 1], how much of what each response says of θ counts at the
+            last answer. The product of V/(V + q·Δt) over later occasions, V the posterior variance before the Δt that
+            passed, and of 1/(1 + s²I), I the information of the response's own occasion (the Kalman filter's update
+            of precisions). 1 for responses to items without a curve. None: all of it.
+        start: shape (n_persons,), the same of the population at the first answer: 1/se² ≈ Σ discount·I + start/sd².
     """
 
     theta: Floats
     se: Floats
     se_total: Floats | None = None
+    discount: Floats | None = None
+    start: Floats | None = None
+
+    @property
+    def reliability(self) -> float:
+        """Variance of EAP scores over that variance plus the mean squared SE (Bock & Mislevy 1982), in [0, 1].
+
+        For EAP only: the scores of other methods vary by their error, too. Learners without a usable response count
+        with the prior, so leave them out first if the test's reliability is meant. NaN for fewer than two learners.
+        """
+        if self.theta.size < 2:
+            return float("nan")
+        between = float(np.var(self.theta, ddof=1))
+        return between / (between + float(np.mean(self.se**2)))
 
     @property
     def known_total(self) -> float | None:
@@ -239,6 +258,10 @@ class Curves:
     def information(self) -> Floats:
         """Shape (nodes, J), 0 of items without a curve."""
         return np.where(self.usable, self.items.information(self.nodes), 0.0)
+
+    def wle(self, responses: Responses) -> Scores:
+        """Warm's estimates, whose items are these in their order; errors as in `score`."""
+        return wle(responses, self.items, mean=self.population.mean, sd=self.population.sd)
 
     @property
     def _item_of_row(self) -> Ints:

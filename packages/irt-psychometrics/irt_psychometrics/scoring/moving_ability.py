@@ -6,38 +6,31 @@ does it in `moving_filter`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.core.movement import Movement
-from irt_psychometrics.scoring.abilities import Curves, information_in_testlets
+from irt_psychometrics.core.arrays import Ints
+from irt_psychometrics.core.models import DAY, Responses
+from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by, information_in_testlets
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 
 
-@dataclass(frozen=True)
-class MovingScores:
-    """Mean and SD of each learner's posterior at his last answer, shape (n_persons,).
+def theta_now(
+    responses: Responses, curves: Curves, movement: Movement = STILL, *, threads: int | None = None
+) -> Scores:
+    """Mean and SD of each learner's posterior at the last answer, by curves in the order of `responses.item_ids`.
 
-    Attributes:
-        discount: shape (R,), in [0, 1], how much of what each response says of θ counts at the last answer: ability has
-            moved since. The product of V/(V + q·Δt) over later occasions, V the posterior variance before the Δt that
-            passed, and of 1/(1 + s²I), I the information of the response's own occasion (the Kalman filter's update of
-            precisions). 1 for responses to items without a curve.
-        start: shape (n_persons,), the same of the population at the first answer: 1/se² ≈ Σ discount·I + start/sd².
+    threads: None for all processors; the result does not depend on it. Raises PsychometricsError if θ moves between
+    the responses and their times are not known.
     """
-
-    theta: Floats
-    se: Floats
-    discount: Floats
-    start: Floats
+    if not movement:
+        return eap_by(responses, curves, threads=threads)
+    return moving_eap(responses, responses.known_times // DAY, curves, movement, threads=threads)
 
 
 def moving_eap(
     responses: Responses, day: Ints, curves: Curves, movement: Movement, *, threads: int | None = None
-) -> MovingScores:
+) -> Scores:
     """θ at the last answer, of the population at the first one, where ability moves.
 
     `day`: shape (R,), the UTC day of each response, counted from any one; within a learner in any order. A learner
@@ -52,4 +45,4 @@ def moving_eap(
     if curves.effects is not None:
         pairs = information_in_testlets(responses, curves, found.theta, threads, discount)
         se = se * np.sqrt(1 + se**2 * curves.effects.sd**2 * pairs)
-    return MovingScores(found.theta, se, discount, found.fade)
+    return Scores(found.theta, se, discount=discount, start=found.fade)

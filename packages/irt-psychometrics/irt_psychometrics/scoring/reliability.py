@@ -1,4 +1,5 @@
-"""How much of the differences between learners' scores is difference in ability. Scores themselves are in `scoring`."""
+"""How much of the differences between learners' scores is difference in ability: of items before anybody answered, and
+of a fit. That of scores is `Scores.reliability`."""
 
 from collections.abc import Sequence
 
@@ -8,18 +9,6 @@ from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
-
-
-def empirical_reliability(scores: Scores) -> float:
-    """Variance of the EAP scores over that variance plus the mean squared SE (Bock & Mislevy 1982), in [0, 1].
-
-    For EAP only: the scores of other methods vary by their error, too. Learners without a usable response count with
-    the prior, so leave them out first where the test's reliability is meant. NaN for fewer than two learners.
-    """
-    if scores.theta.size < 2:
-        return float("nan")
-    between = float(np.var(scores.theta, ddof=1))
-    return between / (between + float(np.mean(scores.se**2)))
 
 
 def marginal_reliability(
@@ -52,4 +41,4 @@ def fitted_reliability(
         curves = Curves.of(fit.curves, population=group)
         scores = eap_by(responses, curves, threads=threads)
         theta[here], se[here] = scores.theta[here], scores.se[here]
-    return empirical_reliability(Scores(theta[informed], se[informed]))
+    return Scores(theta[informed], se[informed]).reliability

@@ -18,8 +18,8 @@ and, as Σ_j g_jᵀB_j = w·(θ, 1) but for the residuals, w = Σ_j I_j/(Σ_k I_
 
     Var θ̂ = se² + Σ_j g_jᵀ Cov(own_j) g_j + Σ_fits w² (θ, 1) Γ (θ, 1)ᵀ,    Γ = Cov γ.
 
-Γ is computed once for each fit (`common_errors`), so that a learner costs as much as he has answers. What the fits of a
-scale have in common, the errors of the frozen anchors, counts once: it is `shared`.
+Γ is computed once for each fit (`ParameterErrors.common_to`), so that a learner costs as much as he has answers. What
+the fits of a scale have in common, the errors of the frozen anchors, counts once: it is `shared`.
 """
 
 from __future__ import annotations
@@ -52,19 +52,6 @@ FEWEST = 3
 _TINY = float(np.finfo(float).tiny)
 
 
-def common_errors(fit: Calibration) -> Floats | None:
-    """Γ, shape (2, 2), of a fit on the bank's scale; None where its joint covariance is not known.
-
-    Of (a, d) B_j is −a_j on the diagonal. Slopes that are not estimated say nothing of a stretch, which is then 0.
-    """
-    used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
-    if fit.joint_cov is None or used.sum() < FEWEST:
-        return None
-    of = np.flatnonzero(used)
-    pairs = np.stack([2 * of, 2 * of + 1], axis=1).ravel()
-    return common_part(fit.joint_cov[np.ix_(pairs, pairs)], -fit.a[of][:, None, None] * np.eye(2))
-
-
 @dataclass(frozen=True)
 class ErrorParts:
     """What errors of items do to θ of n learners, to first order.
@@ -95,29 +82,40 @@ class ParameterErrors:
     common: Sequence[Floats]
     shared: Floats
 
+    @staticmethod
+    def common_to(fit: Calibration) -> Floats | None:
+        """Γ, shape (2, 2), of a fit on the bank's scale: an element of `common`. None if its joint covariance is not
+        known.
+
+        Of (a, d) B_j is −a_j on the diagonal. Slopes that are not estimated say nothing of a stretch, which is then 0.
+        """
+        used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
+        if fit.joint_cov is None or used.sum() < FEWEST:
+            return None
+        of = np.flatnonzero(used)
+        pairs = np.stack([2 * of, 2 * of + 1], axis=1).ravel()
+        return common_part(fit.joint_cov[np.ix_(pairs, pairs)], -fit.a[of][:, None, None] * np.eye(2))
+
     def among(self, item_ids: Sequence[str]) -> ParameterErrors:
         """The errors of `item_ids` in their order, unknown where they are not of these."""
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
 
-    def total_se(
-        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
-    ) -> Floats:
+    def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
         """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known. Arguments as
         in `parts`."""
-        variance = self.variance(self.parts(scores, responses, prior_sd, discount), scores.theta)
+        variance = self.variance(self.parts(scores, responses, prior_sd), scores.theta)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
 
-    def parts(
-        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
-    ) -> ErrorParts:
+    def parts(self, scores: Scores, responses: Responses, prior_sd: float) -> ErrorParts:
         """What errors do to each learner's θ.
 
-        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`, or (n_persons,) one of
-        each. Answers to items without parameters say nothing. discount: shape (R,), how much of what each response says
-        counts, where ability moves; None: all of it.
+        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`. Answers to items
+        without parameters say nothing.
         """
+        discount = scores.discount
+        prior = prior_sd if scores.start is None else prior_sd / np.sqrt(scores.start)
         known = np.isfinite(self.items.a + self.items.b)[responses.item]
         person, item = responses.person[known], responses.item[known]
         theta, n, score = scores.theta[person], responses.n_persons, responses.score[known]
@@ -137,7 +135,7 @@ class ParameterErrors:
         counts = None if discount is None else discount[known]
         if counts is not None:
             information = counts * information
-        total = (of_learners(information) + prior_sd**-2)[person]
+        total = (of_learners(information) + prior**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
@@ -154,7 +152,7 @@ class ParameterErrors:
         def of_fits(of_answers: Floats) -> Floats:
             return np.bincount(cell, of_answers[of_fit], minlength=n * fits).reshape(n, fits).astype(np.float64)
 
-        known_now = of_learners(information) + prior_sd**-2
+        known_now = of_learners(information) + prior**-2
         return ErrorParts(known_now, of_learners(own), of_fits(share), of_fits(share**2))
 
     def variance(self, parts: ErrorParts, theta: Floats) -> Floats:

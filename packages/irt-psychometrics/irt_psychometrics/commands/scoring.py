@@ -1,22 +1,25 @@
-"""`irt score`: abilities from a file of answers and a table of item parameters."""
+"""`score`: abilities from a file of answers and a table of item parameters."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from irt_assets.common.wording import some_of
-from irt_assets.file_commands import Scoring
-from irt_assets.file_commands.files import Answers, write_whole
-from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_psychometrics.items import finite
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
+from irt_psychometrics.commands.parameters import ParameterTable
+from irt_psychometrics.commands.tables import some_of
+from irt_psychometrics.core.arrays import finite
+from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.scoring import Scores
 from irt_psychometrics.scoring import score as score_by
-from resources.failures import PermanentFailure
 
+Scoring = Literal["eap", "map", "wle", "ml"]
 COLUMNS = ("person", "theta", "se")
+MAX_SHOWN = 20
+"""Persons in a table for people; files and JSON have all."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,42 @@ class ScoredPersons:
     """Persons in the order of their file.
 
     Attributes:
+        params: file of the item parameters.
+        n_known: number of its items that have parameters.
         ignored: items of the answers that have no parameters.
         unanswered: items with parameters that have no answers.
     """
 
+    params: Path
+    n_known: int
     person_ids: tuple[str, ...]
     scores: Scores
     ignored: tuple[str, ...]
     unanswered: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """Items that have answers and no parameters, or parameters and no answers."""
+        found = []
+        if self.ignored:
+            n = len(self.ignored)
+            found.append(
+                f"{self.params} has no parameters for {n} items, whose answers do not count: {some_of(self.ignored)}"
+            )
+        if self.unanswered:
+            n = len(self.unanswered)
+            found.append(
+                f"{n} of the {self.n_known} items of {self.params} have no answers: {some_of(self.unanswered)}"
+            )
+        return found
+
+    def report(self) -> Report:
+        """The first persons, for people."""
+        rows = [tuple(row.values()) for row in self.as_dict()]
+        table = ReportTable(COLUMNS, rows[:MAX_SHOWN], {"theta": ".3f", "se": ".3f"})
+        if len(rows) <= MAX_SHOWN:
+            return [table]
+        return [table, f"… and {len(rows) - MAX_SHOWN:,} more: --json prints all, --out FOLDER writes them"]
 
     def as_dict(self) -> list[dict[str, Any]]:
         """A row per person. θ is None where it is not finite: ML of an all-right or all-wrong pattern."""
@@ -49,14 +80,14 @@ class ScoredPersons:
             for person, theta, se in zip(*columns, strict=True)
         ]
         content = json.dumps(self.as_dict(), ensure_ascii=False, indent=1) + "\n"
-        write_whole(folder, {"scores.csv": parameter_csv(rows, COLUMNS), "scores.json": content})
+        write_whole(folder, {"scores.csv": csv_of(rows, COLUMNS), "scores.json": content})
 
 
 def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", partial: bool = False) -> ScoredPersons:
     """Abilities on the scale of `params`. EAP and MAP take θ ~ N(params.mean, params.sd²) as their prior.
 
-    `partial`: also if less than half of the items of `params` have answers. Raises PermanentFailure if they have and it
-    is not set, and if no item of the answers has parameters.
+    `partial`: also if less than half of the items of `params` have answers. Raises PsychometricsError if fewer have and
+    it is not set, and if no item of the answers has parameters.
     """
     responses = answers.responses
     known = {*params.item_ids}
@@ -64,16 +95,16 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", 
     ignored = tuple(item for item in responses.item_ids if item not in known)
     unanswered = tuple(item for item in params.item_ids if item not in answered)
     if len(ignored) == responses.n_items:
-        raise PermanentFailure(
+        raise PsychometricsError(
             f"{params.path}: none of its {len(known)} items with parameters is among the {responses.n_items} items of"
-            f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
+            f" the answers ({some_of(responses.item_ids)}): are the ids written alike?"
         )
     if 2 * len(unanswered) > len(known) and not partial:
-        raise PermanentFailure(
-            f"{params.path}: {len(unanswered)} of its {len(known)} items have no answers ({some_of(unanswered, 5)}). Is"
+        raise PsychometricsError(
+            f"{params.path}: {len(unanswered)} of its {len(known)} items have no answers ({some_of(unanswered)}). Is"
             " it the table of the test that was taken? If the test has only some items of a bank: --partial"
         )
     items = params.among(responses.item_ids)
     own, of = (items.a, items.d, items.c), params
     scores = score_by(responses, *own, others=items.others, method=method, mean=of.mean, sd=of.sd)
-    return ScoredPersons(answers.person_ids, scores, ignored, unanswered)
+    return ScoredPersons(params.path, len(params.item_ids), answers.person_ids, scores, ignored, unanswered)

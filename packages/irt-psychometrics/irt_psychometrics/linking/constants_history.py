@@ -4,8 +4,11 @@ Learners differ from month to month, so the constants' own errors do not say how
 others: the months themselves do. What does not belong here: which months count, and what a gate does with the answer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -14,21 +17,40 @@ from irt_psychometrics.core.arrays import Floats, Ints
 
 LEVEL = 0.001
 """Level of the test: under no change, a constant is called a jump less often than this."""
-FEWEST_MONTHS = 3
 FEWEST_FOR_A_TREND, TREND_LEVEL = 12, 0.01
 """With at least this many months and a p value this small, a trend is removed; in fewer months, a season looks like
 one."""
 
 
 @dataclass(frozen=True)
-class Constants:
-    """Slope and intercept of a month's linking, each with its standard error; `at` counts months, from whenever."""
+class MonthConstants:
+    """Slope and intercept of a month's linking, each with its standard error; `at` counts months, from whenever.
+
+    Attributes:
+        MIN_EARLIER: with fewer earlier months, nothing is compared.
+    """
+
+    MIN_EARLIER: ClassVar = 3
 
     at: int
     slope: float
     slope_se: float
     intercept: float
     intercept_se: float
+
+    def jumps(self, earlier: Sequence[MonthConstants]) -> tuple[Jump, ...]:
+        """The month's ln slope and intercept against those of `earlier`; empty with fewer than 3 earlier months.
+
+        A constant without error and without spread, as the slope of a Rasch fit, is left out.
+        """
+        if len(earlier) < self.MIN_EARLIER:
+            return ()
+        at = np.array([one.at for one in earlier]) - self.at
+        found = []
+        for name in ("slope", "intercept"):
+            values = np.array([_point(name, one) for one in earlier])
+            found.append(jump(name, *_point(name, self), at, values[:, 0], values[:, 1]))
+        return tuple(one for one in found if one is not None)
 
 
 @dataclass(frozen=True)
@@ -52,23 +74,14 @@ class Jump:
     def seen(self) -> bool:
         return abs(self.change) > self.limit
 
-
-def jumps(month: Constants, earlier: Sequence[Constants]) -> tuple[Jump, ...]:
-    """The month's ln slope and intercept against those of `earlier`; empty with fewer than 3 earlier months.
-
-    A constant without error and without spread, as the slope of a Rasch fit, is left out.
-    """
-    if len(earlier) < FEWEST_MONTHS:
-        return ()
-    at = np.array([one.at for one in earlier]) - month.at
-    found = []
-    for name in ("slope", "intercept"):
-        values = np.array([_point(name, one) for one in earlier])
-        found.append(jump(name, *_point(name, month), at, values[:, 0], values[:, 1]))
-    return tuple(one for one in found if one is not None)
+    @property
+    def sentence(self) -> str:
+        name = "the logarithm of the slope" if self.constant == "slope" else "the intercept"
+        p = f", p = {self.p:.1g}" if self.seen else ""
+        return f"{name} {'jumps' if self.seen else 'differs'} by {self.change:+.2f} (limit {self.limit:.2f}{p})"
 
 
-def _point(constant: str, month: Constants) -> tuple[float, float]:
+def _point(constant: str, month: MonthConstants) -> tuple[float, float]:
     """What is compared of a constant, and its standard error."""
     if constant == "slope":
         return float(np.log(month.slope)), month.slope_se / month.slope

@@ -1,7 +1,4 @@
-"""`irt simulate-responses`: answers that follow the model exactly, with the true values next to them.
-
-A log with dates, sessions and planted faults is `irt simulate`.
-"""
+"""`simulate`: answers that follow the model exactly, with the true values next to them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.common.arrays import Floats
-from irt_assets.file_commands.files import write_whole
-from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_psychometrics.items import DEFAULT_MODEL, GPCM, MAX_SCORE, Model, item_model, probability
+from irt_psychometrics.commands.output import Report, csv_of, write_whole
+from irt_psychometrics.commands.parameters import ParameterTable
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.model_families import GPCM
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, Model
 from irt_psychometrics.simulation import ScoredItems
-from resources.failures import PermanentFailure
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ class SimulatedResponses:
             "n_responses": int((self.score >= 0).sum()),
             "proportion_correct": self._mean_share,
         }
+
+    def report(self, folder: Path) -> Report:
+        """How much was written into the folder, for people."""
+        numbers = self.as_dict()
+        written = (
+            f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
+            f" {folder}; the true values are in items.csv and persons.csv next to them"
+        )
+        return [written]
 
     @property
     def _mean_share(self) -> float:
@@ -70,8 +79,8 @@ class SimulatedResponses:
             folder,
             {
                 "responses.csv": "".join(",".join(row) + "\n" for row in table),
-                "items.csv": parameter_csv(items, names),
-                "persons.csv": parameter_csv(people, ("person", "theta")),
+                "items.csv": csv_of(items, names),
+                "persons.csv": csv_of(people, ("person", "theta")),
             },
         )
 
@@ -95,23 +104,23 @@ def simulate_responses(
     a slope of a/√m, or 1, and steps about 0.8 apart, the same for all of an RSM. `each`: how many items, at random, a
     person sees; all where None. The same seed gives the same answers.
 
-    Raises PermanentFailure for numbers that are out of range.
+    Raises PsychometricsError for numbers that are out of range.
     """
     ids = params.item_ids if params is not None else _names("i", items)
     for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):
         if value < least:
-            raise PermanentFailure(f"--{name} must be at least {least}, not {value}")
+            raise PsychometricsError(f"--{name} must be at least {least}, not {value}")
     if each is not None and not 1 <= each <= len(ids):
-        raise PermanentFailure(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
+        raise PsychometricsError(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
     if not sd > 0:
-        raise PermanentFailure(f"--sd must be above 0, not {sd}")
+        raise PsychometricsError(f"--sd must be above 0, not {sd}")
     own = item_model(model)
     if max_score is None:
         max_score = 1 if own.two_categories else 3
     if not 1 <= max_score <= (1 if own.two_categories else MAX_SCORE):
-        raise PermanentFailure(f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}")
+        raise PsychometricsError(f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}")
     if params is not None and (params.others or max_score > 1):
-        raise PermanentFailure("--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm")
+        raise PsychometricsError("--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm")
     rng = np.random.default_rng(seed)
     if params is not None:
         a, b, c = params.a, params.b, params.c

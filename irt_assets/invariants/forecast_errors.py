@@ -1,6 +1,6 @@
 """How well abilities forecast answers that were given after them.
 
-Which abilities and answers these are is the caller's (see `invariants.forecasts`).
+Which abilities and answers these are is the caller's (see `forecasts`).
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,23 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.hermite_e import hermegauss
 
-from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.movement import Movement
+from irt_assets.common.arrays import Floats
+from irt_psychometrics.scoring import Curves, Movement
 
 Codes = npt.NDArray[np.integer[Any]]
 NODES = 15
 """Nodes of the Gauss-Hermite rule over θ: curves with a ≤ 3 and SD ≤ 1 are integrated to 1e-3 or better."""
 
 
-def forecast(items: ItemCurves, item: Codes, mean: Floats, variance: Floats) -> Floats:
+def forecast(curves: Curves, item: Codes, mean: Floats, variance: Floats) -> Floats:
     """P(correct) of answers by learners whose θ is thought to be N(mean, variance); shapes (R,).
 
-    `item`: its place among `items`, each of two categories.
+    `item`: its place among the items of the curves, each of two categories.
     """
     nodes, weights = hermegauss(NODES)
     found = np.zeros(item.size)
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        found += weight * items.moments_of(item, mean + node * np.sqrt(variance), "a forecast").expected
+        found += weight * curves.items.moments_of(item, mean + node * np.sqrt(variance), "a forecast").expected
     return found
 
 

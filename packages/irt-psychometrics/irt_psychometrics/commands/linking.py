@@ -1,20 +1,22 @@
-"""`irt link`: the constants that put one table of item parameters on another's scale."""
+"""`link`: the constants that put one table of item parameters on another's scale."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from irt_assets.common.arrays import Floats
-from irt_assets.common.breakdowns import breakdowns_explained
-from irt_assets.common.wording import some_of
-from irt_assets.file_commands.tables import ParameterTable
-from irt_psychometrics import Calibration
-from irt_psychometrics.estimation import Convergence
-from irt_psychometrics.items import GPCM, PCM, RASCH, TWO_PL
-from irt_psychometrics.linking import AnchorLimits, LinkingError, Method, Pairs, match, solve, weighted_by_populations
-from irt_psychometrics.linking import link as link_fit
-from resources.failures import PermanentFailure
+from irt_psychometrics.commands.output import Report
+from irt_psychometrics.commands.parameters import ParameterTable
+from irt_psychometrics.commands.tables import some_of
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import BreakdownError, PsychometricsError
+from irt_psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
+from irt_psychometrics.core.models import Calibration, Convergence
+from irt_psychometrics.core.options import Method
+from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.linking import link as link_fit
+from irt_psychometrics.linking.linking import match, weighted_by_populations
+from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5
 """With fewer items in common, one that moved cannot be distinguished from the others, and there is a warning."""
@@ -43,6 +45,15 @@ class TableLink:
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "warnings"}
 
+    def report(self) -> Report:
+        """The constants and the dropped items, for people."""
+        criterion = f"{self.method}, symmetric" if self.symmetric else self.method
+        return [
+            f"θ_old = {self.slope:.5f}·θ_new + {self.intercept:.5f}   ({criterion})",
+            f"  {len(self.anchors_used)} common items used; their curves differ by {self.rmse:.4f} (RMSE)",
+            *(f"  dropped: {item}: {why}" for item, why in self.anchors_dropped.items()),
+        ]
+
 
 def link(
     new: ParameterTable,
@@ -58,17 +69,17 @@ def link(
     the classical, unweighted ones, and who moved is judged by the errors of a calibration with 500 persons. Fewer than
     five common items are linked as they are, with a warning. The slope is the ratio of the tables' a if the a of each
     table are equal, as in a Rasch model, or all errors of those of `new` are 0. `symmetric`: as in
-    `psychometrics.linking.linking`.
+    `linking.link`.
 
-    Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
-    symmetric criterion of moments.
+    Raises PsychometricsError if no item is common, if the items determine no constants, and for a symmetric criterion
+    of moments.
     """
     known_items = set(new.item_ids)
     common = [item for item in old.item_ids if item in known_items]
     if not common:
-        raise PermanentFailure(
+        raise PsychometricsError(
             f"{new.path} has no item in common with {old.path}, so their scales cannot be related:"
-            f" {some_of(new.item_ids, 5)} here, {some_of(old.item_ids, 5)} there. Are the ids written alike?"
+            f" {some_of(new.item_ids)} here, {some_of(old.item_ids)} there. Are the ids written alike?"
         )
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted, equal_slopes=_equal(new.a) and _equal(old.a))
@@ -93,8 +104,12 @@ def link(
         rmse = pairs.rmse(slope, intercept)
     else:
         try:
-            with breakdowns_explained(f"{new.path} could not be linked"):
-                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
+            found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
+        except (np.linalg.LinAlgError, ArithmeticError) as error:
+            raise BreakdownError(
+                f"{new.path} could not be linked: the arithmetic broke down on its data ({error}). Items with few "
+                "answers, or with parameters far out, are the usual cause"
+            ) from error
         except LinkingError as error:
             raise _no_constants(method, pairs) from error
         slope, intercept, rmse = found.slope, found.intercept, found.rmse
@@ -155,8 +170,8 @@ def _equal(a: Floats) -> bool:
     return a.size > 1 and bool(np.ptp(a) == 0)
 
 
-def _no_constants(method: Method, pairs: Pairs) -> PermanentFailure:
-    return PermanentFailure(
+def _no_constants(method: Method, pairs: Pairs) -> PsychometricsError:
+    return PsychometricsError(
         f"the {method} criterion gives no constants for the {pairs.size} items that can be used"
-        f" ({some_of(pairs.ids, 5) or 'none'}): link through more items, or by another --method"
+        f" ({some_of(pairs.ids) or 'none'}): link through more items, or by another --method"
     )

@@ -1,38 +1,35 @@
-"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, those of other programs, or the JSON that `irt fit` writes.
+"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, those of other programs, or the JSON that `fit --out` writes.
 
-What belongs here: their columns, their ranges and the metric. What is done with them is in the commands' modules, and
-what other programs mean by a column in `program_forms`.
+What other programs mean by a column is in `core.program_forms`.
 """
 
-import csv
-import io
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irt_assets.file_commands.files import ITEM_NAMES, MaxScores, faults, is_blank, rows_of
-from irt_assets.intake.jsonlines import NotKept, parse
-from irt_psychometrics import ItemParameters, PsychometricsError
-from irt_psychometrics.items import (
+from irt_psychometrics.commands.answers import MaxScores, is_blank
+from irt_psychometrics.commands.tables import ITEM_NAMES, Table, faults, some_of
+from irt_psychometrics.core.anchors import AnchorSet
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.items import ItemParameters, ItemRow
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
+from irt_psychometrics.core.program_forms import (
     COLUMNS,
-    DEFAULT_MODEL,
-    MAX_SCORE,
     OF_OTHER_MODELS,
-    ItemRow,
+    STEPS_OR_GRADED,
     form_of,
     in_metric,
-    item_model,
     may_be_graded,
-    of_errors,
     parameters_of,
     require_known_model,
 )
-from irt_psychometrics.linking import AnchorSet, assumed_errors
-from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
@@ -58,6 +55,12 @@ class ParameterTable(ItemParameters):
     sd: float = 1.0
 
     @property
+    def warnings(self) -> list[str]:
+        """What the table may mean that is not here."""
+        items = self.may_be_graded
+        return [f"{self.path}: {STEPS_OR_GRADED}: {some_of(items)}"] if items else []
+
+    @property
     def has_errors(self) -> bool:
         """Whether any item has those of a and of b."""
         return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
@@ -76,7 +79,7 @@ class ParameterTable(ItemParameters):
         if known:
             return some
         with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
-            return replace(some, cov=of_errors(*assumed_errors(some.a, some.b, some.c, some.others)))
+            return some.with_assumed_errors()
 
     def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
         """These items as anchors, with errors as `with_errors` gives them."""
@@ -89,22 +92,23 @@ class ParameterTable(ItemParameters):
         )
 
 
-def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
-    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ. Without a column
-    a, it is that of a Rasch model.
+def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Table]) -> ParameterTable:
+    """A table that `open_table` reads, or the JSON of a fit, which also has the mean and SD of θ. A table without a
+    column a is that of a Rasch model.
 
     `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
-    not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside
+    not say; `in_metric` says what is multiplied by it. Raises PsychometricsError naming line and item: a ≤ 0, c outside
     [0, 1), items that occur twice, values that are not numbers, parameters of a form that are not all there.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
-        raise PermanentFailure(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
+        raise PsychometricsError(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
     fit = _fit_json(path)
     latent = {"mean": 0.0, "sd": 1.0}
     if fit is None:
-        columns, rows = rows_of(path)
-        named = next((name for name in ITEM_NAMES if name in columns), "item")
-        columns = ["item" if name == named else name for name in columns]
+        table = open_table(path)
+        table.require_unique_columns()
+        rows, named = table.rows(), table.first_of(ITEM_NAMES) or "item"
+        columns = ["item" if name == named else name for name in table.columns]
         located = [
             (f"line {line}", row | {"item": row.get(named, "")} | _further(path, line, row)) for line, row in rows
         ]
@@ -122,7 +126,7 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
         located = [(where, row | {"a": "1", "a_se": "0"}) for where, row in located]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking and ("item" in lacking or form_of(columns) is None):
-        raise PermanentFailure(
+        raise PsychometricsError(
             f"{path}: a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not"
             f" among {', '.join(columns)}"
         )
@@ -133,17 +137,6 @@ def _is_rasch(columns: Sequence[str]) -> bool:
     """Whether items have difficulties and no discrimination, under whatever name."""
     named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
     return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
-
-
-def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as CSV: None as blank, lists joined by spaces, numbers in full."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = [row.get(name) for name in columns]
-        writer.writerow([" ".join(cell) if isinstance(cell, list | tuple) else cell for cell in cells])
-    return text.getvalue()
 
 
 def _parse_rows(
@@ -241,16 +234,39 @@ def _fit_json(path: Path) -> dict[str, Any] | None:
                 return None
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise PermanentFailure(f"{path} cannot be read: {error}") from error
+        raise PsychometricsError(f"{path} cannot be read: {error}") from error
     except UnicodeError:
         return None
     try:
-        content = parse(text)
-    except NotKept as error:
+        content = _parse_json(text)
+    except ValueError as error:
         if '"latent"' in text:
             raise _unreadable_fit(path, str(error)) from error
         return None
     return content if {"items", "latent"} <= content.keys() else None
+
+
+def _parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also for keys that occur twice, NaN and half a character."""
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is not JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
+            raise ValueError(f"the key {twice[0]!r} occurs twice")
+        return dict(pairs)
+
+    try:
+        parsed = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError:
+        raise ValueError("not JSON") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is not a character") from None
+    return parsed
 
 
 def _latent(path: Path, latent: Any) -> dict[str, float]:
@@ -265,9 +281,9 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
 def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
     """What `irt export parameters` writes of a scored item beside a and b, in one cell."""
     try:
-        found = parse(row.get("further") or "{}")
-    except NotKept as error:
-        raise PermanentFailure(f"{path}: line {line}: further is not what `irt export` writes: {error}") from error
+        found = _parse_json(row.get("further") or "{}")
+    except ValueError as error:
+        raise PsychometricsError(f"{path}: line {line}: further is not what `irt export` writes: {error}") from error
     return {name: "" if value is None else str(value) for name, value in found.items()}
 
 
@@ -278,7 +294,7 @@ def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str
     return {name: "" if value is None else str(value) for name, value in cells.items()}
 
 
-def _unreadable_fit(path: Path, why: str) -> PermanentFailure:
-    return PermanentFailure(
+def _unreadable_fit(path: Path, why: str) -> PsychometricsError:
+    return PsychometricsError(
         f"{path} is not a fit.json of `irt fit --out`: {why}. Fit again, or give a table item,a,b,c."
     )

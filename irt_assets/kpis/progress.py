@@ -1,0 +1,62 @@
+"""A learner's progress from abilities: the change between two windows, and the chance of being at a goal.
+
+Which answers belong to which window is the caller's (see `ability`).
+"""
+
+import numpy as np
+from scipy.special import ndtr
+
+from irt_assets.common.arrays import Floats, Mask
+from irt_psychometrics import Responses
+from irt_psychometrics.scoring import Curves, Movement
+
+WEEK_DAYS = 7.0
+CHANGE_VARIANCE = 0.25
+"""Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
+UNKNOWN = Movement(variance=0.05**2)
+"""How θ moves after the last answer, if nothing is known of how abilities of the scale move."""
+
+
+def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
+    """Each learner's change of ability between two windows, shrunk by its error; shape (n_persons,), in [−1, 1].
+
+        I = Δ · 0.25 / (0.25 + v),   Δ = θ_recent − θ_previous,   v = 1/I_recent(θ) + 1/I_previous(θ)
+
+    θ_recent and θ_previous are WLE (Warm 1989) of the two windows; both informations are taken at the WLE of all
+    responses together, so that a lucky window does not also look more certain. The shrinkage is the posterior mean
+    under Δ ~ N(0, 0.25). Differences of EAPs will not do: they are drawn to the mean by as much as a window is short.
+
+    Args:
+        responses: of both windows. recent: shape (R,), which of them are of the later one.
+        curves: of the responses' items, in their order; their population says where the search of θ begins.
+
+    NaN where the responses of a window carry no information on θ. Raises PsychometricsError for items that are neither
+    logistic nor of partial credit.
+    """
+    both, later, earlier = (
+        curves.wle(some).theta for some in (responses, responses.of_rows(recent), responses.of_rows(~recent))
+    )
+    person = responses.person
+    information = curves.items.moments_of(responses.item, both[person], "the change of a learner's ability").information
+    precision = [
+        np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
+        for rows in (recent, ~recent)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN, too
+        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / precision[0] + 1 / precision[1])
+    return np.clip((later - earlier) * shrink, -1.0, 1.0)
+
+
+def variance_since(movement: Movement, weeks: Floats) -> Floats:
+    """The variance that `weeks` ≥ 0 after the last answer add to θ, as `Movement.variance_over`; on a scale without a
+    movement 0.05² a week. Of the shape of `weeks`."""
+    return (movement or UNKNOWN).variance_over(weeks * WEEK_DAYS)
+
+
+def goal_probability(theta: Floats, se: Floats, since: Floats, target: Floats) -> Floats:
+    """Probability that θ is at or above `target` now, Φ((θ − target)/√(se² + since)); shapes (N,), in [0, 1].
+
+    `theta` and `se` are the mean and SD of the posterior when the learner last answered, se > 0; `since` is the
+    variance that has been added since (see `variance_since`).
+    """
+    return ndtr((theta - target) / np.sqrt(se**2 + since))

@@ -1,0 +1,40 @@
+"""Topics that are easier or harder for a learner than expected at the learner's ability."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.common.arrays import Floats, Ints
+from irt_psychometrics.scoring import Curves
+
+TOPIC_VARIANCE = 0.5**2
+"""Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
+
+
+def topic_differences(
+    group: npt.NDArray[np.intp],
+    n_groups: int,
+    item: npt.NDArray[np.integer[Any]],
+    score: npt.NDArray[np.int8],
+    theta: Floats,
+    curves: Curves,
+    categories: Ints | None = None,
+) -> tuple[Floats, Floats]:
+    """How far the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+
+        δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ ∂ log P/∂θ,   I = Σ information
+
+    A step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group is one learner's responses to one topic; θ is the
+    learner's, of all topics, taken as known. A group without information has δ = 0 and SD 0.5.
+
+    Args:
+        group: in 0 … n_groups − 1; item: its place among the items of the curves; score; theta: of each response. All
+            of shape (R,).
+        categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
+    """
+    gradient, information = curves.items.score_function_of(
+        item, score, theta, "a learner's ability by topic", categories=categories
+    )
+    precision = np.bincount(group, weights=information, minlength=n_groups) + 1 / TOPIC_VARIANCE
+    return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)

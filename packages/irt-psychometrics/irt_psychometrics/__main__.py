@@ -1,0 +1,233 @@
+"""`python -m irt_psychometrics fit|score|link|simulate`: parses, calls, prints.
+
+Results go to standard output, warnings to standard error, so that `--json` prints nothing but JSON. Exit codes: 0 done;
+1 the fit did not converge, or the answers hardly determine some items; 2 the request or its input is wrong.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.options import DEFAULT_MODEL, MODELS, LatentRule, Method
+
+PROGRAM = "python -m irt_psychometrics"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command. Returns its exit code."""
+    options = vars(_parser().parse_args(words))
+    command: Callable[..., int] = options.pop("command")
+    try:
+        return command(**options)
+    except PsychometricsError as error:
+        _tell(f"error: {error}")
+        return 2
+
+
+def fit(
+    file: Path,
+    model: Any,
+    anchors: Path | None,
+    key: Path | None,
+    max_score: str | None,
+    groups: Path | None,
+    latent: LatentRule,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
+    from irt_psychometrics.commands import Files
+    from irt_psychometrics.commands import fit as fit_answers
+
+    files = Files()
+    files.check_folder(out)
+    most = files.max_scores(max_score) if max_score is not None else None
+    answers = files.answers(file, files.key(key) if key is not None else None, most)
+    _tell(*(f"note: {note}" for note in answers.notes))
+    done = fit_answers(
+        answers,
+        model=model,
+        anchors=_parameters(anchors) if anchors is not None else None,
+        groups=files.groups(groups, answers) if groups is not None else None,
+        latent=latent,
+    )
+    if out is not None:
+        done.write(out)
+    _print(done.as_dict(), done.report(), as_json)
+    if done.reason:
+        _tell(f"not converged: {done.reason}")
+    if loose := done.loose_items():
+        _warn(
+            f"the answers hardly determine {', '.join(loose)}: |b| is above 6, or SE(b) above 1, and other slopes may"
+            " be as far off. Collect more answers, or use --model 1pl"
+        )
+    return int(bool(loose or not done.calibration.convergence.converged))
+
+
+def score(
+    file: Path, params: Path, method: Any, key: Path | None, partial: bool, out: Path | None, as_json: bool
+) -> int:
+    """Abilities of persons from their answers and known item parameters."""
+    from irt_psychometrics.commands import Files
+    from irt_psychometrics.commands import score as score_answers
+
+    files = Files()
+    files.check_folder(out)
+    known = _parameters(params)
+    answers = files.answers(file, files.key(key) if key is not None else None, known.max_scores)
+    _tell(*(f"note: {note}" for note in answers.notes))
+    done = score_answers(answers, known, method=method, partial=partial)
+    if out is not None:
+        done.write(out)
+    _warn(*done.warnings)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
+def link(
+    new: Path, old: Path, method: Method, symmetric: bool, metric_d: list[float], purify: bool, as_json: bool
+) -> int:
+    """Put one table of item parameters on another's scale through their common items."""
+    from irt_psychometrics.commands import link as link_tables
+
+    done = link_tables(
+        _parameters(new, metric_d[0]),
+        _parameters(old, metric_d[-1]),
+        method=method,
+        symmetric=symmetric,
+        purify=purify,
+    )
+    _warn(*done.warnings)
+    _print(done.as_dict(), done.report(), as_json)
+    return 0
+
+
+def simulate(folder: Path, params: Path | None, as_json: bool, **how: Any) -> int:
+    """Answers that follow the model exactly, with the true values next to them."""
+    from irt_psychometrics.commands import Files, simulate_responses
+
+    Files.check_folder(folder)
+    done = simulate_responses(params=_parameters(params) if params is not None else None, **how)
+    done.write(folder)
+    _print(done.as_dict(), done.report(folder), as_json)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Item response theory on files: CSV, TSV and Parquet.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function: Callable[..., int]) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            function.__name__,
+            help=function.__doc__,
+            description=function.__doc__,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.set_defaults(command=function)
+        command.add_argument("--json", dest="as_json", action="store_true", help="Print JSON for machines.")
+        return command
+
+    command = add(fit)
+    _add_answers(command)
+    command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Item response model.")
+    command.add_argument("--anchors", type=Path, help="Table item,a,b,c of items that keep these parameters.")
+    command.add_argument("--max-score", help="Of scored items: a number, or a table item,max_score; else 1.")
+    command.add_argument("--groups", type=Path, help="Table person,group: groups with their own mean and SD.")
+    command.add_argument(
+        "--latent",
+        choices=get_args(LatentRule),
+        default="normal",
+        help="Distribution of θ; auto: a histogram if the answers need one.",
+    )
+
+    command = add(score)
+    _add_answers(command)
+    command.add_argument(
+        "--params", type=Path, required=True, help="Table item,a,b,c, or the fit.json that fit --out writes."
+    )
+    command.add_argument("--method", choices=("eap", "map", "wle", "ml"), default="eap", help="Estimator of ability.")
+    command.add_argument(
+        "--partial", action="store_true", help="Also if less than half of the table's items have answers."
+    )
+
+    command = add(link)
+    command.add_argument("new", type=Path, help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")
+    command.add_argument("old", type=Path, help="… on the scale of this one.")
+    command.add_argument(
+        "--method", choices=get_args(Method), default="stocking-lord", help="Criterion of the constants."
+    )
+    command.add_argument(
+        "--symmetric", action="store_true", help="Compare curves on both scales (stocking-lord, haebara)."
+    )
+    command.add_argument(
+        "--metric-d", type=_metrics, default="1", help="D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7."
+    )
+    command.add_argument(
+        "--purify", action=argparse.BooleanOptionalAction, default=True, help="Drop common items that moved."
+    )
+
+    command = add(simulate)
+    command.add_argument("folder", type=Path, help="Folder of responses.csv, items.csv and persons.csv.")
+    command.add_argument("--persons", type=int, default=1000, help="Number of persons.")
+    command.add_argument("--items", type=int, default=20, help="Number of items to draw if no --params are given.")
+    command.add_argument("--model", choices=MODELS, default=DEFAULT_MODEL, help="Model of the items that are drawn.")
+    command.add_argument("--params", type=Path, help="Table item,a,b,c of the items to answer.")
+    command.add_argument("--mean", type=float, default=0.0, help="Mean of θ.")
+    command.add_argument("--sd", type=float, default=1.0, help="SD of θ.")
+    command.add_argument("--each", type=int, help="Items that a person sees, at random; all by default.")
+    command.add_argument("--max-score", type=int, help="Of items of a pcm, rsm or gpcm; 3 by default.")
+    command.add_argument("--seed", type=int, default=1, help="Seed of all random draws.")
+    return parser
+
+
+def _add_answers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file", type=Path, help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz, too."
+    )
+    command.add_argument("--key", type=Path, help="Table item,key of the right options, if cells are choices.")
+    command.add_argument("--out", type=Path, help="Folder for the results, created if it is missing.")
+
+
+def _metrics(text: str) -> list[float]:
+    values = [float(part) for part in text.split(",")]
+    if len(values) > 2:
+        raise ValueError
+    return values
+
+
+_metrics.__name__ = "D of both tables, or NEW,OLD"  # argparse names it in its message
+
+
+def _parameters(path: Path, metric_d: float = 1.0) -> Any:
+    from irt_psychometrics.commands import Files
+
+    found = Files().parameters(path, metric_d)
+    _warn(*found.warnings)
+    return found
+
+
+def _print(content: Any, report: Iterable[Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, indent=2))
+        return
+    for part in report:
+        print(part)
+
+
+def _warn(*warnings: str) -> None:
+    _tell(*(f"warning: {warning}" for warning in warnings))
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

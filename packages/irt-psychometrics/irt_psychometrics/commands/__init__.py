@@ -1,0 +1,20 @@
+"""Commands on files: `python -m irt_psychometrics fit`, `score`, `link` and `simulate`, as functions.
+
+`Files` reads answers and tables of parameters, and the functions return results that are written and reported.
+"""
+
+from typing import TYPE_CHECKING
+
+from irt_psychometrics._lazy import names_when_used
+
+if TYPE_CHECKING:
+    from irt_psychometrics.commands.files import Files
+    from irt_psychometrics.commands.fitting import fit
+    from irt_psychometrics.commands.linking import link
+    from irt_psychometrics.commands.scoring import score
+    from irt_psychometrics.commands.simulating import simulate_responses
+    from irt_psychometrics.commands.tables import Batch, Table
+else:
+    __getattr__ = names_when_used(__name__)
+
+__all__ = ["Batch", "Files", "Table", "fit", "link", "score", "simulate_responses"]

@@ -1,0 +1,104 @@
+"""Choices in answers that a key scores, and keys that cannot be right."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+from irt_psychometrics.commands.tables import Cells, Table, some_of
+from irt_psychometrics.core.arrays import Mask
+from irt_psychometrics.core.errors import PsychometricsError
+
+MANY = 50
+"""Answers among which a key that nobody chose is an error: if one person in ten is right, p = .005 for none of 50."""
+REMEDY = (
+    "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
+    " the item out of the key"
+)
+_SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+")
+
+
+class Choices:
+    """Counts of the options that were chosen, by item."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = keys
+        self._of: dict[str, Counter[str]] = {}
+
+    def add(self, items: Cells, chosen: Cells, seen: Mask) -> None:
+        """Count answers; `seen`, shape (n_rows,): which cells are answers."""
+        pairs, counts = np.unique(items.places[seen] * len(chosen.texts) + chosen.places[seen], return_counts=True)
+        for pair, n in zip(pairs.tolist(), counts.tolist(), strict=True):
+            item, choice = divmod(pair, len(chosen.texts))
+            if (name := items.texts[item]) in self._keys:
+                self._of.setdefault(name, Counter())[chosen.texts[choice]] += n
+
+    def check(self, file: str) -> list[str]:
+        """Notes on the key. Raises PsychometricsError if nobody chose the key of an item with many answers, or of any
+        item."""
+        unchosen = {item: counts for item, counts in self._of.items() if not counts[self._keys[item]]}
+        many = [item for item, counts in unchosen.items() if counts.total() >= MANY]
+        total = sum(counts.total() for counts in self._of.values())
+        every = [*unchosen] if len(unchosen) == len(self._of) and total >= MANY else many
+        if every:
+            raise PsychometricsError(
+                f"{file}: nobody chose the key of {len(every)} of {len(self._of)} items:"
+                f" {some_of(self._named(every), between='; ')}. {REMEDY}."
+            )
+        notes = []
+        if unchosen:
+            notes.append(f"{file}: nobody chose the key of {some_of(self._named(unchosen), between='; ')}")
+        if absent := [item for item in self._keys if item not in self._of]:
+            notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent)}")
+        options = {*self._keys.values()}
+        others = sum(self._of.values(), Counter[str]())
+        if named := [f"{choice!r} ({n:,})" for choice, n in others.most_common() if choice not in options]:
+            notes.append(f"{file}: choices that are the key of no item count as wrong: {some_of(named)}")
+        return notes
+
+    def _named(self, items: Iterable[str]) -> list[str]:
+        named = []
+        for item in items:
+            chosen = [f"{choice!r} ({n:,})" for choice, n in self._of[item].most_common() if n]
+            named.append(f"item {item}, key {self._keys[item]!r}, chosen: {some_of(chosen)}")
+        return named
+
+
+def read_key(table: Table) -> dict[str, str]:
+    """Each item's right option, from a table with the columns item and key; items without one are left out.
+
+    Raises PsychometricsError for other columns, an item with two keys, and a table without any key.
+    """
+    item, key = table.item, table.first_of(("key", "answer", "correct"))
+    if item is None or key is None:
+        raise PsychometricsError(
+            f"{table.path}: a key is a table item,key; its columns are {', '.join(table.columns)}."
+        )
+    keys: dict[str, str] = {}
+    for line, row in table.rows():
+        name, right = row[item], row[key]
+        if name and right and keys.setdefault(name, right) != right:
+            raise PsychometricsError(f"{table.path}, line {line}: item {name} has the keys {keys[name]} and {right}.")
+    if not keys:
+        raise PsychometricsError(f"{table.path}: no item has a key.")
+    return keys
+
+
+def blanks_described(counts: Mapping[str, int]) -> str:
+    """The cells that were read as no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are none."""
+    spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
+    named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
+    return f"taken for no answer: {some_of(named)}" if named else ""
+
+
+def shortened_ids(ids: Collection[str]) -> str:
+    """Warn of ids that look like a number as Excel shows one that is too long for its cell: 2.026E+11. Returns "" if
+    there are none."""
+    found = sorted(name for name in {*ids} if "E+" in name and _SHORTENED.fullmatch(name))
+    if not found:
+        return ""
+    return (
+        f"ids that look like numbers which Excel has shortened: {some_of(found)}. Different learners or items"
+        " may have become one: export the file again with ids as text"
+    )

@@ -1,0 +1,44 @@
+"""What the commands read, by one reader of tables."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from irt_psychometrics.commands.answers import Answers, MaxScores, read_answers, read_groups, read_max_scores
+from irt_psychometrics.commands.choices import read_key
+from irt_psychometrics.commands.output import check_folder
+from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
+from irt_psychometrics.commands.tables import Table, open_table
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a command. `open_table`: reader of a table, by default of CSV, TSV and Parquet."""
+
+    open_table: Callable[[Path], Table] = open_table
+
+    def answers(self, path: Path, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
+        """See `read_answers`."""
+        return read_answers(self.open_table(path), key, max_scores)
+
+    def groups(self, path: Path, answers: Answers) -> tuple[str, ...]:
+        """See `read_groups`."""
+        return read_groups(self.open_table(path), answers)
+
+    def key(self, path: Path) -> dict[str, str]:
+        """See `read_key`."""
+        return read_key(self.open_table(path))
+
+    def max_scores(self, text: str) -> MaxScores:
+        """See `read_max_scores`."""
+        return read_max_scores(text, self.open_table)
+
+    def parameters(self, path: Path, metric_d: float = 1.0) -> ParameterTable:
+        """See `read_parameters`."""
+        return read_parameters(path, metric_d, self.open_table)
+
+    @staticmethod
+    def check_folder(folder: Path | None) -> None:
+        """Raise PsychometricsError if results could not be written to the folder, if there is one."""
+        if folder is not None:
+            check_folder(folder)

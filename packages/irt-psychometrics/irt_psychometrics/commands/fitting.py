@@ -1,0 +1,328 @@
+"""`fit`: item parameters from a file of answers. Every answer is used."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
+from irt_psychometrics.commands.parameters import OF_SCORES, ParameterTable
+from irt_psychometrics.core.arrays import Floats, finite
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model, model_of
+from irt_psychometrics.core.items import WHOLE_SLOPE
+from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
+from irt_psychometrics.core.program_forms import columns_of as columns_of_form
+from irt_psychometrics.core.program_forms import log_odds_of
+from irt_psychometrics.estimation import Normality, Shape, fit_em, fit_with_shape, normality
+from irt_psychometrics.itemfit import ItemFit, item_fit
+from irt_psychometrics.linking import AnchorSet
+from irt_psychometrics.scoring import fitted_reliability
+
+Calibrate = Callable[[Responses, Model | tuple[Model, ...], AnchorSet | None], Calibration]
+"""Another engine: responses, models and anchors in, a calibration out."""
+ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
+DOUBTFUL = 0.01
+"""p value below which a test of the model is reported."""
+
+
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """`ITEM_COLUMNS`, and those of the parameters that a model adds to a, b and c."""
+    return tuple(dict.fromkeys(chain(ITEM_COLUMNS, *rows)))
+
+
+def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
+    """The steps b1, b2, … of a scored item, if it has all scores, and the log odds d1, d2, … of each score against its
+    lowest; nothing of other items."""
+    if row.get("max_score") is None or not row["a"]:
+        return {}
+    log_odds = log_odds_of(row)
+    steps = columns_of_form("steps", row) if len(log_odds) > row["max_score"] else {}
+    return {name: x for name, x in steps.items() if name != "a"} | {f"d{k}": x for k, x in list(log_odds.items())[1:]}
+
+
+@dataclass(frozen=True)
+class FileFit:
+    """A calibration with what a report of it needs.
+
+    Attributes:
+        item_fits: None where the fit did not converge, or its model has curves that a, b and c do not make up.
+        reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
+            than two.
+        normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
+            model, no convergence, too many items) or was not asked for.
+        shape: what was taken for the distribution of θ, where that was chosen; None where it is normal by default.
+        seconds: that the engine took.
+    """
+
+    calibration: Calibration
+    item_fits: ItemFit | None
+    reliability: float
+    normality: Normality | None
+    shape: Shape | None
+    seconds: float
+
+    @property
+    def reason(self) -> str:
+        """Why the fit did not converge; empty where it did."""
+        return self.calibration.convergence.reason
+
+    def loose_items(self, max_abs_b: float = 6.0, max_b_se: float = 1.0) -> list[str]:
+        """Items without a flag that the answers hardly determine, by the limits of |b| and its standard error."""
+        cal = self.calibration
+        loose = (np.abs(cal.b) > max_abs_b) | (cal.b_se > max_b_se)
+        return [cal.item_ids[j] for j in np.flatnonzero(loose) if not cal.flags[j]]
+
+    def as_dict(self) -> dict[str, Any]:
+        cal = self.calibration
+        result = {
+            "model": cal.model,
+            "engine": cal.engine,
+            "engine_version": cal.engine_version,
+            "converged": cal.convergence.converged,
+            "iterations": cal.convergence.iterations,
+            "loglik": finite(cal.convergence.loglik),
+            "aic": finite(cal.aic),
+            "bic": finite(cal.bic),
+            "n_persons": cal.n_persons,
+            "n_items": cal.n_items,
+            "n_responses": cal.n_responses,
+            "items": self._items(),
+            "latent": {"mean": finite(cal.latent_mean), "sd": finite(cal.latent_sd)},
+            "normality": None if self.normality is None else asdict(self.normality),
+            "shape": None if self.shape is None else asdict(self.shape),
+            "reliability": finite(self.reliability),
+            "seconds": round(self.seconds, 3),
+        }
+        if len(cal.populations) > 1:
+            result["groups"] = [_group(population) for population in cal.populations]
+        return result
+
+    def _items(self) -> list[dict[str, Any]]:
+        cal = self.calibration
+        unknown = np.full(cal.n_items, np.nan)
+        fits = self.item_fits
+        columns: dict[str, Floats] = {
+            "a": cal.a,
+            "b": cal.b,
+            "c": cal.c,
+            "a_se": cal.a_se,
+            "b_se": cal.b_se,
+            "c_se": cal.c_se,
+            "infit": unknown if fits is None else fits.infit,
+            "outfit": unknown if fits is None else fits.outfit,
+            "rmsd": unknown if fits is None else fits.rmsd,
+        }
+        rows, p_values = [], cal.p_values
+        for j, item in enumerate(cal.item_ids):
+            n = int(cal.n[j])
+            row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
+            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
+            row["flags"] = [flag.value for flag in cal.flags[j]]
+            row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
+            rows.append(row | steps_and_log_odds(row))
+        return rows
+
+    def report(self) -> Report:
+        """The items and the fit, for people."""
+        return _report(self.as_dict())
+
+    def write(self, folder: Path) -> None:
+        """`params.csv` (a row per item) and `fit.json` (all of `as_dict`) in `folder`."""
+        content = self.as_dict()
+        write_whole(
+            folder,
+            {
+                "params.csv": csv_of(content["items"], columns_of(content["items"])),
+                "fit.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+            },
+        )
+
+
+def fit(
+    answers: Answers,
+    *,
+    model: Model = DEFAULT_MODEL,
+    calibrate: Calibrate | None = None,
+    anchors: ParameterTable | None = None,
+    groups: Sequence[str] | None = None,
+    latent: LatentRule = "normal",
+) -> FileFit:
+    """Calibrate the items of a file by maximum marginal likelihood, or by another engine, `calibrate`, which fits one
+    population with normal abilities.
+
+    `latent`: the distribution of θ; auto needs one population without anchors. `anchors`: items that keep their
+    parameters; the latent mean and SD are then estimated. `groups`: one label per person; each group has its own mean
+    and SD, but the first in sorted order is at the scale's origin.
+
+    Raises PsychometricsError if the answers cannot give a calibration at all. A fit that did not converge is returned
+    with its reason.
+    """
+    known = None
+    if anchors is not None:
+        complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
+        known = anchors.anchors(anchors.item_ids, with_errors=complete)
+    models = models_of(answers.responses, model)
+    began = time.perf_counter()
+    shape = None
+    if latent != "normal":
+        calibration, shape = _fit_with_shape(answers.responses, model, known, groups, latent)
+    elif calibrate is None:
+        calibration = fit_em(answers.responses, model=models, anchors=known, groups=groups)
+    else:
+        calibration = calibrate(answers.responses, models, known)
+    seconds = time.perf_counter() - began
+    item_fits, of = None, calibration.item_model
+    if calibration.convergence.converged and (of.logistic or not of.two_categories):
+        item_fits = item_fit(answers.responses, calibration, groups=groups)
+    reliability = fitted_reliability(answers.responses, calibration, groups=groups)
+    tested = None if shape is None else shape.normality
+    if shape is None and calibrate is None:
+        tested = _normality(answers.responses, calibration)
+    return FileFit(calibration, item_fits, reliability, tested, shape, seconds)
+
+
+def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
+    """The model of every item where `model` is that of 0/1 and scored items alike, else of each."""
+    if responses.categories is None and item_model(model).two_categories:
+        return model
+    of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
+    return of[0] if len(set(of)) == 1 else tuple(of)
+
+
+def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
+    if not calibration.convergence.converged:
+        return None
+    try:
+        return normality(responses, calibration)
+    except PsychometricsError:
+        return None
+
+
+def _fit_with_shape(
+    responses: Responses,
+    model: Model,
+    anchors: AnchorSet | None,
+    groups: Sequence[str] | None,
+    latent: LatentRule,
+) -> tuple[Calibration, Shape]:
+    if latent == "auto" and (anchors is not None or groups is not None):
+        raise PsychometricsError(
+            "--latent auto judges one population without anchors; name --latent histogram or normal"
+        )
+
+    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **how)
+
+    return fit_with_shape(fit, responses, model, latent)
+
+
+def _group(population: Population) -> dict[str, Any]:
+    values = ("mean", "sd", "mean_se", "sd_se")
+    numbers = {name: finite(getattr(population, name)) for name in values}
+    return {"group": population.name, "n_persons": population.n_persons, **numbers}
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+
+def _report(result: Mapping[str, Any]) -> Report:
+    rows = result["items"]
+    report: Report = [_item_table(rows)]
+    for flag in dict.fromkeys(flag for row in rows for flag in row["flags"]):
+        report.append(f"{flag}: {Flag(flag).explanation}")
+    report.append(
+        f"{result['model']} by {result['engine']} {result['engine_version']}: {result['n_persons']:,} persons,"
+        f" {result['n_items']:,} items, {result['n_responses']:,} responses; {result['iterations']} iterations,"
+        f" {result['seconds']:.2f} s"
+    )
+    for group in result.get("groups", ()):
+        report.append(
+            f"group {group['group']}: {group['n_persons']:,} persons, θ mean {_number(group['mean'])} (SE"
+            f" {_number(group['mean_se'])}), SD {_number(group['sd'])} (SE {_number(group['sd_se'])})"
+        )
+    latent, shape = result["latent"], result["shape"]
+    histogram = shape is not None and shape["latent"] == "histogram"
+    of_theta = ("θ with mean {}, SD {}" if histogram else "θ ~ N({}, {}²)").format(
+        _number(latent["mean"]), _number(latent["sd"])
+    )
+    report.append(
+        f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
+        f" {of_theta}, reliability {_number(result['reliability'])}"
+    )
+    return report + _on_theta(result)
+
+
+def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
+    columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
+    if any("max_score" in row for row in items):
+        columns.insert(2, (WHOLE_SLOPE, WHOLE_SLOPE))
+    if any(row["c"] for row in items):
+        columns += [("c", "c"), ("SE", "c_se")]
+    columns += _columns_of_models(items)
+    columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
+    rows = [
+        (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
+        for row in map(_with_whole_slope, items)
+    ]
+    headings = [heading for heading, _ in columns]
+    return ReportTable(
+        ("item", "n", *headings, ""), rows, {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
+    )
+
+
+def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Headings and columns of the parameters that a model adds to a, b and c; of scored items the steps with their
+    errors and the log odds, which contain the same as t."""
+    of_scores = list(dict.fromkeys(name for row in rows for name in steps_and_log_odds(row)))
+    further = columns_of(rows)[len(ITEM_COLUMNS) :]
+    errors = {name: f"{name}_se" for name in of_scores if f"{name}_se" in further}
+    hidden = {*OF_SCORES, *of_scores, *errors.values()}
+    found = [(name, name) for name in further if name not in hidden]
+    for name in sorted(of_scores, key=lambda name: (name[0], int(name[1:]))):
+        found += [(name, name)] + ([("SE", errors[name])] if name in errors else [])
+    return found
+
+
+def _with_whole_slope(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, WHOLE_SLOPE: None if row["a"] is None else row["a"] * row.get("max_score", 1)}
+
+
+def _on_theta(result: Mapping[str, Any]) -> Report:
+    """The distribution of θ that was chosen, or a normal distribution that the test rejects."""
+    shape, tested = result["shape"], result["normality"]
+    if shape is not None:
+        report: Report = [shape["why"]]
+        if shape["compared"]:
+            names = ("model", "latent", "loglik", "n_parameters", "aic", "bic")
+            rows = [tuple(one[name] for name in names) for one in sorted(shape["compared"], key=lambda one: one["bic"])]
+            formats = {"log-likelihood": ".3f", "parameters": "", "AIC": ".3f", "BIC": ".3f"}
+            report.append(ReportTable(("model", "θ", *formats), rows, formats))
+        return report
+    if tested is None or tested["p"] >= DOUBTFUL:
+        return []
+    guessed = "" if model_of(result["model"]).guesses else ", or items are guessed"
+    rejected = (
+        f"θ is not normal under this model (score test: χ²(2) = {tested['statistic']:.1f}, p ="
+        f" {tested['p']:.1g}): {_skewed(tested)}{guessed}. Parameters are"
+        " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
+    )
+    return [rejected]
+
+
+def _skewed(normality: Mapping[str, float]) -> str:
+    skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
+    if abs(skewness) >= abs(kurtosis):
+        return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"
+    return f"abilities have {'heavier' if kurtosis > 0 else 'lighter'} tails"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

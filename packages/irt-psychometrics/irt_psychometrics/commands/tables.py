@@ -1,0 +1,247 @@
+"""Tables of text from files, and the faults in them: CSV and TSV (also gzipped), and Parquet.
+
+Parquet is read by the data frame library that is installed: pyarrow, polars or pandas.
+"""
+
+import csv
+import gzip
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Ints
+from irt_psychometrics.core.errors import PsychometricsError
+
+PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "learner", "learner_id", "id", "")
+ITEM_NAMES = ("item", "item_id", "question", "question_id")
+FAULTS_NAMED = 5
+SECOND = " (2)"
+"""Mark that some readers append to a column's name that occurs twice."""
+DELIMITERS = ("\t", ",", ";")
+FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
+FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
+"""Binary digits of a floating-point type: it holds every whole number below 2 to this power."""
+
+
+class Cells(NamedTuple):
+    """A column: its distinct texts, trimmed and without nulls, and the place of each row's text among them."""
+
+    texts: Sequence[str]
+    places: Ints
+
+    def map(self, function: Callable[[str], float]) -> np.ndarray:
+        """Shape (n_rows,): the number of each row's text."""
+        return np.array([function(text) for text in self.texts], dtype=np.float64)[self.places]
+
+    def in_words(self, words: Sequence[str]) -> np.ndarray:
+        """Shape (n_rows,): whether each text is one of `words`, in any case."""
+        return self.map(lambda text: text.lower() in words).astype(bool)
+
+    def equal(self, text: str) -> np.ndarray:
+        """Shape (n_rows,): whether each row has this text."""
+        return self.map(text.__eq__).astype(bool)
+
+    def to_list(self) -> list[str]:
+        """The text of each row."""
+        return [self.texts[k] for k in self.places.tolist()]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a table.
+
+    Attributes:
+        lines: number of each row in its file, from 1, with the header.
+        column: text of a column by its name. Its second argument is whether the cells are ids; then a number that may
+            stand for several ids is an error. Returns the distinct texts, trimmed, and each row's place among them.
+        bad: lines that are not rows, each with the reason.
+    """
+
+    lines: Ints
+    column: Callable[[str, bool], tuple[Sequence[str], Ints]]
+    bad: Sequence[tuple[int, str]] = field(default=())
+
+    def text(self, name: str) -> Cells:
+        return Cells(*self.column(name, False))
+
+    def ids(self, name: str) -> Cells:
+        return Cells(*self.column(name, True))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a file, and its rows in batches."""
+
+    path: Path
+    columns: Sequence[str]
+    read: Callable[[], Iterable[Batch]]
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches. Raises PsychometricsError after the last if some lines are not rows."""
+        bad: list[tuple[int, str]] = []
+        for batch in self.read():
+            bad += batch.bad
+            yield batch
+        if bad:
+            what = [f"line {line}: {reason}" for line, reason in bad]
+            raise faults(self.path, what, "Every row needs as many cells as the header")
+
+    def rows(self) -> list[tuple[int, dict[str, str]]]:
+        """The rows of a small table with their line numbers; empty rows are left out."""
+        ids = (*ITEM_NAMES, "group", self.person)
+        rows = []
+        for batch in self.batches():
+            cells = [(batch.ids if name in ids else batch.text)(name).to_list() for name in self.columns]
+            for line, *values in zip(batch.lines.tolist(), *cells, strict=True):
+                if any(values):
+                    rows.append((line, dict(zip(self.columns, values, strict=True))))
+        return rows
+
+    @property
+    def person(self) -> str | None:
+        """Name of the column of persons."""
+        return self.first_of(PERSON_NAMES)
+
+    @property
+    def item(self) -> str | None:
+        """Name of the column of items."""
+        return self.first_of(ITEM_NAMES)
+
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """The first of `names` that is a column."""
+        return next((name for name in names if name in self.columns), None)
+
+    def require_unique_columns(self) -> None:
+        """Raise PsychometricsError, naming them, if columns occur twice."""
+        names = [*self.columns]
+        repeated = [
+            name.removesuffix(SECOND) for name in names if name.endswith(SECOND) and name.removesuffix(SECOND) in names
+        ]
+        repeated = repeated or sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise faults(self.path, [f"column {name} occurs twice" for name in repeated], "Names of columns are unique")
+
+
+def faults(path: Path, what: Sequence[str], remedy: str) -> PsychometricsError:
+    """One error for all faults of a file: the first five, their number, and the remedy."""
+    more = f"; and {len(what) - FAULTS_NAMED} more" if len(what) > FAULTS_NAMED else ""
+    return PsychometricsError(f"{path}: {'; '.join(what[:FAULTS_NAMED])}{more}. {remedy}")
+
+
+def some_of(names: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more."""
+    rest = len(names) - most
+    return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def encode(texts: Iterable[str]) -> Cells:
+    """Distinct texts, and the place of each."""
+    known: dict[str, int] = {}
+    places = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
+    return Cells([*known], places)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def open_table(path: Path) -> Table:
+    """Read a file of rows and columns: Parquet, or text in UTF-8 with commas, semicolons or tabs; .gz, too.
+
+    Raises PsychometricsError, naming the file and the line, if it is none.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise PsychometricsError(f"{path} cannot be read: {error}") from error
+    if content.startswith(b"PAR1"):
+        return _parquet(path, content)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PsychometricsError(f"{path}, line {line}: this is not UTF-8. Save the file as CSV UTF-8") from error
+    return _csv(path, text)
+
+
+def _csv(path: Path, text: str) -> Table:
+    rows = iter(enumerate(_csv_rows(path, text), start=1))
+    header = next((row for _, row in rows if any(cell.strip() for cell in row)), None)
+    if header is None:
+        raise PsychometricsError(f"{path} is empty: not even a header.")
+    columns = [name.strip() for name in header]
+    lines, cells, bad = [], [], []
+    for line, row in rows:
+        if len(row) == len(columns):
+            lines.append(line)
+            cells.append(row)
+        elif not row:
+            lines.append(line)
+            cells.append([""] * len(columns))
+        else:
+            bad.append((line, f"{len(row)} columns, not {len(columns)}"))
+    of_column = [*zip(*cells, strict=True)] if cells else [()] * len(columns)
+
+    def column(name: str, _ids: bool) -> Cells:
+        return encode(map(str.strip, of_column[columns.index(name)]))
+
+    batch = Batch(np.array(lines, dtype=np.int64), column, bad)
+    return Table(path, columns, lambda: [batch])
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[list[str]]:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise PsychometricsError(f"{path}, line {reader.line_num}: {error}. Is it a table?") from error
+
+
+def _parquet(path: Path, content: bytes) -> Table:
+    library: Any = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
+    if library is None:
+        raise PsychometricsError(
+            f"{path}: Parquet is read by pyarrow, polars or pandas, and none of them is installed. Install one, or save"
+            " the file as CSV"
+        )
+    import narwhals as nw  # here, as CSV needs no data frames
+
+    try:
+        frame = nw.read_parquet(io.BytesIO(content), backend=library)
+    except Exception as error:  # each library has errors of its own
+        raise PsychometricsError(f"{path} is not Parquet that {library} can read: {error}") from error
+    texts = {name: partial(_texts, frame[name]) for name in frame.columns}
+    batch = Batch(np.arange(2, len(frame) + 2), lambda name, ids: encode(texts[name](ids)))
+    return Table(path, frame.columns, lambda: [batch])
+
+
+def _texts(series: Any, ids: bool) -> list[str]:
+    kind = str(series.dtype)
+    digits = FLOAT_DIGITS.get(kind)
+    values = series.to_list()
+    found = []
+    for value in values:
+        if value is None or (digits and not math.isfinite(value)):
+            found.append("")
+        elif digits and value == round(value) and abs(value) < 2.0**digits:
+            found.append(str(int(value)))
+        elif digits and ids:
+            raise PsychometricsError(
+                f"Column {series.name!r} holds ids as {kind}, and {value} is not a whole number that this type holds"
+                " exactly: other ids may have become the same. Write the column as text or as whole numbers."
+            )
+        elif isinstance(value, list | dict):
+            raise PsychometricsError(f"Column {series.name!r} holds {kind}, which is not a plain value")
+        else:
+            found.append(str(int(value) if isinstance(value, bool) else value).strip())
+    return found

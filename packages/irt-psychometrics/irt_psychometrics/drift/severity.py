@@ -1,0 +1,14 @@
+"""How much a change of an item matters: no change, medium or high."""
+
+from typing import Literal
+
+from irt_psychometrics.core.arrays import Floats
+
+Severity = Literal["none", "medium", "high"]
+
+FALSE_DISCOVERIES = 0.05
+
+
+def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+    """What exceeds `high`, `medium`, or neither; of J sizes."""
+    return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)

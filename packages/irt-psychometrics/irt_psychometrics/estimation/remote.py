@@ -1,0 +1,298 @@
+"""Fits of answers that lie elsewhere: other machines lay them out in shards and add up over these.
+
+`fit_em` takes `RemoteAnswers` in place of `Responses`, and gives the same result bit for bit (see `sums`), on one CPU
+type. Belongs here: what is worked out over shards, and the arrays that go between. Does not belong here: who holds the
+shards, which a subclass of `RemoteAnswers` knows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import Links
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation.em_request import EVERYONE, Persons
+from irt_psychometrics.estimation.response_layout import (
+    Answers,
+    Counts,
+    Facts,
+    Listing,
+    ResponseLayout,
+    listed_answers,
+    thinned_shard,
+)
+from irt_psychometrics.estimation.source import LaidOut
+
+Row = Mapping[str, Any]
+"""Arrays by the names of columns; where they have travelled, their bytes."""
+_PEOPLE: dict[str, Any] = {
+    "set_of": np.int64,
+    "set_group": np.int64,
+    "set_start": np.int64,
+    "set_items": None,
+    "right_start": np.int64,
+    "right_items": None,
+    "weight": np.float64,
+}
+"""The fields of `kernels.People` and their types; of None, that of an index of items."""
+_FACTS: dict[str, Any] = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
+
+
+class ShardWork(Protocol):
+    """What is worked out where shards lie. It can be pickled.
+
+    Takes the numbers of shards in ascending order with their rows (`ShardLayout.COLUMNS`, as bytes), and gives numbers
+    of shards with rows that have `columns`.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]: ...
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """How the answers of one shard are laid out. It can be pickled.
+
+    Attributes:
+        item_ids, categories: of all items of the request, as `Responses` have them.
+        keep: shape (J,), the items of the fit.
+        COLUMNS: the names of arrays that are kept of a shard; FACTS: of those that the fit is told of it at once.
+    """
+
+    item_ids: tuple[str, ...]
+    keep: Mask
+    categories: Ints | None
+    listing: Listing
+    n_shards: int
+
+    COLUMNS: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
+    FACTS: ClassVar[tuple[str, ...]] = tuple(_FACTS)
+
+    def __call__(self, shard: int, responses: Responses, group: Ints) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of `COLUMNS` and `FACTS`; `responses`: to all items, of the shard's persons in the order of their
+        ids; `group`: shape (n_persons,)."""
+        kept = responses if self.keep.all() else responses.of_items(self.keep)
+        weights = np.ones(kept.n_persons)
+        (made,) = self.listing.shards(kept, group, weights, self.n_shards, only=shard)
+        links, code, informative = made.facts
+        return made.people._asdict() | dict(zip(_FACTS, (links.parent, links.persons, code, informative), strict=True))
+
+
+class RemoteAnswers(ABC):
+    """The answers of a request, which lie elsewhere.
+
+    Attributes:
+        item_ids, n_categories: of the J items, as `Responses` have them.
+        names: of the groups, the reference first.
+        n_shards: the number of shards that persons are cut into, by the CRC-32 of their ids; `bundles`: runs of shards
+            whose sums are made together.
+        max_fetched_bytes: size of all shards up to which they are fetched and added up in this process.
+        answers: as they were laid out last.
+    """
+
+    max_fetched_bytes: int = 0
+    answers: Answers | None = None
+
+    def __init__(
+        self, item_ids: tuple[str, ...], scores: Floats, n_categories: Ints, groups: tuple[str, ...] = ()
+    ) -> None:
+        """`scores`: shape (J, C), how many answers have each score; `groups`: the names, the reference first."""
+        self.item_ids, self.n_categories = item_ids, n_categories
+        self.names = groups or (EVERYONE,)
+        self._scores = scores
+        self.n_shards = sums.number_of_shards(self.n_answers)
+        self.bundles = sums.bundles(self.n_shards)
+        self.n_bytes = 0
+
+    @abstractmethod
+    def lay_out(self, layout: ShardLayout) -> Iterable[tuple[int, Row]]:
+        """Lay out every shard that has a person, and keep it. Returns numbers and facts of shards: `layout.FACTS` as
+        bytes, `n_persons`, and `n_bytes` of what is kept, in any order."""
+
+    @abstractmethod
+    def add_up(self, work: ShardWork, n_bytes: int) -> Iterable[tuple[int, Row]]:
+        """Do the work with the shards of each bundle together. Returns one row for each bundle that has a person, with
+        the number of its first shard, in order; its size is `n_bytes`."""
+
+    @abstractmethod
+    def fetch(self, work: ShardWork | None = None) -> Iterable[tuple[int, Row]]:
+        """The shards, or what `work` makes of each, in any order."""
+
+    @abstractmethod
+    def gather(self) -> tuple[Responses, Ints] | None:
+        """All answers, and the group of each person, in memory; None if they are too many."""
+
+    @abstractmethod
+    def evaluated(self, loglik: float) -> None:
+        """Called after each E-step on the shards."""
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_answers(self) -> int:
+        return int(self._scores.sum())
+
+    @property
+    def categories(self) -> Ints | None:
+        """As `Responses` have them."""
+        return self.n_categories if (self.n_categories > 2).any() else None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the answers that were laid out last have been fetched."""
+        return isinstance(self.answers, ResponseLayout)
+
+    def counts(self) -> Counts:
+        correct = self._scores[np.arange(self.n_items), self.n_categories - 1]
+        return Counts(self._scores.sum(axis=1), correct, self._scores, self.n_categories)
+
+    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+        """The answers to the items of `keep` (J,), fetched if they are not too large."""
+        ids = tuple(np.array(self.item_ids, dtype=object)[keep])
+        answers, listing = listed_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
+        found = self.lay_out(ShardLayout(self.item_ids, keep, self.categories, listing, self.n_shards))
+        known = [row for _, row in sorted(found, key=lambda shard: shard[0])]
+        size, self.n_bytes = sum(row["n_persons"] for row in known), sum(row["n_bytes"] for row in known)
+        held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
+        there = _Sharded(**{**held, "size": size, "weight": float(size)}, remote=self)
+        self.answers = there.fetched() if self.n_bytes <= self.max_fetched_bytes else there
+        return LaidOut.of(self.answers, map(_facts, known))
+
+    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
+        found = self.gather()
+        if found is None:
+            return None
+        responses, group = found
+        kept = responses if keep.all() else responses.of_items(keep)
+        return kept, Persons(self.names, group, np.ones(len(group)))
+
+
+@dataclass(frozen=True)
+class _Sharded(Answers):
+    """The persons of a fit in the shards of `remote`."""
+
+    remote: RemoteAnswers = None  # type: ignore[assignment]
+
+    def sums(self, run: kernels.Run) -> sums.SumOverPersons:  # noqa: ARG002
+        return _RemoteSums(self.remote)
+
+    def thinned(self, step: int) -> ResponseLayout:
+        return self.sample_of(self._people(_Thinning(self.rare(step), step)))
+
+    def evaluated(self, loglik: float) -> None:
+        self.remote.evaluated(loglik)
+
+    def fetched(self) -> ResponseLayout:
+        """The same persons in memory."""
+        return ResponseLayout.holding(self._people(None), self)
+
+    def _people(self, work: ShardWork | None) -> list[kernels.People]:
+        """All shards in order; those without a person are not kept."""
+        known = {shard: _people_of(row) for shard, row in self.remote.fetch(work)}
+        index = next(iter(known.values())).set_items.dtype
+        nobody = _people_of(dict.fromkeys(_PEOPLE, b""), index)
+        start = np.zeros(1, dtype=np.int64)
+        nobody = nobody._replace(set_start=start, right_start=start.copy())
+        return [known.get(shard, nobody) for shard in range(self.remote.n_shards)]
+
+
+@dataclass(frozen=True)
+class _RemoteSums:
+    """A `SumOverPersons` of shards elsewhere."""
+
+    remote: RemoteAnswers
+
+    def __call__(self, what: sums.PersonSum) -> sums.Sums:
+        zeros = what.zeros()
+        shapes, n_bytes = [array.shape for array in zeros], sum(array.nbytes for array in zeros)
+        del zeros
+        edges = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        return sums.added(
+            tuple(part.reshape(shape) for part, shape in zip(np.split(flat, edges), shapes, strict=True))
+            for flat in self._parts(what, n_bytes)
+        )
+
+    def _parts(self, what: sums.PersonSum, n_bytes: int) -> Iterator[Floats]:
+        """The bundles' sums, in order; 0 of a bundle without a person."""
+        bundles = self.remote.bundles
+        first_of = tuple(bundle.start for bundle in bundles for _ in bundle)
+        found = iter(self.remote.add_up(_BundleSums(what, first_of), n_bytes))
+        last, row = next(found, (-1, {}))
+        for bundle in bundles:
+            if last != bundle.start:
+                yield np.zeros(n_bytes // 8)
+                continue
+            yield np.frombuffer(row["sums"], dtype=np.float64)
+            last, row = next(found, (-1, {}))
+
+
+@dataclass(frozen=True)
+class _BundleSums:
+    """A `ShardWork`: the sums of each bundle, under the number of its first shard, which `first_of` (S,) has for each
+    shard."""
+
+    what: sums.PersonSum
+    first_of: Sequence[int]
+
+    columns: ClassVar[tuple[str, ...]] = ("sums",)
+
+    def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        into: sums.Sums = ()
+        current = -1
+        for shard, row in shards:
+            people = _people_of(row)
+            if len(self.first_of) == 1:
+                into = sums.added(sums.over(self.what, piece) for piece in sums.pieces([people]))
+                current = 0
+                continue
+            if self.first_of[shard] != current:
+                if current >= 0:
+                    yield current, _flat(into)
+                current, into = self.first_of[shard], self.what.zeros()
+            self.what.add(0, len(people.set_of), people, into)
+        if current >= 0:
+            yield current, _flat(into)
+
+
+@dataclass(frozen=True)
+class _Thinning:
+    """A `ShardWork`: each shard as `thinned_shard` leaves it."""
+
+    rare: Mask
+    step: int
+
+    columns: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
+
+    def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        for shard, row in shards:
+            yield shard, thinned_shard(_people_of(row), self.rare, self.step)._asdict()
+
+
+def _flat(into: sums.Sums) -> Row:
+    return {"sums": np.concatenate([array.ravel() for array in into])}
+
+
+def _people_of(values: Row, index: npt.DTypeLike | None = None) -> kernels.People:
+    """Writable arrays, since kernels would be compiled once more for others."""
+    set_start = np.frombuffer(values["set_start"], dtype=np.int64)
+    if index is None:
+        wide = len(memoryview(values["set_items"])) == 4 * set_start[-1]
+        index = np.int32 if wide and set_start[-1] else np.uint16
+    arrays = {name: np.frombuffer(values[name], dtype=dtype or index) for name, dtype in _PEOPLE.items()}
+    return kernels.People(**{name: np.require(array, requirements=["C", "W", "A"]) for name, array in arrays.items()})
+
+
+def _facts(row: Row) -> Facts:
+    found: dict[str, Any] = {name: np.frombuffer(row[name], dtype=dtype).copy() for name, dtype in _FACTS.items()}
+    return Facts(Links(found["parent"], found["persons"]), found["code"], found["informative"])

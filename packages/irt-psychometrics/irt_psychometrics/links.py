@@ -1,0 +1,450 @@
+"""Fits and groups compared on one scale: a link, items that drifted, and items that function differently by group.
+
+Belongs here: the request as a notebook states it, and results as tables. Does not belong here: linking (see `linking`),
+drift (see `drift`) and DIF (see `dif`), of which this is the face.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from irt_psychometrics.core.arrays import Floats, Mask
+from irt_psychometrics.core.design import seen_sets
+from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL, Method
+from irt_psychometrics.dif.analysis import TESTABLE, Dif, analyse_dif
+from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
+from irt_psychometrics.dif.wald import severity_of
+from irt_psychometrics.drift.errors import Comparison, Published
+from irt_psychometrics.drift.items import Drift
+from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_responses
+from irt_psychometrics.linking.linking import link as link_anchors
+from irt_psychometrics.linking.linking import match
+from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
+from irt_psychometrics.results import Result, shown, shown_p, some
+
+FEWEST_ANCHORS = 3
+_LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=FEWEST_ANCHORS)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ScaleLink(Result):
+    """A fit on the scale of another: θ_old = slope·θ_new + intercept.
+
+    Attributes
+    ----------
+    linking
+        The constants with their covariance, the agreement of the anchors, and why others were dropped.
+    fit
+        The new fit on the old scale; its errors hold those of the constants.
+    item_ids
+        K items that both have.
+    old_a, old_b, new_a, new_b
+        Shape (K,), slopes and difficulties on the old scale; NaN without parameters.
+    used
+        Shape (K,), whether the item is an anchor that was used.
+    """
+
+    linking: Linking
+    fit: Fit
+    item_ids: tuple[str, ...]
+    old_a: Floats
+    old_b: Floats
+    new_a: Floats
+    new_b: Floats
+    used: Mask
+    frame_kind: str | None = None
+
+    @property
+    def slope(self) -> float:
+        return self.linking.slope
+
+    @property
+    def intercept(self) -> float:
+        return self.linking.intercept
+
+    def _title(self) -> str:
+        return f"{self.linking.method} link by {len(self.linking.anchors_used)} of {len(self.item_ids)} common items"
+
+    def _facts(self) -> dict[str, str]:
+        of = self.linking
+        return {
+            "slope": f"{shown(of.slope)} ± {shown(of.slope_se)}",
+            "intercept": f"{shown(of.intercept)} ± {shown(of.intercept_se)}",
+            "τ": shown(of.tau),
+            "p (anchors agree)": shown_p(of.q_p),
+        }
+
+    def _columns(self) -> dict[str, Any]:
+        dropped = self.linking.anchors_dropped
+        return {
+            "item": self.item_ids,
+            "used": self.used,
+            "a_old": self.old_a,
+            "a_new": self.new_a,
+            "b_old": self.old_b,
+            "b_new": self.new_b,
+            "delta_b": self.new_b - self.old_b,
+            "dropped": [dropped.get(item, "") for item in self.item_ids],
+        }
+
+    def _notes(self) -> list[str]:
+        return [*self.linking.warnings, *([self.linking.diagnosis] if self.linking.diagnosis else [])]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ItemDrift(Result):
+    """Items of a new fit against their old values, on the old scale.
+
+    Attributes
+    ----------
+    item_ids
+        J items that both have with errors.
+    delta_a, delta_b, delta_a_se, delta_b_se
+        Shape (J,), new minus old: above 0 the item discriminates more, and is harder. NaN across models.
+    wabc
+        Shape (J,), mean difference of the two curves over the old population, 0 … 1 (Edelen, Stucky & Chandra 2015).
+    p, q
+        Shape (J,), of "it moved by no more than others do", and Benjamini & Hochberg's false discovery rate.
+    severity
+        J of "none", "medium" (q < .05 and wABC > .05), "high" (wABC > .10).
+    link
+        The link by which the new fit came to the old scale.
+    """
+
+    item_ids: tuple[str, ...]
+    delta_a: Floats
+    delta_a_se: Floats
+    delta_b: Floats
+    delta_b_se: Floats
+    wabc: Floats
+    p: Floats
+    q: Floats
+    severity: tuple[str, ...]
+    link: ScaleLink
+    frame_kind: str | None = None
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """Items that certainly moved, and by an amount that matters."""
+        return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
+
+    def _title(self) -> str:
+        return f"drift of {len(self.item_ids)} items"
+
+    def _facts(self) -> dict[str, str]:
+        return {"moved": f"{len(self.flagged)}", "slope": shown(self.link.slope), "τ": shown(self.link.linking.tau)}
+
+    def _columns(self) -> dict[str, Any]:
+        numbers = ("delta_a", "delta_a_se", "delta_b", "delta_b_se", "wabc", "p", "q")
+        return {"item": self.item_ids, **{name: getattr(self, name) for name in numbers}, "severity": self.severity}
+
+    def _notes(self) -> list[str]:
+        if not self.flagged:
+            return []
+        return [f"{some(self.flagged)}: look for an exposed item, a changed key or text; then give it new parameters."]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ItemDif(Result):
+    """Items that function differently for a focal group than for the reference group: a row for each item and group.
+
+    Attributes
+    ----------
+    reference
+        The group with which the others are compared.
+    item_ids, groups
+        R items and focal groups, one of each for every row.
+    delta_a, delta_b, delta_a_se, delta_b_se
+        Shape (R,), focal minus reference: b above 0 is harder for the focal group.
+    wabc, shift
+        Shape (R,), mean difference of the two curves over both groups' θ, without and with its sign: a shift below 0
+        is harder for the focal group.
+    p, q
+        Shape (R,), of "no group differs" (Wald), and Benjamini & Hochberg's false discovery rate.
+    severity
+        R of "none", "small", "medium" (wABC > .05), "high" (> .10).
+    mh_delta, mh_class
+        Mantel-Haenszel Δ of persons who saw the same items, shape (R,), and ETS's class; NaN and "" if there is none.
+    reasons
+        R texts: why an item was not tested; empty if it was.
+    notes
+        Sentences about anchors and groups.
+    """
+
+    reference: str
+    item_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    delta_a: Floats
+    delta_a_se: Floats
+    delta_b: Floats
+    delta_b_se: Floats
+    wabc: Floats
+    shift: Floats
+    p: Floats
+    q: Floats
+    severity: tuple[str, ...]
+    mh_delta: Floats
+    mh_class: tuple[str, ...]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    frame_kind: str | None = None
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """Items with at least medium DIF for some group."""
+        found = (item for item, level in zip(self.item_ids, self.severity, strict=True) if level in ("medium", "high"))
+        return tuple(dict.fromkeys(found))
+
+    def _title(self) -> str:
+        return f"DIF of {len(set(self.item_ids))} items against {self.reference}"
+
+    def _facts(self) -> dict[str, str]:
+        return {"medium or high": f"{len(self.flagged)}"}
+
+    def _columns(self) -> dict[str, Any]:
+        numbers = ("delta_a", "delta_a_se", "delta_b", "delta_b_se", "wabc", "shift", "p", "q")
+        return {
+            "item": self.item_ids,
+            "group": self.groups,
+            **{name: getattr(self, name) for name in numbers},
+            "severity": self.severity,
+            "mh_delta": self.mh_delta,
+            "mh_class": self.mh_class,
+            "not_tested": self.reasons,
+        }
+
+    def _notes(self) -> Sequence[str]:
+        return self.notes
+
+
+def link(
+    new: Fit,
+    old: Fit | ItemParameters,
+    *,
+    anchors: Sequence[str] | None = None,
+    method: Method = "stocking-lord",
+    symmetric: bool = False,
+) -> ScaleLink:
+    """Put a fit on the scale of another through the items that both have.
+
+    Parameters
+    ----------
+    new
+        The fit to be moved.
+    old
+        The fit, or the parameters, whose scale it gets.
+    anchors
+        Items that may serve as anchors; None: all common ones. Those that moved against the others are found and
+        dropped.
+    method
+        "stocking-lord" (1983), "haebara" (1980), "mean-sigma" (Marco 1977) or "mean-mean" (Loyd & Hoover 1980).
+    symmetric
+        Whether the first two compare curves on both scales.
+
+    Returns
+    -------
+    ScaleLink
+        With a `LinkWarning` if errors are assumed or many anchors were dropped.
+
+    Raises
+    ------
+    LinkingError
+        If fewer than 3 items can serve, or they lie on no line; the message says why each was dropped.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> names, b = [f"q{k}" for k in range(9)], [0.5 * k - 2 for k in range(9)]
+    >>> errors = {"a_se": [0.05] * 9, "b_se": [0.05] * 9}
+    >>> bank = irt.ItemParameters.from_frame({"item": names, "a": [1.5] * 9, "b": b, **errors})
+    >>> x = irt.simulate_responses(bank, [1 + 0.003 * k for k in range(-600, 601)], random_state=2)
+    >>> found = irt.link(irt.fit(x), bank)
+    >>> 0.8 < found.slope < 1.4, 0.8 < found.intercept < 1.2
+    (True, True)
+    """
+    found = _linked(new, old, anchors, method, symmetric)
+    for note in found._notes():
+        warnings.warn(note, LinkWarning, stacklevel=2)
+    return found
+
+
+def _linked(
+    new: Fit, old: Fit | ItemParameters, anchors: Sequence[str] | None, method: Method, symmetric: bool
+) -> ScaleLink:
+    if not isinstance(new, Fit):
+        raise PsychometricsError(f"the new side of a link must be a Fit, got {type(new).__name__}")
+    bank, known = items_of(old), set(new.item_ids)
+    common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
+    if not common:
+        raise LinkingError(
+            f"the two have no item in common ({some(new.item_ids)} and {some(bank.item_ids)}), so their scales cannot "
+            "be related. Are the names written alike?"
+        )
+    frozen = anchors_from(old, common)
+    pairs, dropped = match(new.calibration, frozen, _LIMITS)
+    said = "; ".join(f"{item}: {why}" for item, why in [*dropped.items()][:5])
+    if pairs.size < FEWEST_ANCHORS:
+        raise LinkingError(
+            f"{pairs.size} of {len(common)} common items can serve as anchors, {FEWEST_ANCHORS} are needed"
+            f"{f'. Dropped: {said}' if said else ''}. Give both sides more items in common"
+        )
+    try:
+        found = link_anchors(new.calibration, frozen, method=method, symmetric=symmetric, limits=_LIMITS)
+    except LinkingError as error:
+        raise LinkingError(
+            f"no line relates the {pairs.size} common items: too many of them moved, or their errors are too large. "
+            "Name the items that did not move with anchors=, or collect more answers"
+        ) from error
+    found = replace(found, warnings=tuple(text.replace(" in the bank", " on the old side") for text in found.warnings))
+    moved = replace(new, calibration=found.transform(new.calibration))
+    both = [item for item in bank.item_ids if item in known]
+    then, now = bank.select(both), moved.calibration.items.select(both)
+    used = np.isin(both, found.anchors_used)
+    return ScaleLink(found, moved, tuple(both), then.a, then.b, now.a, now.b, used, new.frame_kind)
+
+
+def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | None = None) -> ItemDrift:
+    """Find items whose parameters changed between two fits.
+
+    Parameters
+    ----------
+    new
+        The later fit, on any scale.
+    old
+        The earlier fit, or the parameters in use, with errors.
+    anchors
+        Items that put both on one scale; None: all common ones, of which those that moved are dropped.
+
+    Returns
+    -------
+    ItemDrift
+        Changes on the old scale with their errors, tests and severities.
+
+    Raises
+    ------
+    PsychometricsError
+        If the two cannot be linked (see `link`), or fewer than 3 items can be compared.
+
+    Notes
+    -----
+    A joint Wald test of both parameters of an item, whose errors hold the linking's and the variation of items that did
+    not move.
+    """
+    linked = _linked(new, old, anchors, "stocking-lord", symmetric=False)
+    bank = items_of(old)
+    frozen = anchors_from(old, [item for item in linked.item_ids if anchors is None or item in set(anchors)])
+    published = Published.of_anchors(frozen)
+    rest = [item for item in linked.item_ids if item not in set(frozen.item_ids)]
+    rest = [item for item in rest if np.isfinite(bank.select([item]).b_se[0])]
+    if rest:
+        others = bank.select(rest)
+        own = ItemParameters(others.item_ids, others.a, others.b, others.c, others.cov_of_each, others=others.others)
+        published = Published.of_values(own, frozen).then(published)
+    population = old.calibration if isinstance(old, Fit) else None
+    mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
+    comparison = Comparison.of(new.calibration, linked.linking, frozen, published)
+    found = Drift.of(comparison, mean=mean, sd=sd)
+    se = found.se
+    changes = (found.delta_a, se[:, 0], found.delta_b, se[:, 1], found.wabc, found.p, found.q)
+    return ItemDrift(found.item_ids, *changes, tuple(found.severity), linked, new.frame_kind)
+
+
+def find_dif(
+    x: Responses, groups: Sequence[Any], *, model: str | Mapping[str, str] | None = None, reference: str | None = None
+) -> ItemDif:
+    """Find items that function differently for groups of persons of equal ability.
+
+    Parameters
+    ----------
+    x
+        Responses.
+    groups
+        The label of each person; None or NaN if it is not known.
+    model
+        A model for all items, or item → model; None: "2pl", or "gpcm" if items have more than two scores.
+    reference
+        The group with which the others are compared; None: the largest.
+
+    Returns
+    -------
+    ItemDif
+        A row for each item and focal group.
+
+    Raises
+    ------
+    PsychometricsError
+        If fewer than two groups can be tested; the message says why.
+
+    Notes
+    -----
+    A Wald test of curves that are estimated for each group on common anchors, which are found (Lord 1980, ch. 14);
+    beside it Mantel-Haenszel's statistic within sets of persons who saw the same items (Holland & Thayer 1988).
+    """
+    require_responses(x, "find_dif")
+    values = [None if label is None or label != label else str(label) for label in groups]
+    if len(values) != x.n_persons:
+        raise PsychometricsError(f"groups must be {x.n_persons} labels, one per person; got {len(values)}")
+    usual = DEFAULT_MODEL if x.categories is None else "gpcm"
+    chosen: Any = usual if model is None else model if isinstance(model, str) else [model[item] for item in x.item_ids]
+    found = analyse_dif("groups", x, values, forms=_forms(x), model=chosen, reference=reference)
+    if found.wald is None:
+        each = "; ".join(f"{group.name}: {group.reason}" for group in found.groups if group.reason)
+        raise PsychometricsError(f"DIF cannot be tested: {found.reason}{f' ({each})' if each else ''}")
+    return _dif_rows(x, found)
+
+
+def _forms(x: Responses) -> list[str | None]:
+    """The set of items that each response's person saw, if enough persons saw the same."""
+    sets = seen_sets(x)
+    large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
+    return [str(k) if large[k] else None for k in sets.of_person[x.person].tolist()]
+
+
+def _dif_rows(x: Responses, found: Dif) -> ItemDif:
+    wald, within = found.wald, found.within_forms
+    assert wald is not None
+    n_items, focal = x.n_items, wald.groups[1:]
+    mh_delta, mh_class = np.full((len(focal), n_items), np.nan), [[""] * n_items for _ in focal]
+    if within is not None:
+        for f, name in enumerate(focal):
+            for j, own in enumerate(within.mantel_haenszel[within.groups.index(name) - 1]):
+                if own is not None:
+                    mh_class[f][j] = own.ets_class or ""
+                    mh_delta[f, j] = own.delta if isinstance(own, MantelHaenszel) else np.nan
+    by_name = {group.name: group for group in found.groups}
+    severity = [severity_of(q, size) for of_group in wald.wabc for q, size in zip(wald.q, of_group, strict=True)]
+    notes = [*wald.warnings]
+    notes += [f"{group.name} was left out: {group.reason}." for group in found.groups if group.reason]
+    notes += [f"{group.name} has low power: {group.n_learners} persons." for group in found.groups if group.low_power]
+    if found.n_unknown:
+        notes.append(f"{found.n_unknown:,} persons have no group and were left out.")
+    of_rows = {
+        "delta_a": wald.delta[:, :, 0],
+        "delta_a_se": wald.se[:, :, 0],
+        "delta_b": wald.delta[:, :, 1],
+        "delta_b_se": wald.se[:, :, 1],
+        "wabc": wald.wabc,
+        "shift": wald.shift,
+        "p": np.tile(wald.p, (len(focal), 1)),
+        "q": np.tile(wald.q, (len(focal), 1)),
+        "mh_delta": mh_delta,
+    }
+    return ItemDif(
+        reference=wald.groups[0],
+        item_ids=tuple(x.item_ids) * len(focal),
+        groups=tuple(name for name in focal for _ in range(n_items)),
+        severity=tuple(severity),
+        mh_class=tuple(own for of_group in mh_class for own in of_group),
+        reasons=tuple(found.why_not(j, by_name[name]) for name in focal for j in range(n_items)),
+        notes=tuple(notes),
+        frame_kind=x.frame_kind,
+        **{name: values.ravel() for name, values in of_rows.items()},
+    )

@@ -1,0 +1,592 @@
+"""Figures of calibrations, scores and comparisons, drawn from the library's results.
+
+Bands and bars are 95 % intervals. What does not belong here: computing a result, and drawing (see `svg`, `plotly`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.information.functions import conditional_se
+from irt_psychometrics.information.functions import item_information as information_of_items
+from irt_psychometrics.itemfit import Observed
+from irt_psychometrics.plots.axes import CHOICES, shortened
+from irt_psychometrics.plots.chart import Chart, Picture
+
+if TYPE_CHECKING:
+    from irt_psychometrics.dif import Dif
+    from irt_psychometrics.drift import Drift
+    from irt_psychometrics.itemfit import ItemFit
+    from irt_psychometrics.linking import Linking
+    from irt_psychometrics.scoring import Scores
+
+Items: TypeAlias = Calibration | ItemParameters
+SIZE: dict[str, Any] = {"width": 640, "height": 320}
+NODES = 121
+MAX_CURVES = 8
+"""Information curves that have a colour and a name; further items are grey."""
+MAX_ROWS = 60
+"""Items of a figure with a row for each."""
+ID_LENGTH = 24
+THETA = "ability θ"
+SOUND: dict[str, Any] = {"colour": "blue", "shape": "circle"}
+ODD: dict[str, Any] = {"colour": "orange", "shape": "triangle", "size": 3.4}
+
+
+def item_curves(
+    fit: Items,
+    items: str | Sequence[str],
+    *,
+    responses: Responses | None = None,
+    each_score: bool = False,
+    theta: npt.ArrayLike | None = None,
+) -> Chart:
+    """Response curves with their 95 % bands.
+
+    A curve is the probability of a right answer, or the expected score as a share of the maximum score. Its band is
+    pointwise, by the delta method on the logit, from the item's covariance of all its parameters; items without
+    errors have no band.
+
+    Args:
+        fit: the items.
+        items: an id, or several.
+        responses: draws what was observed, too: proportions in groups of persons of like ability, by their other
+            answers, with 95 % intervals.
+        each_score: draws the probability of each score of one item instead.
+        theta: shape (T,), abilities; by default 4 SD to each side of the population's mean.
+
+    Raises PsychometricsError for an item that is not in the fit or has no parameters, and for `each_score` of several
+    items.
+    """
+    wanted = [items] if isinstance(items, str) else list(items)
+    known = _parameters(fit, wanted)
+    at = _abilities(fit, theta)
+    seen = [_observed(fit, responses, item) for item in wanted]
+    if each_score:
+        if len(wanted) != 1:
+            raise PsychometricsError("the curves of each score are drawn for one item: give one id")
+        return _score_curves(known, wanted[0], at, seen[0])
+    scored = bool((known.curves.categories > 2).any())
+    label = "score as a share of the maximum" if scored else "probability correct"
+    chart = Chart(_ends(at), (0.0, 1.0), THETA, label, f"Response curves of {_listed(wanted)}", **SIZE)
+    for k, item in enumerate(wanted):
+        p, low, high = _curve(known.select([item]), at)
+        style = _style(k)
+        chart.line(at, p, name=shortened(item, ID_LENGTH), low=low, high=high, **style)
+        found = seen[k]
+        if found is not None:
+            _add_observed(chart, found, "observed" if len(wanted) == 1 else "", k, style["colour"])
+    return chart
+
+
+def _score_curves(known: ItemParameters, item: str, at: Floats, seen: Observed | None) -> Chart:
+    """The probability of each score of one item."""
+    described = f"Probability of each score of {shortened(item, ID_LENGTH)}"
+    chart = Chart(_ends(at), (0.0, 1.0), THETA, "probability", described, heading=shortened(item, 60), **SIZE)
+    for score, (p, low, high) in enumerate(_curves_of_scores(known, at)):
+        style = _style(score)
+        chart.line(at, p, name=f"score {score}", low=low, high=high, **style)
+        if seen is not None:
+            of_score = seen.of_score(score) if seen.by_score is not None else _of_two(seen, score)
+            _add_observed(chart, of_score, "", score, style["colour"])
+    return chart
+
+
+def _of_two(seen: Observed, score: int) -> Observed:
+    return seen if score == 1 else Observed(seen.theta, 1 - seen.proportion, seen.n)
+
+
+def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str) -> None:
+    titles = [f"{p:.2f} of {n} answers" for p, n in zip(found.proportion, found.n, strict=True)]
+    shapes = CHOICES["shape"]
+    one: dict[str, Any] = {"colour": "black" if name else colour, "shape": shapes[k % len(shapes)]}
+    chart.points(found.theta, found.proportion, name=name, titles=titles, **_bars(*found.interval()), **one)
+
+
+def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
+    """Fisher information of each item about θ.
+
+    Args:
+        fit: the items.
+        items: ids; by default all, of which the most informative have colours and names.
+        theta: as in `item_curves`.
+
+    Raises PsychometricsError for an item that is not in the fit or has no parameters.
+    """
+    at = _abilities(fit, theta)
+    known = _parameters(fit, items)
+    information = information_of_items(at, known.curves)
+    order = np.argsort(-information.max(axis=0), kind="stable")
+    first = order[:MAX_CURVES] if items is None else np.arange(len(known.item_ids))
+    top = 1.08 * float(information.max(initial=0.0)) or 1.0
+    described = f"Information of {len(known.item_ids)} items by ability"
+    chart = Chart(_ends(at), (0.0, top), THETA, "information (1/θ²)", described, **SIZE)
+    for j in np.setdiff1d(order, first):
+        chart.line(at, information[:, j], "grey", width=0.6)
+    for k, j in enumerate(first):
+        chart.line(at, information[:, j], name=shortened(known.item_ids[j], ID_LENGTH), **_style(k))
+    return chart
+
+
+def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
+    """Information of all items together, and the standard error of θ that it allows, 1/√information.
+
+    Grey is the middle 95 % of a calibration's population. Arguments as in `item_curves`. Raises PsychometricsError if
+    no item has parameters.
+    """
+    at = _abilities(fit, theta)
+    known = _parameters(fit, None)
+    total = information_of_items(at, known.curves).sum(axis=1)
+    se = conditional_se(total)
+    best = int(np.argmax(total))
+    charts = []
+    for y, label, top in (
+        (total, "test information (1/θ²)", 1.08 * float(total.max())),
+        (se, "standard error of θ", min(1.1 * float(se.max()), 4 * float(se.min()))),
+    ):
+        chart = Chart(_ends(at), (0.0, top), THETA, label, f"{label} of {len(known.item_ids)} items", height=280)
+        for low, high in _middle(fit, at):
+            chart.stretch(low, high)
+        charts.append(chart.line(at[y <= top], y[y <= top]))
+    whose = " (grey: the middle 95 % of the population)" if isinstance(fit, Calibration) else ""
+    title = f"{len(known.item_ids)} items measure best at θ = {at[best]:.1f}, with a standard error of {se[best]:.2f}"
+    return Picture(title.replace("-", "−") + whose, charts, 2)
+
+
+test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test
+
+
+def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+    """Persons and items on one scale: to the left a histogram of abilities, to the right the items at their difficulty.
+
+    Args:
+        fit: the items, at b. A name is left out if there is no room for it.
+        scores: abilities of persons; by default a calibration's population is drawn.
+
+    Raises PsychometricsError if no item has parameters.
+    """
+    known = _parameters(fit, None)
+    b = known.b
+    theta = _finite(scores)
+    mean, sd = _population(fit)
+    people = (theta.min(), theta.max()) if theta.size else (mean - 3 * sd, mean + 3 * sd)
+    height = 430
+    ends = Chart.ends_of(people, np.clip(b, mean - 6 * sd, mean + 6 * sd))
+    described = f"{len(b)} items and the persons on one scale"
+    names = {-0.5: "persons" if theta.size else "population", 0.5: "items"}
+    chart = Chart((-1.0, 1.0), ends, "", THETA, described, width=640, height=height, x_names=names)
+    if theta.size:
+        edges = _edges(theta)
+        n, _ = np.histogram(theta, edges)
+        chart.boxes(-0.9 * n / n.max(), edges[:-1], np.zeros(n.size), edges[1:], hatched=True)
+    else:
+        at = np.linspace(*ends, NODES)
+        chart.line(-0.9 * np.exp(-0.5 * ((at - mean) / sd) ** 2), at)
+    chart.line([0, 0], ends, "grey", width=0.8)
+    places, named = _places_of_names(b, [*map(str, known.item_ids)], (ends[1] - ends[0]) / (height - 28))
+    titles = [f"{item}: b = {value:.2f}" for item, value in zip(known.item_ids, b, strict=True)]
+    chart.points(places, b, titles=titles, **SOUND)
+    return chart.names(places[named], b[named], [shortened(known.item_ids[j], 20) for j in named])
+
+
+def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Columns in which names do not overlap, each item's x, and the items whose names have room. unit: θ of a line."""
+    letters = min(max(map(len, item_ids), default=1), 20)
+    columns = min(max(int(290 // (16 + 5.2 * letters)), 1), 4)
+    last, places, named = np.full(columns, -np.inf), np.empty(len(b)), []
+    for k, j in enumerate(np.argsort(b, kind="stable")):
+        order = (k + np.arange(columns)) % columns
+        free = order[b[j] - last[order] >= 11 * unit]
+        column = free[0] if free.size else order[0]
+        if free.size:
+            last[column] = b[j]
+            named.append(j)
+        places[j] = 0.97 * (column + 1) / columns
+    return places, np.array(named, dtype=np.intp)
+
+
+def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None = None) -> Chart:
+    """How many persons have which ability.
+
+    Args:
+        scores: abilities; those that are not finite are left out, and counted in the chart.
+        fit: draws the ability distribution of its populations, too. EAP estimates of ability vary less than it, and ML
+            and WLE estimates more, by their errors.
+
+    Raises PsychometricsError if no ability is finite.
+    """
+    theta = _finite(scores)
+    if not theta.size:
+        raise PsychometricsError("no ability is finite, so there is nothing to draw: score persons with answers")
+    edges = _edges(theta)
+    n, _ = np.histogram(theta, edges)
+    at = np.linspace(edges[0], edges[-1], NODES)
+    expected = np.zeros_like(at)
+    if fit is not None:
+        sizes = np.array([group.n_persons or 1 for group in fit.latent], dtype=float)
+        for share, group in zip(sizes / sizes.sum(), fit.latent, strict=True):
+            expected += share * np.exp(-0.5 * ((at - group.mean) / group.sd) ** 2) / (group.sd * np.sqrt(2 * np.pi))
+        expected *= theta.size * (edges[1] - edges[0])
+    top = 1.08 * max(float(n.max()), float(expected.max()))
+    mean = f"mean {round(theta.mean(), 2) + 0.0:.2f}".replace("-", "−")
+    described = f"{theta.size} persons: {mean}, SD {theta.std():.2f}"
+    chart = Chart(_ends(edges), (0.0, top), THETA, "persons", described, **SIZE)
+    chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n, name="persons", hatched=True)
+    if fit is not None:
+        chart.line(at, expected, "black", "population of the fit", dash="dash")
+    chart.line([theta.mean()] * 2, chart.y, "orange", mean, dash="dot")
+    left_out = _values(scores).size - theta.size
+    chart.notes = [f"{left_out} without a finite θ"] if left_out else []
+    return chart
+
+
+def dif_curves(
+    reference: Items,
+    focal: Items,
+    item: str,
+    *,
+    names: tuple[str, str] = ("reference", "focal"),
+    theta: npt.ArrayLike | None = None,
+) -> Chart:
+    """The response curve of an item in each of two groups, with 95 % bands.
+
+    Args:
+        reference, focal: the items as either group has them, on one scale: two fits, of which the second is linked.
+        item: its id.
+        names: of the groups.
+        theta: as in `item_curves`.
+
+    Raises PsychometricsError for an item that is not in both or has no parameters.
+    """
+    at = _abilities(reference, theta)
+    known = [_parameters(fit, [item]) for fit in (reference, focal)]
+    scored = any((of.curves.categories > 2).any() for of in known)
+    label = "score as a share of the maximum" if scored else "probability correct"
+    described = f"Response curves of {shortened(item, ID_LENGTH)} for {names[0]} and {names[1]}"
+    chart = Chart(_ends(at), (0.0, 1.0), THETA, label, described, heading=shortened(item, 60), **SIZE)
+    styles: tuple[dict[str, Any], ...] = ({"colour": "blue", "dash": "dash"}, {"colour": "orange"})
+    for of, name, style in zip(known, names, styles, strict=True):
+        p, low, high = _curve(of, at)
+        chart.line(at, p, name=name, low=low, high=high, **style)
+    return chart
+
+
+def dif_effects(found: Dif, group: str | None = None) -> Chart:
+    """How much harder each item is for a group than for the reference, Δb, with 95 % intervals.
+
+    Args:
+        found: the comparison of the groups.
+        group: the focal group; by default the first that was compared.
+
+    Raises PsychometricsError if the groups could not be compared, or if there is no such group.
+    """
+    if found.wald is None:
+        raise PsychometricsError(f"the groups of {found.attribute} could not be compared: {found.reason}")
+    groups = found.wald.groups
+    name = groups[1] if group is None else group
+    if name not in groups[1:]:
+        raise PsychometricsError(f"no such focal group: {name!r}; the groups are {', '.join(groups[1:])}")
+    f = groups.index(name) - 1
+    delta, se = found.wald.delta[f, :, 1], found.wald.se[f, :, 1]
+    kinds = ["differs (q < 0.05)" if flagged else "" for flagged in found.wald.q < 0.05]
+    return _rows(found.wald.item_ids, delta, Z95 * se, kinds, f"Δb, {name} minus {groups[0]}", "not certain")
+
+
+def linking(new: Items, old: Items, constants: Linking) -> Picture:
+    """b and a of the anchors in two fits against each other, with the line of the linking.
+
+    Anchors that were left out are orange crosses with names. Bars are 95 % intervals of both sides.
+
+    Args:
+        new: the fit before linking.
+        old: the anchors on the scale on which `new` was placed.
+        constants: the result of the linking.
+
+    Raises PsychometricsError if the two have no item in common that has parameters.
+    """
+    sides = [fit.items if isinstance(fit, Calibration) else fit for fit in (new, old)]
+    known = [{item for item, ok in zip(of.item_ids, of.curves.known, strict=True) if ok} for of in sides]
+    both = [item for item in sides[1].item_ids if item in known[0] & known[1]]
+    if not both:
+        raise PsychometricsError("the two fits have no item with parameters in common, so nothing can be drawn")
+    x, y = (of.select(both) for of in sides)
+    used = np.isin(both, constants.anchors_used)
+    charts = []
+    for label, of_x, of_y, x_se, y_se, slope, intercept in (
+        ("difficulty b", x.b, y.b, x.b_se, y.b_se, constants.slope, constants.intercept),
+        ("discrimination a", x.a, y.a, x.a_se, y.a_se, 1 / constants.slope, 0.0),
+    ):
+        x_half, y_half = (np.minimum(Z95 * se, np.ptp(of) / 2) for se, of in ((x_se, of_x), (y_se, of_y)))
+        across = Chart.ends_of(of_x, of_x - x_half, of_x + x_half)
+        line = slope * np.array(across) + intercept
+        ends = across, Chart.ends_of(of_y, of_y - y_half, of_y + y_half, line)
+        described = f"{label} of {len(both)} anchors, new against old, {int((~used).sum())} left out"
+        chart = Chart(*ends, f"{label}, new", f"{label}, old", described, height=330)
+        chart.line(across, line, "black", "line of the linking", dash="dash", width=1.0)
+        for some, name, style in ((used, "used", SOUND), (~used, "left out", ODD | {"shape": "cross"})):
+            titles = [item for item, is_some in zip(both, some, strict=True) if is_some]
+            bars = _bars((of_y - Z95 * y_se)[some], (of_y + Z95 * y_se)[some])
+            bars |= _bars((of_x - Z95 * x_se)[some], (of_x + Z95 * x_se)[some], ends=("left", "right"))
+            chart.points(of_x[some], of_y[some], name=name, titles=titles, **bars, **style)
+        out = np.flatnonzero(~used)
+        charts.append(chart.names(of_x[out], of_y[out], [shortened(both[k], ID_LENGTH) for k in out]))
+    title = (
+        f"{int(used.sum())} of {len(both)} anchors used: slope {constants.slope:.3f} ± {constants.slope_se:.3f}, "
+        f"intercept {constants.intercept:.3f} ± {constants.intercept_se:.3f}"
+    )
+    return Picture(title.replace(" -", " −"), charts, 2)
+
+
+def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
+    """How far each item moved from its published value, with 95 % intervals; flagged items are triangles.
+
+    Args:
+        found: the result of the comparison.
+        parameter: b, the difficulty, or a, the discrimination.
+
+    Raises PsychometricsError for another parameter.
+    """
+    if parameter not in ("a", "b"):
+        raise PsychometricsError(f"drift is drawn of a or b, not of {parameter!r}")
+    delta, se = (found.delta_a, found.se[:, 0]) if parameter == "a" else (found.delta_b, found.se[:, 1])
+    kinds = ["" if level == "none" else f"{level} drift" for level in found.severity]
+    return _rows(found.item_ids, delta, Z95 * se, kinds, f"Δ{parameter}, new minus published", "not flagged")
+
+
+def item_fit(fit: Items, found: ItemFit) -> Chart:
+    """Infit and outfit of each item by its difficulty; both are 1 under the model.
+
+    Items whose RMSD exceeds its cutoff, as one sound item in a thousand does, are orange and have names.
+
+    Args:
+        fit: the items, of which `found` has the fit statistics in the same order.
+        found: the fit statistics.
+
+    Raises PsychometricsError if the two differ in the number of items.
+    """
+    items = fit.items if isinstance(fit, Calibration) else fit
+    if len(items.item_ids) != len(found.infit):
+        raise PsychometricsError(f"{len(items.item_ids)} items and fit statistics of {len(found.infit)}: give one fit")
+    odd = found.rmsd > found.rmsd_cutoff
+    known = np.isfinite(items.b) & np.isfinite(found.infit)
+    ends = Chart.ends_of(found.infit, found.outfit, [0.8, 1.2])
+    described = f"Infit and outfit of {int(known.sum())} items by difficulty; {int(odd.sum())} do not fit"
+    chart = Chart(Chart.ends_of(items.b[known]), ends, "difficulty b", "mean square", described, **SIZE).level(1.0)
+    for values, what, shape in ((found.infit, "infit", "circle"), (found.outfit, "outfit", "diamond")):
+        for some, colour, fits in ((known & ~odd, "blue", ""), (known & odd, "orange", ", does not fit")):
+            titles = [f"{items.item_ids[j]}: {what} {values[j]:.2f}" for j in np.flatnonzero(some)]
+            size = 3.4 if fits else 2.6
+            chart.points(items.b[some], values[some], colour, what + fits, shape=shape, titles=titles, size=size)
+    named = np.flatnonzero(known & odd)
+    return chart.names(items.b[named], found.outfit[named], [shortened(items.item_ids[j], ID_LENGTH) for j in named])
+
+
+class FitPlots:
+    """The figures of one calibration.
+
+    Args:
+        calibration: the fit.
+        responses: those it was estimated from, which add observed proportions to its curves.
+    """
+
+    def __init__(self, calibration: Calibration, responses: Responses | None = None) -> None:
+        self._calibration, self._responses = calibration, responses
+
+    def curves(self, *items: str, each_score: bool = False) -> Chart:
+        """Response curves of these items, as `item_curves`."""
+        return item_curves(self._calibration, items, responses=self._responses, each_score=each_score)
+
+    def information(self) -> Picture:
+        """Test information and the standard error of θ, as `test_information`."""
+        return test_information(self._calibration)
+
+    def item_information(self, *items: str) -> Chart:
+        """Information of these items, or of all, as `item_information`."""
+        return item_information(self._calibration, items or None)
+
+    def wright_map(self, scores: Scores | npt.ArrayLike | None = None) -> Chart:
+        """Persons and items on one scale, as `wright_map`."""
+        return wright_map(self._calibration, scores)
+
+    def scores(self, scores: Scores | npt.ArrayLike) -> Chart:
+        """How many persons have which ability, as `score_distribution`."""
+        return score_distribution(scores, self._calibration)
+
+    def fit(self, found: ItemFit) -> Chart:
+        """Infit and outfit of each item, as `item_fit`."""
+        return item_fit(self._calibration, found)
+
+    def __repr__(self) -> str:
+        figures = ", ".join(name for name in vars(FitPlots) if not name.startswith("_"))
+        return f"<figures of {self._calibration.n_items} items: {figures}>"
+
+
+def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
+    """The wanted items, or all that have parameters."""
+    items = fit.items if isinstance(fit, Calibration) else fit
+    known = dict(zip(items.item_ids, items.curves.known.tolist(), strict=True))
+    if wanted is None:
+        wanted = [item for item, has in known.items() if has]
+        if not wanted:
+            raise PsychometricsError("no item has parameters, so there is nothing to draw: fit items with answers")
+    wanted = list(wanted)
+    for item in wanted:
+        if item not in known:
+            some = ", ".join(list(known)[:5])
+            raise PsychometricsError(f"no such item: {item!r}; the {len(known)} items are {some} …")
+        if not known[item]:
+            why = ""
+            if isinstance(fit, Calibration):
+                why = "; ".join(flag.explanation for flag in fit.flags[fit.item_ids.index(item)])
+            raise PsychometricsError(f"item {item} has no parameters, so it has no curve{f': {why}' if why else ''}")
+    return items.select(wanted)
+
+
+def _population(fit: Items) -> tuple[float, float]:
+    """Mean and SD of θ; 0 and 1 for items by themselves."""
+    return (fit.latent_mean, fit.latent_sd) if isinstance(fit, Calibration) else (0.0, 1.0)
+
+
+def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
+    if theta is None:
+        mean, sd = _population(fit)
+        return np.linspace(mean - 4 * sd, mean + 4 * sd, NODES)
+    found = np.asarray(theta, dtype=float)
+    if found.ndim != 1 or found.size < 2 or not np.isfinite(found).all() or not (np.diff(found) > 0).all():
+        raise PsychometricsError("theta must be at least two finite, increasing abilities, as np.linspace makes them")
+    return found
+
+
+def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
+    """The middle 95 % of a calibration's population, within `at`."""
+    if not isinstance(fit, Calibration):
+        return []
+    low, high = (fit.latent_mean + sign * Z95 * fit.latent_sd for sign in (-1, 1))
+    return [(max(low, float(at[0])), min(high, float(at[-1])))]
+
+
+def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | None:
+    if responses is None:
+        return None
+    mean, sd = _population(fit)
+    items = _parameters(fit, None)
+    return Observed.by_ability(responses, items, [item], mean=mean, sd=sd).get(item)
+
+
+class _Banded(NamedTuple):
+    """A curve and its 95 % band, shape (T,) each; no band without errors."""
+
+    p: Floats
+    low: Floats | tuple[()]
+    high: Floats | tuple[()]
+
+
+def _curve(one: ItemParameters, theta: Floats) -> _Banded:
+    p = one.curve(theta)[:, 0]
+    by = np.hstack([one.curve_by_ab(theta)[0], one.by_further(theta)[0].T])
+    se = _root_of_form(by, one.cov_of_all[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _Banded(p, *_band(p, se / (p * (1 - p))))
+
+
+def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_Banded]:
+    """The probability of each score of one item."""
+    if not one.others:
+        p, low, high = _curve(one, theta)
+        below: tuple[Any, Any] = (1 - np.asarray(high), 1 - np.asarray(low)) if len(low) else ((), ())
+        return [_Banded(1 - p, *below), _Banded(p, low, high)]
+    (some,) = one.others
+    parameters = some.parameters(one.a, one.d)
+    p = some.model.probabilities(theta, parameters, some.categories)[0]
+    by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p, by a, d and the further ones
+    by_ab = np.concatenate([[by[0] - one.b[0] * by[1], -one.a[0] * by[1]], by[2:]])
+    cov = one.cov_of_all[0, : len(by_ab), : len(by_ab)]
+    found = []
+    for k in range(p.shape[1]):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            band = _band(p[:, k], _root_of_form(by_ab[:, :, k].T, cov) / (1 - p[:, k]))
+            found.append(_Banded(p[:, k], *band))
+    return found
+
+
+def _root_of_form(by: Floats, cov: Floats) -> Floats:
+    variance = np.einsum("tk,kl,tl->t", by, cov, by)
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))
+
+
+def _band(p: Floats, se_logit: Floats) -> tuple[Floats | tuple[()], Floats | tuple[()]]:
+    """95 % interval of a probability from the standard error of its logit."""
+    if not np.isfinite(se_logit).any():
+        return (), ()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = (expit(logit(p) + sign * Z95 * se_logit) for sign in (-1, 1))
+    return np.where(np.isfinite(low), low, p), np.where(np.isfinite(high), high, p)
+
+
+def _rows(item_ids: Sequence[str], values: Floats, half: Floats, kinds: Sequence[str], label: str, plain: str) -> Chart:
+    """A row for each item with a value, in the order of the values; `plain`: what the legend calls the kind ""."""
+    known = np.flatnonzero(np.isfinite(values))
+    if not known.size:
+        raise PsychometricsError("no item has a value, so there is nothing to draw")
+    furthest = known[np.argsort(-np.abs(values[known]), kind="stable")][:MAX_ROWS]
+    rows = furthest[np.argsort(values[furthest], kind="stable")]
+    shown, reach = values[rows], np.where(np.isfinite(half[rows]), half[rows], 0.0)
+    described = f"{label} of {rows.size} items with 95 % intervals"
+    names = [shortened(item_ids[j], ID_LENGTH) for j in rows]
+    size: dict[str, Any] = {"width": 640, "height": 56 + 14 * rows.size}
+    ends = Chart.ends_of(shown - reach, shown + reach, [0.0])
+    chart = Chart(ends, (rows.size - 0.4, -0.6), label, "", described, y_names=names, **size)
+    chart.line([0, 0], chart.y, "grey", width=0.8)
+    for k, kind in enumerate(sorted({kinds[j] for j in rows})):
+        some = np.array([kinds[j] == kind for j in rows])
+        style = SOUND if not kind else ODD | {"shape": ("triangle", "diamond", "square")[k % 3]}
+        across = _bars((shown - reach)[some], (shown + reach)[some], ends=("left", "right"))
+        chart.points(shown[some], np.flatnonzero(some), name=kind or plain, **across, **style)
+    if rows.size < known.size:
+        chart.heading = f"The {rows.size} of {known.size} items that are furthest from 0"
+    return chart
+
+
+def _style(k: int) -> dict[str, Any]:
+    """Colour and dash of a series."""
+    dashes = CHOICES["dash"]
+    return {"colour": Chart.SERIES[k % len(Chart.SERIES)], "dash": dashes[k % len(dashes)]}
+
+
+def _bars(low: Floats, high: Floats, ends: tuple[str, str] = ("low", "high")) -> dict[str, Any]:
+    return {ends[0]: low, ends[1]: high} if np.isfinite(low).any() else {}
+
+
+def _ends(at: Floats) -> tuple[float, float]:
+    return float(at[0]), float(at[-1])
+
+
+def _values(scores: Scores | npt.ArrayLike | None) -> Floats:
+    if scores is None:
+        return np.empty(0)
+    return np.asarray(getattr(scores, "theta", scores), dtype=float).ravel()
+
+
+def _finite(scores: Scores | npt.ArrayLike | None) -> Floats:
+    found = _values(scores)
+    return found[np.isfinite(found)]
+
+
+def _edges(theta: Floats) -> Floats:
+    """Edges of a histogram's bins."""
+    bins = min(40, max(5, round(theta.size**0.5)))
+    return np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, bins + 1)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(shortened(name, ID_LENGTH) for name in names[:5]) + (" …" if len(names) > 5 else "")

@@ -1,0 +1,181 @@
+"""Item response models as estimators of scikit-learn, for pipelines, searches and cross-validation.
+
+Needs scikit-learn. Everything else in the library works without it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.item_models import item_model
+from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, MODELS, Model
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.estimation import fit_em
+from irt_psychometrics.scoring import score
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+except ImportError as error:
+    raise ImportError("irt_psychometrics.sklearn needs scikit-learn 1.6 or later: pip install scikit-learn") from error
+
+__all__ = ["ItemResponseModel"]
+
+METHODS = ("eap", "map", "wle", "ml")
+MIN_PERSONS = 10
+MIN_ITEMS = 2
+
+
+class ItemResponseModel(TransformerMixin, BaseEstimator):
+    """Item parameters by marginal maximum likelihood (Bock & Aitkin 1981), and abilities as the transformed data.
+
+    X has shape (n_persons, n_items): a score from 0 to the maximum score of the item, or NaN if the person has not seen
+    the item. Missing scores are never imputed: they are left out of the likelihood, which is right if what is missing
+    depends on nothing but the scores that were seen.
+
+    Parameters:
+        model: rasch, 1pl, 2pl or 3pl for scores of 0 and 1; pcm, rsm or gpcm for higher scores. Items with a maximum
+            score of 1 then have a Rasch or 2PL curve.
+        max_score: maximum score, from 1 to 20, of all items or of each. It is not read off X, in which perhaps nobody
+            has reached it.
+        method: estimator of ability: eap, map, wle or ml. Under ml a person with all items right has θ = ∞, and under
+            ml and wle a person without any score NaN.
+        with_se: whether `transform` returns the standard error of θ as a second column.
+
+    Attributes:
+        difficulty_, discrimination_, guessing_: shape (n_items,), b, a and c of each item; NaN if it could not be
+            estimated, as everyone or no one had it right. Of scored items b is the mean difficulty of their steps.
+        calibration_: the whole fit, with errors and flags of items.
+        n_iter_: iterations of the optimiser.
+        n_features_in_, feature_names_in_: items, and their names if X was a data frame.
+
+    Under rasch the population of θ has the mean 0 and an estimated SD; under all other models θ ~ N(0, 1).
+    """
+
+    def __init__(
+        self,
+        model: Model = DEFAULT_MODEL,
+        *,
+        max_score: int | Sequence[int] = 1,
+        method: Literal["eap", "map", "wle", "ml"] = "eap",
+        with_se: bool = False,
+    ) -> None:
+        self.model = model
+        self.max_score = max_score
+        self.method = method
+        self.with_se = with_se
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:  # noqa: ARG002
+        """Estimate the item parameters. `y` is ignored.
+
+        Warns (ConvergenceWarning) if the fit has not converged. Raises ValueError, naming the item, for other scores,
+        and PsychometricsError, a ValueError, if the scores determine no parameters.
+        """
+        for name, value, known in (("model", self.model, MODELS), ("method", self.method, METHODS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        matrix = self._matrix(X, reset=True, ensure_min_samples=MIN_PERSONS, ensure_min_features=MIN_ITEMS)
+        responses = self._responses(matrix)
+        models: Any = self.model
+        if responses.categories is not None or not item_model(self.model).two_categories:
+            models = [item_model(self.model).of_max_score(int(m)).name for m in responses.n_categories - 1]
+            models = models[0] if len(set(models)) == 1 else models
+        fitted: Calibration = fit_em(responses, model=models)
+        if not fitted.convergence.converged:
+            warnings.warn(fitted.convergence.reason, ConvergenceWarning, stacklevel=2)
+        self.calibration_ = fitted
+        self.difficulty_, self.discrimination_, self.guessing_ = fitted.b, fitted.a, fitted.c
+        self.n_iter_ = fitted.convergence.iterations
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> Floats:
+        """θ of each person, shape (n_persons, 1), or θ and its standard error, shape (n_persons, 2), by `with_se`.
+
+        Items without parameters do not count. Under eap and map a person without any score has the mean of the
+        population.
+        """
+        check_is_fitted(self)
+        fitted = self.calibration_
+        items, population = fitted.curves, fitted.latent[0]
+        found = score(
+            self._responses(self._matrix(X, reset=False)),
+            items.a,
+            items.d,
+            items.c,
+            others=items.others,
+            method=self.method,
+            mean=population.mean,
+            sd=population.sd,
+        )
+        return np.column_stack([found.theta, found.se] if self.with_se else [found.theta])
+
+    def score_samples(self, X: npt.ArrayLike) -> Floats:
+        """Marginal log-likelihood of each person's scores, shape (n_persons,); 0 for a person without any."""
+        check_is_fitted(self)
+        fitted = self.calibration_
+        responses = self._responses(self._matrix(X, reset=False))
+        population = fitted.latent[0]
+        grid = Grid.spanning()
+        above, lowest = fitted.curves.score_tables(population.mean + population.sd * grid.nodes)
+        n_above = fitted.n_categories - 1
+        first = np.cumsum(n_above) - n_above
+        loglik = np.zeros((responses.n_persons, len(grid.nodes)))
+        for j in range(responses.n_items):
+            table = np.vstack([lowest[first[j]], above[first[j] : first[j] + n_above[j]]])
+            here = responses.item == j
+            loglik[responses.person[here]] += table[responses.score[here]]
+        found: Floats = logsumexp(loglik + grid.log_weights(), axis=1)
+        return found
+
+    def score(self, X: npt.ArrayLike, y: object = None) -> float:  # noqa: ARG002
+        """Mean of `score_samples`: higher is better, so that searches choose a model. `y` is ignored."""
+        return float(np.mean(self.score_samples(X)))
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:  # noqa: ARG002
+        """Names of the columns of `transform`."""
+        check_is_fitted(self)
+        return np.array(["theta", "se"] if self.with_se else ["theta"], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.positive_only = True
+        tags.requires_fit = True
+        return tags
+
+    def _matrix(self, X: npt.ArrayLike, **how: Any) -> Floats:
+        matrix: Floats = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", **how)
+        check_non_negative(matrix, type(self).__name__)
+        return matrix
+
+    def _responses(self, matrix: Floats) -> Responses:
+        """Raises ValueError, naming the first item and row, if a score is not a whole number in its range."""
+        n_items = matrix.shape[1]
+        try:
+            highest = np.broadcast_to(np.asarray(self.max_score, dtype=np.int64), n_items)
+        except (TypeError, ValueError):
+            raise ValueError(f"max_score must be a number, or one for each of {n_items} items") from None
+        if np.any((highest < 1) | (highest > MAX_SCORE)):
+            raise ValueError(f"max_score must be from 1 to {MAX_SCORE}, got {self.max_score}")
+        names = [str(name) for name in getattr(self, "feature_names_in_", [f"x{j}" for j in range(n_items)])]
+        wrong = np.argwhere((matrix < 0) | (matrix > highest) | (matrix != np.floor(matrix)) & ~np.isnan(matrix))
+        if wrong.size:
+            row, j = wrong[0]
+            raise ValueError(
+                f"item {names[j]}: score {matrix[row, j]:g} in row {row}, and its scores are 0 … {highest[j]}, or NaN"
+                " if the item was not seen. Set max_score, or leave out columns that are not items"
+            )
+        if len(set(names)) < n_items:
+            raise PsychometricsError("names of items must be unique")
+        return Responses.from_wide(matrix, names, highest + 1 if (highest > 1).any() else None)

@@ -1,0 +1,161 @@
+"""`python -m irt_psychometrics`: files in, results out, without the platform."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irt_psychometrics.__main__ import main
+from irt_psychometrics.commands import Files, tables
+from irt_psychometrics.commands.answers import Answers
+from irt_psychometrics.core.errors import PsychometricsError
+
+FILES = Files()
+MATRIX = "student,x2,x10\nann,1,0\nbob,,1\ncy,0,NA\n"
+SCORES = {("ann", "x2"): 1, ("ann", "x10"): 0, ("bob", "x10"): 1, ("cy", "x2"): 0}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str, name: str = "given.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return write
+
+
+def scores_of(answers: Answers) -> dict[tuple[str, str], int]:
+    r = answers.responses
+    return {
+        (answers.person_ids[p], r.item_ids[i]): int(s)
+        for p, i, s in zip(r.person.tolist(), r.item.tolist(), r.score.tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (MATRIX, "a.csv"),
+        (MATRIX, "a.csv.gz"),
+        (MATRIX.replace(",", "\t"), "a.tsv"),
+        ("student;x2;x10\nann;1,0;0\nbob;;1\ncy;0,0;NA\n", "a.csv"),
+        ("\ufeff" + MATRIX.replace("\n", "\r\n"), "a.csv"),
+        ('person,item,score\nann,"x2",1\nann,x10,0\nbob,x10,1\nbob,x2,\ncy,x2,0\n\n', "a.csv"),
+    ],
+)
+def test_text_of_every_layout_gives_the_same_scores(file, text: str, name: str) -> None:
+    assert scores_of(FILES.answers(file(text, name))) == SCORES
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("person,i1,i2\na,1,0\nb,1\nc,1,1,1\n", "line 3: 2 columns, not 3; line 4: 4 columns, not 3"),
+        ("person,i1,i1\na,1,0\n", "column i1 occurs twice"),
+        ("person,i1,i2\n\na,1,2\n", "line 3, item i2: score '2'"),
+        ("\n\n", "empty"),
+    ],
+)
+def test_faults_name_the_file_and_the_row_as_a_spreadsheet_counts(file, text: str, named: str) -> None:
+    path = file(text)
+    with pytest.raises(PsychometricsError, match=named) as caught:
+        FILES.answers(path)
+    assert str(path) in str(caught.value)
+
+
+def test_text_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("person,i1\na,1\nJürgen,0\n".encode("latin-1"))
+    with pytest.raises(PsychometricsError, match="line 3: this is not UTF-8"):
+        FILES.answers(path)
+
+
+@pytest.mark.parametrize("library", [name for name in tables.FRAME_LIBRARIES if find_spec(name)])
+def test_parquet_is_read_by_any_frame_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(tables, "FRAME_LIBRARIES", (library,))
+    path = tmp_path / "a.parquet"
+    columns = {"id": pa.array([7.0, 8.0]), "x": pa.array([True, False]), "y": pa.array([None, 1.0])}
+    pq.write_table(pa.table(columns), path)
+    assert scores_of(FILES.answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
+    pq.write_table(pa.table(columns | {"id": pa.array([1e19, 2e19])}), path)
+    with pytest.raises(PsychometricsError, match="Column 'id' holds ids as Float64"):
+        FILES.answers(path)
+
+
+def test_commands_need_no_frame_library_and_no_platform(tmp_path: Path) -> None:
+    """A first fit of a CSV file loads nothing that a bare installation lacks."""
+    program = (
+        "import sys\n"
+        "from irt_psychometrics.__main__ import main\n"
+        f"assert main(['simulate', {str(tmp_path)!r}, '--persons', '60', '--items', '4']) == 0\n"
+        f"main(['fit', {str(tmp_path / 'responses.csv')!r}, '--json'])\n"
+        "found = {'pandas', 'polars', 'pyarrow', 'narwhals', 'pydantic', 'typer', 'rich', 'irt_assets'}\n"
+        "assert not found & set(sys.modules), found & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_fit_its_scores_and_its_link_to_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: object) -> object:
+        assert main([*map(str, words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    sim, out = tmp_path / "sim", tmp_path / "fit"
+    assert run("simulate", sim, "--persons", 400, "--items", 8, "--seed", 2)["n_responses"] == 3200
+    fitted = run("fit", sim / "responses.csv", "--out", out)
+    assert fitted == json.loads((out / "fit.json").read_text())
+    rows = run("score", sim / "responses.csv", "--params", out / "params.csv", "--method", "wle")
+    truth = np.loadtxt(sim / "persons.csv", delimiter=",", skiprows=1, usecols=1)
+    # eight items with a about 1 have a reliability of about .6, whose root is the correlation with θ
+    assert np.corrcoef([row["theta"] for row in rows], truth)[0, 1] > 0.65
+    linked = run("link", out / "params.csv", sim / "items.csv", "--method", "haebara", "--no-purify")
+    # the constants' errors with 400 persons are about 0.1 and 0.05
+    assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=0.4)
+
+
+def test_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", str(tmp_path), "--persons", "100", "--items", "3"]) == 0
+    capsys.readouterr()
+    main(["fit", str(tmp_path / "responses.csv")])
+    heading, first, *_, last = capsys.readouterr().out.splitlines()
+    assert heading.split()[:5] == ["item", "n", "a", "SE", "b"]
+    assert first.split()[:2] == ["i1", "100"]
+    assert last.startswith("log-likelihood ")
+
+
+def test_choices_are_scored_by_a_key(file, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = FILES.answers(
+        file("person,item,response\nann,x2,B\nann,x10,4\nbob,x10,3\nbob,x2,\ncy,x2,b\n"),
+        FILES.key(file("item,key\nx2,B\nx10,3\n", "key.csv")),
+    )
+    assert scores_of(answers) == SCORES
+    with pytest.raises(PsychometricsError, match="line 3: item x2 has the keys B and C"):
+        FILES.key(file("item,key\nx2,B\nx2,C\n", "key.csv"))
+    assert main(["fit", str(file(MATRIX)), "--key", str(file("item,key\nx2,1\n", "key.csv"))]) == 2
+    assert "item x10 has no key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["link", "a", "b", "--metric-d", "x"], "--metric-d"),
+        (["score", "a"], "--params"),
+        (["fit", "a", "--model", "5pl"], "5pl"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_requests_have_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = end.code
+    assert (code, said in capsys.readouterr().err) == (2, True)
