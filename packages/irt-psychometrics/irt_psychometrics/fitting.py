@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
@@ -30,17 +31,17 @@ from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.information.functions import conditional_se, item_information
-from irt_psychometrics.itemfit.fit_summary import FitSummary
-from irt_psychometrics.plots.figures import FitPlots
 from irt_psychometrics.results import Result, columns_of_rows, shown, some
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_reliability
 
+if TYPE_CHECKING:
+    from irt_psychometrics.plots.figures import FitPlots
+
 NODES = 121
 """Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
 _AT_ONCE = 50_000
-"""Responses whose log probabilities at all nodes are computed together."""
+"""Persons whose log probabilities at all nodes are computed together."""
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds this and what a sound item exceeds once in a thousand times."""
 _REMEDIES = {
@@ -265,6 +266,8 @@ class InformationTable(Result):
     @property
     def se(self) -> Floats:
         """Shape (T,), 1/√information: standard error of a maximum likelihood θ; ∞ without information."""
+        from irt_psychometrics.information.functions import conditional_se
+
         return conditional_se(self.test)
 
     def _title(self) -> str:
@@ -332,6 +335,8 @@ class Fit(Result):
     @property
     def plot(self) -> FitPlots:
         """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
+        from irt_psychometrics.plots.figures import FitPlots  # a fit draws nothing
+
         return FitPlots(self.calibration)
 
     @property
@@ -417,6 +422,8 @@ class Fit(Result):
             )
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
         populations_of(self.calibration, labels, x.n_persons)
+        from irt_psychometrics.itemfit.fit_summary import FitSummary  # a fit needs no statistics of it
+
         found = FitSummary.of(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
@@ -428,6 +435,8 @@ class Fit(Result):
         theta
             Abilities, shape (T,); None: 81 from −4 to 4.
         """
+        from irt_psychometrics.information.functions import item_information
+
         at = np.linspace(-4, 4, 81) if theta is None else np.atleast_1d(np.asarray(theta, dtype=float))
         return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
@@ -648,23 +657,16 @@ def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | No
 
     `labels`: the group of each person, where the fit has groups.
     """
-    own = x.of_rows(fit.estimated[x.item])
-    start, found = row_starts(own), np.zeros(x.n_persons)
+    own, found = x.of_rows(fit.estimated[x.item]), np.zeros(x.n_persons)
+    start = row_starts(own)
     for population, here in populations_of(fit, labels, x.n_persons):
         curves = Curves.of(fit.curves, population=population, nodes=NODES)
-        rows, prior = curves.rows(own), population.log_density(curves.nodes)
+        table, prior = curves.table(curves.rows(own), curves.nodes), population.log_density(curves.nodes)
         prior = prior - np.logaddexp.reduce(prior)
-        table = curves.table(rows, curves.nodes)
-        answered = np.flatnonzero(here & (np.diff(start) > 0))
-        sizes = np.diff(start)[answered]
-        for some_ in np.split(np.arange(answered.size), np.flatnonzero(np.diff(np.cumsum(sizes) // _AT_ONCE)) + 1):
-            if not some_.size:
-                continue
-            persons, n = answered[some_], sizes[some_]
-            first = np.cumsum(n) - n
-            place = np.repeat(start[persons] - first, n) + np.arange(n.sum())
-            logs = np.add.reduceat(table[rows[place]], first, axis=0) + prior
-            found[persons] = np.logaddexp.reduce(logs, axis=1)
+        chosen = csr_matrix((np.ones(own.n_responses), curves.rows(own), start), (x.n_persons, len(table)))
+        persons = np.flatnonzero(here & (np.diff(start) > 0))
+        for some_ in np.array_split(persons, -(-persons.size // _AT_ONCE) or 1):
+            found[some_] = np.logaddexp.reduce(chosen[some_] @ table + prior, axis=1)
     return found
 
 
