@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-READS = ("Makefile", "requirements/**", "pyproject.toml", "resources/postgres/server_account.py")
+LIBRARY = "packages/irt-psychometrics/pyproject.toml"
+READS = ("Makefile", "requirements/**", "pyproject.toml", LIBRARY, "resources/postgres/server_account.py")
 pytestmark = [pytest.mark.ci, pytest.mark.on_change(*READS)]
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +43,12 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) 
 
 
 def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running_needs() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    library, project = (
+        tomllib.loads((ROOT / path).read_text("utf-8"))["project"] for path in (LIBRARY, "pyproject.toml")
+    )
     base = set(pinned(FOLDER / "requirements.lock"))
-    assert {Requirement(line).name for line in project["dependencies"]} <= base
+    needed = {Requirement(line).name for line in [*project["dependencies"], *library["dependencies"]]}
+    assert needed - base == {library["name"]}, "what is ours is installed from its folder"
     for extra, lines in project["optional-dependencies"].items():
         assert {Requirement(line).name for line in lines} <= base | set(pinned(FOLDER / f"requirements-{extra}.lock"))
 
@@ -53,8 +57,8 @@ def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running
 def checkout(tmp_path: Path) -> Path:
     """What `make_venv.py` reads, without an environment."""
     shutil.copytree(FOLDER, tmp_path / "requirements")
-    (tmp_path / "resources" / "postgres").mkdir(parents=True)
-    for name in ("pyproject.toml", "resources/postgres/server_account.py"):
+    for name in ("pyproject.toml", LIBRARY, "resources/postgres/server_account.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
