@@ -17,6 +17,8 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).with_name("notebooks")
 TEXT = ("text/plain", "text/html", "image/svg+xml")
+PLACE = re.compile(r"^\S+\.py:\d+: (?=\w+Warning: )|\n  \S.*\Z", re.MULTILINE)
+"""Where a warning was raised, and the line of code there."""
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -29,11 +31,12 @@ def main(arguments: list[str]) -> int:
             continue
         fresh = nbformat.from_dict(shown)
         NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}).execute()
+        fresh = without_traces(fresh)
         if check:
             cells = zip(shown.cells, fresh.cells, strict=True)
             changed += [f"{path.name}, cell {k}" for k, (old, new) in enumerate(cells) if outputs(old) != outputs(new)]
         else:
-            nbformat.write(without_traces(fresh), path)
+            nbformat.write(fresh, path)
     print("\n".join(f"{cell}: run this file without --check and look at what changed" for cell in changed))
     return 1 if changed else 0
 
@@ -48,10 +51,13 @@ def outputs(cell: Any) -> list[str]:
 
 
 def without_traces(notebook: Any) -> Any:
-    """The notebook without the times and versions of this run, so that a second run changes nothing."""
+    """The notebook without the times, versions and paths of this run, so that a second run changes nothing."""
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                output.text = PLACE.sub("", output.text.rstrip()) + "\n"
     return notebook
 
 

@@ -37,6 +37,9 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
 
 
 @pytest.mark.ci
-def test_notebooks_show_what_they_print_today(capsys: pytest.CaptureFixture[str]) -> None:
+def test_notebooks_show_what_they_print_today(
+    shared: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRT_SHARED", str(shared))
     notebooks = runpy.run_path(str(ROOT / "docs" / "library" / "run_notebooks.py"))
     assert notebooks["main"](["--check"]) == 0, capsys.readouterr().out
