@@ -530,7 +530,8 @@ def fit(
         True: a bar by tqdm. A function: called after each iteration with its number and the largest change of a
         parameter.
     options
-        What else `estimation.fit_em` takes, such as `testlets`, `nodes`, `max_iterations` and `threads`.
+        What else `estimation.fit_em` takes: `weights` (N,), how many persons each stands for; `sampling_weights`
+        (N,), of a sample drawn unequally, with robust errors; `testlets`, `max_iterations`, `threads` and others.
 
     Returns
     -------
