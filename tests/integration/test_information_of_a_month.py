@@ -31,7 +31,7 @@ from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.linking.linking import assumed_errors
+from irt_psychometrics.core.assumed_errors import assumed_errors
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

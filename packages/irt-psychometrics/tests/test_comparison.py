@@ -11,7 +11,7 @@ from scipy.stats import chi2, kstest
 
 import irt_psychometrics as irt
 
-REFERENCE = Path(os.environ.get("IRT_SHARED", "shared")) / "reference"
+REFERENCE = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 LEAST_P = 1e-3
 """A sound test of uniform p fails once in a thousand seeds, and the seeds are fixed."""

@@ -15,7 +15,7 @@ import pytest
 
 import irt_psychometrics as irt
 
-SHARED = Path(os.environ.get("IRT_SHARED", "shared"))
+SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared"))
 REFERENCE = SHARED / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not here")
 ITEMS = irt.ItemParameters.from_frame(

@@ -11,7 +11,7 @@ import pytest
 
 import irt_psychometrics as irt
 
-SAT12 = Path(os.environ.get("IRT_SHARED", "shared")) / "data"
+SAT12 = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 
 
 def to_pandas(columns: dict[str, list[Any]]) -> Any:
