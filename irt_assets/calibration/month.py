@@ -31,7 +31,6 @@ from irt_assets.calibration.request import (
     require_one_population,
     require_scores_of,
 )
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
@@ -56,7 +55,7 @@ from irt_assets.responses.snapshot import (
     stored_rules,
 )
 from irt_assets.spark.fit_place import count_items, placed
-from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
@@ -253,7 +252,7 @@ class FitInputs:
                 counts = snapshot.counts.get(scale.scale_id, {})
                 raise PsychometricsError(nothing_scored(scale, snapshot.month, counts))
             engine = make()
-            with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
+            with BreakdownError.explained(f"scale {scale.scale_id} could not be fitted by {name}"):
                 if isinstance(engine, Sampler):
                     require_one_population(name, request)
                     require_everybody(f"a scale of engine {name}", request)

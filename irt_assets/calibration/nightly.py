@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
@@ -31,7 +30,7 @@ from irt_assets.ledger.publications import in_force, items_published_by
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
-from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -163,7 +162,7 @@ def _fit(
     if anchors is None:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
     try:
-        with breakdowns_explained(f"scale {scale.scale_id} could not be fitted"):
+        with BreakdownError.explained(f"scale {scale.scale_id} could not be fitted"):
             made = calibrate(build(scale.engine), request, judged.data_hash)
             raw = made.calibration
             if not raw.convergence.converged:

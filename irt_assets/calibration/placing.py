@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import Scale
-from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.linking import AnchorSet, Linking, link
 
 
@@ -41,7 +40,7 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
     if anchors is None:
         return LinkResult(None, error=no_origin(scale, window))
     try:
-        with breakdowns_explained("it could not be linked to the anchors"):
+        with BreakdownError.explained("it could not be linked to the anchors"):
             return _link_result(scale, raw, anchors)
     except PsychometricsError as error:
         return LinkResult(anchors, error=error)

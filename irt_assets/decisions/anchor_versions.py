@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import psycopg
 
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.release import require_text
@@ -33,7 +32,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics import Calibration, PsychometricsError
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError
 from irt_psychometrics.linking import AnchorSet, Linking, Suspect, link
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
@@ -215,7 +214,7 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
 
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
-        with breakdowns_explained("the anchors do not determine the linking"):
+        with BreakdownError.explained("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)
         return linking, LinkingConstants.of(linking).disagreement(scale.rules.publication)
     except PsychometricsError as error:

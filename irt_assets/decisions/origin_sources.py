@@ -13,7 +13,6 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.calibration.request import FitRequest, build_fit_request, calibrate, fit_spec_extras
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.gates import gates, model_gates
@@ -28,7 +27,7 @@ from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.stored_window import share_for_run
 from irt_assets.responses.window import without_ids
-from irt_psychometrics import Calibration, ItemParameters
+from irt_psychometrics import BreakdownError, Calibration, ItemParameters
 from irt_psychometrics.items import MAX_SCORE, ItemRow, Model
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
@@ -257,7 +256,7 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
     Raises PermanentFailure where it does not converge, PsychometricsError where the engine cannot fit it.
     """
     scale_id = request.scale.scale_id
-    with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
+    with BreakdownError.explained(f"the origin window of scale {scale_id} could not be fitted"):
         made = calibrate(engine, request, snapshot.data_hash)
         calibration = made.calibration
         c = calibration.convergence

@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
 from irt_assets.calibration.testlets import bank_testlets
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates
@@ -36,7 +35,7 @@ from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_models import models_in_bank
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics import Calibration, Responses
+from irt_psychometrics import BreakdownError, Calibration, Responses
 from irt_psychometrics.estimation import Shape
 from irt_psychometrics.linking import Linking
 from resources.failures import PermanentFailure
@@ -114,7 +113,7 @@ def recalibrate(
         in_bank=in_bank,
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
-    with breakdowns_explained(f"{window} could not be fitted"):
+    with BreakdownError.explained(f"{window} could not be fitted"):
         raw, spec = _fit(request, basis, snapshot, groups, items, threads)
     with database.connect() as connection:
         linked, linking = _link(connection, scale, raw, window)

@@ -16,7 +16,6 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.common.arrays import finite
-from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
@@ -26,7 +25,7 @@ from irt_assets.responses.eligibility.rules import Latent
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
-from irt_psychometrics import Responses
+from irt_psychometrics import BreakdownError, Responses
 from irt_psychometrics.dif import Dif, analyse_dif
 from irt_psychometrics.items import Model, item_model
 from resources import tables
@@ -109,7 +108,7 @@ def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[s
         return Dif.untested(attribute, answers.why)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
-        with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
+        with BreakdownError.explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
             return analyse_dif(
                 attribute,
                 answers.responses,

@@ -15,14 +15,13 @@ import pandas as pd
 import psycopg
 
 from irt_assets.common.arrays import Floats, finite
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics import ItemParameters, PsychometricsError
+from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError
 from irt_psychometrics.information import Abilities, Information, InformationLoss
 from irt_psychometrics.items import Model, item_model
 from resources import tables
@@ -178,7 +177,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
 
 def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
     try:
-        with breakdowns_explained(f"{month} could not be judged"):
+        with BreakdownError.explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             items = Items.of(compared).item_ids

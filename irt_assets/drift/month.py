@@ -12,7 +12,6 @@ import pandas as pd
 import psycopg
 
 from irt_assets.common.arrays import finite
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
@@ -21,7 +20,7 @@ from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
-from irt_psychometrics import PsychometricsError
+from irt_psychometrics import BreakdownError, PsychometricsError
 from irt_psychometrics.drift import Drift
 from irt_psychometrics.items import Model, item_model
 from resources import tables
@@ -71,7 +70,7 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     try:
-        with breakdowns_explained(f"{month} could not be judged"):
+        with BreakdownError.explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]

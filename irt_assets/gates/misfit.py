@@ -8,7 +8,6 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from irt_assets.common.breakdowns import breakdowns_explained
 from irt_assets.common.wording import counted, listed
 from irt_assets.gates.model_gates import LARGEST_RATIO, alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
@@ -17,7 +16,7 @@ from irt_assets.ledger.month_state import Reference
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
-from irt_psychometrics import Calibration, PsychometricsError, Responses
+from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Measure, Window
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -85,7 +84,7 @@ def compared(
     if len(before.calibration.populations) > 1:
         return ComparedMisfit(**about, why=FITTED_BY_LEVEL)
     try:
-        with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
+        with BreakdownError.explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
             change = window_of(responses, calibration, statistics).compared_with(before, guessing=guessing)
     except PsychometricsError as error:
         return ComparedMisfit(**about, why=str(error), lost=True)

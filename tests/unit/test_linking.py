@@ -16,10 +16,10 @@ from scipy import stats
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
-from irt_assets.common.breakdowns import BreakdownError, breakdowns_explained
 from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.eligibility.rules import Rules
+from irt_psychometrics import BreakdownError
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS, assumed_errors
 from irt_psychometrics.core.covariances import block_diagonal
@@ -345,13 +345,13 @@ def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanatio
     no_covariance = np.full((k, k), 1.0) - 0.9 * np.eye(k)
     with (
         pytest.raises(BreakdownError, match=r"it was not linked: the arithmetic broke down .*LinAlgError: .*definite"),
-        breakdowns_explained("it was not linked"),
+        BreakdownError.explained("it was not linked"),
     ):
         link(replace(new, joint_cov=no_covariance), anchors, purify=False)
 
 
 def test_a_fault_of_the_code_is_not_taken_for_a_breakdown() -> None:
-    with pytest.raises(TypeError), breakdowns_explained("it was not linked"):
+    with pytest.raises(TypeError), BreakdownError.explained("it was not linked"):
         raise TypeError("a bug")
 
 

@@ -11,6 +11,7 @@ from irt_psychometrics._lazy import names_when_used
 if TYPE_CHECKING:
     from irt_psychometrics.comparison import ItemDifferences, ModelComparison, compare
     from irt_psychometrics.core.errors import (
+        BreakdownError,
         ComparisonWarning,
         ItemWarning,
         LinkWarning,
@@ -29,6 +30,7 @@ else:
 
 __all__ = [
     "Beta",
+    "BreakdownError",
     "Calibration",
     "ComparisonWarning",
     "Fit",

@@ -104,12 +104,8 @@ def link(
         rmse = pairs.rmse(slope, intercept)
     else:
         try:
-            found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
-        except (np.linalg.LinAlgError, ArithmeticError) as error:
-            raise BreakdownError(
-                f"{new.path} could not be linked: the arithmetic broke down on its data ({error}). Items with few "
-                "answers, or with parameters far out, are the usual cause"
-            ) from error
+            with BreakdownError.explained(f"{new.path} could not be linked"):
+                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, limits=_LIMITS)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error
         slope, intercept, rmse = found.slope, found.intercept, found.rmse

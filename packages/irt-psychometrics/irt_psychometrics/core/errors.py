@@ -1,6 +1,11 @@
 """Errors and warnings of the numerics. All errors are permanent: the same data fails the same way again."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,24 @@ class PsychometricsError(ValueError):
 
 class BreakdownError(PsychometricsError):
     """The arithmetic came to an end on this data: a singular matrix, an overflow, a division by zero."""
+
+    @classmethod
+    @contextmanager
+    def explained(cls, what: str) -> Iterator[None]:
+        """Turn a breakdown of the arithmetic into a BreakdownError that begins with `what`, a clause.
+
+        Any other error is a fault of the code and goes on as it is.
+        """
+        from numpy.linalg import LinAlgError  # here, as every command knows these errors, and many need no NumPy
+
+        try:
+            yield
+        except (LinAlgError, ArithmeticError) as error:
+            _log.warning("%s", what, exc_info=True)
+            raise cls(
+                f"{what}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few "
+                "answers, or with parameters far out, are the usual cause; the log has the place"
+            ) from error
 
 
 class DisconnectedDesignError(PsychometricsError):
