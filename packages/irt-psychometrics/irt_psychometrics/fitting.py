@@ -662,9 +662,9 @@ def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | No
     start = row_starts(own)
     for population, here in populations_of(fit, labels, x.n_persons):
         curves = Curves.of(fit.curves, population=population, nodes=NODES)
-        table, prior = curves.table(curves.rows(own), curves.nodes), population.log_density(curves.nodes)
-        prior = prior - np.logaddexp.reduce(prior)
-        chosen = csr_matrix((np.ones(own.n_responses), curves.rows(own), start), (x.n_persons, len(table)))
+        rows, prior = curves.rows(own), population.log_density(curves.nodes)
+        table, prior = curves.table(rows, curves.nodes), prior - np.logaddexp.reduce(prior)
+        chosen = csr_matrix((np.ones(own.n_responses), rows, start), (x.n_persons, len(table)))
         persons = np.flatnonzero(here & (np.diff(start) > 0))
         for some_ in np.array_split(persons, -(-persons.size // _AT_ONCE) or 1):
             found[some_] = np.logaddexp.reduce(chosen[some_] @ table + prior, axis=1)

@@ -268,10 +268,6 @@ class ItemParameters:
         """∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,); `old`: of the same J items."""
         return wabc(self, old, mean, sd)
 
-    def with_independent_errors(self, a_se: Floats, b_se: Floats, cov_ab: Floats) -> ItemParameters:
-        """The same items with these errors of a and b, shape (J,) each."""
-        return replace(self, cov=covariances.of_errors(a_se, b_se, cov_ab))
-
     def further_cov_of(self, known: Mapping[int, npt.ArrayLike | None]) -> Floats:
         """`further_cov`, shape (J, M, 2 + M), from that of items by their place; None: not known (NaN). Others: 0."""
         found = covariances.widened(None, len(self.item_ids), self.n_further)
