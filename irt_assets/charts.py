@@ -171,9 +171,3 @@ def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, describ
     top = 1.08 * max(int(n.max()), 1)
     chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **how)
     return chart.boxes(edges[:-1], np.zeros(n.size), edges[1:], n)
-
-
-def shortened(name: str, length: int) -> str:
-    """A name of at most `length` characters, all of which can be drawn: any text is a valid id."""
-    drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
-    return drawable if len(drawable) <= length else drawable[: length - 1] + "…"

@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
-from irt_assets.charts import by_month, shortened
+from irt_assets.charts import by_month
 from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -102,7 +102,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
         "anchors that were dropped",
         height=60 + 14 * max(len(named), 1),
         x_names=charts[0].x_names,
-        y_names=[shortened(item, 16) for item in named] or ["none dropped"],
+        y_names=[Chart.shortened(item, 16) for item in named] or ["none dropped"],
     )
     below.points([k for k, _ in dropped], [row for _, row in dropped], "orange", shape="cross", size=3.2)
     for chart in (*charts, below):

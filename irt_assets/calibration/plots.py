@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.blocks import chance
-from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability, shortened
+from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
 from irt_assets.gates.agreement import Agreement
@@ -63,7 +63,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
         chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # with the notes
         chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
-        chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
+        chart.heading, chart.y_names = Chart.shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
             f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
             *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
@@ -80,7 +80,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
         j = calibration.item_ids.index(item)
         row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
         chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", 1.0, height=230)
-        chart.heading = shortened(item, 30)
+        chart.heading = Chart.shortened(item, 30)
         for score, curve in enumerate(row.of_each_score(_THETA)):
             colour = Chart.SERIES[score % len(Chart.SERIES)]
             shares = found.of_score(score)

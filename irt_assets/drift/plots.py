@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.charts import NOW, PUBLISHED, by_rank, over_ability, shortened
+from irt_assets.charts import NOW, PUBLISHED, by_rank, over_ability
 from irt_assets.common.intervals import Z95
 from irt_assets.drift.rows import DifRow, InformationRow
 from irt_psychometrics.plots import Chart, Picture
@@ -36,7 +36,7 @@ def heat_map(
         "how much items changed",
         height=50 + 18 * max(len(items), 1),
         x_names=months,
-        y_names=[shortened(item, 24) for item in items],
+        y_names=[Chart.shortened(item, 24) for item in items],
     ).boxes(
         columns - 0.49,
         rows + 0.48,
@@ -67,7 +67,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
     names = [g["name"] for g in whole.details["groups"] if any(row.focal_group == g["name"] for row in tested)]
     if not names:
         return None
-    reference = shortened(whole.reference_group, 24)
+    reference = Chart.shortened(whole.reference_group, 24)
     charts = []
     for name in names[:MOST_GROUPS]:
         rows = [row for row in tested if row.focal_group == name]
@@ -78,7 +78,10 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
         reach = 1.15 * max(0.5, float(np.quantile(np.abs(delta) + half, 0.97)), float(np.abs(delta).max(initial=0)))
         charts.append(
             by_rank(
-                (f"items, from easier to harder for the group than for {reference}", f"Δb, {shortened(name, 24)}"),
+                (
+                    f"items, from easier to harder for the group than for {reference}",
+                    f"Δb, {Chart.shortened(name, 24)}",
+                ),
                 f"difference of difficulty between {name} and {reference}",
                 delta,
                 half,
@@ -89,7 +92,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
         )
     more = f" (the first {MOST_GROUPS} of {len(names)} groups)" if len(names) > MOST_GROUPS else ""
     return Picture(
-        f"{shortened(whole.attribute, 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "
+        f"{Chart.shortened(whole.attribute, 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "
         "(q < 0.05), triangles with a name: large",
         charts,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from irt_psychometrics.plots import plotly, svg
-from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numbers, Part, Points
+from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numbers, Part, Points, shortened
 
 
 @dataclass(repr=False)
@@ -36,6 +36,7 @@ class Chart(Axes):
 
     SERIES: ClassVar[Sequence[str]] = CHOICES["colour"]
     """Colours of series that have no meaning of their own."""
+    shortened = staticmethod(shortened)
 
     def line(
         self,
