@@ -27,11 +27,12 @@ from irt_psychometrics.core.items import ItemParameters, ItemRow
 from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import fit_with_shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.estimation.shape import Shape
-from irt_psychometrics.results import Result, columns_of_rows, shown, some
+from irt_psychometrics.results import Result, columns_of_rows, shown
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_reliability
 

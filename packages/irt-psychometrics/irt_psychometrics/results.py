@@ -6,7 +6,7 @@ Belongs here: the forms. Does not belong here: what a result holds (see `fitting
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from html import escape
 from itertools import chain
@@ -171,12 +171,6 @@ def shown(value: Any, digits: int = 3) -> str:
 def shown_p(p: float) -> str:
     """A probability of a test."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
-
-
-def some(names: Iterable[str], most: int = 5) -> str:
-    """The first names, and the number of the others."""
-    known = list(names)
-    return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
 
 
 def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:

@@ -53,6 +53,7 @@ from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors, RareSteps
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.testlets import share_testlets
+from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.clustered_scores import products_by_learner
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
@@ -70,7 +71,6 @@ from irt_psychometrics.estimation.em_request import (
     require_items,
     require_persons,
     same_answers,
-    some,
 )
 from irt_psychometrics.estimation.latent_distribution import NormalGroups
 from irt_psychometrics.estimation.marginal import Point, Problem

@@ -19,6 +19,7 @@ from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
+from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.response_layout import Counts
 from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -295,10 +296,6 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
             f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
             f"an ability distribution of their own: {some(named)}. Join them to another group or leave them out"
         )
-
-
-def some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def no_common_scale(slopes: str, names: Iterable[str]) -> str:

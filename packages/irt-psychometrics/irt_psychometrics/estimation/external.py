@@ -22,6 +22,7 @@ from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, 
 from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em import engine_version
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
@@ -33,7 +34,6 @@ from irt_psychometrics.estimation.em_request import (
     require_items,
     require_persons,
     same_answers,
-    some,
 )
 from irt_psychometrics.estimation.marginal import largest_scaled_gradient
 from irt_psychometrics.estimation.parameter_layout import COMMON_SLOPE_FLOOR, LATENT_SD_BOUNDS

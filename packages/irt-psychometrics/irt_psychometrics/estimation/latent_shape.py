@@ -25,7 +25,7 @@ from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.model_families import CLOGLOG, ONE_PL, THREE_PL, TWO_PL
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Latent, LatentRule, Model
-from irt_psychometrics.estimation.em_request import some as few_of
+from irt_psychometrics.core.wording import some as few_of
 from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_psychometrics.estimation.guessing import guessed_items
 from irt_psychometrics.estimation.normality_test import normality
