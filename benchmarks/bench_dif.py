@@ -21,7 +21,7 @@ import numpy as np
 from irt_psychometrics.core.arrays import Mask
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Latent, Model
-from irt_psychometrics.dif.analysis import Dif, analyse_dif
+from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.split_items import Copies, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups
 
@@ -41,7 +41,7 @@ def answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean
 def analysed(groups: list[np.ndarray]) -> Dif:
     responses = Responses.from_wide(np.vstack(groups), IDS)
     values = [f"g{g}" for g, x in enumerate(groups) for _ in x]
-    return analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+    return Dif.from_responses("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
 
 
 def sound(rng: np.random.Generator, tests: int) -> None:
@@ -115,7 +115,7 @@ def models(rng: np.random.Generator, tests: int) -> None:
                 x.append(rng.random((n, ITEMS)) < c + (1 - c) / (1 + np.exp(-a * (theta - g - b))))
             responses = Responses.from_wide(np.vstack(x).astype(float), IDS)
             values = np.repeat(["g0", "g1"], sizes).tolist()
-            wald = analyse_dif("group", responses, values, model=model, latent=latent, threads=1).wald
+            wald = Dif.from_responses("group", responses, values, model=model, latent=latent, threads=1).wald
             assert wald is not None
             p.append(wald.p)
             flags.append(bool(wald.flagged))
@@ -145,7 +145,7 @@ def cost(rng: np.random.Generator) -> None:
         for forms in (taken, None):
             began = time.process_time()
             for values in attributes:
-                analyse_dif("group", responses, values.tolist(), forms=forms, latent=latent, threads=1)
+                Dif.from_responses("group", responses, values.tolist(), forms=forms, latent=latent, threads=1)
             seconds.append(time.process_time() - began)
         print(f"| {design} | {latent} | {seconds[0]:.2f} | {seconds[1]:.2f} |", flush=True)
 

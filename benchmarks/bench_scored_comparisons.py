@@ -23,7 +23,7 @@ from scipy.stats import t as student
 from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
@@ -90,7 +90,7 @@ def groups(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> 
     scores = np.vstack([one.score.reshape(n, -1) for one in both]).astype(float)
     responses = Responses.from_wide(scores, ids(truth.size), truth.categories)
     forms = ["form"] * responses.n_responses
-    dif = analyse_dif("group", responses, ["a"] * n + ["b"] * n, forms=forms, model=truth.models, threads=1)
+    dif = Dif.from_responses("group", responses, ["a"] * n + ["b"] * n, forms=forms, model=truth.models, threads=1)
     assert dif.wald is not None, dif.reason
     assert dif.within_forms is not None
     for j, (mh, mantel) in enumerate(zip(dif.within_forms.mantel_haenszel[0], dif.within_forms.mantel[0], strict=True)):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics import Responses, plots
-from irt_psychometrics.dif import analyse_dif
+from irt_psychometrics.dif import Dif
 from irt_psychometrics.drift import Comparison, Drift, Published
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.itemfit import item_fit
@@ -192,7 +192,7 @@ def _results() -> dict[str, Any]:
         "anchors": anchors,
         "constants": constants,
         "moved": Drift.of(Comparison.of(second, constants, anchors, Published.of_anchors(anchors))),
-        "dif": analyse_dif("sample", both, groups, model=_models()),
+        "dif": Dif.from_responses("sample", both, groups, model=_models()),
         "scores": scores,
     }
 

@@ -26,7 +26,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from irt_psychometrics import BreakdownError, Responses
-from irt_psychometrics.dif import Dif, analyse_dif
+from irt_psychometrics.dif import Dif
 from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
@@ -109,7 +109,7 @@ def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[s
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
         with BreakdownError.explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
-            return analyse_dif(
+            return Dif.from_responses(
                 attribute,
                 answers.responses,
                 groups,

@@ -16,7 +16,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.dif.analysis import Dif, analyse_dif
+from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.split_items import Groups
 from irt_psychometrics.dif.wald import Differences, curve_difference, differences_of
 from tests.helpers.split_fits import LEARNERS, split_fit
@@ -34,7 +34,7 @@ def world(rng: np.random.Generator, groups: list[tuple[int, float, float]], dif:
         rows.append(rng.random((len(theta), ITEMS)) < expit(a * (theta - b - dif * (g == len(groups) - 1))))
         values += [f"group{g}"] * len(theta)
     responses = Responses.from_wide(np.vstack(rows).astype(float))
-    return analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+    return Dif.from_responses("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
 
 
 @pytest.mark.ci
@@ -44,7 +44,7 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
     rows = list(csv.reader((shared / "reference" / "dif2000x20.csv").read_text().splitlines()))
     values = [row[0] for row in rows[1:]]
     responses = Responses.from_wide(np.array([row[1:] for row in rows[1:]], dtype=float), rows[0][1:])
-    found = analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+    found = Dif.from_responses("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
     assert found.wald.flagged == ("d05", "d12")
     j, reference = responses.item_ids.index("d05"), found.wald.groups.index("ref")
     assert reference == 1, "groups of one size are ordered by name"
@@ -86,7 +86,9 @@ def test_guessing_and_common_slopes_are_no_dif(model: Model) -> None:
         theta, low = rng.normal(0, 1, (2400, 1)) - (np.arange(2400) >= 1200)[:, None], 0.2 * (model == "3pl")
         answers = rng.random((2400, items)) < low + (1 - low) * expit(a * (theta - b))
         groups = np.repeat(["g0", "g1"], 1200).tolist()
-        wald = analyse_dif("group", Responses.from_wide(answers.astype(float)), groups, model=model, threads=1).wald
+        wald = Dif.from_responses(
+            "group", Responses.from_wide(answers.astype(float)), groups, model=model, threads=1
+        ).wald
         p.append(wald.p)
     assert np.nanmean(np.concatenate(p) < 0.05) == pytest.approx(0.05, abs=0.027)
 
@@ -108,7 +110,7 @@ def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: flo
             theta = rng.normal(at, 1, (n, 1))
             answers.append(rng.random((n, ITEMS)) < expit(a * (theta - b - harder)))
         responses = Responses.from_wide(np.vstack(answers).astype(float))
-        found = analyse_dif("group", responses, np.repeat(["0", "1"], sizes).tolist(), threads=1).wald
+        found = Dif.from_responses("group", responses, np.repeat(["0", "1"], sizes).tolist(), threads=1).wald
         stated = np.isfinite(found.se[0, :, 1])
         inside += (np.abs(found.delta[0, :, 1] - dif) < 1.96 * found.se[0, :, 1])[stated].tolist()
         scores += (np.abs(found.shift[0]) < 1.96 * found.shift_se[0])[dif == 0].tolist()
@@ -204,7 +206,7 @@ def answers(n: int, items: int = 6) -> Responses:
 
 def test_small_and_unknown_groups_are_named_with_their_counts() -> None:
     values = ["ko"] * 600 + ["en"] * 250 + ["vi"] * 199 + ["th"] + [None] * 350
-    dif = analyse_dif("lang", answers(1400), values, threads=1)
+    dif = Dif.from_responses("lang", answers(1400), values, threads=1)
     assert [(g.name, g.n_learners, g.tested) for g in dif.groups] == [
         ("ko", 600, True), ("en", 250, True), ("vi", 199, False), ("th", 1, False),
     ]  # fmt: skip
@@ -215,12 +217,12 @@ def test_small_and_unknown_groups_are_named_with_their_counts() -> None:
 
 
 def test_one_group_is_no_comparison() -> None:
-    dif = analyse_dif("country", answers(500), ["KR"] * 499 + ["VN"], threads=1)
+    dif = Dif.from_responses("country", answers(500), ["KR"] * 499 + ["VN"], threads=1)
     assert (dif.wald, dif.reason) == (None, "1 of 2 groups can be tested, two are needed")
 
 
 def test_an_attribute_that_nobody_has_is_no_comparison() -> None:
-    dif = analyse_dif("country", answers(300), [None] * 300, forms=["f"] * 1800, threads=1)
+    dif = Dif.from_responses("country", answers(300), [None] * 300, forms=["f"] * 1800, threads=1)
     assert (dif.wald, dif.within_forms, dif.groups, dif.reference) == (None, None, (), None)
     assert (dif.n_unknown, dif.reason) == (300, "no learner has it")
 
@@ -230,14 +232,14 @@ def test_groups_that_answered_other_items_are_not_compared() -> None:
     first_half = whole.person < 450
     kept = first_half == (whole.item < 4)
     responses = Responses(whole.person[kept], whole.item[kept], whole.score[kept], 900, whole.item_ids)
-    dif = analyse_dif("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
+    dif = Dif.from_responses("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
     assert dif.wald is None
     assert "0 items have answers enough" in dif.reason
 
 
 def test_labels_of_the_wrong_length_are_refused() -> None:
     with pytest.raises(PsychometricsError, match="values of lang must be 500 labels, got 499"):
-        analyse_dif("lang", answers(500), ["ko"] * 499)
+        Dif.from_responses("lang", answers(500), ["ko"] * 499)
 
 
 def part(responses: Responses, kept: np.ndarray) -> Responses:
@@ -256,7 +258,7 @@ def test_a_group_that_answered_other_items_does_not_stop_the_others(sizes: tuple
     group = np.repeat(list("abc"), sizes)
     whole = answers(len(group), 12)
     kept = (group == left_out)[:, None] == (np.arange(12) >= 6)
-    dif = analyse_dif("tier", part(whole, kept), group.tolist(), threads=1)
+    dif = Dif.from_responses("tier", part(whole, kept), group.tolist(), threads=1)
     assert dif.wald.groups == ("a", "b")
     assert np.isfinite(dif.wald.p[:6]).all()
     (out,) = (g for g in dif.groups if not g.tested)
@@ -269,7 +271,7 @@ def test_a_group_that_cannot_be_fitted_does_not_stop_the_others() -> None:
     group = np.repeat(list("abc"), (500, 400, 300))
     whole = answers(1200, 6)
     score = np.where(whole.person >= 900, 1, whole.score)
-    dif = analyse_dif(
+    dif = Dif.from_responses(
         "tier", Responses(whole.person, whole.item, score, 1200, whole.item_ids), group.tolist(), threads=1
     )
     assert dif.wald.groups == ("a", "b")
@@ -281,7 +283,7 @@ def test_an_item_needs_answers_in_both_groups_and_is_named_where_it_has_none() -
     kept = np.ones((1300, 8), dtype=bool)
     kept[700:, 2] = False
     kept[899:, 5] = False
-    dif = analyse_dif("lang", part(answers(1300, 8), kept), group.tolist(), threads=1)
+    dif = Dif.from_responses("lang", part(answers(1300, 8), kept), group.tolist(), threads=1)
     en = next(g for g in dif.groups if g.name == "en")
     assert [dif.why_not(j, en) for j in range(8)] == [
         "", "", "en: 0 answers, 200 are needed", "", "", "en: 199 answers, 200 are needed", "", "",
@@ -298,7 +300,7 @@ def test_under_guessing_groups_are_compared_too() -> None:
     x = (rng.random((2899, 15)) < 0.2 + 0.8 * expit(1.2 * (theta - b - harder))).astype(float)
     responses = Responses.from_wide(x)
     forms = ["f"] * responses.n_responses
-    dif = analyse_dif("lang", responses, group.tolist(), forms=forms, model="3pl", threads=1)
+    dif = Dif.from_responses("lang", responses, group.tolist(), forms=forms, model="3pl", threads=1)
     assert dif.wald.flagged == ("i8",)
     assert "i8" not in dif.wald.anchors
     classes = [m and m.ets_class for m in dif.within_forms.mantel_haenszel[0]]
@@ -328,6 +330,6 @@ def test_an_item_on_few_sittings_of_a_group_is_not_judged_within_forms() -> None
     group = np.repeat(["ko", "en"], (700, 600))
     whole = answers(1300, 8)
     in_exam = (whole.person < 700) | (whole.person >= 1101)
-    dif = analyse_dif("lang", whole, group.tolist(), forms=np.where(in_exam, "f", None).tolist(), threads=1)
+    dif = Dif.from_responses("lang", whole, group.tolist(), forms=np.where(in_exam, "f", None).tolist(), threads=1)
     assert dif.within_forms.sittings[:, 0].tolist() == [700, 199]
     assert set(dif.within_forms.mantel_haenszel[0]) == set(dif.within_forms.logistic[0]) == {None}

@@ -11,7 +11,7 @@ from scipy.special import expit, ndtr
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, Model
-from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
@@ -327,7 +327,7 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
         a, b = bank(40, rng)
         theta = np.concatenate([rng.normal(size=2000), skewed(4, 2000, rng) - 0.5])
         groups = ["large"] * 2000 + ["other"] * 2000
-        dif = analyse_dif("lang", answers(theta, a, b, rng), groups, latent="histogram")
+        dif = Dif.from_responses("lang", answers(theta, a, b, rng), groups, latent="histogram")
         beyond.append(np.mean(dif.wald.p < 0.05))
     assert np.mean(beyond) < 0.05 + 3 * 0.01
 

@@ -19,7 +19,7 @@ from irt_psychometrics.core.covariances import of_each
 from irt_psychometrics.core.item_models import OtherItems, model_of
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.dif.analysis import analyse_dif
+from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.forms import cells, sittings
 from irt_psychometrics.dif.mantel import mantel
 from irt_psychometrics.dif.mantel_haenszel import mantel_haenszel
@@ -324,7 +324,7 @@ def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> Non
     scores = np.vstack([one.score.reshape(n, -1) for one in (reference, focal)]).astype(float)
     responses = Responses.from_wide(scores, reference.item_ids, TRUTH.categories)
     groups, forms = ["a"] * n + ["b"] * n, ["form"] * responses.n_responses
-    found = analyse_dif("g", responses, groups, forms=forms, model=TRUTH.models, threads=1)
+    found = Dif.from_responses("g", responses, groups, forms=forms, model=TRUTH.models, threads=1)
     assert (found.wald.flagged, found.wald.df.tolist()) == ((responses.item_ids[MOVED],), [2] * TRUTH.size)
     assert found.wald.shift[0, MOVED] < -0.05
     of_item = found.within_forms.mantel[0][MOVED]

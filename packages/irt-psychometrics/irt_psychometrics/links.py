@@ -20,7 +20,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
 from irt_psychometrics.core.wording import some
-from irt_psychometrics.dif.analysis import TESTABLE, Dif, analyse_dif
+from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
 from irt_psychometrics.drift.errors import Comparison, Published
@@ -395,7 +395,7 @@ def find_dif(
         raise PsychometricsError(f"groups must be {x.n_persons} labels, one per person; got {len(values)}")
     usual = DEFAULT_MODEL if x.categories is None else "gpcm"
     chosen: Any = usual if model is None else model if isinstance(model, str) else [model[item] for item in x.item_ids]
-    found = analyse_dif("groups", x, values, forms=_forms(x), model=chosen, reference=reference)
+    found = Dif.from_responses("groups", x, values, forms=_forms(x), model=chosen, reference=reference)
     if found.wald is None:
         each = "; ".join(f"{group.name}: {group.reason}" for group in found.groups if group.reason)
         raise PsychometricsError(f"DIF cannot be tested: {found.reason}{f' ({each})' if each else ''}")

@@ -115,6 +115,80 @@ class Dif:
     reason: str = ""
 
     @classmethod
+    def from_responses(
+        cls,
+        attribute: str,
+        responses: Responses,
+        values: Sequence[str | None],
+        *,
+        forms: Sequence[str | None] | None = None,
+        model: Model | Sequence[Model] = DEFAULT_MODEL,
+        latent: Latent = "normal",
+        threads: int | None = None,
+        reference: str | None = None,
+    ) -> Self:
+        """Compare the groups of an attribute.
+
+        Args:
+            attribute: its name, for the record.
+            responses: scored responses of a window.
+            values: the attribute of each person, n_persons of them; None where unknown.
+            forms: the form of each response, R of them; None outside forms.
+            model: of all items, or of each. Steps that a block has in common are then each item's own.
+            latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
+            threads: of the fits; None for all processors.
+            reference: the group with which the others are compared if it can be; None: the largest.
+
+        Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
+        others can be fitted are named and left out; the others are compared. For attributes that
+        cannot be tested, the result says why.
+
+        Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
+        """
+        of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
+        models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
+        model_of(models).require_categories(responses.item_ids, responses.n_categories)
+        for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
+            if given is not None and len(given) != size:
+                raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
+        member, names = _members(responses, values, reference)
+        known = member[responses.person] >= 0
+        n_unknown = np.unique(responses.person[~known]).size
+        place = responses.n_items * member[responses.person[known]] + responses.item[known]
+        answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
+        groups = [_group(name, int((member == g).sum()), answers[g]) for g, name in enumerate(names)]
+        tested = [group.name for group in groups if group.tested]
+        wald, left_out = None, dict[str, str]()
+        reason = (
+            f"{len(tested)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
+        )
+
+        def compared(chosen: Sequence[str]) -> Wald | Refused:
+            numbers = [names.index(name) for name in chosen]
+            turn = np.full(len(names) + 1, -1)
+            turn[numbers] = np.arange(len(numbers))
+            try:
+                enough = answers[numbers] >= TESTABLE
+                return compare_groups(
+                    Groups.of(responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads)
+                )
+            except PsychometricsError as error:
+                return Refused(str(error))
+
+        if len(tested) > 1:
+            found, left_out = _compared(compared, tested)
+            wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
+        groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
+        large = [group.name for group in groups if group.large_enough]
+        within = None
+        if forms is not None and len(large) > 1:
+            reference = wald.groups[0] if wald else large[0]
+            order = [reference, *(name for name in large if name != reference)]
+            turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
+            within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
+        return cls(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+    @classmethod
     def untested(cls, attribute: str, reason: str) -> Self:
         """An attribute whose groups could not be compared."""
         return cls(attribute, (), (), 0, None, None, reason)
@@ -157,77 +231,6 @@ class Dif:
         ends = np.cumsum([len(wald.p) for wald in tested])
         parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
         return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
-
-
-def analyse_dif(
-    attribute: str,
-    responses: Responses,
-    values: Sequence[str | None],
-    *,
-    forms: Sequence[str | None] | None = None,
-    model: Model | Sequence[Model] = DEFAULT_MODEL,
-    latent: Latent = "normal",
-    threads: int | None = None,
-    reference: str | None = None,
-) -> Dif:
-    """Compare the groups of an attribute.
-
-    Args:
-        attribute: its name, for the record.
-        responses: scored responses of a window.
-        values: the attribute of each person, n_persons of them; None where unknown.
-        forms: the form of each response, R of them; None outside forms.
-        model: of all items, or of each. Steps that a block has in common are then each item's own.
-        latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
-        threads: of the fits; None for all processors.
-        reference: the group with which the others are compared if it can be; None: the largest.
-
-    Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
-    others can be fitted are named and left out; the others are compared. Attributes that cannot be tested give a `Dif`
-    that says why.
-
-    Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
-    """
-    of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
-    models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
-    model_of(models).require_categories(responses.item_ids, responses.n_categories)
-    for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
-        if given is not None and len(given) != size:
-            raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
-    member, names = _members(responses, values, reference)
-    known = member[responses.person] >= 0
-    n_unknown = np.unique(responses.person[~known]).size
-    place = responses.n_items * member[responses.person[known]] + responses.item[known]
-    answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
-    groups = [_group(name, int((member == g).sum()), answers[g]) for g, name in enumerate(names)]
-    tested = [group.name for group in groups if group.tested]
-    wald, left_out = None, dict[str, str]()
-    reason = f"{len(tested)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
-
-    def compared(chosen: Sequence[str]) -> Wald | Refused:
-        numbers = [names.index(name) for name in chosen]
-        turn = np.full(len(names) + 1, -1)
-        turn[numbers] = np.arange(len(numbers))
-        try:
-            enough = answers[numbers] >= TESTABLE
-            return compare_groups(
-                Groups.of(responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads)
-            )
-        except PsychometricsError as error:
-            return Refused(str(error))
-
-    if len(tested) > 1:
-        found, left_out = _compared(compared, tested)
-        wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
-    groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
-    large = [group.name for group in groups if group.large_enough]
-    within = None
-    if forms is not None and len(large) > 1:
-        reference = wald.groups[0] if wald else large[0]
-        order = [reference, *(name for name in large if name != reference)]
-        turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
-        within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
-    return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
 
 
 def _members(
