@@ -22,7 +22,7 @@ from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError
-from irt_psychometrics.information import Abilities, Information, InformationLoss
+from irt_psychometrics.information import Information, InformationLoss
 from irt_psychometrics.items import Model, item_model
 from resources import tables
 from resources.files.object_store import ObjectStore
@@ -96,7 +96,8 @@ class MonthInformation:
 
     Attributes:
         theta: shape (T,), of the curves.
-        loss: of the items with parameters on both sides, and of the test that they make.
+        loss: of the items with parameters on both sides, and of the test that they make; over N(μ₀, σ₀²), as drift
+            weights its areas, and not over the reported abilities, which a month may get before or after.
         severity: severity of drift, by item.
         retiring: the items that lost information or drifted with high severity: what if they were retired?
         in_force, left: the set in force with and without them, as it is now known.
@@ -142,7 +143,7 @@ class MonthInformation:
 
     @property
     def efficiency(self) -> Efficiency:
-        people = population(self.scale)
+        people = self.loss.abilities
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
         left = self.left.relative_efficiency(self.in_force)
@@ -187,17 +188,12 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
         return ScaleInformation(scale.scale_id, why=str(error))
 
 
-def population(scale: Scale) -> Abilities:
-    """N(μ₀, σ₀²), as drift weights its areas; not the reported abilities, which a month may get before or after."""
-    return Abilities.normal(scale.mu, scale.sigma)
-
-
 def inform(
     scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
     """Raises PsychometricsError that names the published items that give no information."""
     drift = compared.drift
-    loss = InformationLoss.of(drift.comparison, population(scale))
+    loss = InformationLoss.of(drift.comparison, mean=scale.mu, sd=scale.sigma)
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
     tested = unestimated.drift.proportions if unestimated.drift else None
     if tested is not None:
@@ -231,7 +227,7 @@ def high(severity: Mapping[str, str]) -> list[str]:
 
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     """A row for every item in force and every new one."""
-    items, people, losses = found.items, population(found.scale), found.loss.items
+    items, people, losses = found.items, found.loss.abilities, found.loss.items
     published, now = (Information.of(x, found.theta).of_items.T for x in (items.published, items.now))  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
     latest = Information.of(items.latest, people.theta)
@@ -284,7 +280,7 @@ def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
 
 def test_row(found: MonthInformation) -> dict[str, Any]:
     """The row of the whole test."""
-    items, people, test = found.items, population(found.scale), found.loss.test
+    items, people, test = found.items, found.loss.abilities, found.loss.test
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {

@@ -323,21 +323,24 @@ class InformationLoss:
 
     Attributes:
         test: None if nothing was compared.
+        abilities: the population over which information is averaged.
     """
 
     items: ItemLosses
     test: LossOfTest | None
+    abilities: Abilities
 
     @classmethod
-    def of(cls, comparison: Comparison, abilities: Abilities) -> Self:
-        """Judge what was compared; `comparison`: of the window's `Drift`, whose errors hold what items vary by.
+    def of(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
+        """Judge what was compared, over the population N(mean, sd²), sd > 0.
 
+        `comparison`: of the window's `Drift`, whose errors hold what items vary by.
         Items whose published values are of another model are left out: one item has another information under each.
         Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
         """
-        comparison = comparison.select(~comparison.across_models)
+        comparison, abilities = comparison.select(~comparison.across_models), Abilities.normal(mean, sd)
         test = loss_of_test(comparison, abilities) if comparison.item_ids else None
-        return cls(losses_of_items(comparison, abilities), test)
+        return cls(losses_of_items(comparison, abilities), test, abilities)
 
 
 def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, float], ...]:
