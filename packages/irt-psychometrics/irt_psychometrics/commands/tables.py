@@ -8,9 +8,10 @@ import gzip
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ DELIMITERS = ("\t", ",", ";")
 FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
 FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
 """Binary digits of a floating-point type: it holds every whole number below 2 to this power."""
+
+Column = Callable[[str, bool], tuple[Sequence[str], Ints]]
+"""Text of a column by its name, see `Batch`."""
 
 
 class Cells(NamedTuple):
@@ -53,8 +57,7 @@ class Cells(NamedTuple):
         return [self.texts[k] for k in self.places.tolist()]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of a table.
 
     Attributes:
@@ -65,8 +68,8 @@ class Batch:
     """
 
     lines: Ints
-    column: Callable[[str, bool], tuple[Sequence[str], Ints]]
-    bad: Sequence[tuple[int, str]] = field(default=())
+    column: Column
+    bad: Sequence[tuple[int, str]] = ()
 
     def text(self, name: str) -> Cells:
         return Cells(*self.column(name, False))
@@ -77,16 +80,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file, and its rows in batches."""
+    """Columns of a file, and its rows in batches.
+
+    Attributes:
+        read: the batches, each as `lines`, `column` and `bad` of a `Batch`.
+    """
 
     path: Path
     columns: Sequence[str]
-    read: Callable[[], Iterable[Batch]]
+    read: Callable[[], Iterable[tuple[Ints, Column, Sequence[tuple[int, str]]]]]
 
     def batches(self) -> Iterator[Batch]:
         """All batches. Raises PsychometricsError after the last if some lines are not rows."""
         bad: list[tuple[int, str]] = []
-        for batch in self.read():
+        for batch in starmap(Batch, self.read()):
             bad += batch.bad
             yield batch
         if bad:
