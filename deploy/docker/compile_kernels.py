@@ -4,14 +4,17 @@ without by `em` and by PyMC, statistics of fit, and scores. A kernel that this m
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.file_commands.files import FILES
 from irt_psychometrics import Calibration, Responses
-from irt_psychometrics.commands import simulate_responses
+from irt_psychometrics.commands import score, simulate_responses
 from irt_psychometrics.itemfit import FitSummary
 from irt_psychometrics.items import Model
-from irt_psychometrics.scoring import score
 
 MODELS: tuple[Model, ...] = ("2pl", "3pl")
 MANY, FEW = 5000, 500
@@ -20,17 +23,14 @@ MANY, FEW = 5000, 500
 
 def main() -> None:
     for model in MODELS:
-        answers = _answers(model, MANY)
-        fit = _fit(EmEngine(), answers, model)
-        FitSummary.of(answers, fit)
-        for method in ("eap", "map"):
-            score(answers, fit.a, fit.d, fit.c, method=method)
-        _fit(PymcEngine(draws=10, tune=10, chains=2), _answers(model, FEW), model)
-
-
-def _answers(model: Model, persons: int) -> Responses:
-    made = simulate_responses(persons=persons, model=model)
-    return Responses.from_wide(made.score, made.item_ids)
+        with TemporaryDirectory() as folder:
+            simulate_responses(persons=MANY, model=model).write(Path(folder))
+            answers, known = FILES.answers(Path(folder, "responses.csv")), FILES.parameters(Path(folder, "items.csv"))
+        score(answers, known, method="eap")
+        score(answers, known, method="map")
+        FitSummary.of(answers.responses, _fit(EmEngine(), answers.responses, model))
+        few = simulate_responses(persons=FEW, model=model)
+        _fit(PymcEngine(draws=10, tune=10, chains=2), Responses.from_wide(few.score, few.item_ids), model)
 
 
 def _fit(engine: Calibrator, answers: Responses, model: Model) -> Calibration:
