@@ -24,8 +24,7 @@ from scipy.special import expit, ndtr
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
-from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from tests.testbed.abilities import abilities
 
 GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
@@ -80,7 +79,7 @@ def drawn(learners: int, items: int, theta: str, guessed: str, seed: list[int]) 
 
 
 def judged(responses: Responses) -> Shape:
-    return fit_with_shape(fit, responses, "2pl", "auto")[1]
+    return Shape.fit(fit, responses, "2pl", "auto")[1]
 
 
 def read(path: Path) -> Floats:

@@ -48,7 +48,7 @@ from irt_psychometrics.core.models import Floats
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.linking.constants_history import MonthConstants
 from irt_psychometrics.linking.linking import link
@@ -208,7 +208,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
 
     def fitted(items: np.ndarray, slope: float, intercept: float):
         answers = world.answers(bank, items, LEARNERS, slope, intercept, False, rng)
-        fit, shape = fit_with_shape(
+        fit, shape = Shape.fit(
             lambda some, model, latent, **how: fit_em(some, model=model, latent=latent, threads=1, **how),
             answers, "gpcm", "auto",
         )  # fmt: skip

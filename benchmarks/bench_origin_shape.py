@@ -24,7 +24,7 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.anchors import anchors_of
@@ -73,7 +73,7 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
     def origin(shape: str, rule: LatentRule) -> Calibration:
         rng = np.random.default_rng([seed, learners, False, *map(ord, shape)])
         responses = answers(abilities(shape, learners, rng), np.arange(ITEMS), rng)
-        return fit_with_shape(fit, responses, "3pl", rule)[0]
+        return Shape.fit(fit, responses, "3pl", rule)[0]
 
     @cache
     def window(shape: str) -> Responses:
@@ -85,7 +85,7 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
         known = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
         anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in known))
         as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
-        found = link(fit_with_shape(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
+        found = link(Shape.fit(as_month, window(now), "3pl", second)[0], anchors, limits=LOOSE)
         return found.slope, found.intercept, found.slope_se, found.intercept_se
 
     return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in SHAPES])

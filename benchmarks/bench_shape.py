@@ -24,7 +24,7 @@ from benchmarks.bench_normality import month
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from tests.testbed.abilities import abilities
@@ -100,7 +100,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
             return fit_em(some, model=model, latent=latent, threads=1, **how)
 
-        calibration, shape = fit_with_shape(one, responses, "2pl", row.rule)
+        calibration, shape = Shape.fit(one, responses, "2pl", row.rule)
         return calibration, shape.latent == "histogram", shape.guessing
 
     origin, _, _ = fit(abilities(row.origin, row.learners, rng), list(range(ITEMS)))
@@ -134,7 +134,7 @@ def cost(learners: int, items: int, seen: float, model: Model) -> str:
         began = time.process_time()
         fit(responses, model, "normal")
         fitted = time.process_time()
-        _, shape = fit_with_shape(fit, responses, model, "auto")
+        _, shape = Shape.fit(fit, responses, model, "auto")
         ended = time.process_time()
         if k and shape.compared:  # the first loads compiled loops
             normal.append(fitted - began)

@@ -30,7 +30,7 @@ from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape, fit_with_shape
+from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
 from irt_psychometrics.items import LogNormal, Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
@@ -303,7 +303,7 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
 
     is_tested = rule == "auto" and not item_models.guesses
     name = item_models.name
-    found, shape = fit_with_shape(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
+    found, shape = Shape.fit(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
     if is_tested and responses.share_testlets(testlets):
         # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
         found = fit(responses, name, shape.latent, testlets)

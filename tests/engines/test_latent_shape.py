@@ -15,7 +15,7 @@ from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
-from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
+from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, Shape, drawn
 from tests.helpers.sentences import unsaid
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchor_set_of
@@ -49,7 +49,7 @@ def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
         return fit(some, model, latent, **how)
 
     responses = answers(rng.normal(size=2000), *bank(40, rng), rng)
-    calibration, shape = fit_with_shape(counted, responses, "2pl", "auto")
+    calibration, shape = Shape.fit(counted, responses, "2pl", "auto")
     assert made == [("2pl", "normal")]
     assert (shape.latent, shape.guessing, shape.compared) == ("normal", False, ())
     assert "a normal θ is not rejected" in shape.why
@@ -61,7 +61,7 @@ def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
 def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) -> None:
     rng = np.random.default_rng(2)
     responses = answers(sign * skewed(4, 2000, rng), *bank(40, rng), rng)
-    calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert (shape.latent, shape.guessing, shape.learners) == ("histogram", False, 2000)
     assert shape.histogram_gain > HISTOGRAM_GAIN
     assert (calibration.model, len(calibration.populations[0].nodes)) == ("2pl", 61)
@@ -75,7 +75,7 @@ def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) 
 def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogram(shape_of_theta: str) -> None:
     rng = np.random.default_rng(3)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
-    calibration, shape = fit_with_shape(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "2pl", "auto")
+    calibration, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "2pl", "auto")
     latent = "normal" if shape_of_theta == "normal" else "histogram"
     assert (shape.guessing, calibration.model, shape.latent) == (True, "2pl", latent)
     assert shape.guessing_gain > GUESSING_GAIN
@@ -87,7 +87,7 @@ def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogra
 def test_a_3pl_has_guessing_in_its_model_and_a_histogram_whatever_the_shape(shape_of_theta: str) -> None:
     rng = np.random.default_rng(4)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
-    _, shape = fit_with_shape(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "3pl", "auto")
+    _, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "3pl", "auto")
     assert (shape.guessing, shape.latent) == (False, "histogram")
 
 
@@ -96,7 +96,7 @@ def test_a_rasch_scale_is_judged_too() -> None:
     rng = np.random.default_rng(5)
     _, b = bank(30, rng)
     responses = answers(1.5 * skewed(4, 2000, rng), np.ones(30), b, rng)
-    calibration, shape = fit_with_shape(fit, responses, "rasch", "auto")
+    calibration, shape = Shape.fit(fit, responses, "rasch", "auto")
     assert shape.latent == "histogram"
     assert np.all(calibration.a == 1)
     sd = calibration.populations[0]
@@ -149,7 +149,7 @@ def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_t
     rng = np.random.default_rng(12)
     theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
     responses = answers(theta, *bank(30, rng), rng, guessing)
-    calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert len(shape.compared) == 5
     for one in shape.compared:
         alone = fit(responses, one.model, one.latent, likelihood_only=True)
@@ -171,7 +171,7 @@ def test_only_fits_that_may_be_kept_have_errors() -> None:
         made[model, latent] = fit(some, model, latent, **how)
         return made[model, latent]
 
-    calibration, _ = fit_with_shape(kept, answers(skewed(4, 1500, rng), *bank(30, rng), rng), "2pl", "auto")
+    calibration, _ = Shape.fit(kept, answers(skewed(4, 1500, rng), *bank(30, rng), rng), "2pl", "auto")
     assert calibration is made["2pl", "histogram"]
     assert {key for key, one in made.items() if np.isfinite(one.a_se).all()} == {
         ("2pl", "normal"),
@@ -194,7 +194,7 @@ def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Response
 def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None:
     """They are too few to make θ look skewed, which a 3PL was compared after."""
     responses, guessable = mixed(2000, 150, np.random.default_rng([15, 4]))
-    calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert "a normal θ is not rejected" in shape.why
     assert (shape.latent, shape.guessing) == ("normal", True)
     named = guessed_items(responses, fit(responses, "2pl", "histogram", start=calibration))
@@ -229,10 +229,10 @@ def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner()
 def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_that_is_said() -> None:
     rng = np.random.default_rng(17)
     responses = answers(rng.normal(size=900), *bank(40, rng), rng, guessing=0.25)
-    _, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    _, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert (shape.latent, shape.guessing) == ("normal", True)
     assert "; learners guess: " in shape.why
-    _, shape = fit_with_shape(fit, drawn(responses, 299), "2pl", "auto")
+    _, shape = Shape.fit(fit, drawn(responses, 299), "2pl", "auto")
     assert not shape.guessing
     assert shape.why.endswith("; guessing was not looked for: 300 learners are needed, there are 299")
 
@@ -244,7 +244,7 @@ def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
     for seed in range(5):
         rng = np.random.default_rng([18, seed])
         theta = rng.normal(size=800) if shape_of_theta == "normal" else skewed(4, 800, rng)
-        _, shape = fit_with_shape(fit, answers(theta, *bank(30, rng), rng), "2pl", "auto")
+        _, shape = Shape.fit(fit, answers(theta, *bank(30, rng), rng), "2pl", "auto")
         assert not shape.guessing, shape.why
 
 
@@ -257,7 +257,7 @@ def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: i
     b = np.where(rng.random(60) < 0.6, rng.normal(-0.6, 0.7, 60), rng.normal(1.0, 0.5, 60))
     z = a * (rng.normal(size=(10_000, 1)) - b)
     p = ndtr(z / 1.702) if curve == "normal ogive" else -np.expm1(-np.exp(0.8 * z - 0.37))
-    _, shape = fit_with_shape(fit, Responses.from_wide((rng.random(p.shape) < p).astype(float)), "2pl", "auto")
+    _, shape = Shape.fit(fit, Responses.from_wide((rng.random(p.shape) < p).astype(float)), "2pl", "auto")
     assert unsaid(shape.why, "; the items' curve does not fit: ", "a complementary log-log curve") == []
     assert not shape.guessing
     assert {one.model for one in shape.compared} <= {"1pl", "2pl", "3pl"}
@@ -267,9 +267,9 @@ def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: i
 def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:
     rng = np.random.default_rng(6)
     responses = answers(skewed(2, 900, rng), *bank(30, rng), rng)
-    _, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    _, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert "900 learners do not determine its shape, 1,000 are needed" in shape.why
-    _, forced = fit_with_shape(fit, responses, "2pl", "histogram")
+    _, forced = Shape.fit(fit, responses, "2pl", "histogram")
     assert (shape.latent, forced.latent) == ("normal", "histogram")
     assert "900 learners do not determine its shape" in forced.why
 
@@ -383,7 +383,7 @@ def test_a_group_of_learners_who_count_for_nothing_has_no_histogram_of_its_own()
 
 
 def test_few_learners_have_the_histogram_that_is_asked_for_and_a_warning() -> None:
-    calibration, shape = fit_with_shape(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
+    calibration, shape = Shape.fit(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
     assert calibration.convergence.converged
     assert shape.why == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
     (population,) = calibration.populations

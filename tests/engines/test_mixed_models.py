@@ -32,7 +32,7 @@ from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.shape import Compared, Shape
+from irt_psychometrics.estimation.latent_shape import Compared, Shape
 from irt_psychometrics.information.functions import (
     Abilities,
     _information,

@@ -20,7 +20,7 @@ from irt_psychometrics.core.program_forms import columns_of as program_columns
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.optimizer import maximise
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
@@ -455,7 +455,7 @@ def test_the_shape_of_ability_is_tested_and_chosen(skewed, latent):
     p = GPCM.probabilities(theta, simulated(categories=categories)[0], categories)
     scores = (rng.random((8, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
     fit = partial(fit_em, threads=1)
-    found, shape = fit_with_shape(
+    found, shape = Shape.fit(
         lambda some, model, latent, **how: fit(some, model=model, latent=latent, **how),
         answers(scores, categories),
         "gpcm",

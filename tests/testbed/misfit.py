@@ -17,7 +17,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration, Floats, Responses
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.itemfit.misfit import Change, Window
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
@@ -169,7 +169,7 @@ def fitted(responses: Responses) -> tuple[Calibration, bool]:
         return fit_em(some, model=model, latent=latent, threads=1, **how)
 
     scored = responses.categories is not None
-    calibration, shape = fit_with_shape(one, responses, "gpcm" if scored else "2pl", "auto")
+    calibration, shape = Shape.fit(one, responses, "gpcm" if scored else "2pl", "auto")
     return calibration, shape.guessing
 
 

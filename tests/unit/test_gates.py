@@ -41,7 +41,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from irt_psychometrics.core.models import Calibration, Convergence
-from irt_psychometrics.estimation.shape import Shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.constants_history import MonthConstants
 from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, PARALLEL, SET
 from tests.helpers.pictures import Picture

@@ -29,9 +29,8 @@ from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em import FitOptions, fit_em
-from irt_psychometrics.estimation.latent_shape import fit_with_shape
+from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
-from irt_psychometrics.estimation.shape import Shape
 from irt_psychometrics.results import Result, columns_of_rows, shown
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_reliability
@@ -575,7 +574,7 @@ def fit(
             def one(r: Responses, m: Any, of: Any, /, **more: Any) -> Calibration:
                 return fit_em(r, **(asked | more | {"model": m, "latent": of}))
 
-            calibration, shape = fit_with_shape(one, x, models, latent)
+            calibration, shape = Shape.fit(one, x, models, latent)
         else:
             calibration = fit_em(x, model=models, latent=latent, **asked)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")

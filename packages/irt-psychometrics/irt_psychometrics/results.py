@@ -25,12 +25,12 @@ _CORE = "irt_psychometrics.core.models"
 _KEPT = {
     "AnchorSet": "irt_psychometrics.core.anchors",
     "Calibration": _CORE,
-    "Compared": "irt_psychometrics.estimation.shape",
+    "Compared": "irt_psychometrics.estimation.latent_shape",
     "Convergence": _CORE,
     "Linking": "irt_psychometrics.linking.placement",
-    "Normality": "irt_psychometrics.estimation.shape",
+    "Normality": "irt_psychometrics.estimation.normality_test",
     "Population": _CORE,
-    "Shape": "irt_psychometrics.estimation.shape",
+    "Shape": "irt_psychometrics.estimation.latent_shape",
 }
 """Records within results that JSON may name, and their modules."""
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}

@@ -21,7 +21,7 @@ from irt_psychometrics.core.models import Calibration, Flag, Population, Respons
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form
 from irt_psychometrics.core.program_forms import log_odds_of
-from irt_psychometrics.estimation import Normality, Shape, fit_em, fit_with_shape, normality
+from irt_psychometrics.estimation import Normality, Shape, fit_em, normality
 from irt_psychometrics.itemfit import ItemFit, item_fit
 from irt_psychometrics.linking import AnchorSet
 from irt_psychometrics.scoring import fitted_reliability
@@ -221,7 +221,7 @@ def _fit_with_shape(
     def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
         return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **how)
 
-    return fit_with_shape(fit, responses, model, latent)
+    return Shape.fit(fit, responses, model, latent)
 
 
 def _group(population: Population) -> dict[str, Any]:

@@ -11,13 +11,12 @@ if TYPE_CHECKING:
     from irt_psychometrics.estimation.em import FitOptions, fit_em
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
-    from irt_psychometrics.estimation.latent_shape import fit_with_shape
+    from irt_psychometrics.estimation.latent_shape import Shape
     from irt_psychometrics.estimation.levels import EarlierAnswers
     from irt_psychometrics.estimation.movement import MovementEstimate
-    from irt_psychometrics.estimation.normality_test import normality
+    from irt_psychometrics.estimation.normality_test import Normality, normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
     from irt_psychometrics.estimation.remote import RemoteAnswers, ShardLayout, ShardWork
-    from irt_psychometrics.estimation.shape import Normality, Shape
     from irt_psychometrics.estimation.testlets import estimate_effect_sd
 else:
     __getattr__ = names_when_used(__name__)
@@ -43,6 +42,5 @@ __all__ = [
     "ShardWork",
     "estimate_effect_sd",
     "fit_em",
-    "fit_with_shape",
     "normality",
 ]

@@ -16,7 +16,7 @@ which has no asymptote, explains the answers as well as a 3PL does, and better t
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -28,8 +28,7 @@ from irt_psychometrics.core.options import Latent, LatentRule, Model
 from irt_psychometrics.core.wording import some as few_of
 from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_psychometrics.estimation.guessing import guessed_items
-from irt_psychometrics.estimation.normality_test import normality
-from irt_psychometrics.estimation.shape import Compared, Normality, Shape
+from irt_psychometrics.estimation.normality_test import Normality, normality
 
 LEVEL = 0.01
 """Level of the score test: with a smaller p, other fits are made and compared."""
@@ -67,60 +66,113 @@ class Fit(Protocol):
     ) -> Calibration: ...
 
 
-def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> tuple[Calibration, Shape]:
-    """The calibration with the distribution of θ that the rule gives, and what that rests on.
+@dataclass(frozen=True)
+class Compared:
+    """One of the fits that were compared.
 
-    `auto` takes a histogram under a model with guessing. Under others it begins with a normal distribution and tests
-    it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are compared, and the histogram is taken where it gains
-    enough under the model and there are enough learners for it. Guessing is looked for in items of the 2PL, and where a
-    normal distribution is rejected by the 3PL's likelihood as well. Guessing that is found changes no model, and never
-    makes a histogram: then the histogram's gain is that over a normal 3PL.
-
-    Where items have scores besides 0 and 1, guessing is looked for among those that have not, and distributions are
-    compared under the model alone, as no 3PL item stands beside a scored one.
+    Attributes:
+        model: its item model, as `Calibration.model` names it; several are joined by +.
+        loglik: the marginal log-likelihood, without the density of priors.
+        converged: whether the ascent came to its end, in fits that were made for their likelihood alone.
     """
-    if rule != "auto":
-        return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
-    if model_of(model).guesses:
-        return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
-    calibration = fit(responses, model, "normal")
-    if not calibration.convergence.converged:
-        return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
-    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
-    try:
-        unit_sd = model_of(model).with_unit_sd.name
-        if unit_sd != model:
-            made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
-        test = normality(responses, made[unit_sd, "normal"])
-    except PsychometricsError as error:
-        return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
-    n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
-    rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
-    if rejected and n < FEWEST_LEARNERS:
-        why = (
-            f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {n:,} "
-            f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
-        )
-    if n < FEWEST_LEARNERS_FOR_GUESSING:
-        why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
-        return calibration, Shape("normal", why, test)
-    some = drawn(responses, MOST_LEARNERS)
-    if rejected and n >= FEWEST_LEARNERS:
+
+    model: str
+    latent: Latent
+    loglik: float
+    n_parameters: int
+    aic: float
+    bic: float
+    converged: bool
+
+    @classmethod
+    def of(cls, fit: Calibration, latent: Latent) -> Self:
+        found = fit.convergence
+        return cls(fit.model, latent, found.loglik, found.n_parameters, fit.aic, fit.bic, found.converged)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What was taken for the distribution of θ, and why.
+
+    Attributes:
+        latent: what the fit took.
+        why: a sentence.
+        normality: the score test; None where it was not asked for, or could not be made.
+        histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free where it was found;
+            None where they were not compared.
+        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise. Items on which learners
+            guess are named in `why`.
+        guessing: whether guessing was found that the model does not have. If a curve without an asymptote explains the
+            answers as well, it is not, and `why` says that the curve does not fit.
+        learners: that the fits were compared on; 0 where none were.
+        compared: the fits.
+    """
+
+    latent: Latent
+    why: str
+    normality: Normality | None = None
+    histogram_gain: float | None = None
+    guessing_gain: float | None = None
+    guessing: bool = False
+    learners: int = 0
+    compared: tuple[Compared, ...] = ()
+
+    @staticmethod
+    def fit(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> "tuple[Calibration, Shape]":
+        """The calibration with the distribution of θ that the rule gives, and what that rests on.
+
+        `fit`: makes the fits that are compared. `auto` takes a histogram under a model with guessing. Under others it
+        begins with a normal distribution and tests it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are
+        compared, and the histogram is taken where it gains enough under the model and there are enough learners for it.
+        Guessing is looked for in items of the 2PL, and where a normal distribution is rejected by the 3PL's likelihood
+        as well. Guessing that is found changes no model, and never makes a histogram: then the histogram's gain is that
+        over a normal 3PL.
+
+        Where items have scores besides 0 and 1, guessing is looked for among those that have not, and distributions are
+        compared under the model alone, as no 3PL item stands beside a scored one.
+        """
+        if rule != "auto":
+            return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
+        if model_of(model).guesses:
+            return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
+        calibration = fit(responses, model, "normal")
+        if not calibration.convergence.converged:
+            return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
+        made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
+        try:
+            unit_sd = model_of(model).with_unit_sd.name
+            if unit_sd != model:
+                made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
+            test = normality(responses, made[unit_sd, "normal"])
+        except PsychometricsError as error:
+            return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
+        n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
+        rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
+        if rejected and n < FEWEST_LEARNERS:
+            why = (
+                f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {n:,} "
+                f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
+            )
+        if n < FEWEST_LEARNERS_FOR_GUESSING:
+            why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+            return calibration, Shape("normal", why, test)
+        some = drawn(responses, MOST_LEARNERS)
+        if rejected and n >= FEWEST_LEARNERS:
+            if some is responses:
+                made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
+            else:
+                made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
+        fits = _Fits(fit, some, model, made)
+        if not rejected or n < FEWEST_LEARNERS:
+            guessing = _guessing(fits.where_guessed, rejected)
+            why = f"{why}; {guessing.why}" if guessing.why else why
+            return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
+        shape = _compare(fits, test, test_text)
+        if shape.latent == "normal":
+            return calibration, shape
         if some is responses:
-            made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
-        else:
-            made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
-    fits = _Fits(fit, some, model, made)
-    if not rejected or n < FEWEST_LEARNERS:
-        guessing = _guessing(fits.where_guessed, rejected)
-        why = f"{why}; {guessing.why}" if guessing.why else why
-        return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
-    shape = _compare(fits, test, test_text)
-    if shape.latent == "normal":
-        return calibration, shape
-    if some is responses:
-        return made[model, "histogram"], shape
-    return fit(responses, model, "histogram", start=calibration), shape
+            return made[model, "histogram"], shape
+        return fit(responses, model, "histogram", start=calibration), shape
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 What does not belong here: estimating another shape, which `em` does.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import chdtrc, logit
 
@@ -15,8 +17,24 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout
-from irt_psychometrics.estimation.shape import Normality
 from irt_psychometrics.estimation.standard_errors import scaled_inverse
+
+
+@dataclass(frozen=True)
+class Normality:
+    """A score test of θ ~ N(0, 1) against skewness γ₁ and excess kurtosis γ₂ that are not 0.
+
+    Attributes:
+        statistic: distributed as χ² with 2 degrees of freedom where θ is normal and the item model is right.
+        p: the probability of a statistic at least this large.
+        skewness_z, kurtosis_z: one-step estimates of γ₁ and γ₂ over their standard errors, each with the other and the
+            items' parameters free. Their signs show the direction; sizes are not given, as they hold near 0 alone.
+    """
+
+    statistic: float
+    p: float
+    skewness_z: float
+    kurtosis_z: float
 
 
 def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
