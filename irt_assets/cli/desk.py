@@ -26,7 +26,6 @@ from irt_psychometrics.commands import link as link_tables
 from irt_psychometrics.commands import score as score_answers
 from irt_psychometrics.commands import simulate_responses as simulate_answers
 from irt_psychometrics.items import Model
-from irt_psychometrics.linking import Method
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ else:
 app = typer.Typer()
 
 Scoring = Literal["eap", "map", "wle", "ml"]
+Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]
 Responses = Annotated[
     Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz too.")
 ]

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.commands.linking import link
     from irt_psychometrics.commands.scoring import score
     from irt_psychometrics.commands.simulating import simulate_responses
-    from irt_psychometrics.commands.tables import Table
 else:
     __getattr__ = names_when_used(__name__)
 
-__all__ = ["Files", "Table", "fit", "link", "score", "simulate_responses"]
+__all__ = ["Files", "fit", "link", "score", "simulate_responses"]

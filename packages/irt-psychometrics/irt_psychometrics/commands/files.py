@@ -1,6 +1,6 @@
 """What the commands read, by one reader of tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,18 @@ from irt_psychometrics.commands.answers import Answers, MaxScores, read_answers,
 from irt_psychometrics.commands.choices import read_key
 from irt_psychometrics.commands.output import check_folder
 from irt_psychometrics.commands.parameters import ParameterTable, read_parameters
-from irt_psychometrics.commands.tables import Table, open_table
+from irt_psychometrics.commands.tables import Rows, Table, read_rows
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a command. `open_table`: reader of a table, by default of CSV, TSV and Parquet."""
+    """Files of a command. `read`: reader of the columns and rows of a file, by default of CSV, TSV and Parquet."""
 
-    open_table: Callable[[Path], Table] = open_table
+    read: Callable[[Path], tuple[Sequence[str], Rows]] = read_rows
+
+    def open_table(self, path: Path) -> Table:
+        """The file as a table."""
+        return Table(path, *self.read(path))
 
     def answers(self, path: Path, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
         """See `read_answers`."""

@@ -32,6 +32,8 @@ FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
 
 Column = Callable[[str, bool], tuple[Sequence[str], Ints]]
 """Text of a column by its name, see `Batch`."""
+Rows = Callable[[], Iterable[tuple[Ints, Column, Sequence[tuple[int, str]]]]]
+"""The rows of a table in batches, each as `lines`, `column` and `bad` of a `Batch`."""
 
 
 class Cells(NamedTuple):
@@ -80,15 +82,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file, and its rows in batches.
-
-    Attributes:
-        read: the batches, each as `lines`, `column` and `bad` of a `Batch`.
-    """
+    """Columns of a file, and its rows in batches."""
 
     path: Path
     columns: Sequence[str]
-    read: Callable[[], Iterable[tuple[Ints, Column, Sequence[tuple[int, str]]]]]
+    read: Rows
 
     def batches(self) -> Iterator[Batch]:
         """All batches. Raises PsychometricsError after the last if some lines are not rows."""
@@ -158,8 +156,8 @@ def encode(texts: Iterable[str]) -> Cells:
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
-def open_table(path: Path) -> Table:
-    """Read a file of rows and columns: Parquet, or text in UTF-8 with commas, semicolons or tabs; .gz, too.
+def read_rows(path: Path) -> tuple[Sequence[str], Rows]:
+    """Columns and rows of a file: Parquet, or text in UTF-8 with commas, semicolons or tabs; .gz, too.
 
     Raises PsychometricsError, naming the file and the line, if it is none.
     """
@@ -179,7 +177,7 @@ def open_table(path: Path) -> Table:
     return _csv(path, text)
 
 
-def _csv(path: Path, text: str) -> Table:
+def _csv(path: Path, text: str) -> tuple[Sequence[str], Rows]:
     rows = iter(enumerate(_csv_rows(path, text), start=1))
     header = next((row for _, row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
@@ -201,7 +199,7 @@ def _csv(path: Path, text: str) -> Table:
         return encode(map(str.strip, of_column[columns.index(name)]))
 
     batch = Batch(np.array(lines, dtype=np.int64), column, bad)
-    return Table(path, columns, lambda: [batch])
+    return columns, lambda: [batch]
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[list[str]]:
@@ -214,7 +212,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[list[str]]:
         raise PsychometricsError(f"{path}, line {reader.line_num}: {error}. Is it a table?") from error
 
 
-def _parquet(path: Path, content: bytes) -> Table:
+def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
     library: Any = next((name for name in FRAME_LIBRARIES if find_spec(name)), None)
     if library is None:
         raise PsychometricsError(
@@ -229,7 +227,7 @@ def _parquet(path: Path, content: bytes) -> Table:
         raise PsychometricsError(f"{path} is not Parquet that {library} can read: {error}") from error
     texts = {name: partial(_texts, frame[name]) for name in frame.columns}
     batch = Batch(np.arange(2, len(frame) + 2), lambda name, ids: encode(texts[name](ids)))
-    return Table(path, frame.columns, lambda: [batch])
+    return frame.columns, lambda: [batch]
 
 
 def _texts(series: Any, ids: bool) -> list[str]:
