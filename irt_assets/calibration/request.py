@@ -32,11 +32,11 @@ from irt_assets.responses.window import ItemCounts, left_out_items, timed_respon
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
-from irt_psychometrics.items import LogNormal, Model, Priors, item_model
+from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
 
-PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
-"""Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
+PROVISIONAL_SLOPE = Priors.weakly_informative().a
+"""Prior on the slope of an item with few answers."""
 LEARNERS_LOOKED_AT = 5_000
 """Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
@@ -319,7 +319,7 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
             request.responses,
             model=request.model,
             data_hash=data_hash,
-            priors=None if priors is None else in_unit(priors, unit),
+            priors=None if priors is None else priors.rescaled(unit),
             groups=groups,
             reference=reference,
             testlets=request.testlets_used,
@@ -414,13 +414,6 @@ def why_no_prior_on_b(scale_id: str) -> str:
         f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
         f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"
     )
-
-
-def in_unit(priors: Priors, sd: float) -> Priors:
-    """The same prior on slopes where θ is in a unit in which all learners together have this SD."""
-    if priors.a is None:
-        return priors
-    return replace(priors, a=LogNormal(priors.a.mean - float(np.log(sd)), priors.a.sd))
 
 
 def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:

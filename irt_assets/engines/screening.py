@@ -9,9 +9,9 @@ import numpy.typing as npt
 from irt_assets.common.wording import some_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
 from irt_psychometrics.estimation import fit_em
-from irt_psychometrics.items import LogNormal, Model, Normal, Priors
+from irt_psychometrics.items import Model, Priors
 
-ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
+ITEM_PRIORS = Priors.weakly_informative()
 """Priors of items that are not anchors; `irt.R` has the same ones."""
 FEWEST_ITEMS = 3
 

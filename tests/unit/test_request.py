@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
-from irt_assets.calibration.request import FitRequest, calibrate, in_unit
+from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
@@ -270,8 +270,9 @@ def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
 
 def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit() -> None:
     """A slope of 1 for θ with SD 1 is one of 0.5 where the same learners have an SD of 2."""
-    prior = in_unit(Priors(a=LogNormal(0.0, 0.5), only=("i",)), 2.0).a
-    assert np.exp(prior.mean) == pytest.approx(0.5)
+    priors = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.5, 1.0), only=("i",)).rescaled(2.0)
+    assert np.exp(priors.a.mean) == pytest.approx(0.5)
+    assert priors.b == Normal(1.0, 2.0)
 
 
 @pytest.mark.parametrize(

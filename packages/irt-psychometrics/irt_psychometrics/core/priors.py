@@ -8,7 +8,7 @@ Every density is the one of the quantity it is named after, with no Jacobian for
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -152,6 +152,17 @@ class Priors:
     only: tuple[str, ...] | None = None
     rare_steps: RareSteps | None = None
     known_guessing: KnownGuessing | None = None
+
+    @classmethod
+    def weakly_informative(cls) -> Self:
+        """ln a ~ N(0, 0.5²), so that 95 % of slopes lie between 0.38 and 2.7, and b ~ N(0, 1)."""
+        return cls(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
+
+    def rescaled(self, slope: float) -> Self:
+        """The same priors for θ* = slope·θ, slope > 0: a* = a/slope and b* = slope·b. Priors on c stay."""
+        a = None if self.a is None else LogNormal(self.a.mean - float(np.log(slope)), self.a.sd)
+        b = None if self.b is None else Normal(slope * self.b.mean, slope * self.b.sd)
+        return replace(self, a=a, b=b)
 
     @staticmethod
     def parse(parameter: str, text: str) -> Prior | None:
