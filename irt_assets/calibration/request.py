@@ -16,7 +16,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
-from irt_assets.common.arrays import Floats, finite
+from irt_assets.common.arrays import Floats, Ints, finite
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
@@ -30,7 +30,7 @@ from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_
 from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 from irt_psychometrics import Calibration, PsychometricsError, Responses
-from irt_psychometrics.estimation import EarlierAnswers, LearnerWeeks, Shape
+from irt_psychometrics.estimation import EarlierAnswers, Shape
 from irt_psychometrics.itemfit import FitSummary, Growth, ItemSums
 from irt_psychometrics.items import Model, Priors, item_model
 from irt_psychometrics.linking import AnchorSet
@@ -335,29 +335,24 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
 
 
 def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
-    """A fit whose persons are learners' weeks, with θ in the unit of all of them together (mean 0, SD 1; under Rasch
-    only mean 0), and with what growth within a week took from b given back."""
-    responses, days, testlets = request.responses, request.days, request.testlets_used
-    assert days is not None
-    weeks = LearnerWeeks.of(responses, days)
-    found = engine.calibrate(
-        weeks.responses,
-        model=request.model,
-        data_hash=data_hash,
-        priors=request.priors(),
-        groups=weeks.groups,
-        testlets=testlets,
-        learners=weeks.learner,
-        guessing=request.guessing,
-        **request.on_steps,
-    )
-    found = replace(found.standardised(found.latent_mean, found.latent_sd), n_persons=responses.n_persons)
-    made = Calibrated(found, weeks.groups, weeks=weeks.responses)
-    if not found.convergence.converged:
-        return made
-    growth = Growth.within(responses, days, replace(found, populations=()))
-    back = growth.given_back(found, weeks.responses, weeks.days, groups=weeks.groups)
-    return replace(made, calibration=back, growth=growth)
+    """A fit whose persons are learners' weeks."""
+    assert request.days is not None
+
+    def fit(weeks: Responses, groups: list[str], learners: Ints) -> Calibration:
+        return engine.calibrate(
+            weeks,
+            model=request.model,
+            data_hash=data_hash,
+            priors=request.priors(),
+            groups=groups,
+            testlets=request.testlets_used,
+            learners=learners,
+            guessing=request.guessing,
+            **request.on_steps,
+        )
+
+    made = Growth.fit_by_week(fit, request.responses, request.days)
+    return Calibrated(made.calibration, made.weeks.groups, weeks=made.weeks.responses, growth=made.growth)
 
 
 def why_no_weeks(scale: Scale) -> str:

@@ -15,19 +15,20 @@ stay for longer. Learners are independent, so the error of the sum is that of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array, vstack
 from scipy.sparse.linalg import lsmr
 
-from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.design import over_learners
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
@@ -171,6 +172,30 @@ class Growth:
         error = float(np.sqrt(of_learners @ of_learners) / total)
         return cls(WindowGrowth(r2, float(part.sum() / total), error), of_items)
 
+    @classmethod
+    def fit_by_week(
+        cls, fit: Callable[[Responses, list[str], Ints], Calibration], responses: Responses, days: Floats
+    ) -> WeeklyFit:
+        """A fit whose persons are learners' weeks, with what growth within a week took from b given back.
+
+        Args:
+            fit: makes the fit of the responses of learners' weeks, the group of each week, and its learner's number.
+            responses: of the window.
+            days: shape (R,), since the learner's first answer of the window.
+
+        θ is in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0). Growth is not looked for in
+        a fit that did not converge. Raises PsychometricsError if weeks do not share enough items to be compared, or the
+        window does not show how large growth is.
+        """
+        weeks = LearnerWeeks.of(responses, days)
+        found = fit(weeks.responses, weeks.groups, weeks.learner)
+        found = replace(found.standardised(found.latent_mean, found.latent_sd), n_persons=responses.n_persons)
+        if not found.convergence.converged:
+            return WeeklyFit(found, weeks, None)
+        growth = cls.within(responses, days, replace(found, populations=()))
+        back = growth.given_back(found, weeks.responses, weeks.days, groups=weeks.groups)
+        return WeeklyFit(back, weeks, growth)
+
     def given_back(
         self,
         calibration: Calibration,
@@ -188,6 +213,14 @@ class Growth:
         """
         gone = gone_into_difficulty(responses, days, calibration, groups=groups, threads=threads)
         return without_growth(calibration, self.of_window, gone)
+
+
+class WeeklyFit(NamedTuple):
+    """A fit of learners' weeks, and the growth that was found within the window; None if the fit did not converge."""
+
+    calibration: Calibration
+    weeks: LearnerWeeks
+    growth: Growth | None
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
