@@ -19,13 +19,16 @@ import pyarrow.compute as pc
 from irt_assets.common.arrays import Floats, Ints, Mask
 from irt_assets.spark.sums import Batches, Rows, as_binary, fetched, mapped, sums_of_bundles
 from irt_psychometrics import PsychometricsError, Responses
-from irt_psychometrics.estimation import RemoteAnswers, ShardLayout, ShardWork
+from irt_psychometrics.estimation import RemoteAnswers, ShardWork
 from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
+
+Layout = Callable[[int, Responses, Ints], dict[str, npt.NDArray[Any]]]
+"""The arrays of a shard, as `RemoteAnswers.lay_out` describes them."""
 
 _log = logging.getLogger("irt_assets.calibration")
 
@@ -107,10 +110,10 @@ class SparkAnswers(RemoteAnswers):
             raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {', '.join(labels)}")
         return tuple(sorted(labels, key=lambda label: reference is not None and label != reference))
 
-    def lay_out(self, layout: ShardLayout) -> Rows:
-        self.shards = self._shards(_Builder(layout, self.names))
+    def lay_out(self, layout: Layout) -> Rows:
+        self.shards = self._shards(_Builder(layout, self.item_ids, self.categories, self.names))
         self.lost, self._steps = lost_executors(self.session), itertools.count(1)
-        known = self.shards.select("shard", "trouble", "n_persons", "n_bytes", *layout.FACTS).collect()
+        known = self.shards.select("shard", "trouble", "n_persons", "n_bytes", *self.FACTS).collect()
         trouble = sorted(row.trouble for row in known if row.trouble)
         if trouble:
             raise PsychometricsError(trouble[0])
@@ -204,7 +207,9 @@ def _cores(session: SparkSession) -> int:
 class _Builder:
     """On an executor: makes shards of sorted answers."""
 
-    layout: ShardLayout
+    layout: Layout
+    item_ids: tuple[str, ...]
+    categories: Ints | None
     names: tuple[str, ...]
 
     SCHEMA = ", ".join(
@@ -213,7 +218,7 @@ class _Builder:
             "trouble string",
             "n_persons long",
             "n_bytes long",
-            *(f"{name} binary" for name in (*ShardLayout.COLUMNS, *ShardLayout.FACTS)),
+            *(f"{name} binary" for name in (*RemoteAnswers.COLUMNS, *RemoteAnswers.FACTS)),
         ]
     )
 
@@ -233,7 +238,7 @@ class _Builder:
             yield self._built(parts)
 
     def _part(self, rows: pa.RecordBatch, shard: int, before: Sequence[_Part]) -> _Part:
-        learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.layout.item_ids)
+        learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.item_ids)
         starts = _starts(learners)
         starts[0] = not before or before[-1].last_learner != learners[0].as_py()
         group = np.zeros(len(item), dtype=np.int32)
@@ -252,13 +257,13 @@ class _Builder:
         trouble = None
         if np.any(same & (item[1:] == item[:-1])):
             at = int(np.flatnonzero(same & (item[1:] == item[:-1]))[0])
-            trouble = f"person-item pairs occur more than once, of item {self.layout.item_ids[item[at]]} among others"
+            trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
             trouble = "a learner stands in more than one group"
-        ids, categories = self.layout.item_ids, self.layout.categories
+        ids, categories = self.item_ids, self.categories
         responses = Responses(person, item, score, int(starts.sum()), ids, categories)
         arrays = self.layout(shard, responses, group[starts].astype(np.int64))
-        size, n_bytes = len(arrays["weight"]), sum(arrays[name].nbytes for name in ShardLayout.COLUMNS)
+        size, n_bytes = len(arrays["weight"]), sum(arrays[name].nbytes for name in RemoteAnswers.COLUMNS)
         columns = [
             pa.array([shard], pa.int32()),
             pa.array([trouble], pa.string()),

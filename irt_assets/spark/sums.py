@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from irt_psychometrics.estimation import ShardLayout, ShardWork
+from irt_psychometrics.estimation import RemoteAnswers, ShardWork
 from resources.cluster.spark_executors import with_same_packages
 from resources.cluster.spark_rows import options
 
@@ -55,7 +55,7 @@ def mapped(shards: DataFrame, work: ShardWork) -> DataFrame:
             yield pa.RecordBatch.from_arrays(columns, names=["shard", *work.columns])
 
     schema = ", ".join(["shard int", *(f"{name} binary" for name in work.columns)])
-    return shards.select("shard", *ShardLayout.COLUMNS).mapInArrow(with_same_packages(done), schema)
+    return shards.select("shard", *RemoteAnswers.COLUMNS).mapInArrow(with_same_packages(done), schema)
 
 
 def fetched(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:
@@ -64,14 +64,14 @@ def fetched(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:
     for first in range(0, n_shards, at_once):
         wave = shards.where(f"shard >= {first} AND shard < {first + at_once}") if at_once < n_shards else shards
         with options(shards.sparkSession, ONE_SHARD_A_BATCH):
-            found = wave.select("shard", *ShardLayout.COLUMNS).toArrow()
+            found = wave.select("shard", *RemoteAnswers.COLUMNS).toArrow()
         yield from _rows(found.to_batches())
 
 
 def _rows(batches: Batches) -> Rows:
     for batch in batches:
         for k in range(batch.num_rows):
-            values = {name: batch.column(name)[k].as_buffer() for name in ShardLayout.COLUMNS}
+            values = {name: batch.column(name)[k].as_buffer() for name in RemoteAnswers.COLUMNS}
             yield batch.column("shard")[k].as_py(), values
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.estimation.movement import MovementEstimate
     from irt_psychometrics.estimation.normality_test import Normality, normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
-    from irt_psychometrics.estimation.remote import RemoteAnswers, ShardLayout, ShardWork
+    from irt_psychometrics.estimation.remote import RemoteAnswers, ShardWork
     from irt_psychometrics.estimation.testlets import estimate_effect_sd
 else:
     __getattr__ = names_when_used(__name__)
@@ -38,7 +38,6 @@ __all__ = [
     "Population",
     "RemoteAnswers",
     "Shape",
-    "ShardLayout",
     "ShardWork",
     "estimate_effect_sd",
     "fit_em",

@@ -6,7 +6,7 @@ shards, which a subclass of `RemoteAnswers` knows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
@@ -48,8 +48,8 @@ _FACTS: dict[str, Any] = {"parent": np.int64, "persons": np.int64, "code": np.ui
 class ShardWork(Protocol):
     """What is worked out where shards lie. It can be pickled.
 
-    Takes the numbers of shards in ascending order with their rows (`ShardLayout.COLUMNS`, as bytes), and gives numbers
-    of shards with rows that have `columns`.
+    Takes the numbers of shards in ascending order with their rows (`RemoteAnswers.COLUMNS`, as bytes), and gives
+    numbers of shards with rows that have `columns`.
     """
 
     @property
@@ -60,26 +60,14 @@ class ShardWork(Protocol):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How the answers of one shard are laid out. It can be pickled.
+    """How the answers of one shard are laid out. `keep`: shape (J,), the items of the fit. It can be pickled."""
 
-    Attributes:
-        item_ids, categories: of all items of the request, as `Responses` have them.
-        keep: shape (J,), the items of the fit.
-        COLUMNS: the names of arrays that are kept of a shard; FACTS: of those that the fit is told of it at once.
-    """
-
-    item_ids: tuple[str, ...]
     keep: Mask
-    categories: Ints | None
     listing: Listing
     n_shards: int
 
-    COLUMNS: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
-    FACTS: ClassVar[tuple[str, ...]] = tuple(_FACTS)
-
     def __call__(self, shard: int, responses: Responses, group: Ints) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of `COLUMNS` and `FACTS`; `responses`: to all items, of the shard's persons in the order of their
-        ids; `group`: shape (n_persons,)."""
+        """See `RemoteAnswers.lay_out`."""
         kept = responses if self.keep.all() else responses.of_items(self.keep)
         weights = np.ones(kept.n_persons)
         (made,) = self.listing.shards(kept, group, weights, self.n_shards, only=shard)
@@ -97,7 +85,11 @@ class RemoteAnswers(ABC):
             whose sums are made together.
         max_fetched_bytes: size of all shards up to which they are fetched and added up in this process.
         answers: as they were laid out last.
+        COLUMNS: the names of arrays that are kept of a shard; FACTS: of those that the fit is told of it at once.
     """
+
+    COLUMNS: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
+    FACTS: ClassVar[tuple[str, ...]] = tuple(_FACTS)
 
     max_fetched_bytes: int = 0
     answers: Answers | None = None
@@ -114,9 +106,14 @@ class RemoteAnswers(ABC):
         self.n_bytes = 0
 
     @abstractmethod
-    def lay_out(self, layout: ShardLayout) -> Iterable[tuple[int, Row]]:
-        """Lay out every shard that has a person, and keep it. Returns numbers and facts of shards: `layout.FACTS` as
-        bytes, `n_persons`, and `n_bytes` of what is kept, in any order."""
+    def lay_out(
+        self, layout: Callable[[int, Responses, Ints], dict[str, npt.NDArray[Any]]]
+    ) -> Iterable[tuple[int, Row]]:
+        """Lay out every shard that has a person, and keep it.
+
+        `layout`: makes the arrays of `COLUMNS` and `FACTS` from the number of a shard, the responses of its persons to
+        all items, in the order of the persons' ids, and the group of each person; it can be pickled. Returns numbers
+        and facts of shards: `FACTS` as bytes, `n_persons`, and `n_bytes` of what is kept, in any order."""
 
     @abstractmethod
     def add_up(self, work: ShardWork, n_bytes: int) -> Iterable[tuple[int, Row]]:
@@ -161,7 +158,7 @@ class RemoteAnswers(ABC):
         """The answers to the items of `keep` (J,), fetched if they are not too large."""
         ids = tuple(np.array(self.item_ids, dtype=object)[keep])
         answers, listing = listed_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
-        found = self.lay_out(ShardLayout(self.item_ids, keep, self.categories, listing, self.n_shards))
+        found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
         known = [row for _, row in sorted(found, key=lambda shard: shard[0])]
         size, self.n_bytes = sum(row["n_persons"] for row in known), sum(row["n_bytes"] for row in known)
         held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
