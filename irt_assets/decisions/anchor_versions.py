@@ -1,10 +1,9 @@
-"""Anchors that a person takes out of the set, or puts back: a new version of it, for windows from a month on.
+"""Remove anchors from the set or restore them, by a person's decision: a new version for windows from a month on.
 
-Anchors that remain or come back have the values they were frozen with, so the scale stays where it is; what changes is
-by which items new windows find their way to it. Months before keep the version that they were linked to. Published
-values do not change. Months from the first one on that were linked already are stale until they are materialised again.
-
-Does not belong here: how anchors are frozen at first (see `origin`) and what linking makes of them.
+Anchors that remain or return keep their frozen values, so the scale does not change; only the items by which new
+windows are linked change. Earlier months keep the version that they were linked to, and published values do not change.
+Months from the first month on that are linked already are stale until they are materialised again. `origin` freezes the
+first version.
 """
 
 import shlex
@@ -42,11 +41,11 @@ FIND_OUT_FIRST = (
     "Find out first what they have in common: a form, a topic, a position, a new text, a leak. Without a cause, change "
     "nothing."
 )
-"""About anchors that moved, before any command."""
+"""Advice on anchors that moved, which precedes any command."""
 
 
 def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -> str:
-    """What a person types to take the items out of the anchors, or to put them back."""
+    """The command that removes the items from the anchors or restores them."""
     named = shlex.join(items) or "ITEM…"
     scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
     return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
@@ -54,15 +53,15 @@ def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorChange:
-    """What taking anchors out or putting them back does.
+    """Effect of removing or restoring anchors.
 
     Attributes:
-        kept: the anchors that there are then.
-        shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
-        before, after: its linking as the anchors are now, and then; None where it cannot be linked. why_not: why it
-            cannot be then, or why its anchors do not carry it; empty where they do.
-        mean_shift, largest_shift: of b of its items, in θ.
-        stale: months that are linked to the version before and would have to be materialised again.
+        kept: the anchors after the change.
+        shown_on: the last linked month (fit `fit_id`), on which the effect is shown; empty if there is none.
+        before, after: linking of that month by the anchors before and after the change; None if it cannot be linked.
+        why_not: why the month cannot be linked after the change, or why its anchors disagree then; empty if neither.
+        mean_shift, largest_shift: shift of the b of that month's items, in units of θ.
+        stale: months that are linked to the previous version and would have to be materialised again.
     """
 
     what: What
@@ -106,15 +105,15 @@ class AnchorChange:
 
     @property
     def way_back(self) -> str:
-        """What undoes the change."""
+        """A sentence with the command that undoes the change."""
         back: What = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
         return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
-    """Anchors that moved in a held month, largest change first, except those that a person has dropped since.
+    """Anchors that moved in a held month, largest change first, without anchors that a person has dropped since.
 
-    scale: as it is for a window from the month's start on.
+    `scale` has the settings for windows from the month's start on.
     """
     step = step_of(connection, scale.scale_id, month)
     if step is None or step.state != "held":
@@ -127,10 +126,10 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
 def preview_change(
     connection: psycopg.Connection, what: What, scale_id: str, items: Sequence[str], first_month: str
 ) -> AnchorChange:
-    """What taking `items` out of the anchors of windows from `first_month` on, or putting them back, would do.
+    """Compute the effect of removing `items` from the anchors from `first_month` on, or of restoring them.
 
-    Raises PermanentFailure where an item is not an anchor then, or was not dropped, where too few would remain, or
-    where the set was changed from a later month on already.
+    Raises PermanentFailure if an item is not an anchor then (or was not dropped), if too few anchors would remain, or
+    if the set changes in a later month already.
     """
     try:
         start = Month(first_month).start
@@ -192,9 +191,9 @@ def preview_change(
 def change_anchors(
     database: Database, what: What, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
 ) -> AnchorChange:
-    """Record that `by` takes `items` out of the anchors or puts them back, and freeze the version that results.
+    """Record that `by` removes `items` from the anchors or restores them, and freeze the new version.
 
-    Raises as `preview_change` does.
+    Raises the errors of `preview_change`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
@@ -207,7 +206,7 @@ def change_anchors(
 
 
 def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
-    """Write the version of the anchors that results, in the caller's transaction."""
+    """Write the new version of the anchors, in the caller's transaction."""
     start = Month(change.first_month).start
     freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
 

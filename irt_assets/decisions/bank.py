@@ -1,7 +1,6 @@
-"""The items of a scale as they stand now: values in force, findings of the newest month, and open proposals.
+"""Read the items of a scale as they are now: values in force, findings of the newest month, and open proposals.
 
-The whole scale is read at once, however many months it has. What does not belong here: the history of one item (see
-`reports.item_facts`).
+One query reads the whole scale, however many months it has. `reports.item_facts` reads the history of one item.
 """
 
 from collections.abc import Mapping
@@ -39,15 +38,16 @@ class BankItem:
     """An item of the bank.
 
     Attributes:
-        max_score: what full credit is.
-        values: in force; None where nothing is published for it. `since`: from when on.
-        to_come: the values that were decided for a later day, and the day; "" where there are none.
-        n: answers in the newest linked month, or else in the origin window; None where it was in neither.
-        drifted: the open alert on it.
-        dif: attributes with large DIF in the newest month that was tested.
-        problems: why that window's estimate could not be published.
-        proposal: the one that waits for a decision.
-        withdrawn: whether it is now; `decided`: the last decision on its use, which may begin later.
+        max_score: score for full credit.
+        values, since: values in force and their first day; None if nothing is published.
+        to_come: values decided for a later day, with the day; "" if there are none.
+        n: number of answers in the newest linked month, or in the origin window; None if the item was in neither.
+        drifted: the open drift alert.
+        dif: attributes with large DIF in the newest tested month.
+        problems: reasons why that window's estimate could not be published.
+        proposal: the proposal that waits for a decision.
+        withdrawn: whether the item is withdrawn now.
+        decided: the last decision on the item's use, which may take effect later.
     """
 
     item_id: str
@@ -73,7 +73,7 @@ class BankItem:
 
 
 def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[BankItem]:
-    """Every item of the scale, by id, as it stands at `at`."""
+    """All items of the scale at `at`, ordered by id."""
     waiting = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
     now, last = item_status(connection, at), item_status(connection)
     return [

@@ -1,6 +1,6 @@
-"""Months close in a night, and open again by a person's decision.
+"""Close months in the nightly run, and reopen them by a person's decision.
 
-What does not belong here: what a month closed with and what has changed since (see `responses.closed_months`).
+`responses.closed_months` reads the state in which a month closed and the changes since.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,8 +28,8 @@ from resources.postgres.database import LOCK, Database, lock_key, one_value
 def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
     """Close the months that may close tonight, each in a transaction of its own, and count the changes to closed ones.
 
-    A month closes once `late_days` have passed since its end, if it was made from all answers that there are, and no
-    import, first pull or overdue source is under way for it. Returns the months that closed.
+    A month closes when `late_days` have passed since its end, unless its results lack answers or an import, a first
+    pull or an overdue source may still add some. Returns the months that closed.
     """
     found: list[ClosedMonth] = []
     with database.connect() as connection:
@@ -64,7 +64,7 @@ def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[st
 
 
 def _all_has_come(connection: psycopg.Connection) -> bool:
-    """Whether no import and no first pull is under way; new imports wait for the end of the transaction."""
+    """Whether no import and no first pull is running. New imports wait for the end of the transaction."""
     locks = (lock_key(*IMPORTS), lock_key("inbox"))
     return all(one_value(connection, f"SELECT pg_try_advisory_xact_lock({LOCK})", (key,)) for key in locks) and not (
         one_value(connection, "SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL)")
@@ -72,7 +72,7 @@ def _all_has_come(connection: psycopg.Connection) -> bool:
 
 
 def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> list[ClosedMonth]:
-    """Close the month for those of the scales `due` that were made from all answers of now."""
+    """Close the month for the scales in `due` whose results use all current answers."""
     snapshot = current_snapshots(connection)[month]
     closed = {one.scale_id for one in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
@@ -87,8 +87,8 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
 
 
 def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
-    """Whether the scale was fitted from the snapshot, or it is recorded why not, and its answers were judged by the
-    rules of now."""
+    """Whether the scale's fit, or the error of its attempt, comes from the snapshot, and the snapshot's answers were
+    judged by the current rules."""
     if scale is None:
         return True
     staged = latest_attempt(connection, snapshot.month, scale_id, scale.engine)
@@ -98,10 +98,10 @@ def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str,
 
 @dataclass(frozen=True)
 class Reopening:
-    """Closed months that a person may reopen, with the changes to their answers as they are now.
+    """Closed months that a person may reopen, with the current changes to their answers.
 
     Attributes:
-        stale: those of their months that will be made again.
+        stale: months among them that will be recomputed.
     """
 
     closed: tuple[ClosedMonth, ...]
@@ -119,8 +119,8 @@ class Reopening:
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
-    """What reopening the months from `first` to `last` (None: `first` alone) would do. Raises PermanentFailure if none
-    of them is closed."""
+    """Preview reopening the months from `first` to `last` (None: `first` alone). Raises PermanentFailure if no month is
+    closed."""
     last = last or first
     if last < first:
         raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
@@ -132,7 +132,7 @@ def preview_reopening(connection: psycopg.Connection, first: str, last: str | No
 
 
 def reopen_months(database: Database, first: str, last: str | None = None, *, by: str, reason: str) -> Reopening:
-    """Reopen the closed months from `first` to `last`, on record. Raises as `preview_reopening`."""
+    """Reopen the closed months from `first` to `last` and record who decided it. Raises as `preview_reopening`."""
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)

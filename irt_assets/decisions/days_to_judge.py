@@ -1,7 +1,7 @@
-"""The days of the look-back that a scale's changed rules, or its first ones, judge again.
+"""Days of the look-back that must be judged again because a scale's rules changed or the scale is new.
 
-A closed month keeps the rules that it closed with, so its days are not among them. What does not belong here: judging
-(see `responses.verdicts`), and the months that become stale (see `responses.snapshot`).
+Days of closed months are left out, because a closed month keeps its rules. `responses.verdicts` judges the days;
+`responses.snapshot` finds the months that become stale.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ _JUDGED = """
       WHERE completed_at >= midnight AND completed_at < midnight + interval '1 day' AND scale_id = %s LIMIT 1
     ) verdict
 """
-"""Days with verdicts of a scale, found one by one: the planner joins an EXISTS to the whole look-back."""
+"""Days with verdicts of a scale, looked up day by day, because the planner would join an EXISTS to the whole
+look-back."""
 
 
 @dataclass(frozen=True)
 class DaysToJudge:
-    """Days with verdicts of a scale or without any, oldest first, and its closed `months` in the same time, whose days
-    are left out."""
+    """Days to judge, oldest first, and the closed `months` of the same period, whose days are left out."""
 
     days: list[date]
     months: list[str]
@@ -48,15 +48,17 @@ class DaysToJudge:
 
 
 def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight that a change judges again: none if it changes only minima."""
+    """The days up to the last midnight that a change judges again. There are none if it changes only minima."""
     if not {*change.rules} & {*JUDGING_RULES}:
         return DaysToJudge([], [])
     return _days(connection, change.after, now, judged_too=True)
 
 
 def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: datetime) -> DaysToJudge:
-    """The days up to the last midnight whose answers to a new scale are not judged by its rules yet. Until it has
-    rules, answers are judged by the defaults."""
+    """The days up to the last midnight whose answers to a new scale have not been judged by its rules yet.
+
+    Until a scale has rules of its own, its answers are judged by the defaults.
+    """
     scale = read_scales(connection)[scale_id]
     return _days(connection, scale, now, judged_too=rules_hash(scale.rules) != rules_hash(Rules()))
 

@@ -1,6 +1,6 @@
-"""What a scale has for those who work elsewhere: its parameters, abilities and flagged items as they stood on a day.
+"""Export parameters, abilities and flagged items, as of a day, to CSV, Parquet or Excel files.
 
-Belongs here: what is exported, and the three kinds of file. What does not: the command (cli/export.py).
+The command is in cli/export.py.
 """
 
 import json
@@ -38,9 +38,12 @@ ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 def read_export(
     connection: psycopg.Connection, what: What, at: datetime, form: Form | None = None, metric_d: float = 1.0
 ) -> pd.DataFrame:
-    """`parameters`: those in force at `at`, a row an item; in the columns of another program with `form`, whose D is
-    `metric_d`. `abilities`: each learner's newest from answers before `at`. `flags`: what the newest month that was
-    over found wrong with items, a row a finding."""
+    """Read the rows to export.
+
+    `parameters`: parameters in force at `at`, one row per item; with `form`, in the columns of another program, whose
+    scaling constant D is `metric_d`. `abilities`: each learner's newest ability from answers before `at`. `flags`:
+    findings of the newest month that was over at `at`, one row per finding.
+    """
     if what == "parameters":
         frame = parameters_of_every_scale(connection, at)
         return _with_steps(frame) if form is None else _in_form(frame, form, metric_d)
@@ -50,7 +53,7 @@ def read_export(
 
 
 def _with_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """The steps of scored items, b1, b2, …, beside their errors in `further`."""
+    """Add the steps of scored items (b1, b2, …) to `further`, next to their errors."""
     if "further" not in frame:
         return frame
     further = [
@@ -65,7 +68,7 @@ def _read(further: object) -> dict[str, float]:
 
 
 def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
-    """Raises PermanentFailure, naming an item, where the form has no place for it."""
+    """Convert to the columns of `form`. Raises PermanentFailure if the form cannot represent an item."""
     rows = []
     for row in frame.to_dict("records"):
         known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
@@ -78,12 +81,12 @@ def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
-    """Write `frame` under `path`: the old file stays until the new one is whole.
+    """Write `frame` to `path`. An existing file is replaced only when the new one is complete.
 
-    Times are UTC; in Excel, which has no time zones, the column says so. In CSV a text that a spreadsheet would run as
-    a formula begins with an apostrophe; the other kinds have every text as it is.
+    Times are UTC; in Excel, which has no time zones, the column's name says so. In CSV, text that a spreadsheet would
+    run as a formula is prefixed with an apostrophe; the other formats keep all text unchanged.
 
-    Raises PermanentFailure where a sheet of Excel is too small, or the file cannot be written.
+    Raises PermanentFailure if an Excel sheet is too small or the file cannot be written.
     """
     if kind == "xlsx" and len(frame) > MOST_EXCEL_ROWS:
         raise PermanentFailure(f"{len(frame):,} rows do not fit on a sheet of Excel: write csv or parquet instead")
@@ -111,7 +114,7 @@ def _write_csv(frame: pd.DataFrame, path: str) -> None:
 def _write_excel(frame: pd.DataFrame, path: str) -> None:
     times = frame.select_dtypes("datetimetz").columns
     naive = frame.assign(**{name: frame[name].dt.tz_localize(None) for name in times})
-    # An id may begin with "=" or look like an address: it stays text.
+    # ids may begin with "=" or look like an address, but must stay text
     as_text = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
     with pd.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=as_text) as writer:
         naive.rename(columns={name: f"{name} (UTC)" for name in times}).to_excel(writer, index=False)

@@ -1,4 +1,4 @@
-"""Where a published number comes from: publication, fit, answers, anchors, code, run."""
+"""Lineage of a published number: publication, fit, answers, anchors, code, and run."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from resources.failures import PermanentFailure
 
 
 def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it.
+    """All publications of an item with their fit, snapshot and anchors, the latest effective_from first.
 
-    Raises PermanentFailure where nothing was ever published for the item, saying what is known of it.
+    Raises PermanentFailure, with the reason if it is known, if the item has never been published.
     """
     rows = publications_with_their_fits(connection, item_id)
     if rows:

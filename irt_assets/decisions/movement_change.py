@@ -1,7 +1,7 @@
-"""How a scale's abilities move, for the months to come: what a change does to learners, and the change itself.
+"""Preview and decide changes to the movement of a scale's abilities (variance and growth) for future months.
 
-Fits, linkings, published values and drift do not depend on it: only θ and what reads θ do. What does not belong here:
-which numbers hold at a time (see `responses.scale_decisions`), and how θ is filtered (see `abilities.batch`).
+Only θ and its readers depend on it; fits, linkings, published values and drift do not. `responses.scale_decisions`
+reads the values in force; `abilities.batch` computes θ.
 """
 
 import math
@@ -36,18 +36,18 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
 SAME = 1e-9
-"""θ and standard errors that differ by less are the same."""
+"""Largest difference between two values of θ, or two standard errors, that count as equal."""
 
 
 @dataclass(frozen=True)
 class MovementEffect(ThetaShift):
-    """The learners of a month's end, scored as abilities move now and as they would.
+    """Effect of a change on the θ of learners at a month's end.
 
     Attributes:
-        why: why nothing could be scored, else empty; the numbers are then zero.
-        changed: how many of `learners` get another θ or standard error, by more than 1e-9.
-        added: learners who are measured only with the change, as it looks back to the first of a month.
-        se, se_after: mean standard errors.
+        why: reason why no learner could be scored; empty if some were. The numbers are zero if it is set.
+        changed: number of `learners` whose θ or standard error changes by more than 1e-9.
+        added: number of learners who are measured only after the change, because it looks further back.
+        se, se_after: mean standard errors before and after the change.
     """
 
     month: str
@@ -71,13 +71,13 @@ class MovementEffect(ThetaShift):
 
 @dataclass(frozen=True)
 class MovementChange:
-    """What deciding on how a scale's abilities move, from `first_month` on, does.
+    """A decision on the movement of a scale's abilities from `first_month` on, and its effects.
 
     Attributes:
-        values: what is decided, by subject; empty where everything is so already.
-        before: how abilities of that month move.
-        overtaken: decisions for later months that no longer hold.
-        effect: on learners; None where their abilities move as before.
+        values: decided values by subject; empty if all are in force already.
+        before: movement of abilities before the change.
+        overtaken: decisions for later months that no longer apply.
+        effect: effect on learners; None if the movement stays the same.
         stale: months whose abilities have to be measured again.
     """
 
@@ -120,11 +120,11 @@ def preview_movement_change(
     *,
     calibrations_begin: str,
 ) -> MovementChange:
-    """What deciding on `values` (subject → a number or `auto`) for months from `first_month` on would do; writes
-    nothing.
+    """Compute the effects of deciding on `values` (subject → number or `auto`) from `first_month` on. Writes nothing.
 
-    first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`. Raises
-    PermanentFailure where the scale has no origin, and for a value that is out of its range.
+    first_month: None for the month after the last done month, or `calibrations_begin` if no month is done.
+
+    Raises PermanentFailure if the scale has no origin or a value is out of range.
     """
     with database.connect() as connection, connection.transaction(force_rollback=True):
         change = _requested(connection, scale_id, values, first_month, calibrations_begin)
@@ -140,9 +140,9 @@ def preview_movement_change(
 
 
 def decide_movement_change(database: Database, change: MovementChange, *, by: str, reason: str) -> MovementChange:
-    """Record that `by` decides on what was previewed.
+    """Record the previewed decision by `by`.
 
-    Raises PermanentFailure where what the preview rests on has changed since.
+    Raises PermanentFailure if the scale or its months have changed since the preview.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
@@ -159,7 +159,7 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
 
 
 def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movement, after: Movement) -> MovementEffect:
-    """Score the learners of the last month as abilities move and as they would, by the function that measures them."""
+    """Score the learners of the last month with both movements, by the function that measures abilities."""
     month = _last_scored_month(connection, scale_id)
     if month is None:
         return MovementEffect("", "no month of the scale was measured yet")
@@ -186,7 +186,7 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
 
 
 def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The last month that was taken to the ledger; where none was, the last that was measured."""
+    """The last month whose publication step is done or, if there is none, the last month with abilities."""
     return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
 
 
@@ -197,7 +197,7 @@ def _requested(
     first_month: str | None,
     calibrations_begin: str,
 ) -> MovementChange:
-    """The change without its effects; `values` only has what differs from what holds already."""
+    """The change without its effects. Values that are in force already are left out."""
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start_of(month)
     initialised_scale(connection, scale_id, Month(month).start)
@@ -217,7 +217,7 @@ def _requested(
 
 
 def _differs(decisions: list[ScaleDecision], subject: Subject, value: str, month: str) -> bool:
-    """Whether the value is not what holds from that month on."""
+    """Whether the value differs from the decision in force from that month on, or a later decision replaces it."""
     if any(one.subject == subject and one.effective_from > Month(month).start for one in decisions):
         return True
     decided = decision_in_force(decisions, subject, Month(month).start)
@@ -225,7 +225,7 @@ def _differs(decisions: list[ScaleDecision], subject: Subject, value: str, month
 
 
 def _read(subject: Subject, text: str) -> str:
-    """A value as it is stored."""
+    """Convert a value to its stored text. Raises PermanentFailure if it is out of range."""
     _, least, greatest = MOVEMENT[subject]
     if text.strip().lower() == AUTO:
         return AUTO
@@ -239,7 +239,7 @@ def _read(subject: Subject, text: str) -> str:
 
 
 def _applied(connection: psycopg.Connection, change: MovementChange, *, by: str, reason: str) -> MovementChange:
-    """Write the change, in the caller's transaction; the change with the months whose abilities it makes stale."""
+    """Write the change, in the caller's transaction. Returns it with the months whose abilities become stale."""
     before = stale_months(connection)
     record_decisions(connection, change.scale_id, change.values, Month(change.first_month).start, by=by, reason=reason)
     stale = stale_months(connection)

@@ -1,7 +1,7 @@
-"""How abilities of a scale moved in the last year, as a proposal: estimated where a scale has `auto`, or is asked for.
+"""Propose variance and growth of a scale's abilities from the last year's answers, for `auto` scales or on request.
 
-Belongs here: which answers are used, and what a person reads. Does not belong here: the estimate, and when there is
-none (see `irt_psychometrics.estimation`), and the decision (see `movement_change`).
+Selects the answers and words the proposal. `irt_psychometrics.estimation` computes the estimate; `movement_change`
+decides.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ MOST_INTERCEPTS = 6
 
 
 def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
-    """A proposal for each scale with `auto`, as of the end of a month; none where a later month is done already."""
+    """Make a proposal for each scale with `auto` as of the end of a month, unless a later month is done already."""
     found = []
     with database.connect() as connection:
         for scale_id in read_scales(connection):
@@ -51,11 +51,12 @@ def propose_where_wanted(database: Database, month: str) -> list[MovementProposa
 
 
 def propose_movement(connection: psycopg.Connection, scale_id: str, month: str | None = None) -> MovementProposal:
-    """Estimate how abilities of a scale moved in the 52 weeks before the end of a month (None: of the last done, or
-    where none is, of the last with answers), and keep what is found as a proposal, or why nothing is, in the caller's
-    transaction.
+    """Estimate the movement of a scale's abilities in the 52 weeks before a month's end and store it as a proposal.
 
-    Raises PermanentFailure where the scale has no answers.
+    If there is no estimate, the proposal has the reason. Runs in the caller's transaction. `month`: None for the last
+    done month, or the last month with answers if no month is done.
+
+    Raises PermanentFailure if the scale has no answers.
     """
     month = month or last_done_month(connection, scale_id) or _last_answered(connection, scale_id)
     proposal = _proposal(connection, scale_id, month)
@@ -107,8 +108,10 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
 
 
 def _answers(connection: psycopg.Connection, published: PublishedSet, end: datetime) -> Responses:
-    """The eligible answers of the year before `end` by learners who answered on enough days, at most as many as are
-    looked at, by a hash of their ids."""
+    """Eligible answers of the year before `end` by learners who answered on enough days.
+
+    If there are more than MAX_LEARNERS, the ones with the smallest hashes of their ids are used.
+    """
     start, items = end - YEAR, list(published.items)
     for day in days_without_verdicts(connection, start, end):
         judge_day(connection, day)
@@ -122,10 +125,10 @@ def _answers(connection: psycopg.Connection, published: PublishedSet, end: datet
 
 
 def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> tuple[float, bool | None]:
-    """The strictest order of items within a month into whose difficulties growth may have gone: R² of elapsed time on
-    item, 0 where there is none; and whether growth was found in such a month, None where that cannot be judged.
+    """Find the month with the strictest order of items, in whose difficulties growth may be hidden.
 
-    Months are judged as their fits have them; those without a fit that looked for growth, by their answers.
+    Returns the R² of elapsed time on item (0 if no month is ordered), and whether growth was found in an ordered month
+    (None if that cannot be judged). The statistics come from the months' fits or, if a fit has none, from the answers.
     """
     assert responses.at is not None
     month = responses.at.astype("M8[us]").astype("M8[M]")
@@ -143,7 +146,7 @@ def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> 
 
 
 def lines_of(proposal: MovementProposal) -> Iterator[str]:
-    """What a person reads of a proposal, and how it is taken over."""
+    """Lines that present a proposal to a person, with the command that adopts it."""
     if proposal.movement is None:
         yield f"as of {proposal.month}, nothing is proposed: {proposal.why_not}"
         return

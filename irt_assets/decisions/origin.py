@@ -42,7 +42,7 @@ from resources.version import code_version
 
 @dataclass(frozen=True)
 class Origin:
-    """What initialising a scale did.
+    """Result of initialising a scale.
 
     Attributes:
         with_guessing: anchors of the bank with c > 0 on a scale without guessing.
@@ -253,19 +253,19 @@ class OriginRead:
 
     @property
     def published(self) -> list[str]:
-        """The items that it published."""
+        """The items that the fit published."""
         return [item for item in self.fit.items if item not in self.left_out]
 
     @property
     def in_words(self) -> list[str]:
-        """What its answers say of the model, a sentence on each statistic."""
+        """Sentences on the fit's statistics, which tell how well the answers follow the model."""
         spec = self.fit.model_spec
         said = [spec.shape.why] if spec.shape else []
         return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
 
 
 def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
-    """None where the anchors of the scale are the bank's."""
+    """Read the fit of a scale's origin window. Returns None if the scale's anchors are the bank's."""
     window = origin_fit(connection, scale_id)
     if window is None:
         return None
@@ -275,7 +275,7 @@ def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | N
 
 
 def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
-    """The items that the fit of an origin window did not publish, each with the reason."""
+    """The items that an origin window's fit did not publish, with the reasons."""
     problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
     problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}

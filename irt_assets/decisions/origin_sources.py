@@ -1,6 +1,6 @@
-"""What the anchors of a scale are made of: the bank's own parameters, or the answers of one window.
+"""Sources of a scale's anchors: the bank's own parameters, or the answers of one window.
 
-Belongs here: reading and fitting it, and refusing what cannot serve. Does not belong here: writing it (see `origin`).
+Reads or fits the anchors and rejects sources that cannot be used; `origin` writes them.
 """
 
 from collections.abc import Collection, Mapping
@@ -38,8 +38,13 @@ from resources.version import code_version
 
 @dataclass(frozen=True, kw_only=True)
 class OriginAnchors:
-    """What an origin makes anchors. `assumed`: those whose errors are not known; `left_out`: the others, with reasons;
-    `fit_id`: of the origin window."""
+    """The anchors of an origin.
+
+    Attributes:
+        assumed: anchors whose errors are unknown and assumed.
+        left_out: items that cannot be anchors, with the reasons.
+        fit_id: fit of the origin window; "" if the origin is the bank.
+    """
 
     anchors: Anchors
     left_out: dict[str, str]
@@ -100,7 +105,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
-    """What a scored item has besides a and b, as `ItemModel.shown` has it. Raises ValueError where it is not whole."""
+    """A scored item's parameters besides a and b, as in `ItemModel.shown`. Raises ValueError if they are incomplete."""
     most = int(irt.get("max_score") or 1)
     if most == 1:
         return {}
@@ -119,7 +124,7 @@ def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
 
 
 def _anchor_problem(item: ItemRow) -> str | None:
-    """Why nothing can be linked to such an anchor; every month would fail on it."""
+    """Why months cannot be linked to such an anchor: every month would fail on it."""
     a, b, c, a_se, b_se, cov_ab = item.with_errors
     if not a > 0:
         return f"a = {a:g} is not positive"
@@ -135,7 +140,7 @@ def _anchor_problem(item: ItemRow) -> str | None:
 
 
 def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
-    """Raises PermanentFailure where an anchor of the bank (item → c) has c = 0: a 3PL cannot be linked to it."""
+    """Raise PermanentFailure if an anchor of the bank (item → c) has c = 0, as a 3PL cannot be linked to it."""
     if without := sorted(item for item, c in guessing.items() if c <= 0):
         raise PermanentFailure(
             f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
@@ -152,7 +157,7 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class OriginWindow:
-    """The time whose answers define a scale, what fits them, and where their snapshot is kept."""
+    """The period whose answers define a scale, the engine that fits them, and the store of their snapshot."""
 
     start: datetime
     end: datetime
@@ -171,7 +176,7 @@ class WindowSnapshot:
 
 @dataclass(frozen=True)
 class FittedWindow:
-    """A window's fit and the snapshot of its answers, not written yet."""
+    """A window's fit and the snapshot of its answers, before they are written to the database."""
 
     calibration: Calibration
     spec_extras: StagedSpec
@@ -223,8 +228,8 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
 
 
 def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, counts: Mapping[str, int]) -> None:
-    """Raises PermanentFailure where a set gate would hold a month with such answers. Guessing and misfit do not stop an
-    origin: they hold its months until somebody decides."""
+    """Raise PermanentFailure if a set gate would hold a month with such answers. Guessing and misfit are accepted here:
+    they hold the scale's months until somebody decides."""
     name = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
     kept, n = fitted.snapshot, sum(counts.values())
     snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})

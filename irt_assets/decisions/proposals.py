@@ -1,7 +1,7 @@
-"""What waits for a person: proposals with their evidence, and which of them need a decision.
+"""Read proposals with their evidence, and find the ones that need a person's decision. Nothing here writes.
 
-Belongs here: what is known of a proposal, read and never written. Does not belong here: the decision (see `release`),
-its effect on learners (`release_impact`) and who proposes (`publication`, `recalibration`).
+`publication` and `recalibration` make proposals, `release` decides on them, and `release_impact` computes the effect on
+learners.
 """
 
 import re
@@ -25,14 +25,14 @@ from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
-"""Stands in place of an item for all items of that window that need a decision."""
+"""In a reference, stands for all items of the window that need a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
     "published",
     "wrong key": "its key is wrong: correct the key first; the parameters describe the wrong answer",
     "easier: drift or leak": "it may have leaked: response times are needed to find out",
 }
-"""Kinds of change that new parameters alone do not solve, each with the reason."""
+"""Kinds of change that new parameters alone do not fix, with the reason."""
 
 
 class State(StrEnum):
@@ -49,7 +49,7 @@ class State(StrEnum):
 
 
 class Reference(NamedTuple):
-    """What a person writes as WINDOW/ITEM: the window is a month, or FIRST:LAST of a recalibration."""
+    """A proposal's name, written WINDOW/ITEM. The window is a month, or FIRST:LAST for a recalibration."""
 
     window: str
     item_id: str
@@ -112,17 +112,17 @@ class Proposal:
 
     @property
     def decided_on(self) -> Decided:
-        """What a decision on it names."""
+        """The subject that a decision on the proposal records."""
         return Decided(self.window, self.scale_id, self.item_id, self.fit_id)
 
     @property
     def severity(self) -> str:
-        """Severity of the drift: none, medium, high or not tested."""
+        """Severity of the item's drift: none, medium, high or not tested."""
         return str(self.drift.get("severity", "not tested"))
 
     @property
     def kind(self) -> str:
-        """Kind of the change, where the item drifted."""
+        """Kind of the change, if the item drifted."""
         return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
 
     @property
@@ -131,7 +131,7 @@ class Proposal:
 
     @property
     def standing(self) -> str:
-        """Its state in words: what was decided on it, or why it needs no decision."""
+        """The proposal's state in words: the decision on it, or why it needs none."""
         return self.decided or self.settled or self.state
 
     @property
@@ -145,7 +145,7 @@ class Proposal:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What to know before accepting it."""
+        """Warnings to read before accepting the proposal."""
         found = [f"{self.kind}: {KINDS_THAT_NEED_MORE[self.kind]}"] if self.kind in KINDS_THAT_NEED_MORE else []
         found += [f"the item is {self.withdrawn}"] if self.withdrawn else []
         onset = (self.drift.get("change") or {}).get("onset")
@@ -163,7 +163,7 @@ class Proposal:
 
 
 def parse_reference(text: str) -> Reference:
-    """Raises PermanentFailure for anything but WINDOW/ITEM."""
+    """Parse WINDOW/ITEM. Raises PermanentFailure for other text."""
     found = REFERENCE.fullmatch(text.strip())
     if found is None:
         raise PermanentFailure(
@@ -181,9 +181,9 @@ def proposals(
     scale_id: str | None = None,
     may_ask: bool = False,
 ) -> list[Proposal]:
-    """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last.
+    """Proposals of the windows, items and scale (None: all), ordered by window and item, the latest fit last.
 
-    may_ask: only those that can need a decision, which are few of many.
+    may_ask: return only the proposals that can need a decision.
     """
     rows = read_proposals(connection, windows=windows, items=items, scale_id=scale_id, may_ask=may_ask)
     areas = _areas(rows, read_scales(connection))
@@ -194,12 +194,12 @@ def proposals(
 def waiting_proposals(
     connection: psycopg.Connection, scale_id: str | None = None, items: Iterable[str] | None = None
 ) -> list[Proposal]:
-    """`latest_waiting` of all proposals of the scale and the items (None: of all), but those that cannot ask."""
+    """The `latest_waiting` proposals of the scale and items (None: all)."""
     return latest_waiting(proposals(connection, items=items, scale_id=scale_id, may_ask=True))
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """Proposals that need a decision: each item's from its latest window, largest change first."""
+    """Proposals that need a decision, from each item's latest window, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id
@@ -209,7 +209,7 @@ def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
 
 
 def open_changes(found: Iterable[Proposal]) -> dict[str, ItemRow]:
-    """The proposed values of the items whose proposals can still be accepted."""
+    """Proposed values of the proposals that can still be accepted, by item."""
     return {p.item_id: p.new for p in found if p.state is State.OPEN}
 
 
@@ -218,7 +218,7 @@ def _age(proposal: Proposal) -> tuple[str, datetime]:
 
 
 def find_proposals(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
-    """The proposals that are named, each once. Raises PermanentFailure where one is not there, or `all` is nothing."""
+    """The named proposals, each once. Raises PermanentFailure if one does not exist, or if `all` stands for none."""
     wanted = list(dict.fromkeys(references))
     named = [reference for reference in wanted if reference.item_id != EVERY]
     of_name: dict[Reference, list[Proposal]] = {}
@@ -247,7 +247,7 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
 
 
 def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
-    """Why a month's proposal that has no newer one of its name cannot be decided on."""
+    """Why a superseded proposal without a newer one of the same name cannot be decided on."""
     step = step_of(connection, proposal.scale_id, proposal.window)
     state, why = (step.state, step.why) if step else ("not taken to the ledger", "`irt status`")
     if step and state == "done" and step.fit_id == proposal.fit_id:

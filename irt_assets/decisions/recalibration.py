@@ -49,13 +49,15 @@ KIND = "pooled"
 
 @dataclass(frozen=True, kw_only=True)
 class Recalibration:
-    """What became of it.
+    """Result of a recalibration.
 
     Attributes:
-        window: FIRST:LAST month, as its proposals are named.
-        months: those that were pooled; passed_over: the others, each with the reason.
+        window: FIRST:LAST month, which names its proposals.
+        months: months that were pooled.
+        passed_over: months that were not pooled, with the reason.
         changed: items whose answers count only from a date on.
-        proposed: items; held: those that an item gate holds back, each with its reasons.
+        proposed: items with a proposal.
+        held: items that an item gate holds back, with the reasons.
     """
 
     window: str
@@ -150,7 +152,7 @@ def recalibrate(
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a recalibration depends on besides the answers, as the database had it at the time of the fit."""
+    """Inputs of a recalibration besides the answers, as they were in the database at the time of the fit."""
 
     scale: Scale
     anchor_hash: str
@@ -160,7 +162,7 @@ class _Basis:
     shape: Shape
 
     def require_snapshots(self, window: str, most: int | None) -> None:
-        """Raises PermanentFailure if no month can be pooled, or if one has more than `most` attempts."""
+        """Raise PermanentFailure if no month can be pooled, or if a month has more than `most` attempts."""
         if not self.snapshots:
             raise PermanentFailure(
                 f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in self.passed_over.items())
@@ -172,7 +174,7 @@ class _Basis:
             )
 
     def require_same(self, now: "_Basis", window: str) -> None:
-        """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
+        """Raise PermanentFailure, naming the change, if anything but the reasons has changed since."""
         changes = {
             "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
             "the anchors": now.anchor_hash != self.anchor_hash,
@@ -260,7 +262,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
 
 
 def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
-    """A histogram for each month where any of them is fitted with one."""
+    """The distribution of θ: a histogram for each month if any month is fitted with one."""
     linked = {
         month: fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
         for month in months
@@ -298,7 +300,7 @@ def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last
 
 
 def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
-    """The scored answers without those to an item from before it changed; a learner of each month is a person."""
+    """The scored answers, without answers to an item from before it changed. Each learner-month is a person."""
     items = pa.array(list(changed), pa.string())
     since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
     place = pc.index_in(table["item_id"], items)
@@ -339,7 +341,7 @@ def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime
 def _snapshots(
     connection: psycopg.Connection, scale_id: str, months: Collection[str]
 ) -> tuple[list[Snapshot], dict[str, str]]:
-    """The snapshot that each month to publish from was judged by; the other months, and why not."""
+    """The snapshot of each month that can be pooled, and the reasons why the other months cannot."""
     known = steps(connection, scale_id)
     found, passed_over = [], {}
     for month in months:
@@ -362,7 +364,8 @@ def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
 
 
 def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
-    """The responses without the items that have too few to be fitted; these items, and how many they have."""
+    """Drop items with too few responses for a fit. Returns the remaining responses, and the dropped items with their
+    numbers of responses."""
     n = np.bincount(responses.item, minlength=responses.n_items)
     left_out = {item: int(k) for item, k in zip(responses.item_ids, n, strict=True) if k < least}
     return (responses.of_items(n >= least), left_out) if left_out else (responses, left_out)

@@ -1,11 +1,11 @@
-"""What a person decides: accepted proposals go to the ledger from a date on, rejected ones are closed.
+"""Accept or reject proposals. Accepted values are published from a date on; rejected proposals are closed.
 
-A decision is one transaction under the lock of the scale's ledger, so it is stored as a whole or not at all, and if two
-people decide at the same time, the second sees what the first decided. Rows are never changed or deleted: the last
-publication with `effective_from` up to a time is in force at that time, no matter who asks or when.
+A decision is one transaction under the lock of the scale's ledger, so it is stored as a whole or not at all. If two
+people decide at the same time, the second one sees the first decision. Rows are never changed or deleted: in force at a
+time is the last publication with `effective_from` up to that time.
 
-Belongs here: accepting and rejecting proposals. Does not belong here: undoing it (see `release_undo`), what is known of
-proposals (`proposals`), their effect on learners (`release_impact`) and the anchors (`anchor_versions`).
+Decisions are undone in `release_undo`; `proposals` reads proposals, and `release_impact` computes their effect on
+learners.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from resources.postgres.database import Database, advisory_lock
 
 SAID = 10
 LONGEST = 2_000
-"""Most characters of a name or a reason: anything longer was pasted by mistake."""
+"""Largest length of a name or a reason, in characters. Longer text was probably pasted by mistake."""
 
 
 def next_month(now: datetime) -> datetime:
@@ -33,12 +33,12 @@ def next_month(now: datetime) -> datetime:
 
 
 def in_force_since(day: str | None, now: datetime) -> datetime:
-    """Midnight UTC of a day, YYYY-MM-DD; where none is named, `next_month`. Raises PermanentFailure for other text."""
+    """Midnight UTC of a day (YYYY-MM-DD); None: see `next_month`. Raises PermanentFailure for other text."""
     return midnight(day, "effective-from") if day else next_month(now)
 
 
 def midnight(day: str, option: str) -> datetime:
-    """UTC, of a day, YYYY-MM-DD. Raises PermanentFailure, naming the option, for other text."""
+    """Midnight UTC of a day (YYYY-MM-DD). Raises PermanentFailure, naming the option, for other text."""
     try:
         parsed = date.fromisoformat(day)
     except ValueError:
@@ -115,7 +115,7 @@ def acceptable(
 
 
 def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
-    """Raises PermanentFailure, naming those that leaked. `way_out`: how a person accepts one all the same."""
+    """Raise PermanentFailure, naming the items, if any of them leaked. `way_out`: how to accept a leaked item."""
     leaks = [str(p.reference) for p in accepted if p.leaked]
     if leaks:
         raise PermanentFailure(
@@ -127,9 +127,9 @@ def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
 def reject(
     database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
 ) -> list[Proposal]:
-    """Record that `by` rejected these proposals: they are closed, and published values stay. All of them or none.
+    """Record that `by` rejected these proposals, all or none. They are closed, and published values do not change.
 
-    Raises PermanentFailure, naming each, for proposals that are not open, or of `seen` and changed (see `accept`).
+    Raises PermanentFailure, naming them, if proposals are not open or differ from `seen` (see `accept`).
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
@@ -140,7 +140,7 @@ def reject(
 
 
 def effect_of_reject(found: Sequence[Proposal]) -> str:
-    """What a reject does, in a sentence."""
+    """A sentence on the effect of a reject."""
     kept = ", ".join(
         f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
     )
@@ -149,9 +149,9 @@ def effect_of_reject(found: Sequence[Proposal]) -> str:
 
 
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
-    """The proposals that are named, under the locks of their scales' ledgers until the transaction ends.
+    """The named proposals, with the ledgers of their scales locked until the transaction ends.
 
-    Raises PermanentFailure, naming each, where they cannot be decided on.
+    Raises PermanentFailure, naming them, if proposals cannot be decided on.
     """
     lock_ledgers(connection, references)
     found = find_proposals(connection, references)  # read under the lock
@@ -166,7 +166,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
 
 
 def changes_of_answers(connection: psycopg.Connection, found: Iterable[Proposal]) -> list[str]:
-    """A sentence for each month of the proposals whose verdicts are others now than those that were fitted."""
+    """A sentence for each month of the proposals in which verdicts on answers have changed since the fit."""
     months = {proposal.window for proposal in found if not proposal.recalibrated}
     return [
         f"the answers of {month} have changed since: `irt calibrate --month {month}` first"
@@ -181,7 +181,7 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
 
 
 def require_text(what: str, text: str) -> str:
-    """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is not text."""
+    """A name or a reason without surrounding space. Raises PermanentFailure if it is empty or not text."""
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
         raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
@@ -201,6 +201,6 @@ def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> Non
 
 
 def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
-    """Whether the old value would end before it begins. A value that an undo published may."""
+    """Whether the old value would end before it begins, which only a value published by an undo may."""
     old = proposal.old_since
     return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))

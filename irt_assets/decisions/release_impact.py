@@ -1,6 +1,6 @@
-"""What a decision would do to learners: the last measured month scored with the set of its date, and with the change.
+"""Effect of a decision on learners: the last measured month, scored without and with the change.
 
-The code that scores is the one that measures (`abilities`). Does not belong here: the decision itself (see `release`).
+θ is computed by the code that measures abilities (`abilities`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,13 +30,14 @@ LARGE_SHIFT = 0.2
 
 @dataclass(frozen=True)
 class ThetaShift:
-    """By how much θ of the same learners differs with a change from θ without it.
+    """Difference in θ of the same learners with and without a change.
 
     Attributes:
-        learners: measured both ways.
-        mean, sd, largest: of θ with the change minus θ without; `largest` is of the largest |Δθ|.
+        learners: number of learners who are measured both with and without the change.
+        mean, sd, largest: mean, SD and largest absolute value of Δθ, θ with the change minus θ without it.
         large_share: share of `learners` with |Δθ| > 0.2.
-        pass_theta: the scale's pass mark, None where none is set; newly_passed, newly_failed: who crosses it.
+        pass_theta: the scale's pass mark; None if it has none.
+        newly_passed, newly_failed: numbers of learners who cross the pass mark.
     """
 
     learners: int = field(default=0, kw_only=True)
@@ -50,7 +51,7 @@ class ThetaShift:
 
     @classmethod
     def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> "ThetaShift":
-        """The shift of θ without the change to θ with it, of one learner or more; shapes (N,)."""
+        """The shift from `old` to `new` θ of N ≥ 1 learners; both have shape (N,)."""
         shift = new - old
         mark = np.inf if pass_theta is None else pass_theta
         return ThetaShift(
@@ -66,7 +67,7 @@ class ThetaShift:
 
     @property
     def moved(self) -> str:
-        """How far θ moves."""
+        """The shift of θ, in words."""
         return (
             f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
             f"{self.large_share:.1%} move by more than {LARGE_SHIFT:g}"
@@ -74,7 +75,7 @@ class ThetaShift:
 
     @property
     def passing(self) -> str:
-        """Who crosses the pass mark."""
+        """The numbers of learners who cross the pass mark, in words."""
         if self.pass_theta is None:
             return "no pass mark is set"
         return f"at θ = {self.pass_theta:g} {self.newly_passed:,} newly pass and {self.newly_failed:,} newly fail"
@@ -85,12 +86,12 @@ class ThetaShift:
 
 @dataclass(frozen=True)
 class Impact(ThetaShift):
-    """The learners of `month` with the present set, and with the change.
+    """Effect of a change of parameters on the learners of `month`.
 
     Attributes:
-        why: why nothing could be scored, else empty; the numbers are then zero.
-        touched: learners measured both ways with an answer to an item whose parameters change.
-        added: measured only with the change.
+        why: reason why no learner could be scored; empty if some were. The numbers are zero if it is set.
+        touched: number of `learners` with an answer to an item whose parameters change.
+        added: number of learners who are measured only with the change.
     """
 
     scale_id: str
@@ -111,7 +112,7 @@ class Impact(ThetaShift):
 
 
 def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
-    """The impact, for each scale, of accepting those of the proposals that are open."""
+    """The impact, for each scale, of accepting the open proposals."""
     scales = read_scales(connection)
     changes = {
         scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
@@ -125,8 +126,7 @@ def impact(
     changes: Mapping[str, ItemRow],
     effective_from: datetime,
 ) -> Impact:
-    """Score the last month that was taken to the ledger with the set in force at `effective_from` as things stand, and
-    with `changes` in it."""
+    """Score the last done month with the set in force at `effective_from`, without and with `changes`."""
     month = last_done_month(connection, scale.scale_id)
     if month is None:
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
@@ -162,7 +162,7 @@ def impact(
 
 
 def _has_answers(responses: Responses, items: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Shape (n_persons,): whether each answered one of `items`."""
+    """Whether each person answered one of `items`, shape (n_persons,)."""
     among = np.array([item in items for item in responses.item_ids], dtype=bool)
     n: npt.NDArray[np.intp] = np.bincount(responses.person[among[responses.item]], minlength=responses.n_persons)
     return n > 0

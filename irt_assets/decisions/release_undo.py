@@ -1,11 +1,10 @@
-"""Undoes a decision by a new one: the earlier values are published again, and the proposal is open again.
+"""Undo a decision on a proposal by a new decision: the earlier values are published again, and the proposal is open.
 
-The ledger and the decisions are only ever added to. If several publications begin at the same time, the last one
-counts, so values that are undone before their first day never come into force. Values that are in force stay so until a
-future date, because θ reported since then would change otherwise.
+Rows are only ever added to the ledger and the decisions. If several publications begin at the same time, the last one
+counts, so values that are undone before their first day never come into force. Values in force stay in force until a
+future date, because θ that has been reported with them would change otherwise.
 
-Belongs here: undoing what was decided on proposals. Does not belong here: deciding (see `release`); anchors that were
-dropped, which are restored by another change of the set (see `anchor_versions`).
+`anchor_versions` restores dropped anchors.
 """
 
 import shlex
@@ -36,14 +35,14 @@ from resources.postgres.database import Database
 
 @dataclass(frozen=True)
 class Undo:
-    """What undoing the decision on a proposal does.
+    """Effect of undoing the decision on a proposal.
 
     Attributes:
-        proposal: as it is before.
-        restored: the values that an accept had replaced; None where a reject is undone, which changed no value.
-        since: when they are in force again.
-        never_in_force: whether the accepted values do not come into force at all.
-        restores, replaces: the publication whose values they are, and the id of the item's last one.
+        proposal: the proposal before the undo.
+        restored: the values that the accept had replaced; None if a reject is undone, which changed no value.
+        since: first day of the restored values.
+        never_in_force: whether the accepted values never come into force.
+        restores, replaces: the publication with the restored values, and the id of the item's last publication.
     """
 
     proposal: Proposal
@@ -70,7 +69,7 @@ class Undo:
 def preview(
     connection: psycopg.Connection, references: Sequence[Reference], *, effective_from: datetime | None, now: datetime
 ) -> list[Undo]:
-    """What undoing what was decided on these proposals would do. Raises PermanentFailure as `undo` does."""
+    """Compute the effect of undoing the decisions on these proposals. Raises the PermanentFailure of `undo`."""
     named = list(dict.fromkeys(references))
     found, problems = [], []
     for reference in named:
@@ -86,7 +85,7 @@ def preview(
 
 
 def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impact]:
-    """What the values that are restored do to the last month's learners, for each scale and date."""
+    """Effect of the restored values on the last month's learners, for each scale and date."""
     scales = read_scales(connection)
     changes: dict[tuple[str, datetime], dict[str, ItemRow]] = {}
     for one in found:
@@ -150,7 +149,7 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
 
 
 def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
-    """The proposal of that name that was decided on last, and the id of the decision that stands."""
+    """The named proposal with the last standing decision, and the id of that decision."""
     standing = last_standing(connection, reference.window, reference.item_id)
     if standing is None:
         proposal = find_proposals(connection, [reference])[0]

@@ -1,6 +1,6 @@
-"""What other rules or anchors of a scale would make of a month: its steps, in a transaction that is rolled back.
+"""Try other rules or anchors of a scale on a month: its steps run in a transaction that is rolled back.
 
-What does not belong here: changing the rules (see `responses.scales`) and how the comparison is printed.
+`responses.scales` changes the rules.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ DONE_AGAIN = {
     "publication": "its stored fit was judged again",
     "warnings": "its stored fit was judged again",
 }
-"""What the first stage with a changed rule makes necessary."""
+"""The steps to repeat, by the first stage with a changed rule."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class RuleTrial:
-    """A month judged by a scale's rules and by others. Nothing of it was stored."""
+    """A month judged by a scale's rules and by other rules. Nothing of it is stored."""
 
     month: str
     change: RuleChange
@@ -136,10 +136,10 @@ def try_rules(
     settings: Mapping[str, Any],
     build: Callable[[str], Calibrator],
 ) -> RuleTrial:
-    """Judge a month by a scale's rules, and by these with `settings` laid over them.
+    """Judge a month by a scale's rules, and by these rules with `settings` changed.
 
-    `build` makes an engine by its name. Meanwhile another run of the month waits. Raises as `consider_rules`, and
-    PermanentFailure for a month without a snapshot.
+    `build` makes an engine from its name. Other runs of the month wait meanwhile. Raises the errors of
+    `consider_rules`, and PermanentFailure if the month has no snapshot.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -175,7 +175,7 @@ def _fit(
     scale: Scale,
     build: Callable[[str], Calibrator],
 ) -> None:
-    """Fit the month's present snapshot, which is in `files`, and stage the fit, or why it failed."""
+    """Fit the month's current snapshot, which is in `files`, and stage the fit or the error."""
     start = Month(month).start
     for day in days_without_verdicts(connection, lookback_start(start, {scale.scale_id: scale}), start):
         judge_day(connection, day)
@@ -190,7 +190,7 @@ def _fit(
 
 
 def _link(connection: psycopg.Connection, scale: Scale, month: str) -> None:
-    """Link the month's fits of a scale and measure the anchors' shift. The gates read why that failed."""
+    """Link the month's fits of a scale and measure the anchors' shift. The gates report a failure."""
     advisory_lock(connection, "linked_item_parameters", month)
     with contextlib.suppress(PermanentFailure):
         own, *_ = link_scale(connection, scale, month, None)
@@ -201,7 +201,7 @@ def _link(connection: psycopg.Connection, scale: Scale, month: str) -> None:
 def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) -> dict[str, str]:
     """Whether each month that an anchor change makes stale would be green with it, oldest first.
 
-    Its stored fit is linked again and judged. Meanwhile another run of the month waits.
+    The month's stored fit is linked again and judged. Other runs of the month wait meanwhile.
     """
     found = {}
     with database.connect() as connection, connection.transaction(force_rollback=True):

@@ -1,9 +1,8 @@
-"""Takes items out of use and puts them back, by a person's decision, from a future day on.
+"""Withdraw items from use and restore them, by a person's decision, from a future day on.
 
-Answers that are given to a withdrawn item do not count towards θ, in the month, the night and the θ API alike;
-what was reported before stays. Its published parameters stay in the ledger, and nothing about it needs a decision.
-
-Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
+Answers to a withdrawn item do not count towards θ, in the month, the night and the θ API alike; values of θ reported
+before do not change. The item's published parameters stay in the ledger, and it needs no other decision.
+`responses.item_status` applies the decisions to answers.
 """
 
 import shlex
@@ -21,21 +20,21 @@ from resources.postgres.database import Database, advisory_lock
 
 Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)
-"""Time within which every server has read a new decision."""
+"""Smallest time between a decision and its effect, within which every server reads the decision."""
 
 
 def next_day(now: datetime) -> datetime:
-    """The next midnight UTC: when a decision on an item begins unless another day is named."""
+    """The next midnight UTC, at which a decision on an item takes effect by default."""
     return datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
 
 
 def withdraw(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` takes these items out of use from `since` (None: the next midnight UTC) on. All or none.
+    """Record that `by` withdraws the items from `since` (None: the next midnight UTC) on, all or none.
 
-    Raises PermanentFailure, naming each, for items that the bank does not have, that are anchors or withdrawn already,
-    and for a time that is not in the future.
+    Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or if `since` is not
+    in the future.
     """
     return _decide(database, items, "withdrawn", since, by, reason, now)
 
@@ -43,11 +42,13 @@ def withdraw(
 def restore(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` puts these items back to use from `since` on, by default (None) as soon as nothing reported
-    changes: where they are not out of use yet, they never will be. All or none.
+    """Record that `by` restores the items from `since` on, all or none.
 
-    Raises PermanentFailure, naming each, for items that are not withdrawn, and for a time that is not in the
-    future, or before the withdrawal.
+    `since`: None for the earliest time that changes no reported value; a withdrawal that has not begun by then never
+    takes effect.
+
+    Raises PermanentFailure, naming the items, if items are not withdrawn, or if `since` is not in the future or is
+    before the withdrawal.
     """
     return _decide(database, items, "restored", since, by, reason, now)
 
@@ -55,8 +56,7 @@ def restore(
 def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
-    """The time at which each of these items would be withdrawn or restored. Raises PermanentFailure as that decision
-    would."""
+    """The time at which each item would be withdrawn or restored. Raises the PermanentFailure of that decision."""
     wanted = list(dict.fromkeys(items))
     if not wanted:
         raise PermanentFailure("no item is named")

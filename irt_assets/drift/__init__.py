@@ -1,1 +1,1 @@
-"""Drift: which items moved against the published set, how much it matters, and what happened to them."""
+"""Drift: find the items that moved against the published set, the size of the change, and its kind."""

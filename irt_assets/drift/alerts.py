@@ -1,7 +1,8 @@
-"""Alerts on drifted items: one from the first month that flags an item to the first later one that does not.
+"""Alerts on drifted items. An alert opens with the first month that flags an item and closes with the first later month
+that does not.
 
-They follow from `item_drift` alone, so they come out the same in whatever order months were judged. What does not
-belong here: notifying people (jobs/watching/alerts.py does that for the checks).
+Alerts depend on `item_drift` alone, so the order in which months are judged does not matter.
+jobs/watching/alerts.py notifies people.
 """
 
 import json
@@ -16,7 +17,7 @@ from resources.postgres.database import advisory_lock
 
 @dataclass(frozen=True)
 class Episode:
-    """A run of months that flag an item; `closed_month` is None while it lasts."""
+    """A sequence of months that flag an item. `closed_month` is None as long as it has not ended."""
 
     item_id: str
     severity: str
@@ -27,9 +28,12 @@ class Episode:
 
 
 def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Episode]:
-    """From (item, month, severity, details), in the order of item and month. An episode has the highest severity it
-    reached and the kind and details of the latest month. A month in which the item was not compared does not end an
-    episode, nor does a proportion correct that is as expected: few answers can miss a change."""
+    """Find the episodes in rows of (item, month, severity, details), ordered by item and month.
+
+    An episode has the highest severity of its months, and the kind and details of the latest. A month without a
+    comparison of the item does not end an episode. Neither does a month in which only the proportion correct was tested
+    and is as expected, because a test on few answers can miss a change.
+    """
     found: list[Episode] = []
     lasting: Episode | None = None
     for item, month, severity, details in judged:
@@ -48,10 +52,10 @@ def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Epi
 
 
 def first_seen(newest_first: Iterable[tuple[str, str, dict[str, Any]]]) -> str | None:
-    """The ISO date on which the change seen by the newest month began; None if it sees none.
+    """ISO date on which the change in the newest month began. Returns None if the newest month does not flag the item.
 
-    From (month, severity, details) of one item. Later months of an episode see the change from their own first day on,
-    so the first month decides; if it has no date, its first day counts.
+    The rows are (month, severity, details) of one item. Later months of an episode date the change from their own first
+    day, so the date of the episode's first month is returned or, if it has none, that month's first day.
     """
     began = None
     for month, severity, details in newest_first:
@@ -63,11 +67,11 @@ def first_seen(newest_first: Iterable[tuple[str, str, dict[str, Any]]]) -> str |
 
 
 def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
-    """Bring the scale's alerts in line with what its months say, in the caller's transaction.
+    """Update the scale's alerts from its rows of `item_drift`, in the caller's transaction.
 
-    Opened alerts keep their number and time; one whose month, judged again, flags nothing any more is taken back.
+    Existing alerts keep their id and time. An alert is deleted if its month, judged again, no longer flags the item.
     """
-    advisory_lock(connection, "drift_alerts", scale_id)  # months judged at once see each other's rows
+    advisory_lock(connection, "drift_alerts", scale_id)  # months that are judged at the same time read all rows
     rows = connection.execute(
         """SELECT item_id, month, severity, details FROM item_drift WHERE scale_id = %s ORDER BY item_id, month""",
         (scale_id,),

@@ -1,5 +1,7 @@
-"""Checks of what follows a month: its drift, DIF and information. Drift of high severity is an error, everything else
-warns; none holds a month. What could not be tested for DIF is reported and is not a failure.
+"""Checks of a month's drift, DIF and information. No check holds a month.
+
+Drift of high severity is an error; everything else is a warning. Items that could not be tested for DIF are reported
+and are not failures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +126,7 @@ def _items_check(
     fix: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
 ) -> dg.AssetChecksDefinition:
-    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
+    """A check that names the items of a month that `query` returns, as rows of scale, item and a value for `why`."""
 
     def judge(look: Looked) -> dg.AssetCheckResult:
         rows = look.connection.execute(query, (look.partition,)).fetchall()
@@ -138,7 +140,7 @@ def _items_check(
 
 
 def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
-    """The scales whose items vary by more than drift allows for, as a beginning of a sentence."""
+    """The scales whose items vary by more than drift allows for, as the beginning of a message."""
     rows = connection.execute(
         """SELECT DISTINCT ON (scale_id) scale_id, details FROM item_drift WHERE month = %s AND details ? 'most_tau'
            ORDER BY scale_id, item_id""",
@@ -247,7 +249,7 @@ def _kept(details: dict) -> str:
 
 
 class Named(NamedTuple):
-    """An item that a check names, why, and which month or decision reported it before or settled it."""
+    """An item that a check names, the reason, and the month or decision that reported or settled it before."""
 
     scale_id: str
     item_id: str

@@ -1,7 +1,6 @@
-"""A month's items next to the set in force when it began: what the assets of drift judge, made once for all of them.
+"""Compare a month's items with the set in force when it began, for all assets of drift.
 
-What does not belong here: reading what is compared (ledger/values_with_errors.py), and what follows from the verdict
-(month.py, information.py).
+ledger/values_with_errors.py reads the values; month.py and information.py use the verdict.
 """
 
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from resources.files.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class Compared:
-    """A month's linked fit, the set in force when it began, and the verdict on the items that both have."""
+    """A month's linked fit, the set in force when the month began, and the verdict on their common items."""
 
     window: LinkedWindow
     anchors: AnchorSet
@@ -36,7 +35,7 @@ class Compared:
 
 
 def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> Compared:
-    """The comparison. Raises PsychometricsError where the month is not judged."""
+    """Compare a month with the set in force when it began. Raises PsychometricsError if the month is not judged."""
     if red := why_not(connection, store, scale, month):
         raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start

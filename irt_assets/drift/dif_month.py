@@ -1,6 +1,6 @@
-"""A month's DIF, scale by scale: answers and attributes read, groups compared, rows written.
+"""Compute a month's DIF scale by scale: read answers and attributes, compare the groups, and write the rows.
 
-What does not belong here: what the numbers mean (`irt_psychometrics.dif`), and how they are shown (dif_page.py).
+`irt_psychometrics.dif` computes the statistics; dif_page.py shows them.
 """
 
 import json
@@ -38,9 +38,9 @@ Row = dict[str, Any]
 LONGEST_GROUP = 100
 """The longest value, in characters, that names a group; a longer one is free text."""
 MANTEL = ("smd", "se", "chi2", "p")
-"""What is kept of a scored item in the place of Mantel-Haenszel's."""
+"""Statistics stored for a scored item instead of the Mantel-Haenszel ones."""
 SMALL_GROUPS_NAMED = 20
-"""How many of the groups too small to test get rows, largest first; the others, perhaps one per learner, are
+"""Number of groups too small to test that get rows, largest first. The others, perhaps one per learner, are only
 counted."""
 BY_LEVEL = (
     "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
@@ -50,9 +50,12 @@ BY_LEVEL = (
 
 @dataclass(frozen=True)
 class Answers:
-    """The responses that a month's fit of a scale was made from, with their forms and learners, and what it took for
-    the distribution of θ. `model`: of all items, or of each. `sample`: whose responses these are, where they are not
-    everybody's."""
+    """The responses that were fitted for a month of a scale, with forms, learners and the assumed distribution of θ.
+
+    Attributes:
+        model: the model of all items, or one model per item.
+        sample: the sample of learners, in words; empty if all learners are included.
+    """
 
     responses: Responses
     learners: npt.NDArray[np.object_]
@@ -72,9 +75,9 @@ class NotCompared:
 def dif_of_month(
     database: Database, store: ObjectStore, month: str, threads: int | None = None
 ) -> dict[str, list[Row]]:
-    """Compare the groups of every scale's attributes and replace what was stored of the month, in one transaction.
+    """Compare the groups of every scale's attributes and replace the month's stored rows, in one transaction.
 
-    The rows by scale, as they are stored in `dif_analysis`.
+    Returns the rows by scale, as stored in `dif_analysis`.
     """
     with database.connect() as connection:
         scales = read_scales(connection, Month(month).start)
@@ -103,7 +106,7 @@ def dif_of_month(
 
 
 def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[str | None], threads: int | None) -> Dif:
-    """The groups of an attribute, or the reason why they are not compared."""
+    """Compare the groups of an attribute. If that is impossible, the result has the reason."""
     if isinstance(answers, NotCompared):
         return Dif.untested(attribute, answers.why)
     try:
@@ -125,10 +128,10 @@ def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[s
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
 ) -> Answers | NotCompared:
-    """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare. For a
-    month of the origin window without a fit of its own, it is the window's fit.
+    """The responses behind the month's linked fit by the scale's own engine, or the reason why there are none.
 
-    `files`: snapshots that were read already, by their hash; what is read is added.
+    For a month of the origin window without a fit of its own, the fit of the window is used. `files`: cache of
+    snapshots by hash, to which snapshots read here are added.
     """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     snapshot = snapshot_of(connection, month, fit.snapshot_hash) if fit else None
@@ -153,7 +156,7 @@ def answers_of(
 def _models(
     connection: psycopg.Connection, fit_id: str, responses: Responses, scale: Scale
 ) -> Model | tuple[Model, ...]:
-    """The scale's model; where items have more than 0 and 1, that of each as the month's fit has it."""
+    """The scale's model or, if there are items with more than two scores, the model of each item in the month's fit."""
     if responses.categories is None:
         return scale.model
     fitted = fitted_of(connection, [fit_id], responses.item_ids)
@@ -181,8 +184,10 @@ def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence
 
 
 def group_of(value: object) -> str | None:
-    """The group that an attribute's JSON value puts a learner in: a short text, number or truth value; None for the
-    others. 3 and 3.0 are one group, spaces around and between words do not count, capitals do."""
+    """The group named by an attribute's JSON value. Returns None if it is not a short string, a number or a boolean.
+
+    3 and 3.0 are the same group. Extra white space is ignored; case is not.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool | int | float):
@@ -194,8 +199,8 @@ def group_of(value: object) -> str | None:
 def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Row]:
     """The rows of an attribute as `resources.tables` describes them, without month and scale.
 
-    `n_unreadable` of the learners without a group have a value that makes none. `by_level`: items were assigned by what
-    was known about the learner. `sample`: as of `Answers`.
+    `n_unreadable`: number of learners whose value names no group. `by_level`: whether items were assigned by the
+    learner's level. `sample`: see `Answers`.
     """
     reference = dif.reference
     large = [group for group in dif.groups if group.large_enough]

@@ -1,6 +1,6 @@
-"""A month's DIF for people, from the rows of `dif_analysis` alone.
+"""Show a month's DIF to people, from the rows of `dif_analysis` alone.
 
-What does not belong here: what makes a row (dif_month.py), how one is laid out (shown.py), and drawing (plots.py).
+dif_month.py writes the rows, shown.py lays them out, and plots.py draws the pictures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,6 @@
-"""What drift is judged from besides a month's linked fit and the set in force: the month's answers, and earlier months.
+"""Read the month's answers and the earlier months from which drift is judged, for `irt_psychometrics.drift`.
 
-Belongs here: rows turned into what the pure functions take. Does not belong here: fits and published values
-(ledger/values_with_errors.py), any judgement (`irt_psychometrics.drift`) and what is written (month.py).
+ledger/values_with_errors.py reads the fits and published values.
 """
 
 from collections.abc import Sequence
@@ -37,7 +36,11 @@ MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: Sequence[str]
 ) -> TimedAnswers | None:
-    """The month's unfiltered answers on the scale, with the times that items usually took before; None without."""
+    """The month's answers on the scale, with the items' usual response times in earlier months.
+
+    Answers are left out only if their reason shows that they carry no information on drift. Returns None if the month
+    has no snapshot.
+    """
     table = attempts_of(connection, store, month, scale)
     if table is None:
         return None
@@ -76,8 +79,10 @@ def answers_of(
 def _usual_times(
     connection: psycopg.Connection, store: ObjectStore, months: Sequence[str], scale: Scale
 ) -> dict[str, tuple[float, float]]:
-    """Mean log time of correct scored answers and its standard error, by item, in the first months that have any:
-    in later months the item may have leaked."""
+    """Mean log time of correct scored answers and its standard error, by item.
+
+    Only the first MONTHS_OF_TIMES months with such answers are used, because the item may have leaked later.
+    """
     of_items: dict[str, list[npt.NDArray[np.float64]]] = {}
     for month in months:
         table = attempts_of(connection, store, month, scale)
@@ -101,8 +106,10 @@ def _usual_times(
 
 
 def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
-    """The month's attempts on the scale as its snapshot has them, with the columns that drift reads, of a large month
-    those of a sample of learners; None where there is none."""
+    """The attempts on the scale in the month's snapshot, with the columns that drift reads.
+
+    If the month is large, only the attempts of a sample of learners. Returns None if there is no snapshot.
+    """
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     if snapshot is None:
         return None
@@ -111,7 +118,7 @@ def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, 
 
 
 def sample_of(connection: psycopg.Connection, month: str, scale: Scale) -> str:
-    """The sample of learners that `attempts_of` gives, in words; empty where it gives everybody."""
+    """The sample of learners that `attempts_of` returns, in words. Returns "" if it returns all learners."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     return sample_for_run(snapshot, database_settings(connection).most_for_run, scale.scale_id) if snapshot else ""
 

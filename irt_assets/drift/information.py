@@ -1,9 +1,9 @@
-"""A month's information, scale by scale: how much the items in force and the test measure, what was lost, and what
-retiring the flagged items would cost.
+"""Compute a month's information scale by scale: of the items in force and of the test, the loss since publication, and
+the cost of retiring the flagged items.
 
-The verdict on drift is made here again, from the same evidence and by the same functions as `item_drift` makes it, and
-not read from its rows: these may be of an earlier fit of the month. What does not belong here: what the numbers mean
-(`irt_psychometrics.information`), and how they are shown (assets.py).
+Drift is judged again here, by the same functions and from the same evidence as for `item_drift`, because the rows of
+`item_drift` may come from an earlier fit of the month. `irt_psychometrics.information` computes the numbers; assets.py
+shows them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,9 +32,9 @@ from resources.postgres.database import Database
 THE_TEST = ""
 """The `item_id` of a scale's whole test."""
 SE_LIMIT = 0.4
-"""The standard error, in SDs of the population, at which reliability is 0.84."""
+"""Standard error in SDs of the population at which reliability is 0.84."""
 LEARNERS_OF_A_3PL = 2000
-"""Fewest learners for which the flag of a whole 3PL test means something: with 1000, 16 % of sound months have it.
+"""Smallest number of learners for a meaningful flag of a whole 3PL test: with 1000, 16 % of sound months are flagged.
 
 docs/explanation/information.md has the simulation."""
 REACH, POINTS = 4.0, 81
@@ -43,10 +43,11 @@ REACH, POINTS = 4.0, 81
 
 @dataclass(frozen=True)
 class Items:
-    """J items: those in force when the month began, then the month's new ones.
+    """J items: the items in force when the month began, then the month's new items.
 
     Attributes:
-        published, now: on the bank's scale, without parameters where the item has none. Every item has one.
+        published, now: published and new parameters on the bank's scale, NaN if the item has none. Every item has at
+            least one of the two.
     """
 
     published: ItemParameters
@@ -77,7 +78,7 @@ class Items:
 
     @property
     def latest(self) -> ItemParameters:
-        """The month's parameters where it has them, the published ones elsewhere."""
+        """The month's parameters, or the published ones if the item has no estimate."""
         return self.now.or_else(self.published)
 
 
@@ -92,16 +93,17 @@ class Efficiency(NamedTuple):
 
 @dataclass(frozen=True)
 class MonthInformation:
-    """A scale's month.
+    """Information of a scale's items and test in a month.
 
     Attributes:
-        theta: shape (T,), of the curves.
-        loss: of the items with parameters on both sides, and of the test that they make; over N(μ₀, σ₀²), as drift
-            weights its areas, and not over the reported abilities, which a month may get before or after.
+        theta: θ values of the curves, shape (T,).
+        loss: loss of information of the items with both published and new parameters, and of the test of these items;
+            weighted by the population N(μ₀, σ₀²), as the areas of drift are. Reported abilities are not used, because
+            a month may get them before or after this runs.
         severity: severity of drift, by item.
-        retiring: the items that lost information or drifted with high severity: what if they were retired?
-        in_force, left: the set in force with and without them, as it is now known.
-        testlets: whose effects are in force at the month's end, None where none are.
+        retiring: items that lost information or drifted with high severity, and might be retired.
+        in_force, left: information of the set in force with and without `retiring`, by the latest parameters.
+        testlets: testlet effects in force at the month's end; None if there are none.
     """
 
     scale: Scale
@@ -128,7 +130,7 @@ class MonthInformation:
 
     @property
     def trusted(self) -> bool:
-        """Whether the flag of the whole test means something."""
+        """Whether there are enough learners for the flag of the whole test to be meaningful."""
         raw = self.compared.window.raw
         return not raw.item_model.guesses or raw.n_persons >= LEARNERS_OF_A_3PL
 
@@ -155,7 +157,7 @@ class MonthInformation:
 
 @dataclass(frozen=True)
 class ScaleInformation:
-    """What became of a scale; `why` says why there is no result, if so."""
+    """Result for a scale. `why` is the reason if there is none."""
 
     scale_id: str
     found: MonthInformation | None = None
@@ -163,7 +165,7 @@ class ScaleInformation:
 
 
 def information_of_month(database: Database, store: ObjectStore, month: str) -> list[ScaleInformation]:
-    """Judge the month on every scale and replace what was stored of it, in one transaction."""
+    """Judge the month on every scale and replace its stored rows, in one transaction."""
     judged = []
     with database.connect() as connection:
         for scale in read_scales(connection, Month(month).start).values():
@@ -191,7 +193,7 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
 def inform(
     scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
-    """Raises PsychometricsError that names the published items that give no information."""
+    """Compute a month's information. Raises PsychometricsError, naming them, if published items give no information."""
     drift = compared.drift
     loss = InformationLoss.of(drift.comparison, mean=scale.mu, sd=scale.sigma)
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
@@ -226,7 +228,7 @@ def high(severity: Mapping[str, str]) -> list[str]:
 
 
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
-    """A row for every item in force and every new one."""
+    """A row for every item in force and every new item."""
     items, people, losses = found.items, found.loss.abilities, found.loss.items
     published, now = (Information.of(x, found.theta).of_items.T for x in (items.published, items.now))  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
@@ -274,7 +276,7 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
 
 
 def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
-    """By item, and of the whole test under `THE_TEST`."""
+    """The rows by item; the row of the whole test has the key `THE_TEST`."""
     return {row["item_id"]: InformationRow(**row) for row in (*item_rows(found), test_row(found))}
 
 
@@ -329,7 +331,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 
 
 def not_judged(published: Model, fitted: Model) -> str:
-    """Why an item is not judged whose published values are of another model."""
+    """Why an item is not judged if its published values have a different model."""
     then, now = item_model(published).spoken, item_model(fitted).spoken
     return f"published as {then}, fitted as {now}: one item has another information under each"
 
@@ -344,7 +346,7 @@ test_row.__test__ = False  # type: ignore[attr-defined]  # pytest would take it 
 
 
 def rounded(x: float) -> float | None:
-    """Five significant digits; null where it is not finite."""
+    """Round to five significant digits. Returns None if `x` is not finite."""
     return finite(float(f"{x:.5g}"))
 
 

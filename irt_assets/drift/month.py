@@ -1,6 +1,6 @@
-"""A month's drift, scale by scale: compared, judged, classified, written, alerts opened and closed.
+"""Judge a month's drift scale by scale: compare, classify the changes, write the rows, and update the alerts.
 
-What does not belong here: what the numbers mean (`irt_psychometrics.drift`), how evidence is read (evidence.py).
+`irt_psychometrics.drift` computes the numbers; evidence.py reads the answers.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,13 @@ TREND_MONTHS = 12
 
 @dataclass(frozen=True)
 class ScaleDrift:
-    """What became of a scale's published items in a month; `why` says why nothing was compared, if so. `sample`: the
-    learners whose answers were read to classify changes and to test items without an estimate, where these are not
-    all."""
+    """Drift of a scale's published items in a month.
+
+    Attributes:
+        why: reason why nothing was compared; empty if something was.
+        sample: the sample of learners, in words, whose answers were used to classify changes and to test items without
+            an estimate; empty if all were used.
+    """
 
     scale_id: str
     drift: Drift | None = None
@@ -56,7 +60,7 @@ class ScaleDrift:
 
 
 def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[ScaleDrift]:
-    """Judge the month on every scale and replace what was stored of it, in one transaction."""
+    """Judge the month on every scale and replace its stored rows, in one transaction."""
     found = []
     with database.connect() as connection:
         for scale in read_scales(connection, Month(month).start).values():

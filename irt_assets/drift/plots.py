@@ -1,6 +1,6 @@
-"""Pictures of drift: the heat map of a scale's months, an attribute's DIF, and information of the test over θ.
+"""Pictures of drift: the heat map of a scale's months, an attribute's DIF, and the test's information over θ.
 
-What does not belong here: what they are drawn from, and drawing (see `irt_psychometrics.plots`).
+`irt_psychometrics.plots` draws them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,18 @@ MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end
 EASIER, HARDER, MISSING = (84, 39, 136), (179, 88, 6), "#EEEEEE"  # of ColorBrewer's PuOr
 MOST_GROUPS = 4
-"""Panels of an attribute's DIF."""
+"""Largest number of panels in the plot of an attribute's DIF."""
 INFORMATION = "information (1/θ²)"
 
 
 def heat_map(
     items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray
 ) -> Picture:
-    """change: shape (items, months), wABC, negative where the item became easier, NaN where it was not compared.
-    flags: the same shape, "" or "m" or "h"."""
+    """Draw the heat map of the items' changes.
+
+    change: wABC, shape (items, months), negative if the item became easier, NaN if it was not compared.
+    flags: "", "m" (medium) or "h" (high), in the same shape.
+    """
     rows, columns = np.indices(change.shape).reshape(2, -1)
     chart = Chart(
         (-0.5, len(months) - 0.5),
@@ -53,7 +56,7 @@ def heat_map(
 
 
 def _colour(value: float) -> str:
-    """From white at no change to full at the limit."""
+    """Colour of a change, from white for 0 to the full colour at ±LIMIT."""
     if not np.isfinite(value):
         return MISSING
     share = min(abs(value) / LIMIT, 1.0)
@@ -61,8 +64,10 @@ def _colour(value: float) -> str:
 
 
 def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
-    """Each item's Δb with its 95 % interval, a panel for each group that was tested, the largest first; None where
-    none was. Items with large DIF are named. Items that have no Δb are in the table alone."""
+    """Plot each item's Δb with its 95 % interval, one panel per tested group, largest group first.
+
+    Items with large DIF are named; items without Δb are left out. Returns None if no group was tested.
+    """
     tested = [row for row in items if row.wald.get("delta_b_se") is not None]
     names = [g["name"] for g in whole.details["groups"] if any(row.focal_group == g["name"] for row in tested)]
     if not names:

@@ -1,7 +1,6 @@
-"""The rows of what a month's drift, DIF and information found, as everybody reads them.
+"""Read a month's rows of drift, DIF, information and alerts.
 
-What does not belong here: what makes a row (month.py, dif_month.py, information.py), and what people see of it
-(shown.py).
+month.py, dif_month.py and information.py write the rows; shown.py shows them.
 """
 
 from collections.abc import Collection, Mapping
@@ -41,7 +40,7 @@ class DriftRow:
 
 @dataclass(frozen=True)
 class DifRow:
-    """A row of `dif_analysis`; of an attribute as a whole item_id is ''."""
+    """A row of `dif_analysis`. Its item_id is '' if it describes an attribute as a whole."""
 
     item_id: str
     attribute: str
@@ -53,7 +52,7 @@ class DifRow:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """From the columns of these names, among others."""
+        """Build the row from a mapping that contains its columns; other keys are ignored."""
         return cls(**{column.name: row[column.name] for column in fields(cls)})
 
     @property
@@ -62,12 +61,12 @@ class DifRow:
 
     @property
     def wald(self) -> Mapping[str, Any]:
-        """What the Wald test found; nothing where it was not made."""
+        """Result of the Wald test. Returns an empty mapping if there is none."""
         return self.details.get("wald") or {}
 
     @property
     def within_forms(self) -> Mapping[str, Any]:
-        """What the tests within forms found; nothing where none was made."""
+        """Results of the tests within forms. Returns an empty mapping if there are none."""
         return self.details.get("within_forms") or {}
 
     @property
@@ -78,7 +77,7 @@ class DifRow:
 
 @dataclass(frozen=True)
 class InformationRow:
-    """A row of `test_information`; of the whole test item_id is ''."""
+    """A row of `test_information`. Its item_id is '' if it describes the whole test."""
 
     item_id: str
     curve: dict[str, Any]
@@ -127,7 +126,7 @@ def _rows(row: type[Row], query: LiteralString, connection: psycopg.Connection, 
 
 information_of = partial(_rows, InformationRow, _INFORMATION)
 information_lost_in = partial(_rows, InformationRow, _LOST)
-"""Information of the whole test, and of the items that lost some."""
+"""Information of the whole test, and of the items that lost information."""
 drifted_of = partial(_rows, DriftRow, _DRIFTED)
 """The items that drifted, the largest change first."""
 compared_of = partial(_rows, DriftRow, _COMPARED)
@@ -142,7 +141,7 @@ alerts_of = partial(_rows, AlertRow, _ALERTS)
 def histories_of(
     connection: psycopg.Connection, scale: Scale, month: str, items: Collection[str] | None = None
 ) -> dict[str, list[DriftRow]]:
-    """Drift of these items (None: of all) over the last months, `month` the last, in order."""
+    """Drift of the items (None: all) over the last months up to `month`, in order."""
     rows = records(
         connection,
         DriftRow,

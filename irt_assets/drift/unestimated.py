@@ -1,7 +1,7 @@
-"""Published items that a month could not estimate: why, and whether they are answered as published.
+"""Published items without an estimate in a month: the reason, and a test of their proportion correct.
 
-Too few answers for a fit, an estimate at a bound, gone from the bank: each is reported. What does not
-belong here: the test itself (`irt_psychometrics.drift`), and items that were estimated (month.py).
+Reasons are too few answers for a fit, an estimate at a bound, or an item that has left the bank.
+`irt_psychometrics.drift` has the test; month.py judges the items with an estimate.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,15 @@ from resources.files.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class Unestimated:
-    """Why each item has no estimate, which are gone from the bank's scale, what is published (a, b, c), and the drift
-    with the tests of those with enough answers: None if the month has no answers at all."""
+    """Published items without an estimate in a month.
+
+    Attributes:
+        why: item → reason why it has no estimate.
+        gone: items that the bank no longer has on this scale.
+        published: item → published (a, b, c).
+        drift: the month's drift with tests of the items that have enough answers; None if the month has no answers or
+            all items have an estimate.
+    """
 
     why: dict[str, str] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
@@ -39,12 +46,12 @@ class Unestimated:
 
     @property
     def untested(self) -> dict[str, str]:
-        """Why the other items could not be tested either; those that the bank no longer has here come first."""
+        """The items that could not be tested either, with the reason; items that have left the bank come first."""
         items = sorted(self.why, key=lambda item: (item not in self.gone, item))
         return {item: self.why[item] for item in items if item not in self.tested_items}
 
     def items(self, severity: str) -> dict[str, float]:
-        """The tested items of this severity, and by how much their proportion correct is off."""
+        """The tested items of this severity, with the absolute difference of their proportion correct."""
         tested = self.drift.proportions if self.drift else None
         if tested is None:
             return {}
@@ -55,9 +62,9 @@ class Unestimated:
 def look_at_unestimated(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, compared: Compared
 ) -> Unestimated:
-    """Every item that was in force when the month began and has no estimate in it.
+    """Test the items that were in force when the month began and have no estimate in it.
 
-    Learners' θ come from the items that were compared and have not moved.
+    Learners' θ is computed from the items that have not moved.
     """
     items = sorted(set(compared.at.published.item_ids) - set(compared.drift.item_ids))
     if not items:
@@ -80,7 +87,7 @@ def look_at_unestimated(
 
 
 def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
-    """The items that the bank does not have on this scale, and what became of them."""
+    """The items that the bank no longer has on this scale, each with a sentence on where it is now."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
     )
@@ -99,7 +106,7 @@ def _why(
     gone: dict[str, str],
     responses: Responses | None,
 ) -> dict[str, str]:
-    """A sentence for every item."""
+    """The reason why each item has no estimate, as text."""
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     estimates = fit.items if fit else {}
     n: dict[str, int] = {}

@@ -1,7 +1,7 @@
-"""Months that are not compared with what is published: why, and what has to be decided before they can be.
+"""Reasons why months are not compared with the published values, and the decisions that are needed first.
 
-If anchors moved, the month is in the wrong place on the scale, which distorts what it shows of other items. What does
-not belong here: DIF, which compares groups within the month and needs no scale.
+If anchors moved, the month's linking is wrong, which distorts the other items' estimates. DIF is not affected: it
+compares groups within the month and needs no scale.
 """
 
 import psycopg
@@ -19,16 +19,17 @@ from resources.files.object_store import ObjectStore
 
 
 def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
-    """Why a month that was linked is not judged, and the way out; None where it passed its set gates.
+    """Why a linked month is not judged, with the remedy. Returns None if the month passed its set gates or has no
+    linked fit.
 
-    The verdict on a fit is that of its publication step. A fit that was not taken there is judged by its gates now.
+    The publication step of the fit decides. A fit without a step is judged by its gates now.
     """
     linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return _red(connection, store, scale, month, linked) if linked else None
 
 
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
-    """The scales that the month could be compared on but that `table` lacks, and why."""
+    """Scales on which the month could be compared but has no rows in `table`, or is red, with the reason."""
     found = {}
     start = Month(month).start
     for scale_id, scale in read_scales(connection, start).items():

@@ -1,1 +1,1 @@
-"""Whether a month is green: the gates, what they look at, and the state that follows. Nothing here changes anything."""
+"""Gates that decide whether a month is green, their evidence, and the month's state. Nothing here writes anything."""

@@ -1,10 +1,9 @@
-"""Do the engines of a month agree? Two linked fits of one snapshot, compared item by item.
+"""Compare two engines' linked fits of the same snapshot item by item.
 
-What belongs here: which items are compared, the numbers, and the verdict. What does not: Dagster and drawing.
-
-Two fits of the same answers share their sampling error, so what lies between them is not error but method (a prior, a
-mean for a mode, a bad optimiser), and is small: the standard error is the yardstick, not the distribution. How small
-between sound engines, and so where the limits of the rules come from, benchmarks/bench_agreement.py says.
+Two fits of the same answers share their sampling error, so they differ by method only (a prior, a mean instead of a
+mode, a bad optimiser), and the differences are small. The standard error serves as the unit of the differences, not as
+their distribution. benchmarks/bench_agreement.py measures the differences between sound engines, from which the limits
+of the rules come.
 """
 
 from collections.abc import Mapping
@@ -30,21 +29,23 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class Estimates:
-    """One parameter of J items as two engines have it, on the bank's scale. Both arrays have shape (2, J)."""
+    """Two engines' estimates of one parameter of J items, on the bank's scale. Both arrays have shape (2, J)."""
 
     value: Floats
     se: Floats
 
     @property
     def difference(self) -> Floats:
-        """Shape (J,), second minus first."""
+        """Second estimate minus first, shape (J,)."""
         first, second = self.value
         return second - first
 
     @property
     def apart(self) -> Floats:
-        """Shape (J,), ≥ 0: |difference| over the root of the mean of the two squared errors. 0 where both engines hold
-        the parameter at one value without error, as a Rasch model does a."""
+        """|difference| divided by the root mean square of the two standard errors, shape (J,).
+
+        It is 0 if both engines fix the parameter at the same value, as a Rasch model does with a.
+        """
         se = np.sqrt(np.mean(self.se**2, axis=0))
         with np.errstate(divide="ignore", invalid="ignore"):
             apart: Floats = np.where(self.difference == 0, 0.0, np.abs(self.difference) / se)
@@ -52,7 +53,7 @@ class Estimates:
 
     @property
     def correlation(self) -> float:
-        """NaN for fewer than 3 items, and where an engine gives all of them one value."""
+        """Correlation of the estimates. NaN for fewer than 3 items, or if an engine gives all items the same value."""
         if self.value.shape[1] < 3 or np.any(np.ptp(self.value, axis=1) == 0):
             return float("nan")
         return float(np.asarray(np.corrcoef(self.value))[0, 1])
@@ -69,7 +70,7 @@ class Estimates:
 
     @property
     def overlap(self) -> float:
-        """Share of items whose 95 % intervals have a value in common; NaN without items."""
+        """Share of items whose 95 % intervals overlap; NaN without items."""
         if not self.value.shape[1]:
             return float("nan")
         return float(np.mean(np.abs(self.difference) <= Z95 * self.se.sum(axis=0)))
@@ -77,7 +78,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An item's parameter (`a` or `b`) by both engines, and how many standard errors lie between."""
+    """Both engines' estimates of an item's parameter (`a` or `b`), and their difference in standard errors."""
 
     item_id: str
     parameter: str
@@ -88,11 +89,11 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two engines on the items that both estimated.
+    """Comparison of two engines on the items that both estimated.
 
     Attributes:
-        engines: the scale's own first, where it is one of the two.
-        only_one: engine → items that it could and the other could not estimate; they are not compared.
+        engines: names of the two; the scale's own engine is first if it is one of them.
+        only_one: engine → items that only this engine could estimate; they are not compared.
     """
 
     engines: tuple[str, str]
@@ -102,7 +103,7 @@ class Agreement:
     only_one: dict[str, tuple[str, ...]]
 
     def most_apart(self, n: int = _MOST_NAMED) -> list[Disagreement]:
-        """The n items that differ most, each by its worse parameter, the worst first."""
+        """The n items that differ most, largest difference first, each with the parameter that differs more."""
         worse = np.maximum(self.a.apart, self.b.apart)
         found = []
         for j in np.argsort(-worse, kind="stable")[:n]:
@@ -112,11 +113,11 @@ class Agreement:
         return found
 
     def disagreeing(self, rules: Rules) -> list[Disagreement]:
-        """The items beyond `agreement_max_se`."""
+        """The items that differ by more than `agreement_max_se` standard errors."""
         return [d for d in self.most_apart(len(self.item_ids)) if d.apart > rules.warnings.agreement_max_se]
 
     def problems(self, rules: Rules) -> list[str]:
-        """Why the two do not agree, as sentences; empty where they do."""
+        """Sentences that say why the engines disagree. Returns an empty list if they agree."""
         found = []
         if not self.item_ids:
             found.append("they have no item in common")
@@ -135,7 +136,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class MonthAgreement:
-    """All pairs of a scale's engines in a month. `left_out`: engine → why its fit is not compared."""
+    """Comparisons of all pairs of a scale's engines in a month. `left_out`: engine → why its fit is not compared."""
 
     scale: Scale
     engines: tuple[str, ...]
@@ -165,8 +166,8 @@ def compare(
 ) -> Agreement:
     """Compare the items of two linked fits.
 
-    An item is compared where both have values with errors, and takes part where at least one of the two would pass
-    its item gates: what neither would publish may lie anywhere.
+    An item is compared if both fits have values with errors and the item passes its gates in at least one fit. An item
+    that passes in neither would not be published, so its values may be arbitrary.
     """
     sound = {i for fit in (first, second) for i, item in fit.items() if not item_problems(item, rules)}
     one, other = (
@@ -185,7 +186,7 @@ def compare(
 
 
 def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> MonthAgreement:
-    """Compare whatever converged, linked fits of its present snapshot a month has."""
+    """Compare all converged, linked fits of the month's current snapshot."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     tried = engines_tried(connection, month, scale.scale_id)
     usable: dict[str, LinkedFit] = {}

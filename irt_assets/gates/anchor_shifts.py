@@ -1,7 +1,8 @@
-"""How far each anchor of a linked month lies from the anchor set.
+"""Shift of each anchor of a linked month from its value in the anchor set.
 
-All are placed by the anchors that did not move, of which the constants are made: releases before τ linked by some that
-had moved, and their suspects tell the others' line. What does not belong here: finding which moved (see `alignment`).
+The shifts are relative to the anchors that did not move. The linking constants come from these anchors only, except in
+fits of releases before τ, whose constants also used some anchors that had moved; there the constants are recovered from
+the changes of a suspect. `alignment` finds the anchors that moved.
 """
 
 import math
@@ -15,9 +16,12 @@ from irt_psychometrics.linking import AnchorSet
 
 @dataclass(frozen=True)
 class AnchorShift:
-    """An anchor's b in the month minus its b in the anchor set; `error` of both, without that of the linking.
+    """Shift of an anchor.
 
-    `left_out`: why linking did not use it, "" where it did.
+    Attributes:
+        delta_b: b in the month minus b in the anchor set.
+        error: standard error of `delta_b` from both values, without the error of the linking.
+        left_out: why linking did not use the anchor; "" if it did.
     """
 
     item_id: str
@@ -38,7 +42,7 @@ def anchor_shifts(anchors: AnchorSet, linked: Mapping[str, ItemRow], constants: 
     slope, intercept = 1.0, 0.0
     for item, suspect in suspects.items():
         if item in frozen:
-            a, b, _ = frozen[item]  # its changes were computed by the constants of the others
+            a, b, _ = frozen[item]  # the suspect's changes were computed with the constants of the other anchors
             slope = linked[item].a / (a + suspect.delta_a)
             intercept = b + suspect.delta_b - slope * linked[item].b
             break

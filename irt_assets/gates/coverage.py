@@ -1,7 +1,7 @@
-"""How far the anchors of a month's linking cover the bank, as it was published when the month began.
+"""Coverage of the bank, as published when the month began, by the anchors of the month's linking.
 
-The linking itself depends on the month's answers and the frozen anchors alone; what the bank is made of changes with
-every publication, which is why this is not among its constants.
+Coverage is not stored with the linking constants: they depend only on the month's answers and the frozen anchors,
+whereas the bank changes with every publication.
 """
 
 from collections import Counter
@@ -24,8 +24,13 @@ _ANCHORS_A_TOPIC = 2
 
 @dataclass(frozen=True)
 class Bank:
-    """A scale's items at a time. `topics`: of each item; `b`: of those that were published then; `anchors`: of every
-    version of the set."""
+    """A scale's items at a time.
+
+    Attributes:
+        topics: item → topic, for all items.
+        b: item → difficulty, for the items that were published then.
+        anchors: anchors in any version of the set.
+    """
 
     topics: Mapping[str, str | None] = field(default_factory=dict)
     b: Mapping[str, float] = field(default_factory=dict)
@@ -33,7 +38,7 @@ class Bank:
 
     @property
     def has_more_than_anchors(self) -> bool:
-        """Whether anything else was published, so that there is something for the anchors to cover."""
+        """Whether items other than anchors were published, which the anchors have to cover."""
         return not self.b.keys() <= self.anchors
 
 
@@ -47,7 +52,10 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
 
 
 def gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
-    """What the anchors used by a linking do not cover of the bank, a sentence each; max_error: of b at an end."""
+    """Sentences on the parts of the bank that the anchors used in a linking do not cover.
+
+    max_error: largest accepted standard error of b at either end of the published items.
+    """
     if not bank.has_more_than_anchors:
         return []
     return gaps_in_coverage(
@@ -62,8 +70,8 @@ def gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]
 
 
 def ends_of(constants: LinkingConstants, bank: Bank) -> list[tuple[float, float]]:
-    """b at both ends of what was published besides anchors and with them, and the error that linking gives it; empty
-    where there is nothing but anchors."""
+    """b at both ends of the published items, with its standard error from the linking. Returns an empty list if only
+    anchors are published."""
     known = [b for b in bank.b.values() if np.isfinite(b)]
     if not known or not bank.has_more_than_anchors:
         return []
@@ -72,9 +80,9 @@ def ends_of(constants: LinkingConstants, bank: Bank) -> list[tuple[float, float]
 
 
 def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
-    """Standard error, shape (K,), of slope·b_fit + intercept where that is `b`, shape (K,), on the bank's scale.
+    """Standard error from the linking of difficulties `b` on the bank's scale, shape (K,).
 
-    cov: shape (2, 2), of (slope, intercept); b_fit is held.
+    It is the error of slope·b_fit + intercept for fixed b_fit. `cov`: covariance of (slope, intercept), shape (2, 2).
     """
     b_fit = (np.asarray(b, dtype=float) - intercept) / slope
     by_constants = np.stack([b_fit, np.ones_like(b_fit)], axis=-1)
@@ -90,11 +98,14 @@ def gaps_in_coverage(
     bank_topics: Collection[str | None],
     max_error: float,
 ) -> list[str]:
-    """A sentence for each part of the bank that the kept anchors hardly cover: at the ends of its published b, and in
-    topics.
+    """A sentence for each part of the bank that the kept anchors hardly cover: ends of the published b, and topics.
 
-    cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
-    `bank_topics`: of all items of the bank.
+    Args:
+        cov: covariance of (slope, intercept), shape (2, 2).
+        kept_topics: topic of each kept anchor.
+        published_b: item → published difficulty.
+        bank_topics: topic of each item of the bank.
+        max_error: largest accepted standard error of b at either end.
     """
     gaps = []
     known = {item: b for item, b in published_b.items() if np.isfinite(b)}

@@ -1,7 +1,6 @@
-"""What a night shows before the next month does: its linking and difficulties against the published ones.
+"""Early warnings from a nightly fit: its linking and difficulties compared with the published ones.
 
-Pure comparisons of stored rows, and the query that finds them. What does not belong here: drift, which is judged on
-whole months and on a and b together. Nothing in this module holds or publishes anything.
+Nothing here holds a month or publishes. Drift is judged on whole months and on a and b together, in `irt_assets.drift`.
 """
 
 from collections.abc import Mapping
@@ -22,12 +21,12 @@ from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
-"""How far the mean and SD of the learners, in θ, may move from one month to the next without a warning."""
+"""Largest change of a linking constant since the last month without a warning (mean and SD of the learners' θ)."""
 SHIFT_Z = 3.0
 LARGEST_DIFFERENCE = 0.25
-"""Difference in b from which on the documents call a change drift."""
+"""Smallest difference in b that counts as drift."""
 FALSE_DISCOVERIES = 0.05
-"""Share of the named items, on average, that have not moved (Benjamini & Hochberg 1995)."""
+"""Expected share of the named items that have not moved (Benjamini & Hochberg 1995)."""
 MOST_NAMED = 5
 
 Value = tuple[float, float]
@@ -36,7 +35,7 @@ Value = tuple[float, float]
 
 @dataclass(frozen=True)
 class Shift:
-    """A linking constant of the night and of the last month that is linked."""
+    """A linking constant of the night and of the last linked month."""
 
     name: str
     night: Value
@@ -44,7 +43,7 @@ class Shift:
 
     @property
     def difference(self) -> Value:
-        """Night minus month. The error is that of windows and anchors of their own, hence on the large side."""
+        """Night minus month, and its standard error. The error is too large, as it assumes independent windows."""
         return self.night[0] - self.month[0], float(np.hypot(self.night[1], self.month[1]))
 
     @property
@@ -55,7 +54,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Difficulties:
-    """b of J items with its standard error, of the night and as published; arrays of shape (J,), in θ."""
+    """Nightly and published b of J items with standard errors; arrays of shape (J,), in units of θ."""
 
     item_ids: tuple[str, ...]
     night: Floats
@@ -69,12 +68,12 @@ class Difficulties:
 
     @property
     def se(self) -> Floats:
-        """SE of the difference. It is too large where the published value also comes from answers of this window."""
+        """SE of the difference. It is too large if the published value also comes from answers of this window."""
         return np.hypot(self.night_se, self.published_se)
 
     @property
     def moved(self) -> np.ndarray:
-        """Shape (J,): whether an item lies far from its published value, and not by chance."""
+        """Whether each item's difference is large and significant, shape (J,)."""
         if not self.item_ids:
             return np.zeros(0, dtype=bool)
         from scipy.stats import false_discovery_control  # takes half a second to import
@@ -83,19 +82,22 @@ class Difficulties:
         return (np.abs(self.difference) > LARGEST_DIFFERENCE) & (false_discovery_control(p) < FALSE_DISCOVERIES)
 
     def moved_items(self) -> dict[str, str]:
-        """Item → where it was published and where it is."""
+        """Published and nightly b in words, for each item that moved."""
         return {
             self.item_ids[j]: f"b {self.published[j]:+.2f} to {self.night[j]:+.2f}" for j in np.flatnonzero(self.moved)
         }
 
     def furthest(self, n: int) -> np.ndarray:
-        """The indices of the n items furthest apart in standard errors, those that moved first."""
+        """Indices of the n items with the largest differences in standard errors; items that moved come first."""
         return np.lexsort((-np.abs(self.difference) / self.se, ~self.moved))[:n]
 
 
 @dataclass(frozen=True)
 class EarlyWarning:
-    """A night of a scale against what is published; `month` is None and `shifts` empty where none is linked yet."""
+    """Comparison of a scale's night with the published values and the last linked month.
+
+    `month` is None and `shifts` is empty if no month has been linked yet.
+    """
 
     month: str | None
     shifts: tuple[Shift, ...]
@@ -103,7 +105,7 @@ class EarlyWarning:
     disagreement: str = ""
 
     def problems(self) -> list[str]:
-        """What a psychometrician should look at, as sentences; empty on most nights."""
+        """Sentences on what a psychometrician should check; empty on most nights."""
         found = [
             f"the {shift.name} of linking is {shift.night[0]:.2f}, and was {shift.month[0]:.2f} in {self.month}"
             for shift in self.shifts
@@ -122,7 +124,10 @@ class EarlyWarning:
 def compare(
     night: LinkedFit, month: tuple[str, LinkedFit] | None, published: Mapping[str, Value], limits: PublicationRules
 ) -> EarlyWarning:
-    """`published`: b and its SE of every item in force; those without an SE are not compared."""
+    """Compare a night with a month's linking and with `published` (b and SE of each item in force).
+
+    Items without an SE are not compared.
+    """
     usable = {
         item: (values.b, values.b_se) for item, values in night.values.items() if values.b_se and item in published
     }
@@ -141,7 +146,7 @@ def compare(
 
 
 def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit, end: datetime) -> EarlyWarning:
-    """`night`: what was fitted on the window that ends at `end`, against what was known then."""
+    """Compare `night`, the fit of the window that ends at `end`, with the values and linkings known at that time."""
     name = last_sound_month(connection, scale, end)
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(name).start, scale.engine) if name else None
     month = (name, fit) if name and fit else None

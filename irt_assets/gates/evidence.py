@@ -1,8 +1,4 @@
-"""What is known of a month of a scale when it is judged, and what a gate says of it.
-
-Belongs here: `Evidence` and reading it, `Verdict`, and what several gates ask of the evidence. Does not belong here:
-the gates themselves (see `gates`).
-"""
+"""The evidence on which a month of a scale is judged, the verdict of a gate, and helpers that several gates use."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -31,7 +27,7 @@ NO_SNAPSHOT = "no snapshot of the month has been taken"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says: passed or not, and why in a sentence."""
+    """Result of a gate: whether it passed, and why, in a sentence."""
 
     passed: bool
     why: str
@@ -40,12 +36,16 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that is known of one month of one scale when it is judged.
+    """All facts about one month of one scale on which it is judged.
 
-    `group_shift`: how far the anchors as a group moved; `in_force`: items with published parameters at the month's
-    start; `bank`: the scale's items then; `accepted`: what a person has accepted of the scale; `earlier`: the linking
-    constants of the months before it that were taken to the ledger; `held_before`: items that the last of these months
-    held back, and that month.
+    Attributes:
+        group_shift: movement of the anchors as a group.
+        demanded: latest attempts of the other engines that the scale demands.
+        in_force: items with published parameters at the month's start.
+        bank: the scale's items at the month's start.
+        accepted: subjects that a person has accepted for the scale.
+        earlier: linking constants of earlier months whose publication step is done.
+        held_before: items that the last of these months held back, with that month.
     """
 
     month: str
@@ -65,31 +65,31 @@ class Evidence:
 
     @property
     def on_the_scale(self) -> LinkedFit | None:
-        """The linked fit where it is the month's latest fit."""
+        """The linked fit. Returns None if it is not the month's latest fit."""
         if self.linked is None or self.staged is None or self.linked.fit_id != self.staged.fit_id:
             return None
         return self.linked
 
     @property
     def constants(self) -> LinkingConstants | None:
-        """Those of the month's latest fit, linked or not; None where linking found none."""
+        """Linking constants of the month's latest fit, linked or not. Returns None if none were computed."""
         if self.staged is None:
             return None
         return self.on_the_scale.constants if self.on_the_scale else self.staged.spec.linking_constants
 
     @property
     def statistics(self) -> SetStatistics | None:
-        """What the month's fit says of the whole set; None of one that did not converge."""
+        """Fit statistics of the set. Returns None if the month's fit did not converge."""
         return self.staged.spec.statistics if self.staged else None
 
 
 def load_evidence(
     connection: psycopg.Connection, month: str, scale: Scale, store: ObjectStore | None = None
 ) -> Evidence:
-    """The evidence on a month of `scale`, as the month's window follows it.
+    """Read the evidence on a month. `scale` has the settings that apply to the month's window.
 
-    If a `store` is given, the whole file of the month is read to compare its hash, unless this process has read it as
-    it is stored now. Without a store, nobody may judge the file.
+    If a `store` is given, the month's file is read to compare its hash, unless this process has already read the file
+    in its present state. Without a store, the evidence reports the file as not read.
     """
     scale_id, start = scale.scale_id, Month(month).start
     snapshot = snapshot_for_scale(connection, month, scale_id)
@@ -121,14 +121,14 @@ def load_evidence(
 
 
 def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
-    """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
+    """Turn a failed verdict into a passed one with a warning if the scale's rule new_misfit is "warn"."""
     if found.passed or evidence.scale.rules.publication.new_misfit == "hold":
         return found
     return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
 
 
 def current_fit(evidence: Evidence) -> Calibration | Verdict:
-    """The fit of the month's present snapshot, or why there is none."""
+    """The fit of the month's current snapshot, or a failed verdict with the reason if there is none."""
     staged = evidence.staged
     if staged is None:
         return Verdict(False, "the month has not been fitted: materialise item_calibration")
@@ -142,7 +142,7 @@ def current_fit(evidence: Evidence) -> Calibration | Verdict:
 
 
 def needs_fit(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
-    """The same gate, which fails with the reason where the month's present snapshot has no fit."""
+    """Decorate a gate so that it fails with the reason if the month's current snapshot has no fit."""
 
     @functools.wraps(judge)
     def judged(evidence: Evidence) -> Verdict:

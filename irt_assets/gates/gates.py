@@ -1,7 +1,7 @@
 """The gates of publication: set gates hold a month of a scale, item gates hold one item.
 
-Each is a pure function of `Evidence`, read from the database and the object store. Dagster's checks,
-the publication step and the command line all judge by these and nothing else.
+Each gate is a pure function of `Evidence`, which is read from the database and the object store. Dagster's checks, the
+publication step and the command line use these gates and no others.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ def converged(evidence: Evidence) -> Verdict:
 
 
 _DISCONNECTED = "DisconnectedDesignError"
-"""The kind of error that a step stores if the answers fall into groups without a common scale."""
+"""Type of the stored error if the answers fall into groups without a common scale."""
 
 
 def connected(evidence: Evidence) -> Verdict:
@@ -89,7 +89,7 @@ def connected(evidence: Evidence) -> Verdict:
 
 
 def demanded_engines_fitted(evidence: Evidence) -> Verdict:
-    """Each engine that the scale demands besides its own has a converged fit of the present snapshot."""
+    """Each other engine that the scale demands has a converged fit of the current snapshot."""
     problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
     if problems:
         return Verdict(
@@ -108,7 +108,7 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
 
 
 def fit_problem(fit: StagedFit) -> str | None:
-    """Why a fit is not a result, as a sentence that follows on the engine's name; None where it is one."""
+    """Why a fit cannot be used, as a predicate to the engine's name. Returns None if it can."""
     calibration = fit.decoded()
     if calibration is None:
         return f"could not fit the month: {fit.error}"
@@ -121,8 +121,8 @@ def fit_problem(fit: StagedFit) -> str | None:
 class SetGate:
     """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
 
-    `rules`: those of the scale by which it judges every month again where one changes. `new_misfit` is not among them:
-    a person lets a single month pass by it.
+    `rules`: names of the scale's rules whose change makes the gate judge all months again. `new_misfit` is not one of
+    them, because a person uses it to let a single month pass.
     """
 
     judge: Callable[[Evidence], Verdict]
@@ -133,7 +133,7 @@ class SetGate:
 
     @property
     def name(self) -> str:
-        """The check's in Dagster, which keeps its history under it."""
+        """Name of the Dagster check, under which its history is stored."""
         return self.judge.__name__
 
 
@@ -238,19 +238,19 @@ SET_GATES: tuple[SetGate, ...] = (
 
 
 def failures(evidence: Evidence) -> dict[str, str]:
-    """The set gates that do not pass, each with its reason; empty where the month may publish."""
+    """The set gates that fail, with their reasons. Returns an empty dict if the month may publish."""
     verdicts = {gate.name: gate.judge(evidence) for gate in SET_GATES}
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
 
 
 def held_because(problems: Mapping[str, str]) -> str:
-    """Why a month is held, in one sentence: each reason once, and none that only says that another gate failed."""
+    """Why a month is held, in one sentence. Gates that fail only because another gate fails are left out."""
     return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
 
 
 def why_held(problems: Mapping[str, str]) -> str:
-    """Why a month is held, and what a person decides or fixes of the first gate that fails: later ones may fail because
-    of it. Empty where nothing holds it."""
+    """Why a month is held, and the remedy of the first gate that fails, as later gates may fail because of it. Returns
+    "" if the month is not held."""
     if not problems:
         return ""
     fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
@@ -258,7 +258,7 @@ def why_held(problems: Mapping[str, str]) -> str:
 
 
 def item_problems(item: FittedItem, rules: Rules) -> list[str]:
-    """Why an item's linked parameters may not be published; empty where they may."""
+    """Reasons why an item's linked parameters may not be published. Returns an empty list if they may."""
     values, rmsd, by_chance = item.values, item.statistics.get("rmsd"), item.statistics.get("rmsd_p")
     points = values.max_score if values else 1
     flags = {f: Flag(f).explanation for f in item.flags}

@@ -1,7 +1,4 @@
-"""The set gates on a month's place on the scale: linked, anchors that agree, and nothing that jumps.
-
-Does not belong here: linking (see `placing`), nor how far anchors moved as a group (see `group_shift`).
-"""
+"""Set gates on a month's linking: the month is linked, its anchors agree, and its constants do not jump."""
 
 from typing import Any
 
@@ -52,7 +49,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
 
 
 def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
-    """Which end of the bank linking places with too large an error; empty where none."""
+    """A clause on the ends of the bank whose b has too large an error from the linking. Returns "" if both are fine."""
     found = [
         f"b = {b:.2f} with a standard error of {error:.2f}" for b, error in ends_of(constants, bank) if error > limit
     ]

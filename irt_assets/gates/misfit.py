@@ -1,7 +1,7 @@
-"""A month's misfit compared with its reference's: the comparison, and what a fit keeps of it.
+"""Compare a month's misfit with the misfit of its reference, and build the result that is stored with the fit.
 
-Does not belong here: which window the reference is (see `ledger.month_state`), the measures (see
-`irt_psychometrics.itemfit`) and what holds a month (see `model_gates`).
+`ledger.month_state` finds the reference, `irt_psychometrics.itemfit` computes the measures, and `model_gates` holds the
+month.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ BY_WEEK = "the month was fitted by weeks of learners, and these are not compared
 
 
 def reference_window(store: ObjectStore, most: int | None, reference: Reference, scale_id: str) -> Window:
-    """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
+    """Read the reference's answers and fit. Raises PermanentFailure if the answers are missing or have changed."""
     table = read_for_run(
         store,
         Snapshot(reference.month or "the origin", reference.snapshot_hash, reference.uri, "", 0, {}, {}),
@@ -42,7 +42,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     )
     responses, _ = scored_responses_of(table, scale_id)
     calibration = decode(reference.calibration)
-    if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
+    if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not answer all items
         responses = responses.among(calibration.item_ids, calibration.categories)
     return window_of(responses, calibration, reference.statistics)
 
@@ -58,12 +58,12 @@ def compared(
     *,
     guessing: bool,
 ) -> ComparedMisfit:
-    """What a month's spec keeps of the comparison: what it was compared with and what came of it, or `why` it could not
-    be compared.
+    """Compare a month's misfit with its reference. If they cannot be compared, the result's `why` says so.
 
-    `most`: how many attempts a run reads; `statistics`: what the month's fit says of the whole set; `guessing`: whether
-    it accounts for guessing. `ratio` is the reference's own, None where its dimensions could not be tested, and
-    `ratio_together` the items that contribute most to it. `lost`: it should have been compared.
+    Args:
+        most: largest number of attempts that a run reads; None: all.
+        statistics: fit statistics of the month's set.
+        guessing: whether the month's fit accounts for guessing.
     """
     if reference is None:
         return ComparedMisfit(reference=None)
@@ -99,7 +99,7 @@ def compared(
 
 
 def misfit_in_words(statistics: SetStatistics) -> list[str]:
-    """Each fit statistic of the whole set in a sentence, for the person who decides whether the fit will do."""
+    """A sentence per fit statistic of the set, for the person who decides whether to use the fit."""
     ratio, lz, split = eigenvalue_ratio(statistics), statistics.lz, statistics.halves
     if ratio is None:
         sentences = ["dimensions could not be tested"]
@@ -138,6 +138,6 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
 
 
 def window_of(responses: Responses, calibration: Calibration, statistics: SetStatistics | None) -> Window:
-    """The window of a fit, with the parallel analysis that its statistics were stored with."""
+    """The window of a fit, with the stored result of its parallel analysis."""
     kept = statistics.parallel if statistics else None
     return Window.with_summary(responses, calibration, vars(kept) if kept else None)

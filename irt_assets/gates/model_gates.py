@@ -1,7 +1,7 @@
-"""The set gates on whether the answers follow the model: dimensions, guessing, and misfit that is new.
+"""Set gates on whether the answers follow the model: dimensions, guessing, and new misfit.
 
-What is measured with a fit is in its spec; here it is judged. Does not belong here: what misfit is compared with (see
-`misfit`) and single items (see `gates.item_problems`).
+They judge statistics from the fit's spec. `misfit` compares a month with its reference, `gates.item_problems` judges
+single items.
 """
 
 import functools
@@ -16,18 +16,18 @@ from irt_psychometrics.itemfit import Measure
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""
 LARGEST_RATIO = 1.15
-"""Limit on the ratio of the largest residual eigenvalue to the one under the model: real tests of one ability stay
-below."""
+"""Largest accepted ratio of the largest residual eigenvalue to the one expected under the model. Real tests of one
+ability stay below it."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
-"""How much a measure of misfit may grow from a reference to a month, by its lower limit (see
+"""Largest accepted growth of each measure of misfit since the reference, for the lower limit of its interval (see
 docs/explanation/misfit.md)."""
 MOST_ALIKE = 5
-"""The most items that a sentence on dependence names."""
+"""Largest number of items named in a sentence on dependence."""
 FEW_TOGETHER = f"no two items were seen by {Measure.MIN_LEARNERS_OF_PAIR} learners"
 
 
 def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
-    """The same gate, which says so where it is judged by answers of a random sample of the month's learners."""
+    """Decorate a gate so that its reason mentions the sample of learners, if the fit's statistics come from one."""
 
     @functools.wraps(judge)
     def judged(evidence: Evidence) -> Verdict:
@@ -50,7 +50,7 @@ def one_dimension(evidence: Evidence) -> Verdict:
 @_names_its_sample
 @needs_fit
 def second_dimension(evidence: Evidence) -> Verdict:
-    """Parallel analysis of the month's fit, whatever the scale demands."""
+    """Verdict on the parallel analysis of the month's fit, regardless of the scale's demands."""
     if evidence.statistics is None:
         return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
     parallel = evidence.statistics.parallel
@@ -58,7 +58,7 @@ def second_dimension(evidence: Evidence) -> Verdict:
 
 
 def one_ability(parallel: Parallel) -> Verdict:
-    """What the parallel analysis says that a fit is stored with; the one place that judges it."""
+    """Judge a fit's parallel analysis. No other code judges it."""
     one = parallel.p >= MISFIT_LEVEL
     why = (
         f"the largest eigenvalue of the residual correlations is {parallel.eigenvalue:.2f}, and "
@@ -86,21 +86,20 @@ def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
 
 @_names_its_sample
 def misfit_was_accepted(evidence: Evidence) -> Verdict:
-    """Items of the window that months are compared with measure one ability, or a person has accepted that they do
-    not."""
+    """The items of the reference window measure one ability, or a person has accepted that they do not."""
     found = _compared(evidence)
     return found if isinstance(found, Verdict) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
 
 
 @_names_its_sample
 def misfit_has_not_grown(evidence: Evidence) -> Verdict:
-    """What of the month does not follow the model was so before."""
+    """The month's misfit has not grown since the reference window."""
     found = _compared(evidence)
     return found if isinstance(found, Verdict) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
 
 
 def new_misfit(evidence: Evidence) -> Verdict:
-    """The verdict on new misfit, whatever the scale demands."""
+    """Verdict on new misfit, regardless of the scale's demands."""
     found = _compared(evidence)
     if isinstance(found, Verdict):
         return Verdict(True, found.why)
@@ -109,7 +108,7 @@ def new_misfit(evidence: Evidence) -> Verdict:
 
 
 def _compared(evidence: Evidence) -> ComparedMisfit | Verdict:
-    """The month's misfit compared with its reference's, or the verdict where the fit has none."""
+    """The stored comparison of the month's misfit with its reference, or a verdict if the fit has no comparison."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
@@ -180,15 +179,15 @@ MEASURES = {
 
 
 def eigenvalue_ratio(statistics: SetStatistics | None) -> float | None:
-    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
+    """Ratio of a fit's largest residual eigenvalue to the one expected under the model. Returns None if not tested."""
     return statistics.parallel.ratio if statistics and statistics.parallel else None
 
 
 def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
-    """The items that contribute most to that eigenvalue; empty where they are not known."""
+    """Items that contribute most to a fit's largest residual eigenvalue. Returns () if they are not known."""
     return statistics.parallel.together if statistics and statistics.parallel else ()
 
 
 def alike(items: Sequence[str]) -> str:
-    """The end of a sentence on dependence, which names the items; empty where there are none."""
+    """The end of a sentence on dependence that names the items. Returns "" without items."""
     return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

@@ -1,7 +1,6 @@
-"""The state of a month of a scale from its evidence: the one place that judges it.
+"""Determine the state of a month of a scale from its evidence. No other code determines it.
 
-It loads nothing that computes, so that the exporter judges by it too. What does not belong here: reading the evidence
-(see `month_status`).
+Importing this module loads no numerical code, so the exporter can use it too. `month_status` reads the evidence.
 """
 
 from collections.abc import Mapping
@@ -14,13 +13,15 @@ from irt_assets.ledger.steps import Step
 
 DECIDED = "decided, to be made again"
 NOT_JUDGED = "not judged"
-"""The reason of a gate that fails only because another one does begins with these words."""
+"""First words of a gate's reason if it fails only because another gate fails."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
 class State(StrEnum):
-    """State of a month of a scale, worst first. One that was red is stale once a person has decided what to change.
-    `EMPTY`: it has no answers; `ORIGIN`: it lies in the origin window, which stands for it."""
+    """State of a month of a scale, worst first. A red month becomes stale when a person has decided what to change.
+
+    `EMPTY`: the month has no answers. `ORIGIN`: the month is part of the origin window and needs no fit of its own.
+    """
 
     RED = "red"
     STALE = "stale"
@@ -47,7 +48,7 @@ _TONES: dict[State, Tone] = {
 
 @dataclass(frozen=True)
 class MonthState:
-    """What state a month of a scale is in, why, and what to do about it. `asset`: the one at which the month stands."""
+    """State of a month of a scale, with the reason and the remedy. `asset`: the asset that the month has reached."""
 
     month: str
     scale_id: str
@@ -58,8 +59,8 @@ class MonthState:
 
 @dataclass(frozen=True)
 class GateStatus:
-    """The latest evaluation of a set gate: None where it was never evaluated or its run was killed. `asked`: whether a
-    run ever set out to evaluate it."""
+    """The latest evaluation of a set gate: None if it was never evaluated or its run was killed. `asked`: whether a run
+    ever planned to evaluate it."""
 
     passed: bool | None
     why: str
@@ -77,7 +78,7 @@ class GateStatus:
 
 
 class Cause(StrEnum):
-    """Causes for which a month is stale."""
+    """Causes that make a month stale."""
 
     ANSWERS = "other answers"
     RULES = "rules or model decided otherwise"
@@ -87,7 +88,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Newer:
-    """Why a month of a scale is stale, for which cause, and the asset to be made again first."""
+    """Why a month of a scale is stale: reason, cause, and the first asset to materialise again."""
 
     why: str
     asset: str
@@ -95,7 +96,7 @@ class Newer:
 
     @property
     def decided(self) -> bool:
-        """Whether a person decided so. Then a gate that failed before may pass now. A reference is fitted."""
+        """Whether a person's decision is the cause, so that a failed gate may pass now."""
         return self.cause is Cause.RULES or (self.cause, self.asset) == QUESTIONS["other_anchors"]
 
 
@@ -111,13 +112,13 @@ QUESTIONS = {
     "other_linking": (Cause.RULES, LINKED),
     "linked_alone": (Cause.STEP, PUBLISHED),
 }
-"""The questions by which a month is stale: the cause, and the step to repeat. The first one that is answered counts."""
+"""Questions that make a month stale if they are answered, with cause and asset to repeat. The first answer counts."""
 
 
 def first_newer(answers: Mapping[str, str | None]) -> Newer | None:
-    """The first of `QUESTIONS` that is answered. Returns None if the month is not stale.
+    """The first answered question of `QUESTIONS`. Returns None if the month is not stale.
 
-    answers: by question, why the month is stale for it.
+    answers: question → why it makes the month stale, or None.
     """
     for question, (cause, asset) in QUESTIONS.items():
         if why := answers.get(question):
@@ -184,7 +185,8 @@ def classify_month(
 
 
 def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """The gates without those that did not exist when a month was judged: only others of their asset were evaluated."""
+    """The gates without those that are newer than the month's verdict, as only other gates of their asset were
+    evaluated."""
     judged = {status.asset for status in gates.values() if status.asked}
     return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 

@@ -1,9 +1,8 @@
-"""What a month's state is judged by: the evidence of every month and scale, read for `month_judged`.
+"""Read the evidence from which `month_judged` determines the state of each month and scale.
 
-Green: the latest evaluation of every set gate passed, nothing the month was computed from has changed
-since, and its publication step has run. Dagster's own dot on a checked asset stays green when its
-check fails, so nothing may judge by it. What does not belong here: the judgement (see `month_judged`) and the gates
-themselves (see `gates`).
+A month is green if the latest evaluation of every set gate passed, its inputs have not changed since, and its
+publication step has run. The dot that Dagster shows on a checked asset stays green when a check fails, so it is not
+used.
 """
 
 from collections.abc import Iterable
@@ -93,7 +92,8 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
 
 
 def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
-    """The months of which the log has an answer; all of them where the log is in a lake, which is not asked."""
+    """The months with at least one answer in the log. Returns all months if the log is in a lake, which is not
+    queried."""
     if lake(connection) is not None:
         return {*months}
     bounds = [Month(month).bounds for month in months]
@@ -108,19 +108,19 @@ def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]
 
 
 def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str | None:
-    """The first month after an origin window in which the month lies; None where it lies in none."""
+    """The first month after the origin window. Returns None if the month is not within the window."""
     start, end = Month(month).bounds
     return month_of(window[1]) if window and window[0] <= start and end <= window[1] else None
 
 
 def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:
-    """Why the month could not be fitted or linked. Without an origin, more answers would not help it."""
+    """Why the month could not be fitted or linked. A missing origin comes first, as more answers would not help."""
     return latest_failure(connection, snapshot, scale) if scale.initialised else str(no_origin(scale, month))
 
 
 def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[str, GateStatus]]:
-    """The latest evaluation of every set gate for a month, by gate and scale; under '' what holds for a scale that the
-    evaluation does not name."""
+    """The latest evaluation of every set gate for a month, by gate and scale. The key '' has the status of scales that
+    the evaluation does not name."""
     keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in SET_GATES}
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         list(keys.values()), partition_filter=PartitionKeyFilter(key=month)
@@ -131,7 +131,7 @@ def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[st
 def latest_evaluations(
     instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], month: str
 ) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
-    """The last evaluation of each check for a month; None for a check that was never evaluated."""
+    """The latest evaluation of each check for a month; None if a check was never evaluated."""
     keys = list(keys)
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
         keys, partition_filter=PartitionKeyFilter(key=month)
@@ -150,7 +150,7 @@ def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str
 
 
 def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
-    """Months that are running, queued, or still to come in a requested backfill."""
+    """Months that are running, queued, or waiting in a requested backfill."""
     return under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
 
 
@@ -206,7 +206,7 @@ def _why_fit_again(
     scale: Scale,
     in_bank: dict[str, ModelInBank],
 ) -> dict[str, str | None]:
-    """Answers to the `QUESTIONS` after which the month is fitted again."""
+    """Answers to the `QUESTIONS` that require a new fit of the month."""
     found = {"other_model": _other_model(staged, scale, in_bank)}
     if staged.snapshot_hash != snapshot.snapshot_hash:
         found["scored_alone"] = "its answers were judged again and not fitted since"
@@ -225,7 +225,7 @@ def _other_model(staged: Attempted, scale: Scale, in_bank: dict[str, ModelInBank
 
 
 def no_origin(scale: Scale, window: str) -> PsychometricsError:
-    """Why nothing can be placed on a scale that was never initialised, and both ways out."""
+    """The error for a window that cannot be linked because its scale was never initialised, with both remedies."""
     return PsychometricsError(
         f"scale {scale.scale_id} has no origin, so {window} cannot be placed on it. Either give the bank's anchors "
         f"parameters and run `irt scale init --scale {scale.scale_id}`, or declare a window its origin: "

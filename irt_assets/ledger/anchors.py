@@ -22,14 +22,14 @@ from irt_psychometrics.linking import AnchorSet
 from resources.postgres.database import first_column, named_rows, one_value
 
 MOST_WITH_COVARIANCES = 300
-"""Anchors of a set that is kept with all their covariances: 360,000 numbers."""
+"""Largest number of anchors whose joint covariance is stored with the set (360,000 numbers)."""
 _ROW = f"item_id, version, {item_columns('n')}, errors_assumed, topic_id, cov"
 Anchors = dict[str, ItemRow]
 Topics = dict[str, str | None]
 
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
-    """The frozen anchors of a scale; None where it has not been initialised."""
+    """The frozen anchors of a scale. Returns None if the scale has not been initialised."""
     rows = named_rows(
         connection,
         f"SELECT {_ROW} FROM anchor_set n WHERE scale_id = %s AND version = %s ORDER BY item_id",
@@ -39,8 +39,8 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
 
 
 def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
-    """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
-    been initialised."""
+    """The anchors of all versions of the set up to `version`, each with its newest values. Returns None if the scale
+    has not been initialised."""
     wanted = {"scale": scale_id, "version": version, "items": None}
     return _anchor_set(scale_id, named_rows(connection, _SET_OF, wanted))
 
@@ -59,7 +59,7 @@ def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
 
 
 def _joint(rows: list[dict[str, Any]]) -> Floats:
-    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits."""
+    """Covariance of (a, b) of all K anchors, shape (2K, 2K). Anchors from different fits have covariance 0."""
     joint = np.zeros((len(rows), 2, len(rows), 2))
     for j, one in enumerate(rows):
         for k, other in enumerate(rows):
@@ -69,7 +69,7 @@ def _joint(rows: list[dict[str, Any]]) -> Floats:
 
 
 def anchor_items(connection: psycopg.Connection, scale: Scale) -> set[str]:
-    """The anchors in the version of the set that holds for `scale`."""
+    """The anchors in the version of the set that `scale` names."""
     return set(
         first_column(
             connection,
@@ -80,7 +80,7 @@ def anchor_items(connection: psycopg.Connection, scale: Scale) -> set[str]:
 
 
 def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[str]:
-    """Those of `items` that are anchors in the newest version of a scale's set."""
+    """The subset of `items` that are anchors in the newest version of their scale's set."""
     return set(
         first_column(
             connection,
@@ -93,7 +93,7 @@ def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[s
 
 
 def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str:
-    """The hash under which the anchor set was frozen; "" where there is none."""
+    """The hash under which the anchor set was frozen. Returns "" if there is no such set."""
     return one_value(
         connection,
         "SELECT coalesce(max(anchor_hash), '') FROM anchor_set WHERE scale_id = %s AND version = %s",
@@ -102,7 +102,7 @@ def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> 
 
 
 def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
-    """The time from which the newest version of the anchor set holds if that is later than `start`, else None."""
+    """The date from which the newest version of the anchor set applies. Returns None if it is not after `start`."""
     return one_value(
         connection,
         "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
@@ -111,7 +111,7 @@ def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: d
 
 
 def hash_of_anchors(anchors: Mapping[str, ItemRow]) -> str:
-    """The same whatever their order."""
+    """SHA-256 of the anchors' values and errors (hex), independent of their order."""
     content = {item: [*x.with_errors, *x.scored_with[3:]] for item, x in anchors.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -126,9 +126,12 @@ def freeze_anchors(
     effective_from: datetime | None = None,
     fit: Calibration | None = None,
 ) -> str:
-    """Write a version of the anchor set, for windows from `effective_from` on (None: from the origin on); its hash.
+    """Write a version of the anchor set and return its hash.
 
-    `assumed`: the items whose errors are assumed. `fit`: on the bank's scale, that all values come from.
+    Args:
+        assumed: items whose errors are assumed.
+        effective_from: start of the first window that uses the version; None: the origin.
+        fit: the fit, on the bank's scale, from which all values come; None if they come from the bank.
     """
     digest = hash_of_anchors(anchors)
     together = {} if fit is None else _covariances(fit, sorted(anchors))
@@ -143,9 +146,9 @@ def freeze_anchors(
 
 
 def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """The covariance of (a, b) of each of `items` with each other, row by row, as `anchor_set.cov` keeps it.
+    """Covariances of (a, b) between all pairs of `items`, flattened by row, as stored in `anchor_set.cov`.
 
-    Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items.
+    Returns an empty dict if the fit has no joint covariance or if there are more than MOST_WITH_COVARIANCES items.
     """
     if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
         return {}
@@ -161,11 +164,11 @@ _SET_OF = f"""
     SELECT DISTINCT ON (item_id) {_ROW}, parameters FROM anchor_set n
     WHERE scale_id = %(scale)s AND version <= %(version)s
       AND (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s)) ORDER BY item_id, version DESC"""
-"""These items (null: all), each as it was last frozen."""
+"""The items (null: all) with the values that they were last frozen with."""
 
 
 def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
-    """What `freeze_set` would write of the same items, and the hash that it would have."""
+    """The anchor set that `freeze_set` would write for the items, and its hash."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
     rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF, wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
@@ -173,8 +176,10 @@ def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str])
 
 
 def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[str], effective_from: datetime) -> None:
-    """Write a version of these items, each with the values it was last frozen with, for windows from `effective_from`
-    on, and make it the scale's."""
+    """Write a new version with these items for windows from `effective_from` on, and make it the scale's newest.
+
+    Each item keeps the values that it was last frozen with.
+    """
     _, digest = set_of(connection, scale, items)
     version = scale.anchor_version + 1
     connection.execute(
@@ -189,7 +194,7 @@ def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[s
 
 
 def dropped_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
-    """Items that have left the set that holds for `scale` since it was last frozen for a model."""
+    """Items that have left the anchor set of `scale` since it was last frozen for a new model."""
     of_models = [version for scale_id, version in versions_of_a_new_model(connection) if scale_id == scale.scale_id]
     return set(
         first_column(
@@ -202,10 +207,10 @@ def dropped_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
 
 
 def next_version(connection: psycopg.Connection, scale_id: str) -> int:
-    """The number of the version that would be frozen next."""
+    """The number that the next frozen version will have."""
     return int(one_value(connection, "SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale_id,)))
 
 
 def make_newest(connection: psycopg.Connection, scale_id: str, version: int) -> None:
-    """Record with the scale which version of its anchors is the newest."""
+    """Record `version` as the newest version of the scale's anchors."""
     connection.execute("UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale_id))

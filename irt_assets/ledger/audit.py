@@ -1,4 +1,4 @@
-"""Rows of the ledger side by side with what they ought to agree with, as the invariants compare them."""
+"""Rows of the ledger next to the rows that they must agree with, for the invariants to compare."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,8 +19,10 @@ class SourceOfPublication:
     """A publication, and the fit it names.
 
     Attributes:
-        fit_is_there, converged, slope, fitted_hash: of the fit: whether it is stored and converged, the slope of its
-            linking (None: it is not linked), and the hash of the answers it has seen.
+        fit_is_there: whether the fit is stored.
+        converged: whether the fit converged.
+        slope: slope of the fit's linking; None if it is not linked.
+        fitted_hash: hash of the answers that were fitted.
     """
 
     item_id: str
@@ -36,7 +38,7 @@ class SourceOfPublication:
 
 
 def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPublication]:
-    """Every publication, in the order in which they were made, with its fit."""
+    """All publications with their fits, in the order of publication."""
     return records(
         connection,
         SourceOfPublication,
@@ -49,18 +51,20 @@ def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPubl
 
 
 def values_now(connection: psycopg.Connection) -> dict[tuple[str, str], ItemRow]:
-    """Everything in force now, by scale and item."""
+    """The parameters in force now, by scale and item."""
     rows = named_rows(connection, "SELECT * FROM item_parameter_current ORDER BY scale_id, item_id")
     return {(row["scale_id"], row["item_id"]): ItemRow.of(row) for row in rows}
 
 
 @dataclass(frozen=True)
 class Change:
-    """A publication with the one before it of the same item.
+    """A publication with the item's previous publication.
 
     Attributes:
-        earlier, earlier_since, earlier_rule: id, first day and rule of the one before; None where there is none.
-        decided: whether a decision of that date and kind is recorded. replaced: whether what it replaces is there.
+        earlier, earlier_since, earlier_rule: id, first day and rule of the previous publication; None if this is the
+            first.
+        decided: whether a decision of that date and kind is recorded.
+        replaced: whether the publication that this one names in `replaces` exists.
         values: a, b and c.
     """
 
@@ -78,7 +82,7 @@ class Change:
 
 
 def changes(connection: psycopg.Connection) -> list[Change]:
-    """Every publication, in the order in which they were made, with the decision behind it."""
+    """All publications in the order of publication, each with the previous one and whether it was decided."""
     return records(
         connection,
         Change,
@@ -102,14 +106,14 @@ def changes(connection: psycopg.Connection) -> list[Change]:
 
 @dataclass(frozen=True)
 class FrozenVersion:
-    """A version of an anchor set, and the hashes that its rows carry."""
+    """A version of an anchor set, and the hashes stored in its rows (one, if nobody changed them)."""
 
     anchors: dict[str, ItemRow] = field(default_factory=dict)
     hashes: set[str] = field(default_factory=set)
 
 
 def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], FrozenVersion]:
-    """Every version of every scale's anchors, by scale and version, in order."""
+    """All versions of all anchor sets, ordered by scale and version."""
     found: dict[tuple[str, int], FrozenVersion] = defaultdict(FrozenVersion)
     rows = named_rows(
         connection,
@@ -124,7 +128,7 @@ def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], Fro
 
 
 def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, int]]:
-    """Scale and version of anchors that were frozen by the decision on another model, in its transaction."""
+    """Scale and version of the anchor sets that were frozen in the transaction of a decision to change the model."""
     return set(
         connection.execute(
             """SELECT DISTINCT s.scale_id, s.version FROM anchor_set s
@@ -136,7 +140,10 @@ def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, in
 
 
 def anchors_in_the_bank(connection: psycopg.Connection) -> dict[tuple[str, str], str | None]:
-    """The scale that the bank has each anchor of a newest version on, by scale and item; None: on none."""
+    """The bank's scale of each anchor in a newest version, by the anchor set's scale and the item.
+
+    The value is None if the bank does not have the item.
+    """
     rows = connection.execute(
         """SELECT s.scale_id, s.item_id, q.scale_id
            FROM anchor_set s JOIN calibration_scale c ON c.scale_id = s.scale_id AND c.anchor_version = s.version
@@ -146,8 +153,8 @@ def anchors_in_the_bank(connection: psycopg.Connection) -> dict[tuple[str, str],
 
 
 def flagged_estimates(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """item_id, month and flags of each flagged estimate of a month that was taken to the ledger; held: whether the
-    month's step holds it back; published: whether the estimate was."""
+    """Flagged estimates of months whose publication step is done: item_id, month, flags, `held` (whether the step holds
+    the item back) and `published` (whether the estimate was published)."""
     return named_rows(
         connection,
         f"""SELECT i.item_id, m.month, i.flags::text, coalesce(s.held ? i.item_id, false) AS held,
@@ -160,7 +167,7 @@ def flagged_estimates(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def linkings(connection: psycopg.Connection) -> dict[tuple[str, str, str], LinkingConstants]:
-    """The linking constants of every month's linked fit in use, by scale, month and engine; by month and scale."""
+    """Linking constants of all months' linked fits in use, keyed by scale, month and engine, ordered by month."""
     rows = connection.execute(
         f"""SELECT scale_id, month, engine, model_spec->'linking_constants' FROM {MONTHS_IN_USE} m
            ORDER BY month, scale_id"""
@@ -172,8 +179,8 @@ def linkings(connection: psycopg.Connection) -> dict[tuple[str, str, str], Linki
 
 
 def judgements_without_a_fit(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """judged, month, scale_id and n: the table and the number of its rows, of drift, DIF or information, whose month
-    has no linked fit in use."""
+    """Rows of drift, DIF or information whose month has no linked fit in use, counted by table (`judged`), month and
+    scale_id as `n`."""
     return named_rows(
         connection,
         f"""SELECT judged, j.month, j.scale_id, count(*) AS n FROM (
@@ -188,7 +195,7 @@ def judgements_without_a_fit(connection: psycopg.Connection) -> list[dict[str, A
 
 
 def drift_without_a_publication(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """month, scale_id and item_id compared with a published value where none was in force when the month began."""
+    """Month, scale_id and item_id of drift rows for items without a published value when the month began."""
     return named_rows(
         connection,
         """SELECT month, scale_id, item_id FROM item_drift d
@@ -201,8 +208,8 @@ def drift_without_a_publication(connection: psycopg.Connection) -> list[dict[str
 
 
 def large_drift(connection: psycopg.Connection, before: datetime) -> list[dict[str, Any]]:
-    """scale_id, item_id, opened_month and kind of each open alert of high drift, of items in use; is_old: whether it
-    was opened `before`; decided: whether somebody has decided on the item since."""
+    """Open alerts of high drift for items in use: scale_id, item_id, opened_month, kind, `is_old` (whether the alert
+    was opened before `before`) and `decided` (whether somebody has decided on the item since)."""
     return named_rows(
         connection,
         """SELECT scale_id, item_id, opened_month, kind, opened_at < %s AS is_old,

@@ -1,7 +1,4 @@
-"""Which rows name a file of the object store: one table for backups, pruning and erasure.
-
-What does not belong here: what each of them does with the files.
-"""
+"""Queries for the files of the object store that rows name, shared by backups, pruning and erasure."""
 
 from collections.abc import Collection
 
@@ -21,10 +18,9 @@ CITATIONS = {
 
 
 def cited_names(connection: psycopg.Connection, folder: str, among: Collection[str] | None = None) -> dict[str, str]:
-    """The files in `folder` that rows name, snapshots and draws by key, reports by address, with the recorded sha256 or
-    "".
+    """Recorded sha256 ("" if not recorded) of each file in `folder` that a row names.
 
-    `among`: only these names are looked up.
+    Snapshots and draws are named by key, reports by address. If `among` is given, only these names are looked up.
     """
     where = "" if among is None else "WHERE name = ANY(%(among)s)"
     query = f"SELECT name, coalesce(max(sha256), '') FROM ({CITATIONS[folder]}) c {where} GROUP BY name ORDER BY name"

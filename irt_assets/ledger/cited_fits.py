@@ -1,4 +1,4 @@
-"""Linked fits by their ids, as publications, decisions and snapshots cite them: superseded ones as well."""
+"""Linked fits by id, superseded ones included, as publications, decisions and snapshots cite them."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class ModelOfFit(NamedTuple):
 
 
 def constants_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, LinkingConstants]:
-    """Linking constants by fit."""
+    """Linking constants by fit id; a fit without constants is left out."""
     rows = connection.execute(
         "SELECT fit_id, model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = ANY(%s)", ([*fit_ids],)
     )
@@ -32,7 +32,7 @@ def constants_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> di
 
 
 def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration | None:
-    """The fit as its engine left it; None where that is not kept."""
+    """The fit before linking, as its engine returned it. Returns None if it is no longer stored."""
     stored = one_value(connection, "SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,))
     return None if stored is None else decode(stored)
 
@@ -40,7 +40,7 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
 def fitted_of(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
 ) -> dict[tuple[str, str], ModelOfFit]:
-    """The model of each item in each fit, and the fit's learners on the bank's scale."""
+    """Model of each item in each fit, with mean and SD of the fit's learners, by fit id and item."""
     rows = connection.execute(
         """SELECT fit_id, item_id, params->>'model',
                   (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
@@ -51,14 +51,15 @@ def fitted_of(
 
 
 _FURTHER = "coalesce(params->'cov_further', jsonb_build_array(nullif(params->'cov_logit_c', 'null')))"
-"""Covariances of an item's further parameters: rows of numbers, one a parameter; [null] where it has none."""
+"""SQL for the covariances of an item's further parameters, one row per parameter; [null] if they are not stored."""
 FurtherErrors = list[list[float]]
 
 
 def further_errors(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
 ) -> dict[tuple[str, str], FurtherErrors]:
-    """Covariances of the further parameters with a, b and each other by fit and item, where they are known."""
+    """Covariances of the further parameters with a, b and each other, by fit and item. Items without them are left
+    out."""
     rows = connection.execute(
         f"""SELECT fit_id, item_id, {_FURTHER} FROM mirt_item_params
            WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
@@ -70,7 +71,7 @@ def further_errors(
 def further_errors_of_origins(
     connection: psycopg.Connection, scale_id: str
 ) -> dict[tuple[str, float, float], FurtherErrors]:
-    """Covariances of the further parameters with a, b and each other by item, a and b, of every origin of the scale."""
+    """Covariances of the further parameters with a, b and each other by item, a and b, in all origins of the scale."""
     rows = connection.execute(
         f"""SELECT item_id, (params->>'a')::float, (params->>'b')::float, {_FURTHER}
            FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE scale_id = %s AND kind = 'origin'""",
@@ -84,7 +85,7 @@ def _known(cov: list[list[float | None] | None]) -> bool:
 
 
 def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> Snapshot | None:
-    """The snapshot of the month that the fit was made from; None where it is no longer recorded."""
+    """The snapshot of the month from which the fit was made. Returns None if it is no longer recorded."""
     return record(
         connection,
         Snapshot,
@@ -95,7 +96,7 @@ def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> 
 
 
 def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
-    """The current snapshot of each month, and those that publications came from, by month."""
+    """The current snapshot of each month and all snapshots behind publications, ordered by month."""
     return records(
         connection,
         Snapshot,
@@ -108,8 +109,11 @@ def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
 
 
 def snapshots_of_other_answers(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """Where a snapshot's answers have another hash than its fit's: uri, month, fit_id, snapshot_hash, and the hash of
-    the answers, now and as the fit has `seen` them. Earlier releases changed the former when they erased a learner."""
+    """Snapshots whose answers have a different hash from the one stored with their fit.
+
+    Columns: uri, month, fit_id, snapshot_hash, and the hash of the answers `now` and as fitted (`seen`). Snapshots that
+    differ because earlier releases rewrote them to erase a learner are left out.
+    """
     return named_rows(
         connection,
         """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash AS now, m.data_hash AS seen
@@ -120,8 +124,10 @@ def snapshots_of_other_answers(connection: psycopg.Connection) -> list[dict[str,
 
 
 def snapshots_of_other_files(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """Snapshots whose address is not named after the hash that they are cited by, nor after the hash of the file that
-    was written in its place: uri, month, and the `hash` that is expected."""
+    """Snapshots whose address contains neither the hash that cites them nor the hash of the file that replaced them.
+
+    Columns: uri, month and the expected `hash`.
+    """
     return named_rows(
         connection,
         """SELECT uri, month, coalesce(new_hash, snapshot_hash) AS hash

@@ -1,7 +1,6 @@
-"""Closing and reopening of months, and the changes to the answers of closed ones: the table `month_state`, written.
+"""Write the table `month_state`: close and reopen months, and count the changes to the answers of closed months.
 
-What does not belong here: whether a month may close (see `decisions.closing`), and reading what it closed with (see
-`responses.closed_months`).
+`decisions.closing` decides whether a month may close, `responses.closed_months` reads its closed state.
 """
 
 from collections import Counter
@@ -110,9 +109,10 @@ FROM closed c LEFT JOIN counted USING (scale_id) GROUP BY 1, 2, 3
 def count_changes(
     connection: psycopg.Connection, month: str, closed: Sequence[ClosedMonth]
 ) -> dict[str, dict[str, Any]]:
-    """`ClosedMonth.came` of a month as it is now, by scale. `closed`: the month's closed scales.
+    """Current value of `ClosedMonth.came` of a month, by scale. `closed`: the month's closed scales.
 
-    A row that was rewritten by hand counts as late, and its former one as deleted: nothing records that it is the same.
+    A row that was rewritten by hand counts as one late and one deleted answer, because nothing records that the two
+    rows are the same answer.
     """
     start, end = Month(month).bounds
     asked = {
@@ -140,7 +140,7 @@ def count_changes(
 
 
 def count_again(connection: psycopg.Connection) -> None:
-    """Count and store the changes of each closed month of which a verdict has changed since the last count."""
+    """Count and store the changes of each closed month in which a day was judged again since the last count."""
     changed = first_column(
         connection,
         f"""SELECT DISTINCT month FROM {NEWEST} n WHERE state = 'closed' AND EXISTS (

@@ -1,6 +1,7 @@
-"""What people decided on proposals and anchors: every decision as it was made, and which of them stand.
+"""People's decisions on proposals and anchors: all of them, and the ones that stand.
 
-A decision is never changed: one is undone by another. It stands until it is undone or the proposal is decided on again.
+A decision is never changed; it can be undone by a later one. It stands until it is undone or somebody decides on the
+proposal again.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,10 @@ What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
 
 class Decided(NamedTuple):
-    """What is decided on: a proposal, or an anchor with the first month without or with it and the last linked fit."""
+    """The subject of a decision: a proposal or an anchor.
+
+    For an anchor, `window` is the first month without it (or with it again) and `fit_id` the last linked fit.
+    """
 
     window: str
     scale_id: str
@@ -26,13 +30,14 @@ class Decided(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """A line on what was decided.
+    """A decision, for lists.
 
     Attributes:
-        what: accept, reject, undo; drop_anchor and restore_anchor, whose `window` is the first month without or with
-            it; or withdrawn and restored, of an item's use, which have no `window`.
-        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item; known of
-            the newest decisions only.
+        window: the month, or FIRST:LAST, that made the proposal. For drop_anchor and restore_anchor it is the first
+            month without or with the anchor; for withdrawn and restored it is empty.
+        what: accept, reject or undo (a proposal), drop_anchor or restore_anchor, withdrawn or restored (an item).
+        stands: whether this is the last decision on its proposal, and no later proposal for the item was accepted.
+            Set by `newest_decisions` only.
     """
 
     window: str
@@ -47,12 +52,12 @@ class Decision:
 
     @property
     def on(self) -> str:
-        """The proposal, the anchor in its month, or the item that is used or not, as people name it."""
+        """The subject in words: window/item for a proposal or an anchor, otherwise the item."""
         return f"{self.window}/{self.item_id}" if self.window else self.item_id
 
     @property
     def in_force_from(self) -> str:
-        """The day; "" where it puts nothing in force."""
+        """First day on which the decision takes effect. Returns "" if it puts nothing in force."""
         return f"{self.effective_from:%Y-%m-%d}" if self.effective_from else ""
 
 
@@ -64,7 +69,7 @@ def record(
     reason: str,
     effective_from: datetime | None,
 ) -> None:
-    """Append one decision on each of them, in the caller's transaction."""
+    """Append one decision per subject, in the caller's transaction."""
     connection.cursor().executemany(
         """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
@@ -81,8 +86,10 @@ def newest_decisions(
     scale_id: str | None = None,
     item_id: str | None = None,
 ) -> list[Decision]:
-    """The last decisions on that month, scale and item (None: on all), newest first. Those on items' use are of no
-    month."""
+    """The last decisions on the month, scale and item (None: any), newest first.
+
+    Withdrawals and restorations of items belong to no month, so they are left out if `month` is given.
+    """
     return records(
         connection,
         Decision,
@@ -108,7 +115,7 @@ def newest_decisions(
 
 
 def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Every decision on an item, on a proposal for it or on it as an anchor, latest first."""
+    """All decisions on proposals for the item or on the item as an anchor, newest first."""
     return named_rows(
         connection,
         """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
@@ -118,7 +125,7 @@ def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str,
 
 
 def decisions_on_month(connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None) -> list[Decision]:
-    """The decisions on what the month proposed, and on anchors of its fit, as they were made."""
+    """Decisions on the month's proposals and on anchors of its fit, oldest first."""
     return records(
         connection,
         Decision,
@@ -130,12 +137,12 @@ def decisions_on_month(connection: psycopg.Connection, scale_id: str, month: str
 
 
 def decided_windows(connection: psycopg.Connection) -> list[str]:
-    """The months, and for recalibrations FIRST:LAST, on which somebody decided."""
+    """Windows on which somebody decided: months, and FIRST:LAST for recalibrations."""
     return [window for (window,) in connection.execute("SELECT DISTINCT month FROM release_decision")]
 
 
 def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
-    """The fit and the id of the last decision that stands on what a window proposed for an item."""
+    """Fit and id of the last standing decision on the window's proposal for the item."""
     return connection.execute(
         """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
            ORDER BY decision_id DESC LIMIT 1""",
@@ -144,7 +151,7 @@ def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> 
 
 
 def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
-    """The window of the last accept on an item that stands and was made after that decision."""
+    """Window of the item's last standing accept that was made after the decision `decision_id`."""
     return one_value(
         connection,
         """SELECT month FROM standing_decision WHERE (scale_id, item_id, decision) = (%s, %s, 'accept')
@@ -154,7 +161,7 @@ def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, 
 
 
 def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:
-    """Scale and item of each anchor that a person ever took out of its set, or put back into it."""
+    """Scale and item of each anchor on which a person ever made a decision of this kind."""
     return set(
         connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (what,)).fetchall()
     )
@@ -163,11 +170,11 @@ def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str
 def decisions_on_drift(
     connection: psycopg.Connection, month: str, start: datetime, grown: float
 ) -> dict[tuple[str, str], str]:
-    """The last decision on each item that drifted in the month, by scale and item: on which window, which, by whom.
+    """The last decision on each item that drifted in the month, as text (window, decision, person), by scale and item.
 
-    Only decisions that stand, on a window that saw the item's drift with the same severity or a higher one and a wABC
-    that is at most `grown` smaller; whose value is not in force at the month's `start`; and after which nothing else
-    of the item came into force by then.
+    A decision counts if it stands and already covers the drift: its window found the item's drift with the same or a
+    higher severity, and the wABC has grown by at most `grown` since. Decisions whose value is in force at the month's
+    `start` do not count, nor do decisions after which another value came into force by then.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by

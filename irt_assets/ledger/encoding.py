@@ -1,4 +1,4 @@
-"""A Calibration as the bytes that a row keeps, an item as its columns keep it."""
+"""Encode a Calibration as the bytes of a column, and an item as its JSON column."""
 
 import hashlib
 import io
@@ -17,15 +17,17 @@ from irt_psychometrics.items import ItemRow
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 _NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")
 KEPT_BYTES = 2**28
-"""The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
+"""Largest total size of the cached fits' arrays, in bytes: about eight fits of 1000 items with joint covariance."""
 
 _OF_ITEMS = tuple(one.name for one in fields(ItemRow) if one.name != "further")
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def encode(calibration: Calibration) -> bytes:
-    """A Calibration as compressed bytes; `decode` gives it back to the last bit. Of items of one model with at most
-    three parameters it is what earlier releases read."""
+    """Encode a Calibration as compressed bytes, from which `decode` restores it to the last bit.
+
+    Earlier releases can read the bytes if all items have the same model with at most three parameters.
+    """
     header = {name: value for name, value in vars(calibration).items() if name not in (*_ARRAYS, *_NOT_OF_ALL)}
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     models = header.pop("models")
@@ -41,7 +43,7 @@ def encode(calibration: Calibration) -> bytes:
 
 
 class DecodedFits:
-    """The fits that were decoded last, by the hash of their bytes: each step of a month asks for the same few."""
+    """Cache of the last decoded fits, keyed by the hash of their bytes: the steps of a month read the same few fits."""
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -63,7 +65,7 @@ def _size(fit: Calibration) -> int:
 
 
 decode = DecodedFits().decode
-"""The Calibration that `encode` stored, with arrays that cannot be written to: others read the same ones."""
+"""Decode a Calibration encoded by `encode`. Its arrays are read-only, because callers share them."""
 
 
 def _decoded(content: bytes) -> Calibration:
@@ -81,14 +83,14 @@ def _decoded(content: bytes) -> Calibration:
 
 
 def _with_logit_c(cov: npt.NDArray[np.float64], of_c: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Shape (J, 3, 3): the covariance of a and d, with that of logit c with them and its variance, (J, 3)."""
+    """Covariance of (a, d, logit c), shape (J, 3, 3), from the one of (a, d) and the row of logit c, shape (J, 3)."""
     wide = np.zeros((len(cov), 3, 3))
     wide[:, :2, :2], wide[:, 2], wide[:, :, 2] = cov, of_c, of_c
     return wide
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two fits, or values of theirs, are equal up to rounding (1e-9): threads sum in any order."""
+    """Whether two fits, or parts of them, are equal up to rounding (1e-9), as threads sum in varying order."""
     if is_dataclass(one) and isinstance(other, type(one)):
         return alike(vars(one), vars(other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -103,15 +105,17 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def item_as_json(item: ItemRow) -> str:
-    """For a column `parameters`, which keeps every number to the last bit: −0 as a text, as jsonb knows no such number.
-    Raises ValueError where one is not finite."""
+    """Encode an item for a column `parameters`, exact to the last bit. −0 becomes a string, as jsonb has no −0.
+
+    Raises ValueError if a value is not finite.
+    """
     known = {name: value for name in _OF_ITEMS if (value := getattr(item, name)) is not None} | dict(item.further)
     signed = {name: "-0" if value == 0 and math.copysign(1, value) < 0 else value for name, value in known.items()}
     return _STRICT.encode(signed)
 
 
 def item_columns(table: LiteralString, before: LiteralString = "") -> LiteralString:
-    """The columns of a table with `parameters`, by its alias, for `ItemRow.of`, which reads them after `before`."""
+    """SQL columns that `ItemRow.of` reads, from the table with alias `table`. `before`: prefix of their names."""
     own = ", ".join(f"{table}.{name} AS {before}{name}" for name in _OF_ITEMS)
     names = ", ".join(_OF_ITEMS)
     return f"{own}, nullif({table}.parameters - '{{{names}}}'::text[], '{{}}'::jsonb) AS {before}further"

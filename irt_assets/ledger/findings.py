@@ -1,4 +1,4 @@
-"""What a month found wrong with items: flags of the estimate, reasons to hold it back, drift and DIF, as one list."""
+"""A month's findings on items in one list: flags of the estimate, reasons to hold it back, drift and DIF."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resources.postgres.warehouse import read_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-# By the scale's own engine: its fit of the newest month that is over, or of one month of one scale.
+# Fits by the scale's own engine: of the newest month that is over, or of one month of one scale.
 _NEWEST = f"""
     SELECT DISTINCT ON (scale_id) scale_id, fit_id, engine, month
     FROM {MONTHS_IN_USE} m JOIN calibration_scale k USING (scale_id, engine)
@@ -23,7 +23,7 @@ _NEWEST = f"""
 _OF_MONTH = f"""
     SELECT scale_id, fit_id, engine, month FROM {MONTHS_IN_USE} m JOIN calibration_scale k USING (scale_id, engine)
     WHERE (scale_id, month) = (%(scale)s, %(month)s)"""
-# Everything that the fit's month found wrong with an item. The column `said` of exported files keeps its name.
+# All findings on an item in the fit's month. The column is called `said` because exported files have that name.
 _FINDINGS = """,
 findings AS (
     SELECT scale_id, item_id, month, 'estimate' AS source, flag AS finding
@@ -43,12 +43,12 @@ SELECT scale_id, item_id, month, source, finding AS said FROM findings ORDER BY 
 
 
 def findings_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
-    """What the newest month that was over at `at` found wrong with items of each scale, a row a finding."""
+    """Findings of each scale's newest month that was over at `at`, one row per finding."""
     return read_frame(connection, f"WITH fits AS ({_NEWEST}){_FINDINGS}", {"at": at})
 
 
 def findings_of(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[str]]:
-    """What a month found wrong with items of a scale, by item, each with its source."""
+    """A month's findings on the items of a scale, by item, each as "source: finding"."""
     found = defaultdict(list)
     for row in named_rows(connection, f"WITH fits AS ({_OF_MONTH}){_FINDINGS}", {"scale": scale_id, "month": month}):
         found[row["item_id"]].append(f"{row['source']}: {row['said']}")

@@ -1,7 +1,4 @@
-"""A linked fit as rows: what each of its items and the whole set keep.
-
-What does not belong here: writing and reading them (see `fits`).
-"""
+"""Turn a linked fit into rows for its items and statistics for the set; `fits` writes and reads them."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ if TYPE_CHECKING:
     from irt_psychometrics.itemfit import FitSummary
 
 STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
-"""Statistics that have a column of their own; the others stand in `params` under `fit`."""
+"""Statistics with a column of their own; the others are stored in `params` under `fit`."""
 
 
 def statistics_spec(summary: FitSummary) -> FitStatistics:
-    """Fit statistics as they are staged."""
+    """Convert fit statistics to the form in which they are stored with a staged fit."""
     return FitStatistics(
         items={name: tuple(finite(x) for x in values) for name, values in summary.items.items()},
         set=SetStatistics.from_json(summary.whole, "that was summarised"),
@@ -87,8 +84,10 @@ def item_rows(
 
 
 def testlets_on_the_scale(found: Testlets, linking: Linking | None) -> Testlets:
-    """What a fit found of testlet effects in units of the bank's scale, the fit's own under `raw_sd`. `linking` is None
-    for an origin."""
+    """Convert testlet effects to units of the bank's scale; `raw_sd` is the SD in units of the fit.
+
+    Returns `found` unchanged if it has no SD, or if `linking` is None (the fit of an origin).
+    """
     if found.sd is None or found.se is None or linking is None:
         return found
     error = math.hypot(linking.slope * found.se, found.sd * linking.slope_se)

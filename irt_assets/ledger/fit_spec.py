@@ -1,10 +1,9 @@
-"""What is stored with a fit besides its parameters, with a type for each fact: how it was made, how well it describes
-the answers, and how it came to the scale.
+"""Types of the facts stored with a fit besides its parameters: how it was made, how well it describes the answers, and
+how it was placed on the scale.
 
-It is JSON in two places, of nearly the same form: `fit_staging.spec` of a fit as its engine left it (`StagedSpec`) and
-`mirt_fit_meta.model_spec` of a linked one (`LinkedSpec`). Every key is written: what is not known is None, or an empty
-collection. A key that nobody knows, one that is missing and one of the wrong type are errors. What does not belong
-here: judging a fit (see `gates`).
+They are stored as JSON in two columns of nearly the same form: `fit_staging.spec` of a fit before linking
+(`StagedSpec`) and `mirt_fit_meta.model_spec` of a linked fit (`LinkedSpec`). Every key is written; an unknown fact is
+None or an empty collection. Unknown keys, missing keys and wrong types are errors. Fits are judged in `gates`.
 """
 
 import json
@@ -33,17 +32,17 @@ from irt_psychometrics.linking import Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1
-"""The version of what a fit stores."""
+"""Version of the stored form."""
 
 
 class Part(BaseModel):
-    """A JSON object with a fixed set of keys: those with a default are stored, too."""
+    """A JSON object with a fixed set of keys. Keys with their default value are stored, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
-        """Read what `as_json` gave; `fit` names whose it is. Raises PermanentFailure where it cannot be read."""
+        """Read the output of `as_json`. `fit` names the fit in errors. Raises PermanentFailure if it cannot be read."""
         return cls._read(stored, fit, "forbid")
 
     @classmethod
@@ -61,7 +60,7 @@ class Part(BaseModel):
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, as it is stored."""
+        """The JSON object that is stored."""
         return self.model_dump(mode="json")
 
 
@@ -74,7 +73,7 @@ def _problem(kind: str, key: str, message: str) -> str:
 
 
 def _missing(read: Any, stored: Any, at: str = "") -> Iterator[str]:
-    """Keys that `stored` lacks, and that have their default in what was read from it."""
+    """Paths of the keys that are missing in `stored`, for which `read` has defaults."""
     if isinstance(read, dict):
         for name, value in read.items():
             if name in stored:
@@ -106,14 +105,14 @@ ScalePriors = Annotated[Priors, PlainValidator(_read_priors), PlainSerializer(Pr
 
 
 class Draws(Part):
-    """The posterior draws of a fit: their key in the object store and the file's hash."""
+    """The file with a fit's posterior draws: its key in the object store and its hash."""
 
     uri: str
     sha256: str
 
 
 class Sampling(Part):
-    """How good the draws are."""
+    """Convergence diagnostics of the posterior draws."""
 
     max_rhat: float | None
     min_ess: float | None
@@ -121,8 +120,11 @@ class Sampling(Part):
 
 
 class Sample(Part):
-    """The learners and scored answers that were drawn from `of_learners` with `of_answers`. The fit is of all of them,
-    as are infit, outfit, RMSD and item-rest correlations; all other statistics rest on these."""
+    """Size of the random sample of learners and scored answers drawn from `of_learners` and `of_answers`.
+
+    The fit itself, infit, outfit, RMSD and item-rest correlations use all learners; the other statistics use the
+    sample.
+    """
 
     learners: int
     answers: int
@@ -137,7 +139,8 @@ class Sample(Part):
 
 
 class Assignment(Part):
-    """Correlation of item difficulty with the learner's earlier θ over the answers of `learners`, out of `of`."""
+    """Correlation of item difficulty with the learner's earlier θ, over the answers of `learners` of the `of` learners
+    of the window."""
 
     correlation: float | None
     learners: int
@@ -152,8 +155,10 @@ class FittedPopulation(Part):
 
 
 class Testlets(Part):
-    """The SD of testlet effects, or `why` it is None, and the testlets `of` the bank's items. Of a linked fit in units
-    of the bank's scale, with the fit's own under `raw_sd`."""
+    """SD of testlet effects, or the reason `why` it is None, and the testlet `of` each item (item → testlet).
+
+    In a linked fit `sd` and `se` are in units of the bank's scale, and `raw_sd` is in units of the fit.
+    """
 
     sd: float | None
     se: float | None
@@ -169,7 +174,7 @@ class Testlets(Part):
 
 
 class LearnersUsed(Part):
-    """How many learners the statistics of items, of the set, and parallel analysis rest on."""
+    """Numbers of learners used for the statistics of items, for those of the set, and in parallel analysis."""
 
     items: int
     set: int
@@ -177,7 +182,8 @@ class LearnersUsed(Part):
 
 
 class Patterns(Part):
-    """Learners with an lz*: the share of those below its `level` point (`unlikely`) and its 2 % point (`rare`)."""
+    """Number of learners with an lz*, and the shares below its `level` quantile (`unlikely`) and its 2 % quantile
+    (`rare`)."""
 
     learners: int
     unlikely: float | None
@@ -186,7 +192,7 @@ class Patterns(Part):
 
 
 class Pair(Part):
-    """Two items, their Q3, and how many learners saw both."""
+    """Two items, their Q3, and the number of learners who answered both."""
 
     items: tuple[str, str]
     q3: float | None
@@ -194,7 +200,7 @@ class Pair(Part):
 
 
 class LocalDependence(Part):
-    """Yen's Q3 over the pairs seen by enough learners: its mean, how many are flagged, and the largest of these."""
+    """Yen's Q3 over the pairs with enough learners: the mean, the number of flagged pairs, and the largest of these."""
 
     pairs: int
     mean: float | None
@@ -204,10 +210,15 @@ class LocalDependence(Part):
 
 
 class Parallel(Part):
-    """Parallel analysis of the residual correlations: their largest eigenvalue and the one under the model.
+    """Parallel analysis of the residual correlations: the largest eigenvalue, observed and expected under the model.
 
-    `se`: the eigenvalue's error, `learners`: those it rests on, `under_model`: eigenvalues of the rounds, `together`:
-    the items that contribute most. Some fits have kept none of these.
+    Attributes:
+        under_model: largest eigenvalue of each simulated round.
+        se: standard error of the eigenvalue.
+        learners: number of learners used.
+        together: items that contribute most to the eigenvalue.
+
+    Older fits lack these four.
     """
 
     eigenvalue: float
@@ -225,7 +236,7 @@ class Parallel(Part):
 
 
 class Form(Part):
-    """M₂ of a form: the number of its items and learners, the statistic and RMSEA₂."""
+    """M₂ of a form: numbers of items and learners, the statistic, and RMSEA₂."""
 
     items: int
     learners: int
@@ -236,14 +247,15 @@ class Form(Part):
 
 
 class Halves(Part):
-    """How far apart in θ the halves of the items that disagree most place a learner, and what their errors explain."""
+    """Difference in θ (`apart`) between the two halves of the items that disagree most, and the difference `expected`
+    from their errors alone."""
 
     apart: float
     expected: float
 
 
 class LearnerTwins(Part):
-    """Two ids, how many items both answered, and how many of these answers are equal."""
+    """Two ids, the number of items that both answered, and the number of equal answers."""
 
     ids: tuple[str, str]
     common: int
@@ -251,7 +263,7 @@ class LearnerTwins(Part):
 
 
 class ItemTwins(Part):
-    """Two items, the learners who saw both, and the share of equal answers: observed, and expected of other items."""
+    """Two items, the number of learners who answered both, and the share of equal answers, observed and expected."""
 
     items: tuple[str, str]
     learners: int
@@ -260,9 +272,12 @@ class ItemTwins(Part):
 
 
 class Twins(Part):
-    """Learners under two ids and items that are nearly the same (see `itemfit.twins`): how many pairs, and
-    the first of these. `learner_pairs`: None where persons have no ids. Only a staged fit names learners, whose
-    erasure takes their pairs out of it."""
+    """Learners with two ids, and items that are nearly the same (see `itemfit.twins`): numbers of pairs, and the first
+    pairs.
+
+    `learner_pairs` is None if persons have no ids. Only staged fits name learners; erasing a learner removes the
+    learner's pairs.
+    """
 
     learner_pairs: int | None
     item_pairs: int
@@ -271,8 +286,10 @@ class Twins(Part):
 
 
 class SetStatistics(Part):
-    """Fit statistics of the set (see `itemfit.FitSummary`); None for what could not be tested. `loadings`:
-    empty but in fits of earlier releases, which lack `growth` and `twins` and are written as they were."""
+    """Fit statistics of the set (see `itemfit.FitSummary`); None if a statistic could not be computed.
+
+    Fits of earlier releases have `loadings` but neither `growth` nor `twins`, and are written back without them.
+    """
 
     learners: LearnersUsed
     reliability: float | None
@@ -291,21 +308,21 @@ class SetStatistics(Part):
         return {key: value for key, value in stored.items() if key not in ("growth", "twins") or value is not None}
 
     def without_learners(self) -> Self:
-        """The same statistics, in which no learner is named."""
+        """Copy of the statistics without learners' ids."""
         if self.twins is None:
             return self
         return self.model_copy(update={"twins": self.twins.model_copy(update={"learners": ()})})
 
 
 class FitStatistics(Part):
-    """Statistics of the items by name, each in the calibration's order, and of the set."""
+    """Statistics of the items by name, each with one value per item in the calibration's order, and of the set."""
 
     items: dict[str, tuple[float | None, ...]]
     set: SetStatistics
 
 
 class Measures(Part):
-    """Measures of misfit, as in `itemfit.misfit.Misfit`; None for what could not be measured."""
+    """Measures of misfit, as in `itemfit.misfit.Misfit`; None if a measure could not be computed."""
 
     ratio: Measure | None = None
     rmsea: Measure | None = None
@@ -314,19 +331,19 @@ class Measures(Part):
 
 
 class Growth(Measures):
-    """How much they grew from the reference. `chance` is measured where learners guess."""
+    """Growth of the measures of misfit since the reference. `chance` is measured only if learners guess."""
 
     dependence: Measure | None = None
     chance: Measure | None = None
 
     def measured(self) -> dict[str, Measure]:
-        """By name, those that could be measured, in the order in which they are shown."""
+        """The measures that are not None, by name, in the order in which they are shown."""
         names = ("dependence", "ratio", "rmsea", "unlikely", "random", "chance")
         return {name: measure for name in names if (measure := getattr(self, name)) is not None}
 
 
 class Together(Part):
-    """By measure, the items that contribute most to it."""
+    """The items that contribute most to each measure."""
 
     dependence: tuple[str, ...] = ()
     ratio: tuple[str, ...] = ()
@@ -336,11 +353,17 @@ class Together(Part):
 
 
 class ComparedMisfit(Part):
-    """A month's misfit compared with that of its reference; `reference` is None for a month that is one itself.
+    """A month's misfit compared with the misfit of its reference window.
 
-    `ratio` is the eigenvalue ratio of the reference's own fit, None where its dimensions could not be tested, and
-    `ratio_together` the items that contribute most to it. Then either `why` it could not be compared, and whether it
-    should have been (`lost`); or on how many `items` of both it was, and what was found.
+    Attributes:
+        reference: name of the reference; None if the month is itself a reference.
+        ratio: eigenvalue ratio of the reference's own fit; None if its dimensions could not be tested.
+        ratio_together: items that contribute most to `ratio`.
+        why: reason why the month could not be compared; None if it was.
+        lost: whether the comparison should have been possible.
+        items: number of common items that were compared.
+        growth, now, before: growth of the measures, and the measures of the month and of the reference.
+        together: items that contribute most to the growth.
     """
 
     reference: str | None
@@ -364,14 +387,15 @@ class ComparedMisfit(Part):
 
 
 _ALPHA_BEFORE = 0.01
-"""What releases before τ called a disagreement by the p of Q."""
+"""p of Q below which the anchors disagree, for fits of releases that did not estimate τ."""
 
 
 class LinkingConstants(Part):
-    """How a fit was placed on the scale (see `irt_psychometrics.linking`). An origin defines the scale:
-    its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `Linking.ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty
-    but in fits of earlier releases. `method`: one of `link`, or origin or fixed, where nothing was linked.
+    """Linking constants of a fit and how the anchors agreed (see `irt_psychometrics.linking`).
+
+    `method` is a method of `link`, or `origin` or `fixed` if nothing was linked. An origin defines the scale, so its
+    anchors' agreement is not tested. Fits of earlier releases lack the fields in `Linking.ALIGNED` or `skewness` and
+    are written back without them; only such fits have `q_shifts`.
     """
 
     slope: float
@@ -417,7 +441,7 @@ class LinkingConstants(Part):
 
     @property
     def cov(self) -> Floats:
-        """Shape (2, 2), of slope and intercept."""
+        """Covariance of slope and intercept, shape (2, 2)."""
         together = self.slope_intercept_cov
         return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
 
@@ -441,11 +465,11 @@ class LinkingConstants(Part):
 
     @property
     def tested(self) -> bool:
-        """Whether it is known how well the anchors agree."""
+        """Whether the agreement of the anchors was tested."""
         return self.method != "origin"
 
     def disagreement(self, limits: PublicationRules) -> str:
-        """Why the anchors do not carry a month, a clause; empty where they do."""
+        """A clause that says why the anchors cannot link a month. Returns "" if they can."""
         if self.too_few_used(limits):
             return (
                 f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of those with"
@@ -454,12 +478,12 @@ class LinkingConstants(Part):
         return self.used_disagree(limits)
 
     def too_few_used(self, limits: PublicationRules) -> bool:
-        """Whether the anchors used are too few to carry a month, however well they agree."""
+        """Whether too few anchors were used to link a month, however well they agree."""
         few = len(self.anchors_used) < limits.min_anchors or self.share_kept < limits.min_anchor_share
         return self.tested and few
 
     def used_disagree(self, limits: PublicationRules) -> str:
-        """Why the anchors used have no line in common, a clause. Returns an empty text if they agree."""
+        """A clause that says why the anchors used disagree. Returns "" if they agree."""
         if not self.tested:
             return ""
         used = len(self.anchors_used)
@@ -475,7 +499,7 @@ class LinkingConstants(Part):
 
     @property
     def variation(self) -> str:
-        """How much the anchors used vary beyond errors, in words."""
+        """Variation of the anchors used beyond their errors, in words."""
         q = f"Q = {self.q:.1f} on {self.q_df} df, p = {self.q_p:.3g}"
         if self.tau_low is None:
             return q
@@ -491,7 +515,7 @@ class LinkingConstants(Part):
         return getattr(self, name), getattr(self, f"{name}_se")
 
     def as_linking(self) -> Linking:
-        """The linking itself, without the covariance of its constants."""
+        """The `Linking`, with NaN as the covariance of its constants."""
         known = self.as_json()
         known = {name: known[name] for name in Linking.__dataclass_fields__ if name in known}
         return Linking(**known | {"cov": np.full((2, 2), np.nan)})
@@ -512,9 +536,13 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 
 class MadeWith(Part):
-    """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and
-    `occasions`: what is a person; not written where there are none, and where it is a month.
+    """Settings that a staged fit was made with.
+
+    Attributes:
+        model, scale_priors, latent: the scale's model, its own priors, and its rule for the distribution of θ; None if
+            the fit was made without a scale.
+        scored_items: item → model and block (see `scored_models.as_fitted`); not written if empty.
+        occasions: the period that makes a learner one person; not written if it is "month".
     """
 
     model: KnownModel | None = None
@@ -531,20 +559,22 @@ class MadeWith(Part):
 
 
 class FitSpec(Part):
-    """What staged and linked fits store alike.
+    """Facts that both staged and linked fits store.
 
     Attributes:
-        model, scale_priors: the scale's, which the fit was made with.
-        eligibility: the scale's rules that are not the defaults.
-        provisional: items with too few responses to be published; never_published: of a night, items that nobody
-            published yet; left_out: items with too few to be fitted, and how many they had.
-        priors: all that the engine used, in its own words.
-        shape: what em took for the distribution of θ of one population; None of other engines and of groups.
-        sample: the learners behind the statistics of a month that is too large to be read whole.
-        misfit: of the scale's own engine.
-        snapshot: where the answers are, of a window that is not a month; pooled, passed_over, answers_from: of several
-            months that were fitted together the snapshots, the months left out and why, and since when the answers to
-            an item count.
+        model, scale_priors: the scale's model and priors that the fit was made with.
+        eligibility: the scale's rules that differ from the defaults.
+        provisional: items with too few responses to be published.
+        never_published: items of a nightly fit that have never been published.
+        left_out: items with too few responses to be fitted, with the number of responses.
+        priors: all priors that the engine used, in the engine's own form.
+        shape: distribution of θ assumed by em for a single population; None for other engines and for groups.
+        sample: the sample used for the statistics of a month that is too large to be read whole.
+        misfit: comparison of the misfit, for fits by the scale's own engine.
+        snapshot: address of the answers, if the window is not a month.
+        pooled: snapshots of the months that were fitted together.
+        passed_over: months left out of such a fit, with the reason.
+        answers_from: item → date from which its answers count in such a fit.
     """
 
     version: int = VERSION
@@ -570,37 +600,39 @@ class FitSpec(Part):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
-        """Like `Part.from_json`, but of a fit of a later version the facts that are not known here are ignored. `fit`:
-        month, scale and engine."""
+        """Like `Part.from_json`, but unknown keys are ignored if a later version wrote the fit. `fit`: month, scale and
+        engine, for errors."""
         version = stored.get("version")
         return cls._read(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
 
     def __or__(self, more: Self) -> Self:
-        """These facts, and those of `more` in place of them."""
+        """Copy in which the fields that are set in `more` replace these."""
         return self.model_copy(update={name: getattr(more, name) for name in more.model_fields_set})
 
     @property
     def latent_shape(self) -> Latent:
-        """What the fit took for the distribution of θ."""
+        """Distribution of θ that the fit assumed."""
         return self.shape.latent if self.shape else "normal"
 
 
 class StagedSpec(FitSpec, MadeWith):
-    """What a fit as its engine left it stores, or an attempt that failed: this has none of the facts of a fit.
-    `linking_constants`: of a fit that could not be linked, as far as that came."""
+    """Facts stored with a fit before linking, or with a failed attempt, which has only the settings.
+
+    `linking_constants` is set if the fit could not be linked but constants were computed.
+    """
 
     fit_statistics: FitStatistics | None = None
     linking_constants: LinkingConstants | None = None
 
     @property
     def statistics(self) -> SetStatistics | None:
-        """What it says of the whole set; None of a fit that did not converge."""
+        """Fit statistics of the set. Returns None if the fit did not converge."""
         return self.fit_statistics.set if self.fit_statistics else None
 
     def linked(
         self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
     ) -> "LinkedSpec":
-        """What the fit stores once it is linked. `testlets`: in units of the scale."""
+        """The facts to store with the linked fit. `testlets`: in units of the scale."""
         kept = {name: getattr(self, name) for name in FitSpec.model_fields} | {"testlets": testlets}
         return LinkedSpec(
             **kept,
@@ -612,7 +644,7 @@ class StagedSpec(FitSpec, MadeWith):
 
 
 class LinkedSpec(FitSpec):
-    """What a fit on the scale stores. `software`: versions of what the engine ran in."""
+    """Facts stored with a linked fit. `software`: versions of the software that the engine used."""
 
     linking_constants: LinkingConstants
     latent: Spread

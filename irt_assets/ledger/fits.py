@@ -1,9 +1,9 @@
-"""Fits in the database: staged as they left the engine, then linked and visible to everyone. How far a month's anchors
-moved as a group is measured later and stands in a table of its own, `month_impact`.
+"""Read and write fits in the database: first staged as the engine returned them, then linked and visible to everyone.
 
-Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed. The
-same outcome of the same code in the same snapshot is not stored again: it is the fit that is there. Of a night, from
-which nothing is ever published, a later run of its day replaces the fit.
+Fits are append-only. When a later fit of a month is linked, the earlier one is marked superseded and otherwise left
+unchanged. If the same code gets the same result from the same snapshot again, the stored fit is used and no new one is
+stored. Nightly fits are the exception: nothing is published from them, so a later run of the day replaces the fit. The
+anchors' movement as a group is measured later and stored in a table of its own, `month_impact`.
 """
 
 import json
@@ -45,7 +45,7 @@ from resources.version import code_version
 
 @dataclass(frozen=True, kw_only=True)
 class StagedFit:
-    """The latest attempt to fit a month of a scale with an engine; `error` says why there is none."""
+    """The latest attempt to fit a month of a scale with an engine. `error` is the reason if there is no fit."""
 
     fit_id: str
     month: str
@@ -63,7 +63,7 @@ class StagedFit:
         return None if self.calibration is None else decode(self.calibration)
 
     def says_the_same(self, snapshot_hash: str, outcome: Calibration | Exception, spec: StagedSpec) -> bool:
-        """Whether this code has found the same in the same snapshot again, up to rounding."""
+        """Whether this code got the same result from the same snapshot, up to rounding."""
         made_alike = (self.snapshot_hash, self.code_version) == (snapshot_hash, code_version())
         return (
             made_alike
@@ -74,8 +74,7 @@ class StagedFit:
 
 
 def model_spec(scale: Scale) -> StagedSpec:
-    """What a fit's spec keeps of the model: the model, the scale's own priors, the rule of θ's distribution and the
-    occasions that it is made with."""
+    """A spec with the scale's settings: model, own priors, rule for the distribution of θ, and occasions."""
     return StagedSpec(
         model=scale.model,
         scale_priors=scale.priors,
@@ -85,10 +84,10 @@ def model_spec(scale: Scale) -> StagedSpec:
 
 
 def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
-    """Why a fit is not of the model, priors, distribution of θ and occasions of `scale`, as its window follows them;
-    None where it is.
+    """Why a fit was not made with the model, priors, distribution of θ and occasions of `scale`.
 
-    Of some fits the rule of θ's distribution is not known: they stand as they are.
+    `scale` has the settings that apply to the fit's window. Returns None if they agree. If a fit does not record the
+    distribution of θ, that is not compared.
     """
     if other := of_other_model(made, scale):
         return other
@@ -103,9 +102,9 @@ def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
 
 
 def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelInBank]) -> str | None:
-    """Why a fit's scored items are not of the models and blocks that the bank names now; None where they are.
+    """List the scored items whose model or block in the fit is not the one that the bank names now.
 
-    Of fits of earlier releases they are not known: these stand as they are.
+    Returns None if there are none. Fits of earlier releases do not record them and are not compared.
     """
     now = as_fitted(scale.model, made.scored_items, in_bank)
     changed = [
@@ -115,7 +114,7 @@ def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelIn
 
 
 def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """The months whose latest fit by the scale's engine was made by other rules of the stage `fit`."""
+    """Months whose latest fit by the scale's engine was made with different rules of the stage `fit`."""
     rows = connection.execute(
         f"""SELECT month, spec->'eligibility', spec->>'latent' FROM {LATEST_STAGED} s
            WHERE (scale_id, engine) = (%s, %s) AND month NOT LIKE '%%:%%' ORDER BY 1""",
@@ -128,7 +127,7 @@ def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
 
 
 def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """The months whose linked fit in use was placed by other rules of the stage `linking`."""
+    """Months whose linked fit in use was linked with different rules of the stage `linking`."""
     rows = connection.execute(
         f"""SELECT month, model_spec->'eligibility' FROM {MONTHS_IN_USE} m
            WHERE (scale_id, engine) = (%s, %s) ORDER BY 1""",
@@ -138,13 +137,13 @@ def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
 
 
 def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
-    """The settings that a linked fit is stored with: those of its fit, and those that it is linked by now."""
+    """Non-default settings to store with a linked fit: of its fit, and the current ones for linking."""
     of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
     return of_the_fit | rules.linking.changed()
 
 
 def of_other_model(made: MadeWith, scale: Scale) -> str | None:
-    """Like `made_otherwise`, but for the model alone: engines other than em do not take a scale's priors."""
+    """Like `made_otherwise`, but for the model alone, because engines other than em do not use the scale's priors."""
     if made.model is None or made.model == scale.model:
         return None
     since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
@@ -152,7 +151,7 @@ def of_other_model(made: MadeWith, scale: Scale) -> str | None:
 
 
 def priors_as_text(priors: Priors | None) -> str:
-    """A scale's own priors in a line: `a lognormal(0, 0.5), c beta(5, 17)`, or `none`."""
+    """The scale's own priors as text, for example `a lognormal(0, 0.5), c beta(5, 17)` or `none`."""
     named = {name: getattr(priors, name) for name in ("a", "b", "c")} if priors else {}
     return ", ".join(f"{name} {Priors.text_of(prior)}" for name, prior in named.items() if prior) or Priors.text_of(
         None
@@ -177,7 +176,7 @@ class LinkedFit:
 
     @property
     def values(self) -> dict[str, ItemRow]:
-        """The parameters of the items that have some."""
+        """Parameters by item, without items that have none."""
         return {item: one.values for item, one in self.items.items() if one.values}
 
 
@@ -194,7 +193,7 @@ def stage(
     spec: StagedSpec,
     run_id: str | None,
 ) -> str:
-    """Store a fit, or the reason why there is none, and return its id."""
+    """Store a fit, or the reason why the attempt failed. Returns the fit's id."""
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
     error = outcome if isinstance(outcome, Exception) else None
     connection.execute(
@@ -223,7 +222,7 @@ def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, eng
 
 
 def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
-    """The engines whose latest attempt at the month saw this very snapshot, in alphabetical order."""
+    """Engines whose latest attempt at the month used this snapshot, in alphabetical order."""
     return first_column(
         connection,
         f"""SELECT engine FROM {LATEST_STAGED} s
@@ -233,7 +232,7 @@ def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id:
 
 
 def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> set[str]:
-    """The engines that were ever asked to fit the month."""
+    """Engines that ever tried to fit the month."""
     return set(
         first_column(
             connection, "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
@@ -242,7 +241,7 @@ def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> 
 
 
 def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
-    """`staged`, or where it is linked already a copy under a new id: what is linked, and cited, stays as it is."""
+    """Return `staged`, or a copy under a new id if it is linked already, as linked and cited fits never change."""
     if connection.execute("SELECT 1 FROM mirt_fit_meta WHERE fit_id = %s", (staged.fit_id,)).fetchone() is None:
         return staged
     fit_id = new_fit_id(staged.month, staged.scale_id, staged.engine)
@@ -261,7 +260,7 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
 def record_failed_linking(
     connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: LinkingConstants | None
 ) -> None:
-    """Record with the staged fit why it could not be linked, and the constants that could be computed."""
+    """Record with the staged fit why linking failed, and the constants if they were computed."""
     found = {"linking_constants": constants.as_json() if constants else None}
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
@@ -270,7 +269,7 @@ def record_failed_linking(
 
 
 def linked_spec(spec: StagedSpec, linked: Calibration, linking: Linking | None) -> LinkedSpec:
-    """What a fit says once it is on the scale. `linking` is None for an origin, which defines the scale."""
+    """The facts to store with a linked fit. `linking` is None for an origin, which defines the scale."""
     constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
     latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
     testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
@@ -289,10 +288,10 @@ def save_linked_fit(
     anchor_hash: str,
     run_id: str | None,
 ) -> None:
-    """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
+    """Store a fit on the bank's scale and mark the window's earlier one superseded, in the caller's transaction.
 
-    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `fit.calibration`, the whole fit,
-    is stored again unless it is None.
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `fit.calibration`, the encoded fit,
+    is stored with it unless it is None.
     """
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
@@ -337,7 +336,7 @@ def save_linked_fit(
 
 
 def forget(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:
-    """Delete a window's linked fits, whatever their engine: only of a kind that nothing is ever published from."""
+    """Delete a window's linked fits by all engines. Only for kinds from which nothing is ever published."""
     connection.execute(
         """WITH gone AS (
              DELETE FROM mirt_fit_meta WHERE scale_id = %s AND kind = %s AND window_start = %s RETURNING fit_id)
@@ -364,8 +363,10 @@ def linked_fit(
 def read_group_shift(
     connection: psycopg.Connection, fit_id: str, compared_with: str | None = None
 ) -> GroupShift | None:
-    """How far the anchors of a month's linked fit moved as a group; with `compared_with`, only as measured against
-    these values in force."""
+    """Read the group shift of the anchors of a month's linked fit.
+
+    Returns None if it has not been measured or, with `compared_with`, not against the values with this digest.
+    """
     columns = ", ".join(one.name for one in fields(GroupShift))
     found = records(
         connection,
@@ -380,8 +381,8 @@ def read_group_shift(
 def write_group_shift(
     connection: psycopg.Connection, fit_id: str, shift: GroupShift, compared_with: str | None
 ) -> None:
-    """Write how far the anchors of a month's linked fit moved as a group in place of what was measured before.
-    `compared_with`: a digest of the values in force that it was measured against."""
+    """Store the group shift of the anchors of a month's linked fit, replacing an earlier measurement.
+    `compared_with`: digest of the values in force with which the fit was compared."""
     import pandas as pd  # takes half a second, only for writers
 
     row = asdict(shift) | {"fit_id": fit_id, "compared_with": compared_with}
@@ -389,7 +390,7 @@ def write_group_shift(
 
 
 def explanation(error: Exception) -> str:
-    """An error in a sentence, with its type if it is an unforeseen one."""
+    """The error's message, preceded by its type if the error is not one of ours."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
     return str(error) if foreseen else f"{type(error).__name__}: {error}"
 

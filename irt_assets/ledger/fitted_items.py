@@ -1,4 +1,4 @@
-"""Items as fits estimated them: all items of a fit, an item over its months, and the bank as it stands."""
+"""Read estimated items: all items of a fit, one item over the months, and the bank's items as they are now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from irt_psychometrics.items import ItemRow
 from resources.postgres.database import named_rows, one_value
 
 STATISTICS = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
-"""Those that have a column of their own."""
+"""Statistics of an item with a column of their own."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class FittedItem:
     """An item of a linked fit.
 
     Attributes:
-        values: None where it has no a or no b.
-        n: answers.
-        statistics: by name; None where it is not known.
+        values: parameters; None if the item has no a or no b.
+        n: number of answers.
+        statistics: by name; None if a statistic is unknown.
     """
 
     values: ItemRow | None
@@ -35,7 +35,7 @@ class FittedItem:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """From columns of `mirt_item_params`; statistics may be absent."""
+        """Build the item from columns of `mirt_item_params`; columns of statistics may be missing."""
         statistics = {name: row[name] for name in STATISTICS if name in row} | row["params"].get("fit", {})
         return cls(ItemRow.if_known(row["params"]), row["n_responses"], tuple(row["flags"]), statistics)
 
@@ -55,13 +55,13 @@ def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, Fitte
 
 
 def items_of_origin(connection: psycopg.Connection, scale_id: str) -> dict[str, FittedItem]:
-    """The items of the fit of a scale's origin window, by id; none where its origin is the bank."""
+    """The items of the fit of a scale's origin window, by id. Returns an empty dict if the bank is the origin."""
     fit_id = one_value(connection, f"SELECT fit_id FROM {ORIGINS_IN_USE} o WHERE scale_id = %s", (scale_id,))
     return items_of_fit(connection, fit_id) if fit_id else {}
 
 
 def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, FittedItem]:
-    """The items of the month's linked fit in use, those with most flags and the worst fit first."""
+    """The items of the month's linked fit in use, by id, ordered by number of flags, then by RMSD, largest first."""
     rows = named_rows(
         connection,
         f"""SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
@@ -74,8 +74,8 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
 
 
 def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
-    """The item in each month that is linked by the scale's engine, oldest first, or else in the origin window; `red`
-    says why the month is held, "" where it is not."""
+    """The item's estimates in all months linked by the scale's engine, oldest first, or in the origin window if there
+    are no such months. `red` is the reason why the month is held, or "" if it is not."""
     in_months = _item_among(MONTHS_IN_USE, connection, scale, item_id)
     return in_months or _item_among(ORIGINS_IN_USE, connection, scale, item_id)
 
@@ -97,15 +97,15 @@ def _item_among(
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
-    """Every item of the scale, by id: what is in force at `at`, what is next if it differs, the newest window's
-    estimate, the open alert of drift and the attributes with large DIF."""
+    """All items of the scale, ordered by id: the values in force at `at`, the next values if they differ, the newest
+    window's estimate, the open drift alert, and the attributes with large DIF."""
     return named_rows(
         connection, _BANK, {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at}
     )
 
 
 def topics_without_items(connection: psycopg.Connection) -> dict[tuple[str, str], int]:
-    """The number of items of each topic of which none is published, by scale and topic."""
+    """Number of items in each topic that has no published item, by scale and topic."""
     rows = connection.execute(
         """SELECT q.scale_id, coalesce(q.topic_id, 'unknown'), count(*)
            FROM question q LEFT JOIN item_parameter_current p ON p.scale_id = q.scale_id AND p.item_id = q.item_id

@@ -1,7 +1,6 @@
-"""By how much a month's anchors as a group moved against the other published items, as it is stored and judged.
+"""Movement of a month's anchors as a group against the other published items, as it is stored and judged.
 
-What does not belong here: the estimate (`Drift.of_anchors`), and which month is measured when
-(calibration/group_shift.py).
+`Drift.of_anchors` computes the estimate; calibration/group_shift.py decides when a month is measured.
 """
 
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ Z = 3.0
 
 @dataclass(frozen=True)
 class GroupShift:
-    """By how much b of the other published items moved against b of the anchors.
+    """Mean shift in b of the other published items against the anchors.
 
     Attributes:
-        why: why this is not judged, else empty; the numbers are then zero.
-        items: the others: published, fitted again and not anchors.
-        shift, shift_se: of the others, and its standard error.
-        sd: of the scale's population, the unit of the limit.
+        why: reason why the shift could not be measured, else empty. The numbers are zero if it is set.
+        items: number of other items: published, fitted again, and not anchors.
+        shift, shift_se: shift of the other items and its standard error, in units of the scale.
+        sd: SD of the scale's population, the unit of the limit.
     """
 
     why: str = ""
@@ -33,7 +32,7 @@ class GroupShift:
 
     @classmethod
     def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
-        """The shift of a month; N(mean, sd²): the scale's population."""
+        """Estimate the shift of a month. N(mean, sd²) is the scale's population."""
         try:
             found = Drift.of_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except PsychometricsError as error:
@@ -41,7 +40,7 @@ class GroupShift:
         return cls(items=found.items, shift=found.shift, shift_se=found.shift_se, sd=sd)
 
     def limit(self, largest: float) -> float:
-        """The smallest |shift| that counts where one of `largest` SDs is accepted."""
+        """Largest accepted |shift|: `largest` SDs of the population, or Z standard errors if that is more."""
         return max(largest * self.sd, Z * self.shift_se)
 
     def moved(self, largest: float) -> bool:

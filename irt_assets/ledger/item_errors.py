@@ -1,7 +1,7 @@
-"""How well a published set is known: its items' errors, and what those of one fit have in common.
+"""Errors of a published set: the items' own errors, and the errors that items from one fit share.
 
-What does not belong here: what these errors do to a θ (see `irt_psychometrics.scoring`), and what a month's fit shares
-with the anchors (see `values_with_errors`).
+`irt_psychometrics.scoring` computes their effect on θ; `values_with_errors` has the errors that a month's fit shares
+with the anchors.
 """
 
 from dataclasses import replace
@@ -19,8 +19,8 @@ from irt_psychometrics.scoring import ParameterErrors
 def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
     """The set in force at `at`, with the errors of its items.
 
-    They are unknown, too, of values from a fit that stored none in common, as fits of earlier releases did, and of a
-    lower asymptote that was estimated without its covariances.
+    An item's errors are unknown (NaN) if its fit stored no shared errors, as in earlier releases, or if its lower
+    asymptote was estimated without covariances.
     """
     published = in_force(connection, scale_id, at)
     if not published.items:

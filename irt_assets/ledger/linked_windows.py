@@ -1,6 +1,6 @@
-"""How the windows of a scale were linked, one after the other: its months, and the last night.
+"""Read how the windows of a scale were linked: its months in order, and its origin.
 
-What does not belong here: one window's fit with its items (see `fits`), and whether a month is green (`month_state`).
+`fits` reads the fit of one window with its items.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,12 +18,12 @@ from irt_psychometrics.linking import MonthConstants
 from resources.postgres.database import first_column, named_rows, one_value, records
 
 MONTHS_COMPARED = 24
-"""How many earlier months a month's linking is compared with."""
+"""Number of earlier months with which a month's linking is compared."""
 
 
 @dataclass(frozen=True)
 class FittedMonth:
-    """A month's latest attempt at a fit: why there is none, or the linked fit in use that it became."""
+    """A month's latest attempt at a fit: the error, or the linked fit in use that came from it."""
 
     month: str
     error: str | None
@@ -33,7 +33,7 @@ class FittedMonth:
 
 @dataclass(frozen=True)
 class Linked:
-    """The linked fit of a month, or of the origin window: how it came to the scale, and where from. `spec` is its
+    """The linked fit of a month or of the origin window, with its linking and provenance. `spec` is its
     `model_spec`."""
 
     month: str
@@ -62,7 +62,8 @@ class Linked:
 
 @dataclass(frozen=True)
 class PlacedMonth:
-    """Where the linked fit in use placed a month's learners, and how; None where it does not say."""
+    """Mean and SD of a month's learners on the scale in the linked fit in use, with method and intercept of the
+    linking; None if the fit does not record them."""
 
     scale_id: str
     month: str
@@ -73,7 +74,7 @@ class PlacedMonth:
 
 
 def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LinkingConstants | None:
-    """Linking constants of the month's latest fit, linked or not; None if linking found none."""
+    """Linking constants of the month's latest fit, linked or not. Returns None if none were computed."""
     row = connection.execute(
         f"""SELECT coalesce(m.model_spec->'linking_constants', s.spec->'linking_constants')
            FROM {LATEST_STAGED} s LEFT JOIN mirt_fit_meta m USING (fit_id)
@@ -92,8 +93,10 @@ def month_number(month: str) -> int:
 def released_constants(
     connection: psycopg.Connection, month: str, scale_id: str, engine: str
 ) -> tuple[MonthConstants, ...]:
-    """Linking constants of the last 24 months before `month` that were taken to the ledger, newest first; without those
-    of an engine that anchored itself."""
+    """Linking constants of the last 24 months before `month` whose publication step is done, newest first.
+
+    Months of engines that fix the anchors themselves (method `fixed`) are left out.
+    """
     rows = connection.execute(
         f"""SELECT s.month, (c->>'slope')::float8, (c->>'slope_se')::float8, (c->>'intercept')::float8,
                    (c->>'intercept_se')::float8
@@ -122,7 +125,7 @@ def fitted_months(connection: psycopg.Connection, scale: Scale, last: str, most:
 
 
 def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], fewest: int) -> dict[str, set[str]]:
-    """The items with at least `fewest` answers, by linked fit."""
+    """Items with at least `fewest` answers, by linked fit."""
     answered: dict[str, set[str]] = {}
     for fit_id, item in connection.execute(
         "SELECT fit_id, item_id FROM mirt_item_params WHERE fit_id = ANY(%s) AND n_responses >= %s",
@@ -172,7 +175,7 @@ def months_before(connection: psycopg.Connection, scale: Scale, month: str, most
 def months_linked_otherwise(
     connection: psycopg.Connection, scale: Scale, start: datetime, anchor_hash: str
 ) -> tuple[str, ...]:
-    """The months that begin at `start` or later and are linked by the scale's engine to other anchors, oldest first."""
+    """Months from `start` on that the scale's engine linked to an anchor set with a different hash, oldest first."""
     return tuple(
         first_column(
             connection,
@@ -184,7 +187,8 @@ def months_linked_otherwise(
 
 
 def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> datetime | None:
-    """When a linked fit of the month by the scale's engine was last made or replaced; None where there is none."""
+    """Time when a linked fit of the month by the scale's engine was last made or superseded. Returns None if there is
+    none."""
     return one_value(
         connection,
         """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
@@ -204,13 +208,13 @@ def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | Non
 
 
 def newest_window(connection: psycopg.Connection, scale: Scale) -> str | None:
-    """The last month that is linked by the scale's engine, or else the origin window, in words."""
+    """Name of the last month linked by the scale's engine, or of the origin window if there is none."""
     asked = {"scale": scale.scale_id, "engine": scale.engine}
     return one_value(connection, f"SELECT month FROM {NEWEST_WINDOW} w", asked)
 
 
 def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime) -> str | None:
-    """The last month that is over by `end` and linked by the scale's engine, from a fit that converged."""
+    """The last month that ended by `end` and has a converged, linked fit by the scale's engine."""
     return one_value(
         connection,
         f"""SELECT max(month) FROM {MONTHS_IN_USE} m
@@ -220,7 +224,7 @@ def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime
 
 
 def placed_months(connection: psycopg.Connection) -> list[PlacedMonth]:
-    """Every month and scale with a linked fit in use by the scale's own engine."""
+    """All months of all scales with a linked fit in use by the scale's own engine."""
     return records(
         connection,
         PlacedMonth,

@@ -1,7 +1,4 @@
-"""What the tables know of the state of a month: its fits and its publication step.
-
-What does not belong here: what state follows from it (see `gates.month_status`).
-"""
+"""Read the rows that determine the state of a month; `gates.month_status` derives the state from them."""
 
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -19,8 +16,11 @@ from resources.postgres.database import named_rows, one_value, record
 
 @dataclass(frozen=True)
 class Attempted:
-    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, what it was made with, and
-    whether its misfit was compared with no other window's."""
+    """A month's latest attempt at a fit by an engine.
+
+    `rules` and `made_with` are the scale's settings for it; `is_reference` is true if the month is itself the reference
+    for misfit.
+    """
 
     fit_id: str
     snapshot_hash: str
@@ -31,7 +31,7 @@ class Attempted:
 
 @dataclass(frozen=True)
 class InUse:
-    """A month's linked fit in use, with the scale's settings that it was linked by."""
+    """A month's linked fit in use, with the scale's settings at its linking."""
 
     fit_id: str
     rules: dict[str, Any]
@@ -61,7 +61,8 @@ def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine
 
 
 def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
-    """Why the latest attempt of the scale's engine at this very snapshot gave no linked fit, if it did not."""
+    """Error of the latest attempt of the scale's engine at this snapshot. Returns None if it was linked or there is
+    none."""
     return one_value(
         connection,
         f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)
@@ -73,8 +74,8 @@ def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Sc
 def months_made_with(
     connection: psycopg.Connection, scale: Scale, first_month: str
 ) -> dict[str, tuple[MadeWith, str | None]]:
-    """Months from `first_month` on that the scale's engine tried to fit, in order: what the latest attempt was made
-    with (see `fits.made_otherwise`), and the hash of the anchors that the month is linked to, None where it is not."""
+    """Settings of the latest attempt (see `fits.made_otherwise`) and the hash of the anchors to which the month is
+    linked (None if it is not), for each month from `first_month` on that the scale's engine tried to fit, in order."""
     rows = connection.execute(
         f"""SELECT s.month, {MADE_WITH}, m.anchor_hash
             FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (month, scale_id, engine)
@@ -89,9 +90,9 @@ def months_made_with(
 
 @dataclass(frozen=True)
 class Reference:
-    """A fit that later months are compared with, what it stores of the whole set, and where its answers are.
+    """A fit with which later months are compared, its statistics of the set, and the address of its answers.
 
-    `month`: None of an origin window; `name` is for people.
+    `month` is None for an origin window. `name` is for people.
     """
 
     fit_id: str
@@ -119,8 +120,8 @@ def _origin_to_compare(connection: psycopg.Connection, scale: Scale) -> Referenc
 
 
 def _month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> Reference | None:
-    """Like `_origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
-    fitted; a month that is held is passed over, unless it is `since`."""
+    """The first month from `since` to before `month` that the scale's engine fitted with its model. Held months are
+    skipped, except `since` itself."""
     return _reference(
         connection,
         f"""SELECT fit_id, month, calibration, statistics, snapshot_hash, uri, month AS name FROM (
@@ -149,11 +150,11 @@ def _reference(connection: psycopg.Connection, query: LiteralString, scale: Scal
 
 
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
-    """The window that a month's misfit is compared with, `scale` being as the month's window follows it; None for the
-    month that is one itself.
+    """The window with which a month's misfit is compared. Returns None for a month that is itself the reference.
 
-    It is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's first
-    month; and from a month on that somebody accepted as it is, that month. No other month that is held is one.
+    The reference is the origin window or, if the anchors are the bank's, the scale's first month that is not held. Once
+    somebody accepts a month's misfit, that month is the reference from then on. `scale` has the settings that apply to
+    the month's window.
     """
     accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", Month(month).start)
     since = accepted.effective_from if accepted and accepted.value == REFERENCE else None

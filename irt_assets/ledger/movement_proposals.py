@@ -1,4 +1,5 @@
-"""What was proposed of how abilities of a scale move. Estimating it: see `decisions.movement_proposal`."""
+"""Read and store proposals for the growth and variance of a scale's abilities, which `decisions.movement_proposal`
+estimates."""
 
 import json
 from collections.abc import Mapping
@@ -14,9 +15,11 @@ from resources.postgres.database import record
 
 @dataclass(frozen=True)
 class MovementProposal:
-    """A row of `movement_proposal`, or what is to become one; `why_not`: why it proposes nothing, empty where it does.
+    """A row of `movement_proposal`, stored or about to be.
 
-    variance, growth, occasion_variance: None where they were not estimated.
+    Attributes:
+        why_not: reason why nothing is proposed; empty if something is.
+        variance, growth, occasion_variance: None if they were not estimated.
     """
 
     scale_id: str
@@ -30,14 +33,14 @@ class MovementProposal:
 
     @property
     def movement(self) -> Movement | None:
-        """What is proposed; None where nothing is."""
+        """The proposed values. Returns None if nothing is proposed."""
         if self.why_not or self.variance is None or self.growth is None or self.occasion_variance is None:
             return None
         return Movement(self.variance, self.growth, self.occasion_variance)
 
 
 def keep_proposal(connection: psycopg.Connection, proposal: MovementProposal) -> None:
-    """Append it, in the caller's transaction."""
+    """Store a proposal, in the caller's transaction."""
     connection.execute(
         """INSERT INTO movement_proposal (scale_id, month, why_not, variance, growth, occasion_variance, details)
            VALUES (%s, %s, %s, %s, %s, %s, %s)""",
@@ -50,7 +53,7 @@ def keep_proposal(connection: psycopg.Connection, proposal: MovementProposal) ->
 
 
 def newest_proposal(connection: psycopg.Connection, scale_id: str) -> MovementProposal | None:
-    """The newest one of a scale; None where there is none."""
+    """The newest proposal of a scale. Returns None if there is none."""
     return record(
         connection,
         MovementProposal,

@@ -1,4 +1,4 @@
-"""The fit of a scale's origin window: what is read and recorded of it beside what every linked fit has."""
+"""Read and record facts that only the fits of origin windows have."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +42,7 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
 
 
 def origin_over(connection: psycopg.Connection, scale_id: str, start: datetime, end: datetime) -> OriginFit | None:
-    """The last fit of a scale's origin window. Returns None if the window does not reach into this time."""
+    """The last fit of a scale's origin window. Returns None if the window does not overlap start to end."""
     found = origin_fit(connection, scale_id)
     return found if found and found.window_start < end and start < found.window_end else None
 
@@ -54,5 +54,5 @@ def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, 
 
 
 def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
-    """Record with the fit of an origin window which anchor set was frozen from it."""
+    """Record the hash of the anchor set that was frozen from the fit of an origin window."""
     connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))

@@ -1,6 +1,6 @@
-"""How far every scale came, for a process that loads nothing that computes: its months, linkings and nights.
+"""Progress of all scales: their months, linkings and nights. Importing this module loads no numerical code.
 
-What does not belong here: queries whose result is a calibration or a spec (see `fits`, `linked_windows`).
+Queries that return a calibration or a spec are in `fits` and `linked_windows`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from resources.postgres.database import one_value, records
 
 @dataclass(frozen=True)
 class SettledMonth:
-    """How far a month of a scale came: its publication step, if any, and the latest attempt at a fit, if any."""
+    """Progress of a month of a scale: its publication step, if any, and its latest attempt at a fit, if any."""
 
     scale_id: str
     month: str
@@ -28,7 +28,7 @@ class SettledMonth:
 
 
 def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> list[SettledMonth]:
-    """Each of the months on each scale, as its fit and its publication step left it."""
+    """Progress of each of the months on each scale."""
     return records(
         connection,
         SettledMonth,
@@ -42,8 +42,11 @@ def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> lis
 
 
 def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Month and scale of those of the months for which a person decided something since they were made, and what: on
-    the anchors that they are linked to, or where they are held, on the scale's model or what it accepts."""
+    """Months that a person's later decision affects, with the decision in words, by month and scale.
+
+    A month is affected if its anchor set has changed since it was linked or, for a held month, if somebody has since
+    decided on its scale, for example on the model. Decisions on the movement of abilities do not count.
+    """
     rows = connection.execute(
         f"""SELECT month, scale_id, linked.anchor_hash <> frozen.anchor_hash, d.subject
             FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
@@ -81,9 +84,9 @@ def last_linkings(connection: psycopg.Connection) -> dict[str, tuple[float | Non
 
 
 def last_night(connection: psycopg.Connection) -> datetime | None:
-    """When the last nightly calibration wrote; None where there is none.
+    """Time of the last result of a nightly calibration. Returns None if there is none.
 
-    A night with too few answers for a fit still measures everyone.
+    A night with too few answers for a fit still measures all learners.
     """
     return one_value(
         connection,

@@ -1,4 +1,4 @@
-"""Proposals: what a month or a recalibration would publish but only a person may, with what is stored about each."""
+"""Proposals: values that a month or a recalibration suggests and that only a person may publish."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class NewProposal:
 
 
 def propose(connection: psycopg.Connection, proposals: Collection[NewProposal]) -> None:
-    """Append proposals in the caller's transaction, which holds the lock of the ledger; one that the same fit made
-    before stays as it is."""
+    """Append proposals in the caller's transaction, which holds the lock of the ledger. A proposal that the same fit
+    made before is left unchanged."""
     before = set(
         connection.execute(
             "SELECT month, scale_id, item_id, fit_id FROM item_parameter_proposal WHERE month = ANY(%s)",
@@ -49,13 +49,14 @@ def read_proposals(
     scale_id: str | None = None,
     may_ask: bool = False,
 ) -> list[dict[str, Any]]:
-    """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last; with its
-    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace.
+    """Proposals of the windows, items and scale (None: all), ordered by window and item, the latest fit last.
 
-    Of an item that changed also `later`, the estimate of the latest later green month that has one, with `no_drift`,
-    whether that month found none from what it would replace; and `rejected_leak`, if that is the item's last decision.
+    Each row has the proposal's fit, the item's drift and DIF in the window's last month, the last decision on the
+    proposal, and the publication that it would replace. If the item has changed, `later` is the estimate of the latest
+    later month whose step is done, and `no_drift` is whether that month found no drift from the publication.
+    `rejected_leak` is the item's last decision if it rejected a proposal because of a leak.
 
-    may_ask: only those that can need a decision, which are few of many.
+    may_ask: return only the proposals that can need a decision.
     """
     return named_rows(
         connection,
@@ -90,7 +91,7 @@ def newest_windows_of(connection: psycopg.Connection, item_id: str) -> list[str]
 def proposals_by_reason(
     connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
 ) -> dict[str, int]:
-    """How many proposals the month's fit made, by the reason why a person decides."""
+    """Number of proposals that the month's fit made, by the reason why a person decides."""
     rows = connection.execute(
         """SELECT why, count(*) FROM item_parameter_proposal WHERE (scale_id, month, fit_id) = (%s, %s, %s)
            GROUP BY why ORDER BY why""",

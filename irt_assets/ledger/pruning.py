@@ -1,7 +1,7 @@
-"""Which fits, proposals and snapshots may go: those that nothing cites any more.
+"""SQL that deletes fits, proposals and snapshots that no row cites any more.
 
-For each kind a query for the names of what goes, older than %(before)s, and the statements that delete what is given as
-%(names)s. What does not belong here: how long each is kept (see `jobs.retention.unused`).
+Each kind has a query for the names of the rows older than %(before)s that can be deleted, and the statements that
+delete the rows in %(names)s. `jobs.retention.unused` sets how long each kind is kept.
 """
 
 from irt_assets.ledger.relations import LATEST_STAGED
@@ -15,7 +15,7 @@ _CITING = [
     if "fit_id" in table.columns
     and table.name not in ("mirt_fit_meta", "mirt_item_params", "month_impact", "fit_staging")
 ]
-"""Tables whose rows prove something by the fit they name: it is kept with them."""
+"""Tables whose rows cite a fit as evidence. A fit is kept as long as one of them cites it."""
 _NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in _CITING)
 _LINKED_FITS = (
     "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
@@ -39,7 +39,7 @@ SUPERSEDED_PROPOSALS: Prunable = (
     ("DELETE FROM item_parameter_proposal WHERE fit_id || '/' || item_id = ANY(%(names)s)",),
 )
 SUPERSEDED_FITS: Prunable = (
-    # Months of the model that an origin was fitted by are compared with it, whenever they are calibrated again.
+    # Origins are kept: months with the model of an origin are compared with it whenever they are calibrated again.
     f"""SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND kind <> 'origin'
           AND {_NOT_CITED}""",
     _LINKED_FITS,

@@ -1,7 +1,7 @@
-"""Published item parameters: which are in force at a time, what was published of an item, and publishing.
+"""Publish item parameters, and read the parameters in force at a time and the publications of an item.
 
-The table is only ever added to. What is in force at a time is the last publication with `effective_from` up to then;
-of those that begin together, the one that was made last.
+Rows are only ever added. In force at a time is the item's publication with the latest `effective_from` up to then; if
+several have the same `effective_from`, the one that was made last.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The parameters in force on a scale at a time, by item; which answers to them do not count; and what answers in
-    one testlet have in common, None where that is not known.
+    """The parameters in force on a scale at a time.
 
     Attributes:
-        fits: item → the fit that its values come from, None for the bank's.
-        errors: of the items in their order (`item_errors.with_errors`); None: not asked for.
+        items: parameters by item.
+        withdrawn: the items and times for which answers do not count.
+        testlets: effects of testlets; None if no SD is in force.
+        fits: item → the fit from which its values come; None for the bank's values.
+        errors: errors of the items, in the same order (see `item_errors.set_with_errors`); None if not requested.
     """
 
     items: dict[str, ItemRow]
@@ -66,7 +68,7 @@ class Publication:
 
 
 class ItemInForce(NamedTuple):
-    """What is in force of an item: its values, the fit they come from (None: the bank), and since when."""
+    """An item's values in force, the fit from which they come (None: the bank), and their first day."""
 
     item_id: str
     values: ItemRow
@@ -75,9 +77,9 @@ class ItemInForce(NamedTuple):
 
 
 def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
-    """The published set in force at `at`: of each item the last publication with effective_from ≤ at.
+    """The published set in force at `at`: each item's last publication with effective_from ≤ at.
 
-    Where no SD of testlet effects is in force the hash is of the parameters alone.
+    Its hash covers the parameters and, if an SD of testlet effects is in force, the testlets.
     """
     rows = _last_published(connection, scale_id, at, f"fit_id, {item_columns('p')}")
     items = {row["item_id"]: ItemRow.of(row) for row in rows}
@@ -90,9 +92,9 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
 
 def in_force_at(columns: LiteralString) -> LiteralString:
-    """A query for the publications in force at `at`, with these columns: of each item the last one up to then.
+    """SQL query for these columns of the publications in force at `at`.
 
-    Who reads those of one scale says so outside: PostgreSQL then looks at no other.
+    To read a single scale, filter the query from outside: PostgreSQL then reads no other scale.
     """
     return f"""SELECT DISTINCT ON (scale_id, item_id) scale_id, item_id, {columns}
                FROM item_parameter_publication p WHERE effective_from <= %(at)s
@@ -116,8 +118,8 @@ def _last_published(
 
 
 def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
-    """Every item of the bank's scale: item_id, topic_id, the b in force at `at` if any, and whether it ever
-    was_anchor."""
+    """All items of the bank on a scale: item_id, topic_id, the b in force at `at` (None if there is none), and
+    `was_anchor`, whether the item was ever an anchor."""
     return named_rows(
         connection,
         f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL AS was_anchor
@@ -130,8 +132,10 @@ def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -
 
 
 def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
-    """What is in force at `at` by scale and item, who decided it, and whether the item was in use then. `further` is
-    what models add to a, b and c, as JSON, where any does."""
+    """Parameters in force at `at` by scale and item, with the person who decided and whether the item was in use.
+
+    The column `further` has the parameters beyond a, b and c as JSON. It is left out if no item has any.
+    """
     published = in_force_at(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
     found = read_frame(
         connection,
@@ -148,7 +152,7 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
 
 
 def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[str]:
-    """The items of which anything was published, whenever it begins."""
+    """Items with at least one publication, of any effective_from."""
     return set(
         first_column(
             connection, "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
@@ -168,7 +172,7 @@ def items_published_by(connection: psycopg.Connection, scale_id: str, at: dateti
 
 
 def values_settled(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
-    """The values of every item that the month first published, or that a person has decided on as proposed by it."""
+    """Values of each item that the month published as the item's first, or proposed and a person decided on."""
     settled: dict[str, list[ItemRow]] = {}
     for row in named_rows(
         connection,
@@ -185,7 +189,7 @@ def values_settled(connection: psycopg.Connection, scale_id: str, month: str) ->
 
 
 def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
-    """Every publication of an item of a scale, in the order in which they were made."""
+    """All publications of an item of a scale, in the order of publication."""
     rows = named_rows(
         connection,
         f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
@@ -197,7 +201,7 @@ def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str)
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:
-    """Append publications, made by this version of the code, in the caller's transaction."""
+    """Append publications with the current code version, in the caller's transaction."""
     columns = [f.name for f in fields(Publication) if f.name not in ("values", "publication_id")]
     statement = (
         f"""COPY item_parameter_publication ({", ".join(columns)}, parameters, code_version, run_id) FROM STDIN"""
@@ -209,7 +213,7 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
 
 
 def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it."""
+    """All publications of an item with their fit, snapshot and anchors, the latest effective_from first."""
     return named_rows(
         connection,
         f"""

@@ -1,4 +1,4 @@
-"""How far publication has come with each month of a scale: one row of `publication_step` each, read and written."""
+"""Read and write the publication steps of months, one row of `publication_step` per month and scale."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ StepState = Literal["done", "pending", "held"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How far publication has come with a month of a scale; a row of `publication_step`."""
+    """State of the publication of a month of a scale, a row of `publication_step`."""
 
     month: str
     scale_id: str
@@ -30,23 +30,23 @@ class Step:
 
 
 def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:
-    """Every month's step of a scale."""
+    """All steps of a scale, by month."""
     return {step.month: step for step in _read_steps(connection, "scale_id = %s", (scale_id,))}
 
 
 def step_of(connection: psycopg.Connection, scale_id: str, month: str) -> Step | None:
-    """A month's step of a scale."""
+    """The step of a month on a scale. Returns None if there is none."""
     found = _read_steps(connection, "scale_id = %s AND month = %s", (scale_id, month))
     return found[0] if found else None
 
 
 def steps_of_month(connection: psycopg.Connection, month: str) -> list[Step]:
-    """A month's step of every scale that has one."""
+    """The steps of a month on all scales."""
     return _read_steps(connection, "month = %s", (month,))
 
 
 def pending_steps(connection: psycopg.Connection) -> list[Step]:
-    """Months, of any scale, that wait for an earlier one."""
+    """Steps, on any scale, that wait for an earlier month."""
     return _read_steps(connection, "state = 'pending'", ())
 
 
@@ -57,7 +57,7 @@ def last_step_that_held(connection: psycopg.Connection, scale_id: str, item_id: 
 
 
 def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
-    """The items that the last month before `month` on the ledger held back, each with that month."""
+    """Items that the last done month before `month` held back, each with that earlier month."""
     row = connection.execute(
         """SELECT month, held FROM publication_step
            WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
@@ -67,7 +67,7 @@ def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> di
 
 
 def _read_steps(connection: psycopg.Connection, condition: LiteralString, values: tuple[str, ...]) -> list[Step]:
-    """By month and scale."""
+    """The steps that satisfy the condition, ordered by month and scale."""
     return records(
         connection,
         Step,
@@ -80,7 +80,7 @@ def _read_steps(connection: psycopg.Connection, condition: LiteralString, values
 
 
 def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
-    """Every month that has a step, of the scale or (None) of any, newest first."""
+    """Months with a step on the scale (None: on any scale), newest first."""
     return first_column(
         connection,
         """SELECT DISTINCT month FROM publication_step WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s
@@ -97,22 +97,26 @@ def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
 
 
 def done_months(connection: psycopg.Connection) -> set[str]:
-    """Months that were taken to the ledger, of any scale."""
+    """Months whose publication step is done on at least one scale."""
     return {
         month for (month,) in connection.execute("SELECT DISTINCT month FROM publication_step WHERE state = 'done'")
     }
 
 
 def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The newest month of a scale that was taken to the ledger."""
+    """The newest month of a scale whose publication step is done. Returns None if there is none."""
     return one_value(
         connection, "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
     )
 
 
 def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:
-    """Whether the month has other scales, by month and scale, of each step that was done after `since`, where no alert
-    says so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
+    """Steps done after `since` that have not been announced, by month and scale; the value is whether the month has
+    steps on other scales.
+
+    An announcement no longer counts if the month was held after it, or if an alert on a run of the month, whose key
+    begins with `runs`, was opened after it.
+    """
     rows = connection.execute(
         """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
            FROM publication_step s
@@ -144,5 +148,5 @@ def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -
 
 
 def last_settled(connection: psycopg.Connection) -> datetime | None:
-    """When a month was last published or held. Returns None if none was yet."""
+    """Time when a month was last published or held. Returns None if no month has been yet."""
     return one_value(connection, "SELECT max(settled_at) FROM publication_step")

@@ -1,7 +1,7 @@
-"""The SD of testlet effects: which is in force at a time, with the testlets of the items, and a month's own.
+"""Publish the SD of testlet effects, and read the SD in force at a time with the testlets of the items.
 
-A month takes it to the ledger together with the testlets of the items as that month found them: a testlet that the bank
-changes later counts from the next month on, and no reported θ changes.
+A month publishes the SD together with the items' testlets at that time. If the bank changes a testlet later, the change
+counts from the next month on, and no reported θ changes.
 """
 
 import json
@@ -17,20 +17,20 @@ from irt_psychometrics.estimation import Effects
 
 @dataclass(frozen=True)
 class InTestlets:
-    """The SD of testlet effects on the bank's scale, and the testlet of each item that stands in one."""
+    """SD of testlet effects on the bank's scale, and the testlet `of` each item that has one."""
 
     sd: float
     of: Mapping[str, str]
 
     def effects(self, item_ids: Sequence[str]) -> Effects | None:
-        """What answers to these items have in common; None where that is nothing."""
+        """Testlet effects of the items. Returns None if there are none."""
         return Effects.of(item_ids, self.of, self.sd)
 
 
 def effects_in_force(
     connection: psycopg.Connection, scale_id: str, at: datetime, items: Collection[str]
 ) -> InTestlets | None:
-    """The last publication with effective_from ≤ at, with the testlets of these items; None where there is none."""
+    """The last publication with effective_from ≤ at, with the testlets of `items`. Returns None if there is none."""
     row = connection.execute(
         """SELECT sd, testlets FROM testlet_sd_publication WHERE scale_id = %s AND effective_from <= %s
            ORDER BY effective_from DESC, publication_id DESC LIMIT 1""",
@@ -49,7 +49,7 @@ def publish_effects(
     month: str,
     fit_id: str,
 ) -> None:
-    """Make the SD that a month's linked fit found the one in force from then on; nothing where it found none."""
+    """Publish the SD of a month's linked fit from `effective_from` on. Does nothing if the fit has no SD."""
     if found is None or found.sd is None:
         return
     connection.execute(

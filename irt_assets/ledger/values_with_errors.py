@@ -1,7 +1,7 @@
-"""A month's linked fit and the published set in force, each with its errors and with what they share.
+"""A month's linked fit and the published set in force, with their own and shared errors.
 
-Belongs here: rows turned into what `irt_psychometrics.drift` compares, for drift and for a gate.
-Does not belong here: the errors of a published set alone (item_errors.py), and any judgement.
+Turns rows into the inputs of `irt_psychometrics.drift`, for drift and for a gate. item_errors.py has the errors of a
+published set alone.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ from irt_psychometrics.linking import AnchorSet, Linking
 
 @dataclass(frozen=True)
 class LinkedWindow:
-    """A linked fit as its engine left it, and its linking."""
+    """A fit before linking, and its linking."""
 
     fit_id: str
     raw: Calibration
@@ -42,14 +42,17 @@ class LinkedWindow:
 
 @dataclass(frozen=True)
 class InForce:
-    """The published set at a time, and of each item, in its order, from when it has been in force."""
+    """The published set at a time, and the first day of each item's value, in the same order."""
 
     published: Published
     since: tuple[datetime, ...]
 
 
 def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> LinkedWindow | None:
-    """The month's linked fit by the scale's own engine; None where it has none, or is what declared the scale."""
+    """The month's linked fit by the scale's own engine.
+
+    Returns None if there is none, if it did not converge or is no longer stored, or if it was linked by no anchors.
+    """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
 
@@ -60,8 +63,8 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConst
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | None:
-    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
-    errors of their further parameters are known where they are values of an origin window."""
+    """The scale's anchors, including anchors of earlier versions that the current one dropped, as earlier fits used
+    them. The errors of further parameters are known if the values come from an origin window."""
     anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
         return None
@@ -72,10 +75,11 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | 
 
 
 def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet) -> InForce:
-    """The published set in force at `at`, with what its values share with the anchors'.
+    """The published set in force at `at`, with the errors that its values share with the anchors.
 
-    An anchor published as frozen is its frozen value; a value from a stored fit shares that fit's linking; all other
-    errors are independent and, where none are stored, those of 500 learners.
+    An anchor that is published with its frozen value has the error of the frozen value. Values from a stored fit share
+    the error of that fit's linking. All other errors are independent; if none are stored, the errors of a fit to 500
+    learners are assumed.
     """
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
@@ -98,8 +102,8 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
 
 
 def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, ItemInForce]) -> Published:
-    """Each value with the model it was fitted under and the errors of its further parameters; values from the bank with
-    the model that the bank names."""
+    """Add to each value the model of its fit and the errors of its further parameters. Values from the bank get the
+    model that the bank names."""
     fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
     of_fits = fitted_of(connection, fits, rows)
     further = further_errors(connection, fits, rows)
@@ -118,13 +122,13 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
 
 
 def _of_bank(model: str | None) -> ModelOfFit | None:
-    """Its learners' distribution is unknown, so the scale's is used."""
+    """The bank's model, without mean and SD of learners: they are unknown, so the scale's are used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
     return None if known is None else ModelOfFit(known)
 
 
 def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
-    """The items published as the fit had them; none where it is not kept."""
+    """The items that were published with the fit's values. Returns an empty set if the fit is no longer stored."""
     nothing = Published.of_anchors(anchors).select([])
     constants = constants_of(connection, [fit_id]).get(fit_id)
     window = _window(connection, fit_id, constants) if constants else None
@@ -140,8 +144,10 @@ def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInF
 
 
 def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
-    """The comparison of a window with the values already in force at its `start`, without items whose slope or rare
-    steps the fit held by a prior, as it does until they are published."""
+    """Compare a window with the values in force at its `start`.
+
+    Items whose slope or rare steps the fit stabilised by a prior are left out.
+    """
     priors = window.raw.priors
     held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
