@@ -45,7 +45,7 @@ More about: [the bucket](../how-to/object-store.md), [engines](../how-to/engines
 [runs in a cluster](../how-to/runs-on-kubernetes.md), [Spark](../how-to/spark.md),
 [the page](../how-to/web.md), [login](../how-to/login.md),
 [the θ API](theta-api.md), [the dashboard](../how-to/dashboard.md), [metrics](../how-to/metrics.md),
-[logs and traces](../how-to/operations.md#traces), [alerts](alerts.md).
+[logs and traces](../how-to/logs-and-traces.md#traces), [alerts](alerts.md).
 """
 
 COMMANDS_HEAD = """\

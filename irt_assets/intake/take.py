@@ -348,7 +348,8 @@ def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
     if surplus:
         note += (
             f". {surplus:,} more answers to these items are in the log from the same file, which was imported with"
-            " different columns as items: docs/how-to/import.md, Duplicates, lists their ids for irt attempts withdraw"
+            " different columns as items: docs/reference/import.md, Duplicates, lists their ids for"
+            " irt attempts withdraw"
         )
     return [note]
 

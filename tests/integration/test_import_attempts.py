@@ -790,8 +790,8 @@ def test_the_statistics_cloze_log_comes_in_whole(database: Database, imported_lo
 def test_the_mapping_file_of_the_docs_reads_the_cloze_log(
     database: Database, imported_log: Import, shared: Path, tmp_path: Path
 ) -> None:
-    """The example in docs/how-to/import.md, as it stands there."""
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "import.md").read_text("utf-8")
+    """The example in docs/reference/import.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "import.md").read_text("utf-8")
     example = page.split("<!-- example: cloze -->")[1].split("```")[1].removeprefix("yaml\n")
     mapping = tmp_path / "cloze.yaml"
     mapping.write_text(example)
