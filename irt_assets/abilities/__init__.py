@@ -1,1 +1,1 @@
-"""θ of learners in the database: of a month, at a request, and of those that a request missed."""
+"""Learners' θ in the database: measured for a month, on request, and for learners whose request was lost."""

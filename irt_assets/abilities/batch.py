@@ -1,4 +1,4 @@
-"""Abilities at a time: every learner's θ with the published set in force, against the scale's population.
+"""Every learner's θ at a given time, by the published set then in force and the scale's population.
 
 What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`) and which parameters are in force (see
 `ledger.publications`).
@@ -37,7 +37,7 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock, records
 
 LEARNERS_WRITTEN = 100_000
-"""Learners whose abilities are written at once."""
+"""Number of learners whose abilities are written in one batch."""
 SCORED = pa.schema(
     {
         "user_id": pa.string(),
@@ -48,15 +48,21 @@ SCORED = pa.schema(
         "as_of": pa.int64(),
     }
 )
-"""`as_of`: when the last of the answers was given, in microseconds since 1970."""
+"""Columns of a scored learner; `as_of` is the time of the last answer, in microseconds since 1970."""
 SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_items bigint, as_of bigint"
 
 
 @dataclass(frozen=True)
 class ScaleAbilities:
-    """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so;
-    `testlet_sd`: for what effects of testlets `se` was corrected, None where none are in force. `absent`: by item, the
-    answers with a score that its parameters in force lack, which counted as another; not known of executors."""
+    """Abilities measured on one scale.
+
+    Attributes:
+        theta, se: shape (learners,).
+        why: reason why no learner was scored; empty if learners were scored.
+        testlet_sd: SD of the testlet effects that `se` accounts for; None if no testlets are in force.
+        absent: by item, the number of answers whose score its parameters in force lack, so that they counted as another
+            score. Empty if Spark scored the answers.
+    """
 
     scale_id: str
     theta: np.ndarray
@@ -69,8 +75,10 @@ class ScaleAbilities:
 
 
 def judge_until(database: Database, end: datetime) -> None:
-    """Judge the days whose answers count for abilities at `end`, if they have no verdicts or the log has changed; no
-    days that PostgreSQL has dropped, where a lake has them."""
+    """Judge the days whose answers count for abilities at `end`, if they have no verdicts or the log has changed.
+
+    Does nothing if PostgreSQL has dropped some of these days and only the lake has them.
+    """
     with database.connect() as connection:
         start = abilities_start(end, read_scales(connection, end))
         if not holds_log(connection, start, end):
@@ -79,7 +87,7 @@ def judge_until(database: Database, end: datetime) -> None:
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
-    """`measure_at` the month's end, in one transaction, after its look-back is judged."""
+    """Judge the answers that count at the month's end, then `measure_at` it in one transaction."""
     judge_until(database, Month(month).end)
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
@@ -89,11 +97,11 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
 def measure_at(
     connection: psycopg.Connection, end: datetime, kind: Literal["monthly", "nightly"], update_id: str
 ) -> list[ScaleAbilities]:
-    """EAP and SE of every learner with an answer to a published item from `facts.ability_start` until `end`, as of that
-    answer, by the verdicts (see `judge_until`).
+    """Store EAP and SE of every learner who answered a published item between `facts.ability_start` and `end`.
 
-    The published set is the one in force at `end`. If PostgreSQL has dropped answers that count, executors of Spark
-    score those of the lake. Replaces the abilities of this kind and time, in the caller's transaction.
+    θ is as of the learner's last answer. Scores are those of the verdicts (see `judge_until`), and the published set is
+    the one in force at `end`. If PostgreSQL has dropped answers that count, Spark executors score the lake's answers.
+    Replaces the abilities of this kind and time, in the caller's transaction.
     """
     import pandas as pd  # takes half a second, and the θ API measures without it
 
@@ -102,38 +110,38 @@ def measure_at(
     for scale in read_scales(connection, end).values():
         published = set_with_errors(connection, scale.scale_id, end)
         if not published.items:
-            nothing = np.array([])
+            empty = np.array([])
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
-            measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
+            measured.append(ScaleAbilities(scale.scale_id, empty, empty, 0, published.set_hash, why))
             continue
         absent: Counter[str] = Counter()
-        mark = scored_by(published, scale)
+        set_hash = scored_by(published, scale)
         scored = scored_at(connection, end, scale, published, absent).to_pandas()
-        same: dict[str, Any] = {
+        constants: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
             "method": "eap",
             "kind": kind,
             "window_end": pd.Timestamp(end),
             "published_as_of": pd.Timestamp(end),
-            "set_hash": mark,
+            "set_hash": set_hash,
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
-        rows = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
-        dated = (some.assign(as_of=pd.to_datetime(some["as_of"], unit="us", utc=True)) for some in rows)
-        warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in dated))
+        batches = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
+        dated = (batch.assign(as_of=pd.to_datetime(batch["as_of"], unit="us", utc=True)) for batch in batches)
+        warehouse.append_parts(connection, tables.mirt_ability, (batch.assign(**constants) for batch in dated))
         theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
-        otherwise = dict(sorted(absent.items()))
+        by_item = dict(sorted(absent.items()))
         measured.append(
-            ScaleAbilities(scale.scale_id, theta, se, len(published.items), mark, testlet_sd=sd, absent=otherwise)
+            ScaleAbilities(scale.scale_id, theta, se, len(published.items), set_hash, testlet_sd=sd, absent=by_item)
         )
     return measured
 
 
 def scored_by(published: PublishedSet, scale: Scale) -> str:
-    """Hash of what θ is scored with: the published set and, where abilities move, how."""
+    """Hash of the published set and, if abilities move on this scale, of its movement."""
     if not scale.movement:
         return published.set_hash
     return hashlib.sha256(json.dumps([published.set_hash, *astuple(scale.movement)]).encode()).hexdigest()
@@ -146,8 +154,10 @@ def scored_at(
     published: PublishedSet,
     absent: Counter[str],
 ) -> pa.Table:
-    """A row of `SCORED` for every learner with an answer to a published item before `end`, in order of their ids;
-    `absent` counts as in `ScaleAbilities`."""
+    """Table of `SCORED`: a row for every learner with an answer to a published item before `end`, in order of ids.
+
+    Adds to `absent` the answers that `ScaleAbilities.absent` counts.
+    """
     parts = [SCORED.empty_table(), *_scored_parts(connection, end, scale, published, absent)]
     return pa.concat_tables(parts).sort_by("user_id")
 
@@ -159,7 +169,7 @@ def _scored_parts(
     published: PublishedSet,
     absent: Counter[str],
 ) -> Iterator[pa.Table]:
-    """A row for each learner, some learners after the others; `absent` counts as in `ScaleAbilities`."""
+    """The rows of `scored_at`, in no order: a table for each group of learners."""
     start, items = ability_start(end, scale), list(published.items)
     if holds_log(connection, start, end):
         for responses, learners in scoring_groups(connection, start, end, items, published.withdrawn):
@@ -178,7 +188,7 @@ def scored(
     responses: Responses,
     learners: npt.NDArray[np.object_],
 ) -> pa.Table:
-    """A row of `SCORED` for each of the learners."""
+    """Table of `SCORED` with a row for each of `learners`, whose codes are the persons of `responses`."""
     scores = estimate_with_errors(responses, published, scale, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
     total = pa.array(scores.se_total, pa.float64(), from_pandas=True)
@@ -189,21 +199,23 @@ def scored(
 def estimate_with_errors(
     responses: Responses, published: PublishedSet, scale: Scale, threads: int | None = None
 ) -> Scores:
-    """`estimate`, with the errors of the parameters in force."""
+    """`estimate`, with `se_total` by the errors of the parameters in force."""
     scores = estimate(responses, published.items, scale, published.testlets, threads)
     errors = published.errors.among(responses.item_ids) if published.errors else None
     return with_errors(scores, responses, errors, scale)
 
 
 def with_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
-    """The scores with their `se_total` by the `errors` of the items of `responses`; None: they are not known."""
+    """The scores with `se_total` by the `errors` of the items of `responses`; NaN if `errors` is None."""
     unknown = np.full(responses.n_persons, np.nan)
     return replace(scores, se_total=errors.total_se(scores, responses, scale.sigma) if errors else unknown)
 
 
 def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
-    """By item, the answers with a score that its parameters in `items` lack, as nobody had given it: they count as
-    another one."""
+    """Number of answers by item whose score its parameters in `items` lack, so that they count as another score.
+
+    Parameters lack a score that no answer of the fit had.
+    """
     known = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
     if responses.categories is None and not known.scored:
         return {}
@@ -219,9 +231,9 @@ def estimate(
     testlets: InTestlets | None = None,
     threads: int | None = None,
 ) -> Scores:
-    """θ as it is reported, with `items` as the set in force: EAP against the scale's population.
+    """EAP of θ as it is reported: by the parameters `items` and the scale's population.
 
-    If ability moves, it is θ as of the last answer. An answer to an item that has no parameters there says nothing.
+    If ability moves, it is θ as of the last answer. Answers to an item without parameters do not count.
     `testlets` widen the standard error.
     """
     curves = curves_of(responses.item_ids, items, scale, testlets)
@@ -234,7 +246,7 @@ def curves_of(
     scale: Scale,
     testlets: InTestlets | None = None,
 ) -> Curves:
-    """The curves of `item_ids` with `items` against a scale's population; none for others."""
+    """Response curves of `item_ids` by the parameters `items`. An item without parameters has no curve."""
     known = ItemParameters.of_rows(item_ids, map(items.get, item_ids))
     effects = testlets.effects(item_ids) if testlets else None
     return Curves.of(known.curves, mean=scale.mu, sd=scale.sigma, effects=effects)
@@ -242,7 +254,10 @@ def curves_of(
 
 @dataclass(frozen=True)
 class Measured:
-    """How many learners a month measured on a scale, and their θ; None where these are too few."""
+    """Number of learners that a month measured on a scale, and their θ.
+
+    `mean` and `mean_se` are None without a learner, `sd` with fewer than two.
+    """
 
     learners: int
     mean: float | None
@@ -251,49 +266,53 @@ class Measured:
 
 
 def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
-    """The month that ended at `end`."""
-    [found] = records(
+    """The learners measured for the month that ended at `end`."""
+    [measured] = records(
         connection,
         Measured,
         """SELECT count(*) AS learners, avg(theta) AS mean, stddev_samp(theta) AS sd, avg(se) AS mean_se
            FROM mirt_ability WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
         (end, scale_id),
     )
-    return found
+    return measured
 
 
 def last_measured_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The last month whose learners were measured on a scale; None where none was."""
+    """The last month whose learners were measured on a scale. Returns None if there is no such month."""
     ends = [end for scale, end in _sets_used(connection) if scale == scale_id]
     return month_of(max(ends) - timedelta(microseconds=1)) if ends else None
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
-    """Months whose abilities were scored with another set, or another movement, than is now in force at their end,
-    with a mark of the present ones.
+    """Months whose abilities were scored with a set or movement that is no longer in force at their end.
 
-    A scale without a row may have been measured before it had a set, or may have no learner; the mark
-    changes only when what it is scored with does, so a sensor keyed on it requests at most one redundant run.
+    Returns month → a key that names the scales concerned and their present hashes (`scored_by`). A scale without a row
+    may have been measured before it had a set, or may have no learner. The key changes only if a hash does, so a sensor
+    that uses it requests at most one redundant run.
     """
     used = _sets_used(connection)
     ends = {end for _, end in used} | {Month(month).end for month in done_months(connection)}
     stale: dict[str, str] = {}
     for end in ends:
-        now = {
+        in_force_now = {
             scale_id: scored_by(published, scale)
             for scale_id, scale in read_scales(connection, end).items()
             if (published := in_force(connection, scale_id, end)).items
         }
-        changed = [f"{scale_id} {mark}" for scale_id, mark in now.items() if used.get((scale_id, end)) != mark]
+        changed = [
+            f"{scale_id} {set_hash}"
+            for scale_id, set_hash in in_force_now.items()
+            if used.get((scale_id, end)) != set_hash
+        ]
         if changed:
             stale[month_of(end - timedelta(microseconds=1))] = ", ".join(changed)
     return stale
 
 
 def _sets_used(connection: psycopg.Connection) -> dict[tuple[str, datetime], str]:
-    """Scale and end of a month → hash of the set that its abilities were measured with, the same for all of them.
+    """(scale, end of month) → hash of the set with which all abilities of that month were measured.
 
-    From one month and scale to the next by the index, as there are a hundred thousand rows to each.
+    The query jumps along the index from one month and scale to the next, because each has about 100,000 rows.
     """
     rows = connection.execute(
         """WITH RECURSIVE first_rows AS (

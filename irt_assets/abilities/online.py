@@ -1,4 +1,4 @@
-"""One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
+"""One learner's θ on request: the θ that a month or a night would report for the same answers, stored as a row.
 
 What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`), and HTTP (see `services.theta_api`).
 """
@@ -33,16 +33,14 @@ from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100
 USUAL_DAYS = 30
-"""Days of answers that count on request where θ is constant and nobody says how many."""
-
-
+"""Days of answers that count if θ is constant and the request names no number of days."""
 JUDGING_S = 300
-"""Seconds for which rules and item times that judge answers are kept."""
+"""Seconds after which the rules and item times for judging answers are read again."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a scale is measured with: its rules, the set in force, its items, and their curves in the same order."""
+    """A scale, its published set in force, its items, and their curves and errors in the same order."""
 
     scale: Scale
     published: PublishedSet
@@ -53,7 +51,7 @@ class Measure:
 
     @classmethod
     def of(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
-        """`before`: an earlier one, whose curves it keeps where they are the same."""
+        """Build a scale's measure. Reuses the curves of `before`, an earlier one, if scale and set are the same."""
         items = ScoredItems.of(published.items, published.withdrawn)
         if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
             curves = before.curves
@@ -65,7 +63,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """Every scale that has a set in force as of a time, and what judges answers without a verdict."""
+    """Measures of every scale with a set in force at `as_of`, and the data for judging answers without a verdict."""
 
     as_of: datetime
     scales: Mapping[str, Measure]
@@ -74,13 +72,13 @@ class Measures:
 
 @dataclass(frozen=True)
 class Theta:
-    """A row of `mirt_ability`, or what is to become one.
+    """A row of `mirt_ability`, stored or about to be.
 
     Attributes:
-        as_of: when the last of its answers was given.
+        as_of: time of its last answer.
         update_id: hash of everything that θ depends on, or id of the run that measured θ.
-        lookback_days: the number of days whose answers it rests on, fewer than count; it has no row then. None: it
-            rests on all answers that count.
+        lookback_days: if θ uses the answers of these last days only, and not all that count, their number. Such a θ is
+            not stored. None: θ uses all answers that count.
     """
 
     scale_id: str
@@ -116,12 +114,12 @@ _STORE = """
     WHERE (update_id, user_id, scale_id) = (%(update_id)s, %(user_id)s, %(scale_id)s)
       AND NOT EXISTS (SELECT FROM stored)
 """
-_THETA = ", ".join(one.name for one in fields(Theta) if one.name != "lookback_days")
+_COLUMNS = ", ".join(field.name for field in fields(Theta) if field.name != "lookback_days")
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What the platform knows about a learner whose θ is requested."""
+    """A learner whose θ is requested, as stored in the table `learner`."""
 
     user_id: str
     is_test: bool
@@ -130,7 +128,7 @@ class Learner:
 
 
 def read_measures(connection: psycopg.Connection, now: datetime, known: Measures | None = None) -> Measures:
-    """What learners are measured with from `now` on; `known`: what was read before."""
+    """Read the measures in force at `now`, reusing the unchanged parts of `known`, the ones read last."""
     scales, measures = read_scales(connection, now), {}
     for scale_id, scale in scales.items():
         if (published := set_with_errors(connection, scale_id, now)).items:
@@ -142,7 +140,7 @@ def read_measures(connection: psycopg.Connection, now: datetime, known: Measures
 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
-    """The learner; None if there is neither a row nor an attempt."""
+    """Find a learner by id. Returns None if there is neither a row nor an attempt."""
     row = connection.execute(
         "SELECT is_test, target_scale_id, target_theta FROM learner WHERE user_id = %s", (user_id,)
     ).fetchone()
@@ -152,9 +150,9 @@ def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None
 
 
 def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:
-    """Learners with a row whose id begins so, in order of id.
+    """At most `most` learners with a row whose id begins with `prefix`, in order of id.
 
-    In a database with the collation C, as the embedded one has it, no others are looked at.
+    With the collation C, as in the embedded database, the query uses the index and reads no other rows.
     """
     pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
     return records(
@@ -169,40 +167,41 @@ def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> lis
 def update(
     connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int | None, now: datetime
 ) -> dict[str, Theta]:
-    """Measure and store a learner on every scale whose published items were answered in the days before `now`.
+    """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
-    lookback_days: None for all answers that count, or for `USUAL_DAYS` if θ is constant. If ability moves, the θ of
-    all answers is stored, because a θ of some days is not the ability of now; the θ of those days is returned.
+    `lookback_days` limits the answers to those of the days before `now`. None stands for `USUAL_DAYS` if θ is constant,
+    and for all answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
+    of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
-    The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
-    transaction ends.
+    The same answers scored with the same set give the same row. Another update of this learner waits until the
+    caller's transaction ends.
     """
     advisory_lock(connection, "theta", user_id)
-    asked = now - timedelta(days=lookback_days or USUAL_DAYS)
+    requested = now - timedelta(days=lookback_days or USUAL_DAYS)
     starts = {
-        scale_id: ability_start(now, measure.scale) if measure.scale.movement else asked
+        scale_id: ability_start(now, measure.scale) if measure.scale.movement else requested
         for scale_id, measure in measures.scales.items()
     }
-    answers = learner_answers(connection, user_id, min([asked, *starts.values()]), now, measures.judging)
-    found = {}
+    answers = learner_answers(connection, user_id, min([requested, *starts.values()]), now, measures.judging)
+    thetas = {}
     for scale_id, measure in measures.scales.items():
         theta = _theta(user_id, measure, answers, starts[scale_id], now)
         if theta is None:
             continue
-        found[scale_id] = _store(connection, user_id, theta, measures.as_of)
+        thetas[scale_id] = _store(connection, user_id, theta, measures.as_of)
         if measure.scale.movement and lookback_days is not None:
-            recent = _theta(user_id, measure, answers, asked, now)
+            recent = _theta(user_id, measure, answers, requested, now)
             if recent is None:
-                del found[scale_id]
+                del thetas[scale_id]
             else:
-                found[scale_id] = replace(recent, lookback_days=lookback_days)
-    return found
+                thetas[scale_id] = replace(recent, lookback_days=lookback_days)
+    return thetas
 
 
 def read_theta(
     connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
 ) -> Theta | None:
-    """θ from all answers of a learner on a scale that count at `end`. None: there are none. Stores nothing."""
+    """θ from all answers of a learner on a scale that count at `end`, not stored. Returns None if there are none."""
     measure = measures.scales[scale_id]
     start = ability_start(end, measure.scale)
     answers = learner_answers(connection, user_id, start, end, measures.judging)
@@ -210,7 +209,7 @@ def read_theta(
 
 
 def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: datetime, now: datetime) -> Theta | None:
-    """θ from the answers to the scale's items from a time on. None: there are none."""
+    """θ from the answers to the scale's items since a time. Returns None if there are no such answers."""
     scale, responses = measure.scale, measure.items.responses(answers, since)
     if not responses.n_responses:
         return None
@@ -236,46 +235,47 @@ def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: dat
 
 
 def _store(connection: psycopg.Connection, user_id: str, theta: Theta, published_as_of: datetime) -> Theta:
-    """Store a θ, unless its row is already the learner's newest of the scale. Returns the θ as it is stored."""
+    """Store θ, unless its row is already the learner's newest on the scale. Returns θ as stored."""
     values = vars(theta) | {"user_id": user_id, "published_as_of": published_as_of}
     [(window_end, fitted_at)] = connection.execute(_STORE, values, prepare=True).fetchall()
     return replace(theta, window_end=window_end, fitted_at=fitted_at)
 
 
 def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
-    """A learner's θs of every kind and scale, latest answers first; at most `most`."""
+    """At most `most` θs of a learner, of every kind and scale, newest first."""
     return records(
         connection,
         Theta,
-        f"""SELECT {_THETA} FROM mirt_ability WHERE user_id = %s
+        f"""SELECT {_COLUMNS} FROM mirt_ability WHERE user_id = %s
             ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
         (user_id, most),
     )
 
 
 def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
-    """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
+    """Latest θ by learner and scale. Meant for a few learners, because all rows of each are read."""
     rows = connection.execute(
-        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {_THETA} FROM mirt_ability WHERE user_id = ANY(%s)
+        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {_COLUMNS} FROM mirt_ability WHERE user_id = ANY(%s)
             ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""",
         (list(user_ids),),
     ).fetchall()
-    found: dict[str, dict[str, Theta]] = {}
+    by_learner: dict[str, dict[str, Theta]] = {}
     for user, *row in rows:
-        found.setdefault(user, {})[row[0]] = Theta(*row)
-    return found
+        by_learner.setdefault(user, {})[row[0]] = Theta(*row)
+    return by_learner
 
 
 def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
-    """The θ of the latest answers among `read_thetas`, by scale."""
-    found: dict[str, Theta] = {}
-    for one in thetas:
-        found.setdefault(one.scale_id, one)
-    return found
+    """The first θ of each scale: the latest, if `thetas` are in the order of `read_thetas`."""
+    by_scale: dict[str, Theta] = {}
+    for theta in thetas:
+        by_scale.setdefault(theta.scale_id, theta)
+    return by_scale
 
 
 def scale_to_answer_by(learner: Learner, found: Mapping[str, Theta]) -> str | None:
-    """The learner's target scale; without one, that with the most answers; None where nothing was found."""
+    """The learner's target scale, or else the scale of `found` with the most answers. Returns None if `found` is empty
+    and there is no target scale."""
     if learner.target_scale_id is not None or not found:
         return learner.target_scale_id
     return max(sorted(found), key=lambda scale_id: found[scale_id].n_items)

@@ -1,4 +1,4 @@
-"""Learners whose answers are newer than their θ on request: the request was lost, or failed.
+"""Update learners whose answers are newer than their θ on request, because the request was lost or failed.
 
 What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.sensors`).
 """
@@ -16,13 +16,13 @@ from irt_assets.abilities.online import read_measures, update
 from resources.postgres.database import Database, one_value
 
 GRACE = timedelta(minutes=1)
-"""Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
+"""Minimum age of answers: by then the session hook has requested θ, and the answers are committed."""
 OLDEST = timedelta(days=1)
 """Maximum age of answers: older ones come from imports, and the next night measures their learners."""
 
 
 def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
-    """Say whether the exam service asks the θ API after each session, so that a sweep makes up for lost requests."""
+    """Record whether the exam service calls the θ API after each session, so that sweeps make up for lost requests."""
     connection.execute(
         """INSERT INTO server_setting (name, value) VALUES ('ENABLE_IRT_ONLINE_UPDATE', %s)
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, recorded_at = now()""",
@@ -31,7 +31,7 @@ def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
 
 
 def online_updates_are_on(database: Database) -> bool:
-    """What the θ API recorded last."""
+    """Whether online updates are on, as the θ API last recorded it."""
     with database.connect() as connection:
         return one_value(
             connection,
@@ -41,14 +41,14 @@ def online_updates_are_on(database: Database) -> bool:
 
 @dataclass(frozen=True)
 class Mark:
-    """How far the sweep got: answers recorded before `time`, and at `time` itself the learners up to `user_id`."""
+    """Where the next sweep continues: after answers recorded before `time`, and at `time` after learner `user_id`."""
 
     time: datetime
     user_id: str = ""
 
     @classmethod
     def read(cls, text: str | None, now: datetime) -> Mark:
-        """No further back than `OLDEST`."""
+        """Parse the mark of a cursor, if any; at the earliest `OLDEST` before `now`."""
         first = cls(now - OLDEST)
         if not text:
             return first
@@ -61,7 +61,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Swept:
-    """`updated` of `looked_at` learners got a θ; `why`: why no learner was examined."""
+    """Result of a sweep: `updated` of `looked_at` learners got a θ. `why`: reason why no learner was examined."""
 
     mark: Mark
     looked_at: int
@@ -70,11 +70,12 @@ class Swept:
 
 
 def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
-    """For at most this many seconds, update learners whose answers are newer than their last θ on request.
+    """Update learners whose answers are newer than their last θ on request, for at most this many seconds.
 
-    Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.
+    Each learner is updated in a transaction, in the order in which the answers came, so that the next sweep continues
+    from the mark.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     with database.connect() as connection:
         now: datetime = one_value(connection, "SELECT now()")
         mark = Mark.read(cursor, now)
@@ -94,10 +95,10 @@ def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
             {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - OLDEST},
         ).fetchall()
     updated = 0
-    for place, (user_id, latest) in enumerate(behind):
-        if time.monotonic() - begun > seconds:
-            return Swept(mark, place, updated)
+    for n_done, (user_id, latest) in enumerate(behind):
+        if time.monotonic() - started > seconds:
+            return Swept(mark, n_done, updated)
         with database.connect() as connection:
             updated += bool(update(connection, measures, user_id, None, datetime.now(UTC)))
         mark = Mark(latest, user_id)
-    return Swept(max(mark, Mark(now - GRACE), key=lambda one: one.time), len(behind), updated)
+    return Swept(max(mark, Mark(now - GRACE), key=lambda mark: mark.time), len(behind), updated)
