@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import starmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,11 +28,6 @@ DELIMITERS = ("\t", ",", ";")
 FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
 FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
 """Binary digits of a floating-point type: it holds every whole number below 2 to this power."""
-
-Column = Callable[[str, bool], tuple[Sequence[str], Ints]]
-"""Text of a column by its name, see `Batch`."""
-Rows = Callable[[], Iterable[tuple[Ints, Column, Sequence[tuple[int, str]]]]]
-"""The rows of a table in batches, each as `lines`, `column` and `bad` of a `Batch`."""
 
 
 class Cells(NamedTuple):
@@ -59,18 +53,36 @@ class Cells(NamedTuple):
         return [self.texts[k] for k in self.places.tolist()]
 
 
-class Batch(NamedTuple):
-    """Rows of a table.
+class RowBatch(Protocol):
+    """Rows of a file, as a reader returns them.
 
     Attributes:
         lines: number of each row in its file, from 1, with the header.
-        column: text of a column by its name. Its second argument is whether the cells are ids; then a number that may
-            stand for several ids is an error. Returns the distinct texts, trimmed, and each row's place among them.
         bad: lines that are not rows, each with the reason.
     """
 
+    @property
+    def lines(self) -> Ints: ...
+
+    @property
+    def bad(self) -> Sequence[tuple[int, str]]: ...
+
+    def column(self, name: str, ids: bool, /) -> tuple[Sequence[str], Ints]:
+        """Distinct texts of a column, trimmed, and the place of each row's text among them.
+
+        `ids`: whether the cells are ids. Then a number that may stand for several ids is an error.
+        """
+
+
+Rows = Callable[[], Iterable[RowBatch]]
+"""The rows of a file in batches."""
+
+
+class Batch(NamedTuple):
+    """Rows of a table, with the attributes of a `RowBatch`."""
+
     lines: Ints
-    column: Column
+    column: Callable[[str, bool], tuple[Sequence[str], Ints]]
     bad: Sequence[tuple[int, str]] = ()
 
     def text(self, name: str) -> Cells:
@@ -91,9 +103,9 @@ class Table:
     def batches(self) -> Iterator[Batch]:
         """All batches. Raises PsychometricsError after the last if some lines are not rows."""
         bad: list[tuple[int, str]] = []
-        for batch in starmap(Batch, self.read()):
-            bad += batch.bad
-            yield batch
+        for rows in self.read():
+            bad += rows.bad
+            yield Batch(rows.lines, rows.column, rows.bad)
         if bad:
             what = [f"line {line}: {reason}" for line, reason in bad]
             raise faults(self.path, what, "Every row needs as many cells as the header")
