@@ -92,19 +92,19 @@ class Compared:
 
 @dataclass(frozen=True)
 class Shape:
-    """What was taken for the distribution of θ, and why.
+    """The distribution of θ that a fit used, and the reason.
 
     Attributes:
-        latent: what the fit took.
-        why: a sentence.
-        normality: the score test; None where it was not asked for, or could not be made.
-        histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free where it was found;
-            None where they were not compared.
-        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise. Items on which learners
-            guess are named in `why`.
-        guessing: whether guessing was found that the model does not have. If a curve without an asymptote explains the
-            answers as well, it is not, and `why` says that the curve does not fit.
-        learners: that the fits were compared on; 0 where none were.
+        latent: the distribution that the fit used.
+        why: the reason, a sentence.
+        normality: the score test. None if it was not requested or could not be computed.
+        histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free if guessing was
+            found. None if they were not compared.
+        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms. None if they were not compared. `why`
+            names the items on which learners guess.
+        guessing: whether the learners guess although the model has no guessing. False if a curve without an asymptote
+            explains the answers as well; `why` then says that the curve does not fit.
+        learners: number of learners in the fits that were compared; 0 if no fits were compared.
         compared: the fits.
     """
 
@@ -119,17 +119,17 @@ class Shape:
 
     @staticmethod
     def fit(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> "tuple[Calibration, Shape]":
-        """The calibration with the distribution of θ that the rule gives, and what that rests on.
+        """Returns the calibration with the distribution of θ that the rule selects, and the reason.
 
-        `fit`: makes the fits that are compared. `auto` takes a histogram under a model with guessing. Under others it
-        begins with a normal distribution and tests it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are
-        compared, and the histogram is taken where it gains enough under the model and there are enough learners for it.
-        Guessing is looked for in items of the 2PL, and where a normal distribution is rejected by the 3PL's likelihood
-        as well. Guessing that is found changes no model, and never makes a histogram: then the histogram's gain is that
+        `fit` makes the fits that are compared. `auto` uses a histogram under a model with guessing. Under other models
+        it begins with a normal distribution and tests it. If the test rejects, {2PL, 3PL} × {normal, histogram} are
+        compared, and the histogram is used if it gains enough under the model and there are enough learners for it.
+        Items of the 2PL are tested for guessing, also by the 3PL's likelihood if a normal distribution is rejected.
+        Guessing that is found changes no model and never selects a histogram; the histogram's gain is then its gain
         over a normal 3PL.
 
-        Where items have scores besides 0 and 1, guessing is looked for among those that have not, and distributions are
-        compared under the model alone, as no 3PL item stands beside a scored one.
+        If items have scores besides 0 and 1, only the other items are tested for guessing, and distributions are
+        compared under the model alone, because a 3PL item cannot be fitted together with a scored item.
         """
         if rule != "auto":
             return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
