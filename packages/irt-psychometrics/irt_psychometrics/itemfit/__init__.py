@@ -1,4 +1,4 @@
-"""How well a calibration describes the answers: of an item, a learner, a form, and of two windows compared."""
+"""Fit of a calibration to the answers: of items, learners, forms, and of one window compared with another."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""Whether one ability explains how answers go together: Q3 of each pair of items, parallel analysis of all of them.
+"""Tests of whether one ability explains the correlations of answers: Q3 of item pairs, and parallel analysis.
 
-Fit of single items is in `item_fit` and `sum_score_fit`, of whole forms by low-order margins in `m2`.
+Fit of single items is in `item_fit` and `sum_score_fit`; fit of whole forms, by low-order margins, is in `m2`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,26 +21,26 @@ from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
 FLAG_ABOVE_MEAN = 0.20
-"""Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
+"""A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
 MOST_PERSONS = 5_000
-"""Learners drawn from a larger set for eigenvalues: their noise is already small."""
+"""Learners in the random sample from a larger set. With this many, the noise of the eigenvalues is small."""
 _ROUNDING = 1e-9
 _HALVINGS = 5
 _CELLS = 4_000_000
-"""Learners × items of a dense block of the residuals."""
+"""Size of a dense block of residuals, learners × items."""
 
 
 @dataclass(frozen=True)
 class LocalDependence:
-    """Pairs of the calibration's items.
+    """Q3 of the pairs of a calibration's items.
 
     Attributes:
-        q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and where fewer than 2 learners saw both items.
-        n: shape (J, J), learners who saw both.
-        mean: of q3 over pairs with n ≥ `Measure.MIN_LEARNERS_OF_PAIR`; about −1/(items a learner saw − 1) if the model
-            holds.
-        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `Measure.MIN_LEARNERS_OF_PAIR` and q3 − mean
-            above `FLAG_ABOVE_MEAN`; the largest first.
+        q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and if fewer than 2 learners saw both items.
+        n: shape (J, J), number of learners who saw both items.
+        mean: mean of q3 over the pairs with n ≥ `Measure.MIN_LEARNERS_OF_PAIR`. If the model holds, it is about
+            −1/(items a learner saw − 1).
+        flagged: pairs (i, j), i < j, of indices into `item_ids`, with n ≥ `Measure.MIN_LEARNERS_OF_PAIR` and q3 − mean
+            above `FLAG_ABOVE_MEAN`; the largest q3 first.
     """
 
     q3: Floats
@@ -50,7 +50,7 @@ class LocalDependence:
 
     @property
     def clusters(self) -> list[list[int]]:
-        """Items that flagged pairs hold together, the largest cluster first."""
+        """Sets of items that flagged pairs connect, the largest first."""
         if not self.flagged:
             return []
         pairs = np.array(self.flagged)
@@ -62,18 +62,20 @@ class LocalDependence:
 
 @dataclass(frozen=True)
 class ParallelAnalysis:
-    """The largest eigenvalue of the residual correlations, and what it is where one ability explains everything.
+    """The largest eigenvalue of the residual correlations, and its distribution if one ability explains the answers.
 
     Attributes:
-        eigenvalue: of the data.
-        under_model: shape (replications,), of data the fitted model gave to the same sets of items.
-        tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
-            bounded by the number of replications. NaN for fewer than 3 of them.
-        se: standard error of `eigenvalue`, the fit's parameters given.
-        ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
-            standard error, with that of the mean.
-        loading_items: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
-        learners: that it rests on.
+        eigenvalue: the largest eigenvalue in the data.
+        under_model: shape (replications,), the eigenvalue in answers that the fitted model gives to the same sets of
+            items.
+        tail: p-value from the mean and SD of `under_model`, by Student's t for one more such value. Unlike `p`, it is
+            not bounded by the number of replications. NaN for fewer than 3 replications.
+        se: standard error of `eigenvalue`, given the fit's parameters.
+        ratio: the eigenvalue divided by its mean under the model; 1 if one ability explains the answers.
+        ratio_se: standard error of `ratio`, including the error of the mean.
+        loading_items: indices into `item_ids` of the items that contribute most to the eigenvalue, the largest
+            contribution first.
+        learners: number of learners in the analysis.
     """
 
     eigenvalue: float
@@ -84,7 +86,7 @@ class ParallelAnalysis:
 
     @property
     def p(self) -> float:
-        """(1 + how many of `under_model` are at least as large) / (1 + replications)."""
+        """Monte Carlo p-value: (1 + number of `under_model` ≥ eigenvalue) / (1 + replications)."""
         return (1 + int((self.under_model >= self.eigenvalue).sum())) / (1 + self.under_model.size)
 
     @property
@@ -107,8 +109,12 @@ class ParallelAnalysis:
 
 @dataclass(frozen=True)
 class SplitHalves:
-    """`apart`: root mean square difference of learners' EAPs from two halves of the items; `expected`: where one
-    ability explains the answers."""
+    """Difference of learners' EAPs from two halves of the items.
+
+    Attributes:
+        apart: root mean square difference.
+        expected: the same if one ability explains the answers.
+    """
 
     apart: float
     expected: float
@@ -119,12 +125,13 @@ class NewDependence:
     """The largest eigenvalue of the difference of two windows' Q3 matrices (0 on the diagonal).
 
     Attributes:
-        eigenvalue: of the data. se: its standard error, the fits' parameters given.
-        under_model: shape (replications, replications), where both windows follow their models: each replication of the
-            one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
-            columns.
-        loading_items: places of the items that go together more than they did, the largest part of the eigenvalue
-            first.
+        eigenvalue: the largest eigenvalue in the data.
+        under_model: shape (replications, replications), the eigenvalue if both windows follow their models, for each
+            replication of one window with each replication of the other.
+        under_model_se: standard error of the mean of `under_model`, from the means of its rows and of its columns.
+        se: standard error of `eigenvalue`, given the fits' parameters.
+        loading_items: indices of the items that are more correlated than before, the largest contribution to the
+            eigenvalue first.
     """
 
     eigenvalue: float
@@ -145,10 +152,10 @@ def local_dependence(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> LocalDependence:
-    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
+    """Yen's (1984) Q3: the correlation of two items' x − P(θ̂) over the learners who saw both.
 
-    The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
-    (`groups`: n_persons labels). Costs learners × items² multiplications.
+    θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
+    distribution of the learner's group (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
     whole = Fitted.of(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
@@ -173,18 +180,17 @@ def parallel_analysis(
     most_persons: int = MOST_PERSONS,
     threads: int | None = None,
 ) -> ParallelAnalysis:
-    """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
+    """Test for a second dimension: the largest eigenvalue of the Q3 matrix, and its distribution under the model.
 
-    The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
-    parallel analysis, on residuals). Pairs that hardly any learner saw together (fewer than
-    `Measure.MIN_LEARNERS_OF_PAIR`, in data and replications alike) count as uncorrelated: their noise would be the
-    largest eigenvalue.
+    The distribution comes from answers that the fitted model gives to the same sets of items (Drasgow & Lissak's 1983
+    modified parallel analysis, on residuals). Pairs that fewer than `Measure.MIN_LEARNERS_OF_PAIR` learners saw count
+    as uncorrelated, in the data and in the replications, because their noise would determine the largest eigenvalue.
 
     Args:
-        groups: the group of each person, n_persons labels, where the fit has groups.
-        replications: p cannot fall below 1/(1 + replications).
-        seed: of the drawn persons and their simulated answers.
-        most_persons: that are drawn of a larger set.
+        groups: the group of each person, n_persons labels, if the fit has groups.
+        replications: number of simulated data sets. p is never below 1/(1 + replications).
+        seed: seed for the drawn persons and the simulated answers.
+        most_persons: a larger set is replaced by a random sample of this many persons.
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).subsample(most_persons, rng)
@@ -204,10 +210,10 @@ def split_half_difference(
     seed: int = 0,
     threads: int | None = None,
 ) -> SplitHalves | None:
-    """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
-    items.
+    """Difference of learners' EAPs from two halves of the items, split where they disagree most.
 
-    The halves are by the sign of the first eigenvector of Q3, computed again in answers of the fitted model.
+    The sign of an item in the first eigenvector of Q3 decides its half. In answers of the fitted model, the eigenvector
+    and the halves are computed again. Returns None for fewer than 4 items.
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).subsample(MOST_PERSONS, rng)
@@ -221,7 +227,8 @@ def split_half_difference(
 def _apart(whole: Fitted, threads: int | None) -> float:
     """Mean square difference of the two EAPs.
 
-    Items that nobody saw together with those that disagree have a loading of 0 but for rounding: they go to one half.
+    Items that nobody saw together with the items that disagree have a loading of 0, up to rounding. They all go to the
+    same half.
     """
     vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
     one_side = vector * np.sign(vector[np.abs(vector).argmax()]) > _ROUNDING
@@ -232,11 +239,12 @@ def _apart(whole: Fitted, threads: int | None) -> float:
 def new_dependence(
     now: Fitted, before: Fitted, *, replications: int, seed: int = 0, threads: int | None = None
 ) -> NewDependence | None:
-    """Do items go together now that did not before? None where no pair of items was seen together in both windows.
+    """Test whether items are correlated now that were not before, given θ.
 
-    What is the same in both cancels: a second ability that was there already does not hide a third one. Both are of the
-    same items in the same order. As many persons are drawn of each (at most `MOST_PERSONS`), because the Q3 of few is
-    the noisier, and pairs count that `Measure.MIN_LEARNERS_OF_PAIR` or more persons saw in both.
+    Correlations that are the same in both windows cancel, so an earlier second ability does not hide a third one. Both
+    windows must have the same items in the same order. The same number of persons is drawn from each (at most
+    `MOST_PERSONS`), because Q3 from fewer persons is noisier. A pair of items counts if
+    `Measure.MIN_LEARNERS_OF_PAIR` or more persons saw it in each window. Returns None if there is no such pair.
     """
     rng = np.random.default_rng(seed)
     most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
@@ -260,9 +268,11 @@ def new_dependence(
 
 
 def _loading_items(matrix: Floats, vector: Floats) -> Ints:
-    """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
-    within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
-    largest loading first."""
+    """Indices of the items that contribute most to the eigenvector `vector` of `matrix`, shape (J, J).
+
+    The items of one sign share more than the items of the other sign. Of that sign, the function returns the items
+    whose loading is above 1/√J, the loading if all items were alike. The largest loading comes first.
+    """
     sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
     one = max(sides, key=lambda side: float(side @ matrix @ side))
     return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
@@ -270,7 +280,14 @@ def _loading_items(matrix: Floats, vector: Floats) -> Ints:
 
 @dataclass(frozen=True)
 class _Dependence:
-    """θ̂ of each person, shape (n_persons,); Q3, 0 where it is not known, and n, shape (J, J); which pairs count."""
+    """EAPs and residual correlations of a window.
+
+    Attributes:
+        theta: θ̂ of each person, shape (n_persons,).
+        q3: shape (J, J); 0 for pairs that do not count.
+        n: shape (J, J), number of learners who saw both items.
+        counted: shape (J, J), whether a pair counts.
+    """
 
     theta: Floats
     q3: Floats
@@ -290,10 +307,10 @@ class _Dependence:
 
 
 def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: Mask) -> float:
-    """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+    """Standard error of Σ v_j v_k q_jk over the pairs that count, from each learner's contribution to the sum.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
-    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975). To first order, v does not change.
     """
     weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
     pieces = list(_residuals(whole, found.theta))
@@ -310,7 +327,7 @@ def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, coun
 
 
 def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
-    """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
+    """Q3 (NaN on the diagonal and for pairs with n < 2) and the number n of learners who saw both items, (J, J)."""
     J = whole.calibration.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))
     for residual, saw in _residuals(whole, theta):
@@ -326,14 +343,20 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
 
 
 def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """Yield x − P(θ̂), 0 for items not seen, and whether items were seen, of some learners: (learners, J) each."""
+    """Yield, for one block of learners after another, x − P(θ̂) (0 if the item was not seen) and whether it was seen.
+
+    Both arrays have shape (learners, J).
+    """
     for x, p, saw in answers_and_probabilities(whole, theta):
         yield x - p, saw
 
 
 def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """x, P(θ̂) and whether an item was seen, 0 where it was not: (learners, J) each, some learners at a time. Of an item
-    scored 0 … m, x is the share of m and P its expectation."""
+    """Yield, for one block of learners after another, x, P(θ̂), and whether an item was seen (1 or 0).
+
+    Each array has shape (learners, J); x and P are 0 if the item was not seen. For an item scored 0 … m, x is the score
+    divided by m, and P is its expectation.
+    """
     r, fit = whole.responses, whole.calibration
     scored = fit.curves.select(whole.scored)
     start, J = row_starts(r), fit.n_items
@@ -351,7 +374,7 @@ def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Fl
 
 
 def eap(whole: Fitted, threads: int | None) -> Floats:
-    """The EAP of each person, shape (n_persons,), under the distribution of the person's own group."""
+    """EAP of each person, shape (n_persons,). The prior is the ability distribution of the person's group."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
     rows = whole.rows
     tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)

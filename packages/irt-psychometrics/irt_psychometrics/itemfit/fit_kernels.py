@@ -1,4 +1,4 @@
-"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used."""
+"""Compiled loops of the fit statistics, each over consecutive persons. The calling modules explain the sums."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,14 @@ import numpy as np
 from irt_psychometrics.core.kernels import NEGLIGIBLE, _compiled
 
 DEGENERATE = 1e-8
-"""Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
+"""Smallest share of the log-likelihood's variance that remains at a given θ̂. It is 0 if all items have the same a and
+b."""
 RARE = 1e-9
-"""Nodes with less posterior weight add nothing to a product of two residuals; skipping them halves the work."""
+"""Nodes with less posterior weight contribute nothing to a product of two residuals; skipping them halves the work."""
 
 
 class Rows(NamedTuple):
-    """Responses: those of person i are item[r] and score[r] from r = start[i] to start[i + 1] − 1."""
+    """Responses by person: person i gave item[r] and score[r] from r = start[i] to start[i + 1] − 1."""
 
     start: np.ndarray
     item: np.ndarray
@@ -21,8 +22,14 @@ class Rows(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """log P of each score at the nodes (C, J, Q), log weights of the nodes in each group (G, Q), each person's group;
-    each score as a share of the item's maximum score (C, J)."""
+    """Tables at the nodes of θ.
+
+    Attributes:
+        logs: log P of each score, shape (C, J, Q).
+        log_weights: log weights of the nodes in each group, shape (G, Q).
+        group: the group of each person, shape (N,).
+        credit: each score divided by the item's maximum score, shape (C, J).
+    """
 
     logs: np.ndarray
     log_weights: np.ndarray
@@ -32,7 +39,10 @@ class Tables(NamedTuple):
 
 @_compiled
 def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
-    """Fills post (Q,) with P(node | responses of person i); returns the first and past-the-last node that counts."""
+    """Fill post (Q,) with P(node | responses of person i) at the nodes low to high − 1. Returns low and high.
+
+    Nodes outside have a negligible probability; post is unnormalised there.
+    """
     Q = post.size
     for q in range(Q):
         post[q] = tables.log_weights[tables.group[i], q]
@@ -59,7 +69,7 @@ def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
 
 @_compiled
 def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-untyped-def]
-    """Fills mean (N,) with the EAP."""
+    """Fill mean (N,) with the EAPs."""
     post = np.empty(nodes.size)
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)
@@ -70,8 +80,10 @@ def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-
 
 @_compiled
 def residual_counts(first, last, rows, tables, p, seen, residual):  # type: ignore[no-untyped-def]
-    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior; x is the
-    share of the maximum score, P its expectation p (J, Q)."""
+    """Add to seen (J, Q) the expected number of persons at each node, and to residual (J, Q) Σ (x − P)·posterior.
+
+    x is the score divided by the item's maximum score, and P is its expectation, p (J, Q).
+    """
     post = np.empty(p.shape[1])
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)
@@ -86,7 +98,8 @@ def residual_counts(first, last, rows, tables, p, seen, residual):  # type: igno
 
 @_compiled
 def residual_products(first, last, rows, tables, p, count, products):  # type: ignore[no-untyped-def]
-    """Adds to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior; counts responses in count (J,)."""
+    """Add to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior, and to count (J,) the number of
+    responses."""
     Q = p.shape[1]
     post, u = np.empty(Q), np.empty(Q)
     for i in range(first, last):
@@ -109,7 +122,7 @@ def residual_products(first, last, rows, tables, p, count, products):  # type: i
 
 @_compiled
 def direction_moments(first, last, rows, tables, direction, moments):  # type: ignore[no-untyped-def]
-    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, x, j, q]·posterior, x the score."""
+    """Add to moments (K, J, 3) the first three powers of Σ_q direction[k, x, j, q]·posterior; x is the score."""
     Q = tables.logs.shape[2]
     K = direction.shape[0]
     post = np.empty(Q)
@@ -130,10 +143,12 @@ def direction_moments(first, last, rows, tables, direction, moments):  # type: i
 
 @_compiled
 def direction_transforms(first, last, rows, tables, p, direction, step, most, found):  # type: ignore[no-untyped-def]
-    """Adds to found (K, J, L, 2), for each answer, the real and the imaginary part of E exp(i·l·step·t) − 1, l from 1
-    to L, where t is the Σ_q direction[k, x, j, q]·posterior of `direction_moments`, at most ± `most`. The expectation
-    is over the scores x of a person with these answers to the other items, so that a score counts as it is probable,
-    however seldom it occurs. step, most: shape (K, J); p: P of each score at the nodes (C, J, Q)."""
+    """Add to found (K, J, L, 2) the real and the imaginary part of E exp(i·l·step·t) − 1 of each answer, l = 1 … L.
+
+    t is the Σ_q direction[k, x, j, q]·posterior of `direction_moments`, limited to ± `most`. The expectation is over
+    the scores x of a person with these answers to the other items. So each score counts by its probability, even if it
+    hardly ever occurs. step, most: shape (K, J). p: P of each score at the nodes, shape (C, J, Q).
+    """
     C, _, Q = p.shape
     K, _, L, _ = found.shape
     log_post, post, joint = np.empty(Q), np.empty(Q), np.empty(Q)
@@ -175,9 +190,11 @@ def direction_transforms(first, last, rows, tables, p, direction, step, most, fo
 
 @_compiled
 def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
-    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
-    v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,
-    u as in `residual_products`."""
+    """Sums over persons for S of the J items. place (J,): an item's index among the S, or −1 for the other items.
+
+    Add to sums (S, D) v_d = Σ_q of_score[d, x, s, q]·posterior, where x is the score; to products (S, D, D) v·vᵀ; and
+    to crossed (S, D, Q) v_d·u_q, with u as in `residual_products`.
+    """
     D, Q = of_score.shape[0], p.shape[1]
     post, v = np.empty(Q), np.empty(D)
     for i in range(first, last):
@@ -203,8 +220,11 @@ def score_products(first, last, rows, tables, p, place, of_score, sums, products
 
 @_compiled
 def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-untyped-def]
-    """Adds to sums (J, 5), for each answer x of a person who gave others, 1, x, rest, x·rest and rest²: the rest is the
-    mean of x − p over those others. `flipped` (J,): items whose wrong answers are listed; p (J,): shares correct."""
+    """Add to sums (J, 5) the weighted 1, x, rest, x·rest and rest² of each answer x of persons with several answers.
+
+    The rest is the mean of x − p over the person's other answers; the weight is the person's. `flipped` (J,): items
+    whose wrong answers are listed instead of the right ones. p (J,): shares of correct answers.
+    """
     listed = np.zeros(flipped.size, dtype=np.bool_)
     for i in range(first, last):
         s, weight = people.set_of[i], people.weight[i]
@@ -232,10 +252,10 @@ def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-un
 
 @_compiled
 def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignore[no-untyped-def]
-    """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
+    """Fill moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
-    `items`: a, d, c (J,), the categories (J,) and the t (J, C) of items with more than two. Persons whose theta is not
-    finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
+    `items`: a, d, c (J,), the number of categories (J,) and, for items with more than two, t (J, C). Persons are
+    skipped if their theta is not finite, or if all patterns with the same θ̂ are equally likely.
     """
     a, d, c, categories, t = items
     p, w = np.empty(t.shape[1]), np.empty(t.shape[1])
@@ -288,8 +308,10 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
 
 @_compiled
 def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
-    """Fills p and w with P and log P of each score where aθ + d is eta, 0 and 0 of scores that the item cannot have;
-    the expected score and the expected log P."""
+    """Fill p and w with P and log P of each score if aθ + d = eta; both are 0 for scores that the item cannot have.
+
+    Returns the expected score and the expected log P.
+    """
     top, total, mean, of_w = -np.inf, 0.0, 0.0, 0.0
     for k in range(t.size):
         top = max(top, k * eta + t[k])
@@ -305,7 +327,7 @@ def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
-    """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow; P'/(P(1 − P)) is a times the fourth."""
+    """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow. P'/(P(1 − P)) is a times L/P."""
     eta = a * theta + d
     e = np.exp(-abs(eta))
     high, low = 1.0 / (1.0 + e), e / (1.0 + e)
@@ -319,8 +341,11 @@ def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
 
 @_compiled
 def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, slope, known, mean):  # type: ignore[no-untyped-def]
-    """Fills slope (R,) with the posterior mean of each response's ∂ log P(score)/∂θ, by_theta (C, J, Q), known (R,)
-    with that of its item's information (J, Q), and mean (N,) with the EAP."""
+    """Fill slope (R,) and known (R,) with posterior means of each response, and mean (N,) with the EAPs.
+
+    slope: posterior mean of ∂ log P(score)/∂θ, which is by_theta (C, J, Q). known: posterior mean of the item's
+    information (J, Q).
+    """
     post = np.empty(nodes.size)
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)
@@ -339,8 +364,11 @@ def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, s
 
 @_compiled
 def common_answers(pairs, rows, most, counts):  # type: ignore[no-untyped-def]
-    """Fill counts (K, 2) with the number of items that both persons of a pair answered, and of equal answers. Stop at
-    `most` + 1 different answers of a pair (K, 2). Pairs with the same first person are adjacent."""
+    """Fill counts (K, 2) with the number of items that both persons of a pair answered, and of their equal answers.
+
+    pairs: shape (K, 2), pairs with the same first person adjacent. most: shape (K,). A pair is abandoned at its
+    `most` + 1st different answer; its counts are then incomplete.
+    """
     n_items = 0
     for r in range(rows.item.size):
         n_items = max(n_items, rows.item[r] + 1)

@@ -1,13 +1,12 @@
-"""Every fit statistic of a window's fit at once, quickly enough to be computed with every fit.
+"""All fit statistics of a window's fit, quickly enough to compute them with every fit.
 
-Belongs here: which statistics a fit is stored with, and on how many of its learners each rests. Does not belong here:
-the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `twins`, `reliability`),
-and what is held back for them (see the gates).
+This module chooses the statistics that are stored with a fit, and the number of learners for each. The statistics
+themselves are in `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `twins` and `reliability`.
 
-Infit, outfit, RMSD and item-rest correlations are of all learners: in memory up to ten million answers, elsewhere by
-their sums. Learners under two ids are looked for among those behind up to ten million answers. What speaks of the whole
-set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from fewer, and rests on learners drawn from
-all: how many is in the summary.
+Infit, outfit, RMSD and item-rest correlations use all learners: up to ten million answers in memory, and beyond that
+sums over all learners if the caller has them. The search for learners under two ids uses up to ten million answers.
+The other statistics (Q3, S-X², lz*, M₂, parallel analysis, reliability) are precise enough with fewer answers, and use
+a random sample of the learners. The summary contains the number of learners in each sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +37,13 @@ from irt_psychometrics.itemfit.twins import item_twins, learner_twins
 from irt_psychometrics.scoring.reliability import fitted_reliability
 
 ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
-"""Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
+"""Largest number of answers for the statistics of items, for those of the set, and for parallel analysis."""
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
-"""M₂ is computed for at most this many of the largest forms and this many items of each: its work grows with the sixth
-power of the items."""
+"""Largest number of items of a form, and of forms, in M₂. Its computing time grows with the sixth power of the number
+of items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
-"""Learners whose lz* is in these lower tails are counted; under the model their shares are these."""
+"""Learners in these lower tails of lz* are counted. Under the model, their shares are equal to these levels."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 
@@ -53,9 +52,10 @@ class FitSummary:
     """The fit statistics of a calibration of J items.
 
     Attributes:
-        items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
-            rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; where it was looked for growth, growth_se, growth_days.
-        whole: statistics of the set, as plain data for JSON; None for what could not be tested.
+        items: statistics by name, shape (J,) each, NaN for an item without this statistic: point_biserial, infit,
+            outfit, infit_z, outfit_z, rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; and, if growth was given to
+            `of`, growth, growth_se and growth_days.
+        whole: statistics of the set, as plain data for JSON. A statistic that could not be computed is None.
         Q3_ABOVE_MEAN: a pair is flagged if its Q3 is above the mean Q3 of all pairs by more than this.
     """
 
@@ -77,15 +77,19 @@ class FitSummary:
         seed: int = 0,
         threads: int | None = None,
     ) -> Self:
-        """The statistics of a converged fit to `responses`, those it was estimated from.
+        """Compute the statistics of a converged fit.
 
-        `groups`: the label of each person, where the fit has groups. `learners`: the id of each person, if persons are
-        learners: those under two ids are named. `testlets` (item → testlet): pairs of items of one
-        share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
-        where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then
-        everybody's.
-        `growth`: within the window, where it was looked for.
-        `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
+        Args:
+            responses: the responses that the fit was estimated from, or those of a random sample of its learners.
+            groups: the label of each person, if the fit has groups.
+            learners: the id of each person, if persons are learners. The summary then names learners under two ids.
+            testlets: the testlet of each item in one. Items of a testlet share more than θ, and the errors of the fit
+                account for it; so Q3 and twins of items name only pairs outside a testlet.
+            everybody: sums over all learners, if `responses` are a sample. Infit, outfit, RMSD and item-rest
+                correlations are then of all learners.
+            growth: growth of ability within the window, if it was estimated.
+            seed: seed for the drawn learners and the simulated answers; the same seed gives the same numbers.
+            threads: number of threads; None for one per processor. The numbers do not depend on it.
         """
         rng = np.random.default_rng(seed)
         many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
@@ -131,7 +135,7 @@ class FitSummary:
                     for i, j in pairs.flagged[:NAMED_PAIRS]
                 ],
             },
-            "loadings": {},  # which earlier releases read
+            "loadings": {},  # read by earlier releases
             "parallel": _parallel(few, calibration, of_few, seed, threads),
             "m2": _forms(some, calibration, of_some),
             "halves": None if split is None else vars(split),
@@ -146,7 +150,7 @@ class FitSummary:
 def _parallel(
     responses: Responses, calibration: Calibration, groups: Sequence[str] | None, seed: int, threads: int | None
 ) -> dict[str, Any] | None:
-    """None where no two items were seen together by enough of the learners."""
+    """Parallel analysis as plain data. Returns None if no two items have enough learners, or if it has no p-value."""
     shared = np.bincount(responses.item, minlength=responses.n_items)
     if (shared >= Measure.MIN_LEARNERS_OF_PAIR).sum() < 2:
         return None
@@ -168,7 +172,7 @@ def _parallel(
 
 
 def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
-    """None where the margins of a form are singular, as those of items with all answers in common are."""
+    """M₂ of the largest forms. Returns None if a form's margins are singular, as with equal answers to two items."""
     try:
         found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
     except LinAlgError:
@@ -193,7 +197,7 @@ def _twins_of_learners(
     ids: Sequence[str] | None,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The number of pairs and the most certain ones. `learner_pairs` is None if persons have no ids."""
+    """The number of pairs and the most certain pairs. `learner_pairs` is None if persons have no ids."""
     if ids is None:
         return {"learner_pairs": None, "learners": []}
     found = learner_twins(responses, calibration, groups=groups, threads=threads)
@@ -213,7 +217,10 @@ def _twins_of_items(
     testlets: Ints,
     threads: int | None,
 ) -> dict[str, Any]:
-    """Pairs within a testlet (numbers of items, −1 for none) are left out."""
+    """The number of pairs and the most similar pairs, without pairs within a testlet.
+
+    `testlets`: shape (J,), the number of each item's testlet, or −1 if it is in no testlet.
+    """
     found = [
         pair
         for pair in item_twins(responses, calibration, groups=groups, threads=threads)
@@ -240,7 +247,7 @@ def _some_learners(
     rng: np.random.Generator,
     ids: Sequence[str] | None = None,
 ) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
-    """All learners, or a random sample of them that gave about `most` responses; with their groups and ids."""
+    """All learners, or a random sample that gave about `most` responses, with their groups and ids."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups, ids

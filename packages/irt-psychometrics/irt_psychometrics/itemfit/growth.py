@@ -1,16 +1,17 @@
-"""Whether ability grows within a window: a score test of the time since a learner's first answer in it.
+"""Growth of ability within a window: a score test on the time since a learner's first answer in the window.
 
-Belongs here: the test, by item and over all items, how much of that time an item's place in an order explains, and what
-growth does to the b of a fit that does not know of it. Does not belong here: fits that let ability move within a window
-(see `estimation.occasions`), and growth from window to window.
+This module contains the test, by item and over all items; the share of that time that the order of items explains; and
+the effect of growth on the b of a fit that takes ability as constant. Fits in which ability moves within a window are
+in `estimation.occasions`.
 
-With θ + g·t in place of θ, t the time since the learner's first answer in units of `PERIOD_DAYS`, the score of g at 0
-is Σ t·E(∂ log P(x | θ)/∂θ | the learner's answers), of a 2PL Σ t·a·E(x − P): a score of the marginal likelihood
-(Fisher's identity; Rao 1948, and Glas 1999 for tests of this kind). In place of t stands what is left of it beside an
-effect of each item, one of its product with the learner's θ, and one of each learner, by least squares weighted by the
-information of each answer. That makes the score orthogonal to the items' intercepts and slopes and to the learners' θ
-(Neyman 1959): what of growth has gone into an item's b has no part in it, nor has it that abler learners are faster, or
-stay for longer. Learners are independent, so the error of the sum is that of their parts, whatever growth differs by.
+Let ability be θ + g·t, with t the time since the learner's first answer in units of `PERIOD_DAYS`. The score of g at 0
+is Σ t·E(∂ log P(x | θ)/∂θ | the learner's answers); for the 2PL it is Σ t·a·E(x − P). It is a score of the marginal
+likelihood (Fisher's identity; Rao 1948, and Glas 1999 for tests of this kind). The test replaces t by its residual from
+a regression on an effect of each item, an effect of the item times the learner's θ, and an effect of each learner, by
+least squares weighted with the information of each answer. So the score is orthogonal to the items' intercepts and
+slopes and to the learners' θ (Neyman 1959): it does not depend on growth that is already part of an item's b, or on
+abler learners being faster or staying longer. Learners are independent, so the error of the sum follows from their
+contributions, however growth differs between learners or items.
 """
 
 from __future__ import annotations
@@ -33,19 +34,20 @@ from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
-"""R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
-difficulty."""
+"""Limits of the R² of elapsed time on the item. Above the first, items have an order. Above the second, growth cannot
+be distinguished from difficulty."""
 SHORTEST_DAYS = 1.0
-"""Answers that span less are of one time: those of an exam, or of a log without times, whose rows are a microsecond
-apart. Growth is of days."""
+"""Answers within a shorter span count as simultaneous: an exam, or a log without times, whose rows are a microsecond
+apart."""
 GROWS, DECLINES = 2.37, -3.09
-"""z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
+"""z beyond which ability grows or declines. By chance .9 % and .1 % of windows exceed them. The second limit is
+stricter because learners hardly ever decline."""
 LARGEST_SE = 0.15
-"""With a larger error of growth, an estimate of 0 does not exclude .3."""
+"""With a larger standard error of growth, an estimate of 0 does not exclude growth of .3."""
 MOST_RESPONSES = 1_000_000
-"""Responses of learners who are drawn at random where there are more: enough for the test."""
+"""Largest number of responses in the test. From more, a random sample of the learners is drawn."""
 _LEFT = 1e-4
-"""A smaller share of elapsed time beside items and learners is rounding."""
+"""If items and learners leave a smaller share of elapsed time unexplained, the remainder is rounding."""
 _PRECISION, _MOST_STEPS = 1e-8, 500
 
 
@@ -54,11 +56,11 @@ class WindowGrowth:
     """Growth of ability within a window, over all items.
 
     Attributes:
-        r2: share of the variance of elapsed time that the item explains; None where nobody answered at two times,
-            `SHORTEST_DAYS` apart.
-        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; None where answers cannot tell it from what
-            items and learners are.
-        PERIOD_DAYS: growth is in θ per so many days.
+        r2: share of the variance of elapsed time that the item explains. None if elapsed times vary by less than
+            `SHORTEST_DAYS`, or if no item has two answers.
+        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error. None if the answers cannot distinguish it
+            from effects of items and learners.
+        PERIOD_DAYS: unit of time of growth, in days.
     """
 
     r2: float | None
@@ -68,7 +70,7 @@ class WindowGrowth:
 
     @classmethod
     def of_answers(cls, responses: Responses) -> Self:
-        """The order of items by answers alone, whose times are known, without a fit."""
+        """Measure the order of items without a fit, from answers whose times are known."""
         return cls(share_explained(responses.days_since_first, responses.item))
 
     @property
@@ -77,18 +79,18 @@ class WindowGrowth:
 
     @property
     def ordered(self) -> bool:
-        """Whether items have an order, so that growth goes into their b."""
+        """Whether items have an order, so that growth biases their b."""
         return self.r2 is not None and self.r2 > SOME_ORDER
 
     @property
     def strictly_ordered(self) -> bool:
-        """Whether growth cannot be distinguished from difficulty, as items have nearly one order and learners one
-        pace."""
+        """Whether growth cannot be distinguished from difficulty, because learners meet the items in nearly the same
+        order and at nearly the same pace."""
         return self.r2 is not None and self.r2 > STRICT_ORDER
 
     @property
     def outcome(self) -> Literal["grows", "declines", "constant", "not separable"]:
-        """What the window says; "constant" where it would have shown growth of .3 and shows none."""
+        """Result of the test. "constant" means that growth of .3 would have been significant, but none was."""
         if self.z is None or self.se is None or self.r2 is None or self.strictly_ordered:
             return "not separable"
         if self.z > GROWS:
@@ -100,11 +102,11 @@ class WindowGrowth:
 
 @dataclass(frozen=True)
 class ItemGrowth:
-    """What each of J items says of growth, shape (J,) each.
+    """Growth estimated from each of J items, shape (J,) each.
 
     Attributes:
-        days: mean of days since the learner's first answer; NaN where nobody answered.
-        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; NaN where the item says nothing of it.
+        days: mean of the days since the learner's first answer; NaN if nobody answered the item.
+        estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; NaN if the item has too little information.
     """
 
     days: Floats
@@ -130,11 +132,14 @@ class Growth:
         seed: int = 0,
         threads: int | None = None,
     ) -> Self:
-        """Growth in θ of a fit's scale within the window of `responses`.
+        """Estimate growth within the window of `responses`, in θ of the fit's scale.
 
-        days: shape (R,), since the learner's first answer of the window. `groups`: the label of each person, where the
-        fit has groups. `seed`: of the learners who are drawn of more than `MOST_RESPONSES`. Raises PsychometricsError
-        where there is not one of the days for each response.
+        Args:
+            days: shape (R,), days since the learner's first answer in the window.
+            groups: the label of each person, if the fit has groups.
+            seed: seed for the sample of learners that is drawn from more than `MOST_RESPONSES` responses.
+
+        Raises PsychometricsError if days is not one number per response.
         """
         if days.shape != responses.person.shape:
             raise PsychometricsError(
@@ -176,16 +181,16 @@ class Growth:
     def fit_by_week(
         cls, fit: Callable[[Responses, list[str], Ints], Calibration], responses: Responses, days: Floats
     ) -> WeeklyFit:
-        """A fit whose persons are learners' weeks, with what growth within a week took from b given back.
+        """Fit the window with learners' weeks as persons, and correct b for growth within a week.
 
         Args:
-            fit: makes the fit of the responses of learners' weeks, the group of each week, and its learner's number.
-            responses: of the window.
-            days: shape (R,), since the learner's first answer of the window.
+            fit: fits the responses of learners' weeks, given the group of each week and the number of its learner.
+            responses: the responses of the window.
+            days: shape (R,), days since the learner's first answer in the window.
 
-        θ is in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0). Growth is not looked for in
-        a fit that did not converge. Raises PsychometricsError if weeks do not share enough items to be compared, or the
-        window does not show how large growth is.
+        θ is in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0). If the fit did not converge,
+        growth is not estimated. Raises PsychometricsError if weeks do not share enough items to be compared, or if the
+        window does not determine growth.
         """
         weeks = LearnerWeeks.of(responses, days)
         found = fit(weeks.responses, weeks.groups, weeks.learner)
@@ -205,18 +210,20 @@ class Growth:
         groups: Sequence[str] | None = None,
         threads: int | None = None,
     ) -> Calibration:
-        """A fit that takes the θ of `responses`' persons as constant, with what this growth has taken from b given
-        back.
+        """Correct for this growth the b of a fit that takes the θ of each person as constant.
 
-        responses, groups: those that were fitted, whose persons are parts of learners. days: shape (R,), since the
-        learner's first answer of the window. Raises PsychometricsError if the window does not show how large growth is.
+        Args:
+            responses, groups: the data of the fit. Persons are parts of learners.
+            days: shape (R,), days since the learner's first answer in the window.
+
+        Raises PsychometricsError if the window does not determine growth.
         """
         gone = gone_into_difficulty(responses, days, calibration, groups=groups, threads=threads)
         return without_growth(calibration, self.of_window, gone)
 
 
 class WeeklyFit(NamedTuple):
-    """A fit of learners' weeks, and the growth that was found within the window; None if the fit did not converge."""
+    """A fit of learners' weeks, and growth within the window. growth is None if the fit did not converge."""
 
     calibration: Calibration
     weeks: LearnerWeeks
@@ -224,8 +231,11 @@ class WeeklyFit(NamedTuple):
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
-    """R² of elapsed days (R,) on the item (R,), adjusted for the number of items: where they have no order it is about
-    0, however few answers each has. None where days vary by less than `SHORTEST_DAYS`, or no item has two answers."""
+    """R² of elapsed days (R,) on the item (R,), adjusted for the number of items and at least 0.
+
+    It is about 0 if items have no order, however few answers each has. Returns None if days vary by less than
+    `SHORTEST_DAYS`, or if no item has two answers.
+    """
     n = np.bincount(item)
     spare = days.size - np.count_nonzero(n)
     if spare == 0 or np.ptp(days) < SHORTEST_DAYS:
@@ -243,11 +253,11 @@ def gone_into_difficulty(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Floats:
-    """Shape (J,), mean 0: by how much growth of 1 per `PERIOD_DAYS` lowers each item's b in a fit that takes the θ of
-    `responses`' persons as constant; NaN for items that were not estimated.
+    """Decrease of each item's b by growth of 1 per `PERIOD_DAYS`, in a fit that takes the θ of persons as constant.
 
-    To first order: the effects of items on elapsed time beside those of groups, whose means are free, and of persons,
-    who come from their group's distribution.
+    Returns shape (J,), with mean 0; NaN for items that were not estimated. To first order, these are the effects of
+    items on elapsed time in a regression that also has effects of groups, whose means are free, and of persons, who
+    come from their group's distribution.
     """
     whole = Fitted.of(responses, calibration, groups)
     r, J, group = whole.responses, whole.calibration.n_items, whole.abilities.group
@@ -267,10 +277,10 @@ def gone_into_difficulty(
 
 
 def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats) -> Calibration:
-    """The fit with what growth has taken from b given back; its errors count that of the growth, of which those of
-    items are independent to first order. `gone`: shape (J,), as `gone_into_difficulty`.
+    """Correct the b of a fit for growth within the window. `gone`: shape (J,), from `gone_into_difficulty`.
 
-    Raises PsychometricsError where the window does not say how large growth is.
+    The errors of the result include the error of growth, which is independent of the items' errors to first order.
+    Raises PsychometricsError if the window does not determine growth.
     """
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.strictly_ordered:
         raise PsychometricsError(
@@ -298,8 +308,13 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
 
 @dataclass(frozen=True)
 class _Answers:
-    """slope, information: shape (R,), the posterior means of ∂ log P(x)/∂θ of each answer and of its item's information
-    about θ. theta: shape (N,), EAPs."""
+    """Posterior means given a learner's answers.
+
+    Attributes:
+        slope: shape (R,), ∂ log P(x)/∂θ of each answer.
+        information: shape (R,), information of the answer's item about θ.
+        theta: shape (N,), EAPs.
+    """
 
     slope: Floats
     information: Floats
@@ -325,7 +340,7 @@ class _Answers:
         return out
 
     def beside_items_and_learners(self, time: Floats, r: Responses) -> Floats:
-        """Shape (R,): what is left of `time` beside effects of items, of their products with θ, and of learners."""
+        """Residuals of `time`, shape (R,), from a regression on effects of items, of items times θ, and of learners."""
         J, one, theta = r.n_items, np.ones(time.size), self.theta[r.person]
         columns = [(r.item, one), (J + r.item, theta), (2 * J + r.person, one)]
         effect = _weighted_least_squares(time, self.information, columns, np.zeros(2 * J + r.n_persons))
@@ -336,8 +351,11 @@ class _Answers:
 def _weighted_least_squares(
     target: Floats, weight: Floats, columns: Sequence[tuple[npt.NDArray[np.integer[Any]], Floats]], known: Floats
 ) -> Floats:
-    """Shape (P,): effects on `target` (R,) with these weights, each row a sum of an effect at a place (R,) times a
-    value (R,) for each of `columns`; an effect is known to be within 1/`known` (P,) of 0."""
+    """Effects on `target` (R,) by weighted least squares, shape (P,).
+
+    Each of `columns` is a pair (index, value), shape (R,) each. It adds to row r the effect at index[r] times value[r].
+    known: shape (P,), the inverse SD of an effect around 0; 0 if the effect is free.
+    """
     R, C = target.size, len(columns)
     root = np.sqrt(weight)
     place = np.stack([at for at, _ in columns], axis=1).ravel()
