@@ -1,25 +1,26 @@
-"""Item fit from what the responses say about each item at each ability: infit, outfit, RMSD.
+"""Item fit from residuals by ability: infit, outfit and RMSD.
 
-Everything here comes from one sum per item j and node q, over the persons who saw the item,
+All statistics here are functions of one sum per item j and node q, over the persons who saw the item,
 
     r_jq = Σ_i (x_ij − P_j(θ_q)) · P(θ_q | pattern i),
 
-observed minus expected right answers of the E-step. The posterior takes the place of a point estimate of θ: residuals
-at an EAP are too small, the more so the fewer items a learner saw, while the posterior expectations have exactly the
-model's mean, whatever was seen (as long as what was seen did not depend on θ beyond the answers given).
+the observed minus the expected number of right answers in the E-step. The posterior replaces a point estimate of θ.
+Residuals at an EAP are too small, especially if a learner saw few items. Posterior expectations have exactly the
+model's mean for any set of items seen, as long as the set depends on θ only through the answers given.
 
 - infit  = Σ E[(x − P)² | pattern] / Σ E[P(1 − P) | pattern]   = 1 + Σ_q (1 − 2P) r / W,     1 under the model
-- outfit = mean of E[(x − P)²/(P(1 − P)) | pattern]            = 1 + Σ_q (1 − 2P)/(P(1 − P)) r / n,    1 under it
-- RMSD   = √(Σ_q w_q (r_q/n_q)²), w_q = n_q/n: the observed against the model curve
+- outfit = mean of E[(x − P)²/(P(1 − P)) | pattern]            = 1 + Σ_q (1 − 2P)/(P(1 − P)) r / n,    also 1
+- RMSD   = √(Σ_q w_q (r_q/n_q)²), w_q = n_q/n: the distance of the observed curve from the model's
 
-because (x − P)² − P(1 − P) = (x − P)(1 − 2P). Of an item scored 0 … m, x is the share of m, P its expectation, and
-P(1 − P) its variance; (x − P)² less the variance is then not a multiple of x − P, and is summed by itself, as are the
-scores of its parameters. Both mean squares are therefore score tests of one more parameter on
-the item's logit, and the estimated item parameters take away what lies in the direction of their own scores: with A
-their directions and V the covariance of r for true parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at
-the estimates. V is computed on answers that the fitted model gives to the same sets of items. Tests use the residuals
-less VA(AᵀVA)⁻¹Aᵀr, which is 0 at a maximum of the likelihood, so that they hold at any consistent estimate (Neyman's
-C(α)), such as one under a prior on c.
+because (x − P)² − P(1 − P) = (x − P)(1 − 2P). For an item scored 0 … m, x is the score divided by m, P is its
+expectation, and its variance replaces P(1 − P). Then (x − P)² minus the variance is not a multiple of x − P, so it is
+summed separately, as are the scores of the item's parameters.
+
+Both mean squares are score tests of one more parameter on the item's logit. Estimating the item parameters removes the
+part of r in the direction of their own scores: with A their directions and V the covariance of r at the true
+parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at the estimates. V is computed from answers that the fitted
+model gives to the same sets of items. The tests use r − VA(AᵀVA)⁻¹Aᵀr, whose second term is 0 at a maximum of the
+likelihood. So they hold at any consistent estimate (Neyman's C(α)), such as an estimate with a prior on c.
 
 S-X² is in `sum_score_fit`; statistics without a model are in `classical`.
 """
@@ -44,37 +45,38 @@ from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
 SIMULATED_RESPONSES = 500_000
-"""Fewest model answers from which the covariance of the residuals is computed; more where that would leave too few for
-an item."""
+"""Fewest simulated answers for the covariance of the residuals. There are more if items would have too few answers."""
 _SIMULATED_PER_ITEM, _MOST_SIMULATED = 2_500, 1_500_000
 DRAWS = 20_000
-"""Draws of the RMSD under the model: the estimated 99.9 % point then lies between the 99.88 and the 99.92 % point."""
+"""Draws of the RMSD under the model. The estimated 99.9 % point is then between the 99.88 and the 99.92 % point."""
 PUBLISHING_LEVEL = 0.999
-"""An item that follows the model must not be held back for its fit more than once in a thousand items."""
+"""Quantile of the cut-offs. A gate may hold back no more than one in a thousand items that follow the model."""
 _MORE = 4
-"""times as many for the moments of infit and outfit: outfit's rest on rare large residuals, and cost a fifth."""
+"""Factor on the number of simulated answers for the moments of infit and outfit. Outfit's moments depend on rare, large
+residuals, and an answer costs a fifth of the time here."""
 _PRODUCT_BYTES = 512 * 2**20
 _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
-"""Period of the law of a sum beside scored items, terms of its Fourier series, and the farthest that one answer moves
-it; lengths in SDs of the sum. What is left out changes a probability by less than .01, and by nothing where the sum
-varies smoothly."""
+"""Fourier series of a sum's distribution if some items have several scores: period, number of terms, and the largest
+contribution of one answer. Lengths are in SDs of the sum. The omitted terms change a probability by less than .01, and
+not at all if the sum varies smoothly."""
 _LEAST = 1e-6
-"""Tails smaller than this are those of a normal distribution."""
+"""Tail probabilities below this come from the normal distribution."""
 _TERMS = 16
-"""Terms of the RMSD's distribution that are drawn; the others, under a thousandth of it, enter by their mean."""
+"""Number of terms of the RMSD's distribution that are drawn. The means of the others are added; they are less than a
+thousandth of it."""
 
 
 @dataclass(frozen=True)
 class ItemFit:
-    """Shape (J,) each, for all items of the calibration; NaN where an item has no parameters or no responses.
+    """Fit of all items of a calibration, shape (J,) each; NaN for items without parameters or responses.
 
     Attributes:
         infit, outfit: mean squares, 1 under the model, ≥ 0.
-        infit_z, outfit_z: standard normal under the model; below 0 where answers follow θ more closely than the
-            model says.
-        rmsd: 0 … 1, distance of the observed from the model curve over the persons who saw the item.
-        rmsd_cutoff: the RMSD that a sound item with these responses exceeds once in a thousand times.
-        rmsd_p: share of sound items with an RMSD at least this large.
+        infit_z, outfit_z: standard normal under the model; below 0 if answers follow θ more closely than under the
+            model.
+        rmsd: 0 … 1, distance of the observed curve from the model's, over the persons who saw the item.
+        rmsd_cutoff: the RMSD that an item with these responses exceeds with probability .001 if it follows the model.
+        rmsd_p: probability of an RMSD at least this large under the model.
     """
 
     infit: Floats
@@ -95,17 +97,19 @@ def item_fit(
     seed: int = 0,
     threads: int | None = None,
 ) -> ItemFit:
-    """Infit, outfit and RMSD of every item, with what to judge them by.
+    """Infit, outfit and RMSD of every item, with their distributions under the model.
 
     Args:
-        responses: those the calibration was estimated from, in the same order of items; any pattern of missing ones.
-        everybody: the sums over all learners, where `responses` are those of a random sample. The sample then only
-            says what to judge them by.
-        groups: the group of each person, n_persons labels, where the fit has groups.
-        seed: of the simulated answers. The same seed gives the same numbers on any number of threads.
+        responses: the responses that the calibration was estimated from, with its items in the same order. Any
+            responses may be missing.
+        groups: the group of each person, n_persons labels, if the fit has groups.
+        everybody: the sums over all learners, if `responses` are those of a random sample. The sample then determines
+            only the distributions under the model.
+        seed: seed for the simulated answers. The same seed gives the same numbers for any number of threads.
+        threads: number of threads; None for one per processor.
 
-    Costs two passes over the responses and five over half a million simulated ones (2,500 an item above 200 items, at
-    most 1.5 million); memory items × nodes².
+    Costs two passes over the responses and five over half a million simulated ones (above 200 items: 2,500 per item, at
+    most 1.5 million). Needs memory for items × nodes² numbers.
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups)
@@ -144,16 +148,23 @@ def item_fit(
 
 @dataclass(frozen=True)
 class _Tables:
-    """The curves at the nodes: P and the variance of x, (J, Q), and log P of each score, (C, J, Q)."""
+    """The curves at the nodes.
+
+    Attributes:
+        p, variance: mean and variance of x, shape (J, Q).
+        logs: log P of each score, shape (C, J, Q).
+        own: shape (J, K, Q), (∂P/∂parameter)/(P(1 − P)) for each parameter of an item with two categories; 0 for
+            anchors.
+        scores: shape (D, C, S, Q), by score of the S items with more categories: (x − P)² minus the variance; the same
+            divided by the variance; and ∂ log P/∂parameter for each parameter estimated for the item alone. None if
+            there are no such items.
+    """
 
     p: Floats
     variance: Floats
     logs: Floats
     own: Floats
-    """Shape (J, K, Q): (∂P/∂parameter)/(P(1 − P)) for each parameter of an item of two categories; 0 for an anchor."""
     scores: Floats | None
-    """Shape (D, C, S, Q), by score of the S items with more: (x − P)² less the variance, the same by the variance, and
-    ∂ log P/∂parameter for each that was estimated for the item alone. None where there are no such items."""
 
     @classmethod
     def of(cls, whole: Fitted) -> _Tables:
@@ -181,7 +192,7 @@ class _Tables:
         return cls(p, variance, whole.log_probabilities, own, scores)
 
     def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *given) -> list[Floats]:  # type: ignore[no-untyped-def]
-        """Runs a kernel over all persons and adds up what its chunks found, arrays of the given shapes."""
+        """Run a kernel over all persons and add up the results of its chunks, arrays of the given shapes."""
         responses, rows, abilities = whole.responses, whole.rows, whole.abilities
         tables = fit_kernels.Tables(self.logs, abilities.log_weights, abilities.group, whole.credit)
         size = sum(int(np.prod(shape)) for shape in shapes) * 8
@@ -210,8 +221,10 @@ class _Tables:
 
 
 def _own_scores(whole: Fitted) -> Floats:
-    """Shape (K, C, S, Q), K at least 1: ∂ log P(score)/∂parameter of the S items with more scores than 0 and 1, for the
-    parameters that were estimated for the item alone; 0 for others, and for anchors."""
+    """∂ log P(score)/∂parameter of the S items with more scores than 0 and 1, shape (K, C, S, Q) with K ≥ 1.
+
+    It contains the parameters that were estimated for an item alone; it is 0 for other parameters and for anchors.
+    """
     fit, own = whole.calibration.select(whole.scored), whole.own_parameters[:, whole.scored]
     found = fit.item_model.by_parameters(whole.abilities.nodes, fit.parameters, fit.n_categories)
     own = own[: len(found)]
@@ -221,15 +234,15 @@ def _own_scores(whole: Fitted) -> Floats:
 
 @dataclass(frozen=True)
 class _Law:
-    """Residuals under the model, of one response.
+    """Distribution of the residuals of one response under the model.
 
     Attributes:
-        pull: VA(AᵀVA)⁻¹, (J, Q, K): what the residuals owe to each parameter's score. Scores are 0 at a maximum of the
-            likelihood; under a prior they are not, and what they carry is taken out of the residuals before a test.
-        covariance: V*, (J, Q, Q).
-        of_sums: of the parts of the residuals' sums in each direction.
-        pull_of_squares, pull_of_scores: of items with more scores than 0 and 1, (S, 2, K) and (S, Q, K): what the sums
-            of their squares and their residuals owe to each parameter's score.
+        pull: VA(AᵀVA)⁻¹, shape (J, Q, K), regression of the residuals on the parameters' scores. Scores are 0 at a
+            maximum of the likelihood, but not under a prior; so tests subtract this part of the residuals.
+        covariance: V*, shape (J, Q, Q).
+        of_sums: distribution of the residuals' sums in each direction.
+        pull_of_squares, pull_of_scores: shapes (S, 2, K) and (S, Q, K), for items with more scores than 0 and 1:
+            regression of the sums of squares and of the residuals on the parameters' scores.
     """
 
     pull: Floats
@@ -248,7 +261,7 @@ def _under_the_model(
     rng: np.random.Generator,
     run: kernels.Run,
 ) -> _Law:
-    """n: shape (J,), the answers to each item."""
+    """Estimate the distribution from simulated answers of `sample`. n: shape (J,), number of answers to each item."""
     J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
     count, products, moments = np.zeros(J), np.zeros((J, Q, Q)), np.zeros((len(directions), J, 3))
@@ -294,26 +307,30 @@ def _under_the_model(
 
 @dataclass(frozen=True)
 class _ByMoments:
-    """The law of a sum over n answers, by the mean of the first three powers of one, (2, J, 3).
+    """Distribution of a sum over n answers, from the means of the first three powers of one answer's part, (2, J, 3).
 
-    Residuals at the easy end are rare and large: their sum is still skewed for a thousand responses.
+    Residuals of easy items are rare and large, so their sum is still skewed for a thousand responses.
     """
 
     moments: Floats
 
     def standardised(self, total: Floats, n: Floats) -> Floats:
-        """A sum as a standard normal; all (2, J)."""
+        """Transform sums to standard normal scores, shape (2, J)."""
         sd = np.sqrt(self.moments[..., 1])
         return normal_score(total / (sd * np.sqrt(n)), self.moments[..., 2] / sd**3 / np.sqrt(n))
 
 
 @dataclass(frozen=True)
 class _ByTransform:
-    """The law of a sum over n answers by the characteristic function φ of one: φⁿ, inverted as a Fourier series
-    (Abate & Whitt 1992). Of a steep item with a score that hardly anybody gets, such as 0 of an easy one scored 0 and
-    2, a few answers that may or may not occur make up most of the variance, and no moments describe the sum.
+    """Distribution of a sum over n answers, from the characteristic function φ of one answer.
 
-    sd: shape (2, J), of the sums; transform: shape (2, J, L), φ − 1 at l·2π/(period·sd), l from 1 to L.
+    φⁿ is inverted as a Fourier series (Abate & Whitt 1992). Some steep items have a score that hardly anybody gets,
+    such as 0 on an easy item scored 0 and 2. A few answers that may or may not occur then make up most of the variance,
+    and moments do not describe the sum.
+
+    Attributes:
+        sd: shape (2, J), SDs of the sums.
+        transform: shape (2, J, L), φ − 1 at l·2π/(period·sd), l = 1 … L.
     """
 
     sd: Floats
@@ -330,7 +347,7 @@ class _ByTransform:
         rng: np.random.Generator,
         run: kernels.Run,
     ) -> _ByTransform:
-        """`along`: shape (2, C, J, Q), what a score says in each direction; of answers that the model gives anew."""
+        """Estimate φ from simulated answers. `along`: shape (2, C, J, Q), contribution of a score in each direction."""
         sd = np.where(sd > 0, sd, 1.0)
         total: npt.NDArray[np.complex128] = np.zeros((*sd.shape, _FREQUENCIES), dtype=np.complex128)
         count = np.zeros(sd.shape[1])
@@ -346,14 +363,14 @@ class _ByTransform:
     def summed(
         whole: Fitted, tables: _Tables, along: Floats, sd: Floats, run: kernels.Run
     ) -> tuple[npt.NDArray[np.complex128], Ints]:
-        """φ − 1 summed over the answers to each item, shape (2, J, L), and how many there are, shape (J,)."""
+        """φ − 1 summed over the answers to each item, shape (2, J, L), and the number of answers, shape (J,)."""
         p, step, most = np.exp(tables.logs), 2 * np.pi / (_PERIOD * sd), _FARTHEST * sd
         shape = *sd.shape, _FREQUENCIES, 2
         found = tables.sums(whole, run, fit_kernels.direction_transforms, [shape], p, along, step, most)[0]
         return found[..., 0] + 1j * found[..., 1], np.bincount(whole.responses.item, minlength=sd.shape[1])
 
     def standardised(self, total: Floats, n: Floats) -> Floats:
-        """As of `_ByMoments`: the normal quantile of P(sum < total), half of P(sum = total) with it."""
+        """Like `_ByMoments.standardised`: the normal quantile of P(sum < total) + P(sum = total)/2."""
         z, terms = total / self.sd, np.arange(1, _FREQUENCIES + 1)
         u = 2 * np.pi / _PERIOD * terms
         powers = np.exp(n[:, None] * np.log1p(self.transform))
@@ -367,7 +384,7 @@ class _ByTransform:
 def _rmsd_law(
     rmsd: Floats, covariance: Floats, seen: Floats, n: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """p-value and cut-off of each RMSD, (J,) both: its square is Σ λ χ²₁ with λ the eigenvalues of V*/√(n_q n_k)."""
+    """p-value and cut-off of each RMSD, shape (J,) each. RMSD² = Σ λ χ²₁, with λ the eigenvalues of V*/√(n_q n_k)."""
     scale = 1.0 / np.sqrt(np.where(seen > 1e-12, seen, np.inf))
     weights = np.linalg.eigvalsh(covariance * scale[:, :, None] * scale[:, None, :])[:, ::-1]
     top = np.maximum(weights[:, :_TERMS], 0.0)

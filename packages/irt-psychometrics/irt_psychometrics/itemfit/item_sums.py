@@ -1,7 +1,6 @@
-"""What the fit of items is judged by, as sums over learners, wherever these are: in memory or on other machines.
+"""Sums over learners from which item fit is computed, with the answers in memory or on other machines.
 
-Belongs here: the sums. Does not belong here: what is made of them (see `item_fit`, which makes the same sums of
-responses), and how they are added up (see `estimation.sums`).
+`item_fit` computes statistics from these sums, or from the same sums over responses; `estimation.sums` adds them up.
 """
 
 from dataclasses import dataclass
@@ -22,13 +21,14 @@ from irt_psychometrics.itemfit.model_replicates import on_common_nodes
 
 @dataclass(frozen=True)
 class ItemSums:
-    """Sums for the J items of a calibration, in its order; 0 where an item has no answers, or no parameters.
+    """Sums for the J items of a calibration, in its order; 0 for items without answers or parameters.
 
     Attributes:
-        n_persons: learners with an answer.
-        seen, residual: shape (J, Q), as `item_fit` describes them, at the nodes of `Abilities`.
-        item_rest: shape (J,), correlation of each item with the rest, as `classical.item_rest_correlation` has it over
-            the items that have parameters; NaN where it is not known.
+        n_persons: number of learners with an answer.
+        seen: shape (J, Q), expected number of learners at each node of `Abilities`, over those who answered the item.
+        residual: shape (J, Q), observed minus expected right answers at each node.
+        item_rest: shape (J,), item-rest correlations as in `classical.item_rest_correlation`, over the items that have
+            parameters; NaN if undefined.
     """
 
     n_persons: int
@@ -38,8 +38,10 @@ class ItemSums:
 
     @classmethod
     def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> Self:
-        """The sums over the answers that a calibration was estimated from, as its engine laid them out: one more E-step
-        and one pass over the answers."""
+        """Add up the answers that a calibration was estimated from, in its engine's layout.
+
+        Costs one more E-step and one pass over the answers.
+        """
         nodes, log_weights = on_common_nodes(calibration)
         place_of = {item: place for place, item in enumerate(calibration.item_ids)}
         place = np.array([place_of[item] for item in answers.item_ids])

@@ -1,8 +1,7 @@
 """Fit of the model to a whole form: M₂ and its RMSEA, from the proportions correct of items and pairs of items.
 
-It needs complete answers; under planned missing forms it is computed form by form. A form is judged by its items scored
-0 and 1: for items with more scores there is C₂ (Cai & Monroe 2014), which is not here. Pairs one by one are in
-`dependence`.
+M₂ needs complete answers, so it is computed form by form. It uses only a form's items scored 0 and 1; C₂ (Cai & Monroe
+2014), for items with more scores, is not implemented. `dependence` tests single pairs of items.
 """
 
 from collections.abc import Sequence
@@ -18,12 +17,14 @@ from irt_psychometrics.core.models import Calibration, Floats, Population, Respo
 from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_forms
 
 MOST_ITEMS = 120
-"""Most items of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
+"""Largest number of items of a form. The covariance of its 7260 margins needs 0.4 GB, and computing time grows with the
+sixth power of the number of items."""
 SMALLEST_FORM = 200
-"""Fewest learners of a form; with fewer the margins are too far from normal for their χ²."""
+"""Fewest learners of a form. With fewer, the margins are too far from normal for the χ² distribution."""
 
 _COLLINEAR = 1e-9
-"""Relative to the largest singular value of Δ: a latent mean that only moves free items adds no parameter."""
+"""Smallest singular value of Δ that counts as a parameter, relative to the largest. A latent mean that only moves free
+items adds no parameter."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class FormFit:
     """M₂ of one form.
 
     Attributes:
-        items: places of the judged items of the form in the calibration's `item_ids`.
-        n: learners who took it.
-        m2, df, p: χ² with df degrees of freedom under the model, and its upper tail.
-        rmsea: RMSEA₂ = √(max(0, M₂ − df)/(df (n − 1))), misfit per degree of freedom whatever n; below 0.05 close fit.
+        items: indices of the tested items of the form in the calibration's `item_ids`.
+        n: number of learners who took the form.
+        m2, df, p: M₂, which is χ² with df degrees of freedom under the model, and its upper tail.
+        rmsea: RMSEA₂ = √(max(0, M₂ − df)/(df (n − 1))), misfit per degree of freedom, whose size does not depend on n;
+            below 0.05 the fit is close.
     """
 
     items: tuple[int, ...]
@@ -53,18 +55,22 @@ def form_fit(
     most_items: int = MOST_ITEMS,
     most_forms: int | None = None,
 ) -> list[FormFit]:
-    """M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the one with most learners first.
+    """M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the form with the most learners first.
 
     A form is a set of items that `SMALLEST_FORM` or more learners saw, with more margins than parameters; other forms
-    are left out. A form of more than `most_items` items is judged by that many of them, evenly spaced: the model of
-    the whole is the model of any part. `most_forms`: at most this many, the largest by learners.
+    are omitted.
 
-    With e = observed − expected proportions of items and pairs, Ξ their covariance and Δ their derivatives by the
-    form's parameters, M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were
-    estimated as long as that was consistent: parameters calibrated on all forms together do. Anchors have no
-    derivatives, estimated latent means and SDs have. The weights of a histogram have none: their 5 to 8 effective
-    parameters can only make M₂ too small, by as much at the most. Where the fit has groups, a form is tested group by
-    group (`groups`: n_persons labels).
+    Args:
+        groups: the group of each person, n_persons labels, if the fit has groups. A form is then tested group by group.
+        most_items: from a form with more items, this many are tested, evenly spaced. If the model holds for all items,
+            it holds for any subset.
+        most_forms: largest number of forms; those with the most learners are tested. None: all forms.
+
+    Let e be observed − expected proportions of items and pairs, Ξ their covariance, and Δ their derivatives by the
+    form's parameters. M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e is valid for any consistent estimate of the parameters,
+    including a calibration on all forms together. Anchors have no derivatives; estimated latent means and SDs have
+    derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too small, by
+    at most that number.
     """
     whole = Fitted.of(responses, calibration, groups).scored_0_and_1
     found = []
@@ -88,7 +94,7 @@ def _part(form: Form, most_items: int) -> Form:
 
 
 def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
-    """M₂ of one form and its degrees of freedom; (0, 0) where there are none."""
+    """M₂ of one form and its degrees of freedom. Returns (0, 0) if there are no degrees of freedom."""
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
     weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
     x, J = form.answers.astype(float), fit.n_items
@@ -112,7 +118,7 @@ def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
 def _margin_covariance(
     p: Floats, pairs: Floats, weights: Floats, expected: Floats, first: np.ndarray, second: np.ndarray
 ) -> Floats:
-    """Ξ, covariance of one learner's 0/1 margins: E of the product over the union of the items, less the product."""
+    """Ξ, covariance of one learner's 0/1 margins: P(all items of both margins are right) − product of expectations."""
     J, M = p.shape[1], len(first)
     margins = np.hstack([p, pairs])
     out = margins.T @ (weights[:, None] * margins)
@@ -142,7 +148,7 @@ def _derivatives(
     first: np.ndarray,
     second: np.ndarray,
 ) -> Floats:
-    """Δ (margins, parameters) by what was estimated: intercepts, slopes (or the common one), c, latent mean and SD."""
+    """Δ, shape (margins, parameters): derivatives by the estimated intercepts, slopes, c, latent mean and SD."""
     J = fit.n_items
     eta = np.multiply.outer(theta, fit.a) + fit.d
     by_logit = slope_at(eta, fit.c)
@@ -169,7 +175,7 @@ def _derivatives(
     alike = free & fit.item_model.common_slopes(J)
     if alike.any():
         columns.append(of_all(by_logit * theta[:, None] * alike))
-    if population.mean_se != 0:  # moving the latent mean moves θ of everybody
+    if population.mean_se != 0:  # a shift of the latent mean shifts every learner's θ
         columns.append(of_all(by_logit * fit.a))
     if population.sd_se != 0 or fit.item_model.fixed_slopes:
         columns.append(of_all(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))

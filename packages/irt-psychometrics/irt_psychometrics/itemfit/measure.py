@@ -1,4 +1,4 @@
-"""What misfit is measured in, and the fewest answers by which; the measuring is done in the other modules."""
+"""Estimates of misfit with confidence limits, and the smallest samples for them. Other modules compute them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 CONFIDENCE = 0.99
-"""Confidence level of each limit by itself."""
+"""One-sided confidence level of each limit."""
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,12 @@ class Measure:
     """An estimate with its lower and upper limit, each with a confidence of `CONFIDENCE`.
 
     Attributes:
-        MIN_LEARNERS_OF_PAIR: fewest learners who saw both items of a pair that counts; with 200, the Q3 of a pair
-            without dependence has a standard error of 0.07 and passes 0.20 once in 500 pairs.
-        MIN_ITEMS: fewest answers of a learner, or items in common, that are judged; with fewer a pattern can have too
-            few different likelihoods for a distribution of them.
+        value: the estimate.
+        low, high: its lower and upper limit.
+        MIN_LEARNERS_OF_PAIR: fewest learners who saw both items of a pair that counts. With 200, the Q3 of a pair
+            without dependence has a standard error of 0.07 and exceeds 0.20 once in 500 pairs.
+        MIN_ITEMS: fewest answers of a tested learner, and fewest common items of two compared windows. With fewer
+            answers, a pattern has too few possible likelihoods for an approximation of their distribution.
     """
 
     value: float
@@ -29,10 +31,13 @@ class Measure:
 
     @classmethod
     def rmsea(cls, m2: Sequence[float], df: Sequence[int], learners: Sequence[int]) -> "Measure":
-        """RMSEA₂ over forms of different learners, with limits from the noncentral χ² of their M₂ together
+        """RMSEA₂ over forms with different learners. Its limits come from the noncentral χ² of the sum of their M₂
         (Maydeu-Olivares & Joe 2014).
 
-        m2, df, learners: of each form, its M₂, the degrees of freedom, and the number of its learners.
+        Args:
+            m2: M₂ of each form.
+            df: degrees of freedom of each form.
+            learners: number of learners of each form.
         """
         from scipy.optimize import brentq
         from scipy.special import chndtr
@@ -41,7 +46,7 @@ class Measure:
         scale = sum(own * (n - 1) for own, n in zip(df, learners, strict=True))
 
         def noncentrality(tail: float) -> float:
-            """The one under which an M₂ this large has this lower tail."""
+            """Noncentrality at which this M₂ has this lower tail probability."""
             if chndtr(total, freedom, 0.0) <= tail:
                 return 0.0
             top = max(total, 1.0)

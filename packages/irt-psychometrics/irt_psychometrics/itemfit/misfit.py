@@ -1,10 +1,10 @@
-"""How far the answers of a window are from the model, and how much farther than those of another window.
+"""Misfit of a window's answers to the model, and its increase since a reference window.
 
-Real tests never follow the model to the letter, and how far they are from it says little of a month: a stable second
-ability was there when the scale was made. What is new in a month is what parameters and abilities must be kept from.
-Belongs here: measures of misfit with their limits, and the growth from one window to another on the items that
-both have. Does not belong here: the statistics themselves (see `dependence`, `m2`, `person_fit`), which window is
-compared with which, and what is held back for it (see the gates).
+Real tests never follow the model exactly, and the size of the misfit alone is not a reason to reject a month: a stable
+second ability was already there when the scale was made. Only new misfit endangers parameters and abilities. This
+module contains measures of misfit with their limits, and their increase on the items that two windows have in common.
+The statistics themselves are in `dependence`, `m2` and `person_fit`. The caller chooses the windows and decides what
+follows from the result.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.itemfit.person_fit import person_fit
 
 ROUNDS = 7
-"""Replications of each window for the distribution of a difference of eigenvalues by chance; each of one window is
-compared with each of the other."""
+"""Replications of each window for the distribution of a difference of eigenvalues by chance. Each replication of one
+window is compared with each replication of the other."""
 MOST_UNLIKE = 1.25
-"""An eigenvalue's ratio rises with the learners: windows are compared if one has at most this many times the learners
-of the other."""
+"""Largest ratio of two windows' numbers of learners at which their eigenvalues are compared, because the ratio of an
+eigenvalue to its expectation increases with the number of learners."""
 LEARNERS = 20_000
-"""Learners drawn from a larger window to count those who answer at random."""
+"""Largest number of learners from whom misfit is estimated; from a larger window, a random sample is drawn."""
 MOST_AT_RANDOM = 0.5
-"""Upper bound on the probability of a correct answer of learners who answer at random; all values below are equally
+"""Upper bound on the probability of a correct answer by learners who answer at random. All smaller values are equally
 likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
-"""Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
+"""Nodes of the ability distribution of a month's learners, in SDs of the reference's θ around its mean."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """What of a window does not follow the model; None for what could not be measured.
+    """Misfit of a window. A measure is None if it could not be computed.
 
     Attributes:
-        ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
+        ratio: the largest eigenvalue of the residual correlations, divided by its expectation under the model.
         rmsea: RMSEA₂ over the forms.
-        unlikely: share of learners with p < `RARE_LEVEL` by lz*; `RARE_LEVEL` under the model.
-        random: share of learners who answer at random, whatever the item; by the items scored 0 and 1.
+        unlikely: share of learners with p < `RARE_LEVEL` by lz*. Under the model, it is `RARE_LEVEL`.
+        random: share of learners who answer every item at random, from the items scored 0 and 1.
     """
 
     ratio: Measure | None
@@ -62,17 +62,18 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Change:
-    """The misfit of a window compared with that of another one, its reference.
+    """The misfit of a window compared with the misfit of its reference window.
 
     Attributes:
-        items: how many of both were compared.
-        dependence: how far the largest eigenvalue of what changed in the residual correlations is above the one that
-            chance gives; 0 where items go together as they did.
-        now, before: of the window and its reference.
-        chance: where learners guess, how many more than in the reference answer at random, by the reference's
-            parameters and the shape of its distribution of θ; None where they do not.
-        loading_items: by measure (dependence, ratio) the items that contribute most to it, the largest part first:
-            those that go together more than they did, and those of the window that share most beyond the ability.
+        items: number of common items.
+        dependence: largest eigenvalue of the change in residual correlations, minus its expectation by chance; 0 if the
+            correlations have not changed.
+        now, before: misfit of the window and of its reference.
+        chance: if learners guess, the increase of the share that answers at random, computed with the reference's
+            parameters and the shape of its distribution of θ. None if learners do not guess.
+        loading_items: by measure (dependence, ratio), the items that contribute most to it, the largest contribution
+            first. For dependence: items that are more correlated than before. For ratio: items of the window that
+            share the most beyond the ability.
     """
 
     items: int
@@ -84,7 +85,7 @@ class Change:
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """Values by measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
+        """Increase of each measure: dependence, ratio, rmsea, unlikely, random, and chance if it was computed."""
         now, before = vars(self.now), vars(self.before)
         of_each = {name: _growth(now[name], before[name]) for name in now}
         return {"dependence": self.dependence} | of_each | ({"chance": self.chance} if self.chance else {})
@@ -96,9 +97,9 @@ def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
 
 @dataclass(frozen=True)
 class Window:
-    """Answers of one population and the fit that was made of them, of the same items in the same order.
+    """Answers of one population and the fit to them, with the same items in the same order.
 
-    `dimensions`: the parallel analysis that was kept with the fit; None if none was.
+    `dimensions`: the parallel analysis that was stored with the fit, or None.
     """
 
     responses: Responses
@@ -107,9 +108,10 @@ class Window:
 
     @classmethod
     def with_summary(cls, responses: Responses, calibration: Calibration, parallel: Mapping[str, Any] | None) -> Window:
-        """A window whose parallel analysis is known from a `FitSummary` of its fit, in which it is
-        `whole["parallel"]`. It is not used if its error is not known, or if one of its items is not among those of
-        the responses."""
+        """Create a window with the parallel analysis in a `FitSummary` of its fit, `whole["parallel"]`.
+
+        The stored analysis is ignored if its standard error is None, or if one of its items is missing in `responses`.
+        """
         places = {item: j for j, item in enumerate(responses.item_ids)}
         if parallel is None or parallel["se"] is None or not places.keys() >= set(parallel["together"]):
             return cls(responses, calibration)
@@ -124,28 +126,31 @@ class Window:
 
     @property
     def learners(self) -> int:
-        """Behind its eigenvalues."""
+        """Number of learners in the window's parallel analysis."""
         return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
 
     def on(self, items: Sequence[str]) -> Window:
-        """The same for these items, in this order, without the learners who saw none of them."""
+        """Restrict the window to these items, in this order, and to the learners who saw one of them."""
         at = {item: j for j, item in enumerate(self.responses.item_ids)}
         places = np.array([at[item] for item in items], dtype=np.int64)
         some = self.responses.of_items(places)
         return Window(some.of_persons(np.unique(some.person)), self.calibration.select(places))
 
     def fitted(self) -> Fitted:
-        """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""
+        """Data of the items that have parameters, from at most `LEARNERS` learners, drawn at random."""
         return Fitted.of(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
 
     def compared_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
-        """How the window departs from the model, compared with `before`, its reference.
+        """Compare the window's misfit with the misfit of `before`, its reference.
 
-        On the items that both have, at least `Measure.MIN_ITEMS` of them; but the eigenvalues' ratios, and who answers
-        at random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not
-        misfit.
-        `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
-        ability, and it is judged by its reference's fit too.
+        The ratios of eigenvalues, and the shares of learners who answer at random, use all items of each window. The
+        other measures use the common items, and are None if there are fewer than `Measure.MIN_ITEMS`. Each window has
+        its own fit, so an item that changed does not count as misfit.
+
+        Args:
+            before: the reference.
+            guessing: whether learners of the window guess. Its own fit then gives learners who answer at random a low
+                ability, so `chance` is computed with the reference's fit.
         """
         items = common_items(self, before)
         most = min(self.learners, before.learners)
@@ -173,7 +178,7 @@ class Window:
 
 
 def common_items(one: Window, other: Window) -> list[str]:
-    """Items that both fits have parameters of."""
+    """Items with parameters in both fits, sorted."""
     of_one, of_other = (
         {item for item, known in zip(w.calibration.item_ids, w.calibration.estimated, strict=True) if known}
         for w in (one, other)
@@ -182,8 +187,11 @@ def common_items(one: Window, other: Window) -> list[str]:
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """The eigenvalue of about `most_persons`, because an eigenvalue that stands out does so more with more learners;
-    and its items."""
+    """Ratio of the eigenvalue to its expectation, and its items, from about `most_persons` learners at most.
+
+    The number of learners is limited because a large eigenvalue exceeds its expectation more if there are more
+    learners.
+    """
     found = window.dimensions
     if found is None or found.learners > MOST_UNLIKE * most_persons:
         found = parallel_analysis(
@@ -236,8 +244,11 @@ def share(count: int, n: int) -> Measure:
 
 
 def _random(whole: Fitted) -> Measure | None:
-    """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
-    (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_AT_RANDOM`."""
+    """Share of learners whose answers to all items are correct with the same probability.
+
+    This is Yamamoto's (1989) HYBRID model, with the items' parameters given and that probability uniform between 0 and
+    `MOST_AT_RANDOM`.
+    """
     whole = whole.scored_0_and_1
     at_random, tested = _loglik_at_random(whole.responses)
     abilities = whole.abilities
@@ -246,8 +257,10 @@ def _random(whole: Fitted) -> Measure | None:
 
 
 def share_of_class(log_ratio: Floats) -> Measure:
-    """How many belong to a class, from log(likelihood in the class / otherwise) of each, shape (n,): the maximum and
-    limits of the likelihood of their share, which is concave."""
+    """Share of learners in a class, from each learner's log(likelihood in the class / otherwise), shape (n,).
+
+    The log-likelihood of the share is concave. The estimate is its maximum, and the limits are likelihood limits.
+    """
     excess = np.expm1(np.clip(log_ratio, -700.0, 700.0))
 
     def slope(p: float) -> float:
@@ -259,7 +272,7 @@ def share_of_class(log_ratio: Floats) -> Measure:
 
 
 def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float], float]) -> Measure:
-    """A share between 0 and `top`, the best one by its (profile) likelihood."""
+    """A share between 0 and `top` with limits by its (profile) log-likelihood, which is largest at `best`."""
     least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
 
     def limit(end: float) -> float:
@@ -269,9 +282,12 @@ def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float]
 
 
 def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
-    """The share of that class in a window, by the parameters of its reference on the same items. The others' θ has
-    the shape that the reference's has, with whatever mean and SD fit best: a shape of the window's own would have a
-    place for the class, as answers of a very low ability are no better than chance where learners guess."""
+    """Share of learners in a window who answer at random, computed with the parameters of its reference.
+
+    The θ of the other learners has the shape of the reference's distribution, with the mean and SD that fit best. A
+    shape estimated from the window would absorb the class: if learners guess, answers at a very low ability are no
+    better than chance.
+    """
     some = replace(some, calibration=reference.calibration).subsample(MOST_PERSONS, np.random.default_rng(0))
     some = some.scored_0_and_1
     at_random, tested = _loglik_at_random(some.responses)
@@ -304,18 +320,20 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
 
 
 def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
-    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and which learners have enough
-    of them."""
+    """Log-likelihood of answers that are all right with the same probability, and whether a learner has enough answers.
+
+    Both have shape (n_persons,).
+    """
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1
-    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not at random
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers cannot be random
         at_random = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_AT_RANDOM) / MOST_AT_RANDOM)
     return at_random, n >= Measure.MIN_ITEMS
 
 
 def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:
-    """Shape (n_persons, len(nodes)): log-likelihood of each learner's answers at each θ."""
+    """Log-likelihood of each learner's answers at each θ, shape (n_persons, len(nodes))."""
     r, fit = whole.responses, whole.calibration
     log_right, log_wrong = fit.curves.log_tables(nodes)
     right, wrong = (

@@ -1,6 +1,6 @@
-"""The fitted part of a data set, and new answers to it as the fitted model would give them.
+"""The fitted part of a data set, and simulated answers of the fitted model to the same items.
 
-What every fit statistic starts from. No statistic is here, and no estimation.
+All fit statistics are computed from these. The statistics themselves are in other modules.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.itemfit.fit_kernels import Rows
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
-"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
-distance is at most one SD of the posterior of a person with as many answers as persons have on average."""
+"""Nodes of θ: their distance in SDs of the narrowest group, their reach in SDs of each group, and their largest number.
+Their distance is also at most one SD of the posterior of a person with an average number of answers."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Abilities:
 
     Attributes:
         nodes: shape (Q,), equally spaced, the same for all groups.
-        log_weights: shape (G, Q), the weights of a group sum to 1.
-        group: shape (n_persons,), the group of each person.
-        population: the groups, G of them, in their order.
+        log_weights: shape (G, Q), log weights of the nodes; the weights of a group sum to 1.
+        group: shape (n_persons,), index of each person's group.
+        population: the G groups, in this order.
     """
 
     nodes: Floats
@@ -44,7 +44,7 @@ class Abilities:
 
     @classmethod
     def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
-        """Raises PsychometricsError where the fit has groups and not every person is given one of them."""
+        """Raises PsychometricsError if the fit has several groups and a person has no label of one of them."""
         populations = calibration.latent
         names = [population.name for population in populations]
         if groups is None:
@@ -70,7 +70,7 @@ class Abilities:
         return np.exp(self.log_weights)
 
     def draw(self, rng: np.random.Generator) -> Ints:
-        """For each person the place of a node, drawn by the weights of the person's group."""
+        """Draw the index of a node for each person, with the weights of the person's group."""
         share = rng.random(len(self.group))
         place = np.zeros(len(self.group), dtype=np.int64)
         for g, weights in enumerate(self.weights):
@@ -80,7 +80,7 @@ class Abilities:
 
 
 def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
-    """The nodes of `Abilities` (Q,), and log weights (G, Q) there."""
+    """The nodes of `Abilities`, shape (Q,), and the log weights there, shape (G, Q)."""
     populations = calibration.latent
     if populations[0].nodes:
         with np.errstate(divide="ignore"):
@@ -95,7 +95,7 @@ def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
 
 
 def _most_information(calibration: Calibration, low: float, high: float) -> float:
-    """About θ, from the average person's answers, where it is most."""
+    """Maximum over θ of the information about θ in the answers of an average person."""
     known = calibration.select(calibration.estimated)
     theta = np.linspace(low, high, _MOST_NODES)
     each = known.item_model.information(theta, known.parameters, known.n_categories)
@@ -104,11 +104,12 @@ def _most_information(calibration: Calibration, low: float, high: float) -> floa
 
 @dataclass(frozen=True)
 class Fitted:
-    """Responses to the J items that have parameters, and the calibration of just these items.
+    """Responses to the J items that have parameters, and the calibration of these items.
 
     Attributes:
-        abilities: the distribution of θ that the persons' posteriors start from.
-        place: shape (J,), where these items stand among the `n_all` items of the whole calibration.
+        abilities: the distribution of θ in each group, the prior of its persons.
+        place: shape (J,), indices of these items among the `n_all` items of the whole calibration.
+        n_all: number of items of the whole calibration.
     """
 
     responses: Responses
@@ -119,9 +120,12 @@ class Fitted:
 
     @classmethod
     def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Self:
-        """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
-        same groups, or where items have other curves than those of a, b and c or of partial credit. Scores that the
-        calibration lacks count as `CountedScores` says."""
+        """Select the items that have parameters. `CountedScores` defines how scores count that the calibration lacks.
+
+        Raises PsychometricsError if responses and calibration do not have the same items in the same order, if
+        `groups` does not match the groups of the fit, or if an item's curve is neither logistic nor of a partial credit
+        model.
+        """
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
             named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
@@ -148,7 +152,7 @@ class Fitted:
 
     @property
     def scored(self) -> Ints:
-        """Places of the items with more scores than 0 and 1."""
+        """Indices of the items with more scores than 0 and 1."""
         return np.flatnonzero(self.calibration.n_categories > 2)
 
     @cached_property
@@ -176,7 +180,7 @@ class Fitted:
 
     @property
     def own_parameters(self) -> Mask:
-        """Shape (P, J): the parameters that were estimated from these responses for the item alone."""
+        """Whether a parameter was estimated from these responses, for the item alone; shape (P, J)."""
         fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
         own = fit.item_model.free(fit.n_categories, given)
         own[0] = which(fit.models, lambda model: model.own_slopes)
@@ -185,15 +189,15 @@ class Fitted:
 
     @property
     def estimated_here(self) -> Mask:
-        """Shape (J,): False for anchors, whose parameters owe nothing to these responses."""
+        """Whether an item's parameters were estimated from these responses, shape (J,). False for anchors."""
         return ~np.isin(self.calibration.item_ids, self.calibration.anchored)
 
     def among_all(self, values: Floats) -> Floats:
-        """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
+        """Extend `values`, shape (J,), to all items, shape (n_all,), with NaN for items without parameters."""
         return spread(values, self.place, self.n_all)
 
     def subsample(self, most: int, rng: np.random.Generator) -> Self:
-        """Itself, or where it has more than `most` persons, `most` drawn of them."""
+        """Return a random sample of `most` persons, or itself if it has no more than that."""
         r = self.responses
         if r.n_persons <= most:
             return self
@@ -202,7 +206,7 @@ class Fitted:
         return replace(self, responses=r.of_persons(chosen), abilities=abilities)
 
     def on(self, keep: Mask) -> Self:
-        """The same with some of the items only, `keep` of shape (J,)."""
+        """Restrict the data to some of the items; `keep` has shape (J,)."""
         return replace(
             self,
             responses=self.responses.of_items(keep),
@@ -212,11 +216,11 @@ class Fitted:
 
     @property
     def scored_0_and_1(self) -> Self:
-        """The same without the items that have more scores."""
+        """The data restricted to the items scored 0 and 1."""
         return self.on(self.calibration.n_categories == 2) if self.scored.size else self
 
     def new_answers(self, rng: np.random.Generator) -> Self:
-        """Other persons of the same groups, who see what these saw and answer by the model."""
+        """Simulate other persons of the same groups, who see the same items and answer by the model."""
         r, fit = self.responses, self.calibration
         place = self.abilities.draw(rng)
         uniform = rng.random(r.n_responses)
@@ -230,7 +234,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Form:
-    """Learners of one group who saw the same items: places of the items, ascending, and answers (persons × items)."""
+    """Learners of one group who saw the same items.
+
+    Attributes:
+        items: indices of the items, ascending.
+        group: index of the group.
+        answers: scores, shape (persons, items).
+    """
 
     items: Ints
     group: int
@@ -238,7 +248,7 @@ class Form:
 
 
 def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
-    """The forms that `smallest` or more learners of one group saw."""
+    """Yield the forms that `smallest` or more learners of one group saw."""
     r, group = whole.responses, whole.abilities.group
     sets = seen_sets(r)
     n_groups = len(whole.abilities.population)

@@ -1,4 +1,4 @@
-"""Observed proportions by ability: what curves of an item are held against. No estimation of items here."""
+"""Observed proportions by ability, with which an item's curve is compared."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,8 +15,13 @@ from irt_psychometrics.scoring.abilities import Curves, eap_by
 
 @dataclass(frozen=True)
 class ByScore:
-    """Answers to an item by their score, 0 … m: `share` (m + 1, G) of each group's, and in all how many there are, and
-    the mean ability of who gave them, both (m + 1,)."""
+    """Answers to an item by score, 0 … m.
+
+    Attributes:
+        share: shape (m + 1, G), share of each group's answers that have this score.
+        n: shape (m + 1,), number of answers with this score.
+        theta: shape (m + 1,), mean ability of the learners with this score; NaN if there are none.
+    """
 
     share: Floats
     n: Ints
@@ -25,13 +30,13 @@ class ByScore:
 
 @dataclass(frozen=True)
 class Observed:
-    """Proportions correct of one item in G groups of learners of like ability; each array has shape (G,).
+    """Proportions correct of one item in G groups of learners with similar ability; each array has shape (G,).
 
     Attributes:
         theta: mean ability of the group.
         proportion: share correct, or the mean score as a share of the maximum score, 0 … 1.
-        n: answers in the group.
-        by_score: of an item that is scored above 1.
+        n: number of answers in the group.
+        by_score: the answers by score, if the item's maximum score is above 1; otherwise None.
     """
 
     theta: Floats
@@ -43,8 +48,11 @@ class Observed:
     def by_ability(
         cls, responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
     ) -> "dict[str, Observed]":
-        """Those of the `wanted` items that have answers, by learners' θ from the other items: the posterior mean under
-        their curves and the prior N(mean, sd²)."""
+        """Observed proportions of each of the `wanted` items that is among the items of `responses`.
+
+        A learner's θ is the posterior mean from the answers to the other, not wanted items, with their curves and the
+        prior N(mean, sd²).
+        """
         others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
         theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
         found = {}
@@ -56,13 +64,15 @@ class Observed:
         return found
 
     def of_score(self, score: int) -> "Observed":
-        """The shares of answers with this score, of a scored item."""
+        """Shares of answers with this score. The item must have `by_score`."""
         assert self.by_score is not None
         return Observed(self.theta, self.by_score.share[score], self.n)
 
     def interval(self) -> tuple[Floats, Floats]:
-        """95 % interval of each proportion (Wilson 1927), within 0 … 1 also where all or none are right; that of a mean
-        score by its standard error."""
+        """95 % interval of each proportion (Wilson 1927), which is within 0 … 1 even if all answers are right or wrong.
+
+        For an item with `by_score`: the interval of the mean score, from its standard error.
+        """
         if self.by_score is not None:
             shares = np.linspace(0, 1, len(self.by_score.share))
             variance = shares**2 @ self.by_score.share - self.proportion**2
@@ -75,12 +85,16 @@ class Observed:
 
 
 def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups: int = 8, fewest: int = 20) -> Observed:
-    """Answers in groups of (nearly) equal size, from the least able to the ablest.
+    """Divide answers into groups of (nearly) equal size, from the least able learners to the ablest.
 
-    theta: shape (n,), ability of whoever gave each answer, from other items than this: an item that helped to measure
-    its learners agrees with itself. With a posterior mean the model's proportion of a group is its curve near the
-    group's mean. score: shape (n,), 0 … max_score. There are fewer groups where one would have fewer than `fewest`
-    answers; no answers give no groups.
+    Args:
+        theta: shape (n,), ability of the learner who gave the answer. It must be estimated without this item, because
+            an item that contributed to θ agrees with itself. If θ is a posterior mean, the model's proportion of a
+            group is about the curve at the group's mean.
+        score: shape (n,), 0 … max_score.
+        max_score: the item's maximum score.
+        groups: largest number of groups.
+        fewest: fewest answers of a group; if necessary there are fewer groups, but at least one if there are answers.
     """
     theta, points = np.asarray(theta, dtype=float), np.asarray(score, dtype=float)
     order = np.argsort(theta, kind="stable")

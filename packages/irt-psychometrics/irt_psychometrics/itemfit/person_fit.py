@@ -1,6 +1,6 @@
-"""Person fit: whether a learner's pattern of answers is one that a learner of that ability gives.
+"""Person fit: whether a learner's pattern of answers is plausible at the learner's ability.
 
-Item fit is in `item_fit` and `sum_score_fit`, scores are in `scoring`.
+Item fit is in `item_fit` and `sum_score_fit`; scoring is in `scoring`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,13 +19,14 @@ from irt_psychometrics.scoring.abilities import score
 
 @dataclass(frozen=True)
 class PersonFit:
-    """Shape (n_persons,) each; NaN for persons with fewer than `Measure.MIN_ITEMS` usable answers,
-    and where θ̂ determines how likely the pattern is (items all alike), so that none can be unlikely for it.
+    """Person fit, shape (n_persons,) each. NaN for persons with fewer than `Measure.MIN_ITEMS` usable answers.
+
+    `lz` and `p` are also NaN if θ̂ alone determines the likelihood of the pattern, as when all items are alike.
 
     Attributes:
-        theta: the WLE at which it was computed.
-        lz: lz*, standard normal under the model; far below 0 for a pattern too unlikely for the learner's ability.
-        p: probability of an lz* this small under the model.
+        theta: the WLE at which lz was computed.
+        lz: lz*, standard normal under the model; far below 0 for a pattern that is unlikely at the learner's ability.
+        p: probability under the model of an lz* at most this large.
     """
 
     theta: Floats
@@ -34,16 +35,16 @@ class PersonFit:
 
 
 def person_fit(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> PersonFit:
-    """lz* of every learner at the WLE (Snijders 2001; with Warm's estimate, Magis, Raîche & Béland 2012; of items with
+    """lz* of every learner at the WLE (Snijders 2001; with Warm's estimate, Magis, Raîche & Béland 2012; for items with
     several scores, Sinharay 2016).
 
-    The log-likelihood of a pattern, less its expectation, is W = Σ (x − P) w with w = log(P/(1 − P)). At an estimate
-    of θ that solves r₀ + Σ (x − P) r = 0, r = P'/(P(1 − P)), its mean and variance are those of
-    Σ (x − P)(w − κ r) − κ r₀, κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)), r₀ = J/(2I) for the WLE.
-    Of a scored item the sums are over its scores: w = log P(x) less its expectation, r = a times the score less its
-    expectation, and J = a³ times its third central moment.
+    The log-likelihood of a pattern minus its expectation is W = Σ (x − P) w with w = log(P/(1 − P)). Let the estimate
+    of θ solve r₀ + Σ (x − P) r = 0 with r = P'/(P(1 − P)). Then W has the mean and variance of
+    Σ (x − P)(w − κ r) − κ r₀ with κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)). For the WLE,
+    r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
+    difference between the score and its expectation, and J = a³ times the score's third central moment.
     """
-    whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE knows of no ability distribution
+    whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE needs no ability distribution
     fit, r = whole.calibration, whole.responses
     others = fit.curves.others
     theta = score(

@@ -1,8 +1,8 @@
-"""S-X²: the item's proportion correct at each sum score against the model's (Orlando & Thissen 2000), of an item scored
-0 … m the shares of its scores (Kang & Chen 2008).
+"""S-X²: an item's proportion correct at each sum score, compared with the model's (Orlando & Thissen 2000).
 
-It needs a sum score that means the same for all who have it, so learners are compared within a form (those who saw
-the same set of items), and the forms an item was on are pooled.
+For an item scored 0 … m, the statistic compares the shares of its scores (Kang & Chen 2008). A sum score must mean the
+same for all learners who have it. So learners are compared within a form (the learners who saw the same set of items),
+and the results of an item's forms are added up.
 """
 
 from collections.abc import Sequence
@@ -17,27 +17,28 @@ from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_fo
 from irt_psychometrics.scoring.sum_scores import expected_proportions, expected_shares
 
 SMALLEST_CELL = 1.0
-"""Neighbouring sum scores are joined until each group expects this many right and wrong answers; of scored items, also
-neighbouring scores of a group, until it expects this many of two at least."""
+"""Smallest expected count of a cell. Neighbouring sum scores are joined until each group has this many expected right
+and wrong answers. For scored items, neighbouring scores of a group are joined, too, and each group keeps at least two
+cells."""
 SMALLEST_FORM = 100
-"""Fewest learners of a form; with fewer it gives a handful of groups and costs as much to compute as one with
-thousands."""
+"""Fewest learners of a form. A smaller form would give only a handful of groups, but costs as much as a form with
+thousands of learners."""
 
 _ROUNDING = 1e-14
-"""A probability below it is 0."""
+"""A probability up to this counts as 0."""
 
 
 @dataclass(frozen=True)
 class SumScoreFit:
-    """Shape (J,) each, for all items of the calibration.
+    """S-X² of all items of the calibration, shape (J,) each.
 
     Attributes:
-        statistic: S-X², NaN without a degree of freedom.
-        df: groups of sum scores, over all forms, each times the item's scores there less 1, and less the parameters
-            estimated for the item; 0 where it cannot be tested (no parameters, or on no form of two items and
-            `SMALLEST_FORM` learners).
-        p: upper tail of χ² with df degrees of freedom.
-        n: learners on the forms that count.
+        statistic: S-X²; NaN if df is 0.
+        df: sum over forms and groups of sum scores of (number of score cells − 1), minus the number of parameters
+            estimated for the item. It is 0 if the item cannot be tested, for example if it has no parameters, or is on
+            no form with two items and `SMALLEST_FORM` learners.
+        p: upper tail of χ² with df degrees of freedom; NaN if df is 0.
+        n: number of learners on these forms.
     """
 
     statistic: Floats
@@ -52,11 +53,11 @@ def sum_score_fit(
     """S-X² of every item over all forms that `SMALLEST_FORM` or more learners took.
 
     Within a form, learners with sum score k answer item j correctly with probability
-    E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, whatever their θ, S^{(j)} being the distribution of the sum over the other
-    items; S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)), of scored items Σ N_k (O − E)²/E over sum scores and scores.
-    Sums that only one score of the item can be part of, as 0 and the highest, say nothing. Where the fit has groups, φ
-    is the group's and a form is counted group by group (`groups`: n_persons labels). Anchors lose no degrees of
-    freedom.
+    E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, in which θ is integrated out. S^{(j)} is the distribution of the sum over
+    the other items. S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)); for scored items it is Σ N_k (O − E)²/E over sum
+    scores and scores. Sums that determine the item's score, such as 0 and the maximum, are omitted. If the fit has
+    groups (`groups`: n_persons labels), φ is the distribution of the group, and a form counts once per group. Anchors
+    lose no degrees of freedom.
     """
     whole = Fitted.of(responses, calibration, groups)
     fit, abilities = whole.calibration, whole.abilities
@@ -89,7 +90,7 @@ def sum_score_fit(
 
 
 def _score_tables(whole: Fitted, form: Form) -> tuple[Floats, Floats]:
-    """P of each score above 0 of the form's items, and of 0, as `distribution_of_points` takes them."""
+    """P of each score above 0 of the form's items, and P of score 0, as arguments of `distribution_of_points`."""
     p = np.exp(whole.log_probabilities[:, form.items])
     most = whole.calibration.n_categories[form.items] - 1
     rows = [(p[1 : m + 1, place], np.repeat(p[:1, place], m, axis=0)) for place, m in enumerate(most)]
@@ -98,10 +99,10 @@ def _score_tables(whole: Fitted, form: Form) -> tuple[Floats, Floats]:
 
 
 def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
-    """Pearson's χ² of scores by sum scores, (K, C) both, over groups of neighbouring sums; its cells less groups.
+    """Pearson's χ² over groups of neighbouring sum scores, and its number of cells minus groups.
 
-    While a group does not expect `SMALLEST_CELL` answers of two scores, the lowest such group joins the neighbour that
-    fewer learners are in.
+    Observed counts and expected shares have shape (K, C), sum scores × item scores. While a group has fewer than two
+    cells with `SMALLEST_CELL` expected answers, the lowest such group joins the neighbour with fewer learners.
     """
     groups = [
         np.array([o, o.sum() * e])
@@ -123,8 +124,11 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
 
 
 def _joined(group: Floats) -> list[Floats]:
-    """Observed and expected answers (2,) of a group (2, C) by score: while any score expects fewer than
-    `SMALLEST_CELL`, the lowest such joins the neighbouring score that expects fewer."""
+    """Cells of a group, shape (2, C): pairs of observed and expected counts (2,).
+
+    While a score has fewer than `SMALLEST_CELL` expected answers, the lowest such score joins the neighbouring score
+    with the smaller expected count.
+    """
     cells = [cell for cell in group.T if cell[1] > 0]
     while len(cells) > 1:
         k = next((k for k, cell in enumerate(cells) if cell[1] < SMALLEST_CELL), None)

@@ -1,27 +1,29 @@
 """Learners under two ids, and items that are nearly the same: pairs whose answers are equal far more often than chance.
 
-Belongs here: finding such pairs. What chance gives comes from the fitted model, so that neither easy items nor learners
-with all answers right look like twins. Does not belong here: pairs of items that share something beyond the ability
-without being the same (see `dependence`), and what is advised (see the checks).
+The fitted model gives the frequency by chance, so neither easy items nor learners with all answers right look like
+twins. Pairs of items that share something beyond the ability without being the same are in `dependence`.
 
-**Learners.** One learner under two ids has given the same answers, but for a share `CHANGED`. The likelihood ratio of
-that, against another learner of the same population, is
+**Learners.** One learner under two ids gives the same answers except for a share ε = `CHANGED`. The likelihood ratio of
+this hypothesis to a different learner from the same population is
 
     (1 − ε)^equal · ε^different / P(answers),
 
-P being the marginal probability of the answers to the common items. Its expectation is 1 if the two are different
-learners, whatever their abilities. So it is an e-value, and the e-BH procedure of Wang & Ramdas (2022) over all pairs,
-at `FALSE_MONTHS`, decides whether there are twins at all, however pairs depend on each other. Its bound is Markov's:
-with logarithms that have an SD of 2.5, as for 30 answers, a seventh of it is reached. If there are twins, the maximum
-likelihood estimate of their share among all pairs makes each ratio a probability of one learner, and pairs are named
-from `MIN_PROBABILITY` on. No other statistic of the answers finds more twins at as many false pairs (Neyman-Pearson).
+where P is the marginal probability of the answers to the common items. Its expectation is 1 if the learners are
+different, for any abilities. So it is an e-value. The e-BH procedure of Wang & Ramdas (2022) over all pairs, at
+`FALSE_MONTHS`, decides whether there are twins at all, for any dependence between pairs. It uses Markov's bound, which
+is conservative: if the logarithms have an SD of 2.5, as with 30 answers, the actual rate is a seventh of the bound. If
+there are twins, their share among all pairs is estimated by maximum likelihood. It turns each ratio into the
+probability that the pair is one learner, and pairs are named from `MIN_PROBABILITY` on. No other statistic of the
+answers finds more twins with the same number of false pairs (Neyman-Pearson).
 
-Of N² pairs only those are compared that have `TOGETHER` of their `RAREST` least likely answers in common, which the
-same answers have and others seldom. These are found by sorting, so that the work grows with the learners.
+Only some of the N² pairs are compared: those with `TOGETHER` of their `RAREST` least likely answers in common. Twins
+nearly always have them, and other pairs seldom do. Sorting finds these pairs, so the computing time is about
+proportional to the number of learners.
 
 **Items.** Two items that are the same have few different answers. The expected number of different answers, at the
-learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has less than `LARGEST_SHARE` of that, beyond chance
-(Poisson, whose variance is above that of such a sum; Bonferroni over all pairs).
+learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has significantly less than `LARGEST_SHARE` of this
+number. The test is Poisson, whose variance is larger than the variance of such a sum, with Bonferroni's correction for
+all pairs.
 """
 
 from collections.abc import Sequence
@@ -39,30 +41,37 @@ from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
 from irt_psychometrics.itemfit.model_replicates import Fitted
 
 CHANGED = 0.01
-"""Share of the common answers in which one learner's two ids differ, as a key or an answer was corrected between."""
+"""Share of common answers that differ between one learner's two ids, because a key or an answer has been corrected."""
 FALSE_MONTHS = 0.05
 """Largest share of months without twins in which a pair of learners may be named."""
 MIN_PROBABILITY = 0.25
-"""Least probability of one learner at which a pair is named: a pair that is missed counts as much as three pairs that a
+"""Smallest probability of one learner at which a pair is named. A missed pair counts as much as three pairs that a
 person compares in vain."""
 RAREST, TOGETHER = 8, 4
+"""Number of a learner's least likely answers, and how many of them the learners of a compared pair have in common."""
 MOST_IN_COMMON = 64
-"""Rare answers that more learners than this have in common do not single out a pair."""
+"""A set of rare answers that more learners than this have in common identifies no pair."""
 DIFFERENT = 20
-"""A pair of learners may differ in one of so many common answers."""
+"""At most one in this many common answers of a pair of learners may differ."""
 LARGEST_SHARE = 0.5
-"""Items are named with less than this share of the different answers that are expected of two items."""
+"""A pair of items is named if it has less than this share of the expected number of different answers."""
 LEVEL = 0.01
-"""Probability that a set of items without twins has a pair that is named."""
+"""Largest probability that a pair is named in a set of items without twins."""
 STEPS = 50
-"""EM steps. After 25, the number of pairs was the same to three decimals."""
+"""EM steps. After 25 steps, the number of pairs no longer changed in its first three decimals."""
 _PAIRS = 20_000
-"""Pairs whose answers are listed at once."""
+"""Number of pairs whose answers are listed at once."""
 
 
 @dataclass(frozen=True)
 class LearnerTwins:
-    """Two persons, how many items both answered, and how many of these answers are equal."""
+    """A pair of persons that are probably one learner.
+
+    Attributes:
+        persons: indices of the two persons.
+        common: number of items that both answered.
+        equal: number of these with equal answers.
+    """
 
     persons: tuple[int, int]
     common: int
@@ -71,8 +80,14 @@ class LearnerTwins:
 
 @dataclass(frozen=True)
 class ItemTwins:
-    """Places of two items, how many learners saw both, and the share of equal answers: observed, and expected of two
-    different items."""
+    """A pair of items that are nearly the same.
+
+    Attributes:
+        items: indices of the two items.
+        learners: number of learners who saw both.
+        equal: observed share of equal answers.
+        expected: share of equal answers expected of two different items.
+    """
 
     items: tuple[int, int]
     learners: int
@@ -83,8 +98,11 @@ class ItemTwins:
 def learner_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[LearnerTwins]:
-    """Pairs of persons that are one learner, the most certain first. Costs a sort of the answers, and one of 70 numbers
-    for each learner."""
+    """Pairs of persons that are probably one learner, the most certain pair first.
+
+    `groups`: the group of each person, n_persons labels, if the fit has groups. Costs a sort of the answers, and a sort
+    of 70 numbers per learner.
+    """
     whole = Fitted.of(responses, calibration, groups)
     rows = whole.rows
     pairs = _candidates(whole, eap(whole, threads))
@@ -109,8 +127,11 @@ def learner_twins(
 
 
 def _probabilities(log_e: Floats, pairs: int) -> Floats:
-    """Probability that each pair is one learner, shape (K,). Their share among all `pairs` is estimated by maximum
-    likelihood (EM); the pairs without a ratio in `log_e` are different learners."""
+    """Probability that each pair is one learner, shape (K,).
+
+    EM estimates the share of twins among all `pairs` by maximum likelihood. Pairs without a ratio in `log_e` count as
+    different learners.
+    """
     share = len(log_e) / pairs
     for _ in range(STEPS):
         found: Floats = expit(log_e + logit(share))
@@ -119,7 +140,7 @@ def _probabilities(log_e: Floats, pairs: int) -> Floats:
 
 
 def _candidates(whole: Fitted, theta: Floats) -> Ints:
-    """Pairs of persons, shape (K, 2), the first below the second, that have rare answers in common."""
+    """Pairs of persons with rare answers in common, shape (K, 2), the smaller index first."""
     r, start = whole.responses, whole.rows.start
     nodes = whole.abilities.nodes
     node = np.rint((theta - nodes[0]) / (nodes[1] - nodes[0])).astype(np.int64)
@@ -151,7 +172,7 @@ def _candidates(whole: Fitted, theta: Floats) -> Ints:
 
 
 def _log_likelihood_ratios(whole: Fitted, pairs: Ints, counts: Ints) -> Floats:
-    """Shape (K,): log of the ratio of the module's text; an answer that differs is any of the other scores."""
+    """Log of the likelihood ratio in the module's docstring, shape (K,). A differing answer can be any other score."""
     r, start = whole.responses, whole.rows.start
     place = r.person * np.int64(r.n_items) + r.item
     by_place = np.argsort(place, kind="stable")
@@ -182,7 +203,10 @@ def _log_likelihood_ratios(whole: Fitted, pairs: Ints, counts: Ints) -> Floats:
 def item_twins(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
 ) -> list[ItemTwins]:
-    """Pairs of items scored 0 and 1 that are nearly the same, those with the most equal answers first."""
+    """Pairs of items scored 0 and 1 that are nearly the same, the pair with the largest share of equal answers first.
+
+    `groups`: the group of each person, n_persons labels, if the fit has groups.
+    """
     whole = Fitted.of(responses, calibration, groups).scored_0_and_1
     J = whole.calibration.n_items
     n, observed, expected = (np.zeros((J, J)) for _ in range(3))
