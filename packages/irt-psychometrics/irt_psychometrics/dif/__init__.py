@@ -1,4 +1,4 @@
-"""Which items function differently for groups of learners of equal ability."""
+"""Differential item functioning (DIF): items that function differently for groups of learners of equal ability."""
 
 from typing import TYPE_CHECKING
 

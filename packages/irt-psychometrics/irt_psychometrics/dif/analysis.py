@@ -1,11 +1,11 @@
 """DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
 
-Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
-methods (wald.py, mantel_haenszel.py, mantel.py, logistic.py), and which attributes are examined.
+This module selects the groups and items that can be tested, and combines the results of the methods in wald.py,
+mantel_haenszel.py, mantel.py and logistic.py. The caller chooses the attributes.
 
-The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
-they compare learners of equal score on the same items; of a scored item Mantel's test with the standardised mean
-difference, and no regression.
+The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it. They are computed within forms,
+because they compare learners with equal scores on the same items. For a scored item, Mantel's test with the
+standardised mean difference replaces both.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from irt_psychometrics.dif.split_items import FEWEST_ITEMS, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups, family_q
 
 TESTABLE = 200
-"""Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
-large as slopes differ, and too far from normal for a Wald test."""
+"""Fewest learners of a group, answers of the group to an item, and sittings with the item. With fewer, the error of a
+slope is as large as differences between slopes, and too far from normal for a Wald test."""
 ENOUGH = 500
 """With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
 _Result = TypeVar("_Result")
@@ -39,9 +39,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Group:
-    """A value of the attribute. `reason` says why the Wald test leaves it out; it is empty where it does not.
+    """Learners with the same value of the attribute.
 
-    `answers`: shape (J,), of its learners to each item.
+    Attributes:
+        name: the value.
+        n_learners: number of learners with responses.
+        answers: shape (J,), number of their answers to each item.
+        reason: why the Wald test omits the group; empty if it includes the group.
     """
 
     name: str
@@ -59,7 +63,7 @@ class Group:
 
     @property
     def large_enough(self) -> bool:
-        """Whether the group has learners enough to be compared."""
+        """Whether the group has enough learners for a comparison."""
         return self.n_learners >= TESTABLE
 
     @property
@@ -69,14 +73,15 @@ class Group:
 
 @dataclass(frozen=True)
 class WithinForms:
-    """Both methods that match on scores, for each focal group and item.
+    """Results of the methods that match on scores, for each focal group and item.
 
     Attributes:
         groups: G names, the reference first.
-        mantel_haenszel, mantel, logistic: G − 1 rows of J; None if fewer than 200 complete sittings of either group had
-            the item. Scored items have Mantel's test, the others the two other methods.
-        sittings: shape (G, J), complete ones with the item.
-        n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
+        mantel_haenszel, mantel, logistic: G − 1 rows of J results. A result is None if either group has fewer than 200
+            complete sittings with the item. Scored items have only Mantel's test, other items only the other two.
+        sittings: shape (G, J), number of complete sittings with the item.
+        n_sittings: number of complete sittings.
+        n_incomplete: number of sittings without an answer to an item of their form, which are omitted.
     """
 
     groups: tuple[str, ...]
@@ -88,22 +93,25 @@ class WithinForms:
     n_incomplete: int
 
     def ets_class(self, f: int, j: int) -> EtsClass | None:
-        """Class of the difference of item `j` for the f-th focal group. Returns None if it was not tested."""
+        """ETS class of the difference of item `j` for the f-th focal group. Returns None if it was not tested."""
         test = self.mantel_haenszel[f][j] or self.mantel[f][j]
         return test.ets_class if test else None
 
 
 @dataclass(frozen=True)
 class Dif:
-    """What is known of an attribute.
+    """DIF of an attribute.
 
     Attributes:
+        attribute: name of the attribute.
         item_ids: J items.
-        groups: all of them, the largest first.
-        n_unknown: learners with responses and without the attribute.
-        wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
-        within_forms: None where no learner sat a form, or fewer than two groups are large enough.
-        reason: why there is no `wald`; empty where there is.
+        groups: all groups: the requested reference first, if there is one, and then the largest first.
+        n_unknown: number of learners with responses whose attribute is unknown.
+        wald: the Wald tests. None if fewer than two groups can be compared. The reference is the first of `groups` that
+            can be compared.
+        within_forms: results of the other methods. None if no learner sat a form, or if fewer than two groups are large
+            enough.
+        reason: why `wald` is None; otherwise empty.
     """
 
     attribute: str
@@ -130,20 +138,23 @@ class Dif:
         """Compare the groups of an attribute.
 
         Args:
-            attribute: its name, for the record.
+            attribute: name of the attribute, for the result.
             responses: scored responses of a window.
-            values: the attribute of each person, n_persons of them; None where unknown.
-            forms: the form of each response, R of them; None outside forms.
-            model: of all items, or of each. Steps that a block has in common are then each item's own.
-            latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
-            threads: of the fits; None for all processors.
-            reference: the group with which the others are compared if it can be; None: the largest.
+            values: the value of each person, n_persons of them; None if unknown.
+            forms: the form of each response, R of them; None for a response outside forms.
+            model: model of all items, or of each item. If items of a block have common steps (RSM), each item has its
+                own steps here (PCM).
+            latent: shape of the groups' θ distribution. A histogram is used only if the reference group has enough
+                learners for one.
+            threads: number of threads of the fits; None for one per processor.
+            reference: the group with which the others are compared, if it can be tested. None: the largest group.
 
-        Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
-        others can be fitted are named and left out; the others are compared. For attributes that
-        cannot be tested, the result says why.
+        A group is omitted, with a reason, if it has fewer than 200 learners, if it shares too few items with the
+        reference, or if the fit fails with it and succeeds without it. If the attribute cannot be tested, the result
+        contains the reason.
 
-        Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
+        Raises PsychometricsError if lengths do not agree, if `reference` is no group, or if a model is neither logistic
+        nor of partial credit.
         """
         of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
         models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
@@ -190,12 +201,12 @@ class Dif:
 
     @classmethod
     def untested(cls, attribute: str, reason: str) -> Self:
-        """An attribute whose groups could not be compared."""
+        """Create the result of an attribute whose groups could not be compared."""
         return cls(attribute, (), (), 0, None, None, reason)
 
     @property
     def reference(self) -> Group | None:
-        """The group that the others are compared with, by whatever method; None where there is no group."""
+        """The group with which the others are compared. None if there is no group."""
         compared = self.wald or self.within_forms
         first = compared.groups[0] if compared else None
         return next((g for g in self.groups if first in (g.name, None)), None)
@@ -205,11 +216,12 @@ class Dif:
         return next(group for group in self.groups if group.name == name)
 
     def low_power(self, j: int, focal: Group) -> bool:
-        """Whether either group has so few answers to item `j` that half of the large differences are missed."""
+        """Whether the reference or `focal` has so few answers to item `j` that half of the large differences are
+        missed."""
         return any(group is not None and group.answers[j] < ENOUGH for group in (self.reference, focal))
 
     def why_not(self, j: int, focal: Group) -> str:
-        """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
+        """Why the Wald test does not compare item `j` between the reference and a group; empty if it does."""
         if self.wald is None or focal.reason:
             return focal.reason or self.reason
         f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]
@@ -224,7 +236,7 @@ class Dif:
 
     @staticmethod
     def with_common_q(found: Sequence[Dif]) -> list[Dif]:
-        """The same with q over the items of all attributes together."""
+        """Replace the q of each Wald test by q over the items of all attributes together."""
         tested = [dif.wald for dif in found if dif.wald is not None]
         if not tested:
             return list(found)
@@ -236,7 +248,8 @@ class Dif:
 def _members(
     responses: Responses, values: Sequence[str | None], reference: str | None = None
 ) -> tuple[Ints, list[str]]:
-    """Each person's group (−1: none, or no responses), and the names of groups: the reference, then the largest."""
+    """Index of each person's group (−1 without a value or responses), and the groups' names: the reference, then the
+    largest."""
     answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
     labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
     known = answered & np.array([value is not None for value in values], dtype=bool)
@@ -254,7 +267,7 @@ def _members(
 
 
 def _group(name: str, n_learners: int, answers: Ints) -> Group:
-    """A group with the reason for which it cannot be tested, whatever the others are."""
+    """Create a group, with the reason if it cannot be tested against any other group."""
     n_enough = int((answers >= TESTABLE).sum())
     reason = ""
     if n_learners < TESTABLE:
@@ -267,9 +280,11 @@ def _group(name: str, n_learners: int, answers: Ints) -> Group:
 def _compared(
     compared: Callable[[Sequence[str]], Wald | Refused], names: Sequence[str]
 ) -> tuple[Wald | Refused, dict[str, str]]:
-    """The test of the groups that can be compared, the largest first, and why others cannot.
+    """Test the groups that can be compared. Returns the test, and the reasons why other groups cannot be compared.
 
-    Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
+    If the groups cannot all be compared together, each group is compared with the reference alone, and the groups for
+    which this fails are omitted. If it fails for all groups, the reference is omitted. If it fails for no group, the
+    last (smallest) group is omitted.
     """
     left_out = dict[str, str]()
     while isinstance(found := compared(names), Refused) and len(names) > 2:
@@ -288,8 +303,11 @@ def _within_forms(
     groups: tuple[str, ...],
     anchors: Collection[str] | None,
 ) -> WithinForms | None:
-    """Matched on the anchors, so that items with DIF do not spoil the score; where there are none, on the items that
-    are of class A for every group when matched on all (Holland & Thayer 1988)."""
+    """Compare groups within forms, matched on the score on the anchors, so that items with DIF do not bias the score.
+
+    Without anchors, the matching items are those of class A for every group when matched on all items (Holland & Thayer
+    1988). Returns None if there are no complete sittings.
+    """
     taken, incomplete = sittings(responses, forms, member)
     if not taken:
         return None

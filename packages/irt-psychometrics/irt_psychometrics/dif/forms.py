@@ -1,7 +1,7 @@
-"""Sittings of complete forms, tabled for methods that compare learners of equal score.
+"""Tables of complete sittings of forms, for methods that compare learners with equal scores.
 
-Belongs here: which sittings count, the matching score, and the counts by form, score and group that
-mantel_haenszel.py, mantel.py and logistic.py read. No statistic here.
+This module selects the sittings, computes the matching score, and counts by form, score and group for
+mantel_haenszel.py, mantel.py and logistic.py.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,14 +14,20 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.models import Responses
 
 PART_OF_FORM = 0.5
-"""An item belongs to a form when half of its sittings or more have an answer to it."""
+"""An item belongs to a form if at least this share of the form's sittings has an answer to it."""
 
 
 @dataclass(frozen=True)
 class Sittings:
-    """Complete sittings of one form: `group` (S,); `items` (K,), indices into the
-    items of the responses; `score` (S, K), and the most that each has, `most`
-    (K,)."""
+    """S complete sittings of one form with K items.
+
+    Attributes:
+        form: id of the form.
+        group: shape (S,), index of the learner's group.
+        items: shape (K,), indices into the items of the responses.
+        score: shape (S, K), scores.
+        most: shape (K,), maximum score of each item.
+    """
 
     form: str
     group: Ints
@@ -32,9 +38,15 @@ class Sittings:
 
 @dataclass(frozen=True)
 class Cells:
-    """Sittings of an item by form, matching score and group: `n`, `right` and `squares` are (C, G), C cells: how many,
-    and the sums of their scores and of the squares of these; `form` (C,) numbers the forms, `score` (C,) is the
-    matching score as a share of the most that can be reached."""
+    """Counts of an item's sittings in C cells (form and matching score) by group.
+
+    Attributes:
+        form: shape (C,), number of the form.
+        score: shape (C,), matching score divided by its maximum.
+        n: shape (C, G), number of sittings.
+        right: shape (C, G), sum of their scores on the item.
+        squares: shape (C, G), sum of the squares of these scores.
+    """
 
     form: Ints
     score: Floats
@@ -44,15 +56,16 @@ class Cells:
 
 
 def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> tuple[tuple[Sittings, ...], int]:
-    """The complete sittings form by form, and how many of the groups' sittings were incomplete.
+    """The groups' complete sittings by form, and the number of incomplete sittings.
 
     Args:
-        responses: a learner's answers on a form are one sitting.
-        forms: R form ids, one per response; None outside forms.
-        group: shape (n_persons,), the group of each learner; below 0 for none, whose sittings are left out.
+        responses: the responses. A learner's answers on a form are one sitting.
+        forms: R form ids, one per response; None for a response outside forms.
+        group: shape (n_persons,), index of each learner's group; below 0 for learners without a group, whose sittings
+            are omitted.
 
-    A sitting without an answer to an item of its form has no score to be matched by. Whoever wants unanswered items
-    to be wrong gives them as wrong.
+    A sitting without an answer to an item of its form has no matching score. To count unanswered items as wrong,
+    include them in `responses` as wrong answers.
     """
     labels = sorted({form or "" for form in forms})
     place = {label: k for k, label in enumerate(labels)}
@@ -78,10 +91,10 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
 
 
 def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_groups: int) -> Cells:
-    """The sittings of the forms with `item`, matched on the score over `matching` and the item itself.
+    """Count the sittings of the forms with `item`, by the score on `matching` and the item itself.
 
-    The item counts in its own matching score: without it, items without DIF look as if they had it where groups differ
-    in ability (Holland & Thayer 1988).
+    The item is part of its own matching score. Otherwise items without DIF would appear to have it if groups differ in
+    ability (Holland & Thayer 1988).
     """
     forms, scores, n = [], [], []
     right: list[Floats] = []

@@ -1,7 +1,7 @@
-"""Logistic regression DIF: answers explained by the score, and then by the group as well.
+"""DIF by logistic regression: answers explained by the score, and then also by the group.
 
-Beside Mantel-Haenszel it also sees differences that change sign along the score. The same caution holds: equal scores
-are equal abilities only nearly.
+Unlike Mantel-Haenszel, it also detects differences that change sign along the score. The same caution applies: equal
+scores are only nearly equal abilities.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,14 @@ class LogisticDif:
     """One item between the reference and one focal group.
 
     Attributes:
-        p: of no DIF of either kind, 2 df.
-        p_uniform: of no shift, 1 df; p_nonuniform: of no interaction of score and group, 1 df.
-        delta_r2: what both add to Nagelkerke's R², in [0, 1]. delta_r2_uniform: what the shift alone adds.
-        size: "A" where p ≥ 0.05 or ΔR² < 0.035, "C" from 0.070 on, "B" between.
+        p: p-value of the hypothesis of no DIF of either kind, 2 df.
+        p_uniform: p-value of the hypothesis of no shift, 1 df.
+        p_nonuniform: p-value of the hypothesis of no interaction between score and group, 1 df.
+        delta_r2: increase of Nagelkerke's R² by shift and interaction, in [0, 1].
+        delta_r2_uniform: increase of Nagelkerke's R² by the shift alone.
+        size: "A" if p ≥ 0.05 or ΔR² < 0.035, "C" if ΔR² ≥ 0.070, otherwise "B".
 
-    NaN and None where there are not both kinds of answers in both groups.
+    The numbers are NaN, and size is None, unless both groups have right and wrong answers.
     """
 
     p: float
@@ -43,12 +45,12 @@ class LogisticDif:
 
 
 def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
-    """Swaminathan & Rogers' (1990) likelihood ratio tests of three models of logit P(right):
+    """Swaminathan & Rogers' (1990) likelihood ratio tests between three models of logit P(right):
 
-        form + form·score,   … + group,   … + group + group·score,
+        form + form·score,   … + group,   … + group + group·score.
 
-    every form with an intercept and a slope of its own, and group 0 as the reference. ΔR² is the third's less the
-    first's, each Nagelkerke's (1991) against intercepts of forms alone.
+    Each form has its own intercept and slope; group 0 is the reference. ΔR² is the R² of the third model minus the R²
+    of the first. Both are Nagelkerke's (1991), relative to a model with only the forms' intercepts.
     """
     cell, which = np.nonzero(counts.n[:, [0, focal]] > 0)
     columns = np.array([0, focal])[which]
@@ -79,10 +81,10 @@ def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
 
 
 def _loglik(x: Floats, n: Floats, right: Floats) -> float:
-    """The supremum of the binomial log-likelihood, by Newton steps, halved until they climb.
+    """Supremum of the binomial log-likelihood, by Newton steps that are halved until the log-likelihood does not fall.
 
-    Columns that others determine (a form that one score only was seen on) are harmless: steps are least squares. So are
-    coefficients without a finite maximum: the likelihood has one.
+    Collinear columns (from a form on which only one score occurred) are harmless, because the steps are least-squares
+    solutions. Coefficients without a finite maximum are harmless, too, because the supremum is finite.
     """
     beta, value = np.zeros(x.shape[1]), -float(n.sum()) * np.log(2)
     for _ in range(_MOST_STEPS):

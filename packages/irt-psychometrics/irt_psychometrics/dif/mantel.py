@@ -1,6 +1,6 @@
-"""Mantel's test and the standardised mean difference: for scored items what Mantel-Haenszel is for those of 0 and 1.
+"""Mantel's test and the standardised mean difference, the counterpart of Mantel-Haenszel for scored items.
 
-A second opinion next to the Wald test, with the same caution: equal scores are equal abilities only nearly.
+They are a second opinion next to the Wald test, with the same caution: equal scores are only nearly equal abilities.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from irt_psychometrics.dif.forms import Cells
 from irt_psychometrics.dif.mantel_haenszel import CERTAIN_P, EtsClass
 
 NEGLIGIBLE, LARGE = 0.17, 0.25
-"""Limits on |SMD| over the SD of the item's scores (Zwick, Thayer & Mazzeo 1997)."""
+"""Limits on |SMD| divided by the SD of the item's scores (Zwick, Thayer & Mazzeo 1997)."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,12 @@ class Mantel:
 
     Attributes:
         smd: standardised mean difference, focal minus reference, in points; below 0 the item is harder for the focal
-            group. se: its standard error.
+            group.
+        se: standard error of smd.
         chi2, p: Mantel's test of no association at equal score, 1 df.
-        ets_class: "A" where p ≥ 0.05 or |SMD| ≤ 0.17 SD, "C" above 0.25 SD, "B" between. All of these are NaN and None
-            where no stratum can compare the groups.
+        ets_class: "A" if p ≥ 0.05 or |SMD| ≤ 0.17 SD, "C" above 0.25 SD, otherwise "B".
+
+    The numbers are NaN, and ets_class is None, if the groups cannot be compared in any stratum.
     """
 
     smd: float
@@ -35,13 +37,13 @@ class Mantel:
 
 
 def mantel(counts: Cells, focal: int) -> Mantel:
-    """Mantel's (1963) χ² over forms × scores against group 0, and the standardised mean difference (Dorans & Schmitt
-    1991; Zwick, Donoghue & Grima 1993).
+    """Mantel's (1963) χ² over forms × scores, with group 0 as the reference, and the standardised mean difference
+    (Dorans & Schmitt 1991; Zwick, Donoghue & Grima 1993).
 
-    With F the focal group's sum of scores in a stratum of T sittings, n_R and n_F of each group, S and S₂ the sums of
-    scores and of their squares, E(F) = n_F S/T and Var(F) = n_R n_F (T S₂ − S²)/(T²(T − 1)), where the groups do not
-    differ. χ² = (ΣF − ΣE(F))²/ΣVar(F). SMD is the mean of the strata's differences in mean score, weighted by the focal
-    group, so that Var(SMD) = Σ w² (1/n_R + 1/n_F)² Var(F), w = n_F/Σn_F (Zwick & Thayer 1996).
+    Let F be the focal group's sum of scores in a stratum of T sittings, n_R and n_F the numbers of sittings of the
+    groups, and S and S₂ the sums of all scores and of their squares. If the groups do not differ, E(F) = n_F S/T and
+    Var(F) = n_R n_F (T S₂ − S²)/(T²(T − 1)). χ² = (ΣF − ΣE(F))²/ΣVar(F). SMD is the mean over strata of the differences
+    in mean score, with weights w = n_F/Σn_F, so Var(SMD) = Σ w² (1/n_R + 1/n_F)² Var(F) (Zwick & Thayer 1996).
     """
     n = counts.n[:, [0, focal]]
     both = (n > 0).all(axis=1)

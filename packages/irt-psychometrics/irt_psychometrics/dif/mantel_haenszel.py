@@ -1,7 +1,7 @@
-"""Mantel-Haenszel DIF: the odds of a right answer in two groups at equal score.
+"""DIF by Mantel-Haenszel: the odds of a right answer in two groups at equal score.
 
-A second opinion next to the Wald test: simple, and the basis of the testing industry's classes. Where groups
-differ in ability and items in slope, equal scores are not equal abilities, so it is not a test of last resort.
+It is a second opinion next to the Wald test: simple, and the basis of the testing industry's classes. If groups differ
+in ability and items in slope, equal scores are not equal abilities, so it must not decide alone.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,12 @@ class MantelHaenszel:
 
     Attributes:
         odds_ratio: common α̂, reference over focal; above 1 the item is harder for the focal group.
-        delta: −2.35 ln α̂; below 0 the item is harder for the focal group. se: its standard error.
-        chi2, p: the test of α = 1, with continuity correction, 1 df.
-        ets_class: "A" negligible, "B", "C" large. All of these are NaN and None where no stratum
-            can compare the groups.
+        delta: −2.35 ln α̂; below 0 the item is harder for the focal group.
+        se: standard error of delta.
+        chi2, p: test of α = 1 with continuity correction, 1 df.
+        ets_class: "A" (negligible), "B" or "C" (large).
+
+    The numbers are NaN, and ets_class is None, if the groups cannot be compared in any stratum.
     """
 
     odds_ratio: float
@@ -41,14 +43,15 @@ class MantelHaenszel:
 
 
 def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
-    """Mantel & Haenszel's (1959) common odds ratio over forms × scores and their χ², against group 0.
+    """Mantel & Haenszel's (1959) common odds ratio over forms × scores and their χ², with group 0 as the reference.
 
-    With right and wrong of the reference A, B and of the focal group C, D, T together in a stratum, α̂ = ΣAD/T ÷ ΣBC/T.
-    The variance of ln α̂ is that of Robins, Breslow & Greenland (1986), with P = (A + D)/T, Q = (B + C)/T, R = AD/T and
-    S = BC/T, ΣPR/2(ΣR)² + Σ(PS + QR)/2ΣRΣS + ΣQS/2(ΣS)²; for these tables Phillips & Holland's (1987) is the same.
+    In a stratum, let A and B be the numbers of right and wrong answers of the reference group, C and D those numbers of
+    the focal group, and T their sum. Then α̂ = ΣAD/T ÷ ΣBC/T. With P = (A + D)/T, Q = (B + C)/T, R = AD/T and S = BC/T,
+    the variance of ln α̂ is ΣPR/2(ΣR)² + Σ(PS + QR)/2ΣRΣS + ΣQS/2(ΣS)² (Robins, Breslow & Greenland 1986). For these
+    tables, Phillips & Holland's (1987) variance is the same.
 
-    Classes are ETS's (Zieky 1993), with one-sided 5 % for C: C where |Δ| ≥ 1.5 and |Δ| − 1.645 SE > 1; A where |Δ| < 1
-    or p ≥ 0.05; B otherwise.
+    Classes are ETS's (Zieky 1993), with one-sided 5 % for C: C if |Δ| ≥ 1.5 and |Δ| − 1.645 SE > 1; A if |Δ| < 1 or
+    p ≥ 0.05; otherwise B.
     """
     n_ref, n_foc = counts.n[:, 0], counts.n[:, focal]
     both = (n_ref > 0) & (n_foc > 0)
@@ -74,7 +77,7 @@ def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
 
 
 def ets_class(delta: float, se: float, p: float) -> EtsClass:
-    """ETS's class of a Δ; p is that of Δ = 0."""
+    """ETS class of a Δ with standard error se; p is the p-value of Δ = 0."""
     if abs(delta) >= LARGE and abs(delta) - CERTAIN_Z * se > NEGLIGIBLE:
         return "C"
     return "A" if abs(delta) < NEGLIGIBLE or p >= CERTAIN_P else "B"
