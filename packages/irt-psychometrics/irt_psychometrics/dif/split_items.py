@@ -1,17 +1,19 @@
-"""Items split by group, in one fit of several groups: what each group's answers say of an item, on one scale.
+"""Items split by group in one fit of several groups: an item's parameters in each group, on one scale.
 
-Belongs here: the responses with a copy of an item for each group, their fits, and which of the items hold the groups
-together. Does not belong here: the test of copies (wald.py) and which learners make a group (analysis.py).
+This module creates the responses with a copy of an item for each group, fits them, and finds the anchors. wald.py tests
+the copies; analysis.py selects the groups.
 
-In a fit of several groups (`fit_em(groups=)`) items are equal across groups, and the groups' means and SDs of θ are
-free but for the reference's. An item that is split stands in it once for each group, answered by that group alone, so
-that its copies' parameters and their joint covariance are those of maximum likelihood with the unsplit items, the
-anchors, as equal (Langer 2008; the algorithm Wald-1 of Woods, Cai & Wang 2013). All items but the anchors are split at
-once, and of the anchors in a first fit one part, in a second the other, so that each is tested while others hold the
-scale. The larger part holds it in the first fit, which tests all items but the anchors.
+In a fit of several groups (`fit_em(groups=)`), items are equal across groups. The groups' means and SDs of θ are free,
+except the reference's. A split item is in this fit once for each group, and only that group answers its copy. So the
+copies' parameters and their joint covariance are maximum likelihood estimates under the assumption that the unsplit
+items, the anchors, are equal (Langer 2008; the algorithm Wald-1 of Woods, Cai & Wang 2013). There are two fits. Both
+split all items that are not anchors. The first fit also splits the smaller part of the anchors, and the second fit
+splits the larger part, so each anchor is tested while other anchors determine the scale. Items that are not anchors
+are tested in the first fit.
 
-**Anchors** are found by fits of each group alone: the items that agree with one line between the groups' scales, found
-in turn with them from the medians of all (Lord 1980; Candell & Drasgow 1988).
+**Anchors** are found from fits of each group alone. They are the items that agree with one line between the groups'
+scales. The line and the anchors are estimated alternately, beginning with the medians of all items (Lord 1980; Candell
+& Drasgow 1988).
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from irt_psychometrics.linking.criteria import Pairs, medians
 
 FEWEST_ITEMS = 4
 ANCHOR_P = 0.05
-"""An item with a p below this, against any group, is not an anchor, but half of the items are: DIF is defined against
-the majority of items. That excludes a twentieth of the items without DIF, at hardly any cost."""
+"""An item whose p for any group is below this is not an anchor. But at least half of the items are anchors, because DIF
+is defined relative to the majority of items. This level excludes a twentieth of the items without DIF, at hardly any
+cost."""
 _TOLERANCE = 1e-3
 
 
@@ -44,11 +47,13 @@ class Groups:
     """Answers of G groups to J items.
 
     Attributes:
-        responses: of the groups' learners alone, to items that their group answered often enough.
-        names: the reference first.
-        member: shape (n_persons,), each learner's group.
-        answered: shape (G, J), the items that a group answered often enough.
-        models: of J items.
+        responses: responses of the groups' learners to items that their group answered often enough.
+        names: G names, the reference first.
+        member: shape (n_persons,), index of each learner's group.
+        answered: shape (G, J), whether a group answered an item often enough.
+        models: models of the J items.
+        latent: shape of the groups' θ distribution.
+        threads: number of threads of the fits; None for one per processor.
     """
 
     responses: Responses
@@ -71,10 +76,10 @@ class Groups:
         latent: Latent,
         threads: int | None,
     ) -> Groups:
-        """`member`: below 0 for learners of none of the groups."""
+        """Select the groups' responses. `member` is below 0 for learners in no group."""
         group = member[responses.person]
         rows = np.flatnonzero((group >= 0) & answered[group, responses.item])
-        rows = rows[np.argsort(group[rows], kind="stable")]  # a group's copies are then used one after the other
+        rows = rows[np.argsort(group[rows], kind="stable")]  # uses the copies of a group one after another
         first = np.diff(responses.person[rows], prepend=-1) != 0
         person = np.cumsum(first, dtype=np.int32) - 1
         own = Responses(
@@ -122,8 +127,10 @@ class Groups:
         return anchors, Copies(start, np.arange(start.n_items).reshape(len(fits), -1))
 
     def split(self, held: Mask, near: Copies) -> Copies:
-        """The fit in which all items but those `held` (J,) are split, begun at others. Raises PsychometricsError where
-        it does not converge."""
+        """Fit the groups with all items split except those in `held` (J,), starting from the parameters in `near`.
+
+        Raises PsychometricsError if the fit does not converge.
+        """
         own = np.where(held, np.arange(len(self.names))[:, None] == 0, self.answered)
         place = np.full(own.shape, -1)
         place[own] = np.arange(own.sum())
@@ -151,8 +158,11 @@ class Groups:
         return Copies(fit, place)
 
     def tested(self) -> tuple[Mask, tuple[Copies, Copies]]:
-        """The anchors, shape (J,), and the two fits in which a part of them holds the groups together: parts of like
-        difficulty that the same groups have seen."""
+        """The anchors, shape (J,), and the two fits, in each of which one part of the anchors determines the scale.
+
+        The parts have similar difficulties and were seen by the same groups. Raises PsychometricsError if a group
+        shares too few items with the reference, or if a fit fails.
+        """
         shared = int((self.answered[0] & self.answered[1:]).sum(axis=1).min())
         if shared < FEWEST_ITEMS:
             raise PsychometricsError(_too_few(shared, self.names[0], "another"))
@@ -167,8 +177,10 @@ class Groups:
 
 
 def _all_but_items(fit: Calibration) -> bool:
-    """Whether what a fit could not determine is copies alone. With guessing, a copy's slope often has no finite maximum
-    in a group that hardly knows the item."""
+    """Whether a fit determined everything except some copies.
+
+    With guessing, the slope of a copy often has no finite maximum in a group that hardly knows the item.
+    """
     known = [np.isfinite([group.mean_se, group.sd_se]).all() for group in fit.populations]
     return all(known) and fit.convergence.max_gradient <= _TOLERANCE
 
@@ -182,20 +194,25 @@ def _too_few(n: int, reference: str, focal: str) -> str:
 
 @dataclass(frozen=True)
 class Copies:
-    """A fit with split items. `place`: shape (G, J), where each group's copy of an item is in it, −1 where the group
-    did not answer it often enough; one place for all groups where the item is held."""
+    """A fit with split items.
+
+    Attributes:
+        fit: the fit.
+        place: shape (G, J), index of each group's copy of an item in the fit; −1 if the group did not answer it often
+            enough. An unsplit item has the same index in all groups.
+    """
 
     fit: Calibration
     place: Ints
 
     @property
     def estimated(self) -> Mask:
-        """Shape (G, J): the copies with errors."""
+        """Whether a copy has a finite error, shape (G, J)."""
         sound = np.isfinite(self.fit.cov).all(axis=(1, 2)) & (self.fit.cov[:, 1, 1] > 0)
         return (self.place >= 0) & sound[self.place]
 
     def unestimated(self, g: int) -> dict[int, str]:
-        """Why copies of a group, by item, have no estimate or no error."""
+        """Reasons why copies of group `g` have no estimate or no error, by index of the item."""
         missing = np.flatnonzero((self.place[g] >= 0) & ~self.estimated[g])
         flags = {int(j): self.fit.flags[self.place[g, j]] for j in missing}
         unknown = "its errors could not be estimated"
@@ -203,20 +220,20 @@ class Copies:
 
     @property
     def parameters(self) -> Floats:
-        """Shape (G, J, K); −∞ where an item that is scored 0 and 1 has no guessing, but others have, or no such
-        score."""
+        """Parameters of the copies, shape (G, J, K); −∞ for a parameter that the item does not have: logit c without
+        guessing, or t of a score that does not exist."""
         found = self.fit.parameters.T.copy()
         found[which(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
         return found[self.place]
 
     @property
     def own_slopes(self) -> Mask:
-        """Shape (J,): the items that have a slope of their own."""
+        """Whether an item has its own slope, shape (J,)."""
         return which(self._models, lambda model: model.own_slopes)
 
     @property
     def scored(self) -> list[OtherItems]:
-        """The items whose curves a, b and c do not make up, by their places among J; their parameters say nothing."""
+        """The items whose curves are not logistic, by their indices among J. Their parameters are placeholders."""
         categories = self.fit.n_categories[self.place.max(axis=0)]
         items = parts(model_of(self._models), self.parameters[0].T, categories)
         return [some for some in items if not some.model.logistic]
@@ -227,8 +244,10 @@ class Copies:
 
     @property
     def covariance(self) -> Floats:
-        """Shape (J, G, K, G, K), of an item's copies. What copies have in common is left out of logit c, and altogether
-        where the fit keeps no covariances between items."""
+        """Covariance of an item's copies, shape (J, G, K, G, K).
+
+        Covariances between copies are 0 for logit c, and for all parameters if the fit has no joint covariance.
+        """
         (G, J), K = self.place.shape, self.fit.cov.shape[1]
         cov = np.zeros((J, G, K, G, K))
         joint = self.fit.joint_cov
@@ -244,8 +263,10 @@ class Copies:
 
     @property
     def _own_covariance(self) -> Floats:
-        """Shape (n, K, K), the variance over samples: what the prior of c, which copies share and is not evidence,
-        seems to say is taken out."""
+        """Covariance of each copy over samples, shape (n, K, K).
+
+        It excludes the information in the prior of c, because copies share this prior and it is no evidence.
+        """
         cov = self.fit.cov
         if not self.fit.item_model.guesses:
             return cov

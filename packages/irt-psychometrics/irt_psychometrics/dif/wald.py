@@ -1,21 +1,21 @@
-"""Whether items differ between groups of learners at equal ability: the Wald test of an item's copies.
+"""Wald test of whether an item differs between groups of learners at equal ability.
 
-Belongs here: the test of each item, how large its difference is, and which items are anchors. Does not belong here: the
-fits (split_items.py), which learners make a group (analysis.py), methods that match on scores (mantel_haenszel.py,
-logistic.py).
+This module tests each item and measures its difference. The fits and the anchors are in split_items.py, the selection
+of groups in analysis.py, and methods that match on scores in mantel_haenszel.py, mantel.py and logistic.py.
 
-With x_g the parameters of an item's copy in group g (a, d and, of a 3PL, logit c, or of an item scored 0 … m the t of
-its scores) and P its curve, of a scored item its expected share of m, the test is of
+Let x_g be the parameters of an item's copy in group g (a, d and, for a 3PL, logit c or, for an item scored 0 … m, the t
+of its scores). Let P_g be its curve (for a scored item, the expected score divided by m). The test is of
 
     T_f = ∫ (1, z)ᵀ (P_f − P_reference) g(θ) dθ = 0
 
-for all focal groups f together, g being the normal with mean and variance of both groups' θ and z that θ standardised.
-T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)ᵀ P g on the straight way between both
-curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
-c, which trades against a and d at little cost to a curve, it is of what the answers determine. Of a scored item it is
-of the item as a whole, by two numbers whatever m is: a group in which nobody got some score can be compared, and steps
-that differ while the expected score does not are not DIF. Where items have no slope of their own, the first component
-alone is tested. It is also the difference of expected scores at equal ability.
+for all focal groups f together, where g is the normal distribution with the mean and variance of both groups' θ, and z
+is θ standardised by it. T_f = H_f·(x_f − x_reference), where H_f is the mean of the derivatives of ∫ (1, z)ᵀ P g over
+the straight line between the two sets of parameters. Without c, H_f is square, and the test is equivalent to a test of
+the parameters themselves (Lord 1980, ch. 14). With c, which can compensate for a and d with little effect on the curve,
+only the part is tested that the answers determine. A scored item is tested as a whole, by two numbers for any m. So a
+group in which nobody got some score can be compared, and steps that differ without a difference in the expected score
+are not DIF. If items have no slopes of their own, only the first component is tested. The first component is also the
+difference of expected scores at equal ability.
 """
 
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
 FARTHEST_B, FLATTEST_A = 6.0, 0.2
-"""Beyond these, in either group, a difficulty is an extrapolation: Δb is not stated, and the difference of expected
-scores stands in its place."""
+"""If |b| is larger or a is smaller in either group, the difficulty is an extrapolation. Δb is then NaN, and the
+difference of expected scores replaces it."""
 _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 
@@ -54,16 +54,17 @@ class Differences:
     """J items compared between a reference group and F focal groups, on the reference group's scale.
 
     Attributes:
-        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (of a Rasch model the SD its own).
+        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (under a Rasch model, its SD is
+            estimated).
         df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
-        wald: shape (J,), of "no group differs"; NaN where df is 0.
-        delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
-            |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
-        se: shape (F, J, 2), with what the errors of both copies have in common.
+        wald: shape (J,), Wald statistic of the hypothesis "no group differs"; NaN if df is 0.
+        delta: shape (F, J, 2), focal minus reference in (a, b); NaN if a group has no estimate. The difference in b is
+            also NaN if |b| > 6 or a < 0.2 in either group, because such a difficulty is an extrapolation.
+        se: shape (F, J, 2), standard errors of delta, including the covariance between the two copies.
         wabc: shape (F, J), ∫ |P_focal − P_reference| over both groups' θ (Edelen, Stucky & Chandra 2015).
-        shift: shape (F, J), the same without the bars, the difference of expected scores at equal ability: below 0 the
-            item is harder for the focal group.
-        shift_se: shape (F, J), its errors.
+        shift: shape (F, J), ∫ (P_focal − P_reference) over both groups' θ, the difference of expected scores at equal
+            ability. Below 0, the item is harder for the focal group.
+        shift_se: shape (F, J), standard errors of shift.
     """
 
     mean: Floats
@@ -79,15 +80,16 @@ class Differences:
 
 @dataclass(frozen=True, kw_only=True)
 class Wald(Differences):
-    """Which items differ.
+    """Differences of items with their tests.
 
     Attributes:
+        item_ids: J items.
         groups: F + 1 names, the reference first.
-        anchors: the items that hold the groups together.
-        p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the items
-            or over the items of several attributes (`analysis.with_common_q`).
-        unestimated: of each group, item → why its copy has no estimate or no error.
-        warnings: sentences.
+        anchors: the items that put the groups on one scale.
+        p, q: shape (J,), of the hypothesis "no group differs"; NaN if df is 0. q is Benjamini & Hochberg's (1995), over
+            the items, or over the items of several attributes (`Dif.with_common_q`).
+        unestimated: for each group, the items whose copy has no estimate or no error, with the reason.
+        warnings: sentences about the result as a whole.
     """
 
     item_ids: tuple[str, ...]
@@ -100,7 +102,7 @@ class Wald(Differences):
 
     @property
     def flagged(self) -> tuple[str, ...]:
-        """Items with q < 0.05, whatever the size of the difference."""
+        """Items with q < 0.05, for any size of the difference."""
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
 
     def severity(self, f: int, j: int) -> Severity:
@@ -109,7 +111,7 @@ class Wald(Differences):
 
 
 def severity_of(q: float, wabc: float) -> Severity:
-    """How much an item's difference from one group matters, of the item's q and the group's wABC."""
+    """How much an item's difference in one group matters, by the item's q and the group's wABC."""
     if not q < FALSE_DISCOVERIES:
         return "none"
     return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
@@ -118,9 +120,9 @@ def severity_of(q: float, wabc: float) -> Severity:
 def compare_groups(groups: Groups) -> Wald:
     """Test each item for DIF between groups.
 
-    Two differences an item and focal group are tested; one where the model has no slopes of items' own.
+    Two differences are tested for each item and focal group, or one difference if the item has no slope of its own.
 
-    Raises PsychometricsError where fewer than 4 items can be compared, or the answers cannot be fitted.
+    Raises PsychometricsError if fewer than 4 items can be compared, or if the answers cannot be fitted.
     """
     anchors, fits = groups.tested()
     found = _tested(groups, fits)
@@ -153,14 +155,14 @@ def compare_groups(groups: Groups) -> Wald:
 
 
 def family_q(p: Floats) -> Floats:
-    """q of Benjamini & Hochberg's (1995) of tests of one family, NaN where p is."""
+    """Benjamini & Hochberg's (1995) q of one family of tests; NaN if p is NaN."""
     q, known = np.full(len(p), np.nan), np.isfinite(p)
     q[known] = q_values(p[known])
     return q
 
 
 def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
-    """Each item where it is split: in the first fit, or else in the second."""
+    """Merge two fits: each item's differences from the first fit in which it is split."""
     one, other = (differences_of(copies, groups.sizes) for copies in fits)
     first = one.df > 0
     merged = {
@@ -172,7 +174,7 @@ def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
 
 
 def differences_of(copies: Copies, sizes: Ints) -> Differences:
-    """The differences of all items that are split; `sizes`: shape (G,), of the groups."""
+    """Differences of all items that are split. `sizes`: shape (G,), number of learners of each group."""
     populations = copies.fit.populations
     mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
     known, (G, J) = copies.estimated, copies.place.shape
@@ -217,7 +219,7 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
 
 
 def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
-    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors; NaN where b is an extrapolation."""
+    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors. Δb is NaN if a b is an extrapolation."""
     a, d = x[:, :, 0], x[:, :, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         b = -d / a
@@ -230,8 +232,10 @@ def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
 
 
 def _error(cov: Floats, by_ad: Floats) -> Floats:
-    """Shape (G − 1, J): of a number of each focal copy less that of the reference, whose derivatives by (a, d) are
-    `by_ad` (G, J, 2)."""
+    """Standard error of the difference of a quantity between each focal copy and the reference, shape (G − 1, J).
+
+    `by_ad`: shape (G, J, 2), derivatives of the quantity by (a, d).
+    """
     between = np.einsum("gjk,jgkhl,hjl->jgh", by_ad, cov[:, :, :2, :, :2], by_ad)
     own = np.einsum("jgg->gj", between)
     return np.sqrt(np.maximum(own[1:] + own[0] - 2 * between[:, 0, 1:].T, 0.0))
@@ -240,13 +244,18 @@ def _error(cov: Floats, by_ad: Floats) -> Floats:
 def curve_difference(
     reference: Floats, focal: Floats, theta: Floats, scored: Sequence[OtherItems] = ()
 ) -> tuple[Floats, Floats, Floats]:
-    """∫ |P_focal − P_reference|, shape (J,), ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2), over standard normal
-    weights at `theta` (Q,), and the latter's slopes in the differences of parameters, shape (J, 2, K).
+    """Difference between the curves of a focal group and of the reference.
 
-    `reference`, `focal`: shape (J, K), parameters of the curves; `scored`: as of `Copies`. The slopes are the means
-    over the straight way from one curve to the other, so that slopes times differences *is* the second integral. Those
-    at the focal end, where P can come out near 0 or 1, would make chance look certain. A score that one of the curves
-    lacks, the way lacks.
+    Args:
+        reference, focal: shape (J, K), parameters of the curves.
+        theta: shape (Q,), nodes, whose weights are standard normal.
+        scored: the items whose curves are not logistic, as in `Copies`.
+
+    Returns ∫ |P_focal − P_reference|, shape (J,); ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2); and the slopes of
+    the latter in the differences of parameters, shape (J, 2, K). The slopes are means over the straight line from the
+    reference's parameters to the focal ones, so the slopes times the differences are *equal* to the second integral.
+    Slopes at the focal end, where P may be close to 0 or 1, would make a chance difference look certain. A score that
+    one of the curves lacks is absent on the whole line.
     """
     grid = Grid.spanning()
     weights = np.exp(grid.log_weights())
