@@ -1,4 +1,4 @@
-"""Which items moved against their published values, how, and how much it matters."""
+"""Drift: items that moved against their published values, the kind of change, and how much it matters."""
 
 from typing import TYPE_CHECKING
 

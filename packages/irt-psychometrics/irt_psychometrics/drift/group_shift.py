@@ -1,7 +1,7 @@
-"""By how much a month's anchors as a group moved against the other published items.
+"""Shift of a month's anchors as a group against the other published items.
 
-Linking puts the anchors where they were, so their own values cannot show that all of them moved; the other published
-items can. What does not belong here: the alignment of both groups (moves.py), and which shift is too large.
+Linking moves the anchors back to their frozen values, so these cannot show that all anchors moved; the other published
+items can. moves.py aligns the two groups. The caller decides which shift is too large.
 """
 
 import math
@@ -17,11 +17,11 @@ FEWEST_OTHERS = 5
 
 @dataclass(frozen=True)
 class ShiftAgainstAnchors:
-    """By how much b of the other published items moved against b of the anchors.
+    """Shift of b of the other published items against b of the anchors.
 
     Attributes:
-        items: the others: published, fitted again and not anchors.
-        shift, shift_se: of the others, in θ, and its standard error.
+        items: number of the other items: published, fitted again, and not anchors.
+        shift, shift_se: shift of the other items in θ, and its standard error.
     """
 
     items: int

@@ -1,7 +1,7 @@
-"""Items that move a little every month, seen over several months before any one of them would flag them.
+"""Trends of items that move a little every month, detected over several months before a single month flags them.
 
-Belongs here: the slope of an item's change over months, with its test. Does not belong here: a single month's test
-(items.py) and which months are compared with which published value.
+This module estimates and tests the slope of an item's change over months. The test of a single month is in items.py.
+The caller chooses the months and the published values.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,13 @@ TREND_FALSE_DISCOVERIES = 0.05
 
 @dataclass(frozen=True)
 class Trends:
-    """The J items that were compared in two months or more.
+    """Trends of the J items that were compared in two months or more.
 
     Attributes:
-        slope, slope_se: shape (J,), change of b, θ a month. p, q: shape (J,). n_months: shape (J,).
+        item_ids: J items, sorted.
+        slope, slope_se: shape (J,), change of b in θ per month, and its standard error.
+        p, q: shape (J,), of the hypothesis "slope 0"; q is Benjamini & Hochberg's over the J items.
+        n_months: shape (J,), number of months.
     """
 
     item_ids: tuple[str, ...]
@@ -44,12 +47,14 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
     """Slopes of b through the published value, by generalised least squares.
 
     `elapsed`: months, > 0, from publication to each comparison's window: one number, or one for each of its items. The
-    line starts at the published value, Δ_t = slope·t, whose error is in every Δ_t, as the anchors' errors are:
+    line starts at the published value: Δ_t = slope·t. The error of this value and the anchors' errors are part of every
+    Δ_t:
 
         Cov(Δ_t, Δ_u) = P − C A_uᵀ − A_t Cᵀ + A_t S A_uᵀ,    A = ∂b/∂s,
 
-    with P, C and S as in errors.py; the months' own errors are independent. Raises PsychometricsError where an
-    item's published value is not the same in all months: a trend starts again with a decision.
+    with P, C and S as in errors.py. The months' own errors are independent. Raises PsychometricsError if `elapsed` does
+    not match the comparisons, or if an item's published value is not the same in all months, because a decision starts
+    a new trend.
     """
     if len(comparisons) != len(elapsed) or any(np.any(np.asarray(t) <= 0) for t in elapsed):
         raise PsychometricsError(f"every comparison needs the months since publication, above 0; got {list(elapsed)}")
@@ -69,7 +74,7 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
 
 
 def _line(item: str, found: list[tuple[float, Comparison, int]], of_frozen: Floats) -> tuple[float, float]:
-    """Slope and its variance from one item's months."""
+    """Slope and its variance from the months of one item."""
     if len({float(c.published.b[j]) for _, c, j in found}) > 1:
         raise PsychometricsError(f"item {item} was published again between these months: give those after it")
     t = np.array([time for time, _, _ in found])

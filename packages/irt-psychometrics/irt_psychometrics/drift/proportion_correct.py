@@ -1,19 +1,19 @@
-"""Whether an item that could not be calibrated is answered as its published curve says.
+"""Test of an uncalibrated item: its proportion correct, compared with its published curve.
 
-Belongs here: the test of an item's proportion correct against its published curve, for items that had too few answers
-for a fit, or whose estimate stopped at a bound. Does not belong here: items with an estimate (items.py), and which
-answers count.
+The test is for items that had too few answers for a fit, or whose estimate stopped at a bound. Items with an estimate
+are in items.py. The caller chooses the answers that count.
 
-With learner i's posterior h_i from the *other* items, an answer is right with chance p_i = ∫ P(θ) h_i(θ) dθ, and given
-all parameters answers of different learners are independent: the proportion x̄ of n has expectation p̄ = Σ p_i/n and
-variance Σ p_i(1 − p_i)/n². What is published has errors as well, so
+Let h_i be the posterior of learner i from the *other* items. An answer is right with probability
+p_i = ∫ P(θ) h_i(θ) dθ. Given all parameters, answers of different learners are independent, so the proportion x̄ of n
+answers has expectation p̄ = Σ p_i/n and variance Σ p_i(1 − p_i)/n². Published parameters have errors, too, so
 
     Var(x̄ − p̄) = Σ p_i(1 − p_i)/n² + gᵀ Cov(a, b) g + Σ_k g_kᵀ Cov(a_k, b_k) g_k + g_μ² Var(μ),
 
-g being the gradient of p̄ by the item's own parameters, g_k by those of another item, through the posteriors, and g_μ by
-the mean μ of the learners. Errors of different items are taken as independent. Of an item scored 0 … m, x is the score
-as a share of m, P its expectation, and x² has another than x: the first term is Σ (E x_i² − p_i²)/n². Steps have errors
-as a and b have; c is held.
+where g is the gradient of p̄ by the item's own parameters, g_k its gradient by the parameters of another item, through
+the posteriors, and g_μ its derivative by the mean μ of the learners. Errors of different items are assumed to be
+independent. For an item scored 0 … m, x is the score divided by m, P is its expectation, and the first term is
+Σ (E x_i² − p_i²)/n², because the expectation of x² differs from that of x. The errors of steps count like the errors of
+a and b; c is taken as known.
 """
 
 from collections.abc import Collection
@@ -39,13 +39,15 @@ LEAST_SPREAD = 5.0
 
 @dataclass(frozen=True)
 class ProportionsCorrect:
-    """The K tested items.
+    """Tests of K items.
 
     Attributes:
-        n: shape (K,), answers.
-        observed, expected: shape (K,), proportions correct, and by the published curve.
-        se: shape (K,), of their difference.
-        p, q: shape (K,), two-sided, of "no difference"; q after Benjamini & Hochberg (1995) over the K items.
+        item_ids: K items.
+        n: shape (K,), number of answers.
+        observed, expected: shape (K,), the proportion correct, and its expectation by the published curve.
+        se: shape (K,), standard error of their difference.
+        p, q: shape (K,), two-sided, of the hypothesis "no difference"; q by Benjamini & Hochberg (1995) over the K
+            items.
     """
 
     item_ids: tuple[str, ...]
@@ -58,13 +60,15 @@ class ProportionsCorrect:
 
     @property
     def difference(self) -> Floats:
-        """Shape (K,): observed − expected, > 0 where the item became easier. The area between the response curves,
-        weighted by the learners who answered, is at least as large."""
+        """observed − expected, shape (K,); > 0 if the item became easier.
+
+        The area between the response curves, weighted by the learners who answered, is at least as large.
+        """
         return self.observed - self.expected
 
     @property
     def severity(self) -> tuple[Severity, ...]:
-        """Severity by the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
+        """Severity by the limits of drift: if q < 0.05, a difference above 0.05 is medium, and above 0.10 high."""
         size = np.where(self.q < FALSE_DISCOVERIES, np.abs(self.difference), 0.0)
         return graded(size, MEDIUM_WABC, HIGH_WABC)
 
@@ -78,11 +82,14 @@ def proportions_correct(
     sd: float,
     mean_se: float = 0.0,
 ) -> ProportionsCorrect:
-    """Test those of `tested` that have enough answers: 30, and not nearly all right or wrong as expected.
+    """Test the items in `tested` with 30 answers or more, if their answers are not expected to be nearly all alike.
 
-    published: in the order of `responses.item_ids`. N(mean, sd²): the window's learners on the bank's scale, mean_se
-    the error of its mean.
-    Tested items do not contribute to anyone's θ.
+    Args:
+        responses: the responses of the window.
+        tested: the items; they do not contribute to any learner's θ.
+        published: the published items, in the order of `responses.item_ids`.
+        mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
+        mean_se: standard error of the mean.
     """
     known = published.curves.known
     is_tested = np.isin(responses.item_ids, list(tested))
@@ -116,7 +123,7 @@ def proportions_correct(
         own[:2] = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
         if tested_one.others:
             own[2:] = tested_one.by_further(others.nodes)[0] @ posterior.mean(axis=0)
-        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): what moving a posterior does to p̄
+        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): derivatives of p̄ by log-likelihoods at the nodes
         by_rows = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
         by_rows += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
         by_others = np.zeros(cov_of_others.shape[:2])
@@ -134,7 +141,7 @@ def proportions_correct(
 
 
 def _squared(item: ItemParameters, nodes: Floats, curve: Floats) -> Floats:
-    """Shape (Q,): the expected square of the share of the maximum score, of which `curve` is the expectation."""
+    """Expectation of the square of the score divided by its maximum, shape (Q,). `curve` is the first moment."""
     for some in item.others:
         p = some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
         return np.asarray(p @ (np.arange(p.shape[1]) / (some.categories[0] - 1)) ** 2)

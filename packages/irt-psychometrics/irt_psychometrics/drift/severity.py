@@ -10,5 +10,5 @@ FALSE_DISCOVERIES = 0.05
 
 
 def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
-    """What exceeds `high`, `medium`, or neither; of J sizes."""
+    """Severity of J sizes: "high" above `high`, "medium" above `medium`, otherwise "none"."""
     return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)
