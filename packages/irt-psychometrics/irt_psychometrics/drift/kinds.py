@@ -1,18 +1,19 @@
-"""What happened to an item that moved: drift, a leak, or a wrong key.
+"""Kind of change of an item that moved: drift, a leak, or a wrong key.
 
-Belongs here: the likelihoods of the three, times, options and the day a leak began. Does not belong here: which items
-are asked about (items.py), and which answers count as the window's (unfiltered ones: rules against rapid guesses would
-take away the very answers that give a leak away).
+This module compares the likelihoods of the three, uses response times and options, and finds the first day of a leak.
+items.py selects the items. The caller must not filter the answers: rules against rapid guesses would remove the very
+answers that reveal a leak.
 
-Every learner's θ comes from the *other* items, those not asked about, with their published parameters. It is not put
-in as if known: with its posterior h_n, the likelihood of an answer is ∫ P(x | θ) h_n(θ) dθ. The three alternatives to
-the published curve P have one parameter each:
+Every learner's θ comes from the *other*, unexamined items with their published parameters. It is not taken as known:
+with its posterior h_n, the likelihood of an answer is ∫ P(x | θ) h_n(θ) dθ. The three alternatives to the published
+curve P have one parameter each:
 
     drift      P with b + δ
     leak       π + (1 − π) P: a share π of the learners knows the answer
-    wrong key  s (1 − P): scored right is a distractor that s of those choose who do not know the answer
+    wrong key  s (1 − P): a distractor is scored as right, and a share s of those who do not know the answer chooses it
 
-Of an item scored 0 … m, P is the chance of each score; a leak gives m to the share π. It has no key.
+For an item scored 0 … m, P is the probability of each score, and a leak gives the score m to the share π. Such an item
+has no key.
 """
 
 from collections.abc import Callable, Collection
@@ -28,9 +29,9 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 
 ACCEPTED = 10.8
-"""2ΔLL that one parameter gains by chance once in a thousand sound items."""
+"""Gain in 2ΔLL that one parameter exceeds by chance for one in a thousand items without a change."""
 FASTER = -4.0
-"""z of the correct answers' log times below which an easier item is a leaked one."""
+"""z of the correct answers' log times below which an easier item counts as leaked."""
 FEWEST_TIMES = 30
 MOST_DRIFT = 4.0
 
@@ -48,12 +49,16 @@ class TimedAnswers:
     """R answers of a window, in any order.
 
     Attributes:
-        person, item: shape (R,), indices; item into `item_ids`. score: shape (R,), 0 or 1, or below `categories` (J,).
-        log_time: shape (R,), of the response time; NaN where unknown.
+        person, item: shape (R,), indices; item is an index into `item_ids`.
+        score: shape (R,), 0 or 1, or below `categories`.
+        log_time: shape (R,), log of the response time; NaN if unknown.
         day: shape (R,), whole days of any calendar.
-        option: shape (R,), the chosen option's number, −1 where unknown. key: shape (J,), likewise.
+        option: shape (R,), number of the chosen option; −1 if unknown.
+        item_ids: J items.
+        key: shape (J,), number of the right option; −1 if unknown.
         usual_log_time, usual_log_time_se: shape (J,), mean log time of correct answers before the window and its
-            standard error, NaN where unknown.
+            standard error; NaN if unknown.
+        categories: shape (J,), number of scores of each item; None if all items are scored 0 and 1.
     """
 
     person: Ints
@@ -70,20 +75,22 @@ class TimedAnswers:
 
     @property
     def n_categories(self) -> Ints:
-        """Shape (J,)."""
+        """Number of scores of each item, shape (J,)."""
         return np.full(len(self.item_ids), 2) if self.categories is None else self.categories
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to an item.
+    """Change of an item.
 
     Attributes:
-        size: δ in θ for drift, π for a leak, s for a wrong key; of an item that became easier δ; NaN where unclear.
-        gains: 2ΔLL of "drift", "leak" and, of an item scored 0 and 1, "wrong key" over the published curve.
-        time_z: of the correct answers' log times, item and person effects removed; NaN without times.
+        item_id: the item.
+        kind: the kind of change.
+        size: δ in θ for drift and for "easier", π for a leak, s for a wrong key; NaN for "unclear".
+        gains: 2ΔLL of "drift", "leak" and (for an item scored 0 and 1) "wrong key", relative to the published curve.
+        time_z: z of the correct answers' log times after removing item and person effects; NaN with too few times.
         onset: first day of a leak, in the calendar of `TimedAnswers.day`; None for other kinds.
-        distractor: an option that abler learners choose and that is not the key; None where there is none.
+        distractor: option other than the key that abler learners choose; None if there is no such option.
     """
 
     item_id: str
@@ -100,10 +107,15 @@ def classify_changes(
 ) -> dict[str, Change]:
     """The kind of change of each of `items`.
 
-    published: in the order of `answers.item_ids`. N(mean, sd²): the window's learners on the bank's scale. An item is
-    given no kind ("unclear") where no alternative gains 10.8 in 2ΔLL; one that is best explained by a leak or by δ < 0
-    is a leak where its correct answers came faster than usual (z < −4), drift where they did not, and "easier" where
-    times are unknown.
+    Args:
+        answers: the answers of the window.
+        items: the items to examine.
+        published: the published items, in the order of `answers.item_ids`.
+        mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
+
+    A change is a wrong key if a distractor attracts abler learners, or if a wrong key explains the answers best. It is
+    "unclear" if no alternative gains more than 10.8 in 2ΔLL. If a leak or δ < 0 explains the answers best, it is a leak
+    if correct answers came faster than usual (z < −4), drift if they did not, and "easier" if times are unknown.
     """
     known = published.curves.known
     examined = np.isin(answers.item_ids, list(items))
@@ -168,11 +180,13 @@ def _classified(
 def _chances(
     item: ItemParameters, nodes: Floats, posterior: Floats, counted: npt.NDArray[np.int8], correct: Mask
 ) -> tuple[Floats, Floats]:
-    """∫ P h_n of full credit, shape (n,), and which share of the other answers has the learner's score, as it counts:
-    it enters the leak and the key linearly."""
+    """Probability of full credit, ∫ P h_n, shape (n,), and the share of other answers that have the learner's score.
+
+    A leak and a wrong key change the probability linearly. The share is 1 for full credit.
+    """
     for some in item.others:
         tables = posterior @ some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
-        p = tables[:, some.categories[0] - 1]  # beside items with more points, tables have columns for these
+        p = tables[:, some.categories[0] - 1]  # columns beyond belong to items with more scores
         others = tables[np.arange(len(counted)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
         return p, np.where(correct, 1.0, others)
     return posterior @ item.curve(nodes)[:, 0], np.ones(len(counted))
@@ -190,7 +204,10 @@ def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[fl
 
 
 def _time_residuals(answers: TimedAnswers, others: Mask) -> Floats:
-    """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
+    """Log time minus the item's usual log time and the learner's mean excess on the other items, shape (R,).
+
+    NaN if the time, or one of these means, is unknown.
+    """
     n_persons = int(answers.person.max(initial=-1)) + 1
     off = answers.log_time - answers.usual_log_time[answers.item]
     use = others[answers.item] & np.isfinite(off)
@@ -208,7 +225,10 @@ def _mean_z(residual: Floats, usual_se: float) -> float:
 
 
 def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
-    """The option, not the key, whose choice goes with θ from the other items most, above 0 and above the key's."""
+    """Option other than the key whose choice correlates most with θ from the other items.
+
+    Returns None if no correlation is above 0 and above the key's.
+    """
     known = option >= 0
     if key < 0 or known.sum() < 2 or np.ptp(theta[known]) == 0:
         return None
@@ -223,8 +243,10 @@ def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
 
 
 def _onset(day: Ints, p: Floats, share: Floats, correct: Mask) -> int:
-    """The day from which on a leak explains the answers best, the published curve holding before (a change point by
-    maximum likelihood; the leak's share is fitted again for every candidate)."""
+    """First day of a leak: the change point, by maximum likelihood, from the published curve to a leak.
+
+    The leak's share is fitted again for every candidate day.
+    """
     before = _loglik(p, share, correct)
     best, when = -np.inf, int(day.min())
     for candidate in np.unique(day).tolist():

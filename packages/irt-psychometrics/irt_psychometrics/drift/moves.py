@@ -1,14 +1,14 @@
-"""A window aligned with all published values in force: how much items vary, which moved, and the anchors as a group.
+"""Alignment of a window with all published values in force: item variation, moved items, and the anchors as a group.
 
-Belongs here: the second alignment of a month, by a line of its own, which drift and the gate on the anchors ask. Does
-not belong here: the first one, from the frozen anchors alone, whose constants put the month on the scale (`linking`);
-which moves matter (items.py); the errors (errors.py).
+This second alignment of a month, by its own line, is used for drift and by the gate on the anchors. The first
+alignment, with the frozen anchors alone, puts the month on the scale (`linking`). items.py decides which moves matter;
+errors.py contains the errors.
 
-An item's two differences are J⁻¹ΔT, in units of ln a and b: T are (a, d), d = −a·b, or the moments of curves where
-these are compared (curves.py), and J = ∂T/∂(ln a, b) in the middle of both sides. Where only the first moment says
-something, it is that over ∂T₁/∂b. They are linear in the constants, which are near 1 and 0. In (a, d), each side with
-its own errors, estimates are closest to normal: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a
-flag, in (a, d) 5 %.
+An item's two differences are J⁻¹ΔT, in units of ln a and b. T is (a, d) with d = −a·b or, if curves are compared, their
+moments (curves.py). J = ∂T/∂(ln a, b) at the middle of both sides. If only the first moment is informative, the
+difference in b is ΔT₁ divided by ∂T₁/∂b. The differences are linear in the constants, which are near 1 and 0. Estimates
+are closest to normal in (a, d), each side with its own errors: with N = 500 against 5000, 11 % of months without
+changes had a flag if tested in (a, b), and 5 % in (a, d).
 """
 
 from dataclasses import dataclass, replace
@@ -23,19 +23,20 @@ from irt_psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 from irt_psychometrics.linking.criteria import by_b_alone
 
 _MOST_STARTS = 50
-"""Lines that the search begins with, by group of items."""
+"""Largest number of lines, for each group of items, at which the search starts."""
 
 
 @dataclass(frozen=True)
 class Moves:
-    """How a window's J items lie to the published values, the anchors and the others as two groups.
+    """Moves of a window's J items against the published values, in two groups: the anchors and the other items.
 
     Attributes:
-        line: through all of them, with constants of its own. `line.d` and `line.d_cov` are the items' moves in ln a
-            and b against the others of their group, and their errors with τ.
-        others: shape (J,), the items besides the anchors.
-        shift, shift_se: by how much b of the anchors moved against that of the others, above 0: harder; from those of
-            both that did not move singly. NaN where of either none are left.
+        item_ids: J items.
+        line: alignment of all items, with its own constants. `line.d` and `line.d_cov` are the items' moves in ln a
+            and b relative to the other items of their group, and their errors including τ.
+        others: shape (J,), whether an item is not an anchor.
+        shift, shift_se: shift of b of the anchors against b of the other items (above 0: harder), from the items that
+            did not move singly. NaN if one of the groups has no such item.
     """
 
     item_ids: tuple[str, ...]
@@ -55,15 +56,19 @@ class Moves:
 
     @property
     def n_others(self) -> int:
-        """How many of the others determine the shift."""
+        """Number of the other items that determine the shift."""
         return int((self.line.kept & self.others).sum())
 
 
 def moves(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10) -> Moves:
-    """N(mean, sd²): the scale's population, over which curves are compared; expected_variation: the rule
-    `item_variation`.
+    """Align a window with the published values.
 
-    Raises NoLineError where no three items lie on one line.
+    Args:
+        comparison: the differences of the items.
+        mean, sd: the scale's population N(mean, sd²), over which curves are compared.
+        expected_variation: the rule `item_variation`, SD by which an item's b is expected to vary beyond errors.
+
+    Raises NoLineError if no three items lie on one line.
     """
     others = ~comparison.anchors
     both = bool(others.any() and not others.all())
@@ -75,11 +80,11 @@ def moves(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expecte
 
 
 def second_line(at: Differences, others: Mask | None, expected_variation: float) -> Alignment:
-    """The line through all items; others: see `align`. Raises NoLineError where no three items lie on one line.
+    """Fit the line through all items; others: see `align`. Raises NoLineError if no three items lie on one line.
 
-    It is looked for with half of the expected variation: with all of it, many items that moved are taken for variation
-    (simulated, 16 of 40 moved by .4 in either direction, 2,000 learners: 63 % of them named, with half of it 76 %, and
-    as few of those that only vary by as much as is expected).
+    The search assumes half of the expected variation, because with all of it, many moved items count as variation. In a
+    simulation with 2,000 learners and 16 of 40 items moved by .4 in either direction, it named 63 % of the moved items
+    with all of the variation and 76 % with half of it. The share of unmoved items that it named was the same.
     """
 
     def by_line(slope: float, intercept: float) -> Differences:
@@ -90,8 +95,11 @@ def second_line(at: Differences, others: Mask | None, expected_variation: float)
 
 
 def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differences, Floats]:
-    """Differences of all items on the line that put the window on the scale, with their errors apart from any line; and
-    their covariances (J, 2, 2) with the errors of that line."""
+    """Differences of all items from the line that put the window on the scale.
+
+    Their errors exclude the errors of any line. Also returns their covariances, shape (J, 2, 2), which include the
+    errors of that line.
+    """
     window, published, apart = comparison.window, comparison.published, comparison.apart
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
@@ -129,7 +137,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
 
 
 def _starts(at: Differences, others: Mask | None) -> Floats:
-    """Lines through one item's b with the median slope, (slope, intercept) each; of each group some."""
+    """Lines through one item's b with the median slope, as rows (slope, intercept), for some items of each group."""
     groups = [np.arange(len(at.d))] if others is None else [np.flatnonzero(others), np.flatnonzero(~others)]
     log_slope = float(np.median(at.d[:, 0])) if at.by_constants.shape[2] == 2 else 0.0
     intercepts = -(at.d[:, 1] + at.by_constants[:, 1, 0] * log_slope)
