@@ -1,37 +1,38 @@
-"""What an item's two curves, the window's and the published one, say of the same learners, with the error of that.
+"""Difference between an item's curve in the window and its published curve for the same learners, with its errors.
 
-Belongs here: the statistic that compares curves, under a 3PL, of scored items and across models, with its covariance.
-Does not belong here: which items are flagged (items.py), errors of parameters (errors.py).
+This module contains the statistic that compares curves under a 3PL, of scored items and across models, and its
+covariance. items.py flags items; errors.py contains the errors of parameters.
 
-**Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
-to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with
-density g, a 2PL is estimated whose curve P₂ has the same share of right answers and the same covariance of these with
-ability: the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0, whose expectations are
+**Across models.** A slope of 0.9 under a 2PL and a slope of 1.2 under a 3PL may describe the same item, unmoved. What
+must be unchanged is the estimate of the simpler model from the answers. Let an item with curve P be answered by
+learners with density g. The estimated 2PL curve P₂ has the same share of right answers and the same covariance between
+right answers and ability. These are the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0.
+Their expectations are
 
     T = ∫ (1, z)ᵀ (P_window − P_published) g(θ) dθ = 0,    z = (θ − mean)/SD of g,
 
-g = N(mean, sd²) being the learners of the simpler of the two fits: what a misspecified model comes to depends on them
-(White 1982, Econometrica 50). With θ not known but integrated out, these hold nearly. Where the simpler model gives
-items no slope of their own, only the first component is 0.
+where g = N(mean, sd²) are the learners of the simpler of the two fits, because the estimate of a misspecified model
+depends on the learners (White 1982, Econometrica 50). They hold approximately, because θ is not known but integrated
+out. If items of the simpler model have no slopes of their own, only the first component is 0.
 
-Each model's scale is its own: where a 2PL puts abler learners, a 3PL puts them a little elsewhere. So on the other
-fit's side mean and SD of g are those that make its items' T smallest, Σ Tᵀ (Cov T)⁻¹ T, over the items of one fit,
-those left out that stand out; with fewer than 5 items they are what the simpler fit says. A change that all items of a
-fit have in common is therefore not seen across models.
+Each model has its own scale, and a 3PL puts the same learners at slightly different θ than a 2PL. So on the side of the
+other fit, the mean and SD of g are the values that minimise Σ Tᵀ (Cov T)⁻¹ T over the items of one fit without
+outliers. With fewer than 5 items, they are the values of the simpler fit. Therefore a change that all items of a fit
+have in common is not detected across models.
 
-**Under a 3PL**, a, b and c of one item are traded for each other at little cost to its curve, so that a change of b by
-0.5 is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population. **Of an item
-scored 0 … m** the same is true of a, b and the parameters of its scores; P is its expected score as a share of m, so
-that T has two numbers whatever m is, and scores that nobody got on one side change nothing.
+**Under a 3PL**, a, b and c of an item can compensate for each other with little effect on its curve. A change of b by
+0.5 then disappears in the errors of (a, b), but T remains well determined. g is then the scale's population. The same
+is true **for an item scored 0 … m**, with a, b and the parameters of its scores. P is its expected score divided by m,
+so T has two components for any m, and scores that nobody got on one side have no effect.
 
-With H the derivatives of T by the item's a, b and further parameters (logit c, or t of each score), y those of the
-window and p those published,
+Let H be the derivatives of T by the item's a, b and further parameters (logit c, or t of each score), y the parameters
+of the window and p the published parameters. Then
 
     Cov T = H_y Cov(y) H_yᵀ + H_p Cov(p) H_pᵀ − H_y Cov(y, p) H_pᵀ − H_p Cov(p, y) H_yᵀ,
 
-and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. Published further
-parameters whose errors are not stored are held, with the errors of a and b as they are; then Cov T is too large. What
-the window's have in common with the linking's constants is left out.
+and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) if the item has not changed. Published further
+parameters without stored errors are taken as known, and the errors of a and b are not reduced; then Cov T is too large.
+The covariance of the window's further parameters with the linking's constants is ignored.
 """
 
 from dataclasses import dataclass
@@ -46,16 +47,21 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.errors import Comparison, Fitted
 
 FEWEST = 5
-"""Fewest items of a fit that can place its learners on the scale of another model."""
+"""Fewest items of a fit from which its learners are placed on the scale of another model."""
 BEYOND = 13.8
-"""Items whose statistic exceeds this, by chance one in a thousand, are not used to place them."""
+"""Items whose statistic exceeds this (one in a thousand by chance) are not used to place the learners."""
 ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Moments:
-    """∫ (1, z)ᵀ P(θ) g(θ) dθ of J items, shape (J, 2), and its derivatives by their P parameters, a, b and the further
-    ones, shape (J, 2, P), and by mean and SD of g, shape (J, 2, 2)."""
+    """Moments of the curves of J items.
+
+    Attributes:
+        values: ∫ (1, z)ᵀ P(θ) g(θ) dθ, shape (J, 2).
+        by_parameters: derivatives by an item's P parameters (a, b and the further parameters), shape (J, 2, P).
+        by_place: derivatives by the mean and SD of g, shape (J, 2, 2).
+    """
 
     values: Floats
     by_parameters: Floats
@@ -63,7 +69,7 @@ class Moments:
 
     @classmethod
     def of(cls, items: ItemParameters, learners: Floats) -> Self:
-        """learners: mean and SD of g, shape (J, 2)."""
+        """Compute the moments. learners: mean and SD of g for each item, shape (J, 2)."""
         grid = Grid.spanning()
         z, weights = grid.nodes, np.exp(grid.log_weights())
         theta = learners[:, :1] + learners[:, 1:] * z
@@ -76,19 +82,18 @@ class Moments:
         return cls(p @ moments.T, np.delete(by_all, [2, 3], axis=2), by_all[:, :, 2:4])
 
     def turned(self, cov: Floats) -> Floats:
-        """Their covariance, shape (J, 2, 2), from that of the parameters, shape (J, P, P)."""
+        """Covariance of the moments, shape (J, 2, 2), from the covariance of the parameters, shape (J, P, P)."""
         return self.by_parameters @ cov @ self.by_parameters.transpose(0, 2, 1)
 
 
 @dataclass(frozen=True)
 class CurveDifferences:
-    """T of J items.
+    """T of J items, shape (J, 2): differences of probabilities, and of their covariances with z.
 
     Attributes:
-        window, published: of which T, shape (J, 2), is the difference: one of probabilities, and of their covariances
-            with z.
-        cov: shape (J, 2, 2).
-        df: shape (J,), 2, or 1 where only the first component is 0 for a sound item.
+        window, published: the moments whose difference is T.
+        cov: covariance of T, shape (J, 2, 2).
+        df: shape (J,), 2, or 1 if only the first component is 0 for an unchanged item.
     """
 
     window: Moments
@@ -102,7 +107,7 @@ class CurveDifferences:
 
     @property
     def wald(self) -> Floats:
-        """Shape (J,), χ² with `df` degrees of freedom."""
+        """Wald statistic, shape (J,); χ² with `df` degrees of freedom if the item has not changed."""
         wald: Floats = self.t[:, 0] ** 2 / self.cov[:, 0, 0]
         t, cov = self.t[self.df == 2], self.cov[self.df == 2]
         wald[self.df == 2] = np.einsum("jk,jk->j", t, np.linalg.solve(cov, t[:, :, None])[:, :, 0])
@@ -110,7 +115,7 @@ class CurveDifferences:
 
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
-    """Comparison of all items; N(mean, sd²) is the scale's population."""
+    """Compare the curves of all items. N(mean, sd²) is the scale's population."""
     old, windows, across = comparison.published, comparison.fitted, comparison.across_models
     by_model = list(ITEM_MODELS)
     simpler = [
@@ -131,7 +136,8 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
 
 
 def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves: bool) -> Floats:
-    """Mean and SD of the learners (J, 2), all equal, on the scale of the window or, else, of the published values."""
+    """Mean and SD of the learners, shape (J, 2) with equal rows, on the scale of the window if `window_moves`, or else
+    on the scale of the published values."""
     placed = learners.copy()
     for round_ in range(ROUNDS):
         sides = (placed, learners) if window_moves else (learners, placed)
@@ -150,7 +156,7 @@ def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves:
 
 
 def _differences(comparison: Comparison, of_window: Floats, of_published: Floats, df: Ints) -> CurveDifferences:
-    """of_window, of_published: mean and SD of the learners (J, 2) on the scale of each side."""
+    """Compute T. of_window, of_published: mean and SD of the learners on the scale of each side, shape (J, 2)."""
     now, then = Moments.of(comparison.window, of_window), Moments.of(comparison.published, of_published)
     shared = comparison.shared
     both = now.by_parameters[:, :, :2] @ shared @ then.by_parameters[:, :, : shared.shape[2]].transpose(0, 2, 1)

@@ -1,18 +1,17 @@
-"""Which items moved against the published set, and how much it matters.
+"""Test of items against the published set, and the severity of their changes.
 
-Belongs here: the test of a window's items, the severity that follows from it, and what is shown next to it. Does not
-belong here: the errors of the differences (errors.py), trends over months (item_trends.py), what kind of change
-it is (kinds.py).
+This module tests a window's items, derives severities, and computes other measures that are shown next to them. The
+errors of the differences are in errors.py, trends over months in item_trends.py, and kinds of change in kinds.py.
 
-An item is flagged when it certainly moved more than items of its bank do, that is q < 0.05 after Benjamini & Hochberg
-(1995) over the scale's items of a joint Wald test of both its parameters, whose errors hold the variation of those that
-did not move (moves.py), and when it *matters*: wABC, the area between the two response curves
-weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high), the limits of
-standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the expected score differs by
-5 percentage points on average.
+An item is flagged under two conditions. First, it moved significantly more than items of its bank vary: q < 0.05 by
+Benjamini & Hochberg (1995) over the scale's items. The test is a joint Wald test of both its parameters, whose errors
+include the variation of items that did not move (moves.py). Second, the move *matters*: wABC, the area between the two
+response curves weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high), the
+limits of standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the expected score
+differs by 5 percentage points on average.
 
-Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
-same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
+Items of a 3PL, and items whose published values are from another model, are tested by the difference between their two
+curves for the same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
 """
 
 from __future__ import annotations
@@ -43,27 +42,28 @@ from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, propo
 from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
 
 LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
-"""The limits on |Δ| that the requirement documents name, medium and high; shown, never used."""
+"""Limits on |Δ| in the requirement documents, medium and high. They are shown, but decide nothing."""
 LARGE_A, LARGE_B = 0.2, 0.3
 PRIOR_SD_B = 0.5
-"""Under drift Δb ~ N(0, 0.5²), for the Bayes factor."""
+"""SD of Δb under drift, for the Bayes factor: Δb ~ N(0, 0.5²)."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The J compared items of a window.
+    """Drift of the J compared items of a window.
 
     Attributes:
-        comparison: the differences; their errors hold what the items vary by, at most `most_tau`.
-        tau: SD by which b of the items that did not move varies.
-        wald, p, q: shape (J,), of "it moved by no more than others"; of items compared by their curves, of "both curves
-            say the same of the learners".
-        wabc: shape (J,), a probability.
+        comparison: the differences; their errors include the variation of items, limited to `most_tau`.
+        tau: SD of the variation in b of items that did not move.
+        most_tau: largest variation that is allowed for.
+        wald, p, q: shape (J,), of the hypothesis "it moved by no more than other items" or, for items compared by their
+            curves, "both curves have the same moments" (curves.py).
+        wabc: shape (J,), weighted area between the curves, a probability.
         severity: J of "none", "medium", "high".
-        curves: what was tested of items that are compared by their curves; None where none is.
-        trends: of the items over several months, as `with_trends` adds them.
-        proportions: tests of items without an estimate, as `with_proportions` adds them.
-        changes: item → what happened to it, as `with_changes` adds them.
+        curves: the tested differences of curves; None if no item is compared by its curves.
+        trends: trends of the items over several months, from `with_trends`.
+        proportions: tests of items without an estimate, from `with_proportions`.
+        changes: changes by item, from `with_changes`.
     """
 
     comparison: Comparison
@@ -90,13 +90,22 @@ class Drift:
         max_item_variation: float = 0.10,
         misfit_accepted: bool = False,
     ) -> Self:
-        """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
+        """Test the compared items.
 
-        An item is tested by how far it lies off the line of the others. A model without slopes of items' own is tested
-        on b alone. Where no three items tell how much they vary, they are compared by the line that put the window on
-        the scale, and vary as `item_variation` expects; where they lie on no line, by as much as is allowed for. Where
-        misfit was accepted, such as a second ability that moves its items together, all vary by half of
-        `item_variation` or more.
+        An item is tested by its distance from the line of the other items. If items have no slopes of their own, only b
+        is tested.
+
+        Args:
+            comparison: the differences of the items.
+            mean, sd: the scale's population N(mean, sd²), over which wABC is computed.
+            item_variation: expected SD of the variation of an item's b.
+            max_item_variation: largest variation that is allowed for.
+            misfit_accepted: whether misfit was accepted, such as a second ability that moves its items together. All
+                items then vary by at least half of `item_variation`.
+
+        If fewer than three items are compared, their variation cannot be estimated. They are then compared with the
+        line that put the window on the scale, and their variation is `item_variation`. If no three items lie on one
+        line, it is `max_item_variation`.
         """
         most, expected = max_item_variation, item_variation
         least = expected / 2 if misfit_accepted else 0.0
@@ -122,10 +131,11 @@ class Drift:
     def of_anchors(
         comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, expected_variation: float = 0.10
     ) -> ShiftAgainstAnchors:
-        """By how much b of the other published items moved as a group against b of the anchors.
+        """Shift of b of the other published items, as a group, against b of the anchors.
 
         Args:
-            mean, sd: of the scale's population, over which curves are compared.
+            comparison: the differences of the items.
+            mean, sd: the scale's population N(mean, sd²), over which curves are compared.
             expected_variation: SD by which an item's b is expected to vary beyond errors.
 
         Raises PsychometricsError if the two groups cannot be compared.
@@ -135,14 +145,15 @@ class Drift:
     def with_trends(
         self, comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: AnchorSet
     ) -> Self:
-        """The same with the slopes of b over several months.
+        """Add the slopes of b over several months.
 
         Args:
-            comparisons: of these months, each with the same published values.
+            comparisons: one for each month, all with the same published values.
             elapsed: months, > 0, from publication to each comparison's window: one number, or one for each item.
             anchors: the frozen anchors, whose errors all months share.
 
-        Raises PsychometricsError if an item's published value is not the same in all months.
+        Raises PsychometricsError if `elapsed` does not match the comparisons, or if an item's published value is not
+        the same in all months.
         """
         return replace(self, trends=trends(comparisons, elapsed, anchors))
 
@@ -156,13 +167,14 @@ class Drift:
         sd: float,
         mean_se: float = 0.0,
     ) -> Self:
-        """The same with tests of `items` that have no estimate: whether they are answered as published.
+        """Add tests of `items` without an estimate: whether their answers agree with the published curves.
 
         Args:
-            responses: of the window.
-            items: those with enough answers are tested; they do not contribute to anyone's θ.
-            published: in the order of `responses.item_ids`.
-            mean, sd: of the window's learners on the bank's scale, θ ~ N(mean, sd²). mean_se: the error of the mean.
+            responses: the responses of the window.
+            items: the items; those with enough answers are tested, and none contributes to any learner's θ.
+            published: the published items, in the order of `responses.item_ids`.
+            mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
+            mean_se: standard error of the mean.
         """
         found = proportions_correct(responses, items, published, mean=mean, sd=sd, mean_se=mean_se)
         return replace(self, proportions=found)
@@ -170,12 +182,13 @@ class Drift:
     def with_changes(
         self, answers: TimedAnswers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
     ) -> Self:
-        """The same with the kind of change of each of `items`: drift, a leak or a wrong key.
+        """Add the kind of change of each of `items`: drift, a leak or a wrong key.
 
         Args:
-            answers: of the window, unfiltered.
-            published: in the order of `answers.item_ids`.
-            mean, sd: of the window's learners on the bank's scale, θ ~ N(mean, sd²).
+            answers: the unfiltered answers of the window.
+            items: the items to examine.
+            published: the published items, in the order of `answers.item_ids`.
+            mean, sd: the window's learners on the bank's scale, θ ~ N(mean, sd²).
         """
         return replace(self, changes=classify_changes(answers, items, published, mean=mean, sd=sd))
 
@@ -185,7 +198,7 @@ class Drift:
 
     @property
     def at_the_limit(self) -> bool:
-        """Whether items vary by more than is allowed for, so that many may be flagged."""
+        """Whether items vary by more than `most_tau`, so that many may be flagged."""
         return self.tau > self.most_tau
 
     @property
@@ -202,43 +215,43 @@ class Drift:
 
     @property
     def delta_c(self) -> Floats:
-        """Shape (J,); its standard error is that of the window's c, as a published c has none."""
+        """Change of c, shape (J,). Its error is the error of the window's c, because a published c has none."""
         comparison = self.comparison
         return np.where(comparison.across_models, np.nan, comparison.window.c - comparison.published.c)
 
     @property
     def se(self) -> Floats:
-        """Shape (J, 2): standard errors of Δa and Δb; NaN across models."""
+        """Standard errors of Δa and Δb, shape (J, 2); NaN across models."""
         se = np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
         return np.where(self.comparison.across_models[:, None], np.nan, se)
 
     @property
     def across_models(self) -> dict[str, tuple[Model, Model]]:
-        """Item → the model it was published as, and the one it was fitted as, where these differ."""
+        """The published and the fitted model of each item for which they differ."""
         of = self.comparison
         models = zip(of.item_ids, of.models_published, of.models, strict=True)
         return {item: (published, fitted) for item, published, fitted in models if published != fitted}
 
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
-        """Class of |Δ| by the documents' limits, whatever its error; "none" across models."""
+        """Class of |Δ| by the limits in the requirement documents, regardless of its error; "none" across models."""
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
         return graded(np.abs(change), *LIMITS[parameter])
 
     @property
     def chance_b_large(self) -> Floats:
-        """Shape (J,): P(|Δb| > 0.3 | data), flat prior."""
+        """P(|Δb| > 0.3 | data) with a flat prior, shape (J,)."""
         return _beyond(LARGE_B, self.delta_b, self.se[:, 1])
 
     @property
     def chance_a_large(self) -> Floats:
-        """Shape (J,): P(|Δa| > 0.2 | data), flat prior."""
+        """P(|Δa| > 0.2 | data) with a flat prior, shape (J,)."""
         return _beyond(LARGE_A, self.delta_a, self.se[:, 0])
 
     @property
     def log_bayes_factor(self) -> Floats:
-        """Shape (J,): natural log of the evidence for Δb ~ N(0, 0.5²) over Δb = 0.
+        """Natural log of the Bayes factor of Δb ~ N(0, 0.5²) against Δb = 0, shape (J,).
 
-        Savage & Dickey's ratio of the prior's to the posterior's density at 0 (Dickey 1971), both normal.
+        It is Savage & Dickey's ratio of the prior density to the posterior density at 0 (Dickey 1971), both normal.
         """
         v, d = self.se[:, 1] ** 2, self.delta_b
         wide = v + PRIOR_SD_B**2
