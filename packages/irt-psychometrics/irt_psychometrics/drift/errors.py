@@ -1,33 +1,35 @@
-"""How far linked parameters lie from the published ones, with every error of that difference.
+"""Differences between linked and published parameters, with all their errors.
 
-Belongs here: `Published`, what scoring uses and how well it is known, and `Comparison`, the differences with their
-covariance. Does not belong here: tests and severities (items.py), trends (trends.py), the linking itself.
+This module contains `Published`, the parameters that scoring uses with their errors, and `Comparison`, the differences
+with their covariance. Tests and severities are in items.py, trends in item_trends.py.
 
-The linked parameters y = (a/slope, d − a·intercept/slope) of an item err with the fit's estimates x of *all* items,
-through the linking's constants β(x, s), and with the anchors' frozen values s; the published values p may be anchors'
-values themselves or come from a fit that was linked to the same s. With T = ∂y/∂x_item and B = ∂y/∂β, and ∂β/∂x and
-∂β/∂s from the linking criterion (criteria.py),
+Let y = (a/slope, d − a·intercept/slope) be the linked parameters of an item. Their errors come from the fit's estimates
+x of *all* items, through the linking's constants β(x, s), and from the anchors' frozen values s. The published values p
+may be anchors' frozen values, or may come from a fit that was linked to the same s. With T = ∂y/∂x_item, B = ∂y/∂β, and
+∂β/∂x and ∂β/∂s from the linking criterion (criteria.py),
 
     dy = T·dx_item + B·(β_x·dx + β_s·ds),        Δ = y − p,
     Cov y = T Σ_item Tᵀ + T K Bᵀ + B Kᵀ Tᵀ + B (β_x Σ β_xᵀ + β_s S β_sᵀ) Bᵀ,
     Cov Δ = Cov y + P − C β_sᵀ Bᵀ − B β_s Cᵀ,
 
-where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
-frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
-either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
-C = B' β'_s S. Cov y is what `Linking.transform` gives.
+where Σ = Cov x, Σ_item is its block of the item, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). If the
+published value of an anchor is its frozen value, P is its block of S, and C its rows of S. So the formula accounts for
+an anchor's influence on the constants, which reduces its own difference. If p comes from an earlier linked fit, P is
+that fit's Cov y, and C = B' β'_s S. `Linking.transform` computes Cov y.
 
-**Between items** errors of differences are related, too. Those of a window have its sample and its constants in common,
-which is a line; a second alignment finds that anew, so it is left out here. Published values have their fits in common.
-With γ = (stretch, shift) of a fit's place on the scale and B_j γ = (−a_j γ₁, b_j γ₁ + γ₂) what it does to (a, b),
+**Between items**, errors of differences are correlated, too. Errors of a window's items share its sample and its
+constants, which form a line. A second alignment estimates this line again, so it is excluded here. Errors of published
+values share their fits. Let γ = (stretch, shift) be a fit's place on the scale, which changes (a, b) by
+B_j γ = (−a_j γ₁, b_j γ₁ + γ₂). Then
 
     p_j = own_j + B_j γ_f,    γ_f = F_f s + ν_f
 
-for an item that fit f published (`Placed`); an anchor's frozen value is s_j itself, and S has a part B Γ Bᵀ in common
-where one fit gave it. So covariances of published values are of low rank beside what each has of its own (`Apart`).
+for an item that fit f published (`Placed`). An anchor's frozen value is s_j itself, and if one fit gave all frozen
+values, S has a common part B Γ Bᵀ. So the covariance of published values is a low-rank matrix plus each value's own
+covariance (`Apart`).
 
-A window's parameters and published ones of another model mean different things: they have no difference here, only
-their curves have (curves.py).
+Parameters of a window and published parameters of another model have different meanings. They have no differences here;
+only their curves are compared (curves.py).
 """
 
 from __future__ import annotations
@@ -59,8 +61,10 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from; None: of
-    whom nothing is known."""
+    """The model of an estimate, and the distribution N(mean, sd²) of its learners on the bank's scale.
+
+    mean and sd are None if they are unknown.
+    """
 
     model: Model
     mean: float | None = None
@@ -73,26 +77,31 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """How the place of a fit on the scale errs: F of the module's text, shape (2, PK), by the anchors' frozen values as
-    `AnchorSet.cov_with_further` has them, and Cov ν, shape (2, 2)."""
+    """Errors of a fit's place γ on the scale.
+
+    Attributes:
+        by_anchors: F of the module's docstring, shape (2, PK), derivatives by the anchors' frozen values in the order
+            of `AnchorSet.cov_with_further`.
+        cov: Cov ν, shape (2, 2).
+    """
 
     by_anchors: Floats
     cov: Floats
 
 
 FROZEN = Placed(np.zeros((2, 0)), np.zeros((2, 2)))
-"""Where values are the anchors' frozen ones."""
+"""Marks values that are the anchors' frozen values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published(ItemParameters):
-    """The published set in force: J items on the bank's scale, their errors independent of each other.
+    """The published set in force: J items on the bank's scale, without covariances between items.
 
     Attributes:
-        further_cov: as of items; also 0 where errors of further parameters are not known.
+        further_cov: as in `ItemParameters`; also 0 if the errors of further parameters are unknown.
         with_anchors: shape (J, P, PK), covariance of (a, b), or of these and the further parameters, with the anchors'
-            frozen values as `AnchorSet.cov_with_further` has them.
-        fitted, placed: of J values; None where it is not known, () where it is of none.
+            frozen values in the order of `AnchorSet.cov_with_further`.
+        fitted, placed: the fit of each of J values and its place; None if unknown. () if all are unknown.
     """
 
     with_anchors: Floats
@@ -106,14 +115,14 @@ class Published(ItemParameters):
 
     @classmethod
     def of_anchors(cls, anchors: AnchorSet) -> Published:
-        """The frozen values themselves, published when the scale began."""
+        """Create the set from the anchors' frozen values, which were published when the scale began."""
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.further_cov
         with_anchors = anchors.cov_with_further[anchors.places_of_parameters]
         return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
-        """All items that a fit could estimate, linked to the anchors."""
+        """Create the set from all items with estimates in a fit, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
         with_anchors = _nothing_shared(y.fit.n_items, anchors)
         with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
@@ -122,7 +131,7 @@ class Published(ItemParameters):
 
     @classmethod
     def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
-        """Values with known errors but unknown covariances: taken as independent of the anchors'."""
+        """Create the set from values whose covariances with the anchors are unknown, and assumed to be 0."""
         return cls(**vars(items), with_anchors=_nothing_shared(len(items.item_ids), anchors))
 
     def select(self, item_ids: Sequence[str]) -> Published:
@@ -134,17 +143,18 @@ class Published(ItemParameters):
     def with_fits(
         self, fits: Sequence[tuple[Model, float | None, float | None] | None], further_cov: Floats
     ) -> Published:
-        """The same with the fit of each value, and the errors of its further parameters.
+        """Add the fit of each value and the errors of its further parameters.
 
         Args:
-            fits: model, and mean and SD of the learners on the bank's scale, None if unknown; None if the fit is.
+            fits: for each value the model, and the mean and SD of the learners on the bank's scale (None if unknown).
+                None for a value whose fit is unknown.
             further_cov: shape (J, M, 2 + M).
         """
         fitted = tuple(None if of is None else Fitted(*of) for of in fits)
         return replace(self, fitted=fitted, further_cov=further_cov)
 
     def then(self, other: Published) -> Published:
-        """Both sets merged, the items of `other` in place of those here that it publishes, too."""
+        """Merge both sets. For items in both, the values of `other` replace the values of this set."""
         kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
         a, b, c, cov, with_anchors = (
             np.concatenate([getattr(kept, name), getattr(other, name)])
@@ -159,7 +169,10 @@ class Published(ItemParameters):
         )  # fmt: skip
 
     def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
-        """Models of J values. An unknown one is the window's, unless the parameters are of another."""
+        """Models of J values. `window`: the model of each item in the window.
+
+        An unknown model is assumed to be the window's, unless the value's parameters belong to another model.
+        """
         own = {j: some.model for some in self.others for j in some.at.tolist()}
 
         def by_parameters(j: int, of_window: ItemModel) -> Model:
@@ -177,8 +190,15 @@ class Published(ItemParameters):
 
 @dataclass(frozen=True)
 class _Linked:
-    """A fit's compared items, `raw` and as `linking`, with its covariances, puts them on the bank's scale; `by_anchors`
-    (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values as `AnchorSet.cov_with_further` has them."""
+    """A fit's items with estimates and errors.
+
+    Attributes:
+        raw: the items on the fit's own scale.
+        linking: the linking, with its covariances.
+        fit: the items on the bank's scale.
+        by_anchors: shape (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values in the order of
+            `AnchorSet.cov_with_further`.
+    """
 
     raw: Calibration
     linking: Linking
@@ -198,8 +218,11 @@ class _Linked:
         return cls(raw, linking, linking.transform(replace(raw, joint_cov=None)), by_anchors)
 
     def placed(self, anchors: AnchorSet) -> Placed | None:
-        """How the fit's place errs, by what the items have in common that do not determine it, or else by its constants
-        alone."""
+        """Errors of the fit's place on the scale. Returns None if the fit has no items.
+
+        Cov ν comes from the common part of the errors of the items that are not used for linking. If that cannot be
+        determined, it comes from the constants alone.
+        """
         if not self.raw.n_items:
             return None
         linking, frozen = self.linking, anchors.cov_with_further
@@ -221,24 +244,28 @@ class _Linked:
 
 
 def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
-    """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
-    share its errors with the differences, and explain them."""
+    """Mean of both sides, at which derivatives by common moves of all items are computed.
+
+    Derivatives at one side would share its errors with the differences, and so explain part of them.
+    """
     return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
 
 
 def ad_by_ab(items: ItemParameters) -> Floats:
-    """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+    """∂(a, d)/∂(a, b), shape (J, 2, 2)."""
     return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
 
 
 def by_place(items: ItemParameters) -> Floats:
-    """B of the module's text, shape (J, 2, 2)."""
+    """B_j of the module's docstring, the derivatives of (a, b) by γ; shape (J, 2, 2)."""
     return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
 
 
 def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
-    """Covariances of (a, b) and further parameters (J, P, P) without by · common · byᵀ, of as many parameters, where
-    that leaves any."""
+    """Subtract by · common · byᵀ from covariances of (a, b) and further parameters, shape (J, P, P).
+
+    The covariance of an item is unchanged if the difference would not be positive semidefinite.
+    """
     own, n = cov.copy(), by.shape[1]
     own[:, :n, :n] -= by @ common @ by.swapaxes(1, 2)
     least = np.linalg.eigvalsh(own)[:, 0]
@@ -247,7 +274,7 @@ def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
 
 
 def _as_covariance(matrix: Floats | None) -> Floats:
-    """The nearest matrix (2, 2) that is a covariance; zeros in the place of None."""
+    """Nearest positive semidefinite matrix, shape (2, 2). Zeros if `matrix` is None."""
     if matrix is None:
         return np.zeros((2, 2))
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
@@ -256,19 +283,22 @@ def _as_covariance(matrix: Floats | None) -> Floats:
 
 
 def _nothing_shared(n_items: int, anchors: AnchorSet) -> Floats:
-    """`Published.with_anchors` of values that share nothing with the anchors'."""
+    """`Published.with_anchors` of values that are independent of the anchors' values."""
     places = anchors.places_of_parameters
     return np.zeros((n_items, places.shape[1], places.size))
 
 
 def _compared(raw: Calibration) -> Mask:
-    """Shape (J,): the items with estimates and errors."""
+    """Whether an item has estimates and errors, shape (J,)."""
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
 
 def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
-    """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
-    the anchors that it used in their set, shape (K_used,)."""
+    """Compute a linking's covariances again, which are not stored.
+
+    Returns the linking with its covariances, its constants with their derivatives, and the indices of the used anchors
+    in their set, shape (K_used,).
+    """
     pairs, _ = match(raw, anchors, AnchorLimits(min_anchor_responses=1))
     kept = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     pairs = replace(kept, variation=(linking.tau_slope, linking.tau))
@@ -288,11 +318,12 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
 
 @dataclass(frozen=True)
 class Apart:
-    """The errors of differences apart from a line that all have in common (see the module's text).
+    """Errors of differences without a line that all items have in common (see the module's docstring).
 
     Attributes:
-        window, published: shape (J, P, P), of a, b and the further parameters, what each item has of its own.
-        common, common_cov: shape (J, P, r) and (r, r): U M Uᵀ is what published parameters have in common.
+        window, published: shape (J, P, P), each item's own covariance of a, b and the further parameters.
+        common, common_cov: U and M, shapes (J, P, r) and (r, r). U M Uᵀ is the common part of the covariance of
+            published parameters.
     """
 
     window: Floats
@@ -305,8 +336,11 @@ class Apart:
 
     @classmethod
     def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
-        """window: on the bank's scale, its constants taken as known, with all items of `published`, which has as many
-        further parameters as any side."""
+        """Separate the errors.
+
+        `window`: fit on the bank's scale, with its constants taken as known, and with all items of `published`.
+        `published` must have as many further parameters as either side.
+        """
         size = published.n_further
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(ParameterErrors.common_to(window))
@@ -321,8 +355,11 @@ class Apart:
 
 
 def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
-    """`common` and `common_cov` of `Apart`: by γ of each fit, by that of the anchors' origin, and by what each frozen
-    value has of its own and gives to the fits that were linked to it."""
+    """`common` and `common_cov` of `Apart`.
+
+    The common part comes from γ of each fit, from γ of the fit that gave the anchors' frozen values, and from each
+    frozen value's own error, which also affects the fits that were linked to it.
+    """
     place = {item: k for k, item in enumerate(anchors.item_ids)}
     by_anchors, k = by_place(anchors), len(place)
     of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
@@ -355,15 +392,15 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
 
 @dataclass(frozen=True)
 class Comparison:
-    """The linked fit of one window against the published set, for the J items that both have.
+    """The linked fit of one window compared with the published set, for the J items in both.
 
     Attributes:
-        window, published: the values of the same items; `shared` and `by_anchors` say what they share.
+        window, published: the values of the same items. Their covariance is `shared`.
         by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
-        fitted: of the window's J items.
-        anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
-        apart: the errors apart from a line.
-        linking: of the window, with its covariances.
+        fitted: model and learners of the window's J items.
+        anchors: shape (J,), whether the window was linked by an item, or dropped it from the linking.
+        apart: the errors without a common line.
+        linking: the linking of the window, with its covariances.
     """
 
     window: ItemParameters
@@ -376,10 +413,16 @@ class Comparison:
 
     @classmethod
     def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
-        """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
+        """Compare a linked fit with the published set, for every item with estimates and errors on both sides.
 
-        `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
-        share are taken as independent); `linking` is what `link` made of it and of `anchors`.
+        Args:
+            raw: the fit on its own scale, with its joint covariance if it has one. Without it, errors that all items
+                share count as independent.
+            linking: the result of `link` for `raw` and `anchors`.
+            anchors: the anchor set.
+            published: the published set.
+
+        Raises PsychometricsError if `linking` is not the linking of this fit.
         """
         y = _Linked.of(raw, linking, anchors)
         known = set(published.item_ids)
@@ -405,18 +448,18 @@ class Comparison:
 
     @property
     def delta(self) -> Floats:
-        """Shape (J, 2): change of (a, b); NaN where the published values are of another model."""
+        """Change of (a, b), shape (J, 2); NaN if the published values are from another model."""
         change = np.stack([self.window.a - self.published.a, self.window.b - self.published.b], axis=1)
         return np.where(self.across_models[:, None], np.nan, change)
 
     @property
     def across_models(self) -> Mask:
-        """Shape (J,): whose published values are of another model than the window's."""
+        """Whether an item's published values are from another model than the window's, shape (J,)."""
         return np.array([old != new for old, new in zip(self.models_published, self.models, strict=True)], dtype=bool)
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """J names: the model of each of the window's items."""
+        """Model of each of the window's J items."""
         return tuple(of.model for of in self.fitted)
 
     @property
@@ -425,39 +468,44 @@ class Comparison:
 
     @property
     def tests_slopes(self) -> Mask:
-        """Shape (J,): the items that have a slope of their own."""
+        """Whether an item has its own slope, shape (J,)."""
         return which(self.models, lambda model: model.own_slopes)
 
     @property
     def by_curves(self) -> Mask:
-        """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
+        """Whether an item's curves are compared instead of its parameters, shape (J,).
+
+        This is so across models, under a 3PL, and under partial credit models.
+        """
         return self.across_models | which(self.models, lambda model: model.more_than_a_and_b)
 
     @property
     def shared(self) -> Floats:
-        """Shape (J, 2, P), covariance of the window's (a, b) with the published ones, and with the further parameters
-        of which it is known."""
+        """Covariance of the window's (a, b) with the published values, shape (J, 2, P).
+
+        Published values are (a, b) and those further parameters whose covariance with the anchors is known.
+        """
         return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
 
     @property
     def cov(self) -> Floats:
-        """Shape (J, 2, 2), of the change of (a, b)."""
+        """Covariance of the change of (a, b), shape (J, 2, 2)."""
         both = self.shared[:, :, :2]
         return self.window.cov + self.published.cov - both - both.transpose(0, 2, 1)
 
     @property
     def cov_window(self) -> Floats:
-        """Shape (J, P, P), of the window's a, b and further parameters."""
+        """Covariance of the window's a, b and further parameters, shape (J, P, P)."""
         return self.window.cov_of_all
 
     def varying(self, by_log_a: float, by_b: float) -> Comparison:
-        """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
+        """Add the items' own variation, given as SDs of ln a and of b, to the errors of the window."""
         own = np.zeros_like(self.cov)
         own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
         return replace(self, window=replace(self.window, cov=self.window.cov + own))
 
     def select(self, keep: Mask) -> Comparison:
-        """The same for some items only; keep: shape (J,)."""
+        """Restrict the comparison to some items. keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
         return replace(
             self,
