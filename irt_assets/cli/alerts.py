@@ -18,7 +18,7 @@ from resources.alerts.unit_failure import VIOLATED, send_unit_failure
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command("test")
+@app.command("test", epilog="Example: irt alerts test")
 def send_test_alert(as_json: AsJson = False) -> None:
     """Send a test alert and its resolution to every configured channel, and say which arrived."""
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
@@ -30,7 +30,7 @@ def send_test_alert(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("unit-failed")
+@app.command("unit-failed", epilog="Example: irt alerts unit-failed irt-daemon.service")
 def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
     """Alert every configured channel that systemd gave up a unit, with its result and its last log lines.
 

@@ -36,7 +36,7 @@ Reopen = Annotated[bool, typer.Option("--reopen", help="Reopen the closed months
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
 
 
-@app.command()
+@app.command(epilog='Example: irt attempts rescore --item A21 --key C --by Kim --reason "wrong key"')
 def rescore(
     item: Annotated[str, typer.Option("--item", metavar="ID", help="The item.")],
     key: Annotated[str, typer.Option("--key", help="The option that is right, as it is stored.")],
@@ -56,7 +56,7 @@ def rescore(
     _print(done, as_json)
 
 
-@app.command()
+@app.command(epilog='Example: irt attempts withdraw --ids ids.txt --by Kim --reason "sent twice"')
 def withdraw(
     by: By,
     reason: Reason,
@@ -85,7 +85,7 @@ def withdraw(
         print_error("warning: ", "the lake has them until its days are exported again with --replace")
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts export --since 2026-09-01 --until 2026-09-30")
 def export(
     since: Since = None,
     until: Until = None,
@@ -117,7 +117,7 @@ def export(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts check --since 2026-09-01")
 def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
     """Compare the lake with the database, and read every file of it.
 
@@ -144,7 +144,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts prune")
 def prune() -> None:
     """Delete files of the lake that were replaced, or left by an interrupted export, more than a day ago."""
     say(f"{counted(delete_unnamed(_lake()), 'file')} deleted")

@@ -18,7 +18,7 @@ MOST_NAMED = 3
 MOST_DIFFERENCES = 10
 
 
-@app.command()
+@app.command(epilog="Example: irt backup --out s3://exam-backups/irt")
 def backup(
     out: Annotated[
         str | None,
@@ -55,7 +55,7 @@ def backup(
         )
 
 
-@app.command()
+@app.command(epilog="Example: irt restore /mnt/backups/irt-20261121T053000Z --verify")
 def restore(
     address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder of the backup, or its s3:// address.")],
     verify: Annotated[

@@ -22,7 +22,7 @@ from resources.settings import private_home
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: irt db upgrade")
 def upgrade() -> None:
     """Bring the schema to the newest version (`alembic upgrade head`)."""
     upgrade_home(database_as_it_is())
@@ -43,7 +43,7 @@ def upgrade_home(database: Database) -> None:
         )
 
 
-@app.command()
+@app.command(epilog="Example: irt db downgrade 0057")
 def downgrade(
     revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0057.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
@@ -54,7 +54,7 @@ def downgrade(
     out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
 
 
-@app.command()
+@app.command(epilog="Example: irt db adopt-folder")
 def adopt_folder(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
     settings = current_settings()
@@ -62,14 +62,14 @@ def adopt_folder(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")]
     out.print(f"the files of this database lie in {folder_claim.adopt_folder(settings, current_database()).root}")
 
 
-@app.command()
+@app.command(epilog="Example: irt db url")
 def url() -> None:
     """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
     database = database_as_it_is()
     print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
 
 
-@app.command()
+@app.command(epilog="Example: irt db roles --own-table exam.answers")
 def roles(
     own_table: Annotated[
         list[str] | None, typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated.")
@@ -93,7 +93,7 @@ def roles(
     print("\n".join(statements))  # noqa: T201 - for psql, untouched by any formatting
 
 
-@app.command()
+@app.command(epilog="Example: irt db views --in reporting")
 def views(
     schema: Annotated[str, typer.Option("--in", help="Schema for the views.", metavar="SCHEMA")],
     drop: Annotated[bool, typer.Option("--drop", help="Remove the views that were made there.")] = False,
@@ -103,13 +103,13 @@ def views(
     out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
-@app.command()
+@app.command(epilog="Example: irt db start")
 def start() -> None:
     """Start the embedded server; it runs until `irt db stop`."""
     _embedded().start()
 
 
-@app.command()
+@app.command(epilog="Example: irt db stop")
 def stop() -> None:
     """Stop the embedded server."""
     _embedded().stop()

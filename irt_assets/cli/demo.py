@@ -28,7 +28,7 @@ from resources.serving import logs
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt demo --data answers.csv --zone Asia/Seoul")
 def demo(
     data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
     mapping: Mapping = "auto",

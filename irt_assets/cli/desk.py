@@ -47,7 +47,7 @@ Key = Annotated[
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt fit answers.csv --model 3pl --out fit")
 def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
@@ -101,7 +101,7 @@ def fit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt score answers.csv --params fit/fit.json")
 def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
@@ -128,7 +128,7 @@ def score(
         _print_report(done.report())
 
 
-@app.command()
+@app.command(epilog="Example: irt link new.csv old.csv --method haebara")
 def link(
     new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
     old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
@@ -158,7 +158,7 @@ def link(
         _print_report(done.report())
 
 
-@app.command("simulate-responses")
+@app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
 def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,

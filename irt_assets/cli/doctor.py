@@ -14,7 +14,7 @@ from resources.doctor import diagnose
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt doctor")
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, reachable and misconfigured."""
     settings = current_settings()

@@ -18,7 +18,7 @@ from resources.failures import PermanentFailure
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt export parameters --as-of 2026-10-01 --to xlsx")
 def export(
     what: Annotated[
         Literal["parameters", "abilities", "flags"],

@@ -34,7 +34,7 @@ Csv = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and store nothing.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt import attempts answers.csv --mapping own.yaml --dry-run")
 def attempts(
     files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines; .gz too.")],
     mapping: Mapping = "auto",
@@ -72,7 +72,7 @@ def attempts(
 
 
 def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
-    @app.command(name, help=summary)
+    @app.command(name, help=summary, epilog=f"Example: irt import {name} {name}.csv")
     def import_kind(
         file: Path,
         mapping: Mapping = "auto",

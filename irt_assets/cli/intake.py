@@ -18,7 +18,7 @@ COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
 MOST_SHOWN = 20
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt intake list --last 5")
 def list_(
     most: Annotated[int, typer.Option("--last", min=1, help="How many arrivals.")] = MOST_SHOWN, as_json: AsJson = False
 ) -> None:
@@ -35,7 +35,7 @@ def list_(
         print_blocks(table(("file", "why"), [(one["path"], one["problem"]) for one in aside]))
 
 
-@app.command()
+@app.command(epilog="Example: irt intake again /var/lib/irt/inbox/monday.csv")
 def again(
     files: Annotated[list[str] | None, typer.Argument(help="As `irt intake list` names them; none: all.")] = None,
 ) -> None:
@@ -48,7 +48,7 @@ def again(
         say(f"{path} waits: the daemon takes it within two minutes, or irt job intake does")
 
 
-@app.command()
+@app.command(epilog="Example: irt intake rejects --csv rejected.csv")
 def rejects(
     source: Annotated[str | None, typer.Option(help="Of this source only, as `irt intake list` names it.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write them to this file.", dir_okay=False)] = None,

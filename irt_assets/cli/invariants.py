@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True)
 MOST_ROWS = 10
 
 
-@app.command()
+@app.command(epilog="Example: irt invariants run --strict")
 def run(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, and if something is untested.")] = False,
     as_json: AsJson = False,
@@ -55,7 +55,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt invariants fresh --max-age 26h")
 def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     """Check that the invariants were evaluated recently, whatever the result: for monitors."""
     limit = duration(max_age)
@@ -74,7 +74,7 @@ def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt invariants list")
 def list_(as_json: AsJson = False) -> None:
     """Every invariant: what it protects, and how to fix it."""
     from irt_assets.invariants.registry import INVARIANTS  # as in `run`

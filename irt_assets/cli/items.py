@@ -22,7 +22,7 @@ MOST_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
 
 
-@app.command()
+@app.command(epilog='Example: irt items withdraw A21 --by Kim --reason "leaked"')
 def withdraw(
     items: Items,
     by: By,
@@ -40,7 +40,7 @@ def withdraw(
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
-@app.command()
+@app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
 def restore(
     items: Items,
     by: By,
@@ -58,7 +58,7 @@ def restore(
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt items list --withdrawn")
 def list_(
     withdrawn: Annotated[
         bool, typer.Option("--withdrawn", help="Only those that are, or will be, out of use.")

@@ -33,7 +33,7 @@ from resources.cluster.lake import lake_that_we_write
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog='Example: irt learner erase u17 --by Kim --reason "asked on 3 September"')
 def erase(
     user: Annotated[str, typer.Argument(metavar="USER", help="The learner's id.")],
     by: By,
@@ -74,7 +74,7 @@ def erase(
         )
 
 
-@app.command("erasures")
+@app.command("erasures", epilog="Example: irt learner erasures")
 def list_(as_json: AsJson = False) -> None:
     """Who erased learners, when and why, and what was removed. The learners are not named."""
     with current_database().connect() as connection:

@@ -15,7 +15,7 @@ from irt_assets.responses.item_status import item_status
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt lineage A21")
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from, and what was decided on it."""
     with current_database().connect() as connection:

@@ -21,7 +21,7 @@ def month() -> None:
     """Months that have closed, and reopening them."""
 
 
-@app.command()
+@app.command(epilog='Example: irt month reopen 2026-07 2026-08 --by Kim --reason "late import"')
 def reopen(
     first: Annotated[str, typer.Argument(metavar="FROM", help="Calendar month, e.g. 2026-09.")],
     by: By,

@@ -31,7 +31,7 @@ app = typer.Typer()
 Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt calibrate --month 2026-09")
 def calibrate(
     month: Month = None,
     engine: Annotated[
@@ -84,7 +84,7 @@ def _try_rules(settings: Settings, database: Database, month: str, scale: str, r
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt backfill --from 2026-07 --to 2026-09")
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],

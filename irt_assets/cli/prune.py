@@ -14,7 +14,7 @@ app = typer.Typer()
 NAMES_SHOWN = 3
 
 
-@app.command()
+@app.command(epilog="Example: irt prune --dry-run")
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     as_json: AsJson = False,

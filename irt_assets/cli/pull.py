@@ -22,7 +22,7 @@ from resources.postgres.database import Database
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt pull lms --newest-first")
 def pull(
     source: Annotated[str | None, typer.Argument(help="As the file of sources calls it; without: all of them.")] = None,
     newest_first: Annotated[

@@ -39,7 +39,7 @@ FirstMonth = Annotated[
 ]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt release list --month 2026-09")
 def list_(
     month: Annotated[str | None, typer.Option(help="Only of this month, or FIRST:LAST of a recalibration.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also those that need no decision or are closed.")] = False,
@@ -64,7 +64,7 @@ def list_(
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 
 
-@app.command()
+@app.command(epilog="Example: irt release show 2026-09/A21 2026-09/A22")
 def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = False) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
     with current_database().connect() as connection:
@@ -87,7 +87,7 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
         say(effect.sentence)
 
 
-@app.command()
+@app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
 def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
     """Publish what is proposed, from a future date on."""
     by, reason = signed(by), release.require_text("reason", reason)
@@ -115,7 +115,7 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
     out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
 
 
-@app.command()
+@app.command(epilog='Example: irt release reject 2026-09/A21 --by Kim --reason "leaked"')
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close what is proposed; what is published stays in force."""
     by, reason = signed(by), release.require_text("reason", reason)
@@ -129,7 +129,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     out.print(f"rejected: {_count(found)}")
 
 
-@app.command()
+@app.command(epilog='Example: irt release undo 2026-09/A21 --by Kim --reason "wrong item"')
 def undo(
     names: Names,
     by: By,
@@ -160,7 +160,7 @@ def undo(
     out.print(f"undone: {_count([one.proposal for one in done])}")
 
 
-@app.command()
+@app.command(epilog="Example: irt release recalibrate --from 2026-07 --to 2026-09 --item A21")
 def recalibrate(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
@@ -186,7 +186,7 @@ def recalibrate(
     say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
-@app.command("drop-anchors")
+@app.command("drop-anchors", epilog='Example: irt release drop-anchors A01 A02 --by Kim --reason "leaked"')
 def drop_anchors(
     items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
 ) -> None:
@@ -194,7 +194,7 @@ def drop_anchors(
     _change_anchors("drop_anchor", items, by, reason, first_month, scale, yes)
 
 
-@app.command("restore-anchors")
+@app.command("restore-anchors", epilog='Example: irt release restore-anchors A01 --by Kim --reason "not leaked"')
 def restore_anchors(
     items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
 ) -> None:

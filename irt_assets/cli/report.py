@@ -22,7 +22,7 @@ from resources.postgres.database import Database
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: irt report drift --month 2026-09 --out reports")
 def drift(
     month: Annotated[str | None, typer.Option(help="Calendar month, e.g. 2026-09. Default: the newest.")] = None,
     last: Annotated[int | None, typer.Option(min=1, help="The last N months instead of one.")] = None,
@@ -74,7 +74,7 @@ def drift(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")
 def learner(
     week: Annotated[
         str | None, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09. Default: the last one.")

@@ -30,7 +30,7 @@ runs_app = typer.Typer(name="runs", no_args_is_help=True)
 app.add_typer(runs_app)
 
 
-@app.command()
+@app.command(epilog="Example: irt nightly --day 2026-09-14")
 def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
     here: Here = False,
@@ -49,7 +49,7 @@ def nightly(
     out.print(f"{day}: done")
 
 
-@app.command()
+@app.command(epilog="Example: irt job compute_weekly_kpis --partition 2026-09-14")
 def job(
     name: Annotated[
         str,
@@ -118,7 +118,7 @@ def _require_success(outcomes: Iterable[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-@runs_app.command("list")
+@runs_app.command("list", epilog="Example: irt runs list")
 def runs_list(as_json: AsJson = False) -> None:
     """What is queued, under way, or still to come in a backfill, and what it waits for."""
     settings = current_settings()
@@ -143,7 +143,7 @@ def runs_list(as_json: AsJson = False) -> None:
         print_blocks(table(columns, rows, empty="no run is waiting or in progress"))
 
 
-@runs_app.command("cancel")
+@runs_app.command("cancel", epilog="Example: irt runs cancel 3f2a91c0")
 def runs_cancel(
     run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of it.")],
     unseen: Annotated[

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from irt_assets.calibration.checks import judged_by
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
@@ -42,20 +41,18 @@ app.add_typer(accept)
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 
 
-class CommandOnRules(TyperCommand):
-    """A command whose help ends with every rule of a scale."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        lines = []
-        for stage, rules in STAGES.items():
-            lines.append(f"Rules of the stage {stage}: {rules.change}")
-            for name, rule in rules.model_fields.items():
-                lines.append(f"{name}={rule.default}, {allowed(rule)}: {rule.description}")
-        self.epilog = "\n\n".join(lines)
-        super().format_help(ctx, formatter)
+RULES = "\n\n".join(
+    line
+    for stage, rules in STAGES.items()
+    for line in (
+        f"Rules of the stage {stage}: {rules.change}",
+        *(f"{name}={rule.default}, {allowed(rule)}: {rule.description}" for name, rule in rules.model_fields.items()),
+    )
+)
+"""All rules of a scale, for the help of the commands that set them."""
 
 
-@app.command(cls=CommandOnRules)
+@app.command(epilog=f"Example: irt scale init --origin 2026-07 --model 3pl\n\n{RULES}")
 def init(
     scale: ScaleId = "default",
     origin: Annotated[
@@ -122,7 +119,7 @@ def init(
     _judge(database, days)
 
 
-@app.command()
+@app.command(epilog="Example: irt scale pass-mark 0.4")
 def pass_mark(
     theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
 ) -> None:
@@ -131,7 +128,10 @@ def pass_mark(
     say(f"scale {scale}: passed from θ = {theta:g} on")
 
 
-@app.command("set", cls=CommandOnRules)
+@app.command(
+    "set",
+    epilog=f'Example: irt scale set model=3pl --from 2026-10 --by Kim --reason "guessing"\n\n{RULES}',
+)
 def set_values(
     pairs: Annotated[
         list[str],
@@ -234,7 +234,7 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
         say("  they are measured again by the sensor ledger, while `irt serve` runs")
 
 
-@app.command()
+@app.command(epilog="Example: irt scale movement --propose")
 def movement(
     scale: ScaleId = "default",
     propose: Annotated[
@@ -260,7 +260,7 @@ def movement(
         say(line)
 
 
-@app.command()
+@app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     """What was decided on a scale's model, priors and movement and what was accepted, the newest last."""
     with current_database().connect() as connection:
@@ -275,7 +275,7 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         say(f"scale {scale}: nothing was decided since `irt scale init`")
 
 
-@accept.command("guessing")
+@accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
 def accept_guessing(
     by: By,
     reason: Reason,
@@ -292,7 +292,7 @@ def accept_guessing(
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
-@accept.command("misfit")
+@accept.command("misfit", epilog='Example: irt scale accept misfit --from 2026-09 --by Kim --reason "new form"')
 def accept_misfit(
     by: By,
     reason: Reason,

@@ -18,7 +18,7 @@ from resources.settings import Settings
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt serve")
 def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:

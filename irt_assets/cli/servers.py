@@ -44,7 +44,7 @@ class Server(StrEnum):
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run webserver --port 3000")
 def webserver(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
@@ -54,37 +54,37 @@ def webserver(
     become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run daemon")
 def daemon() -> None:
     """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
     become(current_settings(), current_database(), "daemon")
 
 
-@run_app.command("code-server")
+@run_app.command("code-server", epilog="Example: irt run code-server")
 def code_server() -> None:
     """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
     become(current_settings(), current_database(), "code server")
 
 
-@run_app.command("theta-api")
+@run_app.command("theta-api", epilog="Example: irt run theta-api")
 def theta_api() -> None:
     """Measure one learner on request (docs/reference/theta-api.md)."""
     become_service("theta_api")
 
 
-@run_app.command("jwt-verifier")
+@run_app.command("jwt-verifier", epilog="Example: irt run jwt-verifier --host 0.0.0.0")
 def jwt_verifier(host: Host = None) -> None:
     """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
     become_service("jwt_verifier", *_listening(host))
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run exporter")
 def exporter(host: Host = None) -> None:
     """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
     become_service("exporter", *_listening(host))
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run dashboard --demo")
 def dashboard(
     demo: Annotated[bool, typer.Option("--demo", help="Without a login; on the embedded database alone.")] = False,
     host: Host = None,
@@ -93,7 +93,9 @@ def dashboard(
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
 
-@run_app.command(context_settings={"ignore_unknown_options": True})
+@run_app.command(
+    context_settings={"ignore_unknown_options": True}, epilog="Example: irt run worker dagster api execute_run RUN"
+)
 def worker(
     command: Annotated[list[str], typer.Argument(help="Command of Dagster's with its arguments.", metavar="COMMAND…")],
 ) -> None:
@@ -112,7 +114,7 @@ class _Health(TyperCommand):
         return super().parse_args(ctx, args[:-1] if args[-1:] == ["--probe"] else args)
 
 
-@app.command(cls=_Health)
+@app.command(cls=_Health, epilog="Example: irt health --probe daemon")
 def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,

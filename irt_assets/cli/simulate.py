@@ -15,7 +15,7 @@ from irt_assets.simulation.scenario import demo_scenario
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt simulate log --seed 7 --learners 500")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,

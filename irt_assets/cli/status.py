@@ -29,7 +29,7 @@ GREEN_IN_A_LINE = 3
 """At least this many green months in a row share a line."""
 
 
-@app.command()
+@app.command(epilog="Example: irt status")
 def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     database = current_database()

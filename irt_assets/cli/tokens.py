@@ -18,7 +18,7 @@ def tokens() -> None:
     """Tokens for trying the login."""
 
 
-@app.command("make-test")
+@app.command("make-test", epilog="Example: irt tokens make-test --role analyst")
 def make_test(
     role: Annotated[
         list[str] | None,
