@@ -50,7 +50,7 @@ def rescore(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score an item's answers again with another key, if their chosen options are stored. Old scores are kept."""
+    """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
     by, reason = signed(by), require_text("reason", reason)
     which = Answers(item, None, *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
@@ -102,7 +102,7 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the days up to yesterday that differ between the lake and the database to the lake.
+    """Update the lake: write each day up to yesterday on which it differs from the database.
 
     If it is interrupted, run it again: each day is either unchanged or complete.
     """
