@@ -17,9 +17,9 @@ MAX_ROW_GROUP = 2**31  # bytes, unpacked
 
 
 class ParquetSource(Source):
-    """Batches of rows, each checked whole: text that is not UTF-8 is refused where it stands.
+    """A Parquet file. Each batch is validated completely, so that an error names the column and the rows.
 
-    Nested values, which no column of ours holds, are not read: their columns are null and keep their types.
+    Nested columns are not read, because no column of the log needs them: they are null and keep their types.
     """
 
     kind = "Parquet"
