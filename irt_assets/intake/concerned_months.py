@@ -13,8 +13,9 @@ from resources.postgres.database import first_column
 def months_concerned(connection: psycopg.Connection, since: datetime, days: Collection[str]) -> set[str]:
     """Months (YYYY-MM) whose eligibility may have changed through answers of `days` recorded from `since` on.
 
-    These are the answers' own months, and those in which the same learner met the same item later, within a scale's
-    look-back. A late answer in an exam makes the unanswered items before it omitted, so they count like late answers.
+    These are the answers' own months, and the months in which the same learner met the same item later, within a
+    scale's look-back. A late answer in an exam makes the unanswered items before it omitted, so they count like late
+    answers.
     """
     if not days:
         return set()

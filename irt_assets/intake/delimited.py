@@ -144,7 +144,7 @@ def _delimiter_of(text: str) -> str:
 
 
 class _Rows:
-    """Row numbers as a spreadsheet counts them, including empty rows and those of the header."""
+    """Row numbers as a spreadsheet counts them, including empty rows and the header's rows."""
 
     def __init__(self, header_lines: int, header_rows: int) -> None:
         self._header_lines = header_lines

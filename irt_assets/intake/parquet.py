@@ -11,7 +11,7 @@ from irt_assets.intake import sources
 from irt_assets.intake.sources import Batch, Source, check_columns, unique_names
 from resources.failures import PermanentFailure
 
-BROKEN = (pa.ArrowException, OSError, UnicodeError)  # what pyarrow raises for a damaged file, wherever it is damaged
+BROKEN = (pa.ArrowException, OSError, UnicodeError)  # errors that pyarrow raises for damaged files
 MAX_BATCH = 65_536  # rows
 MAX_ROW_GROUP = 2**31  # bytes, unpacked
 

@@ -66,7 +66,7 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
     """user_id and kpis (a record) of every learner with a live answer in the 365 days before `end`.
 
     docs/reference/kpis.md describes the record. `published`: the sets in force at `end`.
-    If the bank has only one scale, it is the target scale of learners who have none.
+    If the bank has only one scale, it is the target scale of learners without a target scale.
     """
     return pd.concat(kpi_parts(run, end, scales, published), ignore_index=True)
 

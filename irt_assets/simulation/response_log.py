@@ -249,7 +249,7 @@ class _Cohort:
         return np.minimum(k, len(self.scenario.months) - 1)
 
     def _answer(self) -> dict[str, npt.NDArray[Any]]:
-        """The cohort's attempts as columns, without those after `now`."""
+        """The cohort's attempts as columns, without attempts after `now`."""
         s, rng, bank, people = self.scenario, self.rng, self.bank, self.learners
         session, item = self.row_session, self.item
         person, month, practice = self.person[session], self._month_of(session), self.practice[session]

@@ -1,8 +1,8 @@
 """Collection of a month of a lake on a cluster: executors store its attempts with their verdicts as parts.
 
-All attempts of a learner are in one partition, where every minimum is applied except that of responses per item. For
-the latter, responses are counted over all partitions, and items with too few are dropped everywhere. This is repeated
-until no item has too few, in as many rounds as on one machine.
+All attempts of a learner are in one partition, where all minima are applied except the minimum of responses per item.
+For this minimum, responses are counted over all partitions, and items with too few are dropped everywhere. This is
+repeated until no item has too few, in as many rounds as on one machine.
 
 Executors import this package. They get access to the object store, but no credentials of the database. A task that runs
 twice leaves a part with the same name, or one that no manifest names.
@@ -176,8 +176,8 @@ def map_learners(
 ) -> Iterator[pa.Table]:
     """Call `make` on the executors with the responses and ids of some learners at a time. Yields its rows in parts.
 
-    The responses are those of `scored_answers.scoring_groups`: to `items` in [start, end). `schema`: Spark's schema of
-    the rows.
+    The responses are to `items` in [start, end), as in `scored_answers.scoring_groups`. `schema`: Spark's schema of the
+    rows.
     """
     if (n := n_attempts(run, start, end)) == 0:
         return

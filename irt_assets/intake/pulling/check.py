@@ -89,7 +89,7 @@ class _Staging(PullStaging):
 
 
 def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
-    """Check the latest answers of a source. Returns the faults; `note` is called with a line on what was checked.
+    """Check the latest answers of a source. Returns the faults; `note` is called with lines on the rows and columns.
 
     Raises PermanentFailure if a column is missing or its type does not determine how times are read, and
     TransientFailure if the source cannot be reached.
@@ -118,7 +118,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
 def _of_rows(
     database: Database, source: PullSource, binding: Binding, parts: Sequence[pa.RecordBatch], note: Note
 ) -> Iterator[Finding]:
-    """The faults for which an import refuses rows, then those that it cannot detect."""
+    """The faults for which an import refuses rows, then the faults that it cannot detect."""
     rows = TableSource(source.name, parts[0].schema.names, sum(map(len, parts)), lambda: iter(parts))
     reasons, examples = Counter[str](), dict[str, Refused]()
 

@@ -41,7 +41,7 @@ class Comparison:
         """Compare the last `DAYS` that are over, each once per night. Yields the days that were read again.
 
         A day is read again if its counts differ and have changed since the last comparison. `confirm`: compare only
-        this day, and change it whatever its share is. Raises as `Pull.run`.
+        this day, and change it even if more than SHARE of its answers change. Raises as `Pull.run`.
         """
         ends = time.monotonic() + (self.seconds or float("inf"))
         with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:

@@ -220,8 +220,8 @@ class Pull:
         return at.astimezone(UTC)
 
     def _take(self, reader: SqlRows, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
-        """Store rows together with the state of the pull. `again`: the rows may have been read before, and those that
-        are known are not counted."""
+        """Store rows together with the state of the pull. `again`: the rows may have been read before, so known rows
+        are not counted."""
         refused_before = standing.refused if again else {}
         rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
         source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
@@ -336,7 +336,7 @@ def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[st
 
 
 def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
-    """The rows without those that were refused before and have not been written again since."""
+    """The rows, except rows that were refused before and have not been written again since."""
     if not refused:
         return rows
     return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))

@@ -1,7 +1,7 @@
 """The rows of a source that is read with SQL, in batches: by cursor and key, or by day.
 
 What belongs here: the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells to
-Arrow. What does not: the state of a pull (see `standing`), and what is done with the rows (see `pull`).
+Arrow. What does not: the state of a pull (see `standing`), and the import of the rows (see `pull`).
 """
 
 import json

@@ -117,7 +117,7 @@ def stop(database: Database, name: str, why: str) -> None:
 
 
 def first_pull_under_way(connection: psycopg.Connection) -> bool:
-    """Whether a first pull is in progress. What depends on its days is computed once, at its end."""
+    """Whether a first pull is in progress. Results that depend on its days are computed once, at its end."""
     return bool(
         one_value(
             connection,
