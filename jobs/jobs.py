@@ -1,7 +1,4 @@
-"""Every job and sensor, as lists for the composition root; the schedules are in `schedules`.
-
-What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
-"""
+"""All jobs and sensors, as lists for the composition root; the schedules are in `schedules`."""
 
 import json
 from collections.abc import Sequence
@@ -41,9 +38,9 @@ POD_TAG = "dagster-k8s/config"
 
 
 def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
-    """Tags of a job's runs: what the runs page filters by, when a run counts as hung, which queued run goes first.
+    """Tags of a job's runs: the kind, the longest run time in hours, and the priority in the queue.
 
-    What is asked for every day goes before a backfill of months, which has no priority.
+    Daily jobs have a higher priority than a backfill of months.
     """
     return {"irt/kind": kind, MAX_RUNTIME_SECONDS_TAG: str(hours * 3600), PRIORITY_TAG: str(priority)}
 
@@ -92,9 +89,9 @@ def build_jobs(
     comparison_engines: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
-    """Every job by name. The inventory checks look at all months and days, so they are not part of a month's run.
+    """All jobs by name. The inventory checks read all months and days, so they are not part of a month's run.
 
-    `comparison_engines`: the assets that fit a month with other engines than the scales' own.
+    `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
     ends = ("abilities", "ability_movement", "engine_agreement")
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
@@ -136,7 +133,7 @@ def build_jobs(
 
 
 def _pod(tags: dict[str, str], settings: Settings) -> dict[str, str]:
-    """Tag of a job in a cluster: the resources of its runs' pods."""
+    """The tag with the resources of a run's pod; empty outside a cluster."""
     if settings.irt_run_launcher != "kubernetes":
         return {}
     return {POD_TAG: json.dumps({"container_config": {"resources": settings.run_resources(tags["irt/kind"])}})}
