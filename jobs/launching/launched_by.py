@@ -13,7 +13,8 @@ from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 LAUNCHED_BY = "irt/launched_by"
 """Run tag: the verified name; empty if a name was typed but not verified."""
 CALLER_HEADER = "irt-caller"
-"""Header with the caller's name for Dagster, as JSON. The web server removes it from incoming requests."""
+"""Header with the caller's name for Dagster, as JSON. `irt_assets.webserver.identity` removes it from incoming
+requests."""
 
 
 def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
