@@ -102,7 +102,7 @@ def bring_in_step(database: Database, source: PullSource, mark: str = "") -> Ste
 
 
 def _retire(database: Database, name: str, there: Collection[str]) -> tuple[str, str]:
-    """Retire the items that are missing in the source, and restore those that are in it again.
+    """Retire the items that are missing in the source, and restore retired items that are in it again.
 
     Items on whose use a person has decided are left alone. Returns a summary, and an instruction if missing items are
     anchors, which a person has to drop first.

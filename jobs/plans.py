@@ -64,7 +64,7 @@ class Plan:
         return f"Asks for what is missing of the {last}{', and for the running one' if self.running else ''}."
 
     def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
-        """The partitions that are due at a tick, oldest first, without those that end before the first month."""
+        """The partitions that are due at a tick, oldest first. Partitions that end before the first month are not."""
         keys = self.period.back(tick, self.look_back)
         if self.running:
             keys.append(self.period.key_of(tick))
@@ -105,7 +105,7 @@ PLANS = (
 
 
 def plan_of(job: str) -> Plan:
-    """The schedule of a job, by any of its names. Raises PermanentFailure if it has none."""
+    """The schedule of a job, by any of its names. Raises PermanentFailure if it has no schedule."""
     for plan in PLANS:
         if plan.job == job_of(job):
             return plan

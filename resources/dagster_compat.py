@@ -35,13 +35,13 @@ from dagster._core.event_api import PartitionKeyFilter
 # Reason of a run's failure, for `auto_reexecution_should_retry_run`; until that goes.
 from dagster._core.events import RunFailureReason
 
-# Chooses the logger of runs whose run config names none; until the instance's configuration can name one.
+# Chooses the logger of runs whose run config names no logger; until the instance's configuration can name it.
 from dagster._core.execution import context_creation_job
 
 # For listing backfills, and cancelling them without a daemon; until `DagsterInstance` has calls for both.
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-# Whether a step failed in Dagster or in our code; until `dagster` exports what `DagsterEvent` returns.
+# Whether a step failed in Dagster or in our code; until `dagster` exports the types that `DagsterEvent` returns.
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 
 # Whether the daemon repeats a run; until the daemon no longer gives up a run while the code server is down.
@@ -190,7 +190,7 @@ def run_code_server() -> None:
 
 
 def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, str]]]) -> None:
-    """Give these loggers, with their configuration, to every run in this process whose run config names none.
+    """Give these loggers, with their configuration, to every run in this process whose run config names no logger.
 
     Dagster has no setting for this.
     """
@@ -308,7 +308,7 @@ def _quiet() -> Iterator[None]:
 
 @asynccontextmanager
 async def _end_quietly(_app: object) -> AsyncIterator[None]:
-    """Ignore the cancellation of the application, which is how uvicorn handles an interrupt."""
+    """Ignore that uvicorn cancels the application when it is interrupted."""
     try:
         yield
     except asyncio.CancelledError:

@@ -367,7 +367,7 @@ class Settings(BaseSettings):
 
     @property
     def silent_after(self) -> dict[str, timedelta | None]:
-        """Time for which each source may be silent; None: forever."""
+        """Time for which each source may be silent, or None if it may be silent forever."""
         found = filter(None, map(SILENT_AFTER.fullmatch, _entries(self.irt_silent_after)))
         return {
             unquote(one["source"]): timedelta(**{TIME_UNITS[one["unit"]]: int(one["n"])}) if one["n"] else None
@@ -410,7 +410,7 @@ class Settings(BaseSettings):
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
-        """The setting IRT_UI_LEARNER_REPORTS; by default, whether the UI's names are only those of this machine."""
+        """The setting IRT_UI_LEARNER_REPORTS; by default, whether the UI accepts only names of this machine."""
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine
@@ -467,7 +467,7 @@ def private_home(settings: Settings) -> Path:
 
 
 def names_read() -> set[str]:
-    """All environment variables that this program reads, and those that tests and servers pass on."""
+    """All environment variables that this program reads, or that its tests and servers pass on."""
     return {name.upper() for name in Settings.model_fields} | {
         *LIBPQ,
         "IRT_ENV_FILE",

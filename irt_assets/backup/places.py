@@ -109,7 +109,7 @@ class BucketPlace(FolderPlace):
             for file in sorted(work.iterdir(), key=lambda file: file.name == MANIFEST):
                 self._store.put(f"{self._prefix}/{name}/{file.name}", file)
         except BaseException:
-            with suppress(Exception):  # the first error is the one to report
+            with suppress(Exception):  # the first error must be reported
                 self.remove(name)
             raise
 

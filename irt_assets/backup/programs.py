@@ -68,7 +68,7 @@ def installed(name: str) -> list[Program]:
 def program_for(name: str, version: int) -> Program:
     """The oldest installed program that is not older than PostgreSQL `version`.
 
-    Raises PermanentFailure, which names the package to install, if there is none.
+    Raises PermanentFailure, which names the package to install, if all are older.
     """
     there = installed(name)
     fitting = [one for one in there if one.version >= version]

@@ -12,5 +12,5 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 def finite(x: float | np.floating[Any]) -> float | None:
-    """The number as a float; None for NaN and infinity, which JSON does not have."""
+    """The number as a float. Returns None for NaN and infinity, which JSON does not have."""
     return float(x) if math.isfinite(x) else None

@@ -131,7 +131,7 @@ def months_between(first: str, last: str) -> Iterator[Month]:
 
 
 def last_complete_month(now: datetime) -> Month:
-    """The month before the one that contains `now`."""
+    """The month before the month that contains `now`."""
     return month_of(now).previous
 
 

@@ -104,7 +104,7 @@ def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
-    """The daemon's repetition of a run. Returns None if there is none."""
+    """The daemon's repetition of a run. Returns None if the run has not been repeated."""
     children = instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id}))
     return next((child for child in children if RETRY_NUMBER_TAG in child.tags), None)
 

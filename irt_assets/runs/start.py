@@ -68,9 +68,8 @@ def start(
     Without a daemon, the runs that sensors and automation request follow, and their results are yielded too.
 
     Args:
-        partitions: the partitions to make, one after the other, even if they exist; None for those that a tick of the
-            schedule would request now. If a person started the unit or the Job, None includes the last complete
-            partition even if it exists.
+        partitions: the partitions to make, one after the other, even if they exist. None: the partitions that a tick of
+            the schedule would request now; if a person started the unit or the Job, also the last complete partition.
         here: run in this process even if a daemon is alive.
         quiet: on a terminal, do not show the log of a run in this process.
         if_missing: do not make a partition again only because a person started the unit or the Job.

@@ -1,6 +1,6 @@
 """The tag that names who launched a run in the Dagster UI.
 
-`irt_assets.webserver.identity` verifies the name, decides who may launch what, and passes the name on in a header.
+`irt_assets.webserver.identity` verifies the name, checks the right to launch runs, and passes the name on in a header.
 """
 
 import json

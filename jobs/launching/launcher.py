@@ -47,7 +47,7 @@ def process_start(pid: int) -> float | None:
 
 
 def boot_id() -> str:
-    """The id of this machine's current boot; empty if the kernel has none."""
+    """The id of this machine's current boot; empty if the kernel does not provide it."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text("ascii").strip() if path.exists() else ""
 

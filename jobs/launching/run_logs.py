@@ -1,6 +1,6 @@
 """The logger of runs: it writes a run's messages to its worker's output, in the format of `resources.serving.logs`.
 
-Dagster reads a run's loggers from its run config. If the config names none, as in runs from the UI, a sensor or a
+Dagster reads a run's loggers from its run config. If the config names no logger, as in runs from the UI, a sensor or a
 backfill, Dagster uses its coloured logger. `install` replaces the function that chooses that default.
 """
 

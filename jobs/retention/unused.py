@@ -44,7 +44,7 @@ WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True)
 class Gone:
-    """Names of deleted rows, files or runs of one kind; in a dry run, of those that would be deleted."""
+    """Names of the rows, files or runs of one kind that were deleted or, in a dry run, would be deleted."""
 
     kind: str
     names: tuple[str, ...]
@@ -132,7 +132,8 @@ RULES = (
         ("DELETE FROM invariant_result WHERE run || '|' || invariant = ANY(%(names)s) AND subject = ''",),
     ),
 )
-"""In this order: a deleted row no longer keeps its origin. Proposals keep their fit, a fit its attempt and snapshot."""
+"""The rules in their order: a deleted row no longer keeps its origin. Proposals keep their fit, and a fit keeps its
+attempt and its snapshot."""
 
 
 def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Gone]:

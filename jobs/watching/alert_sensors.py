@@ -136,7 +136,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
             opened = [
                 alerts.schedule_alert(plan, one)
                 for plan, one in of_schedules.items()
-                # the alert of a failed run says more
+                # the alert about a failed run contains more
                 if not open_keys(connection, alerts.job_prefix(plan.job, one.partition))
             ]
             settle_alerts(connection, alerts.SCHEDULES, opened)

@@ -170,7 +170,10 @@ def check_key(key: dg.AssetCheckKey, partition: str) -> str:
 def latest_evaluation(
     instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
 ) -> dg.AssetCheckEvaluation | None:
-    """The last evaluation of a check. Returns None if there is none, or if a later run has planned the check again."""
+    """The last evaluation of a check.
+
+    Returns None if the check has never been evaluated, or if a later run has planned it again.
+    """
     records = instance.event_log_storage.get_asset_check_execution_history(
         key, limit=1, partition_filter=PartitionKeyFilter(key=partition or None)
     )
@@ -331,6 +334,6 @@ def _short(reason: str) -> str:
 
 
 def silent(key: dg.AssetCheckKey) -> bool:
-    """Whether other alerts already report what the check reports: the invariants, and the inventories of months."""
+    """Whether other alerts already report a check's failures. This holds for invariants and the inventory of months."""
     of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
     return of_invariants or key.name == INVENTORY

@@ -46,7 +46,7 @@ class ScheduleState:
 
     Attributes:
         result: outcome of the last tick.
-        newest: the newest materialised partition; empty if there is none.
+        newest: the newest materialised partition, or empty.
         late: the missing result; empty if the job is in time or the schedule is off.
     """
 

@@ -35,7 +35,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
 
 
 def _output(*command: str) -> str:
-    """The output of a command of systemd, or the reason why there is none."""
+    """The output of a command of systemd, or the reason why it failed."""
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

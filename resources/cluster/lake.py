@@ -338,7 +338,7 @@ def lake_that_we_write(settings: Settings) -> Lake | None:
 
 
 def schema_problem(found: pa.Schema) -> str:
-    """A text about the columns of a file that are missing or have a different type; empty if there are none."""
+    """A text about the columns of a file that are missing or have a different type; empty if all columns are right."""
     problems = []
     for field in SCHEMA:
         place = found.get_field_index(field.name)

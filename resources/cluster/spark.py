@@ -97,7 +97,7 @@ def spark_session(settings: Settings) -> SparkSession:
 
 
 def started_session(settings: Settings) -> SparkSession | None:
-    """The session that `spark_session` has started. Returns None if there is none or it has ended."""
+    """The session that `spark_session` has started. Returns None if it has started no session, or if it has ended."""
     assert settings.irt_spark is not None
     with _lock:
         session = _sessions.get(settings.irt_spark)
@@ -125,7 +125,7 @@ def java_version() -> int | None:
 
 
 def missing_package(master: str) -> str | None:
-    """The package that this machine lacks to start a session there. Returns None if it lacks none."""
+    """The package that is missing on this machine for a session at `master`. Returns None if it has all packages."""
     needed = ["pyspark", "grpc_status"] if master.startswith("sc://") else ["pyspark"]
     return next((package for package in needed if find_spec(package) is None), None)
 
@@ -150,7 +150,10 @@ def addresses_of(master: str) -> list[tuple[str, int]]:
 
 
 def nobody_answers(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
-    """A sentence if no master or Connect server accepts a connection; None if one does, or if no address is named."""
+    """The problem if no master or Connect server accepts a connection.
+
+    Returns None if one of them does, or if `master` contains no address.
+    """
     addresses = addresses_of(master)
     if not addresses or any(answers_at(host, port, within_s) for host, port in addresses):
         return None
@@ -369,7 +372,7 @@ def refuse_other_packages(report: list[ExecutorPython]) -> None:
 
 
 def lost_executors(session: SparkSession) -> dict[str, str]:
-    """The executors that a session has lost, each with the reason; empty under Spark Connect, which reports none."""
+    """The executors that a session has lost, each with the reason; always empty under Spark Connect."""
     if is_remote(session):
         return {}
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
@@ -457,7 +460,10 @@ def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[Non
 
 
 def _interrupt_behind(error: BaseException) -> BaseException | None:
-    """The interrupt during which an error was raised; None if there is none. A cancelled job raises its own error."""
+    """The interrupt during which an error was raised. Returns None if there was no interrupt.
+
+    A job that is cancelled because of an interrupt raises its own error.
+    """
     found: BaseException | None = error
     while found is not None and isinstance(found, Exception):
         found = found.__context__

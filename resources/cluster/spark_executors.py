@@ -48,7 +48,7 @@ class ExecutorPython:
     cpu: str
 
     def require(self, versions: Mapping[str, str | None]) -> None:
-        """Raise PermanentFailure if versions differ from `versions`, those of the driver."""
+        """Raise PermanentFailure if the versions differ from the driver's `versions`."""
         differences = [
             f"{name} {self.versions.get(name) or 'missing'} (here {version})"
             for name, version in versions.items()

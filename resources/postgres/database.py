@@ -92,9 +92,9 @@ class Database:
             yield connection
 
     def open(self, options: str = "", **further: Any) -> Connection:
-        """Open a connection, which the caller closes. Raises PermanentFailure if it cannot see our schema.
+        """Open a connection, which the caller closes. Its parameters are described in `arguments`.
 
-        The parameters are those of `arguments`.
+        Raises PermanentFailure if the connection cannot see our schema.
         """
         try:
             made = Connection.connect("", **self.arguments(options, **further))

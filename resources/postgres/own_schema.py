@@ -58,13 +58,13 @@ def quoted(schema: str) -> str:
 
 
 def first_of(search_path: str) -> str | None:
-    """The first schema of a search path, without `$user` and `pg_catalog`. Returns None if there is none."""
+    """The first schema of a search path, without `$user` and `pg_catalog`. Returns None if it names no schema."""
     names = [(quotes or plain.lower()).replace('""', '"') for quotes, plain in _NAME.findall(search_path)]
     return next((name for name in names if name not in ("$user", "pg_catalog", "")), None)
 
 
 def relations_in(connection: psycopg.Connection, *schemas: str) -> list[str]:
-    """Tables, views and sequences in the schemas, without those of extensions."""
+    """Tables, views and sequences in the schemas, except relations of extensions."""
     return [name for (name,) in connection.execute(_RELATIONS, (list(schemas),))]
 
 
@@ -93,7 +93,7 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
 
 
 def _held(holders: list[str], wanted: str | None) -> str | None:
-    """The schema with our tables; if there are several, the first of the role's search path. None if there is none."""
+    """The schema with our tables; if several have them, the first of the role's search path. None if no schema has."""
     if len(holders) > 1 and wanted not in holders:
         raise PermanentFailure(
             f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the one of this "

@@ -33,7 +33,7 @@ def relation(table: sa.Table) -> ir.Table:
 
 
 def _attempt() -> ir.Table:
-    """The view `attempt`: the log's columns without those that only imports need, with the id as `id`, and with
+    """The view `attempt`: the log's columns except three that only imports need, with the id as `id`, and in addition
     `topic_id` and `hint_used`."""
     columns = _columns(tables.response_log)
     del columns["revision"], columns["sent_at"], columns["pulled_from"]
@@ -53,5 +53,5 @@ VERDICT_COLUMNS = {
     "verdict_score": "int16",
     "max_score": "int16",
 }
-"""Columns of an attempt's verdict in a lake, next to those of `attempt`. `learner_key` is null if it is not judged."""
+"""Additional columns of `attempt` in a lake: the attempt's verdict. `learner_key` is null if it is not judged."""
 LAKE_ATTEMPT = ibis.table({**ATTEMPT.schema(), **VERDICT_COLUMNS}, name="attempt")

@@ -13,7 +13,7 @@ from resources.postgres.own_schema import VERSION_TABLE
 
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 COMMIT_OF_FIRST_SCHEMA = "ae35023e89cca30961bcd629598fabfdd4eb24ba"
-"""The commit whose code upgrades an older database to the first schema that this code knows."""
+"""The commit whose code upgrades an older database to the first schema from which this code can upgrade."""
 REMEDY = f"`git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with that code, then again with this code"
 
 

@@ -75,7 +75,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         path = path_within(self.prefix, scope["path"])
-        method = scope.get("method")  # a WebSocket has none
+        method = scope.get("method")  # a WebSocket has no method
         if path in self.probes and method in READING:
             return None
         host = _only(headers, "host")

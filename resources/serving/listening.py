@@ -56,7 +56,7 @@ def restart_process_with(listener: socket.socket) -> None:
 
 @cache
 def _inherited_socket() -> socket.socket | None:
-    """The socket that was passed to this process. Returns None if there is none."""
+    """The socket that was passed to this process. Returns None if no socket was passed."""
     process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if (process, count) != (str(os.getpid()), "1"):

@@ -127,7 +127,7 @@ def hide(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """A URL, or a message that quotes a URL, with *** in place of its password."""
+    """A URL, or a message that quotes a URL, with its password replaced by ***."""
     text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
@@ -207,7 +207,7 @@ def _secrets() -> tuple[str, ...]:
 
 
 def passwords_of(url: str) -> set[str]:
-    """The password as written and as sent, empty if there is none; the whole URL if it cannot be parsed."""
+    """The password as written and as sent, both empty without a password; the whole URL if it cannot be parsed."""
     try:
         password = urlsplit(url).password or ""
     except ValueError:
