@@ -20,8 +20,7 @@ PAUSE = timedelta(minutes=10)
 
 @dg.sensor(
     name="intake",
-    description="Asks for a run for each file that waits in the inbox (IRT_INBOX): items before learners, and both "
-    "before answers.",
+    description="Requests a run for each file in the inbox (IRT_INBOX): first items, then learners, then answers.",
     asset_selection=dg.AssetSelection.assets(INTAKE),
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,

@@ -52,13 +52,13 @@ DAILY_LIFE = (
         KPI_JOB,
         ("weekly_kpi",),
         DAILY,
-        "Weekly KPIs of every learner, computed every day: those of the running week are of now. It makes no days.",
+        "Weekly (not daily) KPIs of every learner, computed every day; the running week's KPIs are as of now.",
     ),
     (
         NIGHTLY_JOB,
         (NIGHTLY,),
         _tags("nightly", 6),
-        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ.",
+        "The nightly calibration: each scale's own engine fits 30 days, the fits are linked, everyone's θ is computed.",
     ),
     (
         LEARNER_REPORT_JOB,
@@ -71,13 +71,13 @@ DAILY_LIFE = (
         DRIFT_REPORT_JOB,
         (DRIFT_REPORT,),
         _tags("report", 2, 5),
-        "The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
+        "The drift report of a month, as HTML and PDF; requested automatically after the month's drift.",
     ),
     (
         "invariants",
         (INVARIANT_REPORT,),
         UPKEEP,
-        "Checks everything that is stored against the invariants, and names every violation.",
+        "Checks all stored data against the invariants, and lists every violation.",
     ),
 )
 """Name, assets, tags, description."""
@@ -100,20 +100,20 @@ def build_jobs(
             MONTHLY_JOB,
             month.without_checks() | _selection(monthly_checks),
             MONTHLY,
-            "A month from its answers to published parameters and abilities.",
+            "The monthly calibration, from the answers to published parameters and abilities.",
         ),
         (
             "inventory",
             _selection(inventory),
             UPKEEP,
-            "Which months are missing, stale, running, waiting or red, and which days wait to be judged.",
+            "Lists months that are missing, stale, running, waiting or red, and days that wait to be judged.",
         ),
         *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
         (
             DRIFT_JOB,
             dg.AssetSelection.groups("drift"),
             _tags("drift", 2, 5),
-            "A month's drift, DIF and information; requested by itself when the month turns green.",
+            "A month's drift, DIF and information; requested automatically when the month turns green.",
         ),
     ]
     jobs: list[Job] = [

@@ -35,9 +35,9 @@ Marks = dict[str, Any]
 
 @dg.sensor(
     name="pull",
-    description="Pulls what was written since the last tick from the databases and folders of IRT_PULL_SOURCES, "
-    "compares the last 35 days with them each night, and brings the item bank and the learners in step with the "
-    "sources of these kinds every five minutes.",
+    description="Pulls the answers that were written since the last tick from the databases and folders of "
+    "IRT_PULL_SOURCES, compares the last 35 days with them each night, and copies items and learners from sources of "
+    "these kinds every five minutes.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

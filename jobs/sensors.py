@@ -62,7 +62,7 @@ def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[s
 
 @dg.sensor(
     name="ledger",
-    description="Publishes months that waited for an earlier one, and refreshes abilities whose set changed.",
+    description="Publishes months that waited for an earlier month, and updates abilities whose published set changed.",
     asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
     minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -90,7 +90,7 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="theta_sweep",
         description="With ENABLE_IRT_ONLINE_UPDATE, here or on the θ API: updates learners whose answers are newer "
-        "than their θ on request, one minute after the answers came.",
+        "than their θ on request, one minute after the answers arrived.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -124,8 +124,8 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
 
 @dg.sensor(
     name="killed_runs",
-    description="Repeats runs whose workers were killed together with the process that should have repeated them, and "
-    "once those in which Dagster lost its database while it recorded a step.",
+    description="Repeats runs whose workers were killed together with the process that should have repeated them. Runs "
+    "in which Dagster lost its database while it recorded a step are repeated once.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -63,10 +63,10 @@ def install(settings: Settings) -> dg.LoggerDefinition:
 
     @dg.logger(
         {
-            "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="the least that is written"),
-            "name": dg.Field(str, default_value=DEFAULTS["name"], description="the `logger` of its lines"),
+            "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="lowest level that is logged"),
+            "name": dg.Field(str, default_value=DEFAULTS["name"], description="value of `logger` in its lines"),
         },
-        description="To standard error: lines on a terminal, else JSON.",
+        description="Writes to standard error: lines on a terminal, else JSON.",
     )
     def console(context: dg.InitLoggerContext) -> logging.Logger:
         """Replace Dagster's coloured logger, under the same name and with the same configuration."""

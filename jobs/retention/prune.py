@@ -44,8 +44,8 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         name=PRUNE_JOB,
         executor_def=dg.in_process_executor,
         tags=tags,
-        description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
-        "learners' old reports, alerts that are over. Never what proves a partition.",
+        description="Deletes outdated data: old fits of nights, superseded fits, snapshots and runs, learners' old "
+        "reports, and resolved alerts. It never deletes the newest evidence of a partition.",
     )
     def prune_job() -> None:
         prune_everything()

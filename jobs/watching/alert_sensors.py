@@ -36,8 +36,7 @@ def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.Se
 
 @dg.sensor(
     name="alerts_of_runs",
-    description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
-    "made is made.",
+    description="Opens an alert about a run that failed or took too long, and resolves it when its results exist.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -79,8 +78,8 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
 
 @dg.sensor(
     name="alerts_of_checks",
-    description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
-    "it when they pass.",
+    description="Opens an alert about a failed asset check, or a single one about all gates that hold a month, and "
+    "resolves it when they pass.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -123,8 +122,8 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
 def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
-        description="Opens an alert for a schedule that is switched on and whose job is late, for a sensor that always "
-        "fails, for a backup that is late, and for a source of answers that is silent; resolves it when that is over.",
+        description="Opens an alert about a schedule that is switched on and whose job is late, a sensor that always "
+        "fails, a late backup, or a silent source of answers, and resolves it when the problem is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -158,7 +157,7 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
 
 @dg.sensor(
     name="alert_delivery",
-    description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+    description="Sends the messages in the outbox, on each channel separately, and tries again until they arrive.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

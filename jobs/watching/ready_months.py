@@ -24,7 +24,8 @@ LOOK_BACK = timedelta(days=1)
 
 @dg.sensor(
     name="ready_months",
-    description="Notifies every channel but PagerDuty of a month that turned green, and how many decisions wait.",
+    description="Notifies every channel except PagerDuty of a month that turned green, with the number of decisions "
+    "that wait.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
