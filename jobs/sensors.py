@@ -46,8 +46,8 @@ def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[s
 
     Args:
         pending: publication steps that wait for an earlier month.
-        stale: months whose abilities were computed from an older published set, with the hash of the current set.
-        unsettled: months that are not settled; they are not requested, and later pending months wait for them.
+        stale: months whose abilities were computed from an outdated set, with a key that names the current sets.
+        unsettled: months that are running, queued or in a backfill; later pending months wait for them.
     """
     found = {
         step.month: Ask(step.month, True, f"settle {step.month} {step.fit_id} {step.stepped_at}")
