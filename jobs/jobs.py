@@ -80,7 +80,7 @@ DAILY_LIFE = (
         "Checks all stored data against the invariants, and lists every violation.",
     ),
 )
-"""Name, assets, tags, description."""
+"""Jobs that make assets regularly: name, assets, tags, description."""
 
 
 def build_jobs(

@@ -26,7 +26,7 @@ MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
 SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
-"""Beginnings of keys."""
+"""Beginnings of alerts' keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"

@@ -328,7 +328,7 @@ class Lake:
 
     def _for_spark(self, file: LakeFile) -> str:
         if isinstance(self.store, FolderStore):
-            return f"file://{self.name}{file.path}"  # as it is: Spark does not decode %3D
+            return f"file://{self.name}{file.path}"  # unquoted: Spark does not decode %3D
         return path_for_spark(self.store.uri(self.prefix + file.path))
 
 

@@ -137,11 +137,11 @@ class FolderStore(_Store):
         return False
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below `folder`, and when it was written."""
+        """Yield every key below `folder` with the time at which it was written."""
         return ((key, written) for key, written in self._files(folder) if not _unfinished(key))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Every key below `folder`, and the bytes under it."""
+        """The size in bytes of every key below `folder`."""
         return {key: self.size(key) for key, _ in self.list(folder)}
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
@@ -258,11 +258,11 @@ class BucketStore(_Store):
             return bool(self._client.delete_object(Bucket=self.bucket, Key=_validate_key(key)).get("DeleteMarker"))
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below `folder`, and when it was written."""
+        """Yield every key below `folder` with the time at which it was written."""
         return ((one["Key"], one["LastModified"]) for one in self._objects(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Every key below `folder`, and the bytes under it."""
+        """The size in bytes of every key below `folder`."""
         return {one["Key"]: one["Size"] for one in self._objects(folder)}
 
     def described(self, prefix: str) -> Iterator[StoredObject]:

@@ -74,7 +74,7 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
         exceptions.FlexibleChecksumError,
-        exceptions.CredentialRetrievalError,  # the role's service does not answer
+        exceptions.CredentialRetrievalError,  # the role's service does not respond
     )
     if isinstance(error, lost):
         return TransientFailure(f"{uri}: {error}. If it stays so, see that the service runs, and AWS_ENDPOINT_URL.")

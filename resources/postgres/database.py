@@ -87,7 +87,7 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection]:
-        """One connection and one transaction: committed at the end, rolled back on an error."""
+        """Open a connection with one transaction: committed at the end of the block, rolled back on an error."""
         with self.open() as connection:
             yield connection
 
