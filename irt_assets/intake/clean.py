@@ -31,7 +31,7 @@ from irt_assets.intake.scoring import (
 from irt_assets.intake.sources import Batch, plain
 from irt_assets.intake.times import MISSING, parse_times
 
-LONGEST_ID = 600  # bytes: PostgreSQL's index rows hold 2,704 bytes, and those of the DIF table contain four ids
+LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
 WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other values
     "response_time_ms": (0, 2**53, "bad_response_time"),
     "position": (1, 2**31 - 1, "bad_position"),
@@ -137,7 +137,7 @@ class _Verdicts:
 
 
 class Columns:
-    """The columns of a file by our names: as trimmed text, null if empty, with values replaced as the mapping says."""
+    """The columns of a file by our names: as trimmed text, null if empty, with values replaced by the mapping."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding

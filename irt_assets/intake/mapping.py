@@ -179,7 +179,7 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a user's YAML file. Raises PermanentFailure, whose message has none of the file's text."""
+    """Read a user's YAML file. Raises PermanentFailure, whose message contains no text of the file."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)

@@ -252,7 +252,7 @@ class PostStaging(Staging):
         return Counter({0: len(self.corrected)})
 
     def names_of_erased(self) -> Callable[[str], str]:
-        """As in `Staging`, but the erasures are read only when a row is refused."""
+        """Override that reads the erasures only when a row is refused."""
         known = cache(super().names_of_erased)
         return lambda user_id: known()(user_id)
 

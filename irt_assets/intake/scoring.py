@@ -142,7 +142,7 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class AsRecorded:
-    """Scores are read by the rule in the item's record, and as 0 and 1 if it has none.
+    """Scores are read by the rule in the item's record, and as 0 and 1 if the record has no rule.
 
     If the record has a pass mark, numbers are points, and an answer is right from the mark on. If it has a key, the
     chosen option is scored and no score is read (see `clean`). If it has a maximum score, scores go from 0 to it.
@@ -237,7 +237,7 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
 def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
     """Read a table with the columns item and key. Returns item → key, without items that have no key.
 
-    Raises PermanentFailure if the file is not such a table, has two keys for an item, or has none at all.
+    Raises PermanentFailure if the file is not such a table, has two keys for an item, or has no key.
     """
     source = open_source(path, encoding)
     found = {

@@ -68,8 +68,8 @@ def take(
 ) -> None:
     """Add the answers of `sources` to the log, in the transaction of `connection`, and their counts to `report`.
 
-    `limits`: from `limits_of`. `staging`: tables that hold the answers while they are compared (None: those of a file).
-    The other parameters are those of `import_attempts`. Raises PermanentFailure if a source is at fault, and
+    `limits`: from `limits_of`. `staging`: tables that hold the answers while they are compared (None: new tables, for
+    files). The other parameters are as in `import_attempts`. Raises PermanentFailure if a source is at fault, and
     TransientFailure if an item's maximum score changes meanwhile; the caller must then end the transaction.
     """
     rows = sum(given.source.rows for given in sources)
@@ -456,7 +456,7 @@ def limits_of(
 ) -> Limits:
     """The range of valid times of answers, by the database's clock.
 
-    `ahead`: tolerance for senders whose clocks are ahead of it. The other parameters are those of `import_attempts`.
+    `ahead`: tolerance for senders whose clocks are ahead of it. The other parameters are as in `import_attempts`.
     Raises PermanentFailure if `at` is before the first month or in the future.
     """
     now: datetime = one_value(connection, "SELECT now()")

@@ -53,7 +53,7 @@ def _between(rows: ir.Table, start: Time, end: Time) -> ir.Table:
 
 
 def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
-    """Answers of [start, end): attempts in live mode with `correct` known, without those of test accounts.
+    """Answers of [start, end): attempts in live mode with `correct` known, without attempts of test accounts.
 
     Has columns of `attempt` (`also` adds more), `day` (UTC), and `time`, the response time in ms, which is null if
     it is unknown or zero.

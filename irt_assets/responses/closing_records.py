@@ -53,7 +53,7 @@ class ClosedMonth:
 
     @property
     def changes(self) -> dict[str, int]:
-        """Number of changed answers by kind, without the kinds that have none."""
+        """Number of changed answers by kind, without kinds of which no answer has changed."""
         return {kind: self.came[kind] for kind in KINDS if self.came.get(kind)}
 
     @property

@@ -60,7 +60,7 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
 def ability_start(end: datetime, scale: Scale) -> datetime:
     """The time from which answers count for abilities as of `end`.
 
-    If ability moves, it is the first day of a month, 12 months before the month that contains the last instant before
+    If ability moves, it is the start of a month, 12 months before the month that contains the last instant before
     `end`, so that the filter starts from the beginning once a month and not every day.
     """
     if not scale.movement:
@@ -170,8 +170,10 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
 }
 """Boolean facts about an attempt, each a field of `Attempts`.
 
-is_test: the account is a test account. unknown_item: the item is not in the bank. seen_before: the learner met the item
-within the look-back of the scale. answered_later: the item was omitted in an exam.
+- is_test: the account is a test account.
+- unknown_item: the item is not in the bank.
+- seen_before: the learner met the item earlier within the look-back of the scale.
+- answered_later: the item was omitted in an exam.
 """
 JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)
 """Columns from which an attempt is judged, apart from its learner, its item and the item's usual time."""

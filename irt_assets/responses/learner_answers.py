@@ -1,7 +1,7 @@
 """One learner's answers that count now, by their verdicts. Attempts without a verdict are judged by the same function.
 
-Deleted answers are no longer in the log and do not count. What does not belong here: the answers of all learners (see
-`scored_answers`), and the parameters by which they are scored (see `abilities.online`).
+Withdrawn and deleted answers are no longer in the log and do not count. What does not belong here: the answers of all
+learners (see `scored_answers`), and the parameters by which they are scored (see `abilities.online`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ A difference is an attempt without a verdict, an attempt that was written after 
 attempt.
 """
 AHEAD = timedelta(minutes=5)
-"""How far ahead item times are read: as long as a `Judging` is used."""
+"""Time for which item times are read ahead: as long as a `Judging` is used."""
 
 
 Answer: TypeAlias = tuple[str, int, int, int | None, bool, str | None]

@@ -1,7 +1,7 @@
 """Decisions on a scale's model, its priors and the movement of its learners' abilities.
 
 A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
-Without a decision, the model is the one that `irt scale init` stored, there is no prior, and abilities do not move.
+Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move.
 Rows are never changed. What does not belong here: the effects of a new model on months and anchors, and of a new
 movement on learners (see `decisions.model_change`, `decisions.movement_change`).
 """
@@ -122,7 +122,7 @@ def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime |
 def movement_in_force(decisions: Iterable[ScaleDecision], at: datetime | None) -> Movement:
     """The movement of a scale's abilities as of a time (None: by the newest decisions).
 
-    A month's abilities are those of its end, so a decision with effect from October first counts after 1 October 00:00.
+    A month's abilities are as of its end, so a decision with effect from October first counts after 1 October 00:00.
     """
     numbers = [
         decision

@@ -39,9 +39,9 @@ class Scale:
         mu, sigma: mean and SD of the population that abilities are reported against.
         model, priors: as decided for the window for which the scale was read. `priors` are the scale's own, or None.
         rules: the default rules if the scale has no origin yet.
-        initialised: whether the scale has an origin. A scale that only occurs in the bank has none.
+        initialised: whether the scale has an origin. A scale that only occurs in the bank has no origin.
         pass_theta: pass mark in θ of this scale, or None.
-        model_since: time from which a decision sets the model. None: the model is the one of the origin.
+        model_since: time from which a decision sets the model. None: the origin sets it.
         occasions: unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it.
         scored: whether an item of the scale has a maximum score above 1.
         movement: movement of its learners' abilities as of the time for which the scale was read.

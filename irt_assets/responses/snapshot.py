@@ -88,7 +88,7 @@ def take_snapshot(
     to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The snapshot
     gets the present state of the verdicts, even if the file is the same as before.
 
-    For scales for which the month is closed, the answers are those of the file with which it closed. If it is closed
+    For scales for which the month is closed, the answers come from the file with which it closed. If it is closed
     for all scales with answers, the snapshot does not change. Raises PermanentFailure if the month has no attempts, or
     if a lake contains an attempt twice.
     """
@@ -178,7 +178,7 @@ def _with_closed(
     month: str,
     closed: Mapping[str, ClosedMonth],
 ) -> tuple[WindowTotals, pa.Table]:
-    """The window's totals and its `table`, with the answers of closed scales replaced by those of their closed files.
+    """The window's totals and its `table`, with the answers of closed scales read from the files of their closing.
 
     Raises PermanentFailure if such a file has no row in `scored_snapshot` any more.
     """
@@ -263,7 +263,7 @@ def read_snapshot(
 ) -> pa.Table:
     """The attempts of a snapshot, with `columns` only (None: all).
 
-    Raises PermanentFailure if a file is missing or is not the one that was stored. `explain` turns the problem into the
+    Raises PermanentFailure if a file is missing or differs from the stored one. `explain` turns the problem into the
     message of that failure; by default, the message says to score the month again.
     """
     with _explained(snapshot, explain):
@@ -293,7 +293,7 @@ def read_for_run(
 ) -> pa.Table:
     """The attempts of a snapshot on `scales` (None: all), as a run reads them into its process.
 
-    If a scale has more than `most` attempts (`Settings.most_for_run`), those of a random sample of learners are read. A
+    If a scale has more than `most` attempts (`Settings.most_for_run`), a random sample of learners is read. A
     cluster distributes learners over the parts of a snapshot by a hash of their ids, and a part is named after its
     content. The first parts, up to `most` attempts, are therefore a random sample of learners with all their attempts.
     At least one part is read. Raises PermanentFailure like `read_snapshot`.
@@ -409,7 +409,7 @@ def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
 def stored_rules(rules: Rules) -> dict[str, Any]:
     """The settings that are stored with a snapshot or a fit: those that differ from the defaults.
 
-    The distribution of θ is left out, because a fit stores the one that it used.
+    The distribution of θ is left out, because a fit stores its own.
     """
     return {name: value for name, value in rules.changed().items() if name != "latent"}
 

@@ -177,7 +177,7 @@ def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple
 def snapshot_files(store: ObjectStore, uri: str, *, keep: bool = True) -> Iterator[BinaryIO]:
     """Yield the verified Parquet files of a snapshot. Each is closed when the next is requested.
 
-    Raises SpoiltSnapshotError if a file is missing or is not the one that was stored. `keep`: see `open_hashed`.
+    Raises SpoiltSnapshotError if a file is missing or differs from the stored one. `keep`: see `open_hashed`.
     """
     with _verified(store, f"the snapshot {uri}", uri, hash_in(uri), keep=keep) as file:
         if not is_manifest(uri):

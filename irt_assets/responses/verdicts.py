@@ -1,8 +1,8 @@
 """Judge attempts by day, once, and store the verdicts: each attempt's score, or the reason why it has no score.
 
-A day is judged again if the fingerprint of its log differs from the one stored with its verdicts. New, corrected and
-deleted answers are noticed only in this way. Verdicts do not depend on withdrawn items, the set in force and the
-minima; readers apply these.
+A day is judged again if the fingerprint of its log differs from the fingerprint stored with its verdicts. New,
+corrected and deleted answers are noticed only in this way. Verdicts do not depend on withdrawn items, the set in force
+and the minima; readers apply these.
 
 Verdicts are a table of their own and not columns of the log. With 600,000 attempts a month, writing a night's verdicts
 takes PostgreSQL .05 s in a table and .17 s in columns; reading a month .06 s and .10 s; joining a learner to the log
