@@ -1,4 +1,4 @@
-"""Invariants of what learners did: their answers' grades, daily features and weekly KPIs."""
+"""Invariants of learners' activity: the grades of answers, daily features and weekly KPIs."""
 
 import shlex
 from collections import Counter, defaultdict
@@ -13,12 +13,12 @@ from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6
 SETTLED_AFTER = timedelta(hours=6)
-"""Features of a day are made soon after it; before that its absence says nothing."""
+"""Time after a day by which its features must exist."""
 GRADES_SAMPLED = 1_000_000
-"""Answers, roughly, whose grades are compared on a weekday."""
+"""Approximate number of answers whose grades are compared on a day that is not a Sunday."""
 UNCHOSEN = 200
-"""Wrong answers in succession after which a key that nobody has chosen is named. If one learner in ten is right, the
-probability of so many is .9^200 = 7e-10."""
+"""Consecutive wrong answers after which a key that nobody has chosen is a violation. If one learner in ten is right,
+the probability of 200 wrong answers is .9^200 = 7e-10."""
 MOST_CHOICES = 5
 GRADED = """
     SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
@@ -32,7 +32,7 @@ GRADED = """
     WHERE CASE WHEN jsonb_exists(q.meta, 'key') THEN r.response IS NOT NULL AND r.correct IS NOT NULL
                ELSE r.score IS NOT NULL END
 """
-"""Answers that a key or a maximum score grades, and whether their grade differs."""
+"""Query of the answers that a key or a maximum score grades, with whether their stored grade differs."""
 LOG = "response_log r"  # no sample can be drawn from the view `attempt`
 
 
@@ -107,8 +107,9 @@ def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
 def _unchosen_keys(
     look: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
 ) -> Found:
-    """Name the items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
+    """Violations of items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
 
+    On a scale where no key has been chosen, the answers to all its items count together.
     `unchosen`: scale and key by item. `chosen_on`: scales with a key that somebody has chosen.
     """
     rows = look.connection.execute(
@@ -141,7 +142,8 @@ def _rescore(item: str, key: str) -> str:
 
 
 def _sample_of_log(look: InvariantContext) -> str:
-    """All answers on Sundays and of a log that is not larger than a sample; else another sample each day."""
+    """FROM item of the answers to compare: the whole log on Sundays, or if it is not larger than a sample. Otherwise a
+    sample that differs from day to day."""
     answers = one_value(
         look.connection,
         """SELECT coalesce(sum(greatest(reltuples, 0)), 0) FROM pg_inherits JOIN pg_class ON oid = inhrelid

@@ -1,4 +1,4 @@
-"""The asset `invariant_report`: the daily report, with every invariant as a check of it."""
+"""The asset `invariant_report`: the daily report, with every invariant as a check."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ ROWS_SHOWN = 10
 
 
 def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> list[dg.AssetsDefinition]:
-    """`invariant_report`, and its checks."""
+    """The asset `invariant_report` with its checks."""
 
     @dg.asset(
         name=INVARIANT_REPORT,

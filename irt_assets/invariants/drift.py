@@ -1,4 +1,4 @@
-"""Invariants of what follows a month: it was judged, on stored fits, and its findings were decided on."""
+"""Invariants of the analyses after a month: they exist, rest on stored fits, and large drift is decided on."""
 
 from datetime import timedelta
 
@@ -10,10 +10,10 @@ from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
 from resources.postgres.database import one_value
 
 FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
-"""The assets that judge a month, and are made by themselves once it is green."""
+"""Assets that analyse a month. They materialise automatically once the month is green."""
 MADE_WITHIN = timedelta(hours=6)
 LONGEST_UNDECIDED = timedelta(days=31)
-"""One month: by then the next one has been judged."""
+"""One month: by then the next month has been compared, too."""
 
 
 @invariant(

@@ -1,4 +1,4 @@
-"""The invariant of abilities that move: they forecast the next answers no worse than abilities that stand still."""
+"""The invariant of moving abilities: they forecast the next answers no worse than constant abilities do."""
 
 from dataclasses import replace
 
@@ -19,11 +19,11 @@ from irt_psychometrics import Responses
 from irt_psychometrics.scoring import Movement
 
 LEARNERS = 1_000
-"""Learners of a scale whose next answers are forecast, by a hash of their ids."""
+"""Largest number of learners per scale whose next answers are forecast, chosen by a hash of their ids."""
 FEWEST_LEARNERS = 100
 FEWEST_ANSWERS = 1_000
 LARGEST_DIFFERENCE = 0.02
-"""Between forecasts and what came of them, within a decile."""
+"""Largest accepted difference between the mean forecast and the share of right answers in a decile."""
 
 
 @invariant(
@@ -49,7 +49,7 @@ def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
 
 
 def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found:
-    """Forecasts of the month's answers by what was known at its start."""
+    """Compare forecasts of the month's answers, from moving and from constant abilities at its start."""
     start, end = Month(month).bounds
     published = in_force(connection, scale.scale_id, start)
     measured = connection.execute(

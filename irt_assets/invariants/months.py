@@ -1,4 +1,4 @@
-"""Invariants of the calendar: every month is there and looks like those before it, and the last night is recent."""
+"""Invariants of the calendar: every month exists and resembles the months before, and the last night is recent."""
 
 from collections import Counter, defaultdict
 from datetime import timedelta
@@ -17,7 +17,8 @@ FEWEST_EARLIER = 3
 """Fewest earlier months with which a month can be compared."""
 
 LARGEST_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
-"""Differences too small to be a violation; where earlier months vary more, three of their standard deviations."""
+"""Largest accepted difference from the mean of earlier months. If these vary much, three of their standard deviations
+are accepted."""
 SDS = 3.0
 
 
@@ -113,7 +114,7 @@ def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Foun
 
 
 def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
-    """The last month's value against those of up to six months before it."""
+    """Compare the last month's value with the values of up to six months before."""
     months = sorted(by_month)
     earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
     if len(earlier) < FEWEST_EARLIER:

@@ -1,4 +1,4 @@
-"""Invariants of what is published: the ledger, the fits behind it, the anchors, and that nothing is missing."""
+"""Invariants of publications: the ledger, the fits behind it, the anchors, and the coverage of scales and topics."""
 
 from math import inf
 
@@ -122,7 +122,7 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
         last = {i: frozen_last.get((scale_id, i)) for i in anchors}
         frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
-            continue  # by the decision on the model that was made with it
+            continue  # frozen again by the decision on a new model
         before = versions.get((scale_id, version - 1), frozen).anchors
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
         again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}

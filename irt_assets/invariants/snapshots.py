@@ -1,4 +1,4 @@
-"""Invariants of what was calibrated: the stored snapshots, and what the stored fits show of a scale as a whole."""
+"""Invariants of calibrations: the stored snapshots, and the fit statistics of a whole scale."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -108,7 +108,8 @@ def _too_few_pairs(scale_id: str) -> NotTested:
 
 
 def _statistics(look: InvariantContext, scale_id: str) -> SetStatistics | NotTested:
-    """Fit statistics of the whole set for the scale's last month that was taken to the ledger."""
+    """Fit statistics of the whole set in the scale's last month whose publication step is done. Returns NotTested, with
+    the reason, if there are none."""
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]
