@@ -23,7 +23,7 @@ class EmEngine:
 
     Attributes:
         threads: number of threads; None for one per processor. Results do not depend on it.
-        summed: for a fit on Spark, a sentence about its executors and bundles of answers; otherwise empty.
+        summed: for a fit on Spark, a sentence about the layout of the answers; otherwise empty.
     """
 
     threads: int | None = None

@@ -60,12 +60,12 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     fix="Score the item's answers again (`irt attempts rescore --item ITEM --key OPTION`, which also corrects the "
     "bank's key), or correct the bank (`irt import questions`), which leaves stored answers as they are; answers with "
     "points are imported again with a higher revision.",
-    note="Answers with a stored choice to items with a key are compared, and answers with a score to items without "
-    "one: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
-    "out, as it may have used the key of a period. A key that nobody has chosen, as choices are written in another way "
-    f"or the key is another item's, is named with what was chosen after {UNCHOSEN} wrong answers in succession, or "
-    f"after {UNCHOSEN} of all items if no key of the scale has been chosen. If one learner in ten is right, the "
-    "probability of so many wrong answers is 7e-10.",
+    note="Answers with a stored choice to items with a key are compared, and answers with a score to items without a "
+    "key: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
+    "out, because it may have used the key of a period. A key that nobody has chosen (choices are written differently, "
+    f"or the key belongs to another item) is reported with the chosen options after {UNCHOSEN} consecutive wrong "
+    f"answers, or after {UNCHOSEN} to all items of the scale if none of its keys has been chosen. If one learner in "
+    f"ten is right, the probability of {UNCHOSEN} wrong answers is 7e-10.",
 )
 def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
     sampled = look.connection.execute(
@@ -158,7 +158,7 @@ def _sample_of_log(look: InvariantContext) -> str:
 @invariant(
     kind="learners",
     protects="Every KPI is present and in its range, or empty with a reason, so that no decision rests on nonsense.",
-    fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
+    fix="Materialise `weekly_kpi` of the week again; if the violation persists, report it as a bug.",
     alerted_by_checks=True,
 )
 def kpis_are_whole(look: InvariantContext) -> Found:

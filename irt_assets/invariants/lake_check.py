@@ -11,7 +11,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 
 ROWS_SHOWN = 10
-FIX = f"Export the days again: {EXPORT}. Where the lake has more answers than the database, see which of them is right."
+FIX = f"Export the days again: {EXPORT}. If the lake has more answers than the database, find out which is right."
 
 
 def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:

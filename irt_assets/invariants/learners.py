@@ -31,7 +31,7 @@ FEWEST_ANSWERS = 1_000
 
 @invariant(
     kind="learners",
-    protects="Whoever answered a published item has an ability.",
+    protects="Every learner who answered a published item has an ability.",
     fix="Materialise `abilities` of the scale's last month.",
 )
 def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:

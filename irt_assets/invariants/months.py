@@ -39,7 +39,8 @@ def every_month_is_green(look: InvariantContext) -> Found:
 @invariant(
     kind="scales",
     protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
-    fix="Ask what changed in who answers or how answers are recorded, before reading changes of θ as learning.",
+    fix="Find out whether different learners answer, or answers are recorded differently, before interpreting changes "
+    "of θ as learning.",
 )
 def samples_stay_as_they_were(look: InvariantContext) -> Found:
     latent: dict[str, dict[str, tuple[float, float]]] = {}

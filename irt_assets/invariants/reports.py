@@ -31,11 +31,11 @@ class _File:
 @invariant(
     kind="report files",
     protects="Every report that was written can still be read, and is unchanged.",
-    fix="Bring the file back from the store's backup, or materialise `weekly_learner_report` of the week or "
+    fix="Restore the file from the store's backup, or materialise `weekly_learner_report` of the week or "
     "`drift_report` of the month again.",
-    note="Every file must be there. Its sha256 is compared for all files of the newest week and month, for those found "
-    "wrong before, and for a share of the others every day, so that each is read again within four weeks (of more than "
-    "560,000 files, 20,000 a day).",
+    note="Every file must exist. The sha256 is compared every day for all files of the newest week and month, for "
+    "files with an open violation, and for a share of the other files, so that each is read again within four weeks "
+    "(if there are more than 560,000 files, 20,000 a day are read).",
     reads_files=True,
 )
 def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
