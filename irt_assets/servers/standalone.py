@@ -1,4 +1,4 @@
-"""Each server on its own, as systemd, Kubernetes and containers start them: `irt run NAME`.
+"""Run one server on its own, as systemd, Kubernetes and containers start it: `irt run NAME`.
 
 The process becomes the server, so that signals, limits and the main process id are the server's own. `stack` starts all
 servers under one process.

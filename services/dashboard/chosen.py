@@ -1,4 +1,4 @@
-"""Read the fields of a page's address. Every function raises NotFound, with the existing names, for an unknown one."""
+"""Read the fields of a page's address. A field that names nothing raises NotFound, with the names that exist."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -23,7 +23,7 @@ from services.jwt_verifier.keys import LONGEST_WAIT_S, KeySource, KeysUnavailabl
 LOG = logging.getLogger("services.jwt_verifier")
 Role = Literal["viewer", "analyst", "psychometrician", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
-"""From lowest to highest. Each role includes the rights of the roles before it."""
+"""Roles from lowest to highest. Each role includes the rights of the roles before it."""
 REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
 TIMES = ("exp", "iat", "nbf")
 LATEST = 253_402_300_800

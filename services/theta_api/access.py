@@ -1,4 +1,4 @@
-"""Who sends a request, and whose θ they may ask for.
+"""Identify the sender of a request, and decide whose θ the sender may request.
 
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
 with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.

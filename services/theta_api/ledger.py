@@ -104,7 +104,7 @@ class Ledger:
         return time.monotonic() - self._read_at if self._measures is not None else float("inf")
 
     def measures(self) -> Measures:
-        """The parameters in force. Raises Away if they have not been read yet, or not for `OLDEST_S` seconds."""
+        """The parameters in force. Raises Away if they have not been read yet, or if they are older than `OLDEST_S`."""
         if self._measures is None:
             raise Away(self.why_away)
         if self.age_s > OLDEST_S:
@@ -147,7 +147,7 @@ class Ledger:
         self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
 
     def record_online_updates(self, connection: psycopg.Connection) -> None:
-        """Record, once, that the exam service's session hook is on, whatever the setting of this process."""
+        """Record, once, that the exam service's session hook is on, even if this process's own setting is off."""
         if not self._online_updates:
             record_online_updates(connection, True)
             self._online_updates = True

@@ -1,7 +1,7 @@
 """Requests to the θ API: the settings, the connection, and the check that a response contains a learner's θ.
 
 Redirects are not followed and proxies are not used, so that the token reaches no host but the one in IRT_THETA_URL.
-Therefore the module uses `http.client`: `urllib.request` does both by default.
+Therefore the module uses `http.client`: by default `urllib.request` follows redirects and uses proxies.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Answers that wait on disk until the θ API has stored them, for an exam service that cannot wait itself.
 
 A process locks the file to which it writes. The name of this file ends in `.part`, the name of a closed file in
-`.jsonl`. The process that locks a closed file sends it, and deletes it when the API has all its answers. After a kill,
-some answers are sent twice; they are stored once, because each has an id. What does not belong here: how answers are
-sent, and what an error means (see `attempts`).
+`.jsonl`. A process that can lock a file of either kind sends it, and deletes it when the API has all its answers. After
+a kill, some answers are sent twice; they are stored once, because each has an id. What does not belong here: how
+answers are sent, and what an error means (see `attempts`).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def _kind(connection: psycopg.Connection, chosen: Chosen) -> What:
 
 
 def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
-    """For each month that the change makes stale, whether it would be green."""
+    """Whether each month that the change makes stale would be green, as a list."""
     try:
         with asked.reader.connect() as connection:
             what = ANCHORS[_kind(connection, chosen)]

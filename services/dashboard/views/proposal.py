@@ -94,7 +94,7 @@ def address_of(references: Sequence[Reference]) -> str:
 
 
 def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str, ...]:
-    """The effect on learners of accepting the proposals together, or why it is not known. Takes up to 30 s."""
+    """The effect on learners of accepting the proposals together, or why it is not known. Takes a while."""
     try:
         with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
             found = find_proposals(connection, references)
