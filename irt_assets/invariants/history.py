@@ -77,7 +77,8 @@ def look_at_everything(
     """Evaluate the invariants, read only. The verdicts have the order of `invariants`.
 
     Invariants that read no files share one transaction, and so one state of the database. Invariants that read files
-    take long, and so long a transaction would keep the database from vacuuming; for them each query is its own.
+    take long, and a long transaction would keep the database from vacuuming. Each of their queries is a transaction of
+    its own.
     """
     wanted, verdicts = list(invariants), list[Verdict]()
     for reads_files in (False, True):
