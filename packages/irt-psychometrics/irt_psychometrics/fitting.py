@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.design import row_starts
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
@@ -33,15 +31,11 @@ from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
 from irt_psychometrics.results import Result, columns_of_rows, shown
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
-from irt_psychometrics.scoring.reliability import fitted_reliability
+from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
     from irt_psychometrics.plots.figures import FitPlots
 
-NODES = 121
-"""Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
-_AT_ONCE = 50_000
-"""Persons whose log probabilities at all nodes are computed together."""
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds this and what a sound item exceeds once in a thousand times."""
 _REMEDIES = {
@@ -578,13 +572,8 @@ def fit(
         else:
             calibration = fit_em(x, model=models, latent=latent, **asked)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")
-    found = Fit(
-        calibration,
-        fitted_reliability(x, calibration, groups=labels),
-        person_log_likelihood(x, calibration, labels),
-        shape,
-        x.frame_kind,
-    )
+    persons = fitted_posteriors(x, calibration, groups=labels)
+    found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
     _warn(found)
     return found
 
@@ -650,24 +639,6 @@ def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> li
         if named:
             remedy = _REMEDIES.get(flag, "")
             found.append(f"{some(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}.")
-    return found
-
-
-def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | None = None) -> Floats:
-    """Shape (N,): log ∫ Π P(response | θ) g(θ) dθ of each person, over the items that have parameters; 0 without any.
-
-    `labels`: the group of each person, where the fit has groups.
-    """
-    own, found = x.of_rows(fit.estimated[x.item]), np.zeros(x.n_persons)
-    start = row_starts(own)
-    for population, here in populations_of(fit, labels, x.n_persons):
-        curves = Curves.of(fit.curves, population=population, nodes=NODES)
-        rows, prior = curves.rows(own), population.log_density(curves.nodes)
-        table, prior = curves.table(rows, curves.nodes), prior - np.logaddexp.reduce(prior)
-        chosen = csr_matrix((np.ones(own.n_responses), rows, start), (x.n_persons, len(table)))
-        persons = np.flatnonzero(here & (np.diff(start) > 0))
-        for some_ in np.array_split(persons, -(-persons.size // _AT_ONCE) or 1):
-            found[some_] = np.logaddexp.reduce(chosen[some_] @ table + prior, axis=1)
     return found
 
 
