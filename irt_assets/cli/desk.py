@@ -22,7 +22,6 @@ from irt_assets.file_commands.fit import calibrate_by
 from irt_assets.intake.scoring import read_key
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
-from irt_psychometrics.commands import link as link_tables
 from irt_psychometrics.commands import score as score_answers
 from irt_psychometrics.commands import simulate_responses as simulate_answers
 from irt_psychometrics.items import Model
@@ -144,6 +143,8 @@ def link(
 ) -> None:
     """Put one table of item parameters on another's scale through their common items."""
     d_new, d_old = _metrics(metric_d)
+    from irt_psychometrics.commands import link as link_tables  # imports SciPy, which a fit does without
+
     done = link_tables(
         _parameters(new, d_new),
         _parameters(old, d_old),

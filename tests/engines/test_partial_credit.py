@@ -126,8 +126,8 @@ def test_likelihood_gradient_and_information_are_those_of_brute_force(gaps, miss
         point = problem.evaluate(x)
         parameters = s.expand(x)[: s.means.start].reshape(s.K, -1)
         assert point.loglik == pytest.approx(brute_force(responses, parameters)[0], abs=1e-8)
-        to_x = s.matrix[s.listed]
-        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        columns = s.shared_columns(s.listed, np.ones(s.size, dtype=bool))
+        information = columns.add_up(problem.observed_information(point))
         differences = np.empty((s.size, s.size))
         for k in range(s.size):
             move = np.zeros(s.size)
@@ -151,8 +151,8 @@ def test_rating_scales_have_the_gradient_and_information_of_finite_differences()
         problem = problem_of(answers(x, categories), run, ("rsm",) * 10, steps_of=blocks)
         s = problem.structure
         point = maximise(problem, problem.start(), 1e-9, 100).point
-        to_x = s.matrix[s.listed]
-        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        columns = s.shared_columns(s.listed, np.ones(s.size, dtype=bool))
+        information = columns.add_up(problem.observed_information(point))
         differences = problem.gradient_differences(point, np.arange(s.size))
     assert s.size == 10 + 2 + 1 + 1  # of d, of the t of both blocks, and the SD
     np.testing.assert_allclose(information, differences, atol=1e-5 * np.diag(information).max())

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
 
 from irt_psychometrics.core.arrays import Floats as Floats
 from irt_psychometrics.core.arrays import Ints, Mask
@@ -25,6 +24,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import Column, Frame, read
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_psychometrics.core.model_families import ItemModel, between
 from irt_psychometrics.core.options import Model as Model

@@ -54,7 +54,6 @@ from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Norm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.testlets import share_testlets
 from irt_psychometrics.core.wording import some
-from irt_psychometrics.estimation.clustered_scores import products_by_learner
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
@@ -464,6 +463,8 @@ def _by_learner(
             "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
             "be months"
         )
+    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # imports SciPy's sparse matrices
+
     return lambda point: products_by_learner(problem, point, *gathered, learners)
 
 

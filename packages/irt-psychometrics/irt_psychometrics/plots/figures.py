@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.logistic import expit, logit
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.information.functions import conditional_se
 from irt_psychometrics.information.functions import item_information as information_of_items
