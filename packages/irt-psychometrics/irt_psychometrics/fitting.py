@@ -24,9 +24,10 @@ from irt_psychometrics.core.design import row_starts
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape

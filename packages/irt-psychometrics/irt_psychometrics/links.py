@@ -17,8 +17,8 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
