@@ -5,7 +5,7 @@ cells of a table mean (see `score_tables`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Component, components
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import Column, Frame, read
+from irt_psychometrics.core.results import Result
 from irt_psychometrics.core.score_tables import Key, Scoring, numbered, person_labels
 from irt_psychometrics.core.testlets import share_testlets
 
@@ -22,8 +23,8 @@ DAY = 86_400_000_000
 """A day in microseconds, the unit of `Responses.at`."""
 
 
-@dataclass(frozen=True)
-class Responses:
+@dataclass(frozen=True, eq=False, repr=False)
+class Responses(Result):
     """Scored responses in sparse form, sorted by person: one entry per person-item pair that was seen.
 
     Attributes:
@@ -37,13 +38,16 @@ class Responses:
         at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
         person_ids: n_persons labels, whole numbers or texts; None: persons have their number alone.
         frame_kind: the kind of data frame that the responses came in, such as "pandas"; results give frames of this
-            kind. None: they came in no frame.
+            kind. None: they came in no frame. It does not count in equality.
 
     Examples
     --------
     >>> import irt_psychometrics as irt
-    >>> irt.Responses.from_wide({"q1": [1, 0, 1], "q2": [0, None, 1]})
+    >>> x = irt.Responses.from_wide({"q1": [1, 0, 1], "q2": [0, None, 1]})
+    >>> x
     Responses(3 persons, 2 items, 5 responses)
+    >>> irt.Responses.from_json(x.to_json()) == x
+    True
     """
 
     person: npt.NDArray[np.int32]
@@ -55,7 +59,7 @@ class Responses:
     key: npt.NDArray[np.uint32] | None = None
     at: Ints | None = None
     person_ids: tuple[str | int, ...] | None = None
-    frame_kind: str | None = field(default=None, compare=False)
+    frame_kind: str | None = None
 
     def __repr__(self) -> str:
         return f"Responses({self.n_persons:,} persons, {self.n_items:,} items, {self.n_responses:,} responses)"
@@ -272,6 +276,33 @@ class Responses:
         parts = (code[order].astype(np.int32), column[order].astype(np.int32), values[order].astype(np.int8))
         sizes = scoring.categories(ids)
         return cls(*parts, len(labels), ids, sizes, person_ids=labels, frame_kind=frame.kind)
+
+    def _title(self) -> str:
+        return f"{self.n_persons:,} persons × {self.n_items:,} items"
+
+    def _facts(self) -> dict[str, str]:
+        missing = self.n_persons * self.n_items - self.n_responses
+        return {"answers": f"{self.n_responses:,}", "missing": f"{missing:,}"}
+
+    def _columns(self) -> dict[str, Any]:
+        """A row for each answer; a person without a label is a number."""
+        labels = range(self.n_persons) if self.person_ids is None else self.person_ids
+        return {
+            "person": [labels[k] for k in self.person.tolist()],
+            "item": [self.item_ids[j] for j in self.item.tolist()],
+            "score": self.score.astype(np.int64),  # sums and products of int8 overflow
+        }
+
+    def _shown_columns(self) -> dict[str, Any]:
+        """A row for each item. `facility` is the mean as a share of the maximum score."""
+        answers = np.bincount(self.item, minlength=self.n_items)
+        points = np.bincount(self.item, self.score, minlength=self.n_items)
+        mean = np.divide(points, answers, out=np.full(self.n_items, np.nan), where=answers > 0)
+        most = self.n_categories - 1
+        columns = {"item": self.item_ids, "answers": answers, "missing": self.n_persons - answers}
+        if self.categories is not None:
+            columns |= {"mean": mean, "max_score": most}
+        return columns | {"facility": mean / most}
 
     @property
     def days_since_first(self) -> Floats:
