@@ -26,7 +26,8 @@ from irt_assets.gates.coverage import error_of_linking
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift

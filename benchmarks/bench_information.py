@@ -15,7 +15,8 @@ import argparse
 import numpy as np
 
 from benchmarks.bench_drift import MEAN, SD, anchors_of
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em

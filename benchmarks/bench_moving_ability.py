@@ -45,8 +45,9 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.design import components
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by

@@ -21,8 +21,8 @@ from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift

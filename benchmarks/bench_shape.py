@@ -21,8 +21,9 @@ import numpy as np
 from scipy.special import expit
 
 from benchmarks.bench_normality import month
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link

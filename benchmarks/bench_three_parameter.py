@@ -27,8 +27,9 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em

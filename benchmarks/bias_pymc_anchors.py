@@ -20,7 +20,8 @@ import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from tests.testbed.made_anchors import anchor_set_of
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irt_assets.engines.registry import installed
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import item_statistics
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings

@@ -13,9 +13,9 @@ import pytest
 from scipy.special import expit
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.split_items import Groups
 from irt_psychometrics.dif.wald import Differences, curve_difference, differences_of

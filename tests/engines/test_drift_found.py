@@ -15,8 +15,9 @@ from irt_assets.calibration.request import FitRequest
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core import covariances
 from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.moved_items import moved_curves
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em

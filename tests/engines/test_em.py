@@ -24,9 +24,10 @@ from irt_psychometrics.core.design import components
 from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.model_families import SLOPE_BOUND
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import sums
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.marginal import Problem

@@ -13,7 +13,7 @@ from scipy.special import expit, log_expit, logit, logsumexp
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves, item_model
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import (
     GUESSING_PRIOR,
     Beta,
@@ -24,6 +24,7 @@ from irt_psychometrics.core.priors import (
     Priors,
 )
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.em_request import EVERYONE

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses
+from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.m2 import form_fit

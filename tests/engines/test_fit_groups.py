@@ -9,7 +9,8 @@ import pytest
 
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
 from irt_psychometrics.itemfit.item_statistics import item_fit

@@ -14,8 +14,8 @@ from irt_assets.reports.place_in_order import growth_by_place
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.occasions import LearnerWeeks

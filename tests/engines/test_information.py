@@ -7,8 +7,9 @@ import pytest
 from scipy.special import expit
 
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.estimation import information_kernels
 from irt_psychometrics.estimation.em import fit_em

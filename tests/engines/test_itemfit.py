@@ -10,7 +10,7 @@ import pytest
 from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.response_layout import ResponseLayout

@@ -9,8 +9,9 @@ import pytest
 from scipy.special import expit, ndtr
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ncx2
 
 from irt_assets.gates.model_gates import LIMITS
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import misfit
 from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analysis

@@ -26,8 +26,9 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
 from irt_psychometrics.core.items import ItemParameters, wabc
 from irt_psychometrics.core.model_families import TWO_PL
-from irt_psychometrics.core.models import Calibration, Convergence, Responses
+from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift

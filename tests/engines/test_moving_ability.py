@@ -12,8 +12,9 @@ from scipy.special import expit
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import (

@@ -10,7 +10,8 @@ import pytest
 from scipy.special import expit, log_expit
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE

@@ -14,10 +14,11 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.model_families import GPCM, TWO_PL, ItemModel
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal, Priors, RareSteps
 from irt_psychometrics.core.program_forms import columns_of as program_columns
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape

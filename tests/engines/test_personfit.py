@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit

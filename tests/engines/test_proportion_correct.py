@@ -10,7 +10,8 @@ from scipy.stats import norm
 
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 

@@ -17,9 +17,10 @@ from irt_assets.engines.screening import ITEM_PRIORS
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout

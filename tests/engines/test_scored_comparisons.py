@@ -17,8 +17,9 @@ from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.covariances import of_each
 from irt_psychometrics.core.item_models import OtherItems, model_of
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.forms import cells, sittings
 from irt_psychometrics.dif.mantel import mantel

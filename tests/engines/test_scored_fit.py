@@ -18,8 +18,8 @@ from scipy.stats import binom, norm
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.fit_summary import FitSummary

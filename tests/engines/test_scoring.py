@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_reliability, marginal_reliability

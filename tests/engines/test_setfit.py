@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import fit_summary
 from irt_psychometrics.itemfit.fit_summary import FitSummary

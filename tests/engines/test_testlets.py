@@ -14,7 +14,8 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
 from irt_psychometrics.estimation import testlets
 from irt_psychometrics.estimation.em import fit_em

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.models import Calibration, Flag
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Scores, eap, score
 from irt_psychometrics.scoring.total_error import ParameterErrors

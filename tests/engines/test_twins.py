@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import twins
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.dependence import local_dependence
 from irt_psychometrics.itemfit.item_statistics import item_fit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import unrelated
 from irt_psychometrics.estimation.em import fit_em
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import softmax
 
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 
 SCORES: tuple[tuple[int, ...], ...] = (
     *((0, 1),) * 6, *((0, 1, 2),) * 6, *((0, 1, 2, 3),) * 6, (0, 2), (0, 1, 3), (0, 1, 2, 3, 4),

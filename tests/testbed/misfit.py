@@ -14,8 +14,9 @@ import numpy as np
 from scipy.special import expit
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.itemfit.misfit import Change, Window

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring.abilities import Curves
 
 

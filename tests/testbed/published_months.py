@@ -13,8 +13,9 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal, of_each
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Apart, Comparison, Published
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link

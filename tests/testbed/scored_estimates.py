@@ -8,9 +8,10 @@ import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.models import Calibration, Convergence, Responses, places_of_parameters
+from irt_psychometrics.core.models import Calibration, Convergence, places_of_parameters
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from tests.testbed.linked_months import ids
 from tests.testbed.made_anchors import anchors_of_items
 

@@ -14,8 +14,8 @@ from irt_assets.drift.dif_month import group_of, rows_of
 from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif, Group
 from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import logistic_dif

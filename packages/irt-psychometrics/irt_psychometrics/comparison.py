@@ -18,10 +18,10 @@ from irt_psychometrics.core.errors import ComparisonWarning, PsychometricsError
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.results import Result, shown, shown_p
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.parameter_layout import LATENT_SD_BOUNDS
 from irt_psychometrics.fitting import Fit
-from irt_psychometrics.results import Result, shown, shown_p
 
 _RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2}
 """Order of the models of one number of scores: each contains those before. A rasch and a 1pl are one model."""

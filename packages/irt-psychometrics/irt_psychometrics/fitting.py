@@ -22,14 +22,15 @@ from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, columns_of_rows, shown
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
-from irt_psychometrics.results import Result, columns_of_rows, shown
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
 from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 

@@ -17,8 +17,9 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, shown, shown_p
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
@@ -29,7 +30,6 @@ from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_respo
 from irt_psychometrics.linking.linking import link as link_anchors
 from irt_psychometrics.linking.linking import match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
-from irt_psychometrics.results import Result, shown, shown_p
 
 FEWEST_ANCHORS = 3
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=FEWEST_ANCHORS)

@@ -44,7 +44,6 @@ from irt_psychometrics.core.models import (
     Convergence,
     Flag,
     Population,
-    Responses,
     places_of_parameters,
     pooled,
     spread,
@@ -52,6 +51,7 @@ from irt_psychometrics.core.models import (
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors, RareSteps
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import share_testlets
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.em_request import (

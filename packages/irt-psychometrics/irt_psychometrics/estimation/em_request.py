@@ -16,9 +16,9 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves, model_of, which
 from irt_psychometrics.core.model_families import ItemModel
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some
 from irt_psychometrics.estimation.response_layout import Counts
 from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING

@@ -8,8 +8,9 @@ import math
 import numpy as np
 
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.estimation.likelihood import Guessing, missing_information_blocks
 from irt_psychometrics.estimation.response_layout import ResponseLayout

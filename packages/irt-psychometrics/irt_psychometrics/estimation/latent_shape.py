@@ -23,8 +23,9 @@ import numpy as np
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.model_families import CLOGLOG, ONE_PL, THREE_PL, TWO_PL
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.wording import some as few_of
 from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_psychometrics.estimation.guessing import guessed_items

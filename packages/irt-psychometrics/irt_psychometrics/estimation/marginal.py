@@ -13,9 +13,10 @@ from irt_psychometrics.core.curves import with_asymptote
 from irt_psychometrics.core.item_models import ItemCurves, which
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import ItemTerms, Priors, StepTerms, item_terms
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.latent_distribution import Histograms, NormalGroups
 from irt_psychometrics.estimation.likelihood import (
     Categories,

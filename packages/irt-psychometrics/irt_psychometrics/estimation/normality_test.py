@@ -11,9 +11,10 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout

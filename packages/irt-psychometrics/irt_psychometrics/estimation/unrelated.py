@@ -15,8 +15,8 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.model_families import GPCM, ONE_PL, PCM, TWO_PL, ItemModel
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.optimizer import maximise

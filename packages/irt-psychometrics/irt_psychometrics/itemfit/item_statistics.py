@@ -37,7 +37,8 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.curves import complement_at, weight_at
 from irt_psychometrics.core.item_models import which
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.item_sums import ItemSums

@@ -16,7 +16,8 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import expit, logit
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.information.functions import conditional_se
 from irt_psychometrics.information.functions import item_information as information_of_items
 from irt_psychometrics.itemfit import Observed

@@ -18,8 +18,9 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import PartialCreditModel
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects
 from irt_psychometrics.scoring import score_kernels, testlet_kernels
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring.abilities import Curves, Posteriors, Scores, posteriors
 
 

@@ -1,6 +1,6 @@
 """What every result can do: a short repr, an HTML form for notebooks, a data frame in the caller's kind, and JSON.
 
-Belongs here: the forms. Does not belong here: what a result holds (see `fitting`, `links`, `comparison`).
+Belongs here: the forms. Does not belong here: what a result holds (see `responses`, `fitting`, `links`, `comparison`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from html import escape
 from itertools import chain
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Self
@@ -56,7 +55,8 @@ background:transparent;font-variant-numeric:tabular-nums}
 class Result:
     """A result: frozen, equal to another with the same content, and unchanged after a round trip to JSON.
 
-    A class gives its `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`.
+    A class gives its `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
+    frame. The kind does not count in equality: it says how a result is shown, not what it holds.
     """
 
     frame_kind: str | None
@@ -131,7 +131,7 @@ class Result:
         return found
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and _encoded(self) == _encoded(other)
+        return type(self) is type(other) and _content(self) == _content(other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -140,6 +140,8 @@ class Result:
         return f"<{type(self).__name__}: {self._title()}{': ' if facts else ''}{facts}>"
 
     def _repr_html_(self) -> str:
+        from html import escape  # responses are made without HTML
+
         facts = "".join(
             f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in self._facts().items()
         )
@@ -174,6 +176,8 @@ def shown_p(p: float) -> str:
 
 
 def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
+    from html import escape
+
     lists = {name: cells.tolist() if isinstance(cells, np.ndarray) else list(cells) for name, cells in columns.items()}
     n = max((len(cells) for cells in lists.values()), default=0)
     rows: list[int | None] = list(range(n))
@@ -202,6 +206,12 @@ def _cell(column: str, value: Any) -> str:
 
 def _class(is_text: bool) -> str:
     return ' class="irt-text"' if is_text else ""
+
+
+def _content(result: Any) -> dict[str, Any]:
+    """The fields that count in equality, as JSON has them: all but the kind of frame."""
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
+    return {name: _content(x) if isinstance(x, Result) else _encoded(x) for name, x in values.items()}
 
 
 def _encoded(value: Any) -> Any:
