@@ -176,6 +176,14 @@ def read_yaml(path: Path) -> Any:
         raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
 
 
+def problems_of(error: ValidationError) -> str:
+    """The faults of options from a file, each after its key, without the values."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_input=False)
+    )
+
+
 def _parse_yaml(text: str, name: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
@@ -252,8 +260,7 @@ def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
         mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
         mapping.model_dump_json()  # which half a character cannot become
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+        raise PermanentFailure(f"{name}: {problems_of(error)}. A mapping file looks like\n{EXAMPLE}") from error
     except (ValueError, RecursionError) as error:
         raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
     return mapping
