@@ -230,13 +230,17 @@ def bind(
     mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
 ) -> Binding:
     """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
-    for ours in (mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}:
-        raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    if unknown := sorted((mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}):
+        raise PermanentFailure(
+            f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
+        )
     there = frozenset(columns)
     found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
     if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
         theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
-        raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
+        raise unknown_header(
+            file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(theirs)}", required
+        )
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
     given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
