@@ -132,7 +132,9 @@ def _shown(o: NightOutcome) -> Iterator[tuple[str, Shown]]:
     placed = o.placed
     if placed and placed.linking and placed.anchors and o.raw:
         yield from link_numbers(placed.linking).items()
-        drawn = plots.linking_scatter(o.raw, placed.anchors, placed.linking, agree=placed.used_agree)
+        drawn = plots.linking_scatter(
+            o.raw, placed.anchors, placed.linking, agree=placed.used_agree, disagreement=placed.disagreement
+        )
         yield "plot: linking", Figure(drawn, alt="anchors against the night")
     if o.warning and o.warning.difficulties.item_ids:
         drawn = plots.difficulty_scatter(o.warning.difficulties)

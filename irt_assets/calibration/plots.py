@@ -12,6 +12,7 @@ from irt_assets.blocks import chance
 from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
+from irt_assets.common.wording import with_capital
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.responses.eligibility.rules import Rules
@@ -143,12 +144,15 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     )
 
 
-def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool) -> Picture:
+def linking_scatter(
+    new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool, disagreement: str
+) -> Picture:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking; `agree`: whether the anchors used agree. Dropped anchors are orange crosses, those
-    off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
-    parameter that moved.
+    `new` is the fit before linking; `agree`: whether the anchors used agree; `disagreement`: why the anchors do not
+    carry the fit. The title contains it if the anchors agree: then they are too few. Dropped anchors are orange
+    crosses, those off the line with their names; anchors in use that moved against the others are orange triangles,
+    named next to the parameter that moved.
     """
     linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}
@@ -184,7 +188,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         + (f", {unseen} without estimate" if unseen else "")
         + f"; those used {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
         f"p = {chance(linking.q_p)}, τ {linking.tau:.2f})\n"
-        f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
+        + (f"{with_capital(disagreement)}\n" if agree and disagreement else "")
+        + f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
         charts,
         2,

@@ -31,6 +31,7 @@ from irt_assets.intake.mapping import (
     encoding_of,
     load_mapping,
     presets,
+    problems_of,
     read_yaml,
 )
 from irt_assets.intake.readers import open_source
@@ -203,8 +204,7 @@ class _How:
         except NothingThere:
             options = kind()
         except ValidationError as error:
-            what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise PermanentFailure(f"{what}. It takes {', '.join(kind.model_fields)}.") from error
+            raise PermanentFailure(f"{problems_of(error)}. It takes {', '.join(kind.model_fields)}.") from error
         except TypeError as error:
             raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:

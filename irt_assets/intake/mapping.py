@@ -190,6 +190,14 @@ def read_yaml(path: Path) -> Any:
         raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
 
 
+def problems_of(error: ValidationError) -> str:
+    """The faults of options from a file, each after its key, without the values."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_input=False)
+    )
+
+
 def _parse_yaml(text: str, name: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
@@ -244,13 +252,17 @@ def bind(
     `allowed`: our columns. `required`: our columns that the file must have. Only a preset may name optional columns
     that the file lacks. Raises PermanentFailure if the mapping does not fit.
     """
-    for ours in (mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}:
-        raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    if unknown := sorted((mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}):
+        raise PermanentFailure(
+            f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
+        )
     there = frozenset(columns)
     found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
     if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
         theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
-        raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
+        raise unknown_header(
+            file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(theirs)}", required
+        )
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
     given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
@@ -274,8 +286,7 @@ def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
         mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
         mapping.model_dump_json()  # raises ValueError for half a surrogate pair
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+        raise PermanentFailure(f"{name}: {problems_of(error)}. A mapping file looks like\n{EXAMPLE}") from error
     except (ValueError, RecursionError) as error:
         raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
     return mapping

@@ -174,7 +174,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
     return [
         ("state", proposal.standing),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
-        ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
+        ("published", f"{proposal.old}, in force from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
         ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
         ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
         ("kind of change", _change(change) if change else "–"),

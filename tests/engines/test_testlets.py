@@ -321,8 +321,8 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
     together, apart = Information.of(items, 0.0, effects), Information.of(items, 0.0)
-    expected, alone = 1 / together.of_test[0], 1 / apart.of_test[0]
-    assert alone == pytest.approx(1 / apart.of_items.sum())
+    expected, alone = 1 / together.test[0], 1 / apart.test[0]
+    assert alone == pytest.approx(1 / apart.items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone
 

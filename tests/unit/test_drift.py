@@ -313,7 +313,7 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
 def test_a_published_value_that_gives_no_information_is_named() -> None:
     broken = Published.of_anchors(ANCHORS_IN_FORCE)
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
-    with pytest.raises(PsychometricsError, match=f"1 published items have no information .*{IDS[2]}"):
+    with pytest.raises(PsychometricsError, match=f"1 published item has no information .*{IDS[2]}"):
         informed(month(published=broken))
 
 

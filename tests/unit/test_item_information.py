@@ -269,7 +269,7 @@ def test_retiring_every_other_of_equal_items_halves_the_information() -> None:
     left = BANK.without({"b", "d"})
     np.testing.assert_allclose(left.relative_efficiency(BANK), 0.5, rtol=1e-12)
     np.testing.assert_allclose(left.se, BANK.se * np.sqrt(2), rtol=1e-12)
-    assert left.items.item_ids == ("a", "c")
+    assert left.parameters.item_ids == ("a", "c")
 
 
 def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> None:

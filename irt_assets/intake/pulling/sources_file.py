@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, Mapping, load_mapping
+from irt_assets.intake.mapping import AUTO, Mapping, load_mapping, problems_of
 from irt_assets.intake.times import zone_named
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -172,8 +172,5 @@ def _source(name: str, given: Map[str, Any]) -> PullSource:
             _ = source.url
         _ = source.rules
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)
-        )
-        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems}") from None
+        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error)}") from None
     return source

@@ -258,7 +258,9 @@ def prior_from_text(parameter: str, text: str) -> Prior | None:
     except ValueError:
         values = [float("nan")]
     if not np.isfinite(values).all():
-        raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
+        raise PsychometricsError(
+            f"prior {text!r} on {parameter} needs two finite numbers, such as {_EXAMPLES[parameter]}"
+        )
     return families[found[1]](*values)
 
 

@@ -53,7 +53,7 @@ from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Norm
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import share_testlets
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
@@ -701,7 +701,7 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
-            f"({some(list(named[found.unidentified]))}): the observed information is singular there"
+            f"({some_of(list(named[found.unidentified]))}): the observed information is singular there"
         )
     if fit.same.any():
         reasons.append(same_answers(named[fit.same].tolist()))
