@@ -252,7 +252,7 @@ class ParameterLayout:
         """Columns of `parameters`, shape (P,), places among all F, in a matrix of the `free`, shape (size,)."""
         column = np.where(free, np.cumsum(free) - 1, -1)
         place = self.index[parameters]
-        return SharedColumns(np.where(place >= 0, column[place], -1), np.count_nonzero(free))
+        return SharedColumns(np.where(place >= 0, column[place], -1), int(free.sum()))
 
     @property
     def bounds(self) -> tuple[Floats, Floats]:

@@ -328,12 +328,12 @@ def inverse(information: Floats) -> tuple[Floats, Floats]:
     """
     try:
         np.linalg.cholesky(information)
-        whole = np.linalg.inv(information)
+        whole: Floats | None = np.linalg.inv(information)
     except np.linalg.LinAlgError:  # not positive definite
         whole = None
     if whole is not None and np.diag(whole).max() < VARIANCE_INFLATION_LIMIT:
         return whole, np.zeros(len(information))
     values, vectors = np.linalg.eigh(information)
     sound = values > 1.0 / VARIANCE_INFLATION_LIMIT
-    part = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
+    part: Floats = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
     return part, (vectors[:, ~sound] ** 2).sum(axis=1)
