@@ -188,8 +188,9 @@ def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]
     assert o.placed is not None
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
-        agree, disagreement = o.placed.used_agree, o.placed.disagreement
-        drawn = plots.linking_scatter(o.raw, o.placed.anchors, linking, agree=agree, disagreement=disagreement)
+        drawn = plots.linking_scatter(
+            o.raw, o.placed.anchors, linking, agree=o.placed.used_agree, disagreement=o.placed.disagreement
+        )
         yield "plot: linking", Figure(drawn, alt="anchors against the month's estimates")
     if (linked := o.placed.linked) is not None:
         parameters = plots.parameters_with_intervals(linked)

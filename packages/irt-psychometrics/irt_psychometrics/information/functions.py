@@ -396,10 +396,10 @@ def _require_published(published: Published, information: Floats) -> None:
     """Raises PsychometricsError, naming them, for items whose published information, shape (J,), is 0."""
     named = [item for item, x in zip(published.item_ids, information, strict=True) if not x > 0]
     if named:
-        have = "item has" if len(named) == 1 else "items have"
         raise PsychometricsError(
-            f"{len(named)} published {have} no information where the learners are: {', '.join(named[:5])};"
-            " a published a must be positive, so correct or withdraw these values"
+            f"{len(named)} published {'item has' if len(named) == 1 else 'items have'} no information where "
+            f"the learners are: {', '.join(named[:5])}; a published a must be positive, so correct or withdraw these "
+            "values"
         )
 
 
