@@ -328,7 +328,7 @@ def inverse(information: Floats) -> tuple[Floats, Floats]:
     """
     try:
         np.linalg.cholesky(information)
-        whole: Floats | None = np.linalg.inv(information)
+        whole: Floats | None = np.asarray(np.linalg.inv(information), dtype=np.float64)
     except np.linalg.LinAlgError:  # not positive definite
         whole = None
     if whole is not None and np.diag(whole).max() < VARIANCE_INFLATION_LIMIT:
