@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
-from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
+from psychometrics_testbed.drift_worlds import ANCHORS, IDS, ITEMS, world
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]

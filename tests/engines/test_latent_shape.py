@@ -16,9 +16,9 @@ from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
 from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, Shape, drawn
+from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.sentences import unsaid
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchor_set_of
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:

@@ -38,10 +38,10 @@ from irt_psychometrics.information.functions import (
 from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
+from psychometrics_testbed.made_scored import planned_mixed
+from psychometrics_testbed.scored_estimates import ScoredItems, frozen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
-from tests.testbed.made_scored import planned_mixed
-from tests.testbed.scored_estimates import ScoredItems, frozen
 
 MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
 TRUTH = ScoredItems.drawn(np.random.default_rng(1), MOST)

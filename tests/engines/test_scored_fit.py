@@ -32,7 +32,7 @@ from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.engines.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.fit_worlds import known, two_sided, unseen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))

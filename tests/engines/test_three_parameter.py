@@ -19,7 +19,7 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
-from tests.testbed.made_anchors import anchor_set_of, with_errors_of
+from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 

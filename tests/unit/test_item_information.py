@@ -22,8 +22,8 @@ from irt_psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from tests.helpers.drift_worlds import world
-from tests.testbed.published_months import alone, placed
+from psychometrics_testbed.drift_worlds import world
+from psychometrics_testbed.published_months import alone, placed
 
 PLAIN = Abilities.normal()
 

@@ -11,8 +11,8 @@ from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.models import Calibration, Convergence, Responses, places_of_parameters
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.quadrature import Grid
-from tests.testbed.linked_months import ids
-from tests.testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.linked_months import ids
+from psychometrics_testbed.made_anchors import anchors_of_items
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
