@@ -23,7 +23,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from psychometrics_testbed.drift_worlds import anchor_set
 from psychometrics_testbed.made_anchors import with_errors_of
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 ITEMS, MOVED, LEARNERS = 30, 3, 2000
 IDS = [f"item{j:02d}" for j in range(ITEMS)]

@@ -32,7 +32,7 @@ from irt_psychometrics.scoring.abilities import Curves
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.simulation.scored_items import ScoredItems
 from psychometrics_testbed.moving_ability import Moving, answered, walked
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world
 
 

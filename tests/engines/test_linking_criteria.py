@@ -23,7 +23,7 @@ from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, ids, month
 from psychometrics_testbed.made_anchors import anchor_set_of
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -27,8 +27,8 @@ from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.scoring.abilities import Curves, eap_by
 from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.sentences import unsaid
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

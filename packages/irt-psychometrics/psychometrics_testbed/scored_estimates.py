@@ -95,7 +95,7 @@ class ScoredItems:
         )  # fmt: skip
 
     def answers(self, rng: np.random.Generator, theta: np.ndarray) -> Responses:
-        """Of learners to all items."""
+        """Draw each learner's responses to all items."""
         p = model_of(self.models).probabilities(theta, self.parameters, self.categories)
         drawn = (rng.random(p.shape[:2])[:, :, None] > p.cumsum(axis=2)[:, :, :-1]).sum(axis=2).T
         return Responses.from_wide(drawn.astype(float), ids(self.size), self.categories)

@@ -32,7 +32,7 @@ from irt_psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_W
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from psychometrics_testbed.covariances import cov_adc
 from psychometrics_testbed.made_anchors import anchor_set_of
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):

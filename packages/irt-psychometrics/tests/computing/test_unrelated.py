@@ -11,7 +11,7 @@ from scipy.special import expit
 from irt_psychometrics.core.models import Calibration, Responses
 from irt_psychometrics.estimation import unrelated
 from irt_psychometrics.estimation.em import fit_em
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -14,7 +14,7 @@ from irt_psychometrics.core.models import Floats, Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
 from psychometrics_testbed.made_anchors import anchor_set_of
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -19,7 +19,7 @@ from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from psychometrics_testbed.fit_worlds import planned, two_sided
 from psychometrics_testbed.linked_months import anchor_set
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
