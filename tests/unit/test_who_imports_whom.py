@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.imported_files import imported_names
-from tests.testbed.house import PRODUCT
+from tests.testbed.house import LIBRARY_TESTS, PRODUCT
 
 ROOT = Path(__file__).parents[2]
 NOT_TESTS = {"testbed"}
 TESTS = sorted({path.parent.name for path in ROOT.glob("tests/*/*.py")} - NOT_TESTS)
-LIBRARY_TESTS = tuple(f"packages/irt-psychometrics/{folder}" for folder in ("tests", "psychometrics_testbed"))
 MUST_NOT_IMPORT = {
     **dict.fromkeys(PRODUCT, ("tests", "benchmarks", "psychometrics_testbed")),
     **dict.fromkeys(LIBRARY_TESTS, ("irt_assets", "jobs", "resources", "services", "tests", "benchmarks")),
