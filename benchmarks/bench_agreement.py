@@ -24,7 +24,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_SE = 0.1
 

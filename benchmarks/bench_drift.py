@@ -34,10 +34,10 @@ from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_cha
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
+from psychometrics_testbed.linked_months import ids
+from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
+from psychometrics_testbed.published_months import World, alone
 from tests.testbed.aligned import disagree
-from tests.testbed.linked_months import ids
-from tests.testbed.made_anchors import anchor_set_of, with_errors_of
-from tests.testbed.published_months import World, alone
 
 MEAN, SD = 0.5, 1.2
 

@@ -23,7 +23,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.made_anchors import with_errors_of
+from psychometrics_testbed.made_anchors import with_errors_of
 
 ITEMS = 30
 

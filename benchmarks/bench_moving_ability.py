@@ -54,7 +54,7 @@ from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_psychometrics.scoring.total_error import ParameterErrors
-from tests.testbed.moving_ability import Moving, answered
+from psychometrics_testbed.moving_ability import Moving, answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7

@@ -28,7 +28,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
-from tests.testbed.anchors import anchors_of
+from psychometrics_testbed.anchors import anchors_of
 
 ITEMS, ANCHORS, GUESSING = 40, 20, 0.2
 INTERCEPT, SLOPE = -0.5, 1.2

@@ -29,10 +29,10 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
 from irt_psychometrics.linking.linking import link
-from tests.testbed.anchors import usable
-from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.scored_estimates import ScoredItems
+from psychometrics_testbed.anchors import usable
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.scored_estimates import ScoredItems
 
 Found = dict[str, list[float]]
 

@@ -36,8 +36,8 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking, LinkingError
-from tests.testbed.anchors import anchors_of, usable
-from tests.testbed.covariances import cov_adc
+from psychometrics_testbed.anchors import anchors_of, usable
+from psychometrics_testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

@@ -31,9 +31,9 @@ from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.scoring.abilities import Curves
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.moving_ability import Moving, answered, walked
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world
-from tests.testbed.moving_ability import Moving, answered, walked
 
 
 @WHERE_STATISTICS_CHANGE

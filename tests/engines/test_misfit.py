@@ -16,7 +16,7 @@ from irt_psychometrics.itemfit.dependence import new_dependence, parallel_analys
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.misfit import Window, share, share_of_class
 from irt_psychometrics.itemfit.model_replicates import Fitted
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE

@@ -47,10 +47,10 @@ from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.made_anchors import anchors_of_items as anchors_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.trial_item_model import MODEL
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.made_anchors import anchors_of_items as anchors_of
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -27,9 +27,9 @@ from irt_psychometrics.estimation.optimizer import maximise
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.scoring.abilities import Curves, eap_by
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.sentences import unsaid
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchors_of_items
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -26,9 +26,9 @@ from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.linking.placement import Linking, LinkingError
+from psychometrics_testbed.covariances import cov_adc
+from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
-from tests.testbed.covariances import cov_adc
-from tests.testbed.made_anchors import anchor_set_of
 
 pytestmark = pytest.mark.ci
 

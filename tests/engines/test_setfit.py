@@ -17,7 +17,7 @@ from irt_psychometrics.itemfit import fit_summary
 from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
-from tests.engines.fit_worlds import known, planned
+from psychometrics_testbed.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)
 WEIGHTS = np.exp(-0.5 * THETA**2) / np.exp(-0.5 * THETA**2).sum()

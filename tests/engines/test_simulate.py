@@ -30,7 +30,7 @@ from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario
 

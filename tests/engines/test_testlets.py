@@ -25,9 +25,9 @@ from irt_psychometrics.itemfit.dependence import local_dependence, parallel_anal
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, FitSummary
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
-from tests.engines.fit_worlds import known, planned
+from psychometrics_testbed.fit_worlds import known, planned
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.fit_specs import PARALLEL, SET
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE

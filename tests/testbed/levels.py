@@ -24,7 +24,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.levels import EarlierAnswers, LevelledFit
 from irt_psychometrics.scoring.abilities import Curves, eap_by
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200

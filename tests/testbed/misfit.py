@@ -23,8 +23,8 @@ from irt_psychometrics.itemfit.misfit import Change, Window
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 from irt_psychometrics.simulation.scored_items import ScoredItems
+from psychometrics_testbed.anchors import anchors_of
 from tests.testbed.abilities import abilities
-from tests.testbed.anchors import anchors_of
 from tests.testbed.graded import GradedItems
 
 SLOPE, INTERCEPT = 1.2, 0.5

@@ -29,8 +29,8 @@ from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from irt_psychometrics.plots import Chart, Picture, svg
 from irt_psychometrics.plots.axes import Line, Names, Points
-from tests.testbed.made_anchors import anchor_set_of
-from tests.testbed.made_scored import planned_mixed
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_scored import planned_mixed
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -22,9 +22,9 @@ from irt_psychometrics.dif.logistic import logistic_dif
 from irt_psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
 from irt_psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
 from irt_psychometrics.plots.axes import Points
+from psychometrics_testbed.split_fits import LEARNERS, split_fit, without
 from tests.helpers.drift_facts import WHOLE
 from tests.helpers.sentences import unsaid
-from tests.helpers.split_fits import LEARNERS, split_fit, without
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))

@@ -29,7 +29,7 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.plots.axes import Line
-from tests.helpers.drift_worlds import (
+from psychometrics_testbed.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
     FIT_COVARIANCE,
@@ -42,7 +42,7 @@ from tests.helpers.drift_worlds import (
     estimated,
     fit,
 )
-from tests.testbed.made_anchors import with_errors_of
+from psychometrics_testbed.made_anchors import with_errors_of
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 

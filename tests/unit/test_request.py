@@ -31,8 +31,8 @@ from irt_psychometrics.core.priors import (
     Priors,
 )
 from irt_psychometrics.core.responses import Responses
+from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.sentences import unsaid
-from tests.testbed.made_anchors import anchor_set_of
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)

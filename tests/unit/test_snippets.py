@@ -25,7 +25,7 @@ from irt_assets.engines.em import EmEngine
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.linking.linking import link
-from tests.helpers.drift_worlds import anchor_set
+from psychometrics_testbed.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
 
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"

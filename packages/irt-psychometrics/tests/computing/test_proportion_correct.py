@@ -13,7 +13,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Floats
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -105,8 +105,8 @@ def test_se_is_the_binomial_one_where_nothing_published_errs() -> None:
 def test_an_error_of_a_published_value_counts_by_what_it_does_to_the_expectation(
     item: int, parameter: int, c: float
 ) -> None:
-    """Of the tested item itself, and of another one, through the learners' posteriors: by central differences, whose
-    own error at a step of 1e-3 is of the order 1e-6 of the derivative."""
+    """The value is the tested item's own, or another item's, which counts through the learners' posteriors. The central
+    differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5

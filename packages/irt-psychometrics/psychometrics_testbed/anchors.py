@@ -7,7 +7,7 @@ import numpy as np
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.models import Calibration
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:

@@ -20,7 +20,7 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
-from tests.testbed.made_anchors import anchor_set_of, with_errors_of
+from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 
@@ -120,7 +120,7 @@ def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they
 
 
 def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alone() -> None:
-    """Of 30 moved items four fifths are found in the long run, standard error 0.07: half of them is four below. By the
+    """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. By the
     parameters' errors, in which b is traded for c, three in ten were. The 4 % of p < 0.05 among 270 sound items have a
     standard error of 1.2 %, with what items of a month share somewhat more."""
     false, found = rates([Drift.of(world(seed).comparison) for seed in range(MONTHS)])

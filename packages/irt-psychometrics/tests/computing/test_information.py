@@ -28,9 +28,9 @@ from irt_psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_psychometrics.linking.linking import link
-from tests.helpers.drift_worlds import ITEMS as ITEMS_OF_A_WORLD
-from tests.helpers.drift_worlds import anchor_set, world
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.drift_worlds import ITEMS as ITEMS_OF_A_WORLD
+from psychometrics_testbed.drift_worlds import anchor_set, world
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 ITEMS = 12
 

@@ -1,4 +1,4 @@
-"""What happened to a drifted item: the three alternatives, times, options and the day a leak began are told apart."""
+"""What happened to a drifted item: three alternatives, times, options and the day a leak began are distinguished."""
 
 from __future__ import annotations
 

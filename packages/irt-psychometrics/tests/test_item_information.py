@@ -22,8 +22,8 @@ from irt_psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from tests.helpers.drift_worlds import world
-from tests.testbed.published_months import alone, placed
+from psychometrics_testbed.drift_worlds import world
+from psychometrics_testbed.published_months import alone, placed
 
 PLAIN = Abilities.normal()
 
@@ -218,8 +218,8 @@ def test_a_test_of_one_wrong_key_has_lost_all_and_has_no_interval() -> None:
 
 
 def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -> None:
-    """Of two items the easy one flattens: little is lost on average, half at the low end. Beyond the middle 95 % none
-    of it counts."""
+    """The easy one of two items flattens: little information is lost on average, half at the low end. The loss beyond
+    the middle 95 % does not count."""
     old = [[1.5, -1.5, 0.0], [1.5, 1.0, 0.0]]
     found = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), PLAIN)
     theta, ratio, low, high = found.worst

@@ -9,8 +9,8 @@ from scipy.stats import kstest
 from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
-from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.drift_worlds import ANCHORS, IDS, ITEMS, world
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
@@ -33,7 +33,7 @@ def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds:
 
 
 def test_p_is_uniform_where_nothing_moved(worlds: list[Comparison]) -> None:
-    """Of an anchor, which pulls the constants itself, and of an item that was published by an earlier fit."""
+    """An anchor, which pulls the constants itself, is tested, and an item that an earlier fit published."""
     for item in (IDS[0], IDS[ITEMS - 1]):
         p = [Drift.of(w).p[w.item_ids.index(item)] for w in worlds]
         assert kstest(p, "uniform").pvalue > 1e-3, item

@@ -12,8 +12,8 @@ from irt_psychometrics.core.models import Calibration, Convergence, places_of_pa
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
-from tests.testbed.linked_months import ids
-from tests.testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.linked_months import ids
+from psychometrics_testbed.made_anchors import anchors_of_items
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
@@ -96,7 +96,7 @@ class ScoredItems:
         )  # fmt: skip
 
     def answers(self, rng: np.random.Generator, theta: np.ndarray) -> Responses:
-        """Of learners to all items."""
+        """Draw each learner's responses to all items."""
         p = model_of(self.models).probabilities(theta, self.parameters, self.categories)
         drawn = (rng.random(p.shape[:2])[:, :, None] > p.cumsum(axis=2)[:, :, :-1]).sum(axis=2).T
         return Responses.from_wide(drawn.astype(float), ids(self.size), self.categories)

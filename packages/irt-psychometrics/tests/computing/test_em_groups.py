@@ -31,9 +31,9 @@ from irt_psychometrics.estimation.em_request import EVERYONE
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_WITH_GUESSING, ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.covariances import cov_adc
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.covariances import cov_adc
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):

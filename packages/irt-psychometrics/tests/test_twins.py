@@ -11,7 +11,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import twins
 from irt_psychometrics.itemfit.twins import item_twins, learner_twins
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 LEARNERS, ITEMS = 1500, 40
@@ -53,7 +53,7 @@ def test_nine_in_ten_pairs_are_named_if_each_learner_has_two_ids_with_thirty_ans
 
 
 def test_seven_in_ten_pairs_are_named_if_one_learner_in_a_hundred_has_two_ids_with_thirty_answers() -> None:
-    """Of 90 pairs in six months, at least 65 are named, and at most a third of the named pairs are false."""
+    """At least 65 of 90 pairs in six months are named, and at most a third of the named pairs are false."""
     right = false = 0
     for seed in range(6):
         x = month(seed, items=30)

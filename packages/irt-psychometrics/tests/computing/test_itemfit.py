@@ -17,9 +17,9 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.item_sums import ItemSums
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from tests.engines.fit_worlds import planned, two_sided
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.linked_months import anchor_set
+from psychometrics_testbed.fit_worlds import planned, two_sided
+from psychometrics_testbed.linked_months import anchor_set
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -32,8 +32,8 @@ from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
 from irt_psychometrics.scoring.rest_posterior import RestPosterior
 from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.engines.fit_worlds import known, two_sided, unseen
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
 PERSONS, ITEMS = 2000, 24
@@ -279,7 +279,7 @@ def responses_of_patterns(patterns, most=MOST) -> Responses:
 
 
 def log_probability(j: int, k: int, theta):
-    """Of score k, by the formula of the model."""
+    """Log probability of score k, by the formula of the model."""
     eta = A[j] * np.asarray(theta, dtype=float) + D[j]
     if j not in STEPS:
         right = C[j] + (1 - C[j]) * expit(eta)

@@ -10,7 +10,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.person_fit import person_fit
-from tests.engines.fit_worlds import known
+from psychometrics_testbed.fit_worlds import known
 
 
 @pytest.mark.parametrize("guessing", [0.0, 0.2])

@@ -14,7 +14,7 @@ SCORES: tuple[tuple[int, ...], ...] = (
 
 
 def planned_mixed(persons: int = 1200) -> Responses:
-    """Of three overlapping forms each person gets one, two thirds of the items."""
+    """Responses of persons who each get one of three overlapping forms, two thirds of the items."""
     rng = np.random.default_rng(34)
     theta = rng.standard_normal(persons)
     values = np.full((persons, len(SCORES)), np.nan)

@@ -20,9 +20,9 @@ from irt_psychometrics.drift.errors import Apart, Comparison, Published
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
-from tests.testbed.anchors import anchors_of, usable
-from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
-from tests.testbed.made_anchors import with_errors_of
+from psychometrics_testbed.anchors import anchors_of, usable
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
+from psychometrics_testbed.made_anchors import with_errors_of
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""

@@ -14,8 +14,8 @@ from irt_psychometrics.core.models import Floats
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -15,7 +15,7 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.scoring.abilities import Scores, eap, score
 from irt_psychometrics.scoring.total_error import ParameterErrors
-from tests.testbed.linked_months import calibration, errors
+from psychometrics_testbed.linked_months import calibration, errors
 
 NOTHING = np.zeros((2, 2))
 

@@ -22,7 +22,7 @@ from irt_psychometrics.scoring.moving_ability import (
 )
 from irt_psychometrics.scoring.moving_filter import STEP, Lattice
 from irt_psychometrics.scoring.total_error import ParameterErrors
-from tests.testbed.moving_ability import answered, slow_filter, walked
+from psychometrics_testbed.moving_ability import answered, slow_filter, walked
 
 YEAR = 365.25 / 7
 WALKS = [0.01**2, 0.05**2, 0.1**2]

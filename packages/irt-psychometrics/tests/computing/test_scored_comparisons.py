@@ -39,10 +39,10 @@ from irt_psychometrics.information.functions import (
 from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
-from tests.testbed.made_scored import planned_mixed
-from tests.testbed.scored_estimates import ScoredItems, frozen
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
+from psychometrics_testbed.made_scored import planned_mixed
+from psychometrics_testbed.scored_estimates import ScoredItems, frozen
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
 TRUTH = ScoredItems.drawn(np.random.default_rng(1), MOST)
@@ -364,7 +364,7 @@ def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_
 
 
 # -- against R ---------------------------------------------------------------------------------------
-# The em engine on scored items against R mirt: `mirt_scored.json` was made by `r/scored_reference.R`.
+# The em engine on scored items against R mirt: `mirt_scored.json` was made by `scored_reference.R`.
 
 REFERENCE = json.loads(Path(__file__).with_name("mirt_scored.json").read_text())
 

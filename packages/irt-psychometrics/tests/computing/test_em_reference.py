@@ -17,7 +17,7 @@ from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
 from irt_psychometrics.scoring.abilities import eap, score
 from irt_psychometrics.scoring.reliability import marginal_reliability
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
 CASES = [

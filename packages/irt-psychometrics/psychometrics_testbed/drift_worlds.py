@@ -12,8 +12,8 @@ from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.linking.linking import link
-from tests.testbed.made_anchors import anchor_set_of
-from tests.testbed.published_months import alone
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.published_months import alone
 
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5

@@ -18,8 +18,8 @@ from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.model_replicates import Abilities
 from irt_psychometrics.itemfit.person_fit import person_fit
 from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
-from tests.engines.fit_worlds import known, two_sided, unseen
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 

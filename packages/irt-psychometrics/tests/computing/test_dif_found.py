@@ -19,8 +19,8 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.split_items import Groups
 from irt_psychometrics.dif.wald import Differences, curve_difference, differences_of
-from tests.helpers.split_fits import LEARNERS, split_fit
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.split_fits import LEARNERS, split_fit
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 ITEMS = 20
 

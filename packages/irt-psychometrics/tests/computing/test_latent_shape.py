@@ -17,9 +17,8 @@ from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.guessing import guessed_items, one_step_guessing
 from irt_psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, Shape, drawn
-from tests.helpers.sentences import unsaid
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:
@@ -259,7 +258,8 @@ def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: i
     z = a * (rng.normal(size=(10_000, 1)) - b)
     p = ndtr(z / 1.702) if curve == "normal ogive" else -np.expm1(-np.exp(0.8 * z - 0.37))
     _, shape = Shape.fit(fit, Responses.from_wide((rng.random(p.shape) < p).astype(float)), "2pl", "auto")
-    assert unsaid(shape.why, "; the items' curve does not fit: ", "a complementary log-log curve") == []
+    assert "; the items' curve does not fit: " in shape.why
+    assert "a complementary log-log curve" in shape.why
     assert not shape.guessing
     assert {one.model for one in shape.compared} <= {"1pl", "2pl", "3pl"}
 

@@ -10,7 +10,7 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 CRITERIA = [*((method, False) for method in get_args(Method)), ("stocking-lord", True), ("haebara", True)]

@@ -7,9 +7,9 @@ import pytest
 
 from irt_psychometrics.alignment.common_line import NoLineError
 from irt_psychometrics.drift.moves import Moves, moves
-from tests.helpers.drift_worlds import compared
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.published_months import World
+from psychometrics_testbed.drift_worlds import compared
+from psychometrics_testbed.published_months import World
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
