@@ -3,9 +3,6 @@
 The month's linked fit is compared with all values in force. The comparison does not change the linking constants. It
 runs after linking, in `linked_item_parameters`, and again at publication if the values in force have changed since.
 The gate `anchors_move_with_the_others` reads the stored shift.
-
-What does not belong here: the estimate (see `GroupShift`), single items that moved (`drift`), and the effect of a
-decision on learners (`release_impact`).
 """
 
 import hashlib

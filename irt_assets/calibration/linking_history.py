@@ -1,8 +1,4 @@
-"""History of a scale's linking by month: constants with intervals, and the anchors used and dropped.
-
-What does not belong here: one month's anchors in detail (`plots.linking_scatter`), and whether the last intercept is
-out of line (an invariant).
-"""
+"""History of a scale's linking by month: constants with intervals, and the anchors used and dropped."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

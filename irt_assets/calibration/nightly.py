@@ -1,8 +1,7 @@
 """The nightly calibration: fit the 30 days that end with a day, link them, and measure everyone's θ at its end.
 
 It is an early warning, and gives parameters of items that have no published ones. Nothing is published from a night,
-so a later run of the day replaces its fits. What does not belong here: fitting and linking (see `request` and
-`placing`, shared with the month), and display in Dagster (see `nightly_assets`).
+so a later run of the day replaces its fits.
 
 Operators read the log's sentences: their wording is part of the requirements.
 """

@@ -2,8 +2,7 @@
 
 `publish_ready_months` goes through a scale's months in order. It publishes every month that passes its set gates if no
 earlier month is running, queued or still to come. So the first backfill of a year gives the same ledger in whatever
-order its runs finish. What does not belong here: a person's decisions, and the ledger's tables (see
-`irt_assets.ledger`).
+order its runs finish.
 """
 
 from collections.abc import Collection

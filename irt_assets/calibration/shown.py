@@ -1,7 +1,6 @@
 """Metadata of the assets of a month: sentences, tables, plots, and numbers whose trend Dagster plots.
 
-Functions return blocks by name, which `common.metadata` converts for Dagster. What does not belong here: computing
-results, and drawing (see `plots`).
+Functions return blocks by name, which `common.metadata` converts for Dagster.
 """
 
 from collections.abc import Iterator, Sequence

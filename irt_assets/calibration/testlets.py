@@ -1,8 +1,4 @@
-"""Testlets of a scale: reading them from the bank, and the effects estimated with a fit.
-
-What does not belong here: estimating the SD of effects (see `irt_psychometrics.estimation`), the SD in force at a time
-(`ledger.testlets`), and when a month may publish (`publication`).
-"""
+"""Testlets of a scale: reading them from the bank, and the effects estimated with a fit."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
 """Report files and their rows in `report_file`. The file is written before the row, so no row names a missing file.
 
 A report has one row, identified by learner, week and format, or by window and format. Writing a report again replaces
-its file and its row. What does not belong here: content and layout of reports.
+its file and its row.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,4 @@
-"""Blocks about proposals, decisions and publications, for the command line, reports and the dashboard.
-
-What does not belong here: reading them from the ledger.
-"""
+"""Blocks about proposals, decisions and publications, for the command line, reports and the dashboard."""
 
 from __future__ import annotations
 

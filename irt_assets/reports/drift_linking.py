@@ -1,7 +1,4 @@
-"""Sections of a drift report on anchors, on the linking of the month, and on changes since the month before.
-
-What does not belong here: the linking itself (calibration.placing).
-"""
+"""Sections of a drift report on anchors, on the linking of the month, and on changes since the month before."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

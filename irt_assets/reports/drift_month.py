@@ -1,7 +1,4 @@
-"""Render the drift reports of a month for every scale, name their files, and store them in the object store.
-
-What does not belong here: their content (drift_report.py) and when they are written (assets.py, cli/report.py).
-"""
+"""Render the drift reports of a month for every scale, name their files, and store them in the object store."""
 
 import errno
 import os

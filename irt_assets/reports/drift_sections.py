@@ -1,8 +1,4 @@
-"""Sections of a drift report after its first page, each as blocks; a section without content yields nothing.
-
-What does not belong here: their order (drift_report.py), the numbers of one item (item_shown.py), and drawing
-(drift_charts.py).
-"""
+"""Sections of a drift report after its first page, each as blocks; a section without content yields nothing."""
 
 import shlex
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,6 @@
 """Read one item over all of its months: estimates, publications, findings and decisions.
 
-Nothing is estimated here except learners' abilities for observed proportions. What does not belong here: the layout,
-and the other items of its scale (see `decisions.bank`).
+Nothing is estimated here except learners' abilities for observed proportions.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""A learner's reports on request: links to stored reports, or files written now into a folder.
-
-What does not belong here: the reports of a whole week (see `learner_week`).
-"""
+"""A learner's reports on request: links to stored reports, or files written now into a folder."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

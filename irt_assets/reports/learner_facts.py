@@ -1,7 +1,7 @@
 """Read the content of every learner's report of a week from the tables of features, KPIs and abilities.
 
 Learners with a live answer in the eight weeks that end with the week get a report. Only the goal's probability and the
-curve of levels use older data. What does not belong here: the report's words (see `learner_page`).
+curve of levels use older data.
 """
 
 from collections import defaultdict

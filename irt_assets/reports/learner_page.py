@@ -1,7 +1,6 @@
 """Turn the facts of a learner's week into a report.
 
-Nothing here needs a database or NumPy, so that a rendering process is small. What does not belong here: reading the
-facts (see `learner_facts`), limits (see `learner_verdicts`), and phrases (see `learner_words`).
+Nothing here needs a database or NumPy, so that a rendering process is small.
 """
 
 from collections.abc import Iterator, Mapping

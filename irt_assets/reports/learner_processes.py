@@ -1,7 +1,7 @@
 """Processes that render reports. Each keeps a core busy.
 
 They are spawned, because sockets of the database do not survive a fork. They ignore interrupts, and they end when
-their parent process ends, even if it is killed. What does not belong here: storing the files.
+their parent process ends, even if it is killed.
 """
 
 import os

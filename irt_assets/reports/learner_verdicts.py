@@ -1,7 +1,7 @@
 """Turn a learner's numbers into verdicts on KPIs and topics, and into next steps.
 
 Verdicts are keys of the catalogues, so they are the same in every language. The reasons for each limit are in
-docs/reference/learner-reports.md. What does not belong here: phrases (see `learner_words`), and computing the numbers.
+docs/reference/learner-reports.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 A report is written again if its file is missing, or if the hash of its inputs differs from the hash in its row. The
 inputs are the facts, and the code, templates and phrases that render them. So a run after a kill continues with the
-missing reports, and a run without changes writes nothing. What does not belong here: facts, pages, Dagster.
+missing reports, and a run without changes writes nothing.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Phrases of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares.
-
-What does not belong here: choosing phrases for a report (see `learner_page`, `learner_verdicts`).
-"""
+"""Phrases of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares."""
 
 from datetime import date, timedelta
 from functools import cache

@@ -1,7 +1,6 @@
 """Blocks on a scale's origin window: items published and left out, and the fit of the model.
 
-The drift report and the dashboard's page of a month in the window show them. What does not belong here: reading the
-window (drift_facts.py).
+The drift report and the dashboard's page of a month in the window show them.
 """
 
 from collections import Counter

@@ -1,7 +1,4 @@
-"""Blocks about a learner, for analysts: θ on each scale and over time, weekly KPIs, and activity.
-
-What does not belong here: reading them from tables, and the learner's own report (see `learner_page`).
-"""
+"""Blocks about a learner, for analysts: θ on each scale and over time, weekly KPIs, and activity."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence

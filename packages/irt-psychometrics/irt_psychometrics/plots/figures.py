@@ -1,6 +1,6 @@
 """Figures of calibrations, scores and comparisons, drawn from the library's results.
 
-Bands and bars are 95 % intervals. What does not belong here: computing results, and rendering (see `svg`, `plotly`).
+Bands and bars are 95 % intervals.
 """
 
 from __future__ import annotations
