@@ -71,7 +71,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 # Executes a run in a process that the code server starts; until the code server's start method can be chosen.
 from dagster._grpc.impl import start_run_in_subprocess
 
-# Sets up the logs of daemon and code server; ours are set up after it, until `--log-format` can name our format.
+# Sets up the logs of daemon and code server, before ours are set up; until `--log-format` can name our format.
 from dagster._utils.log import configure_loggers
 
 # Times of a schedule as the daemon computes them, through changes of clocks; until `dagster` exports it.
