@@ -19,10 +19,8 @@ from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
-from irt_assets.intake.scoring import read_key
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
-from irt_psychometrics.commands import link as link_tables
 from irt_psychometrics.commands import score as score_answers
 from irt_psychometrics.commands import simulate_responses as simulate_answers
 from irt_psychometrics.items import Model
@@ -75,7 +73,7 @@ def fit(
     """
     FILES.check_folder(folder)
     most = FILES.max_scores(max_score) if max_score is not None else None
-    answers = FILES.answers(file, read_key(key) if key is not None else None, most)
+    answers = FILES.answers(file, FILES.key(key) if key is not None else None, most)
     _note(answers.notes)
     other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
@@ -124,7 +122,7 @@ def score(
     """Estimate abilities from a file of answers and known item parameters."""
     FILES.check_folder(folder)
     known = _parameters(params)
-    answers = FILES.answers(file, read_key(key) if key is not None else None, known.max_scores)
+    answers = FILES.answers(file, FILES.key(key) if key is not None else None, known.max_scores)
     _note(answers.notes)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
@@ -150,6 +148,8 @@ def link(
 ) -> None:
     """Put one table of item parameters on the scale of another through common items."""
     d_new, d_old = _metrics(metric_d)
+    from irt_psychometrics.commands import link as link_tables  # imports SciPy, which a fit does without
+
     done = link_tables(
         _parameters(new, d_new),
         _parameters(old, d_old),
