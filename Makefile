@@ -49,7 +49,8 @@ lint: venv
 # those that compute, so that the cores have work while servers are waited for. Where hardly any do, a third process
 # computes while others wait for the database. What lint finds ends it all after the unit tests, which run meanwhile.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
-FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
+LIBRARY := packages/irt-psychometrics/tests
+FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services $(LIBRARY)/computing
 PYTEST = $(BIN)/pytest --quiet $(if $(ALL),--hypothesis-profile=new,--changed)
 COVER = $(if $(ALL),--cov --cov-append --cov-report=)
 SUBMAKE = $(MAKE) --no-print-directory
@@ -67,7 +68,7 @@ linted:
 	$(call timed,lint,$(SUBMAKE) lint)
 # Of schemathesis, half a second of each process, no unit test makes use.
 tests-unit:
-	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit packages/irt-psychometrics/tests)
+	$(call timed,unit tests,$(PYTEST) $(COVER) -p no:schemathesis --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit $(LIBRARY) --ignore=$(LIBRARY)/computing)
 tests-servers:
 	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup --no-loadscope-reorder -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:

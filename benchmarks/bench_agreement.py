@@ -19,11 +19,12 @@ from irt_assets.gates.agreement import Agreement, compare
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_SE = 0.1
 

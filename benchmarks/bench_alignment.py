@@ -26,15 +26,16 @@ from irt_assets.gates.coverage import error_of_linking
 from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
+from psychometrics_testbed.anchors import anchors_of
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.scored_estimates import ScoredItems
 from tests.testbed.aligned import World, disagree, month
-from tests.testbed.anchors import anchors_of
-from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.scored_estimates import ScoredItems
 
 ROWS = (
     *(World(n=n) for n in (2000, 10_000)),

@@ -18,8 +18,8 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 
 STRATA = (0.0, 0.5, 1.0, 1.5, 2.0, np.inf)

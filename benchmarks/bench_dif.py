@@ -19,8 +19,8 @@ import time
 import numpy as np
 
 from irt_psychometrics.core.arrays import Mask
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.dif.split_items import Copies, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
@@ -33,10 +34,10 @@ from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_cha
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
+from psychometrics_testbed.linked_months import ids
+from psychometrics_testbed.made_anchors import anchor_set_of, with_errors_of
+from psychometrics_testbed.published_months import World, alone
 from tests.testbed.aligned import disagree
-from tests.testbed.linked_months import ids
-from tests.testbed.made_anchors import anchor_set_of, with_errors_of
-from tests.testbed.published_months import World, alone
 
 MEAN, SD = 0.5, 1.2
 

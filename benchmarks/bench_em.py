@@ -89,7 +89,7 @@ def plain_em(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
     """Fits of the version on the path, each split into estimates and standard errors; the first is a warm-up."""
-    from irt_psychometrics.core.models import Responses
+    from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation import em
 
     answers = Responses(*simulate(*design), design[0], tuple(f"i{j}" for j in range(design[1])))
@@ -232,8 +232,8 @@ def likelihood(design: tuple[int, int, int]) -> Any:
     """The marginal log-likelihood as a function of (a, d)."""
     from irt_psychometrics.core import kernels
     from irt_psychometrics.core.model_families import TWO_PL
-    from irt_psychometrics.core.models import Responses
     from irt_psychometrics.core.quadrature import Grid
+    from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation.marginal import Problem
     from irt_psychometrics.estimation.parameter_layout import ParameterLayout
     from irt_psychometrics.estimation.response_layout import ResponseLayout
@@ -251,7 +251,7 @@ def likelihood(design: tuple[int, int, int]) -> Any:
 
 def models(repeats: int) -> None:
     """CPU seconds of the models on the same answers, with guessing in them; medians after one warm-up."""
-    from irt_psychometrics.core.models import Responses
+    from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation.em import fit_em
 
     for design in ((2_000, 50, 50), (10_000, 100, 100), (10_000, 200, 40)):

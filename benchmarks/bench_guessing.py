@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from tests.testbed.abilities import abilities

@@ -15,14 +15,15 @@ import argparse
 import numpy as np
 
 from benchmarks.bench_drift import MEAN, SD, anchors_of
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
-from tests.testbed.made_anchors import with_errors_of
+from psychometrics_testbed.made_anchors import with_errors_of
 
 ITEMS = 30
 

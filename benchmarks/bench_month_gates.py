@@ -53,10 +53,10 @@ from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.linking.constants_history import MonthConstants
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError
+from psychometrics_testbed.anchors import usable
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.published_months import World
 from tests.testbed import misfit
-from tests.testbed.anchors import usable
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.published_months import World
 
 LARGEST = PublicationRules().max_anchor_shift
 

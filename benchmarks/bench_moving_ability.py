@@ -45,15 +45,16 @@ from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.design import components
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemRow
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_psychometrics.scoring.total_error import ParameterErrors
-from tests.testbed.moving_ability import Moving, answered
+from psychometrics_testbed.moving_ability import Moving, answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7

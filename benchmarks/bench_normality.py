@@ -16,7 +16,7 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.normality_test import normality
 from tests.testbed.abilities import abilities

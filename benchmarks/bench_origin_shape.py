@@ -21,13 +21,14 @@ import numpy as np
 from scipy.special import expit
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
-from tests.testbed.anchors import anchors_of
+from psychometrics_testbed.anchors import anchors_of
 
 ITEMS, ANCHORS, GUESSING = 40, 20, 0.2
 INTERCEPT, SLOPE = -0.5, 1.2

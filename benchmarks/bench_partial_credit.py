@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 
 SCORES = 4

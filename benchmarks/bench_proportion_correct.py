@@ -15,7 +15,8 @@ import numpy as np
 
 from irt_psychometrics.core.assumed_errors import assumed_errors
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 
 ITEMS, TESTED, MEAN, SD = 30, 4, 0.5, 1.2

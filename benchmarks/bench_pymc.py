@@ -27,7 +27,7 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import Density, build, find_mode
 from irt_assets.engines.pymc_sampling import Plan, sample
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 
 

@@ -21,18 +21,18 @@ from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from irt_psychometrics.core.item_models import model_of
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.analysis import Dif
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
 from irt_psychometrics.linking.linking import link
-from tests.testbed.anchors import usable
-from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.scored_estimates import ScoredItems
+from psychometrics_testbed.anchors import usable
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.scored_estimates import ScoredItems
 
 Found = dict[str, list[float]]
 

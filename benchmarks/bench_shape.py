@@ -21,15 +21,16 @@ import numpy as np
 from scipy.special import expit
 
 from benchmarks.bench_normality import month
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, LatentRule, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
+from psychometrics_testbed.anchors import anchors_of
 from tests.testbed.abilities import abilities
 from tests.testbed.aligned import disagree
-from tests.testbed.anchors import anchors_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

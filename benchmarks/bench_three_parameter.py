@@ -27,16 +27,17 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.curves import probability
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Method, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import Abilities, losses_of_items
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking, LinkingError
-from tests.testbed.anchors import anchors_of, usable
-from tests.testbed.covariances import cov_adc
+from psychometrics_testbed.anchors import anchors_of, usable
+from psychometrics_testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

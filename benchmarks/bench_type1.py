@@ -19,8 +19,8 @@ import time
 import numpy as np
 from scipy.stats import norm
 
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import item_statistics
 from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis

@@ -20,9 +20,10 @@ import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_psychometrics.core.anchors import AnchorSet
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 MEAN, SD = 0.5, 1.2
 BANK_LEARNERS, LEARNERS, ANCHORS, NEW = 3000, 2500, 20, 20

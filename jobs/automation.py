@@ -1,42 +1,42 @@
-"""What follows a month by itself: the condition, and the sensor that evaluates it.
+"""Automation after a month: the condition, and the sensor that evaluates it.
 
-An asset that reads what the monthly job has made, and that nothing in its run waits for, gets `AFTER_A_MONTH` as
-its `automation_condition`, as `item_drift` is. What does not belong here: what has a time (`schedules`), and what is
-decided by the content of tables (`late`, `sensors`). Other assets would say no more by a condition: features, KPIs and
-nights have their times, abilities follow the published set (the sensor `ledger`), and `engine_agreement` ends the run
-whose fits it compares.
+An asset that reads the results of the monthly job, and that no later step of that job waits for, gets `AFTER_A_MONTH`
+as its `automation_condition`; `item_drift` is an example. No other asset needs a condition: features, KPIs and nights
+have schedules, abilities follow the published set (the sensor `ledger`), and `engine_agreement` is the last step of the
+run whose fits it compares.
 """
 
 import dagster as dg
 
-# A month that is held is fitted and linked like any other; what it does not do is to publish.
+# A held month is fitted and linked too, so a link does not show that the month was published.
 _A_DEPENDENCY_WAS_MADE = dg.AutomationCondition.any_deps_updated().ignore(
     dg.AssetSelection.assets("linked_item_parameters")
 )
 _ASKED_OR_MADE = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
 
 AFTER_A_MONTH = (
-    # What happens between two ticks has no order: a refit then counts as later, or it would be forgotten.
+    # Events between two ticks have no order: a refit counts as later than a request, or it would be lost.
     _A_DEPENDENCY_WAS_MADE.since(_ASKED_OR_MADE & ~_A_DEPENDENCY_WAS_MADE)
     & ~dg.AutomationCondition.any_deps_missing()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("after a month")
-"""True for a month that was taken to the ledger, or whose drift was partly made again, since its last request.
+"""True if a month's publication step is done, or part of its drift was recomputed, since the last request.
 
-A month that is held is not: its publication makes nothing. The checks of the others warn, and hold nothing.
+It stays false for a held month, because its publication step materialises nothing. Failed checks of other assets are
+warnings and hold nothing.
 
-Not `eager`, which looks at the latest month alone; not `newly_true`, to which a green month that was fitted again and
-is green again is nothing new.
+`eager` would evaluate only the latest month. `newly_true` would miss a green month that is fitted again and is green
+again.
 """
 
 
 def build_automation_sensor() -> dg.SensorDefinition:
-    """Evaluates the conditions of all assets; switched on, as assets with a condition are made by nothing else."""
+    """The sensor that evaluates the conditions of all assets. It is on by default, because only it requests them."""
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),
-        description="Requests what follows a month when the month turned green or was fitted again.",
+        description="Requests the assets that follow a month after the month turned green or was fitted again.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )

@@ -1,6 +1,6 @@
-"""Brings `question` and `learner` in step with the sources of these kinds (`irt pull`).
+"""Copy the rows of `question` and `learner` sources into our tables (`irt pull`).
 
-What does not belong here: when that is done (see `pulls`), and what a row may be (see `intake.bank`).
+`pulls` decides when; `intake.bank` decides which rows are accepted.
 """
 
 import hashlib
@@ -31,13 +31,18 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, one_value
 
 BY = "irt pull"
-"""Who retires items, and takes back only what it did itself."""
+"""Name under which items are retired. Only items retired under this name become active again by themselves."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """`mark`: of the source's rows and ours as they are now; empty: take them over in any case. `alert`: what was
-    left."""
+    """Result of one copy.
+
+    Attributes:
+        mark: hashes of the source's rows and of ours; empty if the next copy must not be skipped.
+        summary: one line of text.
+        alert: the alert about rows that were rejected and anchors that stay in use, if there are any.
+    """
 
     mark: str
     summary: str
@@ -45,7 +50,7 @@ class Step:
 
 
 def keep_in_step(database: Database, source: PullSource, mark: str = "") -> Step:
-    """`bring_in_step`, with an alert that is open while rows or anchors are left."""
+    """Run `bring_in_step`, and keep an alert open while rows are rejected or anchors stay in use."""
     step = bring_in_step(database, source, mark)
     if not step.mark or step.mark != mark:
         with database.connect() as connection:
@@ -57,11 +62,13 @@ def keep_in_step(database: Database, source: PullSource, mark: str = "") -> Step
 
 
 def bring_in_step(database: Database, source: PullSource, mark: str = "") -> Step:
-    """Take over what differs in the source; items that are not in it any more are retired, and those that are back are
-    active again. Nothing is done where all is as it was at `mark`.
+    """Copy new and changed rows from the source.
 
-    Raises PermanentFailure where the source is empty or its columns are not as the file says, TransientFailure where it
-    is away, Locked where its table is locked.
+    Items that are no longer in the source are retired, and items that are in it again become active again. Nothing
+    happens if neither side has changed since `mark`.
+
+    Raises PermanentFailure if the source is empty or its columns differ from the file of sources, TransientFailure if
+    it cannot be reached, and Locked if its table is locked.
     """
     kind = COPIES[source.kind]
     with one_at_a_time(database, source.name):
@@ -95,8 +102,11 @@ def bring_in_step(database: Database, source: PullSource, mark: str = "") -> Ste
 
 
 def _retire(database: Database, name: str, there: Collection[str]) -> tuple[str, str]:
-    """What was retired and what is back, and which anchors a person has to drop first. What a person decided on an
-    item's use stays decided."""
+    """Retire the items that are missing in the source, and restore retired items that are in it again.
+
+    Items on whose use a person has decided are left alone. Returns a summary, and an instruction if missing items are
+    anchors, which a person has to drop first.
+    """
     now = datetime.now(UTC)
     since = next_day(now + SOONEST)
     with database.connect() as connection:

@@ -1,6 +1,6 @@
-"""Asks for a run for each file that waits in the inbox; `irt job intake` does the same if timers replace the daemon.
+"""The sensor that requests a run for each file in the inbox; `irt job intake` does the same without a daemon.
 
-What does not belong here: which files wait, and what becomes of them (see `intake.inbox`).
+`intake.inbox` decides which files are ready, and handles them.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,13 +15,12 @@ from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
 
 PAUSE = timedelta(minutes=10)
-"""After a run that failed and did not set its file aside: the database or the disk was at fault."""
+"""Pause after a run that failed without setting its file aside: then the database or the disk was at fault."""
 
 
 @dg.sensor(
     name="intake",
-    description="Asks for a run for each file that waits in the inbox (IRT_INBOX): items before learners, and both "
-    "before answers.",
+    description="Requests a run for each file in the inbox (IRT_INBOX): first items, then learners, then answers.",
     asset_selection=dg.AssetSelection.assets(INTAKE),
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -49,7 +48,7 @@ def intake(
 
 
 def _run_key(instance: dg.DagsterInstance, file: Listed) -> str:
-    """The file's own, or another one if its last run failed more than PAUSE ago."""
+    """The file's run key, or a new key if its last run failed more than PAUSE ago."""
     of_file = dg.RunsFilter(tags={SENSOR_NAME_TAG: "intake", INBOX_FILE: file.name})
     for last in instance.get_run_records(of_file, limit=1):
         if last.dagster_run.is_failure and abs(datetime.now(UTC) - last.create_timestamp) > PAUSE:

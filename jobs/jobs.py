@@ -1,7 +1,4 @@
-"""Every job and sensor, as lists for the composition root; the schedules are in `schedules`.
-
-What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
-"""
+"""All jobs and sensors, as lists for the composition root; the schedules are in `schedules`."""
 
 import json
 from collections.abc import Sequence
@@ -41,9 +38,9 @@ POD_TAG = "dagster-k8s/config"
 
 
 def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
-    """Tags of a job's runs: what the runs page filters by, when a run counts as hung, which queued run goes first.
+    """Tags of a job's runs: the kind, the longest run time in hours, and the priority in the queue.
 
-    What is asked for every day goes before a backfill of months, which has no priority.
+    Daily jobs have a higher priority than a backfill of months.
     """
     return {"irt/kind": kind, MAX_RUNTIME_SECONDS_TAG: str(hours * 3600), PRIORITY_TAG: str(priority)}
 
@@ -55,13 +52,13 @@ DAILY_LIFE = (
         KPI_JOB,
         ("weekly_kpi",),
         DAILY,
-        "Weekly KPIs of every learner, computed every day: those of the running week are of now. It makes no days.",
+        "Weekly (not daily) KPIs of every learner, computed every day; the running week's KPIs are as of now.",
     ),
     (
         NIGHTLY_JOB,
         (NIGHTLY,),
         _tags("nightly", 6),
-        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ.",
+        "The nightly calibration: each scale's own engine fits 30 days, the fits are linked, everyone's θ is computed.",
     ),
     (
         LEARNER_REPORT_JOB,
@@ -74,16 +71,16 @@ DAILY_LIFE = (
         DRIFT_REPORT_JOB,
         (DRIFT_REPORT,),
         _tags("report", 2, 5),
-        "The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
+        "The drift report of a month, as HTML and PDF; requested automatically after the month's drift.",
     ),
     (
         "invariants",
         (INVARIANT_REPORT,),
         UPKEEP,
-        "Checks everything that is stored against the invariants, and names every violation.",
+        "Checks all stored data against the invariants, and lists every violation.",
     ),
 )
-"""Name, assets, tags, description."""
+"""Jobs that make assets regularly: name, assets, tags, description."""
 
 
 def build_jobs(
@@ -92,9 +89,9 @@ def build_jobs(
     comparison_engines: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
-    """Every job by name. The inventory checks look at all months and days, so they are not part of a month's run.
+    """All jobs by name. The inventory checks read all months and days, so they are not part of a month's run.
 
-    `comparison_engines`: the assets that fit a month with other engines than the scales' own.
+    `comparison_engines`: the assets that fit a month with engines other than the scales' own.
     """
     ends = ("abilities", "ability_movement", "engine_agreement")
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
@@ -103,20 +100,20 @@ def build_jobs(
             MONTHLY_JOB,
             month.without_checks() | _selection(monthly_checks),
             MONTHLY,
-            "A month from its answers to published parameters and abilities.",
+            "The monthly calibration, from the answers to published parameters and abilities.",
         ),
         (
             "inventory",
             _selection(inventory),
             UPKEEP,
-            "Which months are missing, stale, running, waiting or red, and which days wait to be judged.",
+            "Lists months that are missing, stale, running, waiting or red, and days that wait to be judged.",
         ),
         *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
         (
             DRIFT_JOB,
             dg.AssetSelection.groups("drift"),
             _tags("drift", 2, 5),
-            "A month's drift, DIF and information; requested by itself when the month turns green.",
+            "A month's drift, DIF and information; requested automatically when the month turns green.",
         ),
     ]
     jobs: list[Job] = [
@@ -136,7 +133,7 @@ def build_jobs(
 
 
 def _pod(tags: dict[str, str], settings: Settings) -> dict[str, str]:
-    """Tag of a job in a cluster: the resources of its runs' pods."""
+    """The tag with the resources of a run's pod; empty outside a cluster."""
     if settings.irt_run_launcher != "kubernetes":
         return {}
     return {POD_TAG: json.dumps({"container_config": {"resources": settings.run_resources(tags["irt/kind"])}})}

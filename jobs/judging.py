@@ -1,8 +1,8 @@
-"""The job of the night before all others: it judges the days that differ, then closes months.
+"""The first job of the night: it judges the days that have changed, then closes months.
 
-It has no partitions, because a job cannot request those days alone that differ: to find them it looks at the whole
-look-back once, and a night that was missed is judged in the next. Months close in the same run, as they close only if
-they were made from the verdicts of this night.
+It has no partitions, because Dagster cannot request only the days that have changed. The job compares the whole
+look-back, so the next night also judges the days of a missed night. Months close in the same run, because a month
+closes only if it was made from this night's verdicts.
 """
 
 from datetime import UTC, datetime
@@ -22,8 +22,10 @@ from resources.postgres.log_months import make_months_ahead
 
 
 def tend_log(database: Database) -> int:
-    """Make the partitions of the next months, and delete old refused rows and doubles of answers. Returns the number of
-    ids with doubles."""
+    """Create the log's partitions of the next months, and delete old rejected rows and duplicate answers.
+
+    Returns the number of ids that had duplicates.
+    """
     with classify_failures(), database.connect() as connection:
         make_months_ahead(connection, datetime.now(UTC))
         forget_old_rejects(connection)
@@ -31,7 +33,7 @@ def tend_log(database: Database) -> int:
 
 
 def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
-    """The job; each day that it judges is a materialisation of `judged_attempts`."""
+    """The job. Each day that it judges becomes a materialisation of `judged_attempts`."""
 
     @dg.op(name="judge_days_that_differ", out=dg.Out(dg.Nothing))
     def judge_days_that_differ(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
@@ -54,9 +56,9 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
         tags=tags,
         description="Judges the days of the look-back that are not judged yet, or whose answers, accounts, items or "
-        "rules have changed since; on the 1st it first takes the items' response times of the month before. Then it "
-        "writes the days that are over to the lake, if there is one, closes the months that may close, and counts the "
-        "changes to closed ones.",
+        "rules have changed since; on the 1st it first computes the items' response times in the month before. Then it "
+        "writes complete days to the lake, if there is one, closes the months that may close, and counts the changes "
+        "to closed months.",
     )
     def judge_job() -> None:
         close_months_of_night(judge_days_that_differ())

@@ -1,7 +1,6 @@
-"""When each job runs, and which partitions a tick of its schedule asks for.
+"""The times of each job, and the partitions that are due at a tick of its schedule.
 
-Light to import, for the exporter. What does not belong here: which partitions exist already (see `schedules`), and
-which plans are late (see `lateness`).
+Light to import, for the exporter. `schedules` finds the partitions that exist already, `lateness` the late plans.
 """
 
 from dataclasses import dataclass
@@ -32,11 +31,13 @@ MADE_WITHIN = timedelta(hours=25)
 
 @dataclass(frozen=True)
 class Plan:
-    """When a job runs, and what a tick asks for.
+    """The times of a job, and the partitions that a tick checks.
 
     Attributes:
-        asset: whose materialisation makes a partition; empty for a job without partitions.
-        look_back: how many completed partitions a tick checks; `running`: also the current one.
+        cron: the times in cron's notation, in `zone`.
+        asset: the asset that the job materialises for each partition; empty for a job without partitions.
+        look_back: number of completed partitions that a tick checks.
+        running: whether a tick also checks the current partition.
     """
 
     job: str
@@ -60,10 +61,10 @@ class Plan:
         if not self.asset:
             return "Runs the job."
         last = f"last {self.period.name}" if self.look_back == 1 else f"last {self.look_back} {self.period.name}s"
-        return f"Asks for what is missing of the {last}{', and for the running one' if self.running else ''}."
+        return f"Completes the {last}{', and the running one' if self.running else ''}."
 
     def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
-        """The partitions that should be there after a tick, oldest first, none that ends before the first month."""
+        """The partitions that are due at a tick, oldest first. Partitions that end before the first month are not."""
         keys = self.period.back(tick, self.look_back)
         if self.running:
             keys.append(self.period.key_of(tick))
@@ -71,13 +72,16 @@ class Plan:
         return [key for key in keys if self.period.bounds(key)[1] > begin]
 
     def newest_due(self, tick: datetime, first_month: str) -> tuple[str, datetime] | None:
-        """The newest partition that should be there after a tick, and since when it counts as made."""
+        """The newest partition that is due at a tick, and the time from which a materialisation counts.
+
+        Returns None if there is no such partition.
+        """
         newest = self.partitions_due(tick, first_month)[-1:] if self.asset else []
         return (newest[0], min(self.period.bounds(newest[0])[1], tick)) if newest else None
 
     @property
     def is_daily(self) -> bool:
-        """Whether its result is due every day, which a month's is not although its schedule ticks daily."""
+        """Whether the result is due every day. A month's result is not, although its schedule ticks daily."""
         return self.cron.endswith(" * * *") and self.period is not MONTHS
 
 
@@ -85,9 +89,9 @@ PLANS = (
     Plan(JUDGE_JOB, "30 0 * * *"),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
-    # What was fitted and judged red waits for a person; what never got as far is asked for again the next day.
+    # A month that was fitted and is red waits for a person; a month without a fit is requested again the next day.
     Plan(MONTHLY_JOB, "0 2 * * *", "item_calibration", MONTHS, 3),
-    # A window of 30 days hardly differs from the next day's: after a longer gap older nights add nothing.
+    # A window of 30 days hardly differs from the next day's window: after a longer gap, older nights add nothing.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
     # A report on a week more than a month ago is of no use.
     Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
@@ -97,11 +101,11 @@ PLANS = (
     # A report describes the present: one made later for a missed day would describe today.
     Plan("invariants", "0 2 * * *", INVARIANT_REPORT, DAYS, 1, zone="America/New_York"),
 )
-"""Every schedule, at the times of the documents."""
+"""All schedules, at the times that the documents require."""
 
 
 def plan_of(job: str) -> Plan:
-    """The schedule of a job, by any of its names. Raises PermanentFailure if it has none."""
+    """The schedule of a job, by any of its names. Raises PermanentFailure if it has no schedule."""
     for plan in PLANS:
         if plan.job == job_of(job):
             return plan
@@ -109,7 +113,7 @@ def plan_of(job: str) -> Plan:
 
 
 def last_due(plan: Plan, now: datetime, *, is_running: bool = False) -> datetime:
-    """The newest time of a job whose result must be there by now, however the job is started."""
+    """The newest tick of a job whose result is due by now, however the job is started."""
     return last_tick_before(now - (GRACE if plan.is_daily and not is_running else MADE_WITHIN), plan)
 
 

@@ -1,8 +1,8 @@
-"""Pulls answers, items and learners from other databases and folders of Parquet (`irt pull`).
+"""The sensor that pulls answers, items and learners from other databases and folders of Parquet (`irt pull`).
 
-Answers come each minute and are compared each night; items and learners are brought in step every five minutes. A
-sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers replace
-it, by `irt job pull`. What does not belong here: what a pull does (see `intake.pulling`), and a copy (see `copies`).
+Answers are pulled each minute and compared each night; items and learners are copied every five minutes. It is a sensor
+and not a job, because a run each minute would be 1,440 runs a day. The daemon evaluates it, or `irt job pull` if timers
+replace the daemon. `intake.pulling` implements a pull, `copies` a copy.
 """
 
 import json
@@ -25,19 +25,19 @@ from resources.postgres.database import Database
 
 LOG = logging.getLogger(__name__)
 SECONDS_A_TICK = 40
-"""Dagster allows 60; what is left is for the next tick."""
+"""Time budget of a tick, of the 60 seconds that Dagster allows; the next tick continues."""
 COPY_EVERY_S = 290
 NIGHT = 2
-"""The hour (UTC) from which a night's comparison may begin."""
+"""Hour (UTC) from which a night's comparison may begin."""
 Marks = dict[str, Any]
-"""The mark of a copied source's rows and of ours, and when they were compared, by source."""
+"""For each copied source: the mark of its rows and ours (see `copies.Step`), and the Unix time of the comparison."""
 
 
 @dg.sensor(
     name="pull",
-    description="Pulls what was written since the last tick from the databases and folders of IRT_PULL_SOURCES, "
-    "compares the last 35 days with them each night, and brings the item bank and the learners in step with the "
-    "sources of these kinds every five minutes.",
+    description="Pulls the answers that were written since the last tick from the databases and folders of "
+    "IRT_PULL_SOURCES, compares the last 35 days with them each night, and copies items and learners from sources of "
+    "these kinds every five minutes.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -46,7 +46,8 @@ def pull(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Databas
         sources = [*read_sources(database.settings).values()]
     except PermanentFailure as failure:
         return dg.SensorResult(skip_reason=str(failure))
-    # In the cursor is whose turn it is, as whoever had no time is the first the next time; in earlier versions alone.
+    # The cursor holds the turn, so that a source that got no time comes first at a later tick, and the marks. Earlier
+    # versions stored only the turn.
     cursor = json.loads(context.cursor or "0")
     turn, marks = (cursor["turn"], cursor["marks"]) if isinstance(cursor, dict) else (cursor, {})
     began, said = time.monotonic(), []
@@ -59,7 +60,7 @@ def pull(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Databas
 
 
 def _pulled(database: Database, source: PullSource, seconds: float, marks: Marks) -> str:
-    """What came of it; an alert stays open while the source cannot be pulled."""
+    """Pull one source for at most `seconds`, with an alert that stays open while this fails. Returns a summary."""
     key, began = f"pull {source.name}", time.monotonic()
     found = []
     try:

@@ -1,12 +1,11 @@
-"""Schedules. Dagster does not catch up on missed ticks, so each asks for every missing partition of its look-back.
+"""Schedules. Dagster does not catch up on missed ticks, so each tick requests all missing partitions of its look-back.
 
-A partition is made when its asset was materialised after the partition's end. So a week that was computed while it ran
-is asked for again, at each tick until it is over and once more after it. Days of features and weeks of KPIs are asked
-for again, too, if their answers were judged otherwise since. A job without partitions runs once for a tick, by its
-schedule or by a timer that is on beside it.
+A partition is complete if its asset was materialised after the partition's end. So the running week is requested at
+each tick, and once more after its end. Days of features and weeks of KPIs are also requested again if their verdicts
+have changed since. A job without partitions runs once per tick, started by its schedule or by a timer.
 
-The decisions are pure functions; the schedules only fetch and pack. What does not belong here: months whose answers
-were judged otherwise (see `stale_months`).
+The decisions are pure functions; the schedules only fetch and pack. `stale_months` requests months whose verdicts have
+changed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,14 +26,17 @@ from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
 FROM_VERDICTS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekly_kpi": window_of_week}
-"""Assets whose partitions are asked for again if a verdict of their window has changed."""
+"""Assets whose partitions are requested again if a verdict has changed in their window, with that window."""
 
 
 def missing(
     instance: dg.DagsterInstance, database: Database, plan: Plan, tick: datetime, first_month: str
 ) -> tuple[list[str], list[str]]:
-    """The partitions that should be there after a tick; and those to be asked for, oldest first: the ones that are
-    not there, and all whose verdicts have changed since they were made, unless a run of them is under way."""
+    """The partitions that are due at a tick, and the partitions to request; both oldest first.
+
+    A partition is requested if it is due and missing, or if its verdicts have changed since it was made, unless a run
+    for it is under way.
+    """
     wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
     changed = changed_since_made(database, plan, first_month)
     unmade = [key for key in wanted if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
@@ -42,7 +44,7 @@ def missing(
 
 
 def changed_since_made(database: Database, plan: Plan, first_month: str) -> list[str]:
-    """The partitions of a plan's asset of which a verdict has changed since they were made, oldest first."""
+    """The partitions of a plan's asset whose verdicts have changed since they were made, oldest first."""
     if plan.asset not in FROM_VERDICTS:
         return []
     with database.connect() as connection:
@@ -52,8 +54,8 @@ def changed_since_made(database: Database, plan: Plan, first_month: str) -> list
 
 
 def requests(wanted: Collection[str], asked: Collection[str]) -> list[dg.RunRequest]:
-    """A request for each partition of the look-back that is asked for, and for each earlier week or run of days."""
-    # Dagster compares run keys within a tick: what failed is asked for again at the next.
+    """Run requests for `asked`: one per partition in `wanted`, and one per range of consecutive other partitions."""
+    # Dagster compares run keys only within a tick, so a partition that failed is requested again at the next tick.
     earlier = [
         dg.RunRequest(run_key=first, partition_key=first)
         if first == last
@@ -64,7 +66,7 @@ def requests(wanted: Collection[str], asked: Collection[str]) -> list[dg.RunRequ
 
 
 def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
-    """Whether a run of a job was asked for since a tick, and has succeeded or may still."""
+    """Whether a run of a job has been requested since a tick and has succeeded or is not finished."""
     statuses = [*NOT_FINISHED_STATUSES, dg.DagsterRunStatus.SUCCESS]
     return any(
         instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=statuses, created_after=tick))
@@ -75,7 +77,7 @@ def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
 def build_schedules(
     jobs: Mapping[str, Job], settings: Settings, plans: Sequence[Plan] = PLANS
 ) -> list[dg.ScheduleDefinition]:
-    """A schedule for each plan, switched on or off as the settings say."""
+    """One schedule per plan, switched on or off according to IRT_SCHEDULES."""
     running = settings.irt_schedules == "running"
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return [_build(plan, jobs[plan.job], settings.irt_first_month, status) for plan in plans]
@@ -88,7 +90,7 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         "cron_schedule": plan.cron,
         "execution_timezone": plan.zone,
         "description": plan.description
-        + (" Asks again for those whose answers were judged otherwise since." if plan.asset in FROM_VERDICTS else ""),
+        + (" Requests partitions again whose verdicts have changed since." if plan.asset in FROM_VERDICTS else ""),
         "default_status": status,
     }
 

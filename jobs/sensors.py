@@ -1,14 +1,14 @@
-"""Sensors: what must happen although no run causes it.
+"""Sensors for work that no run triggers.
 
-`ledger` clears what a failed or cancelled run left waiting: it publishes pending months whose way is
-clear, and asks for abilities again where the published set they read has changed since. `theta_sweep` updates θ after
-the session hook's request was lost. `killed_runs` repeats killed runs that the daemon forgot.
+`ledger` publishes pending months that no longer wait for an earlier month, and requests abilities again if the
+published set that they read has changed. `theta_sweep` updates θ after a request of the session hook was lost.
+`killed_runs` repeats killed runs that the daemon did not repeat.
 
-The daemon repeats a run whose worker was killed when it reads that the run failed. Where it does not reach the code
-server at that moment, because that was killed too, it gives up for good; where it is killed itself, it may never come
-to it, and the backfill waits for ever. A sensor's tick runs in the code server: now it is there, and the failure is
-reported once more. A run in which a restart of the database cut off what Dagster was recording has a failed step, which
-the daemon leaves alone: it is repeated once.
+The daemon repeats a run whose worker was killed when it reads that the run failed. If it cannot reach the code server
+at that moment, because that was killed too, it gives up for good. If the daemon itself is killed, it may never repeat
+the run, and the backfill waits forever. A sensor's tick runs in the code server, so the code server can be reached when
+the sensor reports the failure again. If a restart of the database interrupts Dagster while it records a step, the step
+fails; the daemon does not repeat failed steps, so the sensor has such a run repeated once.
 """
 
 from collections.abc import Collection, Iterable
@@ -28,13 +28,13 @@ from resources.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30
 SWEEP_S = 40
-"""Longest sweep of θ; Dagster gives a tick 60 s."""
+"""Longest sweep of θ, in seconds; Dagster allows a tick 60."""
 PUBLISHED, ABILITIES = dg.AssetKey("published_item_parameters"), dg.AssetKey("abilities")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request for a month: for the ledger and abilities, or for abilities alone."""
+    """A request for a month: for its publication and abilities (`settle`), or for abilities only."""
 
     month: str
     settle: bool
@@ -42,7 +42,13 @@ class Ask:
 
 
 def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[str]) -> list[Ask]:
-    """What to ask for now: clear pending months, and months whose abilities read another set (month → set hash)."""
+    """The requests to make now, ordered by month.
+
+    Args:
+        pending: publication steps that wait for an earlier month.
+        stale: months whose abilities were computed from an outdated set, with a key that names the current sets.
+        unsettled: months that are running, queued or in a backfill; later pending months wait for them.
+    """
     found = {
         step.month: Ask(step.month, True, f"settle {step.month} {step.fit_id} {step.stepped_at}")
         for step in pending
@@ -56,7 +62,7 @@ def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[s
 
 @dg.sensor(
     name="ledger",
-    description="Publishes months that waited for an earlier one, and refreshes abilities whose set changed.",
+    description="Publishes months that waited for an earlier month, and updates abilities whose published set changed.",
     asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
     minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -84,7 +90,7 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="theta_sweep",
         description="With ENABLE_IRT_ONLINE_UPDATE, here or on the θ API: updates learners whose answers are newer "
-        "than their θ on request, one minute after the answers came.",
+        "than their θ on request, one minute after the answers arrived.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -100,13 +106,13 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 DAEMONS_TURN = timedelta(seconds=30)
-"""Time between evaluations, in which the daemon may repeat a run itself."""
+"""Time that the daemon has to repeat a run itself."""
 REPEAT_ONCE = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true", MAX_RETRIES_TAG: "1"}
-"""Tags of a run whose step failed in Dagster itself: the daemon does not repeat failed steps otherwise."""
+"""Tags with which the daemon repeats a run once although a step failed."""
 
 
 def report_again(instance: dg.DagsterInstance) -> list[str]:
-    """Report the failure of every run that should have been repeated by now; their ids."""
+    """Report again the failure of every run that should have been repeated by now. Returns the runs' ids."""
     before = datetime.now(UTC) - DAEMONS_TURN
     forgotten = [r.dagster_run for r in to_be_repeated(instance) if r.update_timestamp.astimezone(UTC) < before]
     for run in forgotten:
@@ -118,8 +124,8 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
 
 @dg.sensor(
     name="killed_runs",
-    description="Repeats runs whose workers were killed together with the process that should have repeated them, and "
-    "once those in which Dagster lost its database while it recorded a step.",
+    description="Repeats runs whose workers were killed together with the process that should have repeated them. Runs "
+    "in which Dagster lost its database while it recorded a step are repeated once.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

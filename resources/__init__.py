@@ -1,4 +1,4 @@
 """The foundations of the platform: settings, the database and its tables, the object store.
 
-Nothing here knows psychometrics or the asset graph, and nothing connects when imported.
+This package does not depend on psychometrics or the asset graph, and importing it connects to nothing.
 """

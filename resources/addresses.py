@@ -1,7 +1,7 @@
-"""Names under which the page is asked for: Host and Origin headers, and which of them count.
+"""Host and Origin headers: parsing, and the decision which of them a server accepts.
 
-A browser sends requests of any web page to any address, and says in `Host` under which name it asked and in `Origin`
-which page asked. What does not belong here: the handling of a request (see `irt_assets.webserver`).
+A browser sends requests of any web page to any address. `Host` contains the name that was requested, `Origin` the page
+that sent the request. `irt_assets.webserver` handles the requests.
 """
 
 import re
@@ -16,7 +16,7 @@ _ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE | re.ASCII)
 
 @dataclass(frozen=True)
 class Address:
-    """A host name in lower case, and a port where one is named."""
+    """A host name in lower case, and a port if there is one."""
 
     host: str
     port: int | None = None
@@ -32,7 +32,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address | None:
-    """`host`, `host:port` or `[::1]:port`; None for anything else."""
+    """Parse `host`, `host:port` or `[::1]:port`. Returns None for anything else."""
     found = _ADDRESS.fullmatch(text)
     if found is None:
         return None
@@ -42,14 +42,14 @@ def parse_address(text: str) -> Address | None:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a web page comes from. Its address always has a port."""
+    """The origin of a web page. Its address always has a port."""
 
     scheme: str
     address: Address
 
 
 def parse_origin(text: str) -> Origin | None:
-    """`https://host` or `http://host:port`; None for anything else, `null` as well."""
+    """Parse `https://host` or `http://host:port`. Returns None for anything else, including `null`."""
     found = _ORIGIN.fullmatch(text)
     address = parse_address(found[2]) if found else None
     if found is None or address is None:
@@ -60,7 +60,7 @@ def parse_origin(text: str) -> Origin | None:
 
 @dataclass(frozen=True)
 class Names:
-    """The names under which the page answers: this machine's own, and `home`, the UI's URL."""
+    """The names that a server accepts: loopback addresses, and the origin of the UI's URL (`home`)."""
 
     home: Origin | None = None
 
@@ -72,10 +72,10 @@ class Names:
         return host.is_loopback or (self.home is not None and self.home.address.host == host.host)
 
     def trusts(self, origin: Origin, host: Address) -> bool:
-        """Whether a page of `origin` may write to the page requested as `host`: only if it is that page itself.
+        """Whether a page of `origin` may send writes to `host`: only if both are the same page.
 
-        Another port of this machine is another page. Behind a proxy that hands on a Host of its own, the page is known
-        by the UI's URL.
+        A different port of this machine is a different page. A proxy may replace `Host`, so the origin of the UI's URL
+        is always accepted.
         """
         if origin == self.home:
             return True
@@ -84,9 +84,9 @@ class Names:
 
 
 def split_url(url: str) -> tuple[Origin, str]:
-    """Where a page is reached: its origin, and the path before all of its paths, without a slash at the end.
+    """Split a URL into its origin and its path, without a slash at the end.
 
-    Raises ValueError where `url` is not such an address.
+    Raises ValueError if `url` is not an http or https address, or has a query or a fragment.
     """
     parts = urlsplit(url)
     origin = parse_origin(f"{parts.scheme}://{parts.netloc}")

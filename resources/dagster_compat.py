@@ -1,10 +1,10 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
-First what others take from here unchanged, which is imported, then its servers, the logs of runs, its page as an
-application and its queue. A comment above each import says why, and until when. What `import dagster` does not load is
-imported inside the function that needs it: it takes seconds. Other modules hold only what a subclass inherits
-(`INHERITED_IN`). What does not belong here: what `dagster` itself exports, and the layer of our own around the page
-(see `irt_assets.webserver`).
+The module begins with imports that other modules use unchanged. Dagster's servers, the logs of runs, the UI as an
+application and the queue follow. A comment above each import gives its reason, and the event after which it can go.
+Modules that `import dagster` does not load are imported inside the function that needs them, because that takes
+seconds. Other modules use private parts only in subclasses (`INHERITED_IN`). What does not belong here: public names of
+`dagster`, and our own layer around the UI (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance, DagsterRunStatus
 
-# What schedules and sensors are known by; until `dagster` exports it as it does `DagsterEventType`.
+# Distinguishes schedules from sensors; until `dagster` exports it, like `DagsterEventType`.
 from dagster._core.definitions.run_request import InstigatorType
 
 # Type of `define_asset_job`'s result; until `dagster` exports it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# Checks are read by partition with it; until partitioned checks leave preview.
+# Filter for reading checks by partition; until partitioned checks leave preview.
 from dagster._core.event_api import PartitionKeyFilter
 
-# Why a run failed, as `auto_reexecution_should_retry_run` takes it; until that goes.
+# Reason of a run's failure, for `auto_reexecution_should_retry_run`; until that goes.
 from dagster._core.events import RunFailureReason
 
-# Runs whose run config names no logger get ours; until the instance's configuration can name one.
+# Chooses the logger of runs whose run config names no logger; until the instance's configuration can name it.
 from dagster._core.execution import context_creation_job
 
-# Backfills are listed, and cancelled without a daemon; until `DagsterInstance` has calls for both.
+# For listing backfills, and cancelling them without a daemon; until `DagsterInstance` has calls for both.
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-# Whether a step failed in Dagster or in our code; until `dagster` exports what `DagsterEvent` returns.
+# Whether a step failed in Dagster or in our code; until `dagster` exports the types that `DagsterEvent` returns.
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 
-# Whether the daemon repeats a run; until it no longer gives up a run while the code server is away.
+# Whether the daemon repeats a run; until the daemon no longer gives up a run while the code server is down.
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 
-# What a run launcher takes and returns; until `dagster` exports it with `DefaultRunLauncher`.
+# Arguments and results of a run launcher; until `dagster` exports them with `DefaultRunLauncher`.
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
 # States and ticks of schedules and sensors; until `DagsterInstance` has a public call for them.
@@ -62,16 +62,16 @@ from dagster._core.storage.asset_check_execution_record import (
 # Whether a run left output; until the compute log manager can say so without a kind.
 from dagster._core.storage.compute_log_manager import ComputeIOType
 
-# The page's requests, to name who asked for a backfill; until Dagster hands a backfill's request to the coordinator.
+# The UI's requests, to record who requested a backfill; until Dagster passes that request to the coordinator.
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 
-# Where the code server is; until `DagsterInstance` submits a job of a code location by its name.
+# The address of the code server; until `DagsterInstance` submits a job of a code location by its name.
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 # Executes a run in a process that the code server starts; until the code server's start method can be chosen.
 from dagster._grpc.impl import start_run_in_subprocess
 
-# Sets up the logs of daemon and code server, after which we do; until `--log-format` can name ours.
+# Sets up the logs of daemon and code server, before ours are set up; until `--log-format` can name our format.
 from dagster._utils.log import configure_loggers
 
 # Times of a schedule as the daemon computes them, through changes of clocks; until `dagster` exports it.
@@ -86,13 +86,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
-"""The version whose private parts this module knows; `pyproject.toml` pins the same."""
+"""The version whose private parts this module uses; `pyproject.toml` pins the same."""
 INHERITED_IN = (
     "jobs/launching/launcher.py",
     "jobs/launching/kubernetes_launcher.py",
     "jobs/launching/launched_by.py",
 )
-"""Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
+"""Modules with subclasses of Dagster's classes, which may use and override private parts of these classes."""
 ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
 AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
@@ -108,7 +108,7 @@ RUN_FAILURE_REASON_TAG = "dagster/failure_reason"
 RUN_KEY_TAG = "dagster/run_key"
 SCHEDULE_NAME_TAG = "dagster/schedule_name"
 SENSOR_NAME_TAG = "dagster/sensor_name"
-"""Tags are stored with runs, so Dagster cannot change them; a test holds them equal to its own."""
+"""Dagster's tags. They are stored with runs, so Dagster cannot change them; a test compares them with Dagster's own."""
 FINISHED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 NOT_FINISHED_STATUSES = [*{*DagsterRunStatus} - {*FINISHED_STATUSES, DagsterRunStatus.MANAGED}]
 BULK_ACTION_TERMINAL_STATUSES = {*BulkActionStatus} - {
@@ -120,11 +120,11 @@ STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
-"""These four are what `dagster-webserver` uses by default."""
+"""These four values are the defaults of `dagster-webserver`."""
 
 
 def check_version() -> None:
-    """Raise PermanentFailure where another version of the webserver is installed than the one that is known."""
+    """Raise PermanentFailure if the installed webserver is not of the version DAGSTER."""
     installed = version("dagster-webserver")
     if installed != DAGSTER:
         raise PermanentFailure(f"dagster-webserver is {installed}, needed is {DAGSTER}: {way_to_install()}")
@@ -133,8 +133,8 @@ def check_version() -> None:
 def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:
     """Let the instance's storages keep their connections open between queries, as they do in the webserver.
 
-    Otherwise each query opens one, which takes longer than the query. One that the database has closed meanwhile is
-    replaced; they are closed with the context of the instance. `statement_timeout_ms`: 0 for none.
+    Otherwise each query opens a connection, which takes longer than the query. A connection that the database has
+    closed is replaced; all are closed with the context of the instance. `statement_timeout_ms`: 0 for no limit.
     """
     instance.optimize_for_webserver(statement_timeout_ms, POOL_RECYCLE_S, MAX_OVERFLOW)
     # `_engine` and `_exit_stack`: until `optimize_for_webserver` can ping connections and close them with the instance.
@@ -148,11 +148,11 @@ def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
 
 
 def fork_runs(begin: Callable[[], None]) -> None:
-    """In the code server: the processes that execute runs are of `multiprocessing`'s context "forkserver".
+    """Let the code server start the processes of runs by `multiprocessing`'s context "forkserver".
 
-    They call `begin` first, a function of a module.
+    They first call `begin`, a function of a module.
     """
-    # Its class starts the processes of runs, and how is in its field `_mp_ctx`; until that can be chosen.
+    # Starts the processes of runs with the context in `_mp_ctx`; until the context can be chosen.
     from dagster._grpc import server
 
     class ForkingServer(server.DagsterApiServer):
@@ -165,44 +165,44 @@ def fork_runs(begin: Callable[[], None]) -> None:
 
 
 def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
-    """What a process does that executes a run and was started by the code server."""
+    """Execute a run in a process that the code server has started."""
     begin()
     try:
         start_run_in_subprocess(*arguments)
     finally:
-        atexit._run_exitfuncs()  # a process of that context ends without
+        atexit._run_exitfuncs()  # processes of the context "forkserver" do not call them
 
 
 def run_daemon() -> None:
-    """`dagster-daemon` with this process's arguments; returns when it has ended."""
-    # The command, in a process that holds our lock; until the daemon takes a lock of its own.
+    """Run `dagster-daemon` with this process's arguments until it ends."""
+    # The command, in a process that holds our lock; until the daemon takes its own lock.
     from dagster._daemon.cli import main
 
     main()
 
 
 def run_code_server() -> None:
-    """`dagster api grpc` with this process's arguments; returns when it has ended."""
-    # The command, in a process that we set up; until `dagster` can be told what to call first.
+    """Run `dagster api grpc` with this process's arguments until it ends."""
+    # The command, in a process that we set up; until `dagster` can call a function of ours first.
     from dagster._cli.api import grpc_command
 
     grpc_command()
 
 
 def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, str]]]) -> None:
-    """The loggers, with their configuration, of every run in this process whose run config names none.
+    """Give these loggers, with their configuration, to every run in this process whose run config names no logger.
 
-    There is no setting for that.
+    Dagster has no setting for this.
     """
     vars(context_creation_job)["default_system_loggers"] = lambda _instance: list(loggers)
 
 
 def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
-    """Call `configure` whenever Dagster's daemon or code server has given its loggers handlers of its own.
+    """Call `configure` each time Dagster's daemon or code server has added its handlers to its loggers.
 
-    Otherwise every line is written twice, once by each.
+    Otherwise every line is written twice, by Dagster's handler and by ours.
     """
-    # Both look `configure_loggers` up in themselves; until `--log-format` can name ours.
+    # Both modules import `configure_loggers` by name; until `--log-format` can name our format.
     from dagster._cli import api
     from dagster._daemon import controller
 
@@ -224,9 +224,9 @@ def webserver_app(
 ) -> Iterator[ASGIApp]:
     """The Dagster UI on the instance of DAGSTER_HOME, with the code locations of the file `workspace`.
 
-    tags_of_backfill: of a request's headers the tags that a backfill gets which it asks for.
+    tags_of_backfill: returns the tags of a backfill, from the headers of the request for it.
 
-    Raises PermanentFailure as `check_version` does.
+    Raises PermanentFailure like `check_version`.
     """
     check_version()
     # Loaded here: they take seconds, and only the webserver needs them.
@@ -237,7 +237,7 @@ def webserver_app(
             return tags_of_backfill(getattr(self.source, "headers", {}))
 
     class Process(WorkspaceProcessContext):
-        # With `_instance` and `_read_only`, as the overridden method; until the class of a request can be chosen.
+        # Uses `_instance` and `_read_only` like the overridden method; until the class of a request can be chosen.
         def create_request_context(self, source: object | None = None) -> WorkspaceRequestContext:
             return Request(
                 instance=self._instance,
@@ -265,11 +265,11 @@ def queue_run(
     *,
     instead: Callable[[], str | None] = lambda: None,
 ) -> str:
-    """Queue a run of a job of a code location, as the page does it, for the daemon to launch; the run's id.
+    """Queue a run of a job of a code location, as the UI does, for the daemon to launch. Returns the run's id.
 
-    `instead` is called when the run is stored, so that others see it, and not queued yet. Where it returns the id of
-    another run, this one is deleted, and the other is the answer. Raises TransientFailure where the code server does
-    not answer.
+    `instead` is called after the run is stored, so that other processes see it, and before it is queued. If `instead`
+    returns the id of another run, the new run is deleted and that id is returned. Raises TransientFailure if the code
+    server does not respond.
     """
     # Stores a run of a job of a code location; until `DagsterInstance` submits such a job by its name.
     from dagster._cli.job import _create_run
@@ -300,7 +300,7 @@ def queue_run(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the traceback of an unreachable code server out of the log: the caller reports it in a sentence."""
+    """Keep the traceback of an unreachable code server out of the log: the caller raises an error with a sentence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error loading repository location")
         yield
@@ -308,7 +308,7 @@ def _quiet() -> Iterator[None]:
 
 @asynccontextmanager
 async def _end_quietly(_app: object) -> AsyncIterator[None]:
-    """uvicorn cancels the application when it is interrupted, which is not an error."""
+    """Ignore that uvicorn cancels the application when it is interrupted."""
     try:
         yield
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""Tables as Dagster shows them: those of the registry by their columns, and rows in metadata."""
+"""Tables in Dagster's metadata: the columns of the registry's tables, and rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,14 @@ from sqlalchemy.dialects import postgresql
 from resources.tables import meaning
 
 HOW_TO_FIX = "how to fix it"
-"""Metadata of a failed check: what a person does about it. Alerts hand it on."""
+"""Metadata of a failed check: the remedy. Alerts repeat it."""
 ITEMS, KNOWN_FROM = "items", "known from"
-"""Metadata of a check that names items: a row for each, and the column with the month that reported it before."""
+"""Metadata of a check on items: a table with a row for each item, and its column with the month that reported the item
+before."""
 
 
 def column_schema(table: sa.Table) -> dg.TableSchema:
-    """For an asset's `dagster/column_schema` metadata."""
+    """The columns of a table, for an asset's `dagster/column_schema` metadata."""
     dialect = postgresql.dialect()
     return dg.TableSchema(
         columns=[
@@ -34,7 +35,7 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
 
 
 def rows_shown(columns: Sequence[str], rows: Sequence[Sequence[str | float | bool | None]]) -> dg.TableMetadataValue:
-    """Rows that people see as a table and programs read by `rows_of`."""
+    """Rows as a table that people can read; programs read it by `rows_of`."""
     return dg.MetadataValue.table(
         [dg.TableRecord({name: "" if v is None else v for name, v in zip(columns, row, strict=True)}) for row in rows],
         dg.TableSchema([dg.TableColumn(name) for name in columns]),
@@ -42,6 +43,6 @@ def rows_shown(columns: Sequence[str], rows: Sequence[Sequence[str | float | boo
 
 
 def rows_of(metadata: Mapping[str, dg.MetadataValue], name: str) -> list[dict[str, Any]]:
-    """The rows of a table in metadata; none where there is no such table."""
+    """The rows of a table in metadata; empty if there is no such table."""
     value = metadata.get(name)
     return [dict(record.data) for record in value.records] if isinstance(value, dg.TableMetadataValue) else []

@@ -1,8 +1,8 @@
 """SQL on Dagster's own tables, for the version of Dagster that `dagster_compat` names.
 
-For processes that do without Dagster, which takes seconds to import, and for what it has no call for. Functions that
-read raise psycopg's UndefinedTable where Dagster never ran. No other module names these tables; what does not belong
-here: what their rows mean.
+It is for processes that do not import Dagster, which takes seconds, and for queries that Dagster does not offer.
+Functions that read raise psycopg's UndefinedTable if Dagster has never run. No other module names these tables; what
+does not belong here: the meaning of their rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,22 +23,22 @@ _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
     ("instigators", "instigator_body"),
     ("jobs", "job_body"),
 )
-"""Columns with text of ours: metadata of assets and checks, errors, cursors."""
+"""Columns that contain our text: metadata of assets and checks, errors, cursors."""
 
 
 def _execute(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any] = ()) -> psycopg.Cursor:
-    """A query with {dagster} in it, which is the name of the schema of Dagster's tables."""
+    """Execute a query in which {dagster} stands for the schema of Dagster's tables."""
     schema = sql.Identifier(database_settings(connection).irt_dagster_schema)
     return connection.execute(sql.SQL(query).format(dagster=schema), values)
 
 
 def runs_by_status(connection: psycopg.Connection) -> dict[str, int]:
-    """How many runs have each status."""
+    """The number of runs by status."""
     return dict(_execute(connection, "SELECT status, count(*) FROM {dagster}.runs GROUP BY 1").fetchall())
 
 
 def last_successes(connection: psycopg.Connection) -> dict[str, float]:
-    """When the last successful run by each name of a job ended (Unix time, seconds); the latest comes last."""
+    """End of the last successful run by job name (Unix time, seconds); the latest comes last."""
     query: LiteralString = (
         "SELECT pipeline_name, max(end_time) FROM {dagster}.runs "
         "WHERE status = 'SUCCESS' AND end_time IS NOT NULL GROUP BY 1 ORDER BY 2"
@@ -53,7 +53,7 @@ def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
 
 
 def unfinished_jobs(connection: psycopg.Connection) -> list[str]:
-    """The names of jobs that have a run that waits or works."""
+    """The names of jobs with a run that has not ended."""
     query: LiteralString = (
         "SELECT DISTINCT pipeline_name FROM {dagster}.runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
     )
@@ -67,7 +67,7 @@ def schedules(connection: psycopg.Connection) -> list[str]:
 
 
 def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
-    """When each partition, named by its asset and its key, was last made; the others are left out."""
+    """Time of the last materialisation of each (asset, partition); partitions without one are left out."""
     rows = _execute(
         connection,
         """SELECT wanted.asset, wanted.partition, max(made.timestamp) AT TIME ZONE 'UTC'
@@ -81,7 +81,7 @@ def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, st
 
 
 def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
-    """What is read from Dagster's tables; None where Dagster never ran."""
+    """The result of `read`, which reads Dagster's tables. Returns None if Dagster has never run."""
     try:
         with connection.transaction():
             return read(connection)
@@ -90,8 +90,10 @@ def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Co
 
 
 def replace_in_texts(connection: psycopg.Connection, replacements: Mapping[str, str]) -> Iterator[tuple[str, int]]:
-    """Replace regular expressions in all text of ours, and yield each table with the number of changes; none where
-    Dagster never ran."""
+    """Replace regular expressions in all our text, and yield each table with the number of changes.
+
+    Yields nothing if Dagster has never run.
+    """
     schema = database_settings(connection).irt_dagster_schema
     for table, column in _TEXTS:
         if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{schema}.{table}",)).fetchone() == (True,):

@@ -1,7 +1,7 @@
-"""`irt doctor`: what is installed, reachable and misconfigured, and what to do about it.
+"""`irt doctor`: missing packages, unreachable servers and wrong settings, with the remedies.
 
-It starts nothing, leaves nothing behind and prints no password. What does not belong here: whether
-calibrations are sound (see `irt status`).
+It starts nothing, leaves nothing behind and prints no password. What does not belong here: whether calibrations are
+sound (see `irt status`).
 """
 
 import os
@@ -40,14 +40,14 @@ OLDEST_POSTGRES = 15
 GIB = 2**30
 APT = "apt install"
 READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry", "SPARK_": "Spark", "PYSPARK_": "Spark", "JAVA_HOME": "Spark"}
-"""Variables that a library reads itself."""
+"""Prefixes of variables that a library reads itself."""
 LARGEST_SKEW_S = 30.0
 """Largest difference in seconds between this machine's clock and the database's; tokens are allowed as much."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing examined. `absent`: not there, and not needed for what is configured."""
+    """The result of one check. The state `absent` means missing, but not needed by this configuration."""
 
     subject: str
     state: Literal["ok", "warn", "error", "absent"]
@@ -56,7 +56,7 @@ class Finding:
 
 
 def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
-    """Everything examined, in the order of repair, without passwords. `engines`: the findings on engines."""
+    """All findings, in the order of repair, without passwords. `engines`: the findings on engines."""
     findings = [
         *_python(metadata.requires("irt-assets") or []),
         *_names(settings),
@@ -83,7 +83,7 @@ def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
 
 
 def _python(requirements: Iterable[str]) -> Iterator[Finding]:
-    """Python, and whether every required package is installed; extras have findings of their own."""
+    """Python, and whether every required package is installed; extras have separate findings."""
     yield Finding("Python", "ok", platform.python_version())
     names = [re.split(r"[^\w.-]", line)[0] for line in requirements if "extra ==" not in line]
     versions = {name: installed_version(name) for name in names}
@@ -94,7 +94,7 @@ def _python(requirements: Iterable[str]) -> Iterator[Finding]:
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
-    """Settings that nothing reads: everywhere else a misspelt one is silently ignored."""
+    """Settings that nothing reads. Everywhere else a misspelt setting is silently ignored."""
     read = names_read()
     for name, source in sorted(names_set(settings).items()):
         library = next((known for prefix, known in READ_BY.items() if name.startswith(prefix)), None)
@@ -211,7 +211,7 @@ def _log(database: Database) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    """Try what the platform needs of the store: write, list, read, delete, and deny access to strangers."""
+    """Try all operations on the store that the platform needs, and whether strangers can read it."""
     subject = "object store"
     key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
     try:
@@ -241,7 +241,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _anybody_reads(link: str) -> bool:
-    """Whether the address of a link is enough, without its signature."""
+    """Whether a link works without its signature."""
     try:
         with requests.get(link.partition("?")[0], timeout=10, stream=True) as answer:
             return answer.ok
@@ -283,7 +283,7 @@ def _traces(settings: Settings) -> Iterator[Finding]:
 
 
 def _spark(settings: Settings) -> Iterator[Finding]:
-    """Says where a session would start, and starts none. A session that lacks Java says so itself."""
+    """Where a Spark session would start. It starts none; a session without Java reports that itself."""
     subject, master = "Spark", settings.irt_spark
     if master is None:
         yield Finding(subject, "absent", "the log is read in PostgreSQL")
@@ -299,7 +299,7 @@ def _spark(settings: Settings) -> Iterator[Finding]:
 
 
 def _typesetting() -> Iterator[Finding]:
-    """What makes PDFs of reports; HTML does not need it."""
+    """Typst, which makes PDFs of reports; HTML does not need it."""
     if problem := pdf_problem():
         yield Finding("PDF reports", "warn", *problem.rsplit(": ", 1))
     else:

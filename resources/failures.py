@@ -1,7 +1,7 @@
-"""Failures, classified: permanent ones need a person, transient ones need only time.
+"""Permanent failures, which need a person, and transient failures, which need only time.
 
-What belongs here: the two base types, `is_transient`, and what the errors of the database and the disk mean in words.
-Who retries is decided where work is run.
+This module contains both base types, `is_transient`, and the meaning of errors of the database and the disk in words.
+The code that runs the work decides on retries.
 """
 
 import errno
@@ -10,14 +10,14 @@ import sys
 
 
 class PermanentFailure(Exception):
-    """The same input fails the same way again. The message says what happened and the way out."""
+    """The same input will fail in the same way again. The message contains the reason and the remedy."""
 
 
 class TransientFailure(Exception):
-    """The outside world was briefly unable to answer; trying again later may work."""
+    """Another system was briefly unavailable; trying again later may work."""
 
 
-CONNECTION_EXCEPTIONS = "08"  # a class of SQLSTATEs; psycopg's types for them have no common base
+CONNECTION_EXCEPTIONS = "08"  # class of SQLSTATEs; psycopg's types for them have no common base
 MENDED_BY_TIME = {
     "25006",  # read-only transaction
     "40001",  # serialization failure
@@ -35,7 +35,7 @@ REFUSED = re.compile(
     r"|(role|database) \".*\" does not exist|permission denied for database|does not support SSL"
     r"|certificate verify failed|certificate is not trusted|invalid connection option"
 )
-"""A server that answered and will answer the same again. libpq has no SQLSTATE for this, only these words."""
+"""libpq's messages if a server refuses a connection and will do so again. They have no SQLSTATE."""
 
 
 SENTENCES = {
@@ -55,7 +55,7 @@ SENTENCES = {
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost cause of a connection error, the only informative one: refused, reset, unknown host."""
+    """Text of the innermost cause of a connection error, the only informative one: refused, reset, unknown host."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__
@@ -73,7 +73,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str | None:
-    """What an error of the database, of Spark or a full disk means, and the way out; None for any other error."""
+    """The meaning of an error of the database, of Spark or of a full disk, with the remedy. None for other errors."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{f': {error.filename}' if error.filename else ''}: make room, then try again"
     driver_error, of_connection = _of_driver(error)
@@ -88,12 +88,12 @@ def explain(error: BaseException) -> str | None:
 
 
 def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
-    """The driver's own error, which SQLAlchemy and Dagster's storage wrap, and whether it is one of the connection."""
-    import psycopg  # here, as every command imports this module and `irt --help` must answer at once
+    """The driver's error, which SQLAlchemy and Dagster's storage wrap, and whether it is a connection error."""
+    import psycopg  # here, because every command imports this module and `irt --help` must be fast
     import sqlalchemy.exc
 
     if (storage := sys.modules.get("dagster_postgres.utils")) and isinstance(error, storage.DagsterPostgresException):
-        error = error.__cause__ or error  # what it gave up on
+        error = error.__cause__ or error  # the error after which it gave up
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
     kinds: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
@@ -103,10 +103,10 @@ def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
 
 
 def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
-    spark_failures = sys.modules.get("resources.cluster.spark_failures")  # loaded by whatever uses Spark
+    spark_failures = sys.modules.get("resources.cluster.spark_failures")  # loaded if Spark is used
     return spark_failures.explain_spark(error) if spark_failures else None
 
 
 def _sqlstate(error: BaseException) -> str | None:
-    """psycopg's errors have it as `sqlstate`, psycopg2's as `pgcode`."""
+    """SQLSTATE of an error: `sqlstate` in psycopg, `pgcode` in psycopg2."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

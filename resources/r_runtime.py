@@ -1,6 +1,6 @@
-"""Which R this machine has, with which packages, and how to install what is missing.
+"""R on this machine: its version, its packages, and the commands that install them.
 
-R is asked in a short-lived process. Running models in it is the engines' business.
+A short-lived process of R reports them. The engines run models in R.
 """
 
 import os
@@ -20,23 +20,23 @@ _SECONDS = 60  # an idle machine takes a quarter of a second, a loaded one sever
 
 @dataclass(frozen=True)
 class RRuntime:
-    """`packages`: version of each, None where it is not installed."""
+    """The installed R. `packages`: version by package, None if a package is not installed."""
 
     version: str
     packages: dict[str, str | None]
 
 
 def r_runtime(packages: tuple[str, ...] = ()) -> RRuntime | None:
-    """R with the versions of these packages of it. None where there is no Rscript on the PATH, or it does not answer.
+    """R and the versions of these R packages. Returns None if there is no Rscript on the PATH, or if it fails.
 
-    Asked once per process, library path and packages.
+    The result is cached by process, library path and packages.
     """
     rscript = shutil.which("Rscript")
     return None if rscript is None else _ask(rscript, os.environ.get("R_LIBS", ""), packages)
 
 
 def missing_r(runtime: RRuntime | None) -> str | None:
-    """None where R can be called from here; else what that needs, and the command that installs it."""
+    """The missing part if R cannot be called from Python, with the command that installs it; None if it can."""
     if runtime is None:
         return f"R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
     return None if installed_version(RPY2) else f"the package {RPY2}: {way_to_install('r')}"

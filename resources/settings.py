@@ -1,4 +1,4 @@
-"""The one place that reads the environment. Everything else is handed a `Settings`.
+"""The settings. Only this module reads them from the environment; other code gets a `Settings`.
 
 Values come from the environment and from an env file (`IRT_ENV_FILE`, else `.irt/irt.env`).
 """
@@ -32,23 +32,23 @@ RUN_SIZES = {
     "upkeep": ("500m", "2Gi"),
     "other": ("2", "8Gi"),
 }
-"""CPU and memory of a run's pod by its kind (the tag irt/kind), enough for 10⁵ answers a window. `other` are untagged:
-assets that somebody chose, or automation."""
+"""CPU and memory of a run's pod by its kind (the tag irt/kind), enough for 10⁵ answers in a window. `other` are runs
+without the tag: assets that a person chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 SILENT_AFTER = re.compile(r"(?P<source>.+)=(?:never|(?P<n>[1-9]\d{0,4})(?P<unit>[mhd]))")
 TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 LIBPQ = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
 METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
-"""Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
+"""Servers without a setting for their metrics' port, with the offset of the port from IRT_EXPORTER_METRICS_PORT."""
 MAX_ATTEMPTS_OF_A_RUN = 20_000_000
-"""Limit per month of a scale on Spark, where this many took 3.7 GB at most. If a month is larger, a run reads a random
-sample of its learners."""
+"""Largest number of attempts per month of a scale that a run on Spark reads; they took at most 3.7 GB. If a month is
+larger, the run reads a random sample of its learners."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
-"""Set in every container of every pod."""
+"""Variable that Kubernetes sets in every container of every pod."""
 
 
 time_zones = cache(available_timezones)
-"""Read from the machine's disk, which takes 20 ms."""
+"""Names of time zones. They are cached, because reading them from disk takes 20 ms."""
 
 
 def _entries(value: str) -> list[str]:
@@ -56,8 +56,10 @@ def _entries(value: str) -> list[str]:
 
 
 def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """Refuse a set value for which `fits` is false, with this sentence: "must be FORM, such as EXAMPLE". `_fault` puts
-    the setting's name before it."""
+    """Reject a value for which `fits` is false, with the message `otherwise`: "must be FORM, such as EXAMPLE".
+
+    `_fault` puts the setting's name before the message.
+    """
 
     def check(value: str | None) -> str | None:
         if value is not None and not fits(value):
@@ -68,7 +70,7 @@ def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
 
 
 def _each(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """Refuse a list with commas if `fits` is false for an entry."""
+    """Reject a list with commas if `fits` is false for an entry."""
     return _such(lambda value: all(map(fits, _entries(value))), otherwise)
 
 
@@ -140,10 +142,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None,
         description="PostgreSQL; unset: the server that PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE name, else "
-        "an embedded one under IRT_HOME",
+        "an embedded server under IRT_HOME",
     )
     irt_db_schema: Annotated[str | None, SCHEMA_NAME] = Field(
-        None, description="schema of our tables; unset: the one that has them; for new ones public if empty, else irt"
+        None,
+        description="schema of our tables; unset: the schema that has them; in a new installation public if it is "
+        "empty, else irt",
     )
     irt_dagster_schema: Annotated[str, SCHEMA_NAME] = Field(
         "dagster", description="schema of Dagster's tables, in the same database"
@@ -158,20 +162,20 @@ class Settings(BaseSettings):
         "UTC", description="time zone of displays; partitions are always UTC"
     )
     irt_run_launcher: Literal["process", "kubernetes"] = Field(
-        "process", description="how runs are started: as children of the code server, or each as a Job of the cluster"
+        "process", description="start of runs: as children of the code server, or each as a Job of the cluster"
     )
     irt_run_launcher_config: str = Field(
         "{}",
         description="in a cluster: the configuration of dagster_k8s.K8sRunLauncher, in YAML, as in deploy/k8s/base",
     )
     irt_run_resources: Annotated[str, SOME_RUN_SIZES] = Field(
-        "", description="what kinds of runs get in a cluster, KIND=CPU/MEMORY with commas, e.g. monthly=4/16Gi"
+        "", description="CPU and memory of runs in a cluster: KIND=CPU/MEMORY with commas, e.g. monthly=4/16Gi"
     )
     irt_run_key: str | None = Field(
-        None, description="name under which `irt job` asks for runs: asked again under it, it waits for the same ones"
+        None, description="name under which `irt job` requests runs: with the same name, it waits for the same runs"
     )
     irt_inbox: Annotated[str | None, INBOX] = Field(
-        None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are taken"
+        None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are imported"
     )
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
@@ -179,45 +183,46 @@ class Settings(BaseSettings):
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
     irt_schedules: Literal["running", "stopped", "external"] = Field(
         "running",
-        description="state of schedules until someone sets it; external: stopped, as CronJobs ask at their times",
+        description="state of schedules until someone switches them; external: stopped, because CronJobs replace them",
     )
     irt_spark: Annotated[str | None, SPARK_MASTER] = Field(
         None, description="Apache Spark that reads the log: local[2], spark://, k8s:// or sc://HOST; unset: PostgreSQL"
     )
     irt_attempts: str | None = Field(
-        None, description="where Spark finds the attempts: the folder or s3:// URL of a lake"
+        None, description="location of the attempts for Spark: the folder or s3:// URL of a lake"
     )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
-    r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
+    r_irt_internal_token: SecretStr | None = Field(None, description="bearer token of the R IRT service")
     irt_engines: str = Field(
-        "", description="engines that fit each month besides em: ENGINE, or SCALE:ENGINE for one scale, with commas"
+        "",
+        description="engines that fit each month in addition to em: ENGINE, or SCALE:ENGINE for one scale, with commas",
     )
     irt_engine_timeout_minutes: float = Field(
         120, gt=0, description="minutes after which a fit in a child process (every engine but em) is given up"
     )
     report_output_dir: Path | None = Field(
-        None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
+        None, description="folder to which `irt report` writes; unset: reports under IRT_HOME"
     )
     irt_invariants_strict: bool = Field(
-        False, description="irt job invariants, and its unit, end with exit status 3 while an invariant is violated"
+        False, description="irt job invariants, and its unit, end with exit status 3 if an invariant is violated"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_url: Annotated[str | None, ADDRESS] = Field(
         None,
-        description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
+        description="address of the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
     )
     irt_ui_learner_reports: bool | None = Field(
-        None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
+        None, description="whether the UI serves learners' reports; unset: only under names of this machine"
     )
     irt_org_id: str | None = Field(None, description="the organisation whose tokens are accepted")
     jwt_issuer: str | None = Field(None, description="issuer that a token must come from (iss)")
     jwt_audience: str | None = Field(None, description="audience that a token must be issued for (aud)")
     jwt_public_key_path: Path | None = Field(None, description="PEM file of the issuer's public key")
     jwt_jwks_url: Annotated[str | None, ENCRYPTED_ADDRESS] = Field(
-        None, description="instead: https URL where the issuer publishes its keys"
+        None, description="https URL at which the issuer publishes its keys, instead of JWT_PUBLIC_KEY_PATH"
     )
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
-        None, description="the only algorithm that is accepted; unset: the one of each key's type"
+        None, description="the only algorithm that is accepted; unset: the algorithm of each key's type"
     )
     jwt_roles: Annotated[str, ROLE_NAMES] = Field(
         "",
@@ -225,7 +230,7 @@ class Settings(BaseSettings):
         "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
     )
     jwt_roles_claim: str = Field(
-        "roles", min_length=1, description="claim with the list of roles; dots lead into it, as in realm_access.roles"
+        "roles", min_length=1, description="claim with the list of roles; nested claims as in realm_access.roles"
     )
     jwt_org_claim: str = Field(
         "org_id",
@@ -239,11 +244,11 @@ class Settings(BaseSettings):
         9464,
         ge=1,
         le=65532,
-        description="port of the exporter's metrics; those of the daemon, the code server and the Dagster UI have the "
-        "next three",
+        description="port of the exporter's metrics; the next three are for those of the daemon, the code server and "
+        "the Dagster UI",
     )
     prometheus_metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="port where the θ API serves its metrics, besides its own /metrics"
+        None, ge=1, le=65535, description="additional port for the metrics of the θ API (also at its /metrics)"
     )
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="collector of traces, e.g. http://tempo:4318 (OTLP/HTTP) or :4317 (gRPC); unset: no traces"
@@ -254,22 +259,22 @@ class Settings(BaseSettings):
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
     irt_dashboard_url: Annotated[str | None, ADDRESS] = Field(
         None,
-        description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
+        description="address of the dashboard; assets, alerts and reports of months that need a decision link to it",
     )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
     enable_irt_online_update: bool = Field(
         False,
-        description="update θ after each session; theta_sweep then updates what the session hook lost. "
-        "Enough on the exam service or the θ API",
+        description="update θ after each session; theta_sweep then updates θ if a request of the session hook was "
+        "lost. It is enough to set it on the exam service or on the θ API",
     )
     irt_xapi_home_page: str | None = Field(
         None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
     )
-    irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
+    irt_xapi_item_prefix: str = Field("", description="text before the item's id in the id of xAPI's activity")
     irt_silent_after: Annotated[str, SILENCES] = Field(
         "",
-        description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
-        "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
+        description="time without answers after which a source is silent (an alert), instead of twice its longest "
+        "usual pause, e.g. service=2h,other=never; units m, h, d; names as in irt status, with %2C for a comma",
     )
     irt_pull_sources: Path | None = Field(
         None, description="file of the sources that irt pull reads, mode 600, such as /etc/irt/sources.yaml"
@@ -280,24 +285,24 @@ class Settings(BaseSettings):
     alert_email: str | None = Field(None, description="alerts by e-mail: addresses, separated by commas")
     smtp_url: SecretStr = Field(
         SecretStr("smtp://localhost:25"),
-        description="smtp://user:password@host:port (587: STARTTLS), or smtps://; ends with ?from=SENDER if that is "
-        "neither the user nor irt-assets@this host",
+        description="smtp://user:password@host:port (587: STARTTLS), or smtps://; ends with ?from=SENDER if the sender "
+        "is neither the user nor irt-assets@this host",
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
     irt_watchdog_url: SecretStr | None = Field(
         None,
-        description="http(s) URL that is requested after each night's calibration that succeeded, for a monitor that "
+        description="http(s) URL that is requested after each night whose calibration succeeded, for a monitor that "
         "alerts when the requests stop; the URL is a secret",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """DATABASE_URL from PGHOST and PGDATABASE or PGUSER if it is not set at all; an empty one means the embedded
-        server. As for libpq, the database has the user's name if it has no other.
+        """Set DATABASE_URL from libpq's variables if it is not set at all; an empty one means the embedded server.
 
-        A developer's PGHOST or PGUSER alone is meant for another program.
+        PGHOST and PGDATABASE or PGUSER are needed: PGHOST or PGUSER alone is probably meant for another program. As in
+        libpq, the database's name is by default the user's.
         """
         host, port, user, password, name = (os.environ.get(one, values.get(one.lower())) for one in LIBPQ)
         name = name or user
@@ -336,7 +341,7 @@ class Settings(BaseSettings):
         return self
 
     def metrics_port(self, server: str) -> int:
-        """The port on which one of `METRICS_OF` shows its metrics."""
+        """The port for the metrics of a server of `METRICS_OF`."""
         return self.irt_exporter_metrics_port + METRICS_OF[server]
 
     @property
@@ -346,23 +351,23 @@ class Settings(BaseSettings):
 
     @property
     def most_for_run(self) -> int | None:
-        """Attempts that a run reads into its process. None without IRT_SPARK: there is no limit."""
+        """Largest number of attempts that a run reads into its process. None without IRT_SPARK: there is no limit."""
         return MAX_ATTEMPTS_OF_A_RUN if self.irt_spark else None
 
     @property
     def login_roles(self) -> dict[str, str]:
-        """What each role of the company's login is here."""
+        """Our role for each role of the company's login."""
         return dict(entry.rsplit("=", 1) for entry in _entries(self.jwt_roles))
 
     def run_resources(self, kind: str) -> dict[str, dict[str, str]]:
-        """Resources of the container of a run of this kind, as Kubernetes writes them."""
+        """Resources of the container of a run of this kind, in Kubernetes' format."""
         chosen = filter(None, map(RUN_SIZE.fullmatch, _entries(self.irt_run_resources)))
         cpu, memory = (RUN_SIZES | {one["kind"]: (one["cpu"], one["memory"]) for one in chosen})[kind]
         return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
     @property
     def silent_after(self) -> dict[str, timedelta | None]:
-        """How long sources may be silent; None: for ever."""
+        """Time for which each source may be silent, or None if it may be silent forever."""
         found = filter(None, map(SILENT_AFTER.fullmatch, _entries(self.irt_silent_after)))
         return {
             unquote(one["source"]): timedelta(**{TIME_UNITS[one["unit"]]: int(one["n"])}) if one["n"] else None
@@ -371,22 +376,22 @@ class Settings(BaseSettings):
 
     @property
     def ui_url(self) -> str:
-        """Where people reach the UI, without a slash at the end."""
+        """Address of the UI, without a slash at the end."""
         return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
 
     @property
     def dashboard_url(self) -> str | None:
-        """Where people reach the dashboard, without a slash at the end; None where nobody said."""
+        """Address of the dashboard, without a slash at the end; None if it is not set."""
         return self.irt_dashboard_url and self.irt_dashboard_url.rstrip("/")
 
     @property
     def ui_prefix(self) -> str:
-        """The path before all paths of the UI, e.g. `/dagster`; empty where it has a host name to itself."""
+        """The path before all paths of the UI, e.g. `/dagster`; empty if the UI has its own host name."""
         return split_url(self.ui_url)[1]
 
     @property
     def ui_names(self) -> Names:
-        """The names under which the UI answers."""
+        """The host names that the UI accepts."""
         return Names(split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
 
     @property
@@ -397,32 +402,34 @@ class Settings(BaseSettings):
 
     @property
     def ui_address(self) -> str:
-        """Address on which the UI listens: in a pod every one if there is a login, else this machine's alone, because
-        anyone who reaches a UI without a login can start runs."""
+        """Address on which the UI listens: all addresses in a pod with a login, else only this machine.
+
+        Anyone who reaches a UI without a login can start runs.
+        """
         return "0.0.0.0" if self.has_login and in_a_pod() else "127.0.0.1"  # noqa: S104 - behind a login
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
-        """The setting; by default, whether the UI listens on this machine only."""
+        """The setting IRT_UI_LEARNER_REPORTS; by default, whether the UI accepts only names of this machine."""
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine
 
 
 def in_a_pod() -> bool:
-    """Whether Kubernetes started this process: what it keeps on its disk is gone with it."""
+    """Whether Kubernetes started this process, whose files on disk are then lost when it ends."""
     return bool(os.environ.get(KUBERNETES))
 
 
 def refuse_in_a_pod(setting: str, what: str, way_out: str) -> None:
-    """Raise PermanentFailure in a pod, where nothing may be kept that an unset `setting` would put on its disk."""
+    """Raise PermanentFailure in a pod, where `what`, used if `setting` is unset, would be lost with the pod."""
     if in_a_pod():
         raise PermanentFailure(f"{setting} is not set, and {what} in a pod would be lost with it: {way_out}")
 
 
 @cache
 def get_settings() -> Settings:
-    """The process's settings, read once. Raises PermanentFailure that names what is wrong, and repeats no value."""
+    """The process's settings, read once. Raises PermanentFailure, which names all faults and repeats no value."""
     home = Path(os.environ.get("IRT_HOME", ".irt"))
     env_file = os.environ.get("IRT_ENV_FILE", home / "irt.env")
     try:
@@ -440,10 +447,10 @@ def _fault(problem: ErrorDetails) -> str:
 
 
 def private_home(settings: Settings) -> Path:
-    """IRT_HOME, made for its owner alone, or closed to others: answers, names and passwords lie in it.
+    """IRT_HOME, created or restricted so that only its owner has access: it contains answers, names and passwords.
 
-    Left as it is where it belongs to someone else (a mounted volume) or to everyone (/tmp). Raises PermanentFailure
-    where it cannot be made.
+    Its mode stays as it is if it belongs to another user (a mounted volume) or to everyone (/tmp). Raises
+    PermanentFailure if it cannot be created.
     """
     home = settings.irt_home
     try:
@@ -460,7 +467,7 @@ def private_home(settings: Settings) -> Path:
 
 
 def names_read() -> set[str]:
-    """Every environment variable that means something here, and those the tests and the servers hand on."""
+    """All environment variables that this program reads, or that its tests and servers pass on."""
     return {name.upper() for name in Settings.model_fields} | {
         *LIBPQ,
         "IRT_ENV_FILE",
@@ -480,7 +487,7 @@ def names_read() -> set[str]:
 
 
 def names_set(settings: Settings) -> dict[str, str]:
-    """The variables that seem meant for this program, IRT_… and the env file's, each with its source."""
+    """The variables that are probably meant for this program (IRT_… and the env file's), each with its source."""
     env_file = Path(os.environ.get("IRT_ENV_FILE", settings.irt_home / "irt.env"))
     in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
     in_environment = {name for name in os.environ if name.startswith("IRT_")}
@@ -488,8 +495,10 @@ def names_set(settings: Settings) -> dict[str, str]:
 
 
 def write_env_file(settings: Settings, **values: str) -> Path:
-    """Set `values` (setting names) in the env file under IRT_HOME, keeping every other line. `get_settings` reads them
-    from now on."""
+    """Set `values`, by names of settings, in the env file under IRT_HOME, and keep its other lines.
+
+    `get_settings` reads them from now on. Returns the file.
+    """
     path = private_home(settings) / "irt.env"
     named = {name.upper(): value for name, value in values.items()}
     lines = path.read_text("utf-8").splitlines() if path.exists() else []

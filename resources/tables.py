@@ -1,8 +1,8 @@
 """The schema registry: every table, column, view and trigger, described once.
 
-DDL, migrations' drift test, data-frame checks, Dagster column metadata and the reference page all read
-this. A column's `comment` is its description; `info` may hold `unit`, `ge` and `le` (its valid range).
-What does not belong here: queries, and how rows get in (see `warehouse`).
+DDL, the test of migrations, checks of data frames, Dagster's column metadata and the reference page use it. A column's
+`comment` is its description; `info` may contain `unit`, and `ge` and `le` (its valid range). What does not belong here:
+queries, and writing rows (see `warehouse`).
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ UTC = TIMESTAMP(timezone=True)
 
 
 def meaning(column: Column[Any]) -> str:
-    """What a column means, with its unit and its range, for people."""
+    """A column's description with its unit and range, for people."""
     limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
     notes = [*([column.info["unit"]] if "unit" in column.info else []), *limits]
     return (column.comment or "") + (f" ({', '.join(notes)})" if notes else "")
@@ -57,7 +57,7 @@ def _parameter(name: str, comment: str, *, nullable: bool = True, **info: Any) -
 
 
 def _parameters() -> list[Column[Any]]:
-    """An item's parameters, and columns that the server makes of them."""
+    """The column with an item's parameters, and the columns that the server computes from it."""
     return [
         _req(
             "parameters",
@@ -988,4 +988,5 @@ CREATE TRIGGER recorded_at_of_changed BEFORE UPDATE ON response_log FOR EACH ROW
     EXECUTE FUNCTION keep_recorded_at();
 ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
 """
-"""Every attempt has a learner, and `recorded_at` is the time of the last write. {schema}: the schema's name."""
+"""Triggers that add a learner for every attempt, and set `recorded_at` to the time of the last write. {schema}: the
+schema's name."""

@@ -1,4 +1,4 @@
-"""Which code this is, with its commit in a checkout; which packages it has, and how more are installed."""
+"""Versions of this code and of installed packages, and the commands that install more packages."""
 
 import subprocess
 from functools import cache
@@ -9,19 +9,19 @@ ROOT = Path(__file__).parent.parent
 
 
 def is_checkout() -> bool:
-    """Whether this code lies in its repository, and not in the release of a server or in an image."""
+    """Whether this code runs in its repository, and not in the release of a server or in an image."""
     return (ROOT / "Makefile").is_file()
 
 
 def way_to_install(extra: str = "") -> str:
-    """What installs this package with an extra, in words for a message."""
+    """The command that installs this package with an extra, for messages."""
     extras = f" EXTRAS={extra}" if extra else ""
     return f"make venv{extras}" if is_checkout() else f"make wheelhouse{extras}, and its install.sh --upgrade"
 
 
 @cache
 def code_version() -> str:
-    """E.g. `1.0.0+g1a2b3c4`, or `1.0.0` where there is no checkout; `.dirty` marks uncommitted changes."""
+    """Version of this code: `1.0.0+g1a2b3c4`, or `1.0.0` without a checkout; `.dirty` marks uncommitted changes."""
     release = version("irt-assets")
     if not (ROOT / ".git").exists():
         return release
@@ -39,7 +39,7 @@ def code_version() -> str:
 
 
 def installed_version(package: str) -> str | None:
-    """The version of a distribution; None where it is not installed."""
+    """The version of a distribution. Returns None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,8 +1,8 @@
-"""Reports by id: the file that a row of `report_file` names, from a folder or from a bucket.
+"""Serve reports by id: the file that a row of `report_file` names, from a folder or from a bucket.
 
-`answer` is for requests to any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
-An id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing
-from elsewhere: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
+`answer` works in any server; `ReportFiles` puts it before the Dagster UI, under `/reports/<id>`. A request contains an
+id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing from
+other hosts, because an item may be called `<script>`. `guard` decides who may request a report.
 """
 
 import logging
@@ -40,7 +40,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A recorded report: where it is stored, its format, whether it is a learner's, and its name as a download."""
+    """A recorded report: its address in the store, its format, whether it is about a learner, and its file name."""
 
     url: str
     format: str
@@ -57,7 +57,8 @@ NOT_HANDED_OUT = (
 def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
     """The report of the row with the id `name`, or a sentence that says why there is none.
 
-    no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
+    no_learners: why learners' reports are not handed out; empty if they are. saved: whether an HTML report is
+    downloaded instead of shown, as a PDF always is.
     """
     try:
         report = _report_file(connect, int(name)) if ID.fullmatch(name) else None
@@ -101,7 +102,7 @@ def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
 
 @dataclass(eq=False)
 class ReportFiles:
-    """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
+    """Middleware that serves the reports before `app`. `learners`: whether it also hands out learners' reports."""
 
     app: ASGIApp
     database: Database

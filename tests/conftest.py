@@ -1,4 +1,4 @@
-"""What tests share: a clean environment, reference material, a database of their own.
+"""What tests of the platform share: a clean environment, a database of their own.
 
 No test reads the developer's environment or writes outside its temporary folder.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from resources.files.object_store import ObjectStore, object_store
@@ -22,13 +21,6 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import KUBERNETES, Settings, get_settings
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
 from tests.testbed import patience
-
-# The same examples each time; `--hypothesis-profile=new` looks for others. How long one takes says how busy the machine
-# is.
-untimed = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.register_profile("new", untimed, derandomize=False)
-hypothesis.settings.register_profile("same", untimed, derandomize=True, database=None)
-hypothesis.settings.load_profile("same")
 
 # As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,7 +34,10 @@ os.environ.pop(KUBERNETES, None)
 # What is loaded to collect the tests stays: garbage is not searched for while it loads, nor later in it.
 gc.disable()
 
-pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "pictures")]
+pytest_plugins = [
+    "psychometrics_testbed.fixtures",
+    *(f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "pictures")),
+]
 
 homes = count()
 
@@ -64,20 +59,6 @@ def pytest_collection() -> Generator[None, object, object]:
     return found
 
 
-@pytest.fixture(scope="session")
-def require() -> Callable[[bool, str], None]:
-    """`require(present, what)` skips where `what` is absent, and fails where everything is meant to be there."""
-
-    def check(present: bool, what: str) -> None:
-        if present:
-            return
-        if os.environ.get("IRT_REQUIRE_ALL") == "1":
-            pytest.fail(f"{what}: absent, and IRT_REQUIRE_ALL=1")
-        pytest.skip(f"{what}: absent")
-
-    return check
-
-
 @pytest.fixture(autouse=True)
 def clean_environment(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -94,14 +75,6 @@ def clean_environment(
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def shared(require: Callable[[bool, str], None]) -> Path:
-    """Reference material and real logs: $IRT_SHARED, else `shared` beside the repository."""
-    folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[2] / "shared")).absolute()
-    require(folder.is_dir(), f"shared folder {folder}")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -210,8 +210,8 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
     """log L of a 2PL where θ ~ N(0, 1), as a function of a and b."""
     from irt_psychometrics.core import kernels
     from irt_psychometrics.core.model_families import TWO_PL
-    from irt_psychometrics.core.models import Responses
     from irt_psychometrics.core.quadrature import Grid
+    from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation.marginal import Problem
     from irt_psychometrics.estimation.parameter_layout import ParameterLayout
     from irt_psychometrics.estimation.response_layout import ResponseLayout

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from irt_psychometrics.commands import link
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.scoring.abilities import eap

@@ -146,6 +146,7 @@ def command_line() -> str:
         options = [(_declared(one), _meaning(one)) for one in command.params if not one.hidden]
         if options:
             parts.append(_table(("argument", "meaning"), options))
+        parts.append(f"```\n{_example(command)}\n```\n")
     return "\n".join(parts)
 
 
@@ -160,9 +161,14 @@ def _commands(command: TyperCommand | TyperGroup, name: str) -> Iterator[tuple[s
                 yield from _commands(sub, f"{name} {sub.name}")
 
 
+def _example(command: TyperCommand) -> str:
+    """The first paragraph of the epilog; rules of a scale, which may follow, have a page of their own."""
+    return (command.epilog or "").partition("\n\n")[0].removeprefix("Example: ")
+
+
 def _declared(parameter: TyperArgument | TyperOption) -> str:
     if isinstance(parameter, TyperArgument):
-        name = (parameter.metavar or parameter.name).upper()
+        name = (parameter.metavar or parameter.name).upper().rstrip("…")
         return f"`{name}{'…' if parameter.nargs == -1 else ''}`"
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     return f"{names}{' (required)' if parameter.required else ''}"

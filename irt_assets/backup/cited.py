@@ -1,6 +1,6 @@
-"""The files of the object store that rows cite: what a backup lists, and what a copy must have.
+"""The files of the object store that rows cite. A backup lists them, and a restored copy must have them.
 
-What does not belong here: which rows cite a file (see `irt_assets.ledger.citations`).
+`irt_assets.ledger.citations` finds the rows that cite files.
 """
 
 import gzip
@@ -24,7 +24,12 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Cited:
-    """A file: `size` is None where it was not there; `sha256` empty where no row has it and nobody has read it yet."""
+    """A cited file.
+
+    Attributes:
+        size: size in bytes; None if the file is missing.
+        sha256: hash of the content; empty if no row contains it and the file has not been read yet.
+    """
 
     key: str
     size: int | None
@@ -32,8 +37,10 @@ class Cited:
 
 
 def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
-    """Every file that a row names, or a manifest that a row names. A file in another store is named by its address and
-    counts as missing."""
+    """All files that rows name, and the files in manifests that rows name.
+
+    The key of a report in another store is its address, and it counts as missing.
+    """
     found: dict[str, Cited] = {}
     for folder in CITATIONS:
         sizes = store.sizes(folder)
@@ -47,7 +54,7 @@ def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cite
 
 
 def with_hashes(files: Iterable[Cited], store: ObjectStore) -> list[Cited]:
-    """Files without a sha256 are read; the others keep the one recorded when they were written."""
+    """The files with their sha256. Only files without a recorded sha256 are read."""
     return [
         file if file.sha256 or file.size is None else replace(file, sha256=store.sha256(file.key)) for file in files
     ]
@@ -64,7 +71,7 @@ def read_listing(path: Path) -> Iterator[Cited]:
 
 
 def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:
-    """Listed files that are missing or changed; reads all of them."""
+    """Yield a sentence for each listed file that is missing or has changed. Reads all files."""
     with ThreadPoolExecutor(AT_ONCE) as several:
         wanted = [file for file in files if file.size is not None]
         yield from filter(None, several.map(partial(_fault, store), wanted))

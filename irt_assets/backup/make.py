@@ -1,7 +1,8 @@
-"""Making a backup: one state of the database, and a listing of every file of the store that it cites.
+"""Creation of a backup: one state of the database, and a list of all files of the store that it cites.
 
-The files are listed while nobody may prune, and a file is there before the row that cites it: so every listed file was
-there. What does not belong here: where it goes (see `places`), PostgreSQL's programs (see `programs`).
+The files are listed under the lock of pruning, and a file is written before the row that cites it, so every cited file
+exists at that time. What does not belong here: the place of backups (see `places`), PostgreSQL's programs (see
+`programs`).
 """
 
 import os
@@ -26,7 +27,13 @@ from resources.version import code_version
 
 @dataclass(frozen=True)
 class Made:
-    """`removed`: older backups that were deleted."""
+    """A backup that was made.
+
+    Attributes:
+        size: size of its files in bytes.
+        missing: keys of cited files that are missing in the store.
+        removed: names of older backups that were deleted.
+    """
 
     address: str
     manifest: Manifest
@@ -37,7 +44,7 @@ class Made:
 
 
 def make_backup(settings: Settings, database: Database, store: ObjectStore, place: FolderPlace) -> Made:
-    """Back up the platform's schema and Dagster's to `place`; after an error nothing is left."""
+    """Back up the platform's schema and Dagster's schema to `place`. An error leaves nothing behind."""
     began, now = time.monotonic(), datetime.now(UTC)
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
     version = schema_version(database)
@@ -45,7 +52,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
         with _frozen(database, store) as (connection, cited):
             server = connection.info.server_version // 10000
             schemas = [database.schema, settings.irt_dagster_schema]
-            snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
+            snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # name of the state, for pg_dump
             programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = with_hashes(cited, store)
@@ -85,7 +92,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
 
 @contextmanager
 def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Connection, list[Cited]]]:
-    """A transaction that sees one state of the database, and the files that it cites."""
+    """A transaction that sees a single state of the database, and the files that this state cites."""
     with database.connect() as connection:
         with database.connect() as nobody_prunes:
             advisory_lock(nobody_prunes, "prune")

@@ -1,6 +1,6 @@
-"""A backup's description of itself, and what must be the same in a copy of the database.
+"""The manifest of a backup, and the comparison of a restored database with it.
 
-What does not belong here: making and restoring (see `make`, `restore`).
+What does not belong here: making and restoring backups (see `make`, `restore`).
 """
 
 import hashlib
@@ -36,21 +36,35 @@ class File(BaseModel):
 
 
 class Rows(BaseModel):
-    """`tables`: rows of each. `digests`: of each table that nothing can make again, a hash of its rows in any order."""
+    """Rows of tables.
+
+    Attributes:
+        tables: number of rows by table.
+        digests: order-independent hash of the rows, for the tables of KEPT, which cannot be computed again.
+    """
 
     tables: dict[str, int]
     digests: dict[str, str]
 
 
 class Contents(Rows):
-    """`sets`: by scale, the hash of the published set in force when the backup was made."""
+    """Content of a backup. `sets`: hash of the published set in force when the backup was made, by scale."""
 
     sets: dict[str, str]
 
 
 class Manifest(BaseModel):
-    """`store`: the address that all files of the object store begin with. `missing`: files that rows cite and that were
-    not there."""
+    """Description of a backup.
+
+    Attributes:
+        postgres: major version of the server.
+        pg_dump: major version of the program.
+        store: beginning of the addresses of all files of the object store.
+        files: size and hash of the backup's files, by name.
+        objects: number of cited files in the object store.
+        object_bytes: their size.
+        missing: number of cited files that were missing.
+    """
 
     format: int
     made_at: datetime
@@ -74,7 +88,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises PermanentFailure if there is none, or its format is newer."""
+    """The manifest of a backup. Raises PermanentFailure if it is missing or damaged, or has another format."""
     path = folder / MANIFEST
     try:
         text = path.read_text("utf-8")
@@ -90,7 +104,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_rows(connection: psycopg.Connection) -> Rows:
-    """Rows of tables in any version of the schema. Compared as text, whose form is fixed for this transaction."""
+    """Read the rows of our tables in any version of the schema.
+
+    Digests are of rows as text, whose format is set for this transaction.
+    """
     connection.execute(AS_TEXT)
     there = connection.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
@@ -106,7 +123,7 @@ def read_rows(connection: psycopg.Connection) -> Rows:
 
 
 def read_sets(connection: psycopg.Connection, at: datetime) -> dict[str, str]:
-    """By scale, the hash of the published set in force at a time."""
+    """The hash of the published set in force at a time, by scale."""
     return {scale_id: in_force(connection, scale_id, at).set_hash for scale_id in read_scales(connection)}
 
 
@@ -118,11 +135,11 @@ COUNT = sql.SQL("SELECT count(*), NULL FROM {}")
 DIGEST = sql.SQL(
     "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
 )
-"""A sum does not depend on the order of the rows, and md5 not on the server's version."""
+"""Digest of a table: the sum does not depend on the order of the rows, and md5 not on the server's version."""
 
 
 def row_differences(then: Rows, now: Rows) -> list[str]:
-    """The differences, a sentence each. Tables of earlier schemas that this code does not read are not compared."""
+    """The differences, one sentence each. Tables of earlier schemas that this code does not have are not compared."""
     found = [
         f"{name} has {now.tables.get(name, 0):,} rows, the backup was made of {rows:,}"
         for name, rows in then.tables.items()
@@ -136,7 +153,7 @@ def row_differences(then: Rows, now: Rows) -> list[str]:
 
 
 def set_differences(then: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The differences, a sentence each."""
+    """The differences between published sets, one sentence each."""
     return [
         f"the published set in force on scale {scale} is not the backup's"
         for scale, set_hash in then.items()

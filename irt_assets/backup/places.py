@@ -1,7 +1,6 @@
-"""Where backups are kept: each in a folder of its own, in a folder or in a bucket. A name appears only when the backup
-is complete.
+"""Places of backups: a folder or a bucket, with a folder for each backup, whose name appears once it is complete.
 
-What does not belong here: what is in a backup (see `make`).
+What does not belong here: the content of a backup (see `make`).
 """
 
 import re
@@ -18,11 +17,11 @@ from resources.files.object_store import PART, BucketStore, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"
-"""Written last: a folder without it is not a backup."""
+"""The file that is written last: a folder without it is not a backup."""
 NAME = re.compile(r"irt-\d{8}T\d{6}Z")
 NEWEST_KEPT = 30
 ABANDONED_S = 24 * 3600
-"""A half-written backup older than this belongs to a process that was killed."""
+"""Age in seconds from which an unfinished backup is deleted: the process that wrote it was killed."""
 
 
 class FolderPlace:
@@ -33,7 +32,10 @@ class FolderPlace:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A folder to write a backup into, which becomes `name` at the end; after an error nothing is left."""
+        """Yield a folder for the files of a backup, which becomes the backup `name` at the end.
+
+        An error leaves nothing behind. Raises PermanentFailure if the place cannot be written.
+        """
         try:
             self.folder.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
             for path in self.folder.glob(f"{PART}*"):
@@ -54,11 +56,11 @@ class FolderPlace:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
-        """A folder with the files of a backup, for as long as it is needed."""
+        """Yield a folder with the files of a backup, for use within the block."""
         yield self.folder / name
 
     def names(self) -> list[str]:
-        """The name of every backup, oldest first."""
+        """The names of all backups, oldest first."""
         found = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
         return sorted(name for name in found if NAME.fullmatch(name))
 
@@ -68,14 +70,14 @@ class FolderPlace:
         shutil.rmtree(going)
 
     def _keep(self, work: Path, name: str) -> None:
-        """Let what was written to `work` become the backup `name`."""
+        """Make the files in `work` the backup `name`."""
         sync_folder(work)
         work.rename(self.folder / name)
         sync_folder(self.folder)
 
 
 class BucketPlace(FolderPlace):
-    """Backups below a prefix of a bucket; they pass through IRT_HOME."""
+    """Backups below a prefix of a bucket, with temporary files in IRT_HOME."""
 
     def __init__(self, settings: Settings, bucket: str, prefix: str) -> None:
         super().__init__(private_home(settings))
@@ -102,24 +104,24 @@ class BucketPlace(FolderPlace):
             self._store.delete(key)
 
     def _keep(self, work: Path, name: str) -> None:
-        """An upload becomes a backup with its manifest, the last file."""
+        """Upload the files. The manifest is last, because it makes them a backup."""
         try:
             for file in sorted(work.iterdir(), key=lambda file: file.name == MANIFEST):
                 self._store.put(f"{self._prefix}/{name}/{file.name}", file)
         except BaseException:
-            with suppress(Exception):  # the first error is the one to report
+            with suppress(Exception):  # the first error must be reported
                 self.remove(name)
             raise
 
 
 def default_place(settings: Settings) -> FolderPlace:
-    """`backups` in the bucket S3_BUCKET, or where that is unset in IRT_HOME."""
+    """`backups` in the bucket S3_BUCKET or, if that is unset, in IRT_HOME."""
     bucket = settings.s3_bucket
     return place_at(settings, str(settings.irt_home / "backups") if bucket is None else f"s3://{bucket}/backups")
 
 
 def place_at(settings: Settings, address: str) -> FolderPlace:
-    """The place that a folder's path or s3://BUCKET/PREFIX names."""
+    """The place for a folder's path or s3://BUCKET/PREFIX. Raises PermanentFailure for any other s3 address."""
     if not address.startswith("s3:"):
         return FolderPlace(Path(address))
     parts = urlsplit(address)
@@ -139,7 +141,7 @@ def backup_at(settings: Settings, address: str) -> tuple[FolderPlace, str]:
 
 
 def keep_newest(place: FolderPlace, but: str) -> list[str]:
-    """Delete all backups there except the newest ones and `but`; returns the deleted names."""
+    """Delete all backups in a place except the newest ones and `but`. Returns the deleted names."""
     gone = [name for name in place.names()[:-NEWEST_KEPT] if name != but]
     for name in gone:
         place.remove(name)

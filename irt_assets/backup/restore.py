@@ -1,6 +1,6 @@
-"""Restoring a backup into an empty database, and proof that the copy is what the backup was made of.
+"""Restoring a backup into an empty database, and checking that the copy equals the original.
 
-What does not belong here: the files of the object store, which must be brought back first.
+What does not belong here: the files of the object store, which must be restored first.
 """
 
 import time
@@ -45,7 +45,12 @@ from resources.settings import Settings
 
 @dataclass
 class Restored:
-    """`notes`: changes made while restoring. `differences`: how the copy differs, a sentence each."""
+    """A restored backup.
+
+    Attributes:
+        notes: changes during the restoration, one sentence each.
+        differences: differences between the copy and the backup, one sentence each.
+    """
 
     manifest: Manifest
     seconds: float = 0.0
@@ -54,10 +59,10 @@ class Restored:
 
 
 def restore_backup(settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool) -> Restored:
-    """Bring a backup into `database`, which must be empty, and compare what is there with the manifest.
+    """Restore a backup into `database`, which must be empty, and compare the result with the manifest.
 
-    With `verify` every listed file is read, too, and the invariants are evaluated as of the backup's time. Raises
-    PermanentFailure, and leaves the database as it was, where the backup is damaged or cannot be restored here.
+    With `verify`, all listed files are read too, and the invariants are evaluated as of the backup's time. Raises
+    PermanentFailure, and does not change the database, if the backup is damaged or cannot be restored here.
     """
     began = time.monotonic()
     with place.reading(name) as folder:
@@ -80,7 +85,7 @@ def restore_backup(settings: Settings, database: Database, place: FolderPlace, n
 
 
 def _check(folder: Path, manifest: Manifest) -> None:
-    """Raises PermanentFailure where a file is not as it was written, or this code does not know the schema."""
+    """Raise PermanentFailure if a file of the backup has changed, or if this code does not work with its schema."""
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -126,11 +131,11 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
         raise
     with database.connect() as connection:
         connection.autocommit = True
-        connection.execute("ANALYZE")  # a dump has no statistics, and queries over the log are slow without
+        connection.execute("ANALYZE")  # a dump has no statistics, without which queries over the log are slow
 
 
 def _adapt_to_installation(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
-    """Make the copy work with this code and this store; returns what was changed."""
+    """Adapt the copy to this code and this store. Yields a sentence for each change."""
     version = schema_version(database)
     if version.fault:
         upgrade(database)
@@ -149,7 +154,10 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
 
 
 def _new_violations(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
-    """Invariants of severity error that the copy violates and the original did not report."""
+    """Yield a sentence for each invariant of severity error that the copy violates and no report in it mentions.
+
+    Invariants that could not be evaluated get a sentence, too.
+    """
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
         made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}

@@ -1,8 +1,8 @@
-"""What people read, as data: sentences, tables, figures, lists, names with values, and sections of them.
+"""Content of reports and pages as data: sentences, tables, figures, lists, name-value pairs, and sections of them.
 
-Facts become blocks once, and a renderer shows them in each medium: `html` (reports and the dashboard), `pdf`,
-`markdown` (Dagster's page) and `terminal`. Text is plain text, never markup: each renderer escapes it. Nothing here
-imports NumPy, Dagster or a renderer. What does not belong here: what a page says (see the callers).
+Content is turned into blocks once, and a renderer shows them in each medium: `html` (reports and the dashboard), `pdf`,
+`markdown` (the Dagster UI) and `terminal`. Text is plain text, never markup: each renderer escapes it. Nothing here
+imports NumPy, Dagster or a renderer. What does not belong here: the wording of a page (see the callers).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tone: TypeAlias = Literal["good", "bad", "warning", "info", "neutral", "dark"]
 
 @dataclass(frozen=True)
 class Span:
-    """Some words of a sentence. `link`: `#id` of a section of the same document, or an address."""
+    """Part of a sentence. `link` is `#id` of a section of the same document, or a URL."""
 
     text: str
     style: Literal["", "bold", "quiet", "code"] = ""
@@ -32,7 +32,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Badge:
-    """A word in a coloured field; the colour repeats what the word says."""
+    """A word on a coloured background. The colour only repeats the meaning of the word."""
 
     text: str
     tone: Tone = "neutral"
@@ -41,7 +41,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Moment:
-    """A time to the minute, in a time zone that it names."""
+    """A time to the minute, followed by the name of its time zone."""
 
     at: datetime
     zone: str = "UTC"
@@ -52,11 +52,11 @@ class Moment:
 
 
 Text: TypeAlias = "str | Span | Badge | Moment | tuple[Text, ...]"
-"""A Markup (markupsafe) is HTML that stands as it is, for pages only."""
+"""Text of a block. A Markup (markupsafe) is HTML that is not escaped, for pages only."""
 
 
 def prose(text: str) -> tuple[str | Span, ...]:
-    """A sentence in which commands stand between backticks."""
+    """Turn a sentence with commands in backticks into spans of text and code."""
     parts = text.split("`")
     return tuple(Span(part, "code") if k % 2 and k < len(parts) - 1 else part for k, part in enumerate(parts) if part)
 
@@ -86,7 +86,7 @@ Cell: TypeAlias = "Content | float | None"
 
 
 def plain(content: Content) -> str:
-    """The words alone; of details, the summary."""
+    """Return the content as a string without styles and links; for details, only the summary."""
     match content:
         case str():
             return content
@@ -102,7 +102,7 @@ def plain(content: Content) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Names and values; `small`: two side by side on paper, if both are short."""
+    """Names and values. If `small`, a PDF puts two short pairs next to each other."""
 
     rows: tuple[tuple[str, Content], ...]
     small: bool = False
@@ -110,8 +110,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Column:
-    """`number`: aligned at the right and never broken; `format`: of its numbers, as in `format(value, …)`; `share`: of
-    the width that the numbers leave, 0 for as little as its longest cell takes."""
+    """A column of a table.
+
+    Attributes:
+        number: whether cells are aligned at the right and never broken.
+        format: format specification of numbers, as in `format(value, …)`.
+        share: relative share of the width that the columns of numbers leave; 0: the width of the longest cell.
+    """
 
     name: Text
     number: bool = False
@@ -119,7 +124,7 @@ class Column:
     share: float = 0.0
 
     def written(self, cell: Cell, minus: str) -> Content:
-        """The cell's text: a dash if there is no value, and a number as the column writes it."""
+        """The cell's content. A missing value becomes a dash, and a number is formatted with `minus` as its sign."""
         if cell is None or cell != cell:
             return DASH
         if isinstance(cell, numeric_types.Real):
@@ -129,10 +134,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`caption`: what it shows. `empty`: stands in place of the rows if there are none. `sortable`: by a click on a
-    heading of a report. `sorted_by`: the column by which the rows are sorted. `filter_id`: names a long table whose
-    rows a reader of a report can filter. `small`: dense, in small print; on a phone it is scrolled, and each row of
-    any other table becomes a card of names and values."""
+    """A table.
+
+    Attributes:
+        caption: subject of the table.
+        empty: text shown instead of the rows if there are none.
+        sortable: whether a reader of an HTML report can sort it by a click on a heading.
+        sorted_by: index of the column by which the rows are sorted, and the direction.
+        filter_id: HTML id of a long table whose rows a reader of an HTML report can filter; "" for no filter.
+        small: whether it is dense and in small print. On a phone such a table scrolls, and the rows of any other
+            table become cards of names and values.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -144,12 +156,12 @@ class Table:
     small: bool = False
 
     def body(self, minus: str = "−") -> Iterator[list[Content]]:
-        """The rows as texts."""
+        """Yield the rows with their numbers formatted and their missing values as dashes."""
         for row in self.rows:
             yield [column.written(cell, minus) for column, cell in zip(self.columns, row, strict=True)]
 
     def beside(self, name: Text, cells: Iterable[Cell], *, first: bool = False) -> Table:
-        """With one more column, after the others or before them."""
+        """Return the table with one more column, after the other columns or, if `first`, before them."""
         columns = [Column(name), *self.columns] if first else [*self.columns, Column(name)]
         rows = [(cell, *row) if first else (*row, cell) for row, cell in zip(self.rows, cells, strict=True)]
         return replace(self, columns=tuple(columns), rows=tuple(rows))
@@ -157,8 +169,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """`wide`: it takes the whole width. `numbers`: its values, which the dashboard folds. `alt`: what it shows, where
-    the chart does not say so well."""
+    """A chart with its caption.
+
+    Attributes:
+        wide: whether it takes the whole width.
+        numbers: its values as a table, which the dashboard shows after a click.
+        alt: description for readers who cannot see it, if the chart's own description is not good enough.
+    """
 
     chart: Chart | Picture
     caption: str = ""
@@ -168,25 +185,25 @@ class Figure:
 
     @property
     def described(self) -> str:
-        """What it shows, for those who do not see it."""
+        """Description for readers who cannot see the figure."""
         return self.alt or (self.chart.described if isinstance(self.chart, Chart) else self.chart.title)
 
     @property
     def svg(self) -> str:
-        """The chart as a page places it, in SVG."""
+        """The chart as SVG for a page."""
         return self.chart.to_svg(bare=True) if isinstance(self.chart, Chart) else self.chart.to_svg()
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures side by side if there is room."""
+    """Figures next to each other if there is room."""
 
     figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a title. `together`: a page break does not part them, as long as they fit on a page."""
+    """Blocks under a title. If `together`, no page break divides them, provided that they fit on a page."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -197,7 +214,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Box:
-    """Blocks set apart: good or bad news in a frame, a remark next to a line."""
+    """Blocks in a frame: good or bad news, or a remark."""
 
     blocks: tuple[Block, ...]
     tone: Tone = "info"
@@ -208,10 +225,12 @@ Block: TypeAlias = "Paragraph | List | Pairs | Table | Figure | Figures | Sectio
 
 @dataclass(frozen=True)
 class Document:
-    """A report. `subtitle` stands under the title, `running` at the top of each further page of a PDF; `contents`:
-    whether the HTML begins with links to the sections.
+    """A report.
 
-    `kind`: a bank's report is dense and has page numbers, a learner's is a page in larger print.
+    Attributes:
+        kind: "bank" for a dense report with page numbers, "learner" for one in larger print.
+        subtitle: line below the title.
+        running: header of every page of a PDF except the first.
     """
 
     title: str
@@ -223,7 +242,7 @@ class Document:
 
     @property
     def contents(self) -> tuple[Section, ...]:
-        """Sections that have an id, which the HTML of a bank's report links to at its top."""
+        """Sections with an id. The HTML of a bank's report begins with links to them."""
         return tuple(block for block in self.blocks if isinstance(block, Section) and block.id)
 
 
@@ -237,8 +256,11 @@ def table(
     small: bool = False,
     sortable: bool = False,
 ) -> Table:
-    """A table in which the columns `numbers` hold numbers, of a mapping in these formats. Words share the width that
-    the numbers leave; the last of them, a reason as a rule, takes the most."""
+    """Return a table whose columns `numbers` contain numbers. If `numbers` is a mapping, its values are their formats.
+
+    The columns of words share the width that the numbers leave. The last of them, usually a reason, is the widest,
+    unless the table is small.
+    """
     formats = numbers if isinstance(numbers, Mapping) else dict.fromkeys(numbers, "")
     words = [name for name in names if name not in formats]
     columns = tuple(
@@ -251,18 +273,18 @@ def table(
 
 
 def notice(text: Text, tone: Tone) -> Box:
-    """A sentence in a frame."""
+    """Return a box with one sentence."""
     return Box((Paragraph(text),), tone)
 
 
 def pairs(known: Mapping[str, Content | None] | Iterable[tuple[str, Content | None]], *, small: bool = False) -> Pairs:
-    """Names and values; those without a value are left out."""
+    """Return the names and values, without names whose value is empty."""
     rows = known.items() if isinstance(known, Mapping) else known
     return Pairs(tuple((name, value) for name, value in rows if value), small)
 
 
 def value_with_error(value: float | None, error: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """For example −0.52 ± 0.08; the error is left out where it is not known. `sign`: of a change, with a plus."""
+    """A number such as −0.52 ± 0.08, without an unknown error. If `sign`, positive numbers have a plus."""
     written = (signed if sign else number)(value, digits)
     return written if error is None or error != error or written == DASH else f"{written} ± {number(error, digits)}"
 
@@ -271,12 +293,12 @@ _MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d[\d.,]*(?:[\s)%;:·–]|$))")
 
 
 def with_minus(text: str) -> str:
-    """The text with a true minus sign before its numbers: hyphens in ids, days and addresses stay."""
+    """Replace hyphens before numbers by minus signs. Hyphens in ids, dates and URLs stay."""
     return _MINUS.sub("−", text)
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """With a true minus sign; a dash if there is no number."""
+    """Format a number with a true minus sign; None and NaN become a dash."""
     return DASH if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -289,7 +311,7 @@ def percent(share: float | None) -> str:
 
 
 def chance(value: float | None) -> str:
-    """A probability: small ones as a power of ten, never as 0."""
+    """Format a probability; below 0.001 in scientific notation, so never as 0."""
     if value is None:
         return DASH
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}".replace("-", "−")

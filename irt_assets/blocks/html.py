@@ -1,7 +1,6 @@
-"""Blocks as HTML: whole documents that need no other file, and parts of the dashboard's pages.
+"""Render blocks as HTML: self-contained documents, and parts of the dashboard's pages.
 
-Jinja escapes every text. Both have the same markup, and a style sheet each. What does not belong here: what a page
-says.
+Jinja escapes every text. Documents and the dashboard share the markup, and each has its own style sheet.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from markupsafe import Markup
 from irt_assets.blocks import Block, Document, Figure, plain, with_minus
 
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Characters that turn the direction of the text after them, to the end of a sentence."""
+"""Control characters that change the direction of the text after them. They are removed."""
 BOOTSTRAP = {
     "good": "success",
     "bad": "danger",
@@ -23,19 +22,19 @@ BOOTSTRAP = {
     "neutral": "secondary",
     "dark": "dark",
 }
-"""Bootstrap's name of each tone, which the dashboard's style sheet knows."""
+"""Bootstrap's name of each tone, for the dashboard's style sheet."""
 Draw: TypeAlias = Callable[[Figure], Markup]
 
 
 def page(document: Document) -> str:
-    """The document as one HTML file that needs no other."""
+    """Render the document as one self-contained HTML file."""
     return _environment().get_template("document.html").render(document=document)
 
 
 def part(*blocks: Block, draw: Draw | None = None) -> Markup:
-    """The blocks as a part of a page; `draw`: makes the markup of a figure where it is not to be an SVG."""
+    """Render the blocks as a part of a page. `draw` returns the markup of a figure; default: its SVG."""
     module: Any = _environment().get_template("blocks.html").module
-    return Markup(module.blocks(blocks, draw or _as_svg))  # noqa: S704 - a macro, which has escaped
+    return Markup(module.blocks(blocks, draw or _as_svg))  # noqa: S704 - the macro has escaped all texts
 
 
 def _as_svg(figure: Figure) -> Markup:
@@ -48,7 +47,7 @@ def _environment() -> Environment:
         loader=PackageLoader("irt_assets.blocks"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value.translate(_TURNING) if type(value) is str else value,  # Markup is made of such
+        finalize=lambda value: value.translate(_TURNING) if type(value) is str else value,  # Markup is made of these
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,4 +1,4 @@
-"""Blocks as Markdown, as Dagster's page and the docs show it."""
+"""Render blocks as Markdown for the Dagster UI and the docs."""
 
 import html
 import re
@@ -22,12 +22,12 @@ from irt_assets.blocks import (
 
 
 def markdown(*blocks: Block) -> str:
-    """The blocks with an empty line between them. Every text is shown as it is."""
+    """Render the blocks, separated by empty lines. Every text is escaped."""
     return "\n\n".join(map(_block, blocks))
 
 
 def escaped(text: str) -> str:
-    """`text` as Markdown that shows it. An underscore within a word is one anyway."""
+    """Escape `text` for Markdown. Underscores inside a word need no escape."""
     return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(re.sub(r"\s+", " ", text), quote=False))
 
 

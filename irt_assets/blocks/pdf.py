@@ -1,6 +1,6 @@
-"""Documents as PDF, set by Typst, which reads their text from JSON: it stays text, whatever it holds.
+"""Typeset documents as PDF with Typst, which reads their text from JSON, so that no text is read as markup.
 
-Nothing is fetched, and the fonts are files of the product. What does not belong here: a report's content.
+Nothing is downloaded: the fonts are part of this distribution.
 """
 
 import json
@@ -18,18 +18,17 @@ from resources.files.typesetting import FONTS, pdf_problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24
-"""The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
+"""Length in letters of the longest word that fits into a column of a PDF. Longer words may be broken."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
-"""Categories of characters that are left out; a mark (M…) stays if it makes one character with its letter."""
+"""Unicode categories of characters that are removed. A mark (M…) stays if NFC combines it with its letter."""
 _ONE_AT_A_TIME = Lock()
 
 
 def typeset(document: Document) -> bytes:
-    """The document as a tagged PDF (PDF/UA-1), the same bytes for the same document.
+    """Typeset the document as a tagged PDF (PDF/UA-1). The same document gives the same bytes.
 
-    Raises PermanentFailure where Typst is not installed or refuses the
-    document.
+    Raises PermanentFailure if Typst is not installed or rejects the document.
     """
     if problem := pdf_problem():
         raise PermanentFailure(problem)
@@ -45,7 +44,7 @@ def typeset(document: Document) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON: each block is an object whose `is` names it; a word too long for a column may be broken."""
+    """Convert a value for JSON. A block becomes an object whose `is` names its type; long words become breakable."""
     if isinstance(value, str):
         return _LONG.sub(_breakable, with_minus(_visible(value)))
     if isinstance(value, tuple | list):
@@ -57,7 +56,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Figure):
         found = {"svg": value.svg, "described": value.described, "caption": value.caption}
         return {name: _visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
-    if isinstance(value, Span) and value.style == "code":  # to be copied as it is
+    if isinstance(value, Span) and value.style == "code":  # must be copyable, so without zero-width spaces
         return {"is": "span", "text": _visible(value.text), "style": "code", "link": value.link}
     if isinstance(value, Badge):
         value = Span(value.text, "bold", value.link)
@@ -69,8 +68,10 @@ def _plain(value: Any) -> Any:
 
 
 def _visible(text: str) -> str:
-    """With a space for each line break and tab, and without other characters that no font has, such as control
-    characters and marks without a letter of their own; a lone surrogate becomes a question mark."""
+    """Remove the characters that no font has, such as control characters and marks that do not combine.
+
+    Line breaks and tabs become spaces, and a lone surrogate becomes a question mark.
+    """
     if not text.isascii() or not text.isprintable():
         text = unicodedata.normalize("NFC", text)
         spaced = " ".join(re.split(r"\s", text))
@@ -79,14 +80,14 @@ def _visible(text: str) -> str:
 
 
 def _breakable(word: re.Match[str]) -> str:
-    """With a zero-width space, at which a line may end, every few letters."""
+    """Insert a zero-width space, at which a line may break, after every eighth letter."""
     letters = word.group()
     return "\u200b".join(letters[at : at + 8] for at in range(0, len(letters), 8))
 
 
 @cache
 def _compiler() -> Any:
-    """One for each process: it keeps the fonts, and what it has read of the template."""
+    """The process's compiler, which caches the fonts and the template."""
     from typst import Compiler  # may be absent, see `pdf_problem`
 
     return Compiler(

@@ -1,4 +1,4 @@
-"""Blocks on a terminal. What anybody wrote is shown as it is: it steers no terminal."""
+"""Print blocks on a terminal. Control characters in texts are shown, never sent to the terminal."""
 
 import re
 from collections.abc import Iterator
@@ -26,17 +26,17 @@ from irt_assets.blocks import (
 )
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What moves a terminal's cursor, sets its title, or turns the direction of what follows."""
+"""Characters that move a terminal's cursor, set its title, or change the direction of the text after them."""
 COLOURS = {"good": "green", "bad": "red", "warning": "yellow", "info": "blue", "neutral": "", "dark": ""}
 PIPED = 160
-"""Columns of a table if there is no terminal."""
+"""Width of a table in characters if there is no terminal."""
 STYLES = {"bold": "bold", "quiet": "dim"}
 
 
 def show(*blocks: Block, console: Console) -> None:
-    """Print the blocks; a table is as wide as the terminal, or 160 columns if there is none.
+    """Print the blocks. A table is as wide as the terminal, or 160 characters if there is none.
 
-    A table whose numbers need more is wider, and the terminal breaks its lines.
+    If a table needs more, it is wider and the terminal wraps its lines.
     """
     for block in blocks:
         for part in _parts(block):
@@ -49,7 +49,7 @@ def show(*blocks: Block, console: Console) -> None:
 
 
 def visible(text: str) -> str:
-    """The text with what would steer the terminal shown instead."""
+    """Replace control characters by their escape sequences, such as x1b."""
     return STEERING.sub(lambda one: ascii(one[0])[1:-1], text)
 
 

@@ -1,1 +1,1 @@
-"""Fits, linking and publication: what a month and a night compute, as assets and their checks."""
+"""Fits, linking and publication: the computations of a month and of a night, as assets and their checks."""

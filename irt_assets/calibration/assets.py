@@ -1,7 +1,4 @@
-"""Assets of item parameters: fit, link, publish, measure.
-
-Thin: the steps are in `month` and `abilities`.
-"""
+"""Assets of item parameters and abilities. The steps (fit, link, publish, measure) are in `month` and `abilities`."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -44,10 +41,10 @@ Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 def build_calibration_asset(
     *, engine: str, months: dg.PartitionsDefinition, fit: Fit, priority: int
 ) -> dg.AssetsDefinition:
-    """The asset that fits a month with a registered engine, under the kind and in the pool of its spec.
+    """Return the asset that fits a month with a registered engine, with the kind and the pool of its spec.
 
-    `fit` is called with database, store, month and run. In one run the engine's asset with the highest `priority` goes
-    first: they wait for the same answers and not for each other.
+    `fit` is called with database, store, month and run id. Within a run the asset with the highest `priority` starts
+    first, because the engines' assets do not depend on each other.
     """
 
     spec = spec_of(engine)
@@ -139,17 +136,17 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of item parameters and abilities.
+    """Return the assets of item parameters and abilities.
 
-    `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
-    in the order in which they run, each with the scales that it fits (None: all).
+    `build` returns an engine by its name. `comparison_engines` are the engines that also fit the month, in the order
+    in which they run, each with the scales that it fits (None: all).
     """
     of_a_month: dict[str, Any] = {"partitions_def": months, "pool": LIGHT_POOL}
 
     linked = dg.asset(
         **of_a_month,
-        # Fits of other engines are read too. As a dependency each of them would make Dagster call every month that was
-        # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
+        # Fits of other engines are read too, but are no dependencies: otherwise Dagster would call every month from
+        # before an engine was enabled unsynced. engine_agreement, which compares them, depends on them.
         deps=["item_calibration"],
         description="One row per item and engine: its parameters in the month on the bank's scale, linked through the "
         "frozen anchor set. Only the fit of the scale's own engine is published.",
@@ -210,7 +207,7 @@ def build_calibration_assets(
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:
-    """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
+    """Fail the step, with the reason why nothing is published on the asset's page and at the end of the run's log."""
     reasons = {step.scale_id: step.why for step in held}
     sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
     metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where

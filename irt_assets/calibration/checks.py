@@ -1,8 +1,8 @@
-"""Checks of the monthly assets, made by factories: set gates, item gates, and one inventory per asset.
+"""Checks of the monthly assets: set gates, item gates, and one inventory check per asset.
 
-A set gate that fails is an error, the others warn. None stops its run: the publication step judges every scale again,
-by the same functions, and fails with the reason where all of them are held. Each is partitioned by month and names the
-scale.
+A failed set gate is an error, and the other checks warn. No check stops its run: the publication step judges every
+scale again with the same functions, and fails if all scales are held. Checks are partitioned by month, except the
+inventory checks, and their results name the scale.
 """
 
 import logging
@@ -38,7 +38,7 @@ ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "pub
 
 @dataclass(frozen=True)
 class _MonthCheck:
-    """A check by what is known of a month, by scale."""
+    """A check that judges a month by its evidence, which is given by scale."""
 
     name: str
     description: str
@@ -49,7 +49,7 @@ class _MonthCheck:
 def build_calibration_checks(
     months: dg.PartitionsDefinition, first_month: str, comparison_engines: Iterable[str] = ()
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
-    """The checks of a month, and the inventory checks over all months. `comparison_engines` have an asset each."""
+    """Return the monthly checks, and the inventory checks over all months. `comparison_engines` have own assets."""
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
     gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
@@ -64,9 +64,9 @@ def build_calibration_checks(
 
 
 def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """One step that loads what is known of the month once, and judges the selected checks of the asset by it.
+    """Return a step that loads the month's evidence once, and evaluates the selected checks of the asset with it.
 
-    Where the evidence cannot be read, or a check breaks down on it, the check fails and says why.
+    If the evidence cannot be read, or a check raises an error, the check fails with the reason.
     """
     by_name = {check.name: check for check in checks}
 
@@ -92,7 +92,7 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
             raise
         except dg.Failure as failure:
             evidence = failure.description or str(failure)
-        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look unjudged
+        except Exception as error:  # noqa: BLE001 – for any error, the check must fail
             _log.exception("what is known of %s cannot be read", context.partition_key)
             evidence = explanation(error)
         failing = failing_before(context.instance, context.selected_asset_check_keys, context.partition_key)
@@ -103,7 +103,7 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
 
 
 def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence]:
-    """What is known of the month, by scale; only for the checks of the snapshot its file is read."""
+    """Load the month's evidence by scale. The snapshot's file is read only for the checks of scored_responses."""
     with database.connect() as connection:
         return {
             scale_id: load_evidence(connection, month, scale, store if asset == "scored_responses" else None)
@@ -112,20 +112,20 @@ def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dic
 
 
 def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.AssetCheckResult:
-    """`evidence`: by scale, or why it cannot be read."""
+    """Evaluate a check. `evidence` is given by scale, or is the reason why it cannot be read."""
     if isinstance(evidence, str):
         why = evidence
     else:
         try:
             return check.judge(evidence)
-        except Exception as error:  # noqa: BLE001 – a pure function: the other checks are still judged
+        except Exception as error:  # noqa: BLE001 – the other checks are still evaluated
             _log.exception("the check %s could not be judged", check.name)
             why = explanation(error)
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 
 
 def judged_by(rules: Collection[str]) -> tuple[SetGate, ...]:
-    """The set gates, and the checks like them that warn, that judge by one of `rules`."""
+    """Return the set gates and advisory checks that depend on one of the scale's `rules`."""
     return tuple(gate for gate in (*SET_GATES, *ADVISORY_CHECKS) if {*gate.rules} & {*rules})
 
 
@@ -167,7 +167,7 @@ def _moved_anchors(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evide
 
 
 def _evidence(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
-    """What a gate judged by: numbers, whose trend Dagster draws, and what it counts by item as tables."""
+    """Details of the verdicts as metadata: numbers, whose trend Dagster plots, and tables."""
     found: dict[str, dg.MetadataValue] = {}
     for scale, verdict in verdicts.items():
         for name, value in verdict.details.items():
@@ -265,7 +265,7 @@ def _unestimated(evidence: Evidence) -> Problems:
 
 
 def _held_back(evidence: Evidence) -> Problems:
-    """Estimated items that are held back; `items_were_estimated` names those that were not estimated."""
+    """Estimated items that are held back. `items_were_estimated` names the items that were not estimated."""
     linked = evidence.linked
     if linked is None:
         return {}
@@ -277,7 +277,7 @@ def _held_back(evidence: Evidence) -> Problems:
 
 
 def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
-    """One look at all months; each asset names those that stopped at it, so that each month is named once."""
+    """Return the inventory checks. Each asset lists the months that stopped at it, so each month is listed once."""
     specs = [
         dg.AssetCheckSpec(
             INVENTORY,
@@ -287,7 +287,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         for asset in ASSETS
     ]
 
-    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # a job has the name of the check
+    @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # the name of the check is taken by a job
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

@@ -1,11 +1,8 @@
-"""How far a month's anchors as a group moved against the other published items, measured and stored.
+"""Measure and store the shift of a month's anchors, as a group, against the other published items.
 
-The month's linked fit is compared with all values in force. What it was linked by stays: nothing of the ledger enters
-the constants. It is measured between linking and publication, in `linked_item_parameters`, and again at publication
-where the values in force have changed since; the gate `anchors_move_with_the_others` reads what is stored.
-
-What does not belong here: the estimate (see `psychometrics`), single items that moved (`drift`), and what a decision
-would do to learners (`release_impact`).
+The month's linked fit is compared with all values in force. The comparison does not change the linking constants. It
+runs after linking, in `linked_item_parameters`, and again at publication if the values in force have changed since.
+The gate `anchors_move_with_the_others` reads the stored shift.
 """
 
 import hashlib
@@ -26,7 +23,7 @@ from resources.postgres.database import Database, advisory_lock
 
 
 def measure_month(database: Database, month: str) -> None:
-    """Measure and store the shift of the month's linked fit of every scale that has none yet."""
+    """Measure and store the shift for every scale whose linked fit of the month has no shift yet."""
     start = Month(month).start
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
@@ -35,18 +32,18 @@ def measure_month(database: Database, month: str) -> None:
 
 
 def measure_scale(connection: psycopg.Connection, scale: Scale, month: str) -> None:
-    """Measure and store the shift of the month's linked fit of a scale if it has none yet."""
+    """Measure and store the shift of a scale's linked fit of the month if it has no shift yet."""
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     if fit and read_group_shift(connection, fit.fit_id) is None:
         current_shift(connection, scale, month, fit)
 
 
 def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> GroupShift:
-    """That of a month's linked fit, measured and stored where it was not, or where the values in force have changed
-    since: months that are run together are linked before those before them are published.
+    """Return the anchor shift of a month's linked fit.
 
-    Compared with is what is in force in the month's last instant, so that what the month itself has published, if it is
-    run again, is not compared with itself.
+    It is measured and stored if it is missing, or if the values in force have changed since: months that run together
+    are linked before earlier months are published. The comparison uses the values in force at the month's last
+    instant, so a month that runs again is not compared with its own publications.
     """
     last_instant = Month(month).end - timedelta(microseconds=1)
     published = publications_in_force(connection, scale.scale_id, last_instant)

@@ -1,8 +1,4 @@
-"""How a scale's months were linked: constants with intervals, and which anchors were used and dropped, month by month.
-
-Belongs here: reading that history, and showing it as a table and a plot. Does not belong here: one month's anchors in
-detail (`plots.linking_scatter`), and whether the last intercept is out of line (an invariant).
-"""
+"""History of a scale's linking by month: constants with intervals, and the anchors used and dropped."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,10 +22,13 @@ ANCHORS_SHOWN = 12
 
 @dataclass(frozen=True)
 class LinkedMonth:
-    """A month's linking of the scale's own fit.
+    """The linking of a month's fit by the scale's own engine.
 
-    `dropped` are anchors that had enough answers and were not used; `unseen` counts those that had not. For a month
-    that could not be linked, `error` says why, and there are no constants.
+    Attributes:
+        constants: linking constants; None if the month could not be linked.
+        dropped: anchors that had enough answers and were not used.
+        unseen: number of unused anchors with too few answers.
+        error: why the month could not be linked; "" if it was.
     """
 
     month: str
@@ -40,7 +39,7 @@ class LinkedMonth:
 
 
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
-    """The last 24 months up to `month` that were fitted, oldest first, each by its latest fit."""
+    """Read the linking of the last 24 fitted months up to `month`, oldest first, each by its latest fit."""
     months = fitted_months(connection, scale, month, MONTHS_SHOWN)
     linked = [one.fit_id for one in months if one.fit_id]
     seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)
@@ -57,7 +56,7 @@ def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> li
 
 
 def history_table(history: Sequence[LinkedMonth]) -> Table:
-    """Newest month first."""
+    """Return the history as a table, newest month first."""
     rows = []
     for one in reversed(history):
         if (k := one.constants) is None:
@@ -71,7 +70,7 @@ def history_table(history: Sequence[LinkedMonth]) -> Table:
 
 
 def history_figures(history: Sequence[LinkedMonth]) -> Figures:
-    """Slope and intercept by month."""
+    """Return figures of slope and intercept by month."""
     linked = linked_of(history)
     return Figures(
         tuple(
@@ -82,7 +81,7 @@ def history_figures(history: Sequence[LinkedMonth]) -> Figures:
 
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:
-    """Slope and intercept with 95 % intervals, and below them the anchors that were dropped, month by month."""
+    """Draw slope and intercept by month with 95 % intervals, and below them the dropped anchors."""
     linked = linked_of(history)
     if not linked:
         return Picture("No month has been linked yet")
@@ -119,12 +118,12 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
 
 
 def linked_of(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
-    """The constants of the months that were linked."""
+    """Constants of the linked months."""
     return {one.month: one.constants for one in history if one.constants}
 
 
 def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
-    """`slope` or `intercept` of the months that were linked, with 95 % intervals."""
+    """Draw `slope` or `intercept` of the linked months with 95 % intervals."""
     found = [linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]
     value, se = np.reshape(found, (-1, 2)).T
     used = [len(linked[month].anchors_used) if month in linked else 0 for month in months]

@@ -1,8 +1,8 @@
-"""The steps of a month, scale by scale: fit it, link it, take it to the ledger.
+"""The steps of a month, scale by scale: fit, link, publish.
 
-A scale that fails does not hold the others: failures are returned together with the results. Each scale is published
-from one engine, its own; the other engines that fit it never hold it.
-What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
+A scale that fails does not hold the other scales: failures are returned together with the results. Each scale is
+published from one engine, its own. Failures of other engines never hold it. What does not belong here: Dagster (see
+`assets`) and the gates (see `gates`).
 """
 
 from __future__ import annotations
@@ -63,15 +63,19 @@ from resources.postgres.database import Database, advisory_lock, database_settin
 from resources.settings import Settings
 
 SCORED_ITEMS_DRAWN = 6
-"""Scored items of which the curves are drawn with a fit."""
+"""Maximum number of scored items whose curves are drawn with a fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
-    `own`: the scale is published from this engine. `spec`: as it is staged. `summed`: where answers were added up that
-    were laid out on Spark. `observed`: proportions by ability of some scored items.
+    Attributes:
+        own: whether the scale is published from this engine.
+        spec: the staged spec.
+        seconds: duration of the fit.
+        summed: place where answers distributed over Spark were summed; "" if they were not.
+        observed: observed proportions by ability of some scored items.
     """
 
     scale_id: str
@@ -88,7 +92,7 @@ class FitOutcome:
 
 @dataclass(frozen=True)
 class LinkOutcome:
-    """A fit and where it is placed, or the reason why it is not on the bank's scale."""
+    """A fit and its linking, or the reason why it is not on the bank's scale."""
 
     scale_id: str
     engine: str
@@ -99,7 +103,7 @@ class LinkOutcome:
 
 
 Engines = dict[str, Callable[[], Calibrator]]
-"""Engines by name; each is made when its turn comes, because one may turn out to be unavailable."""
+"""Factories of engines by name. They are called late, because an engine can turn out to be unavailable."""
 
 
 def fit_month(
@@ -111,10 +115,10 @@ def fit_month(
     build: Callable[[str], Calibrator] | None = None,
     scales: Collection[str] | None = None,
 ) -> list[FitOutcome]:
-    """Fit the scored responses of each of `scales` (None: all), with `engine` and with the scale's own, and stage the
-    fits. `build` makes the scales' engines (None: as the settings say).
+    """Fit the scored responses of `scales` (None: all) with `engine` and with each scale's own engine; stage the fits.
 
-    Raises PermanentFailure where no scale could be fitted with its own; the reasons are staged all the same.
+    `build` returns the scales' engines by name; by default they are built from the settings. Raises PermanentFailure
+    if no scale could be fitted with its own engine. The reasons are staged even then.
     """
 
     make = build or functools.partial(registry.build, settings=database.settings)
@@ -140,9 +144,9 @@ def fit_month_for_comparison(
     scales: Collection[str] | None,
     build: Callable[[str], Calibrator],
 ) -> list[FitOutcome]:
-    """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
+    """Fit `scales` (None: all) with an engine from which they are not published, and stage the fits.
 
-    Every error of making and running the engine is staged as the reason for the missing fit, unless it is transient.
+    Errors of building and running the engine are staged as reasons for missing fits, except transient ones.
     """
 
     def engines_of(scale: Scale) -> Engines:
@@ -160,7 +164,7 @@ def _fit(
     explained: tuple[type[Exception], ...],
     run_id: str | None,
 ) -> list[FitOutcome]:
-    """`explained`: the errors of an engine that become the reason for the missing fit."""
+    """Fit and stage. `explained` are the errors of an engine that become the reason for a missing fit."""
     with database.connect() as connection:
         scales = scales_of_month(connection, month)
         snapshots = {scale_id: snapshot_for_scale(connection, month, scale_id) for scale_id in scales}
@@ -196,13 +200,13 @@ def _fit(
 
 
 def read_month(settings: Settings, store: ObjectStore, snapshot: Snapshot) -> pa.Table:
-    """The attempts of a snapshot that its scales are fitted from."""
+    """Read the attempts of a snapshot from which its scales are fitted."""
     return read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitInputs:
-    """All that a fit of a scale's month depends on. `store`: where the snapshot is."""
+    """Inputs of a fit of a scale's month. `store` contains the snapshot."""
 
     settings: Settings
     store: ObjectStore
@@ -215,7 +219,7 @@ class FitInputs:
     def read(
         cls, connection: psycopg.Connection, store: ObjectStore, scale: Scale, snapshot: Snapshot, table: pa.Table
     ) -> Self:
-        """`table`: the attempts, as `read_month` returns them."""
+        """Read the inputs. `table` contains the attempts from `read_month`."""
         settings, month, scale_id = database_settings(connection), snapshot.month, scale.scale_id
         start = Month(month).start
         drawn = sample_for_run(snapshot, settings.most_for_run, scale_id)
@@ -238,8 +242,11 @@ class FitInputs:
         explained: tuple[type[Exception], ...],
         references: ObjectStore,
     ) -> FitAttempt:
-        """Fit by the engine `name`. `explained`: its errors that become the reason for the missing fit. `references`:
-        where the snapshot of the reference is."""
+        """Fit with the engine `name`, which `make` builds.
+
+        `explained` are errors that become the reason for a missing fit. `references` contains the snapshot of the
+        reference.
+        """
         scale, snapshot, request = self.scale, self.snapshot, self.request
         spec = fits.model_spec(scale) | StagedSpec(
             eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
@@ -310,7 +317,7 @@ class FitInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class FitAttempt:
-    """An engine's fit of a scale, or the error instead, before it is staged. `draws`: posterior draws, as Parquet."""
+    """An engine's fit of a scale, or its error, before it is staged. `draws` are posterior draws as Parquet."""
 
     scale: Scale
     snapshot: Snapshot
@@ -328,7 +335,7 @@ class FitAttempt:
         return self.spec.draws.uri
 
     def stage(self, connection: psycopg.Connection, run_id: str | None) -> FitOutcome:
-        """Stage the fit, unless the latest one is the same: its linking, publications and decisions stand."""
+        """Stage the fit, unless the latest staged fit is equal and so keeps its linking, publications and decisions."""
         scale_id, found, snapshot = self.scale.scale_id, self.found, self.snapshot
         before = fits.latest_staged(connection, snapshot.month, scale_id, self.engine)
         kept = before.fit_id if before and before.says_the_same(snapshot.snapshot_hash, found, self.spec) else None
@@ -349,8 +356,11 @@ class FitAttempt:
 def _fits_of_closed(
     connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, engines: Collection[str]
 ) -> list[FitOutcome]:
-    """The fits of a closed scale that stay as they are, as outcomes. Returns none of them if the scale's rules, model
-    or reference have changed since: then the file that it closed with is fitted again."""
+    """Return the stored fits of a scale whose month is closed, as outcomes.
+
+    Returns [] if the scale's rules, model or reference have changed since. Then the snapshot of the closed month is
+    fitted again.
+    """
     if not is_fitted(connection, snapshot, scale):
         return []
     staged = [fits.latest_staged(connection, snapshot.month, scale.scale_id, name) for name in engines]
@@ -371,7 +381,7 @@ def _fits_of_closed(
 
 
 def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
-    """Observed proportions of the scored items that are drawn: flagged ones first, then those with the most answers."""
+    """Observed proportions of the scored items to draw: flagged items first, then items with the most answers."""
     scored = np.flatnonzero((responses.n_categories > 2) & fit.estimated)
     order = sorted(scored.tolist(), key=lambda j: (not fit.flags[j], -int(fit.n[j])))[:SCORED_ITEMS_DRAWN]
     wanted = [fit.item_ids[j] for j in order]
@@ -381,16 +391,16 @@ def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
 
 
 def _draws(month: str, parquet: bytes) -> Draws:
-    """Where posterior draws are put, and their hash."""
+    """Key and hash of posterior draws."""
     digest = hashlib.sha256(parquet).hexdigest()
     return Draws(uri=f"posterior_draws/{month}/{digest}.parquet", sha256=digest)
 
 
 def link_month(database: Database, month: str, run_id: str | None) -> list[LinkOutcome]:
-    """Put the month's latest fits of every scale on the bank's scale: that of its own engine, and every other
-    engine's of the present snapshot.
+    """Link the month's latest fits of every scale to the bank's scale.
 
-    Raises PermanentFailure where no scale's own could be linked; the reasons are kept with the staged fits.
+    These are the fit of the scale's own engine, and the fits of other engines to the present snapshot. Raises
+    UnlinkedMonthError if no fit of a scale's own engine could be linked. The reasons are stored with the staged fits.
     """
     outcomes = []
     with database.connect() as connection:
@@ -403,7 +413,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
 
 
 def link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id: str | None) -> list[LinkOutcome]:
-    """Put the month's latest fits of a scale on the bank's scale: that of its own engine first."""
+    """Link the month's latest fits of a scale to the bank's scale. The outcome of its own engine comes first."""
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     own = _link_fit(connection, scale, scale.engine, month, run_id)
     others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
@@ -414,7 +424,7 @@ def link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id:
 
 
 class UnlinkedMonthError(PermanentFailure):
-    """No scale of the month could be linked; `outcomes` say how far each came."""
+    """No scale of the month could be linked. `outcomes` contain the reasons."""
 
     def __init__(self, message: str, outcomes: list[LinkOutcome]) -> None:
         super().__init__(message)
@@ -424,7 +434,7 @@ class UnlinkedMonthError(PermanentFailure):
 def publish_month(
     database: Database, store: ObjectStore, month: str, unsettled: Collection[str], run_id: str | None
 ) -> dict[str, dict[str, Step]]:
-    """Take the month to the ledger of every scale; the steps taken, by scale and month."""
+    """Run the publication step of the month for every scale. Returns the steps taken, by scale and month."""
     with database.connect() as connection:
         return {
             scale.scale_id: publish_ready_months(connection, store, scale, month, unsettled, run_id)
@@ -435,13 +445,13 @@ def publish_month(
 def _link_comparison(
     connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None
 ) -> LinkOutcome:
-    """Like `_link_fit`, but only a failing database is an error; writes all or nothing."""
+    """Link a fit that is not published. Only errors of the database are raised; it writes all or nothing."""
     try:
         with connection.transaction():
             return _link_fit(connection, scale, engine, month, run_id)
     except psycopg.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - the scale is not published from this fit
+    except Exception as error:  # noqa: BLE001 - a fit for comparison must not stop the run
         staged = fits.latest_staged(connection, month, scale.scale_id, engine)
         assert staged is not None
         fits.record_failed_linking(connection, staged, error, None)

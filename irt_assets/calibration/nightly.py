@@ -1,10 +1,9 @@
-"""A night: the 30 days that end with a day, fitted, linked to the frozen anchors, and everyone's θ as of its end.
+"""The nightly calibration: fit the 30 days that end with a day, link them, and measure everyone's θ at its end.
 
-An early warning, and parameters for items that have none published; nothing is ever published from a night, so that
-a day owns its fits: a later run of the day replaces them. What does not belong here: how a month is fitted and linked
-(see `request`, `placing`, which a night shares with it) and what Dagster shows (see `nightly_assets`).
+It is an early warning, and gives parameters of items that have no published ones. Nothing is published from a night,
+so a later run of the day replaces its fits.
 
-Operators read the log's sentences, which is why they stand here word for word.
+Operators read the log's sentences: their wording is part of the requirements.
 """
 
 import logging
@@ -42,14 +41,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NightOutcome:
-    """What became of a scale in a night.
+    """Outcome of a night for a scale.
 
     Attributes:
-        loaded: attempts of the window on the scale.
-        quiet: why there was nothing to fit, which is not a fault; else empty.
-        error: why a fit on the bank's scale is missing; None where it exists, and in a quiet night.
+        loaded: number of attempts of the window on the scale.
+        quiet: why there was nothing to fit, which is not a failure; else "".
+        error: why there is no fit on the bank's scale; None if there is one, and in a quiet night.
+        raw: the fit before linking; None without one.
+        placed: the linking; None without a fit.
         provisional: fitted items that have no published parameters.
-        warning: None without a fit on the bank's scale.
+        warning: comparison with the last month and the published values; None without a fit on the bank's scale.
     """
 
     scale_id: str
@@ -65,8 +66,10 @@ class NightOutcome:
 
 @dataclass(frozen=True)
 class Night:
-    """What became of every scale in the window that ends with `day`, and everyone's θ as of its end. `share`: of
-    learners whose answers were fitted, drawn at random where a run does not read all."""
+    """Outcomes of all scales in the window that ends with `day`, and everyone's θ at its end.
+
+    `share` is the share of learners whose answers were fitted; below 1 they are a random sample.
+    """
 
     day: str
     outcomes: list[NightOutcome]
@@ -75,13 +78,13 @@ class Night:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Scale → why it has no fit."""
+        """Scale → why it has no fit on the bank's scale."""
         return {o.scale_id: fits.explanation(o.error) for o in self.outcomes if o.error is not None}
 
     @property
     def problem(self) -> Exception | None:
-        """What the night as a whole comes to: a transient error of any scale is worth another try; permanent ones are
-        its end where no scale has a fit."""
+        """The error with which the night fails: a transient error of any scale, because a retry may help, or the
+        permanent errors if no scale has a fit. None if the night succeeds."""
         errors = [o.error for o in self.outcomes if o.error is not None]
         transient = [error for error in errors if isinstance(error, TransientFailure)]
         if transient:
@@ -100,16 +103,16 @@ class _Fitted:
 
 
 def window_of(day: str) -> tuple[datetime, datetime]:
-    """The 30 days that end with `day`: start (inclusive) and end (exclusive)."""
+    """Start (inclusive) and end (exclusive) of the 30 days that end with `day`."""
     end = day_bounds(day)[1]
     return end - WINDOW, end
 
 
 def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[str], Calibrator]) -> Night:
-    """Fit every scale with its own engine, link it, write it, and measure everyone with the published set in force.
+    """Fit and link every scale with its own engine, store the fits, and measure everyone with the published set.
 
-    What is written is one transaction, and replaces what an earlier run of the day had written; a scale that fails
-    keeps what it had and does not hold the others. Raises PermanentFailure where the bank has no scale.
+    Fits and θ are written in one transaction and replace those of an earlier run of the day. A scale that fails keeps
+    its earlier fit and does not hold the other scales. Raises PermanentFailure if the bank has no scale.
     """
     start, end = window_of(day)
     with database.connect() as connection:
@@ -175,7 +178,7 @@ def _fit(
 def _write(
     connection: psycopg.Connection, fitted: _Fitted, start: datetime, end: datetime, run_id: str
 ) -> NightOutcome:
-    """Link a fit and put it in place of the day's earlier one."""
+    """Link a fit and store it instead of the day's earlier one."""
     scale, raw = fitted.scale, fitted.raw
     placed = link_to_scale(connection, scale, raw, _key(start, end))
     if placed.error is not None:
@@ -227,7 +230,7 @@ def _write(
 
 
 def _key(start: datetime, end: datetime) -> str:
-    """The window as `irt scale init --origin` would name it."""
+    """The window in the notation of `irt scale init --origin`."""
     return f"{start:%Y-%m-%d}:{end:%Y-%m-%d}"
 
 

@@ -1,7 +1,4 @@
-"""The asset of a night: what it shows, and its warning.
-
-Thin: the night is made in `nightly`.
-"""
+"""The asset of the nightly calibration, its metadata and its check. `nightly` computes the night."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,7 +21,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
 CHECK = "nightly_links_like_the_month"
-_MOST_SHOWN = 8  # of longer tables Dagster shows a link
+_MOST_SHOWN = 8  # Dagster shows only a link to longer tables
 _UNFITTED = "Read in the night's table why the scale has no fit; when the cause is gone, materialise the day again."
 _MOVED = (
     "Look at the night's plots. Nothing was published from it: wait for the month, which judges drift, and ask what "
@@ -33,7 +30,7 @@ _MOVED = (
 
 
 def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    """`build` makes an engine by its name."""
+    """Return the asset of the nightly calibration. `build` returns an engine by its name."""
 
     @dg.asset(
         name=NIGHTLY,
@@ -54,7 +51,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
-        # Of the night before any other: it has no partitions, so that what lasts is one warning and not one a night.
+        # It has no partitions, so a problem that lasts gives one warning, not one per night.
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
@@ -80,7 +77,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
 
 
 def check_night(night: Night) -> dg.AssetCheckResult:
-    """Fails where a scale has no fit, and warns of whatever a psychometrician should look at."""
+    """Fail if a scale has no fit, and warn about changes that a psychometrician should check."""
     warned = {o.scale_id: o.warning for o in night.outcomes if o.warning}
     problems = night.failed | {s: "; ".join(found) for s, warning in warned.items() if (found := warning.problems())}
     quiet = "; ".join(o.quiet for o in night.outcomes if o.quiet)
@@ -107,7 +104,7 @@ def _sample(night: Night) -> str:
 
 
 def night_metadata(night: Night) -> Metadata:
-    """What the UI shows of a night."""
+    """Metadata of a night for the Dagster UI."""
     linked = [(o, o.warning) for o in night.outcomes if o.warning is not None]
     unpublished = [(o.scale_id, o.provisional) for o, _ in linked if o.provisional]
     provisional = [f"{scale}: {len(items)}: {some_of(items, _MOST_SHOWN)}" for scale, items in unpublished]
@@ -132,7 +129,9 @@ def _shown(o: NightOutcome) -> Iterator[tuple[str, Shown]]:
     placed = o.placed
     if placed and placed.linking and placed.anchors and o.raw:
         yield from link_numbers(placed.linking).items()
-        drawn = plots.linking_scatter(o.raw, placed.anchors, placed.linking, agree=placed.used_agree)
+        drawn = plots.linking_scatter(
+            o.raw, placed.anchors, placed.linking, agree=placed.used_agree, disagreement=placed.disagreement
+        )
         yield "plot: linking", Figure(drawn, alt="anchors against the night")
     if o.warning and o.warning.difficulties.item_ids:
         drawn = plots.difficulty_scatter(o.warning.difficulties)

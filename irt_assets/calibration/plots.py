@@ -1,7 +1,6 @@
-"""Pictures of one calibration, for asset metadata.
+"""Pictures of a calibration, its linking, its abilities and its agreement with others, for asset metadata.
 
-Belongs here: what is shown of a `Calibration`, a `Linking` and an `Agreement`. Does not belong here: computing anything
-a test would want to check, pictures of drift or learners, and drawing (see `irt_psychometrics.plots`).
+What does not belong here: pictures of drift or of a learner, and rendering (see `irt_psychometrics.plots`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from irt_assets.blocks import chance
 from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
+from irt_assets.common.wording import with_capital
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.responses.eligibility.rules import Rules
@@ -26,9 +26,9 @@ _THETA = np.linspace(-4.0, 4.0, 81)
 
 
 def parameters_with_intervals(calibration: Calibration) -> Picture:
-    """Difficulty and discrimination of every item with 95 % intervals, items in the order of their difficulty.
+    """Draw difficulty and discrimination of every item with 95 % intervals, ordered by difficulty.
 
-    Axes show where the bulk of the items lie; an item beyond is drawn at the edge as an arrow, its interval cut.
+    Axes cover the bulk of the items. An item beyond an axis is an arrow at its edge, and its interval is cut.
     """
     estimated = np.flatnonzero(calibration.estimated)
     order = estimated[np.argsort(calibration.b[estimated])]
@@ -52,7 +52,7 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
 
 
 def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
-    """Response curves of a few items that were estimated."""
+    """Draw the response curves of estimated items."""
     charts = []
     for item in item_ids:
         j = calibration.item_ids.index(item)
@@ -61,7 +61,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
         whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
-        chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # with the notes
+        chart = over_ability(_THETA, what, f"Response curve of {item}", 1.5)  # up to 1.5 to leave room for the notes
         chart.line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         chart.heading, chart.y_names = Chart.shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
@@ -74,7 +74,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
 
 
 def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> Picture:
-    """How likely each score of a few scored items is, a line a score, against the shares that were observed."""
+    """Draw the probability of each score of scored items, one line per score, and the observed shares."""
     charts = []
     for item, found in seen.items():
         j = calibration.item_ids.index(item)
@@ -95,7 +95,7 @@ def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> P
 
 
 def test_information(calibration: Calibration) -> Picture:
-    """Test information and the standard error of θ it allows, over θ; grey: the middle 95 % of the learners."""
+    """Draw test information and the resulting standard error of θ. The middle 95 % of the learners is grey."""
     usable = calibration.estimated
     if not usable.any():
         return Picture("No item has parameters, so there is no information")
@@ -121,11 +121,11 @@ def test_information(calibration: Calibration) -> Picture:
     )
 
 
-test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name of the asset for a test
+test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
 def ability_histogram(theta: Floats, se: Floats) -> Picture:
-    """How many learners have which θ, and how well it is known along it: the median error and the middle 90 %."""
+    """Draw a histogram of θ, and the median and the middle 90 % of its standard errors by θ."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
     left = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
     left.line([theta.mean()] * 2, left.y, "orange")
@@ -143,12 +143,15 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     )
 
 
-def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool) -> Picture:
+def linking_scatter(
+    new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool, disagreement: str
+) -> Picture:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking; `agree`: whether the anchors used agree. Dropped anchors are orange crosses, those
-    off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
-    parameter that moved.
+    `new` is the fit before linking; `agree`: whether the anchors used agree; `disagreement`: why the anchors do not
+    carry the fit. The title contains it if the anchors agree: then they are too few. Dropped anchors are orange
+    crosses, those off the line with their names; anchors in use that moved against the others are orange triangles,
+    named next to the parameter that moved.
     """
     linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}
@@ -167,7 +170,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         ("a", anchors.a, anchors.a_se, linked.a, linked.a_se, A),
     ):
         x, x_half, y, y_half = old[k_rows], Z95 * old_se[k_rows], now[j_rows], Z95 * now_se[j_rows]
-        apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
+        apart = np.abs(y - x) > np.hypot(x_half, y_half)  # a dropped anchor is named only if it differs here
         named = [
             (k, names[k]) for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)
         ]
@@ -184,7 +187,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         + (f", {unseen} without estimate" if unseen else "")
         + f"; those used {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
         f"p = {chance(linking.q_p)}, τ {linking.tau:.2f})\n"
-        f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
+        + (f"{with_capital(disagreement)}\n" if agree and disagreement else "")
+        + f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
         charts,
         2,
@@ -192,8 +196,11 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
 
 
 def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
-    """Difficulty and discrimination by two engines with 95 % intervals; on the line they agree. Items further apart
-    than `rules.warnings.agreement_max_se` are orange triangles, named next to the parameter that differs."""
+    """Draw difficulty and discrimination by two engines with 95 % intervals and the line of equal values.
+
+    Items that differ by more than `rules.warnings.agreement_max_se` standard errors are orange triangles, with names
+    next to the parameter that differs.
+    """
     limit = rules.warnings.agreement_max_se
     apart = np.any([one.apart > limit for one in (agreement.a, agreement.b)], axis=0)
     kinds = ["far apart" if one else "" for one in apart]
@@ -216,8 +223,7 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
 
 
 def difficulty_scatter(difficulties: Difficulties) -> Picture:
-    """Difficulty as published against that of a night, with 95 % intervals; items that moved are orange triangles with
-    their names."""
+    """Draw published difficulties against a night's, with 95 % intervals. Moved items are named orange triangles."""
     d, moved = difficulties, difficulties.moved
     chart = against(
         (f"{B}, published", f"{B}, this night, linked"),

@@ -1,9 +1,8 @@
-"""Publishes parameters in the order of months.
+"""Publish parameters in the order of months.
 
-`publish_ready_months` walks a scale's months in order and publishes every one that passes its set gates and before
-which no month is running, queued or still to come. So the first backfill of a year leaves the same
-ledger in whatever order its runs finish. What does not belong here: a person's decisions, and the ledger's tables
-(see `irt_assets.ledger`).
+`publish_ready_months` goes through a scale's months in order. It publishes every month that passes its set gates if no
+earlier month is running, queued or still to come. So the first backfill of a year gives the same ledger in whatever
+order its runs finish.
 """
 
 from collections.abc import Collection
@@ -37,13 +36,14 @@ def publish_ready_months(
     unsettled: Collection[str],
     run_id: str | None,
 ) -> dict[str, Step]:
-    """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
+    """Run the publication step of `month` and of pending months that can now be published, in the caller's transaction.
 
-    Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
-    A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
-    `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. How far its anchors moved as a group is measured again where the months before it were published
-    since. Returns the steps that were taken, by month.
+    Each month is judged by the model and the anchors of its own window, read after the ledger is locked. A pending
+    month that has been fitted again is skipped until its own run reaches this step, because its gates have not been
+    evaluated. The shift of a month's anchors as a group is measured again if earlier months have been published since.
+
+    `unsettled` are the months, except `month`, that are running, queued or still to come in a requested backfill.
+    Returns the steps taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -55,7 +55,7 @@ def publish_ready_months(
         evidence = load_evidence(connection, candidate, of_month, store)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:
-            continue  # fitted again by a run that did not come as far as here: its gates were not evaluated
+            continue  # fitted again by a run that has not reached this step: its gates have not been evaluated
         blocking = sorted(m for m in unsettled if m < candidate)
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
@@ -81,7 +81,7 @@ def publish_ready_months(
 def _publish(
     connection: psycopg.Connection, evidence: Evidence, before: Step | None, later: list[str], run_id: str | None
 ) -> Step:
-    """Publish what was never published and passes its item gates; propose the rest that passes."""
+    """Publish items that pass their gates and have never been published; propose other items that pass."""
     linked, scale, month = evidence.linked, evidence.scale, evidence.month
     assert linked is not None
     end = Month(month).end
@@ -94,7 +94,7 @@ def _publish(
         if problems:
             held[item] = problems
         elif any(alike(values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
-            continue  # what the month says of it was published or decided on before
+            continue  # these values have been published or decided on before
         elif (most := values[item].max_score) in values[item].absent_scores:
             proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"
         elif item in anchors:

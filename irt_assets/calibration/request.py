@@ -1,7 +1,7 @@
-"""What an engine is asked for one scale of a window, and what is kept with its answer.
+"""Fit requests: the inputs of an engine for one scale of a window, and the spec stored with its fit.
 
-Belongs here: the parts of a fit that the scale's rules decide. Does not belong here: where answers come from (see
-`responses.window`), which engines run and where fits are stored (see `month`, `fits`).
+Belongs here: the parts of a fit that depend on the scale's rules. Does not belong here: the source of answers (see
+`responses.window`), and which engines run and where fits are stored (see `month`, `fits`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,26 +38,28 @@ from irt_psychometrics.linking import AnchorSet
 PROVISIONAL_SLOPE = Priors.weakly_informative().a
 """Prior on the slope of an item with few answers."""
 LEARNERS_LOOKED_AT = 5_000
-"""Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
+"""Learners sampled on a linear scale to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
-    """The scored answers of one scale, and what its rules ask.
+    """The scored answers of one scale, and the inputs of its fit that depend on its rules.
 
     Attributes:
-        days: shape (R,), of each response since the learner's first of the window; None where this is not known.
+        scale: the scale with its rules.
+        responses: the scored answers.
         provisional: items with too few responses to be published.
-        left_out: items with too few to be fitted, and how many they had.
-        earlier: answers of the learners in the look-back, one person for each learner of `responses`; on a linear scale
-            of some of them only.
-        anchors: the scale's frozen anchors, None where it has no origin.
-        testlets: item → testlet, of the bank's items that stand in one.
-        drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
-            learners: the engine is to fit all of them. None where they are everybody's.
-        published: the items whose published values are compared with this fit.
-        in_bank: what the bank says of the models of items, of those for which it says something.
-        learners: the id of each person; None where a person is not one learner.
+        left_out: items with too few responses to be fitted → number of their responses.
+        days: shape (R,), days since the learner's first response of the window; None if unknown.
+        earlier: the learners' answers in the look-back, with the persons of `responses`; on a linear scale only the
+            answers of a sample of learners. None if there are no responses.
+        anchors: the scale's frozen anchors; None if it has no origin.
+        testlets: item → testlet, for the bank's items that belong to a testlet.
+        drawn_from: number of all scored answers if `responses` are from a random sample of learners (the engine must
+            fit all of the answers, not only the sample's); None if `responses` are all of them.
+        published: items whose published values are compared with this fit.
+        in_bank: item → entries of the bank about its model, for items with such entries.
+        learners: user id of each person; None if a person is not one learner.
     """
 
     scale: Scale
@@ -83,12 +85,12 @@ class FitRequest:
 
     @property
     def testlets_used(self) -> Mapping[str, str]:
-        """Those for which errors hold: none where an item is scored, of which effects of testlets are not estimated."""
+        """Testlets used in standard errors. Empty if an item is scored, because effects are then not estimated."""
         return {} if self.scored_items else self.testlets
 
     @property
     def scored_items(self) -> frozenset[str]:
-        """Those with scores besides 0 and 1."""
+        """Items with more scores than 0 and 1."""
         responses = self.responses
         return frozenset(
             item for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True) if n > 2
@@ -96,8 +98,11 @@ class FitRequest:
 
     @property
     def model(self) -> Model | tuple[Model, ...]:
-        """The scale's model, or a name for each item where it is not that of all: a scored item has the model that the
-        bank names or else the one that goes with the scale's. Raises PsychometricsError where none goes with it."""
+        """The scale's model, or one model name per item if items have different models.
+
+        A scored item has the model that the bank names, or else the one that goes with the scale's model. Raises
+        PsychometricsError if no model goes with it.
+        """
         default, scored = item_model(self.scale.model), self.scored_items
         if default.two_categories and not scored:
             return self.scale.model
@@ -110,47 +115,49 @@ class FitRequest:
 
     @property
     def blocks(self) -> dict[str, str]:
-        """Item → block of items with their steps in common, as the bank names them."""
+        """Item → block of items that share their steps, from the bank."""
         return {item: said.block for item, said in self.in_bank.items() if said.block}
 
     @property
     def as_fitted(self) -> dict[str, str]:
-        """The models and blocks of the scored items, as a fit keeps them."""
+        """Models and blocks of the scored items, in the form stored with a fit."""
         return as_fitted(self.scale.model, self.scored_items, self.in_bank)
 
     @property
     def _compared(self) -> frozenset[str]:
-        """The items that have values with which this fit is compared."""
+        """Items with published or anchor values, with which this fit is compared."""
         return self.published.union(self.anchors.item_ids if self.anchors else ())
 
     @property
     def not_compared(self) -> frozenset[str]:
-        """The items that have no value yet with which this fit is compared."""
+        """Items without values with which this fit could be compared."""
         return frozenset(self.responses.item_ids) - self._compared
 
     @property
     def on_steps(self) -> dict[str, Any]:
-        """What a fit by em is asked about the steps of scored items."""
+        """Arguments of a fit by em about the steps of scored items; empty if no item is scored."""
         if not self.scored_items:
             return {}
         return {"prior_on_rare_steps": self.not_compared, "blocks": self.blocks}
 
     @property
     def guessing(self) -> dict[str, float]:
-        """Item → c of the anchors that have one. No change of origin or unit moves c, and a fit that estimated it as if
-        nothing were known would be pulled in its unit (see docs/explanation/ability-distribution.md)."""
+        """Item → c, for anchors with c > 0.
+
+        A change of origin or unit does not change c. If a fit estimated these c freely, its unit would be biased (see
+        docs/explanation/ability-distribution.md).
+        """
         known = self.anchors
         return {} if known is None else {i: c for i, c in zip(known.item_ids, known.c.tolist(), strict=True) if c > 0}
 
     def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
-        """The scale's own and those of provisional items under a model (None: the request's), None where there are none
-        to give.
+        """Return the priors under a model (None: the request's), or None if the fit has no priors.
 
-        A scale's own prior on a or b serves all items, anchors and provisional ones too, and nothing is added to it.
-        Where it has none, provisional items have one on their slope. Anchors and published items have not: they are
-        there to be compared, which a shrunken slope is not fit for. Nor has a slope that items have in common, which is
-        not known from one item's answers, and that of a scored item, which is per point. On c of a 3PL there is always
-        one, for all items: the scale's own or else the model's `default_priors`.
+        If the scale has its own prior on a or b, it applies to all items, including anchors and provisional items, and
+        no other prior on a or b is added. Otherwise provisional items have a prior on their slope, with three
+        exceptions: anchors and published items, because a shrunken slope cannot be compared; slopes that items have in
+        common, because they depend on the answers to all items; and scored items, whose slope is per point. On c of a
+        3PL all items have a prior: the scale's own, or else the model's `default_priors`.
         """
         of = item_model(model or self.model)
         own = self.scale.priors or Priors()
@@ -173,8 +180,17 @@ def build_fit_request(
     everybody: ItemCounts | None = None,
     published: frozenset[str] = frozenset(),
 ) -> FitRequest:
-    """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
-    attempts, where these are of a random sample of learners; `published`: as in `FitRequest`."""
+    """Build the request for a window.
+
+    Args:
+        connection: connection to the database.
+        table: attempts of the window.
+        scale: the scale.
+        start: start of the window.
+        anchors: the scale's frozen anchors; None if it has no origin.
+        everybody: counts of all attempts if `table` contains a random sample of learners; None if it contains all.
+        published: as in `FitRequest`.
+    """
     scored, days = timed_responses_of(table, scale.scale_id)
     responses, learners = scored.responses, user_ids_of(connection, scored.learners)
     drawn_from = None
@@ -208,7 +224,7 @@ def build_fit_request(
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
-    """Why a window has nothing to fit on a scale, and the way out."""
+    """Why a window has nothing to fit on a scale, and what to do."""
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
@@ -226,10 +242,15 @@ def _drawn(learners: Sequence[str]) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """An engine's calibration. `groups`: of each person, where the fit has groups; `shape`: what em took for the
-    distribution of θ of one population, None of other engines and of groups; `everybody`: sums over all learners, where
-    the request has a sample of them; `weeks`: the responses by weeks of learners, where these were the persons, and
-    `growth` what was found within the window then."""
+    """An engine's calibration.
+
+    Attributes:
+        groups: group of each person; None if the fit has one population.
+        shape: distribution of θ that em used for one population; None for other engines and for groups.
+        everybody: sums over all learners if the request has a sample of them; else None.
+        weeks: responses by learners' weeks if weeks were the persons; else None.
+        growth: growth within the window if weeks were the persons; else None.
+    """
 
     calibration: Calibration
     groups: list[str] | None = None
@@ -240,12 +261,12 @@ class Calibrated:
 
     @property
     def guessing(self) -> bool:
-        """Whether it accounts for guessing, by the items' model or by the shape of θ."""
+        """Whether the fit accounts for guessing, by the items' model or by the shape of θ."""
         return self.calibration.item_model.guesses or (self.shape is not None and self.shape.guessing)
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
-    """The calibration that the engine makes of a request. Raises PsychometricsError if the engine cannot give it."""
+    """Fit a request with an engine. Raises PsychometricsError if the engine cannot fit it."""
     _require_fittable(request)
     if not isinstance(engine, EmEngine):
         return _by_another_engine(engine, request, data_hash)
@@ -257,7 +278,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
 
 
 def _require_fittable(request: FitRequest) -> None:
-    """Raises PsychometricsError for rules of the scale that exclude each other or a sample."""
+    """Raise PsychometricsError for rules of the scale that contradict each other, or that do not allow a sample."""
     scale_id, priors = request.scale.scale_id, request.priors()
     if request.by_level:
         if priors is not None and priors.b is not None:
@@ -273,14 +294,14 @@ def _by_another_engine(engine: Calibrator, request: FitRequest, data_hash: str) 
     require_one_population(engine.name, request)
     require_everybody(f"a scale of engine {engine.name}", request)
     require_scores_of(engine.name, request)
-    # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
-    # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
+    # Fits are stored under the name of the scale's engine, while `remote` returns the name of the engine behind it.
+    # Only mirt accepts one model per item, and `require_scores_of` has rejected other engines.
     found = engine.calibrate(request.responses, model=request.model, data_hash=data_hash)
     return Calibrated(replace(found, engine=engine.name))
 
 
 def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
-    """A fit of one population, whose θ has the distribution that the scale's rule asks for."""
+    """Fit one population, with the distribution of θ that the scale's rule requires."""
     model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
     item_models, testlets = item_model(model), request.testlets_used
     on_steps, guessing = request.on_steps, request.guessing
@@ -305,13 +326,13 @@ def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) ->
     name = item_models.name
     found, shape = Shape.fit(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
     if is_tested and responses.share_testlets(testlets):
-        # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
+        # only now, because the test of θ's distribution needs the inverse information as the covariance of the items
         found = fit(responses, name, shape.latent, testlets)
     return Calibrated(found, shape=shape, everybody=engine.item_sums(found))
 
 
 def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> Calibrated:
-    """A fit in groups of learners by their earlier answers, in the unit of the middle one."""
+    """Fit groups of learners by level of their earlier answers, in the unit of the middle group."""
     priors = request.priors()
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
@@ -329,13 +350,13 @@ def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_ha
 
     levelled = EarlierAnswers(earlier).fit_by_level(fit, request.anchors)
     stored = levelled.calibration.priors
-    if priors is not None:  # in the unit of all learners, and what the fit has added
+    if priors is not None:  # in the unit of all learners, with the priors that the fit has added
         stored = stored | priors.as_dict()
     return Calibrated(replace(levelled.calibration, priors=stored), levelled.groups)
 
 
 def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
-    """A fit whose persons are learners' weeks."""
+    """Fit learners' weeks as persons."""
     assert request.days is not None
 
     def fit(weeks: Responses, groups: list[str], learners: Ints) -> Calibration:
@@ -356,7 +377,7 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
 
 
 def why_no_weeks(scale: Scale) -> str:
-    """Why learners' weeks cannot be the persons of a scale's fits, and the way out; empty where they can."""
+    """Why learners' weeks cannot be the persons of a scale's fits, and what to do; "" if they can."""
     fit = scale.rules.fit
     if scale.engine != "em":
         return f"scale {scale.scale_id} is published from {scale.engine}, and only em fits weeks of learners"
@@ -370,8 +391,10 @@ def why_no_weeks(scale: Scale) -> str:
 
 
 def require_one_population(engine: str, request: FitRequest) -> None:
-    """Raises PsychometricsError where the scale's items are assigned by level, or weeks of learners are its persons,
-    which only em fits as it must be."""
+    """Raise PsychometricsError if the scale's items are assigned by level, or if learners' weeks are its persons.
+
+    Only em fits such scales without bias.
+    """
     if request.by_week:
         raise PsychometricsError(
             f"engine {engine} fits one population, and learners' weeks are groups of scale {request.scale.scale_id}: "
@@ -385,7 +408,7 @@ def require_one_population(engine: str, request: FitRequest) -> None:
 
 
 def require_everybody(what: str, request: FitRequest) -> None:
-    """Raises PsychometricsError where the request has a sample's answers; `what` is fitted in this process only."""
+    """Raise PsychometricsError if the request has a sample of learners, because `what` needs all in this process."""
     if request.drawn_from is not None:
         raise PsychometricsError(
             f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
@@ -394,7 +417,7 @@ def require_everybody(what: str, request: FitRequest) -> None:
 
 
 def require_scores_of(engine: str, request: FitRequest) -> None:
-    """Raises PsychometricsError where items have scores that the engine does not fit."""
+    """Raise PsychometricsError if items have scores that the engine cannot fit."""
     if request.scored_items and not spec_of(engine).scored:
         raise PsychometricsError(
             f"engine {engine} fits items scored 0 and 1, and {len(request.scored_items)} items of scale "
@@ -404,7 +427,7 @@ def require_scores_of(engine: str, request: FitRequest) -> None:
 
 
 def why_no_prior_on_b(scale_id: str) -> str:
-    """Why a scale whose items are assigned by level cannot have one, and the way out."""
+    """Why a scale whose items are assigned by level cannot have a prior on b, and what to do."""
     return (
         f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
         f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"
@@ -412,7 +435,7 @@ def why_no_prior_on_b(scale_id: str) -> str:
 
 
 def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
-    """What is kept in the spec of a fit besides its parameters."""
+    """Return the parts of a fit's spec that depend on the request and the fit."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
@@ -440,15 +463,17 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
 
 
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
-    """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result, and of a model
-    that they do not exist for."""
+    """Compute the fit statistics for a fit's spec.
+
+    Returns None if the fit did not converge, and for models for which they are not defined.
+    """
     of = made.calibration.item_model
     if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
     growth = made.growth
     if growth is None and request.days is not None:
         growth = Growth.within(request.responses, request.days, made.calibration, groups=made.groups)
-    with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
+    with threadpool_limits(1, user_api="blas"):  # threads only slow down products of small matrices
         found = FitSummary.of(
             made.weeks or request.responses,
             made.calibration,

@@ -1,7 +1,6 @@
-"""What the assets show of a month: sentences, tables, plots, and numbers whose trend Dagster draws.
+"""Metadata of the assets of a month: sentences, tables, plots, and numbers whose trend Dagster plots.
 
-Each function turns facts into blocks by their names, which `common.metadata` makes Dagster's. What does not belong
-here: what is computed, and drawing (see `plots`).
+Functions return blocks by name, which `common.metadata` converts for Dagster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,7 +74,7 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
 
 
 def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
-    """Each measure in the reference and in the month, what holds the month, and the items that go together for it."""
+    """Yield each misfit measure in the reference and in the month, and the items that answer alike beyond ability."""
 
     def value(measures: Measures, name: str) -> float | None:
         measure = getattr(measures, name, None)
@@ -100,7 +99,7 @@ def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
 
 
 def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = None) -> Iterator[Block]:
-    """Growth of ability within the window, over all items and by item, the least likely first; `most`: items shown."""
+    """Yield growth within the window, over all items and by item (largest |z| first, at most `most` items)."""
     growth = found.set.growth
     assert growth is not None
     if growth.r2 is None:
@@ -123,7 +122,7 @@ def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = Non
 
 
 def comparison_table(shape: Shape) -> Table:
-    """The fits that were compared, best BIC first."""
+    """Return a table of the compared fits, best BIC first."""
     rows = [
         (one.model.upper(), one.latent, one.loglik, one.n_parameters, one.aic)
         + (f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",)
@@ -134,7 +133,7 @@ def comparison_table(shape: Shape) -> Table:
 
 
 def _estimates_table(fit: Calibration) -> Table:
-    """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
+    """Return a table of the items of a fit before linking: flagged items first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
     points = fit.n_categories - 1
     scored = bool((points > 1).any())
@@ -188,7 +187,9 @@ def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]
     assert o.placed is not None
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
-        drawn = plots.linking_scatter(o.raw, o.placed.anchors, linking, agree=o.placed.used_agree)
+        drawn = plots.linking_scatter(
+            o.raw, o.placed.anchors, linking, agree=o.placed.used_agree, disagreement=o.placed.disagreement
+        )
         yield "plot: linking", Figure(drawn, alt="anchors against the month's estimates")
     if (linked := o.placed.linked) is not None:
         parameters = plots.parameters_with_intervals(linked)
@@ -234,7 +235,7 @@ def _linking_table(outcomes: Sequence[LinkOutcome]) -> Table:
 
 
 def parameters_metadata(database: Database, month: str) -> Metadata:
-    """The items of every scale with their fit, those held back or misfitting most first."""
+    """Tables of items with parameters and fit statistics by scale: most flags first, then largest RMSD."""
     formats = {"a ± SE": "", "b ± SE": "", "answers": ",", "right": ".2f", "infit": ".2f", "outfit": ".2f"}
     formats |= {"RMSD": ".3f"}
     found: dict[str, Shown] = {}
@@ -344,7 +345,7 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
 
 
 def absent_scores(measured: ScaleAbilities) -> str:
-    """Which answers counted as another score than they have, and what to do; empty where none did."""
+    """Which answers were counted with another score than their own, and what to do; "" if there are none."""
     if not measured.absent:
         return ""
     named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)

@@ -1,8 +1,4 @@
-"""Testlets of a scale: the bank's, and what a fit says of their effects.
-
-What does not belong here: how the SD of effects is estimated (see `irt_psychometrics.estimation`), which is in
-force at a time (`ledger.testlets`), and when a month may publish (`publication`).
-"""
+"""Testlets of a scale: reading them from the bank, and the effects estimated with a fit."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +10,7 @@ from irt_psychometrics.estimation import estimate_effect_sd
 
 
 def bank_testlets(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
-    """Item → testlet, of the scale's items that stand in one."""
+    """Return item → testlet for the scale's items that belong to a testlet."""
     rows = connection.execute(
         """SELECT item_id, testlet_id FROM question
            WHERE scale_id = %s AND btrim(testlet_id) <> '' ORDER BY item_id""",
@@ -26,8 +22,10 @@ def bank_testlets(connection: psycopg.Connection, scale_id: str) -> dict[str, st
 def effects_spec(
     responses: Responses, calibration: Calibration, testlets: Mapping[str, str], groups: Sequence[str] | None
 ) -> Testlets | None:
-    """What a fit's spec keeps of testlets: the SD of effects in the fit's units, or why there is none. None where the
-    bank has no testlets, or the fit did not converge."""
+    """Estimate the SD of testlet effects in the fit's units, for the fit's spec; or give the reason why there is none.
+
+    Returns None if the bank has no testlets, or if the fit did not converge.
+    """
     if not testlets or not calibration.convergence.converged:
         return None
     if not calibration.item_model.logistic:
@@ -38,7 +36,7 @@ def effects_spec(
 
 
 def sentence(found: Testlets) -> str:
-    """What `effects_spec` found, for people."""
+    """The result of `effects_spec` as a sentence."""
     if found.sd is None:
         return f"standard errors of θ are not corrected for testlets by this month: {found.why}"
     return (

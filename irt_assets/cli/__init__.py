@@ -1,7 +1,7 @@
-"""The `irt` command: parses, calls, prints. No logic of its own.
+"""The `irt` command line: parse arguments, call the functions that do the work, print their results.
 
-Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, something is misconfigured);
-2 the request or its input is wrong, with the way out in the message.
+Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, something is misconfigured); 2 the request or
+its input is wrong, and the message says what to do.
 """
 
 import atexit
@@ -23,15 +23,14 @@ from resources.failures import PermanentFailure, TransientFailure, explain
 
 
 class Noun(TyperCommand):
-    """What `irt --help` says of a command; its module, which imports what the command needs, is imported when it is
-    called."""
+    """A command as `irt --help` lists it. Its module, with the imports that it needs, is loaded when it is called."""
 
     def __init__(self, name: str, sentence: str, module: str | None = None) -> None:
         super().__init__(name, help=sentence)
         self.module = module or name
 
     def command(self) -> Any:
-        """The command of its own module: one of the functions or groups there, or all of them."""
+        """The command or group of this name in its module, or the module's whole app if it has no such name."""
         group = typer.main.get_group(import_module(f"irt_assets.cli.{self.module}").app)
         command = group.commands.get(self.name or "", group)
         command.name, command.help = self.name, command.help or self.help
@@ -40,82 +39,83 @@ class Noun(TyperCommand):
 
 NOUNS = {
     "Set up and serve": (
-        Noun("doctor", "What is installed, reachable and misconfigured."),
-        Noun("simulate", "Simulate a log with planted faults: import files, and truth.json next to them."),
-        Noun("serve", "Start the Dagster UI, its daemon and code server, until interrupted."),
-        Noun("demo", "Four months with planted faults, or your own log: calibrated, published, compared, served."),
-        Noun("scale", "Scales, their origin, their model and their rules."),
+        Noun("doctor", "Check what is installed, reachable and misconfigured."),
+        Noun("simulate", "Simulate a log with planted faults: write import files and truth.json."),
+        Noun("serve", "Run the Dagster UI, its daemon and code server until interrupted."),
+        Noun("demo", "Calibrate, publish, compare and serve four simulated months, or your own log."),
+        Noun("scale", "Set up scales, and change their models and rules."),
     ),
     "Every month": (
-        Noun("calibrate", "Materialise one month: responses, fit, linking, publication, abilities.", "months"),
-        Noun(
-            "backfill", "Materialise every month from one to another, oldest first, as `irt calibrate` does.", "months"
-        ),
+        Noun("calibrate", "Materialise a month: responses, fit, linking, publication, abilities.", "months"),
+        Noun("backfill", "Materialise all months of a period, oldest first, as `irt calibrate` does.", "months"),
         Noun("import", "Import answers, questions and learners from files.", "import_"),
-        Noun("pull", "Pull answers, items and learners from your tables: what was written since the last pull."),
-        Noun("intake", "What came into the log, from whom and when, and what was refused."),
-        Noun("release", "What months propose, and what a person decides about it."),
-        Noun("items", "Which items are in use."),
-        Noun("month", "Months that have closed, and reopening them."),
-        Noun("report", "Reports that people read: drift of a month, a learner's week."),
+        Noun("pull", "Copy new and changed answers, items and learners from your tables."),
+        Noun("intake", "List the files and posts that arrived, and the rows that were rejected."),
+        Noun("release", "Decide on the item parameters that months propose."),
+        Noun("items", "List items, withdraw them from use, and restore them."),
+        Noun("month", "Reopen closed months."),
+        Noun("report", "Write drift reports of months and weekly reports of learners."),
         Noun(
             "nightly",
-            "Fit and link the 30 days that end with a day, and measure everyone, though it was done already.",
+            "Fit and link the 30 days that end with a day, and measure all learners, even if this was done before.",
             "runs",
         ),
     ),
     "What came of it, and why": (
-        Noun("lineage", "Where an item's published numbers come from, and what was decided on it."),
-        Noun("invariants", "What must always be true of the stored data, and whether it is."),
-        Noun("status", "Everything on a screen: the daemon, every schedule and month, what is open, what runs."),
-        Noun("export", "Write published parameters, abilities or flagged items to a file, as they stood on a day."),
+        Noun("lineage", "Show where an item's published parameters come from, and the decisions on it."),
+        Noun("invariants", "Check what must always be true of the stored data."),
+        Noun("status", "Show the daemon, schedules, months, open problems and runs on one screen."),
+        Noun("export", "Write published parameters, abilities or flagged items to a file, as of a day."),
     ),
     "Operation": (
-        Noun("alerts", "How people are alerted."),
-        Noun("tokens", "Tokens for trying the login."),
-        Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
-        Noun("attempts", "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS)."),
-        Noun("learner", "The data stored about a learner."),
+        Noun("alerts", "Send alerts to the configured channels."),
+        Noun("tokens", "Make tokens for trying the login."),
+        Noun("db", "Manage the database in use: the embedded one, or DATABASE_URL."),
+        Noun("attempts", "Correct stored answers, and copy the log to the lake that Spark reads (IRT_ATTEMPTS)."),
+        Noun("learner", "Erase the data stored about a learner."),
         Noun(
             "prune",
-            "Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are "
-            "over.",
+            "Delete outdated data: old nights, superseded fits, snapshots and runs, resolved alerts.",
         ),
-        Noun("restore", "Restore a backup into the database, which must be empty, and compare the two.", "backup"),
-        Noun("backup", "Back up the database, with a listing of the files that it cites."),
+        Noun("restore", "Restore a backup into an empty database, and compare the two.", "backup"),
+        Noun("backup", "Back up the database, with a list of the files that it refers to."),
         Noun(
             "job",
-            "Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.",
+            "Run a job for the partitions that its schedule's next tick would request, and wait for it.",
             "runs",
         ),
-        Noun("runs", "Runs that are waiting or in progress, and ending them."),
+        Noun("runs", "List and cancel runs that are waiting or in progress."),
         Noun(
             "health",
-            "Check settings, database and servers; without an option, everything that `irt serve` runs.",
+            "Check settings, database and servers; by default everything that `irt serve` runs.",
             "servers",
         ),
-        Noun("run", "Run one server of the installation until it is stopped.", "servers"),
+        Noun("run", "Run one server until it is stopped.", "servers"),
     ),
     "On files, without a database": (
         Noun(
             "fit",
-            "Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged.",
+            "Estimate item parameters from a file of answers.",
             "desk",
         ),
-        Noun("score", "Abilities of persons from their answers and known item parameters.", "desk"),
-        Noun("link", "Put one table of item parameters on another's scale through their common items.", "desk"),
-        Noun("simulate-responses", "Answers that follow the model exactly, with the true values next to them.", "desk"),
+        Noun("score", "Estimate abilities from a file of answers and known item parameters.", "desk"),
+        Noun("link", "Put one table of item parameters on the scale of another through common items.", "desk"),
+        Noun(
+            "simulate-responses",
+            "Simulate answers that follow a model exactly, and write the true values next to them.",
+            "desk",
+        ),
     ),
 }
-"""Commands as `irt --help` lists them, under its headings."""
+"""Headings of `irt --help`, each with its commands in order."""
 
 
 _UsageError: Any = typer.BadParameter.__base__
-"""A wrong command line; its module differs between releases of Typer."""
+"""Error of a wrong command line. Its module differs between releases of Typer."""
 
 
 class _Irt(TyperGroup):
-    """`irt`, with its nouns."""
+    """The group `irt`, which loads the module of a command when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -143,7 +143,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 def _way_out(error: Any) -> str:
-    """Suggest the command that replaces an unknown command, or an argument that a command does not take."""
+    """Suggest a command for an unknown command or argument. Returns an empty text if there is no suggestion."""
     found, within = _WORD.search(error.message), error.ctx
     if found is None or within is None:
         return ""
@@ -164,22 +164,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Keeps an item bank calibrated, and can prove it.",
+    help="Keep an item bank calibrated, and prove it.",
 )
 
 
 def main() -> None:
-    """Entry point: every explained error becomes one message and exit code 2."""
+    """Entry point. An error with an explanation ends the command with this message and exit code 2."""
     _collect_garbage_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
-    # A shell starts what it runs in the background with SIGINT ignored, and Dagster gives SIGTERM the same handler: the
-    # processes that copy a run's output would then outlive it.
+    # A shell ignores SIGINT in background commands, and Dagster handles SIGTERM like SIGINT: the processes that copy a
+    # run's output would outlive the run.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--help" in sys.argv:
         app()
-    # here, as `irt --help` needs neither them nor what they import
+    # imported here because `irt --help` does not need them
     from irt_assets.cli.console import print_error, stdout_reserved_for_json
     from resources.serving import logs
 
@@ -187,7 +187,7 @@ def main() -> None:
     try:
         with stdout_reserved_for_json() if "--json" in sys.argv else nullcontext():
             app()
-    except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
+    except Exception as error:  # noqa: BLE001 - secrets must be hidden in any message
         foreseen = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if foreseen else explain(error)
         if explanation is None:
@@ -198,20 +198,20 @@ def main() -> None:
 
 
 def _collect_garbage_rarely() -> None:
-    """Half of what a short command takes is otherwise searching the code that it loads for garbage, most of it at the
-    end. Servers replace this process, and collect as usual."""
+    """Raise the collection threshold, because garbage collection of the loaded code takes half of a short command's
+    time. Servers replace this process and collect as usual."""
     gc.set_threshold(10_000)
     atexit.register(_leave_memory_to_the_system)
 
 
 def _leave_memory_to_the_system() -> None:
-    if "duckdb" not in sys.modules:  # which lists on stderr whatever of its own was not freed
+    if "duckdb" not in sys.modules:  # DuckDB lists its objects that were not freed on stderr
         gc.freeze()
 
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from resources.version import code_version  # reads what is installed, for which help need not wait
+        from resources.version import code_version  # slow, reads the installed packages
 
         typer.echo(f"irt-assets {code_version()}")
         raise typer.Exit
@@ -223,4 +223,4 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Options before the command."""

@@ -1,6 +1,7 @@
-"""`irt alerts`: parse, call, print.
+"""The commands of `irt alerts`.
 
-Exit codes: 0 done; 1 a channel did not take the message, or (of a test) none is configured; 2 the request is wrong.
+Exit codes: 0 done; 1 a channel did not accept the message, or a test found no configured channel; 2 the request is
+wrong.
 """
 
 import getpass
@@ -18,9 +19,9 @@ from resources.alerts.unit_failure import VIOLATED, send_unit_failure
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command("test")
+@app.command("test", epilog="Example: irt alerts test")
 def send_test_alert(as_json: AsJson = False) -> None:
-    """Send a test alert and its resolution to every configured channel, and say which arrived."""
+    """Send a test alert and its resolution to every configured channel, and print which arrived."""
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
     if as_json:
         print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
@@ -30,11 +31,13 @@ def send_test_alert(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("unit-failed")
-def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
-    """Alert every configured channel that systemd gave up a unit, with its result and its last log lines.
+@app.command("unit-failed", epilog="Example: irt alerts unit-failed irt-daemon.service")
+def unit_failed(unit: Annotated[str, typer.Argument(help="systemd unit, e.g. irt-daemon.service.")]) -> None:
+    """Alert every configured channel that systemd gave up on a unit, with its result and last log lines.
 
-    For `OnFailure=`; needs no database. Invariants that are violated have alerts of their own, and their unit none.
+    This is for `OnFailure=` and needs no database. Nothing is sent if
+    irt-invariants ended because invariants are violated: they have alerts of
+    their own.
     """
     if unit.startswith("irt-invariants") and os.environ.get("MONITOR_EXIT_STATUS") == str(VIOLATED):
         say(f"{unit}: the violated invariants have alerts of their own")

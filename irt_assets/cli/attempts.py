@@ -1,7 +1,7 @@
-"""`irt attempts …`: parses, calls, prints.
+"""The commands of `irt attempts`.
 
-Exit codes: 0 done, and the lake is sound; 1 days were left as they were, or the lake is not sound; 2 the request is
-wrong, or no answer is as it says.
+Exit codes: 0 done, and the lake equals the database; 1 days were left unchanged, or the lake differs or is damaged;
+2 the request is wrong, or no answer matches it.
 """
 
 from dataclasses import asdict
@@ -32,14 +32,16 @@ Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="D
 
 First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
 Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
-Reopen = Annotated[bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that it counts there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+Reopen = Annotated[
+    bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that the change counts there.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")]
 
 
-@app.command()
+@app.command(epilog='Example: irt attempts rescore --item A21 --key C --by Kim --reason "wrong key"')
 def rescore(
-    item: Annotated[str, typer.Option("--item", metavar="ID", help="The item.")],
-    key: Annotated[str, typer.Option("--key", help="The option that is right, as it is stored.")],
+    item: Annotated[str, typer.Option("--item", metavar="ID", help="Item id.")],
+    key: Annotated[str, typer.Option("--key", help="Right option, as stored in the log.")],
     by: By,
     reason: Reason,
     first: First = None,
@@ -48,7 +50,7 @@ def rescore(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score an item's answers again by another key, where the chosen options are stored. What they were is kept."""
+    """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
     by, reason = signed(by), require_text("reason", reason)
     which = Answers(item, None, *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
@@ -56,21 +58,24 @@ def rescore(
     _print(done, as_json)
 
 
-@app.command()
+@app.command(epilog='Example: irt attempts withdraw --ids ids.txt --by Kim --reason "sent twice"')
 def withdraw(
     by: By,
     reason: Reason,
     ids: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", exists=True, dir_okay=False, help="Ids, one a line.")
+        Path | None,
+        typer.Option("--ids", metavar="FILE", exists=True, dir_okay=False, help="File of answer ids, one per line."),
     ] = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="All answers to this item.")] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ID", help="Item id: withdraw all answers to it.")
+    ] = None,
     first: First = None,
     last: Last = None,
     reopen: Reopen = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take answers out of the log: those with the ids in a file, or an item's. They no longer count, and are kept."""
+    """Withdraw answers from the log, by ids or by item. They no longer count; a copy of them is kept."""
     by, reason = signed(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
@@ -85,21 +90,21 @@ def withdraw(
         print_error("warning: ", "the lake has them until its days are exported again with --replace")
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts export --since 2026-09-01 --until 2026-09-30")
 def export(
     since: Since = None,
     until: Until = None,
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Also days of which the lake has more answers than the database, or a damaged file."
+            "--replace", help="Also write days for which the lake has more answers than the database, or damaged files."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the days that the lake does not hold as the database does, up to yesterday.
+    """Update the lake: write each day up to yesterday on which it differs from the database.
 
-    If it is interrupted, run it again: each day is as it was, or complete.
+    If it is interrupted, run it again: each day is either unchanged or complete.
     """
     lake, database = _lake(), current_database()
     with progress_bar("exporting days", as_json) as progress:
@@ -117,11 +122,12 @@ def export(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts check --since 2026-09-01")
 def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
-    """Compare the lake with the database, and read every file of it.
+    """Compare the lake with the database, and read all of its files.
 
-    Without --since, the last 366 days are compared, which the database keeps; files are read of all days.
+    Without --since, the last 366 days are compared, which the database keeps, and
+    the files of all days are read.
     """
     lake, database = _lake(), current_database()
     start, end = _period(since, until)
@@ -144,9 +150,9 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt attempts prune")
 def prune() -> None:
-    """Delete files of the lake that were replaced, or left by an interrupted export, more than a day ago."""
+    """Delete files of the lake that were replaced, or left by an interrupted export, over a day ago."""
     say(f"{counted(delete_unnamed(_lake()), 'file')} deleted")
 
 

@@ -1,6 +1,6 @@
-"""`irt backup` and `irt restore`: parse, call, print.
+"""The commands `irt backup` and `irt restore`.
 
-Exit codes: 0 done; 1 the copy differs from what was backed up; 2 nothing was made, or nothing restored.
+Exit codes: 0 done; 1 files are missing, or the restored database differs; 2 nothing was backed up or restored.
 """
 
 from typing import Annotated
@@ -18,15 +18,17 @@ MOST_NAMED = 3
 MOST_DIFFERENCES = 10
 
 
-@app.command()
+@app.command(epilog="Example: irt backup --out s3://exam-backups/irt")
 def backup(
     out: Annotated[
         str | None,
-        typer.Option(help="Folder, or s3://BUCKET/PREFIX. Default: `backups` in S3_BUCKET, or else in IRT_HOME."),
+        typer.Option(
+            help="Folder, or s3://BUCKET/PREFIX. Default: `backups` in S3_BUCKET or, without a bucket, in IRT_HOME."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Back up the database, with a listing of the files that it cites."""
+    """Back up the database, with a list of the files that it refers to."""
     settings, database = current_settings(), current_database()
     place = places.place_at(settings, out) if out else places.default_place(settings)
     made = make.make_backup(settings, database, current_store(database), place)
@@ -55,15 +57,15 @@ def backup(
         )
 
 
-@app.command()
+@app.command(epilog="Example: irt restore /mnt/backups/irt-20261121T053000Z --verify")
 def restore(
-    address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder of the backup, or its s3:// address.")],
+    address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder or s3:// address of the backup.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every listed file, too, and evaluate the invariants.")
+        bool, typer.Option("--verify", help="Also read every listed file and evaluate the invariants.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Restore a backup into the database, which must be empty, and compare the two."""
+    """Restore a backup into an empty database, and compare the two."""
     settings = current_settings()
     place, name = places.backup_at(settings, address)
     restored = restore_backup(settings, database_as_it_is(), place, name, verify=verify)

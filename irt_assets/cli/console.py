@@ -1,7 +1,4 @@
-"""How `irt` speaks to people and machines: lines, tables, colours, JSON.
-
-What does not belong here: the texts (see the nouns).
-"""
+"""Output of `irt` for people and machines (lines, tables, colours, JSON), and options that several commands have."""
 
 from __future__ import annotations
 
@@ -29,16 +26,16 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")]
-By = Annotated[str, typer.Option("--by", help="Who decides.")]
-Reason = Annotated[str, typer.Option("--reason", help="The reason, kept on record.")]
-Here = Annotated[bool, typer.Option("--here", help="Run it in this process, even if the daemon is running.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+MaxAge = Annotated[str, typer.Option("--max-age", help="Maximum age in hours or minutes, e.g. 25h or 90m.")]
+By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason, stored with the decision.")]
+Here = Annotated[bool, typer.Option("--here", help="Run in this process, even if the daemon is running.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def escape(text: str) -> str:
-    """Anyone's text as it is: brackets in it are not markup, and what would steer the terminal is shown instead."""
+    """Escape text so that Rich prints it literally: without markup, and with control characters made visible."""
     return markup.escape(terminal.visible(text))
 
 
@@ -47,12 +44,12 @@ def print_blocks(*blocks: Block) -> None:
 
 
 def say(line: str) -> None:
-    """A line of plain text: brackets in it are not markup."""
+    """Print plain text, without markup."""
     out.print(escape(line))
 
 
 def print_error(mark: str, text: str) -> None:
-    """Print to standard error why the command ends; in systemd's journal with the priority of an error."""
+    """Print an error or a warning to standard error; in systemd's journal it has the priority of an error."""
     if logs.is_journal():
         print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201
     else:
@@ -68,7 +65,7 @@ def duration(text: str) -> timedelta:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on once the person confirms, or `yes` is set. Exits with 1 if they decline."""
+    """Ask for confirmation, unless `yes` is set. Exits with 1 if the person declines."""
     if yes:
         return
     if not _has_terminal():
@@ -88,7 +85,7 @@ def months_table(states: Iterable[MonthState]) -> Table:
 
 @contextmanager
 def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error, if that is a terminal, moved by what is done and the total."""
+    """Show a bar on standard error if that is a terminal. Yields the function that takes the done and total counts."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task(what, total=None)
@@ -100,12 +97,12 @@ _json_out: TextIO | None = None
 
 @contextmanager
 def stdout_reserved_for_json() -> Iterator[None]:
-    """Context in which only `print_json` writes to standard output: everything else that prints, here, in a library or
-    in a child process, goes to standard error."""
+    """Context in which only `print_json` writes to standard output. All other output, also of libraries and child
+    processes, goes to standard error."""
     global _json_out
     _json_out = sys.stdout
-    if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it
-        _json_out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115, PTH123 - a descriptor, open to the end
+    if sys.stdout is sys.__stdout__:  # if stdout was replaced, children do not inherit it
+        _json_out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115, PTH123 - descriptor that stays open
         os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):

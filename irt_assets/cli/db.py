@@ -1,11 +1,11 @@
-"""`irt db …`: the schema of the database in use, its address, and the embedded server."""
+"""The commands of `irt db`: the schema of the database in use, its address, and the embedded server."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, say
+from irt_assets.cli.console import Yes, confirm, out, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from irt_assets.common.wording import counted, lasting
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
@@ -22,14 +22,14 @@ from resources.settings import private_home
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: irt db upgrade")
 def upgrade() -> None:
-    """Bring the schema to the newest version (`alembic upgrade head`)."""
+    """Upgrade the schema to the newest version (`alembic upgrade head`)."""
     upgrade_home(database_as_it_is())
 
 
 def upgrade_home(database: Database) -> None:
-    """Bring the schema to the newest version, and print its revision and how many answers wait to be judged."""
+    """Upgrade the schema, and print its revision and the number of answers that wait to be judged."""
     schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
     with database.connect() as connection:
@@ -43,42 +43,46 @@ def upgrade_home(database: Database) -> None:
         )
 
 
-@app.command()
+@app.command(epilog="Example: irt db downgrade 0057")
 def downgrade(
     revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0057.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation: a backup exists.")] = False,
 ) -> None:
-    """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""
+    """Downgrade the schema for older code. Refused if answers or rows of the ledger would be lost.
+
+    Make a backup first, and stop all programs that use the database.
+    """
     say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
     out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
 
 
-@app.command()
-def adopt_folder(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
+@app.command(epilog="Example: irt db adopt-folder")
+def adopt_folder(yes: Yes = False) -> None:
+    """Use this IRT_HOME for the files of the database from now on, after they were moved here or lost."""
     settings = current_settings()
     confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
     out.print(f"the files of this database lie in {folder_claim.adopt_folder(settings, current_database()).root}")
 
 
-@app.command()
+@app.command(epilog="Example: irt db url")
 def url() -> None:
-    """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
+    """Print the database's address with its password, for psql "$(irt db url)". Starts the embedded server."""
     database = database_as_it_is()
     print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
 
 
-@app.command()
+@app.command(epilog="Example: irt db roles --own-table exam.answers")
 def roles(
     own_table: Annotated[
-        list[str] | None, typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Table of your own, SCHEMA.TABLE, that the owner may read. May be repeated."),
     ] = None,
-    owner: Annotated[str, typer.Option(help="Role of migrations, daemon and imports.")] = "irt_owner",
-    service: Annotated[str, typer.Option(help="Role of θ API and dashboard, which make no table.")] = "irt_service",
-    reader: Annotated[str, typer.Option(help="Role of people, who read our tables.")] = "irt_reader",
+    owner: Annotated[str, typer.Option(help="Role for migrations, daemon and imports.")] = "irt_owner",
+    service: Annotated[str, typer.Option(help="Role for θ API and dashboard, which create no tables.")] = "irt_service",
+    reader: Annotated[str, typer.Option(help="Role for people who read our tables.")] = "irt_reader",
 ) -> None:
-    """Print the SQL by which the database's administrator makes our roles and schemas; nothing is run."""
+    """Print the SQL with which an administrator creates our roles and schemas. Nothing is run."""
     database = database_as_it_is()
     address = database.arguments()
     statements = role_statements(
@@ -93,23 +97,23 @@ def roles(
     print("\n".join(statements))  # noqa: T201 - for psql, untouched by any formatting
 
 
-@app.command()
+@app.command(epilog="Example: irt db views --in reporting")
 def views(
     schema: Annotated[str, typer.Option("--in", help="Schema for the views.", metavar="SCHEMA")],
-    drop: Annotated[bool, typer.Option("--drop", help="Remove the views that were made there.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the views that this command created there.")] = False,
 ) -> None:
-    """Make views by our tables' names in another schema, for programs that read them there."""
+    """Create views of our tables, with the same names, in another schema, for programs that read there."""
     names = (elsewhere.drop_views if drop else elsewhere.make_views)(current_database(), schema)
     out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
-@app.command()
+@app.command(epilog="Example: irt db start")
 def start() -> None:
-    """Start the embedded server; it runs until `irt db stop`."""
+    """Start the embedded server. It runs until `irt db stop`."""
     _embedded().start()
 
 
-@app.command()
+@app.command(epilog="Example: irt db stop")
 def stop() -> None:
     """Stop the embedded server."""
     _embedded().stop()

@@ -1,6 +1,6 @@
-"""`irt demo`: four simulated months, or your own log, from import to the UI.
+"""The command `irt demo`: four simulated months, or your own log, from import to the Dagster UI.
 
-Exit codes: 0 everything is as expected; 1 it is not; 2 the request or its input is wrong.
+Exit codes: 0 all findings are as expected; 1 some are not; 2 the request or its input is wrong.
 """
 
 from datetime import datetime
@@ -28,18 +28,20 @@ from resources.serving import logs
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt demo --data answers.csv --zone Asia/Seoul")
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulated months.")] = None,
     mapping: Mapping = "auto",
-    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none.")] = None,
-    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Time zone of times without one, e.g. Asia/Seoul.")] = None,
+    at: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times, YYYY-MM-DD.")
+    ] = None,
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
-    model: Annotated[Model, typer.Option(help="Model of your own log.")] = DEFAULT_MODEL,
-    serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
+    model: Annotated[Model, typer.Option(help="Item response model for your own log.")] = DEFAULT_MODEL,
+    serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the Dagster UI at the end.")] = True,
 ) -> None:
-    """Four months with planted faults, or your own log: calibrated, published, compared, served."""
+    """Calibrate, publish, compare and serve four simulated months, or your own log."""
     with logs.prose(), server_of_our_own(current_settings()):
         if data is not None:
             settings = demonstration.own_log(

@@ -1,6 +1,6 @@
-"""The commands of `irt` that need no database: fit, score, link, simulate-responses. Parses, calls, prints.
+"""The commands that need no database: fit, score, link, simulate-responses.
 
-Results go to standard output, warnings and reasons to standard error, so that `--json` prints nothing but JSON.
+Results go to standard output, warnings and notes to standard error, so that `--json` prints only JSON.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from irt_assets.engines import registry
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.file_commands.files import FILES
 from irt_assets.file_commands.fit import calibrate_by
-from irt_assets.intake.scoring import read_key
 from irt_assets.responses.eligibility.rules import LatentRule, PublicationRules
 from irt_psychometrics.commands import fit as fit_answers
-from irt_psychometrics.commands import link as link_tables
 from irt_psychometrics.commands import score as score_answers
 from irt_psychometrics.commands import simulate_responses as simulate_answers
 from irt_psychometrics.items import Model
@@ -32,42 +30,50 @@ if TYPE_CHECKING:
     Engine = str
 else:
     Engine = Literal[registry.names()]
-    """The engines there are, for typer to choose from."""
+    """Names of the engines, as choices for Typer."""
 
 app = typer.Typer()
 
 Scoring = Literal["eap", "map", "wle", "ml"]
 Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]
 Responses = Annotated[
-    Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz too.")
+    Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV or Parquet, also .gz.")
 ]
 Key = Annotated[
-    Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
+    Path | None, typer.Option("--key", help="Table item,key of the right options, if the cells are choices.")
 ]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt fit answers.csv --model 3pl --out fit")
 def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
-    engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
+    engine: Annotated[Engine, typer.Option(help="Engine that estimates the parameters.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
     key: Key = None,
     max_score: Annotated[
-        str | None, typer.Option("--max-score", help="Of scored items: a number, or a table item,max_score; else 1.")
+        str | None,
+        typer.Option(
+            "--max-score", help="Maximum score of scored items: a number, or a table item,max_score. Default: 1."
+        ),
     ] = None,
-    groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="Table person,group. Each group has its own mean and SD of θ.")
+    ] = None,
     latent: Annotated[
-        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers need one.")
+        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram if the answers need one.")
     ] = "normal",
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
+    """Estimate item parameters from a file of answers.
+
+    There are no thresholds: parameters that cannot be estimated are flagged.
+    """
     FILES.check_folder(folder)
     most = FILES.max_scores(max_score) if max_score is not None else None
-    answers = FILES.answers(file, read_key(key) if key is not None else None, most)
+    answers = FILES.answers(file, FILES.key(key) if key is not None else None, most)
     _note(answers.notes)
     other = None if engine == registry.DEFAULT else registry.build(engine, current_settings())
     known = _parameters(anchors) if anchors is not None else None
@@ -101,22 +107,22 @@ def fit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt score answers.csv --params fit/fit.json")
 def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
     key: Key = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Also if less than half of the table's items have answers.")
+        bool, typer.Option("--partial", help="Accept answers to less than half of the table's items.")
     ] = False,
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Abilities of persons from their answers and known item parameters."""
+    """Estimate abilities from a file of answers and known item parameters."""
     FILES.check_folder(folder)
     known = _parameters(params)
-    answers = FILES.answers(file, read_key(key) if key is not None else None, known.max_scores)
+    answers = FILES.answers(file, FILES.key(key) if key is not None else None, known.max_scores)
     _note(answers.notes)
     done = score_answers(answers, known, method=method, partial=partial)
     if folder is not None:
@@ -128,22 +134,22 @@ def score(
         _print_report(done.report())
 
 
-@app.command()
+@app.command(epilog="Example: irt link new.csv old.csv --method haebara")
 def link(
-    new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
-    old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
-    method: Annotated[Method, typer.Option(help="Criterion of the constants.")] = "stocking-lord",
+    new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: parameters to transform.")],
+    old: Annotated[Path, typer.Argument(help="Table or fit.json whose scale they are put on.")],
+    method: Annotated[Method, typer.Option(help="Criterion for the linking constants.")] = "stocking-lord",
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="Compare curves on both scales (stocking-lord, haebara).")
     ] = False,
-    metric_d: Annotated[
-        str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD where they differ, e.g. 1,1.7.")
-    ] = "1",
-    purify: Annotated[bool, typer.Option("--purify/--no-purify", help="Drop common items that moved.")] = True,
+    metric_d: Annotated[str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD if they differ, e.g. 1,1.7.")] = "1",
+    purify: Annotated[bool, typer.Option("--purify/--no-purify", help="Exclude common items that moved.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Put one table of item parameters on another's scale through their common items."""
+    """Put one table of item parameters on the scale of another through common items."""
     d_new, d_old = _metrics(metric_d)
+    from irt_psychometrics.commands import link as link_tables  # imports SciPy, which a fit does without
+
     done = link_tables(
         _parameters(new, d_new),
         _parameters(old, d_old),
@@ -158,21 +164,25 @@ def link(
         _print_report(done.report())
 
 
-@app.command("simulate-responses")
+@app.command("simulate-responses", epilog="Example: irt simulate-responses simulated --persons 2000 --items 40")
 def simulate_responses(
-    folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
-    persons: Annotated[int, typer.Option(help="How many.")] = 1000,
-    items: Annotated[int, typer.Option(help="Number of items to draw if no --params are given.")] = 20,
-    model: Annotated[Model, typer.Option(help="Model of the items that are drawn.")] = DEFAULT_MODEL,
+    folder: Annotated[Path, typer.Argument(help="Folder for responses.csv, items.csv and persons.csv.")],
+    persons: Annotated[int, typer.Option(help="Number of persons.")] = 1000,
+    items: Annotated[int, typer.Option(help="Number of items to draw, without --params.")] = 20,
+    model: Annotated[Model, typer.Option(help="Item response model of the items to draw.")] = DEFAULT_MODEL,
     params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
-    mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
-    sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
-    each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
-    max_score: Annotated[int | None, typer.Option(help="Of items of a pcm, rsm or gpcm; 3 by default.")] = None,
+    mean: Annotated[float, typer.Option(help="Mean of θ.")] = 0.0,
+    sd: Annotated[float, typer.Option(help="Standard deviation of θ.")] = 1.0,
+    each: Annotated[
+        int | None, typer.Option(help="Number of items that each person sees, at random. Default: all.")
+    ] = None,
+    max_score: Annotated[
+        int | None, typer.Option(help="Maximum score of items under pcm, rsm or gpcm. Default: 3.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Answers that follow the model exactly, with the true values next to them."""
+    """Simulate answers that follow a model exactly, and write the true values next to them."""
     FILES.check_folder(folder)
     known = _parameters(params) if params is not None else None
     done = simulate_answers(
@@ -194,7 +204,7 @@ def simulate_responses(
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:
-    """A table of parameters, with a warning if the table may mean a model that is not here."""
+    """Read a table of parameters, and print its warnings."""
     found = FILES.parameters(path, metric_d)
     _warn(*found.warnings)
     return found
@@ -213,7 +223,7 @@ def _metrics(text: str) -> tuple[float, float]:
 
 
 def _print_report(report: Iterable[Any]) -> None:
-    """Sentences and tables of a result."""
+    """Print the sentences and tables of a result."""
     for part in report:
         if isinstance(part, str):
             say(part)

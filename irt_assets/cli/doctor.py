@@ -1,6 +1,6 @@
-"""`irt doctor`: what is installed, reachable and misconfigured.
+"""The command `irt doctor`.
 
-Exit codes: 0 nothing is wrong; 1 something is; 2 the settings cannot be read.
+Exit codes: 0 no errors were found; 1 some were; 2 the settings cannot be read.
 """
 
 import typer
@@ -14,9 +14,9 @@ from resources.doctor import diagnose
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt doctor")
 def doctor(as_json: AsJson = False) -> None:
-    """What is installed, reachable and misconfigured."""
+    """Check what is installed, reachable and misconfigured."""
     settings = current_settings()
     findings = diagnose(settings, engine_findings(settings))
     if as_json:

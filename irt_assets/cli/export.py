@@ -1,4 +1,4 @@
-"""`irt export …`: parses, calls, prints.
+"""The command `irt export`.
 
 Exit codes: 0 written; 2 the request is wrong, or the file cannot be written.
 """
@@ -18,27 +18,27 @@ from resources.failures import PermanentFailure
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt export parameters --as-of 2026-10-01 --to xlsx")
 def export(
     what: Annotated[
         Literal["parameters", "abilities", "flags"],
-        typer.Argument(help="Published parameters; learners' abilities; the items that the newest month flags."),
+        typer.Argument(help="Published parameters, learners' abilities, or items flagged in the newest month."),
     ],
     as_of: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="As they stood when this day began (UTC). Default: now."),
+        typer.Option(formats=["%Y-%m-%d"], help="Day, YYYY-MM-DD: values as of its beginning (UTC). Default: now."),
     ] = None,
-    to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="Kind of file.")] = "csv",
+    to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="File format.")] = "csv",
     form: Annotated[
         Form | None,
         typer.Option(help="Parameters in the columns of another program; steps: a, b1, b2, … of each item."),
     ] = None,
-    metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7: slopes are divided by it.")] = 1.0,
+    metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7. Slopes are divided by it.")] = 1.0,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.KIND in this folder.")
+        Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.FORMAT in this folder.")
     ] = None,
 ) -> None:
-    """Write published parameters, abilities or flagged items to a file, as they stood on a day."""
+    """Write published parameters, abilities or flagged items to a file, as of a day."""
     if form is not None and what != "parameters":
         raise PermanentFailure(f"--form is for parameters, not for {what}")
     if metric_d != 1.0 and (form is None or metric_d <= 0):

@@ -1,4 +1,4 @@
-"""`irt import …`: answers, questions and learners from files."""
+"""The commands of `irt import`: answers, questions and learners from files."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,32 +14,36 @@ from irt_assets.intake.report import ImportReport, csv_of_refused
 
 app = typer.Typer(no_args_is_help=True)
 
-Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Of files that are not UTF-8, e.g. cp949 or latin-1.")]
+Mapping = Annotated[str, typer.Option("--mapping", help="Preset or YAML file; `auto` chooses by the header.")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Encoding of the files if not UTF-8, e.g. cp949 or latin-1.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
 Dichotomise = Annotated[
-    str | None, typer.Option(help="How to score points: `full` (right is an item's highest) or `at=K` (K or more).")
+    str | None, typer.Option(help="Right answers among points: `full` (an item's maximum) or `at=K` (K or more).")
 ]
-ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
+ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key, to score a matrix of choices.")]
 MaxScores = Annotated[
     list[str] | None,
     typer.Option(
         "--max-score",
-        help="Highest score that the bank does not name, of an item or a pattern, `ITEM=M`; repeated.",
+        help="Maximum score missing in the bank: `ITEM=M`, for an item or a pattern. May be repeated.",
     ),
 ]
 Csv = Annotated[
-    Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also of a dry run.", dir_okay=False)
+    Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also in a dry run.", dir_okay=False)
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and store nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and store nothing.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt import attempts answers.csv --mapping own.yaml --dry-run")
 def attempts(
-    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines; .gz too.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
     mapping: Mapping = "auto",
-    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
-    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Time zone of times without one, e.g. Asia/Seoul.")] = None,
+    at: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times, YYYY-MM-DD.")
+    ] = None,
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
     max_score: MaxScores = None,
@@ -49,7 +53,10 @@ def attempts(
     csv: Csv = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import answers. Re-importing a file changes nothing; an interrupted import stores nothing."""
+    """Import answers.
+
+    Importing a file again changes nothing. An interrupted import stores nothing.
+    """
     settings = current_settings()
     with progress_bar("importing", as_json) as progress, csv_of_refused(csv) as reject:
         report = import_attempts(
@@ -72,9 +79,9 @@ def attempts(
 
 
 def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
-    @app.command(name, help=summary)
+    @app.command(name, help=summary, epilog=f"Example: irt import {name} {name}.csv")
     def import_kind(
-        file: Path,
+        file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or JSON lines, also .gz.")],
         mapping: Mapping = "auto",
         encoding: Encoding = None,
         dry_run: DryRun = False,
@@ -93,7 +100,10 @@ _add_bank_command("learners", LEARNERS, "Import learners: attributes, test accou
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:
-    """Exits with 1 after an import that took nothing or lost more than half for one reason."""
+    """Print an import's counts.
+
+    Exits with 1 if no row was accepted, or if more than half were rejected for one reason.
+    """
     if as_json:
         print_json(report.as_dict())
     else:

@@ -1,4 +1,4 @@
-"""`irt intake …`: parses, calls, prints."""
+"""The commands of `irt intake`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +18,12 @@ COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
 MOST_SHOWN = 20
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt intake list --last 5")
 def list_(
-    most: Annotated[int, typer.Option("--last", min=1, help="How many arrivals.")] = MOST_SHOWN, as_json: AsJson = False
+    most: Annotated[int, typer.Option("--last", min=1, help="Number of arrivals.")] = MOST_SHOWN,
+    as_json: AsJson = False,
 ) -> None:
-    """The last arrivals: each file, and each minute of posts."""
+    """List the last arrivals, one row per file and per minute of posts, and files that were set aside."""
     with current_database().connect() as connection:
         found, aside = arrivals(connection, most), set_aside(connection)
     if as_json:
@@ -35,11 +36,14 @@ def list_(
         print_blocks(table(("file", "why"), [(one["path"], one["problem"]) for one in aside]))
 
 
-@app.command()
+@app.command(epilog="Example: irt intake again /var/lib/irt/inbox/monday.csv")
 def again(
-    files: Annotated[list[str] | None, typer.Argument(help="As `irt intake list` names them; none: all.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Paths, as `irt intake list` prints them. Default: all that were set aside."),
+    ] = None,
 ) -> None:
-    """Let files of the inbox that were set aside, or taken, be taken again."""
+    """Import files of the inbox again that were set aside or imported before."""
     with current_database().connect() as connection:
         waiting = take_again(connection, files or [])
         if missing := sorted({*(files or [])} - {*waiting}):
@@ -48,13 +52,16 @@ def again(
         say(f"{path} waits: the daemon takes it within two minutes, or irt job intake does")
 
 
-@app.command()
+@app.command(epilog="Example: irt intake rejects --csv rejected.csv")
 def rejects(
-    source: Annotated[str | None, typer.Option(help="Of this source only, as `irt intake list` names it.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write them to this file.", dir_okay=False)] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source, as `irt intake list` prints it.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the rows to this file.", dir_okay=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The refused rows of the last 30 days, each with its reason; at most 10,000 of a source and day are kept."""
+    """List the rows that were rejected in the last 30 days, with the reasons.
+
+    At most 10,000 rows of a source are kept per day.
+    """
     with current_database().connect() as connection:
         if csv is not None:
             with csv_of_refused(csv) as write:

@@ -1,8 +1,8 @@
-"""`irt invariants …`: parses, calls, prints.
+"""The commands of `irt invariants`.
 
-Exit codes: 0 every invariant holds, or all were evaluated recently enough; 1 one is violated (with --strict also: a
-warning, or something could not be tested), or they were not; 2 an invariant could not be evaluated, or the request is
-wrong.
+Exit codes: 0 every invariant holds, or `fresh` found a recent evaluation; 1 an invariant is violated (with --strict
+also a warning, or something could not be tested), or the evaluation is too old; 2 an invariant could not be evaluated,
+or the request is wrong.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ app = typer.Typer(no_args_is_help=True)
 MOST_ROWS = 10
 
 
-@app.command()
+@app.command(epilog="Example: irt invariants run --strict")
 def run(
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, and if something is untested.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail also on warnings, and if something could not be tested.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate every invariant, store what was found, and alert on new violations."""
-    # Here, as monitors ask for `fresh` often, and the invariants take seconds to load.
+    """Evaluate every invariant, store the results, and alert on new violations."""
+    # imported here because the invariants take seconds to load, and monitors call `fresh` often
     from irt_assets.invariants.history import take_report
 
     database = current_database()
@@ -55,9 +57,9 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt invariants fresh --max-age 26h")
 def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
-    """Check that the invariants were evaluated recently, whatever the result: for monitors."""
+    """Check that the invariants were evaluated recently, whatever the result. For monitors."""
     limit = duration(max_age)
     with current_database().connect() as connection:
         last = last_evaluated(connection)
@@ -74,9 +76,9 @@ def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt invariants list")
 def list_(as_json: AsJson = False) -> None:
-    """Every invariant: what it protects, and how to fix it."""
+    """List every invariant with what it protects and how to fix a violation."""
     from irt_assets.invariants.registry import INVARIANTS  # as in `run`
 
     if as_json:
@@ -89,7 +91,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def as_dict(report: Report, run_name: str) -> dict[str, Any]:
-    """A report for machines; what could not be tested comes first."""
+    """Convert a report to JSON values. Invariants that could not be tested come first."""
     return {
         "incomplete": [{"invariant": name, "why": why} for name, why in report.incomplete],
         "run": run_name,

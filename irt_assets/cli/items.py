@@ -1,4 +1,4 @@
-"""`irt items …`: parses, calls, prints, and asks before anything is decided.
+"""The commands of `irt items`, which ask for confirmation before they record a decision.
 
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
@@ -22,17 +22,21 @@ MOST_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
 
 
-@app.command()
+@app.command(epilog='Example: irt items withdraw A21 --by Kim --reason "leaked"')
 def withdraw(
     items: Items,
     by: By,
     reason: Reason,
     since: Annotated[
-        str | None, typer.Option("--from", help="First day (UTC) on which it is not in use. Default: tomorrow.")
+        str | None, typer.Option("--from", help="First day (UTC) out of use, YYYY-MM-DD. Default: tomorrow.")
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Take items out of use: answers from that day on do not count towards θ, and the items do not need decisions."""
+    """Withdraw items from use.
+
+    Answers from that day on do not count towards θ, and the items need no other
+    decisions.
+    """
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
     say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} do not count towards θ")
@@ -40,32 +44,35 @@ def withdraw(
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
-@app.command()
+@app.command(epilog='Example: irt items restore A21 --by Kim --reason "not leaked"')
 def restore(
     items: Items,
     by: By,
     reason: Reason,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="First day (UTC) on which it is in use. Default: the first that is still to come."),
+        typer.Option("--from", help="First day (UTC) in use again, YYYY-MM-DD. Default: the first possible one."),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Put withdrawn items back into use: answers from that day on count again; those given in between never do."""
+    """Restore withdrawn items to use.
+
+    Answers from that day on count again. Answers given in between never count.
+    """
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
     _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt items list --withdrawn")
 def list_(
     withdrawn: Annotated[
-        bool, typer.Option("--withdrawn", help="Only those that are, or will be, out of use.")
+        bool, typer.Option("--withdrawn", help="Only items that are, or will be, out of use.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The bank's items, and what was decided on their use."""
+    """List the items of the bank, and whether they are in use."""
     with current_database().connect() as connection:
         bank = connection.execute("SELECT item_id, scale_id, topic_id FROM question ORDER BY 2, 1").fetchall()
         status = item_status(connection)

@@ -1,6 +1,6 @@
-"""`irt learner …`: parses, calls, prints, and asks before anything is erased.
+"""The commands of `irt learner`, which ask for confirmation before they erase anything.
 
-Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or it is not the time for it.
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or runs are in progress.
 """
 
 from typing import Annotated, Any
@@ -33,9 +33,9 @@ from resources.cluster.lake import lake_that_we_write
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog='Example: irt learner erase u17 --by Kim --reason "asked on 3 September"')
 def erase(
-    user: Annotated[str, typer.Argument(metavar="USER", help="The learner's id.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="Id of the learner.")],
     by: By,
     reason: Reason,
     yes: Yes = False,
@@ -43,8 +43,8 @@ def erase(
 ) -> None:
     """Erase a learner: answers, verdicts, abilities, features, KPIs, reports and the learner's row.
 
-    Says first what would be removed. Published parameters and the files of months stay as they are. If it is
-    interrupted, run it again to finish.
+    The command lists the data before it asks. Published parameters and the files
+    of months do not change. If it is interrupted, run it again to finish.
     """
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
@@ -74,9 +74,9 @@ def erase(
         )
 
 
-@app.command("erasures")
+@app.command("erasures", epilog="Example: irt learner erasures")
 def list_(as_json: AsJson = False) -> None:
-    """Who erased learners, when and why, and what was removed. The learners are not named."""
+    """List erasures: who erased a learner, when, why, and what was removed, without the learner's id."""
     with current_database().connect() as connection:
         found = erasures(connection)
     if as_json:

@@ -1,4 +1,4 @@
-"""`irt lineage`: where an item's published numbers come from."""
+"""The command `irt lineage`."""
 
 from typing import Annotated
 
@@ -15,9 +15,9 @@ from irt_assets.responses.item_status import item_status
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt lineage A21")
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
-    """Where an item's published numbers come from, and what was decided on it."""
+    """Show where an item's published parameters come from, and the decisions on it."""
     with current_database().connect() as connection:
         found, decisions = trace(connection, item), decisions_on(connection, item)
         taken = newest_decisions(connection, item_id=item)

@@ -1,4 +1,4 @@
-"""`irt month …`: parses, calls, prints, and asks before anything is decided.
+"""The commands of `irt month`, which ask for confirmation before they record a decision.
 
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
@@ -18,18 +18,21 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def month() -> None:
-    """Months that have closed, and reopening them."""
+    """Reopen closed months."""
 
 
-@app.command()
+@app.command(epilog='Example: irt month reopen 2026-07 2026-08 --by Kim --reason "late import"')
 def reopen(
-    first: Annotated[str, typer.Argument(metavar="FROM", help="Calendar month, e.g. 2026-09.")],
+    first: Annotated[str, typer.Argument(metavar="FROM", help="First month, YYYY-MM.")],
     by: By,
     reason: Reason,
-    last: Annotated[str | None, typer.Argument(metavar="[TO]", help="Last month. Default: FROM alone.")] = None,
+    last: Annotated[str | None, typer.Argument(metavar="[TO]", help="Last month, YYYY-MM. Default: only FROM.")] = None,
     yes: Yes = False,
 ) -> None:
-    """Reopen closed months, so that the answers that came or changed since count for them. They close again."""
+    """Reopen closed months, so that answers that arrived or changed since count for them.
+
+    The nightly run closes them again.
+    """
     by, reason, database = signed(by), require_text("reason", reason), current_database()
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)

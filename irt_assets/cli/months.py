@@ -1,4 +1,4 @@
-"""`irt calibrate` and `irt backfill`: one month, and months in a row.
+"""The commands `irt calibrate` and `irt backfill`: one month, and all months of a period.
 
 Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 """
@@ -28,37 +28,40 @@ from resources.serving import logs
 from resources.settings import Settings, in_a_pod
 
 app = typer.Typer()
-Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
+Month = Annotated[str | None, typer.Option("--month", help="Month, YYYY-MM. Default: the last complete one.")]
 
 
-@app.command()
+@app.command(epilog="Example: irt calibrate --month 2026-09")
 def calibrate(
     month: Month = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine to fit besides the scale's own, instead of those in IRT_ENGINES. `em`: none."),
+        typer.Option(help="Engine to fit in addition to the scale's own, instead of those in IRT_ENGINES. `em`: none."),
     ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a rule of the scale first, for all months and for good, e.g. min_responses=300."
+            "--set", help="Change a rule of the scale first, permanently and for all months, e.g. min_responses=300."
         ),
     ] = None,
     trial: Annotated[
         list[str] | None,
         typer.Option(
             "--try",
-            help="Show what another rule of the scale would make of the month, e.g. max_rmsd=0.08, and store nothing.",
+            help="Show the month's result under another rule of the scale, e.g. max_rmsd=0.08, and store nothing.",
         ),
     ] = None,
     scale: ScaleId = "default",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for confirmation before --set changes the scale.")
+    ] = False,
     here: Here = False,
 ) -> None:
-    """Materialise one month: responses, fit, linking, publication, abilities.
+    """Materialise a month: responses, fit, linking, publication, abilities.
 
-    If the daemon is running, it does so, and this waits; else, and with --engine, it is done here, with the drift and
-    the reports that follow. With --try it ends with 0 if all set gates would pass.
+    If the daemon is running, the run goes through it and the command waits.
+    Otherwise, and with --engine, the month runs in this process, followed by
+    drift and reports. With --try, the exit code is 0 if all set gates would pass.
     """
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
@@ -84,13 +87,13 @@ def _try_rules(settings: Settings, database: Database, month: str, scale: str, r
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt backfill --from 2026-07 --to 2026-09")
 def backfill(
-    first: Annotated[str, typer.Option("--from", help="First month.")],
-    last: Annotated[str, typer.Option("--to", help="Last month.")],
+    first: Annotated[str, typer.Option("--from", help="First month, YYYY-MM.")],
+    last: Annotated[str, typer.Option("--to", help="Last month, YYYY-MM.")],
     here: Here = False,
 ) -> None:
-    """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
+    """Materialise all months of a period, oldest first, as `irt calibrate` does."""
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
@@ -116,7 +119,7 @@ def _run_months(settings: Settings, database: Database, months: Sequence[str], *
 
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
-    """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
+    """Settings with `engine` as the only one in addition to the scales' own. `em`, which always runs, adds none."""
     if in_a_pod():
         raise PermanentFailure(
             "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "

@@ -1,4 +1,4 @@
-"""`irt prune`: parses, calls, prints."""
+"""The command `irt prune`."""
 
 from typing import Annotated
 
@@ -14,12 +14,14 @@ app = typer.Typer()
 NAMES_SHOWN = 3
 
 
-@app.command()
+@app.command(epilog="Example: irt prune --dry-run")
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be deleted, and delete nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
+    """Delete outdated data: old nights, superseded fits, snapshots and runs, resolved alerts."""
     database = current_database()
     with current_instance(database) as instance:
         gone = list(delete_unneeded(database, current_store(database), instance, dry_run=dry_run))

@@ -1,4 +1,4 @@
-"""`irt pull`: parses, calls, prints."""
+"""The command `irt pull`."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -22,29 +22,32 @@ from resources.postgres.database import Database
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt pull lms --newest-first")
 def pull(
-    source: Annotated[str | None, typer.Argument(help="As the file of sources calls it; without: all of them.")] = None,
+    source: Annotated[str | None, typer.Argument(help="Name in the file of sources. Default: all sources.")] = None,
     newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Of a first pull, the newest month first.")
+        bool, typer.Option("--newest-first", help="On the first pull, start with the newest month.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Then compare the last 35 days, as each night does.")
+        bool, typer.Option("--compare", help="Afterwards compare the last 35 days, as the nightly run does.")
     ] = False,
     confirm: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Fetch and withdraw what a day's comparison found."),
+        typer.Option(
+            formats=["%Y-%m-%d"], metavar="DAY", help="Apply the differences that the comparison found for this day."
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Show what is wrong with the rows of a source; store nothing.")
+        bool, typer.Option("--check", help="Show faults in the rows of a source, and store nothing.")
     ] = False,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Go on with a source that was stopped: it is right as it is.")
+        bool, typer.Option("--accept", help="Resume a stopped source: its columns are right as they are.")
     ] = False,
 ) -> None:
-    """Pull answers, items and learners from your tables: what was written since the last pull.
+    """Copy new and changed answers, items and learners from your tables.
 
-    IRT_PULL_SOURCES names the file that says which. A first pull goes day by day, and goes on where it was interrupted.
+    IRT_PULL_SOURCES names the file of sources, which lists the tables. The first
+    pull copies day by day. If it is interrupted, the next one resumes it.
     """
     database, settings = current_database(), current_settings()
     names = [source] if source is not None else [*read_sources(settings)]
@@ -80,7 +83,7 @@ def pull(
 
 
 def _name_months(database: Database, filled: Collection[str]) -> None:
-    """Print the commands by which the answers of a first pull come to count for the months that are over."""
+    """Print the commands after which the answers of the first pull count for past months."""
     with database.connect() as connection:
         closed = sorted({one.month for one in read_closed(connection, filled)})
     if of_open := sorted({*filled} - {*closed}):
@@ -92,7 +95,7 @@ def _name_months(database: Database, filled: Collection[str]) -> None:
 
 
 def _check(database: Database, source: PullSource) -> NoReturn:
-    """Exits with 1 if something is wrong, with 0 if nothing is."""
+    """Print the faults in the rows of a source. Exits with 1 if there are any, otherwise with 0."""
     found = check_rows(database, source, say)
     for number, finding in enumerate(found, 1):
         say(f"\n{number}. {finding.what}\n   {finding.consequence}")

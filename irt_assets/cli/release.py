@@ -1,4 +1,4 @@
-"""`irt release …`: parses, calls, prints, and asks before anything is decided.
+"""The commands of `irt release`, which ask for confirmation before they record a decision.
 
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
@@ -24,28 +24,33 @@ app = typer.Typer(no_args_is_help=True)
 
 MOST_LISTED, MOST_NAMED = 30, 10
 LONGEST = 100
-"""Most characters of a reason, so that it fits on a line."""
+"""Maximum number of characters of a reason, so that it fits on a line."""
 
 Names = Annotated[
-    list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that need a decision.")
+    list[str],
+    typer.Argument(metavar="MONTH/ITEM…", help="Proposals, e.g. 2026-09/A21; 2026-09/all: all that need a decision."),
 ]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
-    str | None, typer.Option(help="First day (UTC) of the new values. Default: the 1st of next month.")
+    str | None, typer.Option(help="First day (UTC) of the new values, YYYY-MM-DD. Default: the 1st of next month.")
 ]
-Anchors = Annotated[list[str], typer.Argument(help="Anchors.")]
+Anchors = Annotated[list[str], typer.Argument(help="Item ids.")]
 FirstMonth = Annotated[
-    str | None, typer.Option("--from", help="First month that is linked so, YYYY-MM. Default: the next.")
+    str | None, typer.Option("--from", help="First month linked with the new set, YYYY-MM. Default: next month.")
 ]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: irt release list --month 2026-09")
 def list_(
-    month: Annotated[str | None, typer.Option(help="Only of this month, or FIRST:LAST of a recalibration.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also those that need no decision or are closed.")] = False,
+    month: Annotated[
+        str | None, typer.Option(help="Only this month, YYYY-MM, or FIRST:LAST of a recalibration.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Include proposals that need no decision or are closed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Proposals that need a decision, each with its evidence in a line."""
+    """List the proposals that need a decision, each with its evidence on one line."""
     with current_database().connect() as connection:
         found = proposals(connection, windows=None if month is None else [month])
     shown = found if every else latest_waiting(found)
@@ -64,9 +69,9 @@ def list_(
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 
 
-@app.command()
+@app.command(epilog="Example: irt release show 2026-09/A21 2026-09/A22")
 def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = False) -> None:
-    """The evidence on proposals, and what accepting them together would do to the last month's learners."""
+    """Show the evidence on proposals, and the effect of accepting them on last month's learners."""
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
         effects = impacts(connection, found, release.in_force_since(effective_from, datetime.now(UTC)))
@@ -87,9 +92,9 @@ def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = F
         say(effect.sentence)
 
 
-@app.command()
+@app.command(epilog='Example: irt release accept 2026-09/A21 --by Kim --reason "reworded in August"')
 def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
-    """Publish what is proposed, from a future date on."""
+    """Publish proposed parameters from a future day on."""
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.in_force_since(effective_from, datetime.now(UTC))
@@ -115,9 +120,9 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
     out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
 
 
-@app.command()
+@app.command(epilog='Example: irt release reject 2026-09/A21 --by Kim --reason "leaked"')
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
-    """Close what is proposed; what is published stays in force."""
+    """Close proposals. The published parameters stay in force."""
     by, reason = signed(by), release.require_text("reason", reason)
     database = current_database()
     with database.connect() as connection:
@@ -129,7 +134,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     out.print(f"rejected: {_count(found)}")
 
 
-@app.command()
+@app.command(epilog='Example: irt release undo 2026-09/A21 --by Kim --reason "wrong item"')
 def undo(
     names: Names,
     by: By,
@@ -137,13 +142,15 @@ def undo(
     effective_from: Annotated[
         str | None,
         typer.Option(
-            help="First day (UTC) that the values before are in force again. Default: the first that changes nothing "
-            "reported."
+            help="First day (UTC) of the earlier values, YYYY-MM-DD. Default: the first day that changes no reported θ."
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Take back what was decided, by a new decision: the values before are in force again, and the proposal is open."""
+    """Undo a decision by a new one.
+
+    The earlier values are in force again, and the proposal is open.
+    """
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
@@ -160,15 +167,18 @@ def undo(
     out.print(f"undone: {_count([one.proposal for one in done])}")
 
 
-@app.command()
+@app.command(epilog="Example: irt release recalibrate --from 2026-07 --to 2026-09 --item A21")
 def recalibrate(
-    first: Annotated[str, typer.Option("--from", help="First month.")],
-    last: Annotated[str, typer.Option("--to", help="Last month.")],
-    item: Annotated[list[str] | None, typer.Option(help="Propose only this one; may be repeated.")] = None,
+    first: Annotated[str, typer.Option("--from", help="First month, YYYY-MM.")],
+    last: Annotated[str, typer.Option("--to", help="Last month, YYYY-MM.")],
+    item: Annotated[list[str] | None, typer.Option(help="Propose only this item. May be repeated.")] = None,
     scale: ScaleId = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
+    """Fit several green months together, and propose the new parameters.
+
+    Items that changed are fitted to their answers since the change.
+    """
     database = current_database()
     done = recalibration.recalibrate(
         database, current_store(database), scale, first, last, item or (), database.settings.irt_threads
@@ -186,19 +196,19 @@ def recalibrate(
     say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
-@app.command("drop-anchors")
+@app.command("drop-anchors", epilog='Example: irt release drop-anchors A01 A02 --by Kim --reason "leaked"')
 def drop_anchors(
     items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
 ) -> None:
-    """Take items out of the anchors of the months to come; the others keep their frozen values."""
+    """Drop items from the anchors of future months. The other anchors keep their frozen values."""
     _change_anchors("drop_anchor", items, by, reason, first_month, scale, yes)
 
 
-@app.command("restore-anchors")
+@app.command("restore-anchors", epilog='Example: irt release restore-anchors A01 --by Kim --reason "not leaked"')
 def restore_anchors(
     items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
 ) -> None:
-    """Put dropped items back among the anchors of the months to come, with the values they were frozen with."""
+    """Restore dropped items to the anchors of future months, with their frozen values."""
     _change_anchors("restore_anchor", items, by, reason, first_month, scale, yes)
 
 
@@ -223,7 +233,7 @@ def _change_anchors(
 
 
 def as_dict(p: Proposal) -> dict[str, Any]:
-    """A proposal for machines."""
+    """Convert a proposal to JSON values."""
     return {
         "proposal": str(p.reference),
         "scale_id": p.scale_id,

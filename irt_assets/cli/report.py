@@ -1,7 +1,7 @@
-"""`irt report`: parse, call, print.
+"""The commands of `irt report`.
 
-Exit codes: 0 written, whatever it says; 1 a PDF could not be made, or some learners have no report; 2 the request is
-wrong, or no report can be made.
+Exit codes: 0 written, whatever the verdict; 1 a PDF could not be made, or some learners have no report; 2 the request
+is wrong, or no report can be made.
 """
 
 from datetime import UTC, datetime
@@ -22,17 +22,19 @@ from resources.postgres.database import Database
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog="Example: irt report drift --month 2026-09 --out reports")
 def drift(
-    month: Annotated[str | None, typer.Option(help="Calendar month, e.g. 2026-09. Default: the newest.")] = None,
-    last: Annotated[int | None, typer.Option(min=1, help="The last N months instead of one.")] = None,
-    scale: Annotated[str | None, typer.Option(help="Only this scale, where a bank has several.")] = None,
+    month: Annotated[str | None, typer.Option(help="Month, YYYY-MM. Default: the newest calibrated one.")] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, help="Number of newest months to report on, instead of one month.")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale. Default: all scales.")] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder. Default: REPORT_OUTPUT_DIR, else reports under IRT_HOME.")
+        Path | None, typer.Option("--out", help="Folder. Default: REPORT_OUTPUT_DIR or, if unset, reports in IRT_HOME.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
+    """Write the drift reports of a month, or of several, as HTML and PDF. Red months have reports too."""
     database = current_database()
     store = current_store(database)
     if month is not None and last is not None:
@@ -74,20 +76,20 @@ def drift(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: irt report learner --week 2026-W46 --user u17")
 def learner(
     week: Annotated[
-        str | None, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09. Default: the last one.")
+        str | None, typer.Option(help="Week, e.g. 2026-W46, or a day in it (UTC), e.g. 2026-11-09. Default: last week.")
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Say where this learner's reports are; the links expire.")] = None,
+    user: Annotated[str | None, typer.Option(help="Print links to this learner's reports. The links expire.")] = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the files here instead, made now; nothing is stored or recorded."),
+        typer.Option("--out", help="Folder: make the files now and write them here. Nothing is stored or recorded."),
     ] = None,
     here: Here = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the week's reports of all learners, find one learner's, or write some to a folder."""
+    """Make a week's reports of all learners, find those of one learner, or write them to a folder."""
     database = current_database()
     store = current_store(database)
     monday = _monday(week)
@@ -127,7 +129,7 @@ def _monday(week: str | None) -> str:
 
 
 def _make_week(database: Database, monday: str, as_json: bool, *, here: bool) -> None:
-    """Run it as the job, so that the UI and the schedule know of it."""
+    """Run the job, so that the Dagster UI and the schedule show the run."""
     with current_instance(database) as instance:
         outcome, *_ = start(instance, database.settings, database, LEARNER_REPORT_JOB, [monday], here=here, quiet=True)
     if not outcome.success:

@@ -1,4 +1,4 @@
-"""`irt job`, `irt nightly` and `irt runs`: parse, call, print. For timers, CronJobs and people.
+"""The commands `irt job`, `irt nightly` and `irt runs`, for timers, CronJobs and people.
 
 Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong; 3 an invariant is violated (IRT_INVARIANTS_STRICT).
 """
@@ -30,12 +30,12 @@ runs_app = typer.Typer(name="runs", no_args_is_help=True)
 app.add_typer(runs_app)
 
 
-@app.command()
+@app.command(epilog="Example: irt nightly --day 2026-09-14")
 def nightly(
-    day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
+    day: Annotated[str | None, typer.Option(help="Day (UTC), YYYY-MM-DD. Default: yesterday.")] = None,
     here: Here = False,
 ) -> None:
-    """Fit and link the 30 days that end with a day, and measure everyone, though it was done already."""
+    """Fit and link the 30 days that end with a day, and measure all learners, even if this was done before."""
     day = day or DAYS.back(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
@@ -49,28 +49,31 @@ def nightly(
     out.print(f"{day}: done")
 
 
-@app.command()
+@app.command(epilog="Example: irt job compute_weekly_kpis --partition 2026-09-14")
 def job(
     name: Annotated[
         str,
-        typer.Argument(help="Job that has a schedule, e.g. compute_weekly_kpis, or sensor: intake, pull, theta_sweep."),
+        typer.Argument(help="Job with a schedule, e.g. compute_weekly_kpis, or a sensor: intake, pull, theta_sweep."),
     ],
     partition: Annotated[
-        str | None, typer.Option(help="This day, week or month, even if it has been made already.")
+        str | None, typer.Option(help="This day, week or month, even if it was materialised before.")
     ] = None,
     here: Here = False,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Only what is missing, also where a person started the unit or Job.")
+        bool, typer.Option("--if-missing", help="Only missing partitions, even if a person started the unit or Job.")
     ] = False,
 ) -> None:
-    """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
+    """Run a job for the partitions that its schedule's next tick would request, and wait for it.
 
-    Where a person started its unit of systemd or its Job of Kubernetes, the last day, week or month that is over is
-    made again.
+    These are the missing partitions within the schedule's look-back. If a person
+    started the systemd unit or the Kubernetes Job, the last complete day, week or
+    month is materialised again.
 
-    If the daemon is running, the runs go through its queue, and runs under way are waited for. If it is not, or stops
-    before they start, they run here, followed by what sensors and automation would have launched: drift, reports, late
-    answers, the delivery of alerts. In a pod nothing runs here: it waits ten minutes for a daemon.
+    If the daemon is running, the runs go through its queue, and the command also
+    waits for runs in progress. If it is not running, or stops before they start,
+    they run in this process, followed by the runs that sensors and automation
+    would have launched: drift, reports, late answers, the delivery of alerts. In
+    a pod no run is executed: the command waits ten minutes for a daemon.
     """
     settings, database = current_settings(), current_database()
     current_store(database)
@@ -92,7 +95,7 @@ def job(
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
-    """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
+    """Evaluate the sensor in this process, unless the daemon is running. In a pod a daemon is required."""
     with current_instance(database) as instance:
         if in_a_pod():
             with_daemon(instance, lambda: None)
@@ -105,7 +108,7 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
 
 
 def _as_they_end(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Print how each run ended, as it ends."""
+    """Print the outcome of each run when it ends. Returns the outcomes."""
     found = []
     for outcome in outcomes:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
@@ -118,9 +121,9 @@ def _require_success(outcomes: Iterable[Outcome]) -> None:
         raise typer.Exit(1)
 
 
-@runs_app.command("list")
+@runs_app.command("list", epilog="Example: irt runs list")
 def runs_list(as_json: AsJson = False) -> None:
-    """What is queued, under way, or still to come in a backfill, and what it waits for."""
+    """List runs that are queued or in progress, and the rest of backfills, with the reason why they wait."""
     settings = current_settings()
     with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
@@ -143,14 +146,17 @@ def runs_list(as_json: AsJson = False) -> None:
         print_blocks(table(columns, rows, empty="no run is waiting or in progress"))
 
 
-@runs_app.command("cancel")
+@runs_app.command("cancel", epilog="Example: irt runs cancel 3f2a91c0")
 def runs_cancel(
-    run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of it.")],
+    run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of the id.")],
     unseen: Annotated[
-        bool, typer.Option("--unseen", help="Even if its worker is on another host, and you know that it is gone.")
+        bool,
+        typer.Option(
+            "--unseen", help="Cancel even if its worker was on another host, because you know that it is gone."
+        ),
     ] = False,
 ) -> None:
-    """End a waiting or running run, or what is left of a backfill; its partition stays as it was before."""
+    """Cancel a run that is waiting or in progress, or the rest of a backfill. Its partition stays unchanged."""
     with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
         out.print(f"{escape(run_id)}: {cancel_run(instance, run_id, unseen=unseen)}")

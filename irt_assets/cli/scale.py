@@ -1,4 +1,4 @@
-"""`irt scale …`: a scale's origin, its model, how its abilities move, its pass mark and its rules."""
+"""The commands of `irt scale`: origin, model, movement of abilities, pass mark and rules of a scale."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from irt_assets.calibration.checks import judged_by
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
@@ -36,41 +35,43 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True)
-accept = typer.Typer(name="accept", no_args_is_help=True, help="What a person accepts of a scale, on record.")
+accept = typer.Typer(name="accept", no_args_is_help=True, help="Accept guessing or misfit of a scale, on record.")
 app.add_typer(accept)
 
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 
 
-class CommandOnRules(TyperCommand):
-    """A command whose help ends with every rule of a scale."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        lines = []
-        for stage, rules in STAGES.items():
-            lines.append(f"Rules of the stage {stage}: {rules.change}")
-            for name, rule in rules.model_fields.items():
-                lines.append(f"{name}={rule.default}, {allowed(rule)}: {rule.description}")
-        self.epilog = "\n\n".join(lines)
-        super().format_help(ctx, formatter)
+RULES = "\n\n".join(
+    line
+    for stage, rules in STAGES.items()
+    for line in (
+        f"Rules of the stage {stage}: {rules.change}",
+        *(f"{name}={rule.default}, {allowed(rule)}: {rule.description}" for name, rule in rules.model_fields.items()),
+    )
+)
+"""All rules of a scale, for the help of the commands that set them."""
 
 
-@app.command(cls=CommandOnRules)
+@app.command(epilog=f"Example: irt scale init --origin 2026-07 --model 3pl\n\n{RULES}")
 def init(
     scale: ScaleId = "default",
     origin: Annotated[
         str | None,
-        typer.Option(help="Month whose fit becomes the origin, or FROM:TO days. Default: the bank's anchors."),
+        typer.Option(
+            help="Month, YYYY-MM, or days, FROM:TO, whose fit becomes the origin. Default: the bank's anchors."
+        ),
     ] = None,
-    mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
-    sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
-    model: Annotated[Model, typer.Option(help="Model of its months, and of the origin window.")] = DEFAULT_MODEL,
+    mu: Annotated[float, typer.Option(help="Mean θ of the reference population.")] = 0.0,
+    sigma: Annotated[float, typer.Option(min=0.01, help="Standard deviation of θ in the reference population.")] = 1.0,
+    model: Annotated[
+        Model, typer.Option(help="Item response model of the months and of the origin window.")
+    ] = DEFAULT_MODEL,
     engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
+        list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300. May be repeated.")
     ] = None,
 ) -> None:
-    """Freeze a scale's anchors and publish their values. Done once."""
+    """Freeze a scale's anchors and publish their parameters. This is done once per scale."""
     database = current_database()
     done = initialise(
         database,
@@ -122,24 +123,27 @@ def init(
     _judge(database, days)
 
 
-@app.command()
+@app.command(epilog="Example: irt scale pass-mark 0.4")
 def pass_mark(
-    theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
+    theta: Annotated[float, typer.Argument(help="Smallest θ with which a learner passes.")], scale: ScaleId = "default"
 ) -> None:
-    """Set the pass mark, so that the effect of a release decision says who crosses it."""
+    """Set the pass mark, so that effects of release decisions include the learners who cross it."""
     set_pass_mark(current_database(), scale, theta)
     say(f"scale {scale}: passed from θ = {theta:g} on")
 
 
-@app.command("set", cls=CommandOnRules)
+@app.command(
+    "set",
+    epilog=f'Example: irt scale set model=3pl --from 2026-10 --by Kim --reason "guessing"\n\n{RULES}',
+)
 def set_values(
     pairs: Annotated[
         list[str],
         typer.Argument(
             metavar="NAME=VALUE…",
-            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
-            "occasions=week; ability_variance=0.0025 and ability_growth=0.01 (a week's), occasion_variance=0.09 (a "
-            "day's), each also auto; or a rule of the scale, e.g. min_responses=300.",
+            help="model=3pl; prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), or none for a prior; "
+            "occasions=week; ability_variance=0.0025 and ability_growth=0.01 (per week), occasion_variance=0.09 (per "
+            "day), or auto for each; or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -149,18 +153,18 @@ def set_values(
         str | None,
         typer.Option(
             "--from",
-            help="First month of the new model, prior or movement, YYYY-MM. Default: the one after the last that is "
-            "published from. Rules hold for all months.",
+            help="First month of the new model, prior or movement, YYYY-MM. Default: the month after the last "
+            "published one. Rules hold for all months.",
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Choose a scale's model, priors and occasions, or how its learners' abilities move, for the months to come; or
-    change its rules for all months.
+    """Change a scale's model, priors, occasions or movement of abilities from a month on, or its rules for all months.
 
-    What becomes stale, which days are judged again, what happens to the anchors, and what another movement does to
-    learners, is shown before it asks. It records who decided on a model, a prior, occasions or a movement, when and
-    why.
+    Before it asks, the command shows what becomes stale, which days are judged
+    again, what happens to the anchors, and the effect of a new movement on
+    learners. It records who decided on a model, a prior, occasions or a movement,
+    when and why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
@@ -234,15 +238,18 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
         say("  they are measured again by the sensor ledger, while `irt serve` runs")
 
 
-@app.command()
+@app.command(epilog="Example: irt scale movement --propose")
 def movement(
     scale: ScaleId = "default",
     propose: Annotated[
-        bool, typer.Option("--propose", help="Estimate it now, from the last 52 weeks: takes up to two minutes.")
+        bool,
+        typer.Option(
+            "--propose", help="Estimate the movement now, from the last 52 weeks. This takes up to two minutes."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How abilities of a scale move from the newest decisions on, and what was last proposed."""
+    """Show how abilities of a scale move under the newest decisions, and the last proposal."""
     with current_database().connect() as connection:
         scales = read_scales(connection)
         if scale not in scales:
@@ -260,9 +267,9 @@ def movement(
         say(line)
 
 
-@app.command()
+@app.command(epilog="Example: irt scale decisions")
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
-    """What was decided on a scale's model, priors and movement and what was accepted, the newest last."""
+    """List the decisions on a scale's model, priors and movement and what was accepted, newest last."""
     with current_database().connect() as connection:
         found = read_decisions(connection, scale)
     if as_json:
@@ -275,24 +282,25 @@ def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
         say(f"scale {scale}: nothing was decided since `irt scale init`")
 
 
-@accept.command("guessing")
+@accept.command("guessing", epilog='Example: irt scale accept guessing --by Kim --reason "few guess"')
 def accept_guessing(
     by: By,
     reason: Reason,
     scale: ScaleId = "default",
     first_month: Annotated[
-        str | None, typer.Option("--from", help="First month it holds for, YYYY-MM. Default: the first of all.")
+        str | None,
+        typer.Option("--from", help="First month, YYYY-MM. Default: IRT_FIRST_MONTH."),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Accept, on record, that learners guess on a scale whose model has no guessing."""
+    """Accept, on record, that learners guess on a scale whose model has no guessing parameter."""
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
     model_change.accept_guessing(current_database(), scale, month, by=signed(by), reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
-@accept.command("misfit")
+@accept.command("misfit", epilog='Example: irt scale accept misfit --from 2026-09 --by Kim --reason "new form"')
 def accept_misfit(
     by: By,
     reason: Reason,
@@ -301,13 +309,12 @@ def accept_misfit(
         str | None,
         typer.Option(
             "--from",
-            help="Month, YYYY-MM, that this one and later ones are compared with from now on. Default: the origin "
-            "stays what they are compared with.",
+            help="Month, YYYY-MM, whose misfit is accepted. Later months are compared with it. Default: the origin.",
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
+    """Accept, on record, that the items of a scale, in its origin or in a month, do not measure one ability."""
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     model_change.accept_misfit(
         current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason
@@ -344,8 +351,8 @@ def _named(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
 def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
-    """Say what the change makes stale and what is judged again, ask, change the scale, judge gates again, and start the
-    run that judges answers again."""
+    """Print what the change makes stale and what is judged again, and ask. Then change the scale, judge gates again,
+    and start the run that judges answers again."""
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
         made = {
@@ -389,7 +396,7 @@ def confirm_and_change_rules(
 
 
 def _judge(database: Database, days: DaysToJudge) -> None:
-    """Start the one run that judges the days."""
+    """Start the run that judges the days, if there are any."""
     if not days.days:
         return
     try:

@@ -1,4 +1,4 @@
-"""`irt serve`: the Dagster UI, its daemon and code server, until interrupted."""
+"""The command `irt serve`."""
 
 import signal
 from collections.abc import Iterator
@@ -18,11 +18,13 @@ from resources.settings import Settings
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt serve")
 def serve(
-    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show everything in the Dagster UI, and allow no changes.")
+    ] = False,
 ) -> None:
-    """Start the Dagster UI, its daemon and code server, until interrupted."""
+    """Run the Dagster UI, its daemon and code server until interrupted."""
     database = database_as_it_is()
     with server_of_our_own(database.settings):
         upgrade_home(database)
@@ -32,7 +34,7 @@ def serve(
 def serve_until_interrupted(stack: Stack) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stack:
-        # the UI's first page lists no runs but those of the daemon
+        # the UI's first page lists only the daemon's runs
         out.print(f"The Dagster UI is at {stack.address}/asset-groups: assets, partitions, runs")
         for service in stack.services:
             _print_service(service.package, stack)
@@ -54,7 +56,7 @@ def _print_service(package: str, stack: Stack) -> None:
 
 @contextmanager
 def server_of_our_own(settings: Settings) -> Iterator[None]:
-    """Stop the embedded server at the end, unless it ran before or is not in use."""
+    """Stop the embedded server at the end, unless it was running before or is not in use."""
     server = None if settings.database_url is not None else embedded_postgres(settings)
     ours = server is not None and server.status().state != "running"
     try:

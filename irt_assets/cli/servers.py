@@ -1,6 +1,6 @@
-"""`irt run` and `irt health`: run one server, and check whether it is well. For systemd, Kubernetes and monitors.
+"""The commands `irt run` and `irt health`, for systemd, Kubernetes and monitors.
 
-Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
+Exit codes of `irt health`: 0 healthy; 1 not healthy; 2 the request or a setting is wrong.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from resources.serving.service_manager import host_from_here, service_fault
 from resources.settings import Settings
 
 Host = Annotated[
-    str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")
+    str | None, typer.Option(help="Address on which the server listens. Default: 127.0.0.1, for this machine only.")
 ]
 app = typer.Typer()
 run_app = typer.Typer(name="run", no_args_is_help=True)
@@ -44,60 +44,75 @@ class Server(StrEnum):
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run webserver --port 3000")
 def webserver(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port. Default: IRT_UI_PORT.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, and allow no changes.")] = False,
 ) -> None:
-    """The Dagster UI, for this machine alone, or in a pod behind a login. SIGHUP restarts it with the current code."""
+    """Serve the Dagster UI to this machine only, or in a pod behind a login.
+
+    SIGHUP restarts it with the current code.
+    """
     settings = current_settings()
     become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run daemon")
 def daemon() -> None:
-    """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
+    """Launch queued runs, and evaluate schedules and sensors.
+
+    Run one daemon per database. SIGHUP restarts it cleanly.
+    """
     become(current_settings(), current_database(), "daemon")
 
 
-@run_app.command("code-server")
+@run_app.command("code-server", epilog="Example: irt run code-server")
 def code_server() -> None:
-    """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
+    """Load the assets, and start the workers of runs.
+
+    SIGHUP reloads the code. Runs in progress continue.
+    """
     become(current_settings(), current_database(), "code server")
 
 
-@run_app.command("theta-api")
+@run_app.command("theta-api", epilog="Example: irt run theta-api")
 def theta_api() -> None:
-    """Measure one learner on request (docs/reference/theta-api.md)."""
+    """Serve the θ API, which measures learners on request (docs/reference/theta-api.md)."""
     become_service("theta_api")
 
 
-@run_app.command("jwt-verifier")
+@run_app.command("jwt-verifier", epilog="Example: irt run jwt-verifier --host 0.0.0.0")
 def jwt_verifier(host: Host = None) -> None:
-    """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
+    """Serve nginx's authorisation requests.
+
+    The settings JWT_… are required, a database is not. SIGHUP reads the keys
+    again.
+    """
     become_service("jwt_verifier", *_listening(host))
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run exporter")
 def exporter(host: Host = None) -> None:
-    """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
+    """Serve metrics of schedules, months, invariants and alerts to Prometheus (docs/how-to/metrics.md)."""
     become_service("exporter", *_listening(host))
 
 
-@run_app.command()
+@run_app.command(epilog="Example: irt run dashboard --demo")
 def dashboard(
-    demo: Annotated[bool, typer.Option("--demo", help="Without a login; on the embedded database alone.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Run without a login, on the embedded database only.")] = False,
     host: Host = None,
 ) -> None:
-    """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
+    """Serve the dashboard: months, item bank, decisions and reports (docs/how-to/dashboard.md)."""
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
 
-@run_app.command(context_settings={"ignore_unknown_options": True})
+@run_app.command(
+    context_settings={"ignore_unknown_options": True}, epilog="Example: irt run worker dagster api execute_run RUN"
+)
 def worker(
-    command: Annotated[list[str], typer.Argument(help="Command of Dagster's with its arguments.", metavar="COMMAND…")],
+    command: Annotated[list[str], typer.Argument(help="Dagster command with its arguments.", metavar="COMMAND…")],
 ) -> None:
-    """Become a command of Dagster's, in the environment that it needs here: the beginning of a run's pod."""
+    """Run a Dagster command in the environment that it needs here. The pods of runs start with it."""
     become_command(current_settings(), database_as_it_is(), command)
 
 
@@ -106,20 +121,20 @@ def _listening(host: str | None) -> list[str]:
 
 
 class _Health(TyperCommand):
-    """`irt health`, where `--probe` without a server, as the documents type it, asks all of them."""
+    """`irt health`; `--probe` without a server, as the documents write it, checks all servers."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args[:-1] if args[-1:] == ["--probe"] else args)
 
 
-@app.command(cls=_Health)
+@app.command(cls=_Health, epilog="Example: irt health --probe daemon")
 def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
-    config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
+    config: Annotated[bool, typer.Option("--config", help="Check only the settings, without a connection.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, database and servers; without an option, everything that `irt serve` runs."""
+    """Check settings, database and servers; by default everything that `irt serve` runs."""
     settings = current_settings()
     wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
@@ -135,9 +150,9 @@ def health(
 
 
 def _config(settings: Settings) -> str | None:
-    """The settings have been read already; what is left to check is the database's address.
+    """Check the database's address; the other settings were checked when they were read.
 
-    Raises PermanentFailure if that is wrong, or missing where it is needed.
+    Raises PermanentFailure if the address is wrong, or missing although it is required.
     """
     if settings.database_url is None:
         embedded_postgres(settings)
@@ -167,7 +182,7 @@ def _code_server(settings: Settings) -> str | None:
 
 
 def _embedded_is_down(settings: Settings) -> str | None:
-    """Probes start nothing, so they must not start PostgreSQL either."""
+    """Return a fault if the embedded PostgreSQL is in use and not running, because a probe must not start it."""
     if settings.database_url is not None:
         return None
     server = embedded_postgres(settings)

@@ -1,4 +1,4 @@
-"""`irt simulate`: a log with planted faults."""
+"""The command `irt simulate`."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,15 +15,17 @@ from irt_assets.simulation.scenario import demo_scenario
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: irt simulate log --seed 7 --learners 500")
 def simulate(
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
-    adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
-    scored: Annotated[bool, typer.Option("--scored", help="Some items are scored 0 to 3, 0 to 2, or 0 and 2.")] = False,
-    learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Assign items by the ability in the first session.")
+    ] = False,
+    scored: Annotated[bool, typer.Option("--scored", help="Score some items 0 to 3, 0 to 2, or 0 and 2.")] = False,
+    learners: Annotated[int, typer.Option(min=1, help="New learners per month.")] = 1500,
 ) -> None:
-    """Simulate a log with planted faults: import files, and truth.json next to them."""
+    """Simulate a log with planted faults: write import files and truth.json."""
     scenario = replace(
         demo_scenario(datetime.now(UTC), seed, scored=scored),
         learners_per_month=learners,

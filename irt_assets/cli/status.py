@@ -1,4 +1,4 @@
-"""`irt status`: parses, calls, prints.
+"""The command `irt status`.
 
 Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 """
@@ -22,16 +22,16 @@ from jobs.watching.stuck_runs import fail_lost_runs
 app = typer.Typer()
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
-"""Most open violations, alerts and runs listed, so that everything fits on a screen."""
+"""Maximum number of violations, of alerts and of runs listed, so that everything fits on a screen."""
 LONGEST = 100
-"""Most characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
+"""Maximum number of characters shown of a sentence on a month, an alert or a violation."""
 GREEN_IN_A_LINE = 3
-"""At least this many green months in a row share a line."""
+"""Minimum number of consecutive green months that share a line."""
 
 
-@app.command()
+@app.command(epilog="Example: irt status")
 def status(as_json: AsJson = False) -> None:
-    """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
+    """Show the daemon, schedules, months, open problems and runs on one screen."""
     database = current_database()
     with current_instance(database) as instance:
         fail_lost_runs(instance)
@@ -101,7 +101,7 @@ def _spark_line(on_spark: OnSpark) -> str:
 
 
 def waiting_line(references: Sequence[str]) -> str:
-    """How many proposals wait for a person, and the first of them."""
+    """A sentence with the number of proposals that wait for a decision, and the first of them."""
     many = "1 proposal waits" if len(references) == 1 else f"{len(references)} proposals wait"
     return f"{many}: {some_of(references, NAMES_SHOWN)}"
 

@@ -1,4 +1,4 @@
-"""`irt tokens …`: parses, calls, prints.
+"""The commands of `irt tokens`.
 
 Exit codes: 0 done; 2 the settings name another key.
 """
@@ -15,22 +15,23 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def tokens() -> None:
-    """Tokens for trying the login."""
+    """Make tokens for trying the login."""
 
 
-@app.command("make-test")
+@app.command("make-test", epilog="Example: irt tokens make-test --role analyst")
 def make_test(
     role: Annotated[
         list[str] | None,
-        typer.Option(help="viewer, analyst, psychometrician or operator; may be repeated. Default: viewer."),
+        typer.Option(help="Role: viewer, analyst, psychometrician or operator. May be repeated. Default: viewer."),
     ] = None,
-    sub: Annotated[str, typer.Option(help="Whose token it is.")] = "test",
-    scope: Annotated[str, typer.Option(help="Scopes with spaces between them, e.g. exam:write.")] = "",
+    sub: Annotated[str, typer.Option(help="Subject of the token.")] = "test",
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces, e.g. exam:write.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a token for trying the login before the company's own one is connected, valid for an hour.
+    """Make a token, valid for an hour, for trying the login before the company's own login is connected.
 
-    It is signed with a key pair made for this, which counts only while JWT_PUBLIC_KEY_PATH names it.
+    It is signed with a key pair that is made for this purpose. Servers accept it
+    only while JWT_PUBLIC_KEY_PATH names this key.
     """
     from services.jwt_verifier.trial_tokens import make_trial_token, roles_named
 

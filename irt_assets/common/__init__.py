@@ -1,1 +1,1 @@
-"""What every room uses: partitions, names of jobs, wording, retries, progress, and the environment of Dagster."""
+"""Code that all packages use: partitions, names of jobs, wording, retries, progress, and Dagster's environment."""

@@ -1,4 +1,4 @@
-"""Types of arrays that rooms hand each other, and numbers that JSON has."""
+"""Types of arrays that packages exchange, and numbers for JSON."""
 
 import math
 from typing import Any, TypeAlias
@@ -12,5 +12,5 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 def finite(x: float | np.floating[Any]) -> float | None:
-    """JSON has no NaN or infinity: they become null."""
+    """The number as a float. Returns None for NaN and infinity, which JSON does not have."""
     return float(x) if math.isfinite(x) else None

@@ -1,4 +1,4 @@
-"""Addresses of the dashboard's pages, for the pages themselves and for what links to them: assets, runs and reports."""
+"""Addresses of the dashboard's pages, for links in the pages themselves, and in assets, alerts and reports."""
 
 from urllib.parse import urlencode
 
@@ -7,18 +7,20 @@ from irt_assets.common.wording import shortened
 
 
 def address(view: str, **fields: str | None) -> str:
-    """A page's address: relative, so that it holds under any prefix of a proxy."""
+    """The relative address of a page, which works under any prefix of a proxy."""
     named = {"view": view} | {name: value for name, value in fields.items() if value}
     return f"?{urlencode(named)}"
 
 
 def month_page(dashboard_url: str, month: str) -> str:
-    """The page of a month. `dashboard_url`: without a slash at the end."""
+    """The address of a month's page. `dashboard_url`: without a slash at the end."""
     return f"{dashboard_url}/{address('month', month=month)}"
 
 
 def page_link(text: str, view: str, *, dashboard: str | None = "", **fields: str | None) -> Span:
-    """Words that lead to a page, at most 60 characters of them. `dashboard`: its address, "" on its own pages; None
-    where it is not known, so that they lead nowhere."""
+    """A text, cut to 60 characters, that links to a page.
+
+    `dashboard`: the dashboard's address, "" on its own pages, or None if it is unknown; the text then has no link.
+    """
     where = "" if dashboard is None else "/".join(filter(None, (dashboard, address(view, **fields))))
     return Span(shortened(text), link=where)

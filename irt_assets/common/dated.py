@@ -1,6 +1,6 @@
-"""Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
+"""Checks of partitions. Dagster shows only a check's newest evaluation, whatever its partition.
 
-So each begins with its partition, and ends with the earlier partitions in which the check still fails.
+So each result begins with its partition, and ends with the earlier partitions in which the check still fails.
 """
 
 from collections.abc import Callable, Collection
@@ -21,7 +21,7 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True)
 class Looked:
-    """What a check looks at: a partition, FIRST…LAST of a run over a range, and the time that it covers."""
+    """Input of a check: the partition, or FIRST…LAST in a run over a range, and its time window."""
 
     connection: psycopg.Connection
     store: ObjectStore
@@ -36,7 +36,7 @@ def partition_check(
     description: str,
     judge: Callable[[Looked], dg.AssetCheckResult],
 ) -> dg.AssetChecksDefinition:
-    """A check of each partition, by what `judge` sees in one transaction."""
+    """A check of each partition by `judge`, which reads in one transaction."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
 
     @dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)
@@ -55,7 +55,7 @@ def partition_check(
 def dated_result(
     found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey, failing: list[str]
 ) -> dg.AssetCheckResult:
-    """The result of the check `key`, its description with the partition before it and those that still fail after."""
+    """The result of the check `key`, whose description also names its partition and the partitions in `failing`."""
     still = f". Still fails: {some_of(failing, MOST_NAMED)}" if failing else ""
     description = f"{_partition(context)}: {found.description}{still}"
     return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
@@ -64,7 +64,7 @@ def dated_result(
 def failing_before(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey], partition: str
 ) -> dict[dg.AssetCheckKey, list[str]]:
-    """The earlier partitions whose latest evaluation failed, newest first, of each check."""
+    """For each check, the partitions before `partition` whose latest evaluation failed, newest first."""
     failing: dict[dg.AssetCheckKey, list[str]] = {key: [] for key in keys}
     for one in instance.event_log_storage.get_asset_check_partition_info([*keys]):
         failed = one.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
@@ -74,7 +74,7 @@ def failing_before(
 
 
 def _partition(context: dg.AssetCheckExecutionContext) -> str:
-    """The partition, or FIRST…LAST of a run over a range."""
+    """The partition, or FIRST…LAST in a run over a range."""
     if context.has_partition_key:
         return context.partition_key
     return "…".join(context.run.tags[tag] for tag in RANGE_TAGS)

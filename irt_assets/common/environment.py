@@ -1,6 +1,6 @@
-"""The environment of Dagster's processes: where their configuration, storage, logs and socket are.
+"""The environment of Dagster's processes: the places of their configuration, storage, logs and socket.
 
-Made without importing Dagster, which takes seconds. What does not belong here: what the processes do.
+This module does not import Dagster, which takes seconds.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from resources.settings import Settings, private_home
 
 CONFIGURATION = Path(__file__).parents[1] / "dagster.yaml"
 VARIANTS = Path(__file__).parents[1] / "dagster-variants.yaml"
-"""The overrides for a cluster and for a bucket."""
+"""Overrides of dagster.yaml for a cluster and for a bucket."""
 WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
 WORKSPACE_OVER_TCP = Path(__file__).parents[1] / "workspace-tcp.yaml"
 CODE_LOCATION = "irt_assets"
@@ -30,15 +30,15 @@ LONGEST_SOCKET_PATH = 100
 
 
 def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
-    """What Dagster's processes need in their environment; makes DAGSTER_HOME and starts the database.
+    """Environment variables for Dagster's processes. This creates DAGSTER_HOME and starts the database.
 
-    The settings travel along, so that every child sees the same ones as this process.
+    They include the settings, so that every child process has the same settings as this one.
     """
     return {**_as_environment(settings), **dagster_environment(settings, database)}
 
 
 def dagster_environment(settings: Settings, database: Database) -> dict[str, str]:
-    """What Dagster itself reads."""
+    """Environment variables that Dagster itself reads. This creates its folders and its dagster.yaml."""
     home = private_home(settings) / "dagster"
     folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
     for folder in folders.values():
@@ -59,7 +59,7 @@ def dagster_environment(settings: Settings, database: Database) -> dict[str, str
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:
-    """Settings as variables. An unset DATABASE_URL becomes an empty one, so that a child does not pick up another."""
+    """Settings as environment variables. If DATABASE_URL is unset, it becomes empty, so that no other value is used."""
     values = {}
     for name in settings.model_fields_set | {"irt_home", "database_url"}:
         value = getattr(settings, name)
@@ -70,11 +70,11 @@ def _as_environment(settings: Settings) -> dict[str, str]:
 
 
 def configuration(settings: Settings) -> bytes:
-    """What Dagster's instance reads: dagster.yaml, with what these settings change in it."""
+    """The configuration of Dagster's instance: dagster.yaml, with the changes that the settings require."""
     changed = {"kubernetes": settings.irt_run_launcher == "kubernetes", "bucket": settings.s3_bucket is not None}
     if not any(changed.values()):
         return CONFIGURATION.read_bytes()
-    import yaml  # probes read this module, too
+    import yaml  # here, because probes import this module
 
     made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
     for name in filter(changed.get, changed):
@@ -106,18 +106,21 @@ def _refresh(copy: Path, content: bytes) -> None:
 
 
 def workspace(settings: Settings) -> Path:
-    """The file from which Dagster knows where the code server is."""
+    """The file that tells Dagster the address of the code server."""
     return WORKSPACE_OVER_TCP if settings.irt_code_server else WORKSPACE
 
 
 def code_server_address(settings: Settings) -> tuple[str, str]:
-    """Host and port of a code server elsewhere; two empty strings where it is here."""
+    """Host and port of a code server on another host; two empty strings if it is on this host."""
     host, _, port = (settings.irt_code_server or "").rpartition(":")
     return host, port
 
 
 def code_server_socket(settings: Settings) -> Path:
-    """Where the code server listens: in the temporary folder if IRT_HOME's path is too long for the kernel."""
+    """The code server's socket. It is in the temporary folder if the path of IRT_HOME is too long for the kernel.
+
+    Raises PermanentFailure if the folder there belongs to another user.
+    """
     home = settings.irt_home / "dagster"
     path = home / "code-server.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
@@ -131,7 +134,7 @@ def code_server_socket(settings: Settings) -> Path:
 
 
 def address_of_the_stack(settings: Settings) -> str | None:
-    """Where the page of `irt serve` answers, which may use another port; None if `irt serve` is not running."""
+    """Address of the UI of `irt serve`, whose port may differ from the setting. None if `irt serve` does not run."""
     path = settings.irt_home / STACK_LOCK
     try:
         with path.open() as lock:

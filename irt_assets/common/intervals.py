@@ -1,4 +1,4 @@
-"""How far from an estimate its interval ends."""
+"""Width of confidence intervals."""
 
 Z95 = 1.959964
 """95 % of a normal distribution lie within this many standard deviations of its mean."""

@@ -1,4 +1,4 @@
-"""Names of jobs and assets that several modules use. Imports nothing."""
+"""Names of jobs and assets that several modules use. This module imports nothing."""
 
 MONTHLY_JOB = "monthly_calibration"
 NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "calibrate_night"
@@ -11,7 +11,7 @@ LAKE = "lake"
 LAKE_EQUALS_LOG = "lake_equals_log"
 PRUNE_JOB = "prune"
 ALIASES = {"mirt_calibrate": NIGHTLY_JOB, "compute_daily_kpis": KPI_JOB}
-"""The documents' names of two jobs. A run by either name is a run of the job."""
+"""The documents' names of two jobs. A run under either name is a run of the job."""
 
 
 def job_of(name: str) -> str:
@@ -26,5 +26,5 @@ def same_job(name: str) -> tuple[str, ...]:
 
 
 def documents_name(name: str) -> str:
-    """The name that schedules, labels of metrics and keys of alerts go by: the documents', if the job has one there."""
+    """The name for schedules, metrics' labels and alerts' keys: the documents' name of the job, if there is one."""
     return same_job(name)[-1]

@@ -1,7 +1,6 @@
-"""What an asset or a check shows on Dagster's page: blocks as Markdown, and numbers whose trend Dagster draws.
+"""Metadata of assets and checks for the Dagster UI: blocks as Markdown, and numbers, whose trend Dagster plots.
 
-A short table that programs read has rows instead (`dagster_schema.rows_shown`). What does not belong here: what is
-shown.
+Short tables that programs read use `dagster_schema.rows_shown` instead.
 """
 
 import math
@@ -24,7 +23,10 @@ def md(*blocks: Block) -> dg.MetadataValue:
 
 
 def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
-    """Each by its name; `of`: what it is of, in brackets after the name. What is not known in a month is left out."""
+    """Convert values to metadata by name. Empty and non-finite values are left out.
+
+    `of`: the subject, which is added to each name in brackets.
+    """
     found: Metadata = {}
     for name, value in shown.items():
         key = f"{name} ({of})" if of else name
@@ -46,6 +48,6 @@ def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
 
 
 def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held or has proposals."""
+    """Metadata with a link to the page on which people decide on a month that is held or has proposals."""
     page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
     return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}

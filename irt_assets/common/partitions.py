@@ -1,6 +1,6 @@
-"""Months, weeks and days: the partitions of the graph, and what a key means in time. All UTC.
+"""Months, weeks and days: the partitions of the graph, and the times of their keys. All times are UTC.
 
-What does not belong here: which partitions exist in the database, or what state they are in.
+What does not belong here: the partitions that exist in the database, and their state.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,18 +19,21 @@ def monthly(first_month: str) -> dg.MonthlyPartitionsDefinition:
 
 
 def daily(first_month: str, *, running: bool = False) -> dg.DailyPartitionsDefinition:
-    """Days from the first of `first_month` on, up to the `running` one or to yesterday."""
+    """Days from the first of `first_month` on; the last is today if `running`, else yesterday."""
     return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01", end_offset=int(running))
 
 
 def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
-    """Weeks by their Monday, from the one with the first of `first_month` up to the `running` one, or to the last."""
+    """Weeks by their Monday, from the week with the first of `first_month` on.
+
+    The last is the current week if `running`, else the week before.
+    """
     first = week_of(Month(first_month).start)
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
 def existing_partitions(asset: str) -> dg.AssetDep:
-    """A dependency on those partitions of `asset`, in the period of one's own, that exist."""
+    """A dependency on the existing partitions of `asset` within the period of the dependent partition."""
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     return dg.AssetDep(asset, partition_mapping=mapping)
 
@@ -44,7 +47,7 @@ def day_bounds(day: str) -> tuple[datetime, datetime]:
 
 
 def spans(days: Iterable[str]) -> list[tuple[str, str]]:
-    """Days that follow each other, as first and last: one run makes them all."""
+    """The ranges of consecutive days, as (first, last); one run can make a whole range."""
     found: list[tuple[str, str]] = []
     for day in sorted(days):
         if found and day_of(day_bounds(found[-1][1])[1]) == day:
@@ -60,7 +63,7 @@ def day_of(time: datetime) -> str:
 
 
 def week_bounds(week: str) -> tuple[datetime, datetime]:
-    """Start (inclusive) and end (exclusive) of a week's key. Raises ValueError for all but a Monday, YYYY-MM-DD."""
+    """Start (inclusive) and end (exclusive) of a week's key. Raises ValueError unless it is a Monday, YYYY-MM-DD."""
     start = datetime.strptime(week, DAY_FORMAT).replace(tzinfo=UTC)
     if week_of(start) != week:
         raise ValueError(f"{week!r} is not a Monday: write {week_of(start)}")
@@ -74,14 +77,14 @@ def week_of(time: datetime) -> str:
 
 
 def week_named(text: str) -> str:
-    """The key of a week as people name it: 2026-W46 (ISO 8601), or any of its days. Raises ValueError otherwise."""
+    """The key of a week from 2026-W46 (ISO 8601) or from any of its days. Raises ValueError for other text."""
     if "W" in text.upper():
         return datetime.strptime(f"{text.upper()}-1", "%G-W%V-%u").strftime(DAY_FORMAT)  # noqa: DTZ007 - a date
     return week_of(day_bounds(text)[0])
 
 
 class Month(str):
-    """A month of UTC by its key, YYYY-MM, which it is wherever a text is wanted. Raises ValueError for other text."""
+    """A month (UTC). It is a string, its key YYYY-MM. Raises ValueError for other text."""
 
     __slots__ = ()
 
@@ -93,12 +96,12 @@ class Month(str):
 
     @property
     def start(self) -> datetime:
-        """Its first instant."""
+        """The first instant of the month."""
         return datetime(int(self[:4]), int(self[5:]), 1, tzinfo=UTC)
 
     @property
     def end(self) -> datetime:
-        """The first instant after it."""
+        """The first instant after the month."""
         return self.next.start
 
     @property
@@ -128,12 +131,12 @@ def months_between(first: str, last: str) -> Iterator[Month]:
 
 
 def last_complete_month(now: datetime) -> Month:
-    """The month before the one that contains `now`."""
+    """The month before the month that contains `now`."""
     return month_of(now).previous
 
 
 def keys_between(first: str, last: str) -> Iterator[str]:
-    """Every key from `first` to `last`, both included: months of two months, days of two days (or Mondays)."""
+    """Every key from `first` to `last`, both included: months if they are months, else days (also between Mondays)."""
     if len(first) == len("YYYY-MM"):
         yield from months_between(first, last)
         return
@@ -145,14 +148,14 @@ def keys_between(first: str, last: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Period:
-    """Days, weeks or months: the key of a time, and the bounds of a key."""
+    """A kind of partition (day, week or month): the key of a time, and the bounds of a key."""
 
     name: str
     key_of: Callable[[datetime], str]
     bounds: Callable[[str], tuple[datetime, datetime]]
 
     def back(self, now: datetime, n: int) -> list[str]:
-        """The last `n` that are over at `now`, oldest first."""
+        """The keys of the last `n` periods that are over at `now`, oldest first."""
         start, keys = self.bounds(self.key_of(now))[0], list[str]()
         while len(keys) < n:
             keys.insert(0, self.key_of(start - timedelta(microseconds=1)))

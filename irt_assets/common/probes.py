@@ -1,7 +1,7 @@
-"""Whether a server is well: each probe returns why it is not, or None.
+"""Probes of servers. Each returns None if the server is healthy, else the reason why it is not.
 
-Quick, and without importing Dagster or what computes, as monitors ask often. What does not belong here: what is done
-about it (see `service_manager`), and what is installed or misconfigured (see `resources.doctor`).
+They are fast and do not import Dagster or numerical code, because monitors call them often. What does not belong here:
+reactions to a failed probe (see `service_manager`), and wrong settings (see `resources.doctor`).
 """
 
 import time
@@ -16,7 +16,7 @@ from resources.postgres.schema_version import schema_version
 from resources.serving.service_manager import PATIENCE_S
 
 SILENT_S = 180.0
-"""A daemon silent for this long counts as dead: it sends a heartbeat every 30 s. Dagster waits half an hour."""
+"""Time without a heartbeat after which a daemon counts as dead. It sends one every 30 s; Dagster waits half an hour."""
 DAEMONS = (
     "ASSET",
     "BACKFILL",
@@ -27,11 +27,11 @@ DAEMONS = (
     "SCHEDULER",
     "SENSOR",
 )
-"""The parts of Dagster's daemon, as dagster.yaml configures it (`instance.get_required_daemon_types()`)."""
+"""The parts of Dagster's daemon with our dagster.yaml (`instance.get_required_daemon_types()`)."""
 
 
 def schema(database: Database) -> str | None:
-    """Whether the database answers, with a schema that this code works with."""
+    """Probe of the database: it responds, and this code works with its schema."""
     try:
         return schema_version(database).fault
     except (psycopg.Error, PermanentFailure) as error:
@@ -39,7 +39,7 @@ def schema(database: Database) -> str | None:
 
 
 def webserver(address: str) -> str | None:
-    """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
+    """Probe of the Dagster UI at `address`. It reads Dagster's version, because every path responds with status 200."""
     from resources.serving.own_servers import ask  # imports requests; only this probe needs it
 
     try:
@@ -52,7 +52,7 @@ def webserver(address: str) -> str | None:
 
 
 def daemon(database: Database, since: float = 0.0) -> str | None:
-    """Whether every part of the daemon sent a heartbeat in the last minutes, and after `since` (Unix time, seconds)."""
+    """Probe of the daemon: each part has sent a heartbeat within SILENT_S and after `since` (Unix time, seconds)."""
     try:
         with database.connect() as connection:
             beats = heartbeats(connection)
@@ -64,7 +64,10 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
 
 
 def daemon_silence(beats: Mapping[str, float], since: float = 0.0) -> str | None:
-    """Why the daemon does not count as alive, by its parts' last heartbeats, which must be later than `since`."""
+    """The reason why the daemon counts as dead, from the last heartbeat of each part. None if it is alive.
+
+    Heartbeats before `since` do not count.
+    """
     now = time.time()
     if any(beat > now + SILENT_S for beat in beats.values()):
         return "the daemon's last heartbeat is ahead of the clock, which was set back: start the daemon again"
@@ -76,7 +79,7 @@ def daemon_silence(beats: Mapping[str, float], since: float = 0.0) -> str | None
 
 
 def code_server(address: str) -> str | None:
-    """Whether the code server answers at `unix:PATH` or HOST:PORT."""
+    """Probe of the code server at `unix:PATH` or HOST:PORT."""
     import grpc  # only this probe needs it
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 

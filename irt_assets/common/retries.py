@@ -1,7 +1,8 @@
-"""What a failure means to Dagster: transient ones are retried with back-off, permanent ones are explained; and back.
+"""Conversion of failures to Dagster's exceptions, and of failed steps to reasons for people.
 
-A step is retried here and nowhere else. A run is repeated if its worker was killed (see dagster.yaml), and once if
-Dagster could not record a step (see `run_progress`).
+Only this module decides on retries of steps: transient failures are retried with back-off, permanent failures are not.
+A run is repeated if its worker was killed (see dagster.yaml), and once if Dagster could not record a step (see
+`run_progress`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,9 @@ from resources.failures import PermanentFailure, explain, is_transient
 # A PostgreSQL restart takes seconds, a failover about a minute.
 MAX_RETRIES = 6
 FIRST_WAIT_S = 5
-"""First delay in seconds, doubled each time: five minutes in all."""
+"""First delay in seconds; it doubles each time, which makes five minutes in all."""
 HELD = "held"
-"""Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
+"""Metadata of a publication that failed because all scales of the month are held: a sentence with the reason."""
 STOPPED = (
     "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
     "before: ask for it again"
@@ -43,7 +44,7 @@ def classify_failures() -> Iterator[None]:
 
 
 def why_it_failed(step: StepFailureData) -> str:
-    """A failed step's reason, for people: that it was stopped, its explanation, or its first cause."""
+    """A failed step's reason for people: a sentence if it was stopped, else its description or its root cause."""
     if step.error_source is ErrorSource.INTERRUPT:
         return STOPPED
     if step.user_failure_data is not None and step.user_failure_data.description:
@@ -64,9 +65,9 @@ def says_held(failed: StepFailureData) -> bool:
 
 
 def is_dagsters_own(events: Iterable[dg.DagsterEvent]) -> bool:
-    """Whether a run failed in Dagster and not in our code, as when the database restarts while Dagster records it.
+    """Whether a run failed in Dagster and not in our code, e.g. because the database restarted while Dagster wrote.
 
-    An error of a kind that Dagster knows is final: so are a `dagster.Failure` and a failed blocking check.
+    Errors that Dagster raises on purpose do not count, such as `dagster.Failure` and failed blocking checks.
     """
     return any(
         (event.is_step_failure and event.step_failure_data.error_source is ErrorSource.UNEXPECTED_ERROR)

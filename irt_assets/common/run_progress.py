@@ -1,6 +1,6 @@
-"""What Dagster's instance knows of partitions: which are under way, and when they were made.
+"""State of partitions in Dagster's instance: which are under way, and when they were materialised.
 
-What does not belong here: whether a partition is right (see `month_status`), or should be made (see `jobs`).
+What does not belong here: whether a partition is correct (see `month_status`), or should be made (see `jobs`).
 """
 
 from collections.abc import Collection
@@ -30,11 +30,11 @@ PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
 RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 REPEATED_WITHIN = timedelta(hours=6)
-"""How far back to look for failed runs that the daemon will still retry."""
+"""Age up to which failed runs count as waiting for the daemon to repeat them."""
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
-"""How many times `jobs.sensors` reports one run's failure before giving up."""
+"""Number of failure reports after which a run no longer waits to be repeated (see `jobs.sensors`)."""
 
 
 def under_way(
@@ -42,9 +42,8 @@ def under_way(
 ) -> set[str]:
     """Partitions for which the job, or any of its `assets`, is running, queued, or still to come in a backfill.
 
-    A run whose worker was killed goes on until the daemon has repeated it.
-
-    For a run over a range of weeks every day is returned, and so its Mondays.
+    A run whose worker was killed counts as running until the daemon has repeated it. For a run over a range of weeks,
+    every day is returned, including the Mondays.
     """
     found: set[str] = set()
     repeated = (record.dagster_run for record in to_be_repeated(instance))
@@ -60,9 +59,9 @@ def under_way(
 
 
 def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """Runs whose workers were killed, or that `broke_off`, and that nobody, the daemon included, has repeated yet.
+    """Runs whose workers were killed, or that `broke_off`, and that have not been repeated yet.
 
-    Dagster's own mark is not used: it is set after the status, and removed for good if the daemon did not reach the
+    Dagster's own tag is not used: it is set after the status, and removed for good if the daemon could not reach the
     code server.
     """
     if not instance.run_retries_enabled:
@@ -92,7 +91,7 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
 
 
 def broke_off(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run that repeats no other failed because Dagster could not record one of its steps."""
+    """Whether a run failed because Dagster could not record one of its steps. False for repetitions of a run."""
     if RETRY_NUMBER_TAG in run.tags or run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value:
         return False
     failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
@@ -100,20 +99,20 @@ def broke_off(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the daemon has repeated a run: it makes the repetition first, and marks the run seconds later."""
+    """Whether the daemon has repeated a run. It creates the repetition first, and tags the run seconds later."""
     return AUTO_RETRY_RUN_ID_TAG in run.tags or repetition(instance, run) is not None
 
 
 def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
-    """The daemon's repetition of a run, if there is one."""
+    """The daemon's repetition of a run. Returns None if the run has not been repeated."""
     children = instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id}))
     return next((child for child in children if RETRY_NUMBER_TAG in child.tags), None)
 
 
 def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:
-    """Whether a later run, with one of `statuses` if any are given, covers everything that this one was to make.
+    """Whether a later run, with one of `statuses` if any are given, covers everything that this run should make.
 
-    The job is not enough: all runs of assets that were chosen in the UI, or by automation, have the same one.
+    Comparing the jobs is not enough: all runs of assets that were chosen in the UI or by automation have the same job.
     """
     run = record.dagster_run
     tag = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
@@ -135,7 +134,7 @@ def _makes_all_of(later: dg.DagsterRun, run: dg.DagsterRun) -> bool:
 
 
 def partitions_of(run: dg.DagsterRun) -> set[str]:
-    """The partition of a run, or every one of its range."""
+    """The partition of a run, or all partitions of its range."""
     if PARTITION_TAG in run.tags:
         return {run.tags[PARTITION_TAG]}
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
@@ -156,7 +155,7 @@ def materialized_since(
 
 
 def last_made(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
-    """When each materialised partition of an asset was last materialised."""
+    """Time of the last materialisation of each materialised partition of an asset."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION
     )

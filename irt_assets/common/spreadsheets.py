@@ -8,5 +8,5 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def no_formula(cell: T) -> T | str:
-    """The cell; with an apostrophe before it where it is a text that a spreadsheet would run."""
+    """The cell, with an apostrophe before it if it is a text that a spreadsheet would run."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

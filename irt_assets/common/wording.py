@@ -1,6 +1,6 @@
-"""Sentences: counts and lists in them, their capital and their full stop.
+"""Parts of sentences: counts, lists, capital letters and full stops.
 
-What does not belong here: sentences about a month or an item, and how a report writes its numbers.
+What does not belong here: sentences about a month or an item, and the format of numbers in reports.
 """
 
 import re
@@ -16,7 +16,7 @@ def counted(n: int, what: str) -> str:
 
 
 def lasting(time: timedelta) -> str:
-    """A length of time in the words of whoever waits: ten minutes, 36 hours, four days."""
+    """A length of time in words: ten minutes, 36 hours, four days."""
     minutes = round(time / timedelta(minutes=1))
     if minutes < 120:
         return counted(minutes, "minute")
@@ -28,12 +28,12 @@ def is_or_are(n: int) -> str:
 
 
 def in_words(n: int) -> str:
-    """Numbers up to twelve as words, "none" for 0."""
+    """The number as a word up to twelve ("none" for 0), else as digits."""
     return _IN_WORDS[n] if n < len(_IN_WORDS) else f"{n:,}"
 
 
 def listed(names: Iterable[str], most: int = 0) -> str:
-    """a, b and c; beyond `most` (0: all) the rest is counted: a, b and 3 more."""
+    """A list such as "a, b and c". After `most` names (0: all) the rest is counted: "a, b and 3 more"."""
     shown = [*names]
     if most and len(shown) > most:
         shown = [*shown[:most], f"{len(shown) - most} more"]
@@ -41,28 +41,31 @@ def listed(names: Iterable[str], most: int = 0) -> str:
 
 
 def some_of(names: Sequence[str], most: int, n: int | None = None, between: str = ", ") -> str:
-    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more. `n`: the total, if `names` lacks some."""
+    """A list such as "a, b, c". After `most` names the rest is counted: "a, b, c and 12 more".
+
+    `n`: the total number, if `names` is incomplete.
+    """
     rest = (len(names) if n is None else n) - most
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def by_scale(said: Mapping[str, str]) -> list[str]:
-    """A sentence for each scale, which is named where there are several."""
+    """The sentence of each scale; if there are several scales, each sentence begins with its scale."""
     return list(said.values()) if len(said) == 1 else [f"{scale}: {why}" for scale, why in said.items()]
 
 
 def span(first: str, last: str) -> str:
-    """2026-01…2026-08; 2026-01 alone where it is both."""
+    """A range such as 2026-01…2026-08; only 2026-01 if both are equal."""
     return first if first == last else f"{first}…{last}"
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """The first `most` characters: an id may be of any length."""
+    """The first `most` characters, and … if the text is longer: an id may have any length."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
-    """Sort key by which item_2 comes before item_10."""
+    """Sort key with which item_2 comes before item_10."""
     parts = re.split(r"([0-9]+)", name)
     return tuple(int(part[:4000]) if k % 2 else part for k, part in enumerate(parts)), name
 
@@ -72,7 +75,7 @@ def with_capital(text: str) -> str:
 
 
 def with_stop(text: str) -> str:
-    """With a full stop, unless it ends in a mark of its own."""
+    """The text with a full stop, unless it already ends with a full stop, ? or !."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 

@@ -17,6 +17,7 @@ from irt_assets.blocks import Block, Figure, Table, table
 from irt_assets.common.metadata import Shown, md, metadata
 from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import counted
 from irt_assets.drift import dif_page, plots
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.information import THE_TEST, ScaleInformation, information_of_month, rows_of
@@ -151,7 +152,7 @@ def sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
     untested = len(judged.unestimated.untested)
-    more = f"; {untested} published items could be neither compared nor tested" if untested else ""
+    more = f"; {counted(untested, 'published item')} could be neither compared nor tested" if untested else ""
     return f"{judged.scale_id}: {drift_said(rows)}{more}"
 
 

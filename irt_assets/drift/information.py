@@ -150,7 +150,7 @@ class MonthInformation:
         inside = (self.theta >= low) & (self.theta <= high)
         left = self.left.relative_efficiency(self.in_force)
         k = int(np.nanargmin(np.where(inside, left, np.nan)))
-        before, after = (np.interp(people.theta, self.theta, x.of_test) for x in (self.in_force, self.left))
+        before, after = (np.interp(people.theta, self.theta, x.test) for x in (self.in_force, self.left))
         average = float(people.weights @ after / (people.weights @ before))
         return Efficiency(average, float(left[k]), float(self.theta[k]))
 
@@ -230,11 +230,11 @@ def high(severity: Mapping[str, str]) -> list[str]:
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     """A row for every item in force and every new item."""
     items, people, losses = found.items, found.loss.abilities, found.loss.items
-    published, now = (Information.of(x, found.theta).of_items.T for x in (items.published, items.now))  # (J, T)
+    published, now = (Information.of(x, found.theta).items.T for x in (items.published, items.now))  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
     latest = Information.of(items.latest, people.theta)
-    average, greatest = people.weights @ latest.of_items, latest.greatest
-    of_published = people.weights @ Information.of(items.published, people.theta).of_items
+    average, greatest = people.weights @ latest.items, latest.greatest
+    of_published = people.weights @ Information.of(items.published, people.theta).items
     across = found.compared.drift.across_models
     rows = []
     for j, item in enumerate(items.item_ids):
@@ -325,7 +325,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         "fit_id": found.compared.window.fit_id,
         "why": None if test else _why_no_test(across),
     }
-    curve = {"theta": listed(found.theta)} | {name: listed(x.of_test) for name, x in curves.items()}
+    curve = {"theta": listed(found.theta)} | {name: listed(x.test) for name, x in curves.items()}
     curve |= {f"se_{name}": listed(x.se) for name, x in curves.items()}
     return {"item_id": THE_TEST, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
 

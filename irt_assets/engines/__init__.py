@@ -1,7 +1,8 @@
-"""Engines estimate item parameters. Here: the `Calibrator` protocol; which engines exist (`registry`); and a module
-for each, with its `SPEC` and what calls it. No numerics.
+"""Engines estimate item parameters. This package contains the `Calibrator` protocol, the list of engines (`registry`),
+and for each engine its `SPEC` and its adapter. What does not belong here: numerics.
 
-A module with a `SPEC` imports nothing heavy: the engine's packages, and ours that compute, when one is built or fits.
+A module with a `SPEC` imports nothing heavy. An engine's packages, and our own numerical modules, are imported when the
+engine is built or fits.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Calibrator(Protocol):
-    """Responses in, a `Calibration` on the fit's own scale (on that of the anchors, where there are any) out.
+    """Turns responses into a `Calibration`, on the fit's own scale or, if there are anchors, on their scale.
 
-    Raises PsychometricsError where the data cannot give one, and PermanentFailure where the
-    engine itself failed; a fit that did not converge is returned with `convergence.converged = False` and a reason.
+    Raises PsychometricsError if the data allow no calibration, and PermanentFailure if the engine itself failed. A fit
+    that did not converge is returned with `convergence.converged = False` and a reason.
     """
 
     name: str
@@ -31,8 +32,12 @@ class Calibrator(Protocol):
 
 
 class Drawn(NamedTuple):
-    """A calibration with the posterior draws that it summarises, as a Parquet file, and how good they are: `max_rhat`,
-    `min_ess` (the smaller of bulk and tail) and `divergences`."""
+    """A calibration with the posterior draws that it summarises.
+
+    Attributes:
+        parquet: the draws, as the bytes of a Parquet file.
+        sampling: quality of the draws: `max_rhat`, `min_ess` (the smaller of bulk and tail ESS) and `divergences`.
+    """
 
     calibration: Calibration
     parquet: bytes
@@ -41,6 +46,6 @@ class Drawn(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A Calibrator whose draws can be kept. Raises as `Calibrator.calibrate` does."""
+    """A Calibrator that also returns its draws. Raises the same errors as `Calibrator.calibrate`."""
 
     def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> Drawn: ...

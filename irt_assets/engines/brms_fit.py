@@ -1,7 +1,7 @@
-"""Fits by R's brms: Bayesian, by Stan, which samples every learner's θ. brms itself runs in irt.R.
+"""Bayesian fits by R's brms, with Stan, which samples every learner's θ. brms itself runs in irt.R.
 
-For small data, and as a second opinion on `pymc`, whose priors and judgement these are; with θ sampled it is slower
-by hundreds of times.
+For small data, and as a second opinion on `pymc`: both have the same priors and the same criteria of convergence.
+Because θ is sampled, a fit takes hundreds of times longer.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,15 @@ def fit_brms(
     data_hash: str = "",
     anchors: AnchorSet | None = None,
 ) -> Calibration:
-    """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL. `options`: how Stan samples.
+    """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL. `options`: Stan's sampling options.
 
-    Scale, priors, anchors (those that did not move, with normal priors as wide as their errors) and what is left out
-    are those of `PymcEngine`: the em engine goes first, what it refuses is refused, items with a negative slope get no
-    number, and where the responses make no scale this fit has not converged either. `convergence.loglik` is the
-    marginal log-likelihood at the posterior means; `iterations` counts those of all chains.
+    Scale, priors and omitted items are the same as in `PymcEngine`. The em engine fits first. Items with a negative
+    slope get no values, and if the responses do not form a scale, this fit has not converged, either. Anchors that did
+    not move have normal priors with their errors as SDs. `convergence.loglik` is the marginal log-likelihood at the
+    posterior means; `iterations` counts the iterations of all chains.
 
-    Raises PsychometricsError for what is refused and LinkingError where the anchors determine no line.
+    Raises PsychometricsError if the em engine refuses the responses or too few items are left, and LinkingError if the
+    anchors determine no line.
     """
     em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]

@@ -1,7 +1,7 @@
-"""Child processes for engines that may crash, hang or eat all memory: the caller gets an error, its worker survives.
+"""Child processes for engines that may crash, hang or use up the memory. The caller gets an error and survives.
 
-Both sides are here: `run` starts, watches and ends a program, `die_with_parent` is for the program. The caller's files
-hold the request and the answer. What does not belong here: R, or any other engine.
+`run` starts, watches and ends a program; the program itself calls `die_with_parent`. Files of the caller contain the
+request and the answer.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 GIB = 2**30
 TERM_SECONDS = 3.0
-"""Time that a program has to end by itself. In compiled code it does not react to the signal, and is killed."""
+"""Seconds that a program has to end by itself. In compiled code it does not react to the signal, and is killed."""
 _LOOK_SECONDS = 0.1
 _TAIL_LINES = 15
 
@@ -44,7 +44,12 @@ class EngineCrashedError(EngineFailure):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may use. `memory` in bytes, of it and all it starts; None for three quarters of the machine's."""
+    """Limits of a child and its descendants together.
+
+    Attributes:
+        seconds: longest running time.
+        memory: resident memory in bytes. None: three quarters of the machine's memory.
+    """
 
     seconds: float = 7200.0
     memory: int | None = None
@@ -63,12 +68,19 @@ def run(
     limits: Limits,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs a program until it has written `answer` and ended with code 0.
+    """Run a program until it has written `answer` and ended with code 0.
 
-    `name` is what errors call it; `log` gets what it prints, `environment` is added to this process's own. Whatever
-    ends this function (an interrupt or a cancelled run too), the program and all it started are gone then.
+    However this function ends, by an interrupt or a cancelled run too, the program and its descendants have ended then.
 
-    Raises EngineTimeoutError, EngineMemoryError and EngineCrashedError, which say what to do.
+    Args:
+        command: the program with its arguments.
+        name: the program's name in errors.
+        answer: file that the program writes.
+        log: file for the program's output.
+        limits: limits of time and memory.
+        environment: variables added to this process's environment.
+
+    Raises EngineTimeoutError, EngineMemoryError and EngineCrashedError, whose messages say what to do.
     """
     with log.open("wb") as printed:
         process = subprocess.Popen(
@@ -89,11 +101,11 @@ def run(
 
 
 def die_with_parent() -> None:
-    """Called in the child: end it, with all it started, when the process that started it is gone.
+    """Call this in the child: when the parent has ended, it ends the child with all processes that it started.
 
-    The parent holds the other end of standard input, which closes with the parent, however it dies. (PR_SET_PDEATHSIG
-    would strike when the parent's *thread* ends, and spare the child's own children.) Needs the interpreter lock now
-    and then, which rpy2 releases while R runs.
+    The parent has the other end of the child's standard input, which closes when the parent ends, for any reason.
+    (PR_SET_PDEATHSIG would fire when the parent's *thread* ends, and would spare the child's own children.) The waiting
+    thread needs the interpreter lock at times; rpy2 releases it while R runs.
     """
 
     def wait() -> None:
@@ -138,7 +150,7 @@ def _memory(pid: int) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """TERM, then KILL, to the whole session: helpers outlive the program that started them."""
+    """Send TERM, then KILL, to the whole session, because helpers may outlive the program that started them."""
     assert process.stdin is not None
     if process.poll() is None:
         _signal(process.pid, signal.SIGTERM)

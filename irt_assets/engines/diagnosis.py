@@ -1,4 +1,4 @@
-"""What `irt doctor` says about the engines: what each needs, whether that is installed, and whether it fits months."""
+"""Findings of `irt doctor` about the engines: whether their packages are installed, and whether they fit months."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from resources.version import installed_version, way_to_install
 
 
 def engine_findings(settings: Settings) -> Iterator[Finding]:
-    """The engines, and what the optional ones need."""
+    """Findings about the engines and the packages and services that the optional engines need."""
     yield Finding(f"engine {DEFAULT}", "ok", "built in")
     yield from _r()
     for spec in registry.ENGINES:
@@ -62,7 +62,7 @@ def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Find
 
 
 def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterator[Finding]:
-    """The service where the engines in R run in place of this machine, and whether it takes the token."""
+    """Findings about the R IRT service: whether it answers, accepts the token and has the engines."""
     subject = "R IRT service"
     if token is None:
         yield Finding(subject, "error", f"{url}, without R_IRT_INTERNAL_TOKEN", "Set the token of the service.")

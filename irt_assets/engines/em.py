@@ -1,4 +1,4 @@
-"""Adapter of our own marginal maximum likelihood engine. The numerics are in `irt_psychometrics.estimation`."""
+"""Adapter for our own marginal maximum likelihood engine. The numerics are in `irt_psychometrics.estimation`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ ENGINE = "em"
 
 @dataclass
 class EmEngine:
-    """The default engine. `threads`: None for all processors; results do not depend on it. `summed`: where the answers
-    of its last fit were added up, if they were laid out on Spark."""
+    """The default engine.
+
+    Attributes:
+        threads: number of threads; None for one per processor. Results do not depend on it.
+        summed: for a fit on Spark, a sentence about the layout of the answers; otherwise empty.
+    """
 
     threads: int | None = None
     name: str = ENGINE
@@ -41,7 +45,7 @@ class EmEngine:
         return fit_em(responses, groups=groups, reference=reference, **how)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:  # noqa: ARG002
-        """Sums over all learners of one of its fits, where `responses` were those of a sample; else None."""
+        """Sums over all learners for one of the engine's fits, if its responses were a sample; otherwise None."""
         return None
 
 

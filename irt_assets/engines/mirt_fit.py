@@ -1,4 +1,4 @@
-"""Fits by R's mirt: what it is asked. mirt itself runs in irt.R, and the library judges its estimates."""
+"""Fits by R's mirt. This module writes the request, irt.R runs mirt, and the library checks the estimates."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from irt_psychometrics.linking import AnchorSet
 
 ENGINE = "mirt"
 _BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
-"""The model of the 0/1 items beside scored ones, by which irt.R knows what slopes all have."""
+"""Model of the 0/1 items next to scored items, by the kind of slopes. irt.R derives the slopes of all items from it."""
 
 
 def fit_mirt(
@@ -26,10 +26,12 @@ def fit_mirt(
 ) -> Calibration:
     """Marginal maximum likelihood by mirt's EM, 61 nodes, errors by Oakes' identity.
 
-    Arguments, refusals, flags and what identifies the scale are those of `fit_em`; there is one population, and of
-    priors only a LogitNormal of c. Differences: `joint_cov` is None, and `AT_BOUND` and `UNIDENTIFIED` are judged as in
-    `ExternalFit.calibration`. Scored items, of a GPCM or PCM, have no prior on steps beside rare scores, and anchors
-    are not held beside them.
+    Arguments, refusals, flags and the identification of the scale are the same as in `fit_em`, except that there is one
+    population and that the only possible prior is a LogitNormal on c. `joint_cov` is None, and `AT_BOUND` and
+    `UNIDENTIFIED` are determined as in `ExternalFit.calibration`. Scored items (GPCM or PCM) have no prior on steps
+    next to rare scores, and cannot be combined with anchors.
+
+    Raises PsychometricsError for refused responses, models, priors and anchors, and the errors of `call`.
     """
     scored = _has_scored_items(responses, model, anchors)
     asked = ExternalFit.of(responses, ENGINE, model, anchors=anchors, priors=priors)
@@ -53,7 +55,7 @@ def fit_mirt(
 
 
 def _has_scored_items(responses: Responses, model: Model | Sequence[Model], anchors: AnchorSet | None) -> bool:
-    """Whether items are scored above 1. Raises PsychometricsError if mirt takes no such models or anchors."""
+    """Whether items are scored above 1. If so, raises PsychometricsError for anchors or a rating scale model."""
     scored = bool((responses.n_categories > 2).any())
     if scored and (anchors is not None or "rsm" in ([model] if isinstance(model, str) else model)):
         what = "anchors" if anchors is not None else "a rating scale model"

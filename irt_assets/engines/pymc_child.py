@@ -2,7 +2,7 @@
 
     python -m irt_assets.engines.pymc_child FOLDER
 
-reads `request` in the folder and writes `result` there, both pickled by this very module. No numerics here.
+reads `request` in the folder and writes `result` there, both pickled by this module.
 """
 
 import pickle
@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 
 @dataclass
 class PymcInChild:
-    """`PymcEngine` with the same results and errors; what would take its process with it is an EngineFailure."""
+    """`PymcEngine` in a child process, with the same results and errors. If the child dies, raises EngineFailure."""
 
     engine: PymcEngine = field(default_factory=PymcEngine)
     timeout_s: float = Limits.seconds

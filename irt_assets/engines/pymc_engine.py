@@ -1,8 +1,8 @@
-"""The Bayesian engine by PyMC, with θ integrated out. What may be fitted, with which priors, in which
-order. PyMC is imported when something is sampled, because importing it takes seconds.
+"""The Bayesian engine, with PyMC and θ integrated out: its checks, its priors and the steps of a fit.
 
-The model and the likelihood are in `pymc_model` and `pymc_likelihood`, the sampler and its diagnostics
-in `pymc_sampling`, the way from draws to a `Calibration` and its judgement in `pymc_summary`.
+PyMC is imported when something is sampled, because importing it takes seconds. The model and the likelihood are in
+`pymc_model` and `pymc_likelihood`, the sampler and its diagnostics in `pymc_sampling`. `pymc_summary` turns draws into
+a `Calibration` and decides whether it has converged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 ENGINE = "pymc"
 NODES = (31, 41, 61)
-"""A short test leaves θ so open that fewer nodes than the em engine's give the same likelihood, in less time."""
+"""Numbers of quadrature nodes to try. In a short test the posterior of θ is so wide that fewer nodes than in the em
+engine give the same likelihood, in less time."""
 _SAME_LOGLIK = 1e-3
 _LEAST_ANCHOR_SD = 1e-3
 
@@ -43,10 +44,10 @@ class Posterior:
     """A calibration with the draws it summarises.
 
     Attributes:
-        item_ids: the K items that were sampled; the calibration has the others, too, with NaN and a flag.
+        item_ids: the K items that were sampled. The calibration also has the other items, with NaN and a flag.
         quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
-        model: the PyMC model, whose variables `draws` has by name.
-        linking: which anchors were used, and which were dropped and why; None without anchors.
+        model: the PyMC model. `draws` contains its variables, by name.
+        linking: the anchors that were used, and those that were dropped, with reasons; None without anchors.
     """
 
     calibration: Calibration
@@ -58,7 +59,8 @@ class Posterior:
     linking: Linking | None = None
 
     def to_parquet(self) -> bytes:
-        """A row per chain, draw and item: `chain, draw, item_id, a, b, c, latent_mean, latent_sd`."""
+        """The draws as a Parquet file with a row per chain, draw and item, and the columns `chain, draw, item_id, a, b,
+        c, latent_mean, latent_sd`."""
         q = self.quantities
         chain, draw, item = (index.ravel() for index in np.indices(q.a.shape))
         table = pa.table(
@@ -82,17 +84,17 @@ class Posterior:
 class PymcEngine:
     """Posterior means by NUTS, for Rasch, 1PL, 2PL and 3PL.
 
-    Without anchors the scale is that of the em engine: θ ~ N(0, 1), for Rasch slopes of 1 and a free latent SD. With
-    anchors it is theirs: log a and b of those that `linking` keeps have a bivariate normal prior
-    around their values, with the covariance that these have by the delta method; their c is held at its value; and the
-    latent mean and SD are free.
+    Without anchors the scale is the same as in the em engine: θ ~ N(0, 1); for Rasch, slopes of 1 and a free latent SD.
+    With anchors it is the anchors' scale. (log a, b) of the anchors that the linking keeps have a bivariate normal
+    prior around their values, whose covariance follows from the anchors' errors by the delta method. Their c is fixed
+    at its value, and the latent mean and SD are free.
 
     Attributes:
-        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; None: the model's default) of items
-            that are not anchors.
-        latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD,
-            where these are free.
-        nodes: of the quadrature over θ, on [−6, 6] latent SDs. None for the fewest of `NODES` that are enough.
+        priors: priors of items that are not anchors: LogNormal of a, Normal of b and, in a 3PL, LogitNormal or Beta of
+            c (None: the model's default).
+        latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD, if
+            these are free.
+        nodes: number of quadrature nodes for θ, on [−6, 6] latent SDs. None: the fewest of `NODES` that are enough.
         draws, tune, chains, seed: see `pymc_sampling.Plan`.
     """
 
@@ -110,19 +112,19 @@ class PymcEngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """`anchors`: in place of the engine's own."""
+        """As `Calibrator.calibrate`. `anchors` replace the engine's own anchors."""
         engine = self if anchors is None else replace(self, anchors=anchors)
         only = one_model(ENGINE, RIGHT_AND_WRONG, model)
         return engine.sample(responses, model=only, data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
-        """The calibration and its draws.
+        """Sample the posterior. Returns the calibration with its draws.
 
-        The em engine goes first. What it refuses is refused here with the same PsychometricsError; items it cannot
-        estimate, and items with a negative slope, which the prior of `a` rules out, are left out, NaN and flagged; and
-        where it says that the responses do not make a scale, the fit here has not converged either.
+        The em engine fits first, and its PsychometricsErrors are raised here, too. Items that it cannot estimate are
+        not sampled, nor are items with a negative slope, which the prior of `a` excludes; both are NaN and flagged. If
+        the em engine finds that the responses do not form a scale, this fit has not converged, either.
 
-        Raises LinkingError where the anchors determine no line.
+        Raises LinkingError if the anchors determine no line.
         """
         from irt_assets.engines import pymc_model, pymc_sampling, pymc_summary  # import PyMC
 
@@ -165,7 +167,8 @@ class PymcEngine:
         return Posterior(calibration, fitted.item_ids, quantities, diagnostics, written, draws, linking)
 
     def _complete_priors(self, model: Model) -> Priors:
-        """The priors, with that of c where the model has one. Raises PsychometricsError where they cannot be."""
+        """The priors, with a prior of c if the model has guessing. Raises PsychometricsError if they do not fit the
+        model."""
         if self.priors.a is None or self.priors.b is None:
             raise PsychometricsError("the pymc engine needs a prior on a and one on b, as in ITEM_PRIORS")
         if not item_model(model).guesses and self.priors.c is not None:
@@ -175,7 +178,7 @@ class PymcEngine:
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
-        """Priors of the PyMC model of these J items; anchors are those that `linking` used."""
+        """Priors of the PyMC model of these J items. The anchors are those that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
         stated, J = self._complete_priors(model), len(item_ids)
@@ -201,7 +204,7 @@ class PymcEngine:
         return found
 
     def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:
-        """The likelihood on the fewest nodes that give the same value as the most, at the starting point."""
+        """The likelihood with the fewest nodes that give, at the starting point, the same value as the most nodes."""
         from irt_assets.engines.pymc_likelihood import Likelihood
 
         mean, sd = at["latent_mean"], at["latent_sd"]
@@ -216,8 +219,11 @@ class PymcEngine:
 def _hold(
     priors: ModelPriors, at: npt.NDArray[np.intp], anchors: AnchorSet, rows: npt.NDArray[np.intp], *, slopes: bool
 ) -> None:
-    """Writes the anchors' `rows` over the priors of the items `at`: (log a, b) bivariate normal with cov(log a, b) =
-    cov(a, b)/a, as a normal log a and a normal b given it."""
+    """Replace the priors of the items `at` by those of the anchors' `rows`, in place.
+
+    (log a, b) is bivariate normal with cov(log a, b) = cov(a, b)/a, written as a normal log a and a normal b given
+    log a. Without `slopes`, only b is normal.
+    """
     correlation = np.zeros(len(at))
     b_sd = np.maximum(anchors.b_se[rows], _LEAST_ANCHOR_SD)
     if slopes:

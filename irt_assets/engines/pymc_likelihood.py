@@ -1,7 +1,6 @@
-"""The marginal likelihood as a PyTensor Op: θ is integrated out, value and gradient come from one E-step.
+"""The marginal likelihood as a PyTensor Op: θ is integrated out, and one E-step gives value and gradient.
 
-The loops are in `MarginalLikelihood`; the numba dispatch lets a compiled model call them without Python. No priors
-and no sampler here.
+The loops are in `MarginalLikelihood`; the numba dispatch lets a compiled model call them without Python.
 """
 
 from collections.abc import Sequence
@@ -25,8 +24,8 @@ from irt_psychometrics.estimation import MarginalLikelihood
 class Likelihood:
     """log P(answers | item parameters) of one data set, as a PyTensor expression and as a number.
 
-    The data are shared variables and not constants, so that compiled code takes them as arguments: what compiling
-    costs does not grow with the number of responses.
+    The data are shared variables and not constants, so that compiled code gets them as arguments. The time to compile
+    then does not grow with the number of responses.
     """
 
     op: "LikelihoodOp"
@@ -35,13 +34,16 @@ class Likelihood:
 
     @classmethod
     def of(cls, responses: Responses, nodes: int, *, guessing: bool) -> "Likelihood":
-        """On so many nodes of θ."""
+        """The likelihood of these responses, with this number of quadrature nodes for θ."""
         plain = MarginalLikelihood.of(responses, nodes, guessing=guessing)
         shared = tuple(pytensor.shared(value, name=name, borrow=True) for name, value in plain.data.items())
         return cls(LikelihoodOp(guessing), shared, plain)
 
     def __call__(self, *parameters: Any) -> Variable:
-        """Scalar; slope, intercept and, with guessing, c have shape (J,), θ ~ N(0, 1). Differentiable once."""
+        """Log-likelihood with θ ~ N(0, 1), a scalar that can be differentiated once.
+
+        `parameters`: slope, intercept and, with guessing, c, shape (J,) each.
+        """
         return self.op(*parameters, *self.shared)[0]
 
     def value(self, *parameters: Floats) -> float:
@@ -49,14 +51,15 @@ class Likelihood:
 
 
 class LikelihoodOp(Op):
-    """(slope, intercept[, c], data …) → log-likelihood and its gradient by each of the parameters, all (J,)."""
+    """(slope, intercept[, c], data …) → log-likelihood and its gradient by each parameter. Parameters and gradients
+    have shape (J,)."""
 
     __props__ = ("guessing",)
 
     def __init__(self, guessing: bool) -> None:
         self.guessing = guessing
         self.n_parameters = 3 if guessing else 2
-        self.kernel = MarginalLikelihood.kernel(guessing)  # PyTensor reads its name
+        self.kernel = MarginalLikelihood.kernel(guessing)  # PyTensor reads the attribute's name
 
     def make_node(self, *inputs: Any) -> Apply:
         parameters = [pt.as_tensor(x, dtype="float64") for x in inputs[: self.n_parameters]]
@@ -84,5 +87,6 @@ class LikelihoodOp(Op):
 
 @register_funcify_default_op_cache_key(LikelihoodOp)
 def _loops(op: LikelihoodOp, **_: Any) -> tuple[Any, int]:
-    """A key that changes with the loops, so that PyTensor keeps compiled models on disk: the second takes a second."""
+    """The kernel, and a key that changes with its code, so that PyTensor can cache compiled models on disk. From the
+    second time on, compiling takes a second."""
     return op.kernel, MarginalLikelihood.fingerprint()

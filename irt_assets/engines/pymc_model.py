@@ -1,8 +1,8 @@
-"""The PyMC model of one calibration, its compiled log-density, and where and how wide its posterior is. No sampling.
+"""The PyMC model of one calibration, its compiled log-density, and the mode and curvature of its posterior.
 
-The model is written in its own terms, with readable priors, and serves predictive checks as it stands. Samplers work in
-z with parameters = mode + L·z, where L·Lᵀ is the inverse curvature at the mode: there the posterior is nearly N(0, I)
-whatever the number of items, so that a trajectory of a few steps goes from one end of it to the other.
+The model is written with readable priors in the usual parameters, and can be used for predictive checks as it is.
+Samplers work in z with parameters = mode + L·z, where L·Lᵀ is the inverse curvature at the mode. In z the posterior is
+nearly N(0, I) for any number of items, so a trajectory of a few steps crosses it from one end to the other.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ from irt_psychometrics.items import Beta, LogitNormal, Model, item_model
 
 _TO_FREE: dict[str, Callable[[Any], Any]] = {"a": np.log, "latent_sd": np.log, "c": logit}
 _FROM_FREE: dict[str, Callable[[Any], Any]] = {"a": np.exp, "latent_sd": np.exp, "c": expit}
-"""The variables that the sampler moves on another scale, as PyMC transforms them."""
+"""Transformations of the variables that the sampler moves on an unconstrained scale, the same as PyMC's."""
 _DIFFERENCE = 1e-4
 
 
@@ -40,13 +40,13 @@ class ModelPriors:
     """The priors of J items and of the latent distribution.
 
     Attributes:
-        log_a_mean, log_a_sd: shape (J,), of the normal prior of log a.
-        b_mean, b_sd, b_by_log_a: shape (J,). b given a is N(b_mean + b_by_log_a·(log a − log_a_mean), b_sd²); the slope
-            is 0 where the two are independent.
-        c: of the items with a free c; None for models without guessing.
-        c_given: shape (J,), NaN where c is free.
-        latent_mean, latent_log_sd: mean and SD of the normal priors of the latent mean and log SD. None where the mean
-            is fixed at 0, where the SD is fixed at 1.
+        log_a_mean, log_a_sd: mean and SD of the normal prior of log a, shape (J,).
+        b_mean, b_sd, b_by_log_a: shape (J,). b given a is N(b_mean + b_by_log_a·(log a − log_a_mean), b_sd²). The slope
+            b_by_log_a is 0 if the two are independent.
+        c: prior of c for the items with a free c; None for models without guessing.
+        c_given: fixed values of c, shape (J,), NaN for items with a free c.
+        latent_mean, latent_log_sd: mean and SD of the normal priors of the latent mean and log SD. None if the mean is
+            fixed at 0 or the SD at 1, respectively.
     """
 
     log_a_mean: Floats
@@ -66,10 +66,12 @@ class ModelPriors:
 
 
 def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: Likelihood) -> pm.Model:
-    """Free: `a` ~ LogNormal (per item; one for a 1PL; none for Rasch), `b` ~ Normal, `c` ~ LogitNormal or Beta (3PL,
-    where it is not given) and, where they have a prior, `latent_mean` ~ Normal and `latent_sd` ~ LogNormal. Observed:
-    `scores` (R,), in the order of `responses`. Their density is the marginal one; drawn from, they are the answers of
-    new learners to the same items.
+    """Write the PyMC model.
+
+    Free variables: `a` ~ LogNormal (one per item; one in all for a 1PL; none for Rasch), `b` ~ Normal, `c` ~
+    LogitNormal or Beta (in a 3PL, unless given) and, if they have a prior, `latent_mean` ~ Normal and `latent_sd` ~
+    LogNormal. Observed variable: `scores` (R,), in the order of `responses`. Its density is the marginal likelihood;
+    draws from it are answers of new learners to the same items.
     """
     guessed = np.flatnonzero(np.isnan(priors.c_given))
     coords = {"item": list(responses.item_ids), "guessed": [responses.item_ids[j] for j in guessed]}
@@ -100,10 +102,10 @@ def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: L
 
 def _guessing(prior: LogitNormal | Beta | None) -> Any:
     if isinstance(prior, Beta):
-        # PyTensor takes a Python number that single precision can hold for one of single precision
+        # PyTensor would make a Python number that fits into single precision a single-precision constant
         return pm.Beta("c", alpha=np.float64(prior.alpha), beta=np.float64(prior.beta), dims="guessed")
     assert prior is not None
-    # unlike Beta, it comes without a transform
+    # unlike Beta, LogitNormal has no default transform
     return pm.LogitNormal("c", mu=prior.mean, sigma=prior.sd, dims="guessed", default_transform=logodds)
 
 
@@ -111,7 +113,7 @@ def _answers(responses: Responses) -> Callable[..., Any]:
     person, item = responses.person.astype(np.int64), responses.item.astype(np.int64)
 
     def dist(a: Any, b: Any, mean: Any, sd: Any, *rest: Any) -> Any:
-        """`rest`: c, where there is guessing, and the size that PyMC asks for."""
+        """Random answers. `rest`: c, if there is guessing, and the size that PyMC requests."""
         theta = pm.Normal.dist(mean, sd, shape=responses.n_persons)
         p = pt.sigmoid(a[item] * (theta[person] - b[item]))
         for c in rest[:-1]:
@@ -123,18 +125,20 @@ def _answers(responses: Responses) -> Callable[..., Any]:
 
 def _density(likelihood: Likelihood) -> Callable[..., Any]:
     def logp(scores: Any, a: Any, b: Any, mean: Any, sd: Any, *c: Any) -> Any:  # noqa: ARG001
-        """`likelihood` holds the scores, sorted as its kernels need them."""
+        """Log-likelihood. `likelihood` already contains the scores, sorted as its kernels need them."""
         return likelihood(a * sd, a * (mean - b), *c)
 
     return logp
 
 
 class Density:
-    """The log-density of a model in its P unconstrained parameters x (a and the latent SD as logarithms, c as logit),
-    or rather in z with x = at + factor·z: x itself until `whiten` says otherwise.
+    """The log-density of a model in z, with x = at + factor·z.
 
-    `c_function` is what nutpie calls for the models it compiles itself: (P, z, gradient, value, unused) by address, 0
-    where all is finite. It holds no lock, so that chains run side by side in threads, and calls nothing of Python.
+    x are the P unconstrained parameters: a and the latent SD as logarithms, c as logit. Before `whiten`, z equals x.
+
+    `c_function` has the signature of the functions that nutpie compiles: (P, z, gradient, value, unused), by address.
+    It returns 0 if value and gradient are finite. It does not call Python and holds no lock, so chains run in parallel
+    threads.
     """
 
     def __init__(self, model: pm.Model) -> None:
@@ -152,7 +156,7 @@ class Density:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def __call__(self, z: Floats) -> tuple[float, Floats]:
-        """Value and gradient (P,) at z (P,); NaN where they are not finite."""
+        """Value and gradient (P,) at z (P,). Both are NaN if one of them is not finite."""
         z, gradient, value = np.ascontiguousarray(z, dtype=float), np.empty(self.size), np.empty(1)
         at, by, into = (x.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for x in (z, gradient, value))
         if self.c_function.ctypes(self.size, at, by, into, None):
@@ -160,16 +164,16 @@ class Density:
         return float(value[0]), gradient
 
     def whiten(self, mode: "Mode") -> None:
-        """Rescale: from now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
+        """Rescale z, so that it is 0 at the mode and the density in z equals N(0, I) to second order there."""
         self.at[:], self.factor[:] = mode.at, mode.factor
 
     def flatten(self, values: dict[str, Any]) -> Floats:
-        """Shape (P,), from the variables by name on their own scales."""
+        """The unconstrained parameters x, shape (P,), from the variables by name, on their natural scales."""
         parts = [_TO_FREE.get(name, np.asarray)(values[name]) for name in self.names]
         return np.concatenate([np.ravel(part) for part in parts]).astype(float)
 
     def expand(self, x: Floats) -> dict[str, Floats]:
-        """The variables by name, on their own scales, from x (…, P); each has the leading axes of x."""
+        """The variables by name, on their natural scales, from x (…, P). Each has the leading axes of x."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
         parts = np.split(x, ends[:-1], axis=-1)
         natural = (_FROM_FREE.get(name, np.asarray)(part) for name, part in zip(self.names, parts, strict=True))
@@ -180,7 +184,7 @@ class Density:
 
 
 NOT_FINITE = 4
-"""The error code that nutpie takes for a divergence."""
+"""Error code that nutpie counts as a divergence."""
 
 
 def _c_function(inner: Any, whitening: tuple[Floats, Floats], data: Sequence[np.ndarray]) -> Any:
@@ -200,8 +204,8 @@ def _c_function(inner: Any, whitening: tuple[Floats, Floats], data: Sequence[np.
 
 
 def _views(arrays: Sequence[np.ndarray]) -> Any:
-    """A compiled function of no arguments that gives the arrays as a tuple. They are reached by address, so that they
-    are not copied into the code: keep them alive as long as the function."""
+    """A compiled function without arguments that returns the arrays as a tuple. The code contains their addresses and
+    not their values, so the arrays must live as long as the function."""
     if not arrays:
         return numba.njit(lambda: ())
     address, shape, dtype = arrays[0].ctypes.data, arrays[0].shape, arrays[0].dtype
@@ -227,17 +231,21 @@ _pointer: Any = intrinsic(_typed_pointer)
 
 @dataclass(frozen=True)
 class Mode:
-    """The point `at` (P,) where the log-density is largest, and `factor` (P, P): L with L·Lᵀ = (minus the Hessian
-    there)⁻¹."""
+    """The mode of the log-density.
+
+    Attributes:
+        at: the point, shape (P,).
+        factor: L with L·Lᵀ = (minus the Hessian at the mode)⁻¹, shape (P, P).
+    """
 
     at: Floats
     factor: Floats
 
 
 def find_mode(density: Density, x: Floats) -> Mode:
-    """L-BFGS from x (P,), then the Hessian by central differences of the gradient; before `density` is whitened.
+    """Find the mode by L-BFGS from x (P,), and the Hessian by central differences of the gradient.
 
-    Raises PsychometricsError where the curvature is not that of a maximum.
+    Call this before `density` is whitened. Raises PsychometricsError if the curvature is not positive definite.
     """
 
     def minus(at: Floats) -> tuple[float, Floats]:

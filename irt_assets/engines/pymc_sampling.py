@@ -1,4 +1,4 @@
-"""NUTS in whitened coordinates, by nutpie, and the diagnostics of its draws. No model and no judgement of items."""
+"""NUTS in whitened coordinates, by nutpie, and convergence diagnostics of the draws."""
 
 import os
 from dataclasses import dataclass
@@ -17,8 +17,14 @@ from irt_assets.engines.pymc_model import Density, Mode
 
 @dataclass(frozen=True)
 class Draws:
-    """Variables by name, each of shape (chains, draws, …), the divergent transitions among them, how many transitions
-    there were with those of the tuning, and what drew them."""
+    """Posterior draws.
+
+    Attributes:
+        values: variables by name, each of shape (chains, draws, …).
+        divergences: number of divergent transitions among the draws.
+        transitions: number of all transitions, including tuning.
+        sampler: name and version of the sampler.
+    """
 
     values: dict[str, Floats]
     divergences: int
@@ -28,7 +34,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to sample. `tune` draws per chain find the step size and are thrown away; `seed` fixes the rest."""
+    """The amount of sampling.
+
+    Attributes:
+        draws: draws per chain that are kept.
+        tune: draws per chain that find the step size and are discarded.
+        chains: number of chains.
+        seed: seed of all random numbers.
+    """
 
     draws: int = 1000
     tune: int = 300
@@ -41,7 +54,8 @@ class Plan:
 
 
 def sample(density: Density, mode: Mode, plan: Plan) -> Draws:
-    """Chains start at independent draws from the normal approximation at the mode."""
+    """Sample `density`, which is whitened here. Chains start at independent draws from the normal approximation at the
+    mode."""
     density.whiten(mode)
     trace = nutpie.sample(
         _for_nutpie(density, plan.seed),
@@ -60,13 +74,13 @@ def sample(density: Density, mode: Mode, plan: Plan) -> Draws:
 
 
 def _processors() -> int:
-    """How many this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _for_nutpie(density: Density, seed: int) -> Any:
-    """Call the C function, like the models that nutpie compiles. A Python function, the documented way, costs 60 µs a
-    call, more than the density."""
+    """A nutpie model that calls the C function, like the models that nutpie compiles itself. The documented way is a
+    Python function, which costs 60 µs per call, more than the density."""
     P = density.size
     double = numba.types.CPointer(numba.types.double)
 
@@ -97,7 +111,8 @@ def _for_nutpie(density: Density, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """The worst of every quantity, each with the name of that quantity (Vehtari et al. 2021: rank-normalised)."""
+    """The worst R-hat, bulk ESS and tail ESS, rank-normalised (Vehtari et al. 2021), with the names of their
+    quantities."""
 
     max_rhat: float
     worst_rhat: str
@@ -109,7 +124,7 @@ class Diagnostics:
 
 
 def diagnose(quantities: dict[str, Floats], divergences: int) -> Diagnostics:
-    """`quantities`: arrays (chains, draws) by the name to report them under."""
+    """Diagnose the draws. `quantities`: arrays (chains, draws), by the name that reports use."""
     names = list(quantities)
     trace = az.convert_to_dataset({"x": np.stack([quantities[name] for name in names], axis=2)})
     rhat, bulk, tail = (

@@ -1,4 +1,4 @@
-"""From posterior draws to a `Calibration`: means, covariances, flags, and whether they are a result. No sampling."""
+"""Turn posterior draws into a `Calibration`: means, covariances, flags, and whether the fit has converged."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,21 @@ from irt_psychometrics.estimation import Estimates, Flag
 
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0
-"""Limits that Vehtari et al. (2021) and DESIGN ask for; ESS for means (bulk) and for the ends of intervals (tail)."""
+"""Limits after Vehtari et al. (2021). MIN_ESS applies to the ESS of means (bulk) and of ends of intervals (tail)."""
 PRIOR_SHARE = 0.9
-"""An item whose posterior SD is more than this share of its prior SD owes at least four fifths of its precision to the
-prior: 0.9² = 0.81."""
+"""Ratio of posterior SD to prior SD above which a parameter is unidentified: at least four fifths of its precision then
+come from the prior (0.9² = 0.81)."""
 DRAWS_PER_PARAMETER = 10
-"""With fewer draws per parameter, their covariance over all items is too noisy to invert, and only the items' own
-blocks are kept."""
+"""Fewest draws per parameter for a covariance over all items. With fewer draws it is too noisy to invert, and only the
+items' own blocks are kept."""
 
 
 class Quantities:
-    """The draws of K items as arrays (chains, draws, K), what is fixed included, and of the latent mean and SD.
+    """The draws of K items and of the latent mean and SD, including fixed values.
 
-    Attributes: a, b, c, d = −a·b; latent_mean, latent_sd of shape (chains, draws).
+    Attributes:
+        a, b, c, d: parameters with d = −a·b, shape (chains, draws, K).
+        latent_mean, latent_sd: shape (chains, draws).
     """
 
     def __init__(self, draws: Draws, priors: ModelPriors) -> None:
@@ -44,7 +46,7 @@ class Quantities:
         self.latent_sd = draws.values.get("latent_sd", np.ones(self.b.shape[:2]))
 
     def diagnose(self, item_ids: Sequence[str], divergences: int) -> Diagnostics:
-        """Convergence diagnostics of everything that is not fixed."""
+        """Convergence diagnostics of all quantities that are not fixed."""
         named = {
             f"{name} of item {item}": values[..., k]
             for name, values in (("a", self.a), ("b", self.b), ("c", self.c), ("d", self.d))
@@ -65,10 +67,21 @@ def calibration_of(
     likelihood: Likelihood,
     n_persons: int,
 ) -> Calibration:
-    """Results from the draws of the items `kept` (K,), in place of those of the em engine for all J items.
+    """A calibration with the results of the K sampled items in place of the em engine's results.
 
-    Means of a, d and c; covariances of (a, d) and of logit c with them. What em found out about the answers as a whole
-    (two identical items, no common scale) stands.
+    It contains posterior means of a, d and c, and the covariances of a, d and logit c. Findings of the em engine about
+    the answers as a whole (two identical items, no common scale) are kept.
+
+    Args:
+        em: the em engine's fit of all J items.
+        kept: indices of the sampled items in `em`, shape (K,).
+        draws: the draws by variable.
+        found: the same draws by quantity, with fixed values.
+        diagnostics: convergence diagnostics of the draws.
+        priors: priors of the K items.
+        anchors_used: items that are never flagged as unidentified by their priors.
+        likelihood: for the log-likelihood at the posterior means.
+        n_persons: number of learners whose responses were sampled from.
     """
     J, K = em.n_items, len(kept)
     names = [em.item_ids[j] for j in kept]
@@ -116,8 +129,10 @@ def calibration_of(
 
 
 def _with_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple[Floats, Floats]:
-    """The covariances of a, d and logit c, shape (K, 3, 3), 0 of a c that was given; and what the prior knows of logit
-    c, shape (K,), NaN of a c that was given."""
+    """The covariances of a, d and logit c, shape (K, 3, 3), and the prior's information on logit c, shape (K,).
+
+    For an item whose c was given, the former are 0 in the row and column of c, and the latter is NaN.
+    """
     free, wide, known = np.isnan(priors.c_given), np.zeros((len(cov), 3, 3)), np.full(len(cov), np.nan)
     wide[:, :2, :2] = cov
     if free.any():
@@ -129,22 +144,22 @@ def _with_guessing(cov: Floats, found: Quantities, priors: ModelPriors) -> tuple
 
 
 def _covariance(a: Floats, d: Floats) -> Floats:
-    """Shape (2K, 2K), of a_1, d_1, a_2, d_2, … over all draws."""
+    """Covariance of a_1, d_1, a_2, d_2, … over all draws, shape (2K, 2K)."""
     both = np.stack([a, d], axis=3).reshape(a.shape[0] * a.shape[1], -1)
     return np.atleast_2d(np.cov(both, rowvar=False))
 
 
 def _guessing(a: Floats, d: Floats, c: Floats) -> Floats:
-    """Shape (K, 3): covariances of logit c with a and d, and its variance."""
+    """Covariances of logit c with a and d, and its variance, shape (K, 3)."""
     off = [x - x.mean((0, 1)) for x in (a, d, logit(c))]
     return np.stack([(x * off[2]).mean((0, 1)) for x in off], axis=1)
 
 
 def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np.bool_]:
-    """Shape (2, K): slopes and difficulties whose prior is hardly narrowed by the answers.
+    """Whether the answers hardly narrow the prior of each slope and each difficulty, shape (2, K).
 
-    Either is judged on the scale where it narrows more: log a or a, b or d = −a·b, since the b of a flat item and the a
-    of a steep one stay wide however many answers there are.
+    Each is measured on the scale on which it narrows more: log a or a, b or d = −a·b. The b of a flat item and the a of
+    a steep item stay wide with any number of answers.
     """
     variance = priors.log_a_sd**2
     mean_a = np.exp(priors.log_a_mean + variance / 2)
@@ -157,7 +172,7 @@ def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np
 
 
 def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
-    """Sentences that say why the draws are not a result; empty where they are one."""
+    """Reasons why the fit has not converged. Empty if it has."""
     reasons = []
     if not found.max_rhat <= MAX_RHAT:
         reasons.append(

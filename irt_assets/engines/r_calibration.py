@@ -1,4 +1,4 @@
-"""Requests to irt.R from `Responses`, and what it answers as arrays. What an engine makes of them is its adapter's."""
+"""Convert `Responses` to requests to irt.R, and its answers to arrays. The engines' adapters interpret them."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -15,13 +15,13 @@ from irt_psychometrics.estimation import Estimates
 from irt_psychometrics.items import Model
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""A function of irt.R by name, with its argument: in a child process or by HTTP."""
+"""Calls a function of irt.R by name, with its argument, in a child process or by HTTP. Returns the function's value."""
 
 log = logging.getLogger(__name__)
 
 
 def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> dict[str, Any]:
-    """The argument of `irt_calibrate`; `more` are its optional members."""
+    """The argument of `irt_calibrate`. `more`: its optional members."""
     return {
         "engine": engine,
         "model": model,
@@ -35,7 +35,7 @@ def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> 
 
 
 def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
-    """The member `anchors`: columns a, d, c and perhaps a_se, b_se of these items."""
+    """The member `anchors` of a request: the columns a, d, c and optionally a_se, b_se of these items."""
     return {"item_ids": np.asarray(item_ids).tolist()} | {
         name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()
     }
@@ -43,7 +43,7 @@ def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, A
 
 @dataclass(frozen=True)
 class Answer:
-    """What `irt_calibrate` gave: estimates, the diagnostics of the sampler, and the versions of what ran."""
+    """The value of `irt_calibrate`: estimates, diagnostics of the sampler, and versions of R and its packages."""
 
     estimates: Estimates
     diagnostics: dict[str, Any]
@@ -51,7 +51,7 @@ class Answer:
 
     @classmethod
     def of(cls, result: Mapping[str, Any], n_items: int) -> Self:
-        """Raises EngineFailure unless it is an answer for this many items. R's warnings go to the log."""
+        """Parse an answer, and log R's warnings. Raises EngineFailure unless it is an answer for `n_items` items."""
         try:
             for warning in result["warnings"] or ():
                 log.warning("R: %s", warning)
@@ -74,13 +74,13 @@ class Answer:
             raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
 
     def software_versions(self, *packages: str) -> tuple[str, dict[str, str]]:
-        """The version of an engine of these packages, for people, and `software` of a Calibration."""
+        """The versions of these packages and of R: as text, and as a mapping for `Calibration.software`."""
         software = {name: self.versions[name] for name in (*packages, "R") if name in self.versions}
         return ", ".join(f"{name} {version}" for name, version in software.items()), software
 
 
 def _numbers(values: Any, shape: tuple[int, ...]) -> Floats:
-    """JSON numbers and nulls as floats and NaN. Raises ValueError for another shape."""
+    """JSON numbers and nulls as floats and NaN. Raises ValueError unless they have this shape."""
     found = np.array(values, dtype=float)
     if found.shape != shape:
         raise ValueError(f"shape {found.shape}, expected {shape}")

@@ -1,7 +1,7 @@
 """The child process in which R runs, through rpy2: `python -m irt_assets.engines.r_child FOLDER`.
 
-It reads `request.json` (source, function, argument) from the folder, calls that function of that R file and writes
-`result.json`: `{"value": …}`, or `{"error", "kind"}` where R stopped. Started by `r_process`; nothing else imports it.
+It reads `request.json` (source, function, argument) from the folder, calls the function of the R file and writes
+`result.json`: `{"value": …}`, or `{"error", "kind"}` if R raised an error. Only `r_process` starts it.
 """
 
 import json
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
 
 
 def to_r(value: Any) -> Any:
-    """JSON values as R's: objects as named lists, arrays as vectors, numbers as vectors of length 1, null as NULL."""
+    """Convert JSON to R: objects to named lists, arrays to vectors, numbers to vectors of length 1, null to NULL."""
     if value is None:
         return ri.NULL
     if isinstance(value, dict):
@@ -53,7 +53,7 @@ def to_r(value: Any) -> Any:
 
 
 def from_r(value: Any) -> Any:
-    """R's values as JSON: NA, NaN and ±Inf are null, a vector of length 1 is its value, a matrix a list of rows."""
+    """Convert R to JSON: NA, NaN and ±Inf to null, a vector of length 1 to its value, a matrix to a list of rows."""
     if value is ri.NULL or value.typeof == ri.RTYPES.NILSXP:
         return None
     if isinstance(value, ri.ListSexpVector):

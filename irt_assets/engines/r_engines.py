@@ -1,7 +1,7 @@
 """The engines in R: mirt, brms, and `remote`, which is mirt in the R IRT service under a name of its own.
 
-Where the settings name that service, mirt and brms run there, too, and else in a child process. What R is asked, and
-how its answers are judged: see `mirt_fit` and `brms_fit`. Imports nothing heavy.
+If the settings name that service, mirt and brms also run there, otherwise in a child process. `mirt_fit` and `brms_fit`
+write the requests and interpret the answers. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -26,16 +26,23 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 QUEUE_S = 15 * 60.0
-"""Seconds to wait for an answer of the service beyond the time of the fit, where it may have to queue behind others."""
+"""Seconds added to the time limit of a fit in the service, because the request may have to queue there."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How long Stan samples, and where the compiled models are kept: a compilation takes a minute and 2.6 GB.
+    """Stan's sampling options.
 
-    `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles again for every fit, except in
-    the service, which knows where it keeps them. The limits below which a fit has not converged (R-hat 1.01, ESS 1000)
-    are met by four chains of 1500 draws as a rule.
+    Four chains of 1500 draws usually meet the criteria of convergence (R-hat at most 1.01, ESS at least 1000).
+
+    Attributes:
+        draws: draws per chain that are kept.
+        tune: draws per chain for tuning.
+        chains: number of chains.
+        cores: number of chains that run at once.
+        seed: seed of the random numbers.
+        cache: folder of the compiled models; compiling takes a minute and 2.6 GB. None: compile for every fit, except
+            in the service, which has a cache of its own.
     """
 
     draws: int = 1500
@@ -61,7 +68,7 @@ class REngine:
     def calibrate(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """As `fit_mirt` and `fit_brms`; also raises what `call` raises."""
+        """As `fit_mirt` and `fit_brms`. Also raises the errors of `call`."""
         from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
 
         if self.sampling is None:

@@ -1,6 +1,6 @@
-"""Calls of R from here: one child process a call, a JSON value back, or a failure that says what to do.
+"""Call R in a child process, one per call. The value is JSON; errors say what to do.
 
-What R does with a request is in irt.R, the child's program in `r_child`, its supervision in `child`.
+irt.R contains the called functions, `r_child` the child's program, and `child` its supervision.
 """
 
 import json
@@ -14,21 +14,22 @@ from irt_psychometrics import PsychometricsError
 
 SOURCE = Path(__file__).with_name("irt.R")
 REQUEST_ERRORS = ("irt_request_error", "irt_data_error")
-"""Conditions of irt.R that are caused by the request and not by R."""
+"""Conditions that irt.R raises if the request is at fault, and not R."""
 _OUT_OF_MEMORY = ("cannot allocate", "memory exhausted", "std::bad_alloc")
 
 
 class RStoppedError(EngineFailure):
-    """R itself raised an error; its message is in this one's."""
+    """R itself raised an error. The message contains R's message."""
 
 
 def call_r(
     function: str, argument: dict[str, Any], *, limits: Limits | None = None, source: Path = SOURCE
 ) -> dict[str, Any]:
-    """The value of a function of an R file, by default irt.R. Argument and value pass as JSON; NA becomes None.
+    """Call a function of an R file, by default irt.R, and return its value.
 
-    Raises PsychometricsError for what R says is wrong with the request or the answers, RStoppedError for any other
-    error of R, and what `child.run` raises: EngineTimeoutError, EngineMemoryError, EngineCrashedError.
+    Argument and value are converted to JSON; NA becomes None. Raises PsychometricsError if R rejects the request or the
+    answers in it, RStoppedError for any other error of R, EngineMemoryError if R runs out of memory, and the errors of
+    `child.run`.
     """
     with tempfile.TemporaryDirectory(prefix="irt-r-") as name:
         folder = Path(name)

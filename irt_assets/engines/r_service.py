@@ -1,6 +1,6 @@
-"""Calls of R by HTTP: a client of the R IRT service (`services/r_irt`).
+"""Call R by HTTP: a client of the R IRT service (`services/r_irt`).
 
-What is asked and how an answer is judged is in `mirt_fit` and `brms_fit`, as for R in a child process.
+As for R in a child process, `mirt_fit` and `brms_fit` write the requests and interpret the answers.
 """
 
 import json
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Bearer(AuthBase):
-    """An `Authorization` header that neither a .netrc replaces nor a message of requests repeats."""
+    """Sets an `Authorization` header that a .netrc file does not replace and messages of requests do not repeat."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -47,10 +47,11 @@ class Service:
 
     Attributes:
         base_url: http(s)://host[:port][/path].
-        token: its R_IRT_INTERNAL_TOKEN. No log, message or repr has it.
-        seconds: to wait for an answer; above the service's own R_IRT_SECONDS + R_IRT_WAIT_SECONDS, so that the service,
-            which knows why, gives up first.
-        pause: seconds before the second attempt; each later pause is twice as long, with as much jitter on top.
+        token: its R_IRT_INTERNAL_TOKEN. No log, message or repr contains it.
+        seconds: time to wait for an answer. It should exceed the service's own R_IRT_SECONDS + R_IRT_WAIT_SECONDS, so
+            that the service gives up first, with the reason.
+        pause: seconds before the second attempt. Each later pause is twice as long. Up to `pause` seconds of random
+            jitter are added to each.
     """
 
     base_url: str
@@ -71,11 +72,11 @@ class Service:
             )
 
     def call(self, function: str, argument: dict[str, Any]) -> dict[str, Any]:
-        """The value of a function of irt.R, `irt_calibrate` or `irt_score`, as `r_process.call_r` has it.
+        """Call `irt_calibrate` or `irt_score` of irt.R and return its value, as `r_process.call_r` does.
 
-        Raises PsychometricsError for what the service says is wrong with the request or the answers in it,
-        TransientFailure where it could not be reached or could not answer, three times over, and PermanentFailure
-        where R failed, and where it is not the R IRT service that answers, or one with another token.
+        Raises PsychometricsError if the service rejects the request or the answers in it; TransientFailure if three
+        attempts fail because the service cannot be reached or cannot answer; and PermanentFailure if R failed, the
+        service refuses the token, or something other than the R IRT service answers.
         """
         attempts = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
@@ -121,7 +122,7 @@ class Service:
 
 
 def _content(answer: requests.Response) -> dict[str, Any] | None:
-    """The JSON object in an answer; None where there is none."""
+    """The JSON object in an answer. Returns None if there is none."""
     try:
         content = answer.json()
     except requests.exceptions.JSONDecodeError:
@@ -130,7 +131,7 @@ def _content(answer: requests.Response) -> dict[str, Any] | None:
 
 
 def _failure(url: str, status: int, content: dict[str, Any] | None) -> Exception:
-    """What the service says it is; where something else answered, its status says it."""
+    """The exception for a failed call: from the service's own error or, if something else answered, from the status."""
     error = (content or {}).get("error")
     if isinstance(error, dict) and error.get("kind") in ("permanent", "transient"):
         message = f"R IRT service: {error.get('message')} (status {status} of {url})"

@@ -1,4 +1,4 @@
-"""The list of engines, and what follows from it. Adding one: a file with its `SPEC`, and a line here."""
+"""The list of engines. A new engine needs a module with its `SPEC`, and a line in `ENGINES`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def names() -> tuple[str, ...]:
 
 
 def comparison_names() -> tuple[str, ...]:
-    """Engines that may fit a month besides the scales' own, in the order in which a month runs them."""
+    """Engines that may fit a month in addition to a scale's own engine, in the order in which a month runs them."""
     return tuple(spec.name for spec in ENGINES if spec.for_comparison)
 
 
 def spec_of(name: str) -> EngineSpec:
-    """Raises PermanentFailure for a name that is not an engine's."""
+    """The engine with this name. Raises PermanentFailure if there is none."""
     for spec in ENGINES:
         if spec.name == name:
             return spec
@@ -51,7 +51,7 @@ def asset_of(name: str) -> str:
 
 
 def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
-    """The scales that each engine in IRT_ENGINES fits, None for all; in the order in which a month runs them.
+    """The scales that each engine in IRT_ENGINES fits (None: all), in the order in which a month runs the engines.
 
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
     """
@@ -69,7 +69,7 @@ def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
 
 
 def require_demandable(engines: Iterable[str]) -> None:
-    """Raise PsychometricsError for an engine whose fit of a month a scale cannot demand, as no asset ever makes it."""
+    """Raise PsychometricsError if a scale cannot demand fits by one of these engines, because no asset makes them."""
     known = (DEFAULT, *comparison_names())
     for name in engines:
         if name not in known:
@@ -79,7 +79,7 @@ def require_demandable(engines: Iterable[str]) -> None:
 
 
 def r_packages() -> dict[RPackage, list[str]]:
-    """Every R package that engines need, with the names of those engines; in alphabetical order."""
+    """Every R package that engines need, with the names of these engines, in alphabetical order."""
     needed = {package for spec in ENGINES for package in spec.r_packages}
     return {
         package: [spec.name for spec in ENGINES if package in spec.r_packages]
@@ -88,7 +88,7 @@ def r_packages() -> dict[RPackage, list[str]]:
 
 
 def installed(name: str, settings: Settings) -> str | None:
-    """None where the engine can run here; else why it cannot, and how to install what is missing.
+    """Why the engine cannot run here, and how to install what is missing. Returns None if it can run.
 
     Raises PermanentFailure for a name that is not an engine's.
     """
@@ -104,9 +104,9 @@ def installed(name: str, settings: Settings) -> str | None:
 
 
 def build(name: str, settings: Settings) -> Calibrator:
-    """The engine of that name, with the threads, the time limit and the R IRT service of the settings.
+    """Build the engine with this name, with the threads, the time limit and the R IRT service of the settings.
 
-    Raises PermanentFailure where it is not `installed`.
+    Raises PermanentFailure if there is no such engine, or if it cannot run here.
     """
     absence = installed(name, settings)
     if absence is not None:

@@ -1,6 +1,6 @@
-"""What the Bayesian engines have in common before they sample: their priors, and which items the em engine leaves them.
+"""Preparations that the Bayesian engines share: their priors, and the choice of items by a fit with the em engine.
 
-No sampling, and none of the packages that sample.
+Imports none of the packages that sample.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.items import Model, Priors
 
 ITEM_PRIORS = Priors.weakly_informative()
-"""Priors of items that are not anchors; `irt.R` has the same ones."""
+"""Priors of items that are not anchors; `irt.R` has the same priors."""
 FEWEST_ITEMS = 3
 
 
 def screen_items(
     responses: Responses, model: Model, priors: Priors | None, data_hash: str
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
-    """The em engine's fit, and the places (K,) of the items to sample: those it estimates with a positive slope.
+    """The em engine's fit, and the indices (K,) of the items to sample: those it estimates with a positive slope.
 
-    Raises PsychometricsError where em refuses the responses, and where fewer than `FEWEST_ITEMS` items are left.
+    Raises PsychometricsError if em refuses the responses, or if fewer than `FEWEST_ITEMS` items are left.
     """
     em = fit_em(responses, model=model, priors=priors, data_hash=data_hash)
     kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))

@@ -1,6 +1,6 @@
-"""What the platform knows about an engine before it builds one: its `EngineSpec`.
+"""The description of an engine, `EngineSpec`, which the platform reads without building the engine.
 
-Imports nothing heavy, as the command line reads specs before it does anything.
+Imports nothing heavy, because the command line reads the specs before anything else.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"
-"""Pool of whatever reads a month of answers or fits it: one of these runs executes at a time."""
+"""Pool of the steps that read or fit a month of answers: only one of its runs executes at a time."""
 HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
 DEFAULT_MODEL: Model = "2pl"
-"""The model of a scale that names none."""
+"""Model of a scale that names no model."""
 RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 """Models of items scored 0 and 1."""
 
@@ -38,20 +38,20 @@ class PythonPackage:
 
     @property
     def version(self) -> str | None:
-        """None where it is not installed."""
+        """Version of the package. None if it is not installed."""
         return installed_version(self.name)
 
 
 @dataclass(frozen=True)
 class RPackage:
-    """A package of R. `debian`: the Debian package that has it; None where it comes from CRAN."""
+    """An R package. `debian`: the Debian package that contains it; None if it is installed from CRAN."""
 
     name: str
     debian: str | None = None
 
     @property
     def install(self) -> str:
-        """The command that installs it."""
+        """Command that installs the package."""
         if self.debian is not None:
             return f"apt install {self.debian}"
         return f"""Rscript -e 'install.packages("{self.name}")'"""
@@ -62,18 +62,19 @@ class EngineSpec:
     """One engine. `registry.ENGINES` lists them; graph, settings, command line, `irt doctor` and docs follow from it.
 
     Attributes:
-        name: in settings, in the database, and in the names of assets and checks.
-        method: what its parameters and their errors are, for the docs.
-        models: those it fits; it refuses others with a PsychometricsError.
-        scored: whether it fits items with scores besides 0 and 1.
-        build: makes it. Called where everything it needs is there; what is slow to import is imported in here.
-        runs_in: where a fit takes place. Only one in this process has no time limit.
-        kind: its asset's in Dagster, such as `r`.
-        pool: its asset's in Dagster; one run of a pool goes on at a time.
-        for_comparison: whether it may fit months besides the scales' own engine, where IRT_ENGINES names it.
+        name: its name in settings, in the database, and in the names of assets and checks.
+        method: its estimates and their errors, in words, for the docs.
+        models: models that it fits. It refuses others with a PsychometricsError.
+        build: builds the engine. It is called only if everything the engine needs is installed, and imports the slow
+            packages itself.
+        runs_in: place in which a fit runs. Only a fit in this process has no time limit.
+        kind: kind of its asset in Dagster, such as `r`.
+        pool: pool of its asset in Dagster. Only one run of a pool executes at a time.
+        for_comparison: whether it may fit months in addition to a scale's own engine, if IRT_ENGINES names it.
         has_draws: whether its posterior draws are kept (`Sampler`).
-        python_packages, r_packages: what must be installed. One with R packages runs in the R IRT service where that
-            is set, and needs none of them here.
+        scored: whether it fits items with scores above 1.
+        python_packages, r_packages: packages that must be installed. If the R IRT service is set, an engine with R
+            packages runs there, and needs none of them here.
     """
 
     name: str
@@ -90,16 +91,16 @@ class EngineSpec:
     r_packages: tuple[RPackage, ...] = ()
 
     def in_r_service(self, settings: Settings) -> bool:
-        """Whether its fits are made by the R IRT service."""
+        """Whether the R IRT service runs its fits."""
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
 
     def one_model(self, model: Model | Sequence[Model]) -> Model:
-        """The model of all items. Raises PsychometricsError where they have several, or one that it does not fit."""
+        """The model of all items. Raises PsychometricsError if they have several, or one that it does not fit."""
         return one_model(self.name, self.models, model)
 
 
 def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
-    """As `EngineSpec.one_model`, of an engine that `fits` these."""
+    """As `EngineSpec.one_model`, for an engine that fits the models `fits`."""
     named = {model} if isinstance(model, str) else set(model)
     if len(named) != 1 or not named.issubset(fits):
         got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))

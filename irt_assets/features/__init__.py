@@ -1,1 +1,1 @@
-"""Daily features: what a learner did in a topic on a day."""
+"""Daily features: a learner's activity in a topic on a day."""

@@ -1,4 +1,4 @@
-"""The asset of daily features. Thin: the rows are made in `daily`."""
+"""The asset of daily features. Its rows are computed in `daily`."""
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ from resources.postgres.database import Database
 
 
 def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """`features_topic_daily`; a range of days may be one run."""
+    """`features_topic_daily`, of which one run may compute a range of days."""
 
     @dg.asset(
         partitions_def=days,

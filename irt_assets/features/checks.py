@@ -31,9 +31,9 @@ def _are_conserved(look: Looked) -> dg.AssetCheckResult:
 def unconserved(
     connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
 ) -> dict[str, tuple[int, int]]:
-    """Days of [start, end), two midnights, where features and log differ: live answers in the one and in the other.
+    """Days of [start, end), two midnights, on which features and log differ, with the live answers in each.
 
-    run: where the log is read; None: `on_log`.
+    `run`: reads the log; by default `on_log`.
     """
     answers = live_answers(start, end)
     run = run or on_log(connection, start, end)

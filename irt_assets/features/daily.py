@@ -1,7 +1,4 @@
-"""What every learner did in every topic on every day: one expression, and its rows put in their place.
-
-What does not belong here: Dagster (see `assets`).
-"""
+"""Daily features by learner and topic: the expression that computes them, and the storage of its rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,31 +19,31 @@ from resources.cluster.relational import Run, on_log
 from resources.postgres import warehouse
 
 DAYS_AT_ONCE = 31
-"""Days read in one query: a month of the log is one of its partitions."""
+"""Days that one query reads: the log is partitioned by month."""
 
 
 def topic_days(start: datetime, end: datetime) -> ir.Table:
     """A row per learner, topic and UTC day of [start, end) with a live answer, columns as in `features_topic_daily`.
 
-    `rt_median` is over correct answers with a time; `hints` sums what is known of them. Both are null over nothing.
+    `rt_median` is the median time of correct answers, `hints` the sum of known hints. Each is null if there are none.
     """
     answers = live_answers(start, end, "topic_id")
     return answers.group_by("user_id", "topic_id", date=answers.day).agg(
         attempts=answers.count(),
         correct=answers.count(where=answers.correct),
-        # Not `median(where=…)`, which Ibis writes so that Spark refuses it.
+        # Not `median(where=…)`, whose SQL from Ibis Spark refuses.
         rt_median=ibis.ifelse(answers.correct, answers.time, ibis.null("float64")).median(),
         hints=answers.hints_used.cast("int64").sum(),
     )
 
 
 def features(run: Run, start: datetime, end: datetime) -> pd.DataFrame:
-    """The rows of `topic_days`, fit for the table."""
+    """The rows of `topic_days` in the types of the table."""
     return _fit_for_table(run(topic_days(start, end)))
 
 
 def features_in_parts(run: Run, start: datetime, end: datetime) -> Iterator[pd.DataFrame]:
-    """The same rows, in frames that fit in memory where the engine gives its rows in parts."""
+    """The same rows in several frames, which fit in memory if the engine returns its rows in parts."""
     return map(_fit_for_table, run.parts(topic_days(start, end)))
 
 
@@ -57,17 +54,17 @@ def _fit_for_table(rows: pa.Table) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Written:
-    """The number of rows of a day's features, and of answers in them."""
+    """Numbers of rows of a day's features, and of answers in them."""
 
     rows: int
     answers: int
 
 
 def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, Written]:
-    """Compute the days of [start, end), two midnights, each replacing its stored rows; by YYYY-MM-DD.
+    """Compute the days of [start, end), two midnights, and replace their stored rows. Returns counts by YYYY-MM-DD.
 
     The state of each day's verdicts is stored with its rows. It is read before them, so that a day that is judged
-    meanwhile is requested once more.
+    meanwhile is requested again.
     """
     written: dict[str, Written] = {}
     while start < end:
@@ -91,7 +88,7 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
 
 
 def _counted(frames: Iterable[pd.DataFrame], rows: Counter[str], answers: Counter[str]) -> Iterator[pd.DataFrame]:
-    """The frames; on the way their rows and answers are added to those of their days."""
+    """Yield the frames, and add their rows and answers to the counts of their days."""
     for frame in frames:
         for day, attempts in frame.groupby("date")["attempts"]:
             rows[str(day)] += len(attempts)

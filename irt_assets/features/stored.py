@@ -1,4 +1,4 @@
-"""Reads of `features_topic_daily` about one learner. What does not belong here: writing it (see `daily`)."""
+"""Queries of `features_topic_daily` for one learner."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +10,7 @@ from resources.postgres.database import records
 
 @dataclass(frozen=True)
 class ActiveDay:
-    """What a learner did on a day, over all topics."""
+    """Counts of a learner's live answers on a day, over all topics."""
 
     date: date
     attempts: int

@@ -1,4 +1,4 @@
-"""Psychometrics on files, without a database: the commands of `irt_psychometrics.commands` with our reader and engines.
+"""Psychometrics on files without a database: `irt_psychometrics.commands` with the platform's reader and engines.
 
-What belongs here: what the platform adds to them. What does not: printing (cli/desk.py).
+Printing is in `cli/desk.py`.
 """

@@ -1,4 +1,4 @@
-"""Files of answers and parameters, read as imports are: with our encodings, hints and formats."""
+"""Files of answers and parameters, read with the encodings, hints and formats of imports."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class FileRows:
 
 
 def read(path: Path) -> tuple[Sequence[str], Callable[[], Iterator[FileRows]]]:
-    """Columns and rows of `path`, read as the kind of file that its first bytes show."""
+    """The columns of `path`, and a function that returns its rows. The first bytes determine the kind of the file."""
     source = open_source(path)
     return source.columns, lambda: map(FileRows, source.batches())
 

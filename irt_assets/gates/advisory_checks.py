@@ -169,8 +169,9 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
     named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
     return Verdict(
         False,
-        f"{len(missing)} published items have too few responses to be fitted, so nothing shows whether their values "
-        f"still hold: {named}. Pool several months to get more responses: `irt release recalibrate`",
+        f"{counted(len(missing), 'published item')} {'has' if len(missing) == 1 else 'have'} too few responses to be "
+        f"fitted, so nothing shows whether the published values still hold: {named}. Pool "
+        "several months to get more responses: `irt release recalibrate`",
         {"left_out": missing},
     )
 

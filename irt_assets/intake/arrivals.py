@@ -1,7 +1,4 @@
-"""What came into the log, by whom and when, and what was refused: the tables `intake` and `intake_reject`.
-
-What belongs here: their SQL. What does not: why a row is refused (see `clean` and `staging`).
-"""
+"""Counts of the rows that each source has brought, and the refused rows: the tables `intake` and `intake_reject`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +12,16 @@ from irt_assets.intake.report import ImportReport, Refused, Reject
 from resources.postgres.database import named_rows, one_value, records
 
 FILES = "irt import"
-"""How all files together are called where sources are listed."""
+"""Name of all files together in lists of sources."""
 SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
-"""The source of a row of `intake`, as people know it."""
+"""SQL for the name of a source of `intake` in lists and alerts."""
 MOST_A_DAY = 10_000
 DAYS_KEPT = 30
 LONGEST_ROW = 10_000
 UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
-"""Reasons of rows whose learner was not looked for."""
+"""Reasons for which a row is refused before its learner is read."""
 ERASURES = "SELECT count(*) FROM erasure"
-"""Rows that were read while there were fewer may be of a learner who was erased since."""
+"""Query for the number of erasures. Rows that were read before it grew may be of a learner who was erased since."""
 ADD = """
     INSERT INTO intake AS i VALUES (
         %(source)s, %(kind)s, CASE %(kind)s WHEN 'http' THEN date_trunc('minute', now()) ELSE now() END,
@@ -43,13 +40,16 @@ ADD = """
 
 
 class Arrival:
-    """What a source brings, kept in the transaction of `connection`; `reject` gets the refused rows, too."""
+    """Counts and refused rows of one arrival, stored in the transaction of `connection`.
+
+    `reject` is also called with the refused rows.
+    """
 
     def __init__(self, connection: psycopg.Connection, kind: str, source: str, reject: Reject) -> None:
         self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
         self._refused: list[Refused] = []
         self._latest: datetime | None = None
-        self._erasures = connection.execute(ERASURES)  # in a pipeline, answered with what is asked next
+        self._erasures = connection.execute(ERASURES)  # in a pipeline: the result comes with the next one
         self.report = ImportReport()
 
     def saw(self, latest: datetime | None) -> None:
@@ -96,7 +96,8 @@ def _storable(text: str) -> str:
 
 @dataclass(frozen=True)
 class SourceState:
-    """A source over the last day, and when it last brought anything; all files are one source."""
+    """Counts of a source over the last day, the time of its last arrival and of its latest answer. All files are one
+    source."""
 
     source: str
     kind: str
@@ -109,7 +110,7 @@ class SourceState:
 
 
 def source_states(connection: psycopg.Connection) -> list[SourceState]:
-    """Each source that brought answers within 28 days, the last one first."""
+    """Each source that has brought answers in the last 28 days, the latest arrival first."""
     return records(
         connection,
         SourceState,
@@ -125,7 +126,7 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
 
 
 def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
-    """The last arrivals, each file and each minute of posts, the newest first."""
+    """The last `most` arrivals (a file, a pull, or a minute of posts), newest first."""
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row).execute(
         """SELECT arrived_at, source, kind, sum(read)::bigint AS read, sum(accepted)::bigint AS accepted,
              sum(corrected)::bigint AS corrected, sum(duplicates)::bigint AS duplicates,
@@ -138,7 +139,7 @@ def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
 
 
 def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[Refused]:
-    """The refused rows that are kept, of all sources or one, in the order in which they came."""
+    """The stored refused rows, of all sources or one, in order of arrival."""
     with connection.cursor(name="refused") as cursor:
         kept = cursor.execute(
             """SELECT source, line, reason, value, "row" FROM intake_reject
@@ -153,7 +154,7 @@ def forget_old_rejects(connection: psycopg.Connection) -> None:
 
 
 def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]], bool]) -> int:
-    """Delete the refused rows of which `holds` says so, given value and row; how many."""
+    """Delete the refused rows for whose value and row `holds` is true. Returns their number."""
     with connection.cursor(name="refused") as cursor:
         rows = cursor.execute('SELECT reject_id, value, "row" FROM intake_reject')
         theirs = [number for number, *texts in rows if holds(texts)]
@@ -162,7 +163,7 @@ def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]]
 
 
 def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[str, Any]]:
-    """Each source and day (UTC), from the first day on, on which anything came, and the counts of its rows."""
+    """Counts of rows by source and day of arrival (UTC) from `first` on. Days without arrivals are absent."""
     return named_rows(
         connection,
         f"""SELECT {SOURCE} AS source, (arrived_at AT TIME ZONE 'UTC')::date AS day, sum(read)::bigint AS read,
@@ -177,7 +178,7 @@ def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[st
 
 
 def refused_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """source, kind and reason of the refused rows that are kept, how many (`n`), and the time of the `last`."""
+    """The number `n` of stored refused rows by source, kind and reason, and the time of the `last` one."""
     return named_rows(
         connection,
         f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS n, max(arrived_at) AS last

@@ -1,4 +1,4 @@
-"""Assets of the ways in: the bank, the log, and the counts of each source by day of arrival."""
+"""Assets of the intake: the bank, the log, and the counts of each source by day of arrival."""
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from resources.tables import intake, question, response_log
 
 INTAKE = "attempts_intake"
 INBOX_FILE = "irt/inbox_file"
-"""Tag of a run: which file it takes."""
+"""Tag of a run: the file of the inbox that it imports."""
 COUNTS = ("read", "accepted", "corrected", "duplicates", "refused")
 MOST_SHOWN = 500
 OF_DAY = """
@@ -44,7 +44,7 @@ def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSp
 
 
 def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """`attempts_intake`; `days`: with the running one."""
+    """`attempts_intake`. `days`: the partitions, which include the current day."""
 
     @dg.asset(
         name=INTAKE,

@@ -1,9 +1,8 @@
-"""Importing the item bank and the learners: files of one row each, all of a file or nothing.
+"""Import the item bank and the learners from files with a row per item or learner: a whole file, or nothing of it.
 
-A row adds its item or learner, or changes what its filled cells say; empty cells leave what is there, and the
-same file again changes nothing. A copy of a company's own table is written in the same way, but there an empty cell is
-emptied. Parameters stay as given, together with `D`: they are converted where they
-are read, not here.
+A row adds its item or learner, or changes the columns of its filled cells. Empty cells change nothing, and importing
+the same file again changes nothing. A copy of a company's own table is written in the same way, but an empty cell there
+empties the column. Parameters are stored as given, together with `D`; they are converted when they are read.
 """
 
 import json
@@ -39,7 +38,7 @@ from irt_psychometrics.items import MAX_SCORE, ItemRow, Model, item_model
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
-DEEPEST = 100  # levels of lists and objects within each other
+DEEPEST = 100  # maximum number of nested lists and objects
 MODELS: tuple[str, ...] = get_args(Model)
 OF_RIGHT_AND_WRONG = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
@@ -55,9 +54,9 @@ PARAMETERS = {  # smallest and largest value
 }
 STEPS = {"b2", "category2"}
 T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
-"""Parameters of the scores of an item, as `PartialCreditModel` has them, and their errors."""
+"""Parameters of an item's scores (see `PartialCreditModel`), and their standard errors."""
 OF_SCORES = ("max_score", "block")
-"""What `meta` says of an item's scores beside its parameters: it stays where new parameters come without."""
+"""Keys of an item's scores in `meta` that are not parameters. They stay if new parameters come without them."""
 QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
     *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
@@ -68,9 +67,9 @@ IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object(
     CASE WHEN s.meta->'irt' ? 'a' THEN jsonb_strip_nulls(jsonb_build_object(
         {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in OF_SCORES)})) ELSE {{kept}}->'irt' END
     || (s.meta->'irt')) ELSE '{{{{}}}}' END"""
-"""An item's new parameters replace all former ones; what the bank says of its scores stays if they are silent."""
+"""SQL of an item's merged entry `irt`: new parameters replace all former ones, but `OF_SCORES` stay unless given."""
 DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
-"""What an empty cell of a new row is, in SQL."""
+"""Column → SQL value for an empty cell of a new row."""
 
 
 class _Refusal(Exception):
@@ -82,14 +81,23 @@ class _Refusal(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """What items and learners differ in. `also_called`: other names of our columns that are taken without a mapping."""
+    """Differences between items and learners.
+
+    Attributes:
+        key: the column with the id.
+        known: our columns that a file may have.
+        also_called: our column → other names of it that are understood without a mapping.
+        columns: columns of the table that are filled.
+        document: the JSON column among them, which is merged and not replaced.
+        row: function that turns cells into the values of `columns`. Raises _Refusal if a cell is invalid.
+    """
 
     table: str
     key: str
     known: Sequence[str]
     also_called: dict[str, tuple[str, ...]]
-    columns: tuple[str, ...]  # of the table, filled by `row`
-    document: str  # the one of them that is merged, not replaced
+    columns: tuple[str, ...]
+    document: str
     row: Callable[[Cells], tuple[Any, ...]]
 
 
@@ -105,13 +113,13 @@ def import_bank_file(
 ) -> ImportReport:
     """Import a file of QUESTIONS or of LEARNERS.
 
-    A row of QUESTIONS has item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n,
-    D, model, max_score, block, key; t0, t1, … of scored items, or the columns of another program (`ItemRow.columns`).
-    A row of LEARNERS has user_id, is_test, target_scale_id, target_theta; every other column is an attribute. With a
-    mapping file only the columns that it names are read.
+    A row of QUESTIONS has item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their standard
+    errors, n, D, model, max_score, block and key. Scored items have t0, t1, …, or the columns of another program
+    (`ItemRow.COLUMNS`). A row of LEARNERS has user_id, is_test, target_scale_id and target_theta; every other column is
+    an attribute. With a mapping file, only the columns that it names are read.
 
-    In the report, `duplicates` are rows that change nothing. `encoding`: of a file that is not UTF-8; `reject` gets the
-    refused rows. Raises PermanentFailure if the file or the mapping is at fault.
+    In the report, `duplicates` are rows that change nothing. `encoding`: encoding of a file that is not UTF-8.
+    `reject`: function that receives the refused rows. Raises PermanentFailure if the file or the mapping is at fault.
     """
     rules = load_mapping(mapping)
     source = open_source(Path(file), encoding_of(encoding, rules))
@@ -128,9 +136,11 @@ def take_rows(
     given: Collection[str] = (),
     reject: Reject = unseen,
 ) -> ImportReport:
-    """Write the rows of `source` that are new or change something. given: columns of ours whose empty cells count, too,
-    where the source is a copy's; `reject` gets the refused rows. Raises PermanentFailure where the source or the
-    mapping is at fault."""
+    """Write the rows of `source` that are new or change something.
+
+    `given`: our columns that empty cells empty, if the source is a copy of a table. `reject`: function that receives
+    the refused rows. Raises PermanentFailure if the source or the mapping is at fault.
+    """
     with database.connect() as connection:
         arrival = Arrival(connection, kind.table, source.name, reject)
         erased = names_of_erased(connection) if kind is LEARNERS else None
@@ -143,7 +153,7 @@ def take_rows(
             for row in rows:
                 copy.write_row(row)
         if kind is QUESTIONS:
-            lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores that are written
+            lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores written here
             connection.execute(FORMER_MAXIMA)
         else:
             advisory_lock(connection, "response_log", "import")
@@ -170,9 +180,9 @@ def read_rows(
     reject: Reject,
     erased: Callable[[str], str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """The table's rows that a source makes, each item or learner once; the others are counted and handed to `reject`.
+    """Convert a source to rows of the table, one per item or learner. Refused rows are counted and passed to `reject`.
 
-    `erased` names the erasure of a learner, or is empty.
+    `erased`: function from a learner's id to the name of the erasure, or "" if the learner was not erased.
     """
     file = source.name
     binding = binding_of(kind, file, source.columns, mapping)
@@ -220,14 +230,14 @@ def read_rows(
 
 
 def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Path | Mapping) -> Binding:
-    """The mapping on a source of items or learners. Raises PermanentFailure where it does not fit."""
+    """Bind the mapping to the columns of a source of items or learners. Raises PermanentFailure if it does not fit."""
     rules = load_mapping(mapping) or _own(kind, columns)
     also = (*rules.columns, *rules.constants) if kind is LEARNERS else ()
     return bind(rules, file, columns, [*kind.known, *also], [kind.key])
 
 
 def _own(kind: Kind, columns: Sequence[str]) -> Mapping:
-    """The mapping of a file with our names; a learner's other columns are attributes."""
+    """The mapping of a file with our column names. Other columns of learners become attributes."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
     if kind is LEARNERS:
         taken = {*names, *(other for others in kind.also_called.values() for other in others)}
@@ -238,7 +248,8 @@ def _own(kind: Kind, columns: Sequence[str]) -> Mapping:
 
 
 def _judged(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
-    """The table's row; the last word of a file on an item or learner that comes twice must be the first."""
+    """Convert cells to the table's row. Raises _Refusal if they are invalid, or differ from an earlier row with the
+    same id in `seen`."""
     key = cells[kind.key]
     if key is None:
         raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
@@ -259,7 +270,7 @@ def _plain(row: tuple[Any, ...]) -> list[Any]:
 
 
 def _question(cells: Cells) -> tuple[Any, ...]:
-    """Cells of their own go before what `meta`, a dump of the table's column, says of the same thing."""
+    """The row of an item. A cell takes precedence over the same entry in `meta`, a dump of the table's column."""
     meta = _object("meta", cells)
     inner = _object("irt", {"irt": json.dumps(meta.pop("irt", None) or {})})
     for name in ("tags", "key"):
@@ -291,7 +302,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 
 def _of_program(cells: Cells) -> Cells:
-    """An item's parameters that are in the form of another program, by our names."""
+    """Convert an item's parameters from the form of another program to ours. Returns the converted cells only."""
     names = ["b", *ItemRow.COLUMNS]
     given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
     numbers = {name: x for name, x in given.items() if x is not None}
@@ -345,7 +356,7 @@ def _object(name: str, cells: Cells) -> dict[str, Any]:
 
 
 def _json(reason: str, text: str) -> Any:
-    """A value that the database's JSON can hold too."""
+    """Parse JSON. Raises _Refusal if it is invalid or PostgreSQL cannot store the value."""
     try:
         value = parse(text)
     except NotKept:
@@ -383,9 +394,9 @@ def _tags(text: str) -> list[str]:
 
 
 def _update(kind: Kind, given: Collection[str] = ()) -> str:
-    """Rows that are there and change. The document is merged, every other column replaced where a cell is filled.
+    """SQL that updates existing rows that change. The document is merged; other columns are replaced by filled cells.
 
-    given: columns that are also emptied, as the source speaks for all of their cells.
+    `given`: columns that empty cells empty, because the source has all values of them.
     """
     after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
     after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}
@@ -402,8 +413,11 @@ def _update(kind: Kind, given: Collection[str] = ()) -> str:
 
 
 def _spoken_for(kind: Kind, given: Collection[str]) -> str:
-    """The document's keys that a copy replaces, as an array in SQL: of a whole document all, but an item's key only
-    where it is given, as keys are made here, too (`irt attempts rescore`)."""
+    """SQL array of the document's keys that a copy replaces.
+
+    If the whole document is given, these are all of its keys. But an item's `key` is replaced only if it is given
+    itself, because `irt attempts rescore` writes it, too.
+    """
     if kind.document in given:
         every = kind is LEARNERS or "key" in given
         return f"ARRAY(SELECT k FROM jsonb_object_keys(t.{kind.document}) k WHERE {every} OR k <> 'key')"
@@ -413,7 +427,7 @@ def _spoken_for(kind: Kind, given: Collection[str]) -> str:
 
 
 def _insert(kind: Kind) -> str:
-    """Rows that are not there; empty cells get the columns' defaults."""
+    """SQL that inserts new rows. Empty cells get the columns' defaults."""
     values = [f"coalesce({name}, {DEFAULTS[name]})" if name in DEFAULTS else name for name in kind.columns]
     return (
         f"INSERT INTO {kind.table} ({', '.join(kind.columns)}) SELECT {', '.join(values)} FROM staged"
@@ -440,4 +454,4 @@ LEARNERS = Kind(
     _learner,
 )
 COPIES = {kind.table: kind for kind in (QUESTIONS, LEARNERS)}
-"""What may be a copy of a company's own table."""
+"""Table → its kind, for the tables that can be copies of a company's own table."""

@@ -1,4 +1,4 @@
-"""Columns of a file as text and as ids, cell by cell, whatever type held them."""
+"""Conversion of a file's columns of any type to text and to ids."""
 
 from collections.abc import Collection
 
@@ -10,11 +10,11 @@ from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
 SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-"""White space in files: that of ASCII, and the blanks of Unicode, such as the no-break space of Excel and web forms."""
+"""White space in files: ASCII's, and Unicode's blanks, such as the no-break space of Excel and web forms."""
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as text, cell by cell: whole numbers without a decimal point, whatever type held them."""
+    """A column of any type as text. Whole numbers have no decimal point, even if they are stored as floats."""
     if pa.types.is_string(cells.type):
         return cells
     if pa.types.is_dictionary(cells.type):
@@ -29,8 +29,10 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
 
 
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as ids. A float is one only where it is a whole number that its type holds exactly. NaN and
-    infinity are null, so that only their rows are refused."""
+    """A column of any type as ids. NaN and infinity become null, so that only their rows are refused.
+
+    Raises PermanentFailure for any other float that is not a whole number, or that its type does not hold exactly.
+    """
     if not pa.types.is_floating(cells.type):
         return as_text(cells, name)
     cells = pc.if_else(pc.is_finite(cells), cells, None)
@@ -51,7 +53,7 @@ def trimmed(cells: pa.StringArray) -> pa.StringArray:
 
 
 def shortened(ids: pa.StringArray) -> set[str]:
-    """The ids that look like a number as Excel shows one that is too long for its cell: 2.026E+11."""
+    """The ids that look like a long number as Excel shortens it for a cell: 2.026E+11."""
     if b"E+" not in _bytes(ids):
         return set()
     return set(ids.filter(pc.match_substring_regex(ids, r"^\d(\.\d+)?E\+\d+$")).unique().drop_null().to_pylist())
@@ -66,13 +68,13 @@ def shortened_ids(ids: Collection[str]) -> str:
 
 
 def _bytes(cells: pa.StringArray) -> bytes:
-    """Bytes that contain all cells. To search them costs less than a kernel on a few cells."""
+    """Bytes that contain all cells. Searching them costs less than a kernel on a few cells."""
     data = cells.buffers()[2]
     return b"" if data is None else data.to_pybytes()
 
 
 def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
-    """Whole numbers below which all whole numbers have a place of their own in this type."""
+    """Whether numbers are whole and in the range in which this type holds every whole number exactly."""
     numbers = pc.cast(cells, pa.float64())
     bits = np.finfo(cells.type.to_pandas_dtype()).nmant + 1
     return pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**bits))

@@ -1,4 +1,4 @@
-"""Choices in answers that a key scores, and keys that cannot be right."""
+"""Counts of the chosen options in answers that are scored by a key, and detection of wrong keys."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
 
 MANY = 50
-"""Answers among which a key that nobody chose is an error: if one learner in ten is right, p = .005 for none of 50."""
+"""Answers from which on an unchosen key is an error: if one learner in ten is right, p = .005 for none of 50."""
 MOST_CHOICES = 1_000
 SHOWN = 5
 REMEDY = (
@@ -79,7 +79,8 @@ class Choices:
 
 
 def not_answered(counts: Map[str, int]) -> str:
-    """The cells that were taken for no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are none."""
+    """The numbers of cells that count as no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are no such
+    cells."""
     spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
     return f"taken for no answer: {some_of(named, SHOWN)}" if named else ""

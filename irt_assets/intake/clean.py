@@ -1,7 +1,7 @@
-"""From a file's rows to answers of ours: what the mapping says, done to whole columns at once.
+"""Turn the rows of a file into answers: apply the mapping to whole columns, and refuse invalid answers with a reason.
 
-What belongs here: every judgement about one answer by itself, and the reason where it is refused. What needs
-other answers or the database (duplicates, unknown items) is in `staging`.
+An answer is checked here by itself. Checks that need other answers or the database (duplicates, unknown items) are in
+`staging`.
 """
 
 from collections import Counter
@@ -31,8 +31,8 @@ from irt_assets.intake.scoring import (
 from irt_assets.intake.sources import Batch, plain
 from irt_assets.intake.times import MISSING, parse_times
 
-LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704, and one of DIF four of these
-WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
+LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
+WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other values
     "response_time_ms": (0, 2**53, "bad_response_time"),
     "position": (1, 2**31 - 1, "bad_position"),
     "hints_used": (0, 2**31 - 1, "bad_hints"),
@@ -49,10 +49,14 @@ MODES = pa.array(["live", "sandbox"])
 
 @dataclass(frozen=True)
 class Limits:
-    """Times that can be, in microseconds since 1970 (UTC). `zone`: of times that carry none.
+    """Range of valid times, in microseconds since 1970 (UTC), and how to read times.
 
-    `start`: the instant of the first answer where the log has no times. `each_alone`: a text without a zone is a fault
-    of its row, as nobody can be asked for the zone of all.
+    Attributes:
+        first, now: the earliest and the latest valid time.
+        zone: zone of times without one.
+        start: time of the first answer, if the source has no times. None: it has times.
+        each_alone: whether a time without a zone is an error of its row alone. Otherwise the whole source is refused,
+            so that the importer can name the zone of all times.
     """
 
     first: int
@@ -64,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RefusedRows:
-    """Why answers were refused: their rows in the file's batch, reasons and offending values."""
+    """Refused answers: indices of their rows in the batch, the reasons, and the values that are wrong."""
 
     places: np.ndarray
     reasons: list[str]
@@ -73,7 +77,13 @@ class RefusedRows:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """`answers`: columns of ours and `line`; `read`: all answers there were, refused ones too."""
+    """A cleaned batch.
+
+    Attributes:
+        answers: the valid answers, with our columns and `line`.
+        refused: the other answers.
+        read: number of all answers of the batch.
+    """
 
     answers: pa.RecordBatch
     refused: RefusedRows
@@ -82,10 +92,14 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Raw:
-    """Answers as the file has them: our columns, each answer's row in the batch, and its place in the file.
+    """N answers before they are checked. Arrays have shape (N,).
 
-    The place is a line or, in a matrix, a line and a column of the file. `numbers`: the places in one count, which no
-    option changes. `column`: None in a list.
+    Attributes:
+        columns: our column → cells.
+        places: index of each answer's row in the batch.
+        lines: line in the file.
+        numbers: position in the file, increasing with line and column. It does not depend on options.
+        column: index of the answer's column in the file. None if the file is a list and not a matrix.
     """
 
     columns: dict[str, pa.Array]
@@ -95,12 +109,12 @@ class _Raw:
     column: np.ndarray | None = None
 
     def of_rows(self, cells: pa.Array) -> pa.Array:
-        """Cells of the batch's rows, as those of the answers."""
+        """Take the cell of each answer's row from `cells`, which has a cell for each row of the batch."""
         return cells.take(pa.array(self.places))
 
 
 class _Verdicts:
-    """The first reason against each answer."""
+    """The first reason to refuse each answer, if any."""
 
     def __init__(self, count: int) -> None:
         self._against = np.zeros(count, dtype=np.int16)
@@ -123,16 +137,16 @@ class _Verdicts:
 
 
 class Columns:
-    """A file's columns under our names: trimmed text, null where empty, with the mapping's values put in."""
+    """The columns of a file by our names: as trimmed text, null if empty, with values replaced by the mapping."""
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._mapping = binding.mapping
         self.codes: dict[str, Counter[str]] = {ours: Counter() for ours in ANSWERS}
-        """Texts of scores and choices that the mapping takes for nothing."""
+        """Our column of scores or choices → counts of the texts that the mapping defines as no answer."""
 
     def ours(self, rows: pa.RecordBatch, ours: str) -> pa.Array:
-        """The mapped column; where the file is empty, the mapping's constant."""
+        """Our column `ours`, joined if the mapping names several columns. Empty cells get the mapping's constant."""
         theirs = self._binding.columns.get(ours, ())
         parts = [self.cells(rows, name, ours) for name in theirs]
         constant = self._mapping.constants.get(ours)
@@ -143,7 +157,7 @@ class Columns:
         return cells if constant is None else pc.fill_null(cells, constant)
 
     def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
-        """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
+        """The file's column `theirs` as trimmed text, null if empty. Timestamps stay timestamps if `ours` is a time."""
         cells = rows.column(rows.schema.get_field_index(theirs))
         if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
@@ -163,9 +177,10 @@ class Columns:
 class Cleaner:
     """Cleans the batches of one file.
 
-    `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
-    matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given,
-    but for those that the items' records say how to read. `choices`: of those that a key of the import scores.
+    Attributes:
+        tally: counts of the scores; stays empty if the rule is `AsRecorded`.
+        shortened: ids that Excel seems to have shortened.
+        choices: counts of the choices that a key of the import scores.
     """
 
     def __init__(
@@ -176,6 +191,8 @@ class Cleaner:
         items: Sequence[str] = (),
         scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
     ) -> None:
+        """`file_id`: prefix of ids for answers without an id, if the file has no times. `items`: in a matrix, the
+        columns that are items (see `matrix`)."""
         self._binding = binding
         self._mapping = binding.mapping
         self._columns = Columns(binding)
@@ -184,20 +201,20 @@ class Cleaner:
         self._items = list(items)
         self._scoring = scoring
         self.tally = Tally()
-        self._nothing = 0  # cells without an answer
+        self._nothing = 0  # number of cells without an answer
         self.shortened: set[str] = set()
         self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
 
     @property
     def no_answers(self) -> Counter[str]:
-        """Cells of scores or choices that were taken for no answer, by their text; '' stands for empty ones."""
+        """Text → number of cells of scores or choices that count as no answer; '' for empty cells."""
         codes = Counter({text: n for text, n in self._columns.codes[self._answers_are].items() if text})
         codes[""] = self._nothing - codes.total()
         return codes
 
     @property
     def _answers_are(self) -> str:
-        """Our column that holds the answers of the file."""
+        """Our name of the column that contains the file's answers."""
         if self._mapping.wide:
             return "correct"
         wanted = ["correct", "score", "response"]
@@ -206,13 +223,13 @@ class Cleaner:
         return next((ours for ours in wanted if ours in self._binding.columns), "correct")
 
     def count(self, batch: Batch) -> None:
-        """Add the batch to the tally, before it can be known what is right."""
+        """Add the batch to the tally without cleaning it, for rules that need the tally of the whole file."""
         raw = self._raw(batch)
         verdicts = self._skipped(batch, raw)
         self._count(raw, verdicts)
 
     def clean(self, batch: Batch) -> Cleaned:
-        """Raises ZoneNeeded if times have no zone and none was named."""
+        """Clean a batch. Raises ZoneNeeded if times have no zone and neither the mapping nor an option names it."""
         raw = self._raw(batch)
         columns, count = raw.columns, len(raw.places)
         verdicts = self._skipped(batch, raw)
@@ -278,7 +295,10 @@ class Cleaner:
     def _scores(
         self, items: pa.Array, cells: pa.Array, right: pa.BooleanArray, verdicts: _Verdicts
     ) -> tuple[pa.BooleanArray, pa.Array]:
-        """Which answers have full credit, and the scores that are given."""
+        """Read the column `score`. Returns whether each answer has full credit, and its score; null if unknown.
+
+        `right`: whether each answer is right by the column `correct`, which must agree.
+        """
         most, given = self._scoring.maxima.of(items), np.asarray(pc.is_valid(cells))
         numbers = points(cells) * self._mapping.denominator
         scores = np.rint(np.where(given, numbers, -1))
@@ -337,12 +357,12 @@ class Cleaner:
         return raw
 
     def _read_as_scores(self, raw: _Raw, which: pa.BooleanArray) -> None:
-        """Cells of `correct` as scores."""
+        """Move the cells of `correct` in which `which` is true to the column `score`."""
         cells = raw.columns["correct"]
         raw.columns["correct"], raw.columns["score"] = pc.if_else(which, None, cells), pc.if_else(which, cells, None)
 
     def _dichotomise(self, raw: _Raw) -> None:
-        """Scores that a rule makes right and wrong are read as such."""
+        """Move scores that a rule turns into right and wrong from the column `score` to `correct`."""
         columns, rule = raw.columns, self._scoring
         ruled: pa.Array = pa.scalar(not isinstance(rule, AsGiven | AsRecorded))
         if isinstance(rule, AsRecorded):
@@ -351,7 +371,7 @@ class Cleaner:
         columns["score"] = pc.if_else(ruled, None, columns["score"])
 
     def _matrix(self, batch: Batch) -> _Raw:
-        """Row by row, and within a row item by item; a cell without a value is not an answer."""
+        """The answers of a matrix, in order of rows and items. A cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
         in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
@@ -366,7 +386,7 @@ class Cleaner:
         raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
         for ours in self._named():
             of_row = self._columns.ours(rows, ours)
-            if pa.types.is_string(of_row.type):  # repeated for each item; what is longer is refused
+            if pa.types.is_string(of_row.type):  # cut, because it is repeated for each item; long ids are still refused
                 of_row = pc.utf8_slice_codeunits(of_row, 0, LONGEST_ID + 1)
             raw.columns[ours] = of_row.take(pa.array(places))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
@@ -392,7 +412,7 @@ class Cleaner:
         return times
 
     def _in_order(self, start: int, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
-        """One microsecond for each row, or for each step of the mapping's order column, after `start`."""
+        """Times without a column of times: `start` plus a microsecond per answer, or per step of the order column."""
         if self._mapping.time.order is None:
             return start + raw.numbers
         cells = raw.of_rows(self._columns.cells(batch.rows, self._mapping.time.order))
@@ -402,7 +422,8 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _Raw) -> pa.Array:
-        """The id as given; else file and place if the log has no times; else null, and `staging` derives it."""
+        """The given ids. If an id is missing, it is made of file and position if the file has no times, and null
+        otherwise, so that `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
         if self._limits.start is None:
             return ids
@@ -427,7 +448,7 @@ def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
 
 
 def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
-    """Rows of nothing but empty cells, such as an empty line at the end."""
+    """Whether each row has only empty cells, like an empty line at the end of a file."""
     empty = [
         pc.fill_null(pc.equal(as_text(rows.column(k), name), ""), True) for k, name in enumerate(rows.schema.names)
     ]
@@ -435,13 +456,13 @@ def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
 
 
 def _holds_nul(values: pa.StringArray) -> bool:
-    """PostgreSQL's text cannot hold the character NUL."""
+    """Whether any text contains the character NUL, which PostgreSQL cannot store."""
     data = values.buffers()[2]
     return data is not None and bool((np.frombuffer(data, np.uint8) == 0).any())
 
 
 def _numbers(cells: pa.Array) -> np.ndarray:
-    """float64; NaN where a cell is empty or no number."""
+    """The cells as float64; NaN if a cell is empty or not a number."""
     try:
         numbers = pc.cast(cells, pa.float64())
     except pa.ArrowInvalid:

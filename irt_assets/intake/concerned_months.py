@@ -1,7 +1,4 @@
-"""The months whose verdicts a correction may change.
-
-What does not belong here: what a night judges again (see `responses.verdicts`).
-"""
+"""The months whose verdicts a correction may change."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -14,10 +11,11 @@ from resources.postgres.database import first_column
 
 
 def months_concerned(connection: psycopg.Connection, since: datetime, days: Collection[str]) -> set[str]:
-    """Months (YYYY-MM) whose facts of eligibility may have changed with answers of `days` that came from `since` on.
+    """Months (YYYY-MM) whose eligibility may have changed through answers of `days` recorded from `since` on.
 
-    Their own months, and those in which the same learner met the same item within a scale's look-back after. A late
-    answer in an exam makes the unanswered items before it omitted, so these count like late ones.
+    These are the answers' own months, and the months in which the same learner met the same item later, within a
+    scale's look-back. A late answer in an exam makes the unanswered items before it omitted, so they count like late
+    answers.
     """
     if not days:
         return set()

@@ -1,8 +1,9 @@
-"""Answers that change: scored again by another key, or withdrawn; what they were is kept in `attempt_correction`.
+"""Corrections of answers: scoring them by another key, or withdrawing them. Former values are kept in
+`attempt_correction`.
 
-The next night judges them again, and then days, weeks and open months that rest on them are stale and requested again.
-A closed month stays as it is unless it is reopened. What does not belong here: corrections that come with an import
-(see `intake.staging`).
+The next night judges the answers again; then the days, weeks and open months that depend on them are stale and are
+requested again. A closed month is not changed unless it is reopened. Corrections that an import brings are in
+`intake.staging`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,17 +22,17 @@ from resources.postgres.database import Database, advisory_lock, first_column, o
 
 MOST_CHOICES_NAMED = 10
 Reopen = Callable[[psycopg.Connection, Sequence[ClosedMonth]], None]
-"""Opens the closed months that a correction may concern, in its transaction."""
+"""Called with the closed months that a correction may concern, to reopen them in its transaction."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Answers that were changed or withdrawn, their days, and the months that were made with what they were.
+    """Numbers of corrected answers and of their days, and the months that were computed from the former values.
 
     Attributes:
-        stale_months: the open ones, which are made again.
-        reopened_months: those of them that were closed until now.
-        closed_months: those for which the change does not count.
+        stale_months: open months, which are computed again.
+        reopened_months: the stale months that this correction has reopened.
+        closed_months: closed months, for which the correction does not count.
     """
 
     answers: int
@@ -43,7 +44,13 @@ class Correction:
 
 @dataclass(frozen=True)
 class Rescoring(Correction):
-    """`with_choice`: answers whose chosen option is stored, changed or not; the others are left as they are."""
+    """A correction by another key.
+
+    Attributes:
+        with_choice: answers whose chosen option is stored, whether or not they changed.
+        without_choice: answers without a stored option, which are not changed.
+        right_before, right_after: right answers among those with a stored option.
+    """
 
     with_choice: int
     without_choice: int
@@ -53,7 +60,7 @@ class Rescoring(Correction):
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to an item, or those with the ids, with completed_at in [start, end); None: no limit."""
+    """Selection of answers: by item or by ids, with completed_at in [start, end). None: no limit in time."""
 
     item_id: str | None = None
     ids: list[str] | None = None
@@ -76,9 +83,9 @@ def rescore(
     dry_run: bool = False,
     reopen: Reopen | None = None,
 ) -> Rescoring:
-    """Right is who chose `key`. An item that records its key records this one, unless the answers are those of a time.
+    """Score answers by `key`. A key in the item's record is replaced by it, unless `which` is limited in time.
 
-    Raises PermanentFailure where nobody chose `key`, and for an item with more than right and wrong.
+    Raises PermanentFailure if nobody chose `key`, and for an item whose maximum score is above 1.
     """
     values = vars(which) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
@@ -128,7 +135,7 @@ def rescore(
 def withdraw(
     database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False, reopen: Reopen | None = None
 ) -> Correction:
-    """Take answers out of the log. Raises PermanentFailure where there are none."""
+    """Withdraw answers from the log. Raises PermanentFailure if the log has no such answers."""
     with database.connect() as connection:
         lock_out_imports_and_posts(connection)
         n = take_out(connection, which, by=by, reason=reason)
@@ -141,16 +148,18 @@ def withdraw(
 
 
 def take_out(connection: psycopg.Connection, which: Answers, *, by: str, reason: str) -> int:
-    """Withdraw answers in the transaction of `connection`, which holds the lock of imports; how many."""
+    """Withdraw answers in the transaction of `connection`, which holds the lock of imports. Returns their number."""
     changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     values = vars(which) | {"by": by, "reason": reason}
     return int(one_value(connection, kept_as_corrections(changed, how="withdraw"), values))
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
-    """Keep one of the rows with one id at several times, which only SQL can insert: that with the highest revision, or
-    else the one that was recorded first. Only ids with a row of the last week are looked up. Returns the number of ids
-    that had several rows."""
+    """Keep one of several rows with the same id and different times, which can only be inserted by SQL.
+
+    The row with the highest revision is kept, or else the row that was recorded first. Only ids with a row of the last
+    week are checked. Returns the number of ids that had several rows.
+    """
     advisory_lock(connection, "response_log", "import")
     ids = first_column(
         connection,
@@ -170,8 +179,7 @@ def keep_one_of_each(connection: psycopg.Connection) -> int:
 
 
 def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | None) -> Correction:
-    """The correction of this transaction, with the months with a snapshot that it may concern; `reopen` opens the
-    closed ones."""
+    """The correction of this transaction. Only months with a snapshot are listed; `reopen` reopens the closed ones."""
     days = first_column(
         connection,
         """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM attempt_correction

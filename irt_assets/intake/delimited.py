@@ -22,14 +22,14 @@ DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
 
 
 DECLARED = re.compile(r"sep=([,;\t])\r?\n")
-"""Excel's first line, if it says the delimiter."""
+"""First line in which Excel names the delimiter."""
 SAMPLED = 20
-"""Rows by which a delimiter is judged."""
+"""Rows from which the delimiter is inferred."""
 _LINE_BREAK = re.compile(r"[\r\n]")
 
 
 class CsvSource(TextSource):
-    """Text columns, one per name of the header; a name that returns gets ` (2)`, ` (3)` … behind it."""
+    """A delimited file: one text column per name in the header. Repeated names get the suffixes ` (2)`, ` (3)` …"""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path, encoding)
@@ -61,10 +61,10 @@ class CsvSource(TextSource):
         self.check_empty_lines(len(self.columns))
 
     def batches(self) -> Iterator[Batch]:
-        # A last line need not end in a line break, so a file with few of them may hold a row yet.
+        # The last line may lack a line break, so a file may have a row although its line breaks are all the header's.
         if self.rows <= self._header_lines >= len(sources.head(self.path).splitlines()):
             return
-        skipped: list[Any] = []  # of pyarrow's: number (from 1, the header's too), text, actual_columns
+        skipped: list[Any] = []  # pyarrow's rows: number (from 1, the header's too), text, actual_columns
 
         def skip(row: Any) -> str:
             skipped.append(row)
@@ -80,7 +80,7 @@ class CsvSource(TextSource):
         parse_options = pacsv.ParseOptions(
             delimiter=self._delimiter,
             newlines_in_values=True,
-            ignore_empty_lines=False,  # they count as lines; `clean` drops rows of nothing
+            ignore_empty_lines=False,  # empty lines are counted; `clean` drops empty rows
             invalid_row_handler=skip,
         )
         convert_options = pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()))
@@ -110,7 +110,7 @@ class CsvSource(TextSource):
             yield rest
 
     def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
-        """The parser takes the end of the file for the end of an unclosed quotation."""
+        """Raise PermanentFailure if a quotation is not closed, which the parser ends with the file."""
         if self.quotes % 2 == 0:
             return
         ends = [bad.raw for bad in rest.bad[-1:]]
@@ -126,8 +126,8 @@ class CsvSource(TextSource):
 
 
 def _delimiter_of(text: str) -> str:
-    """The delimiter by which most rows are as long as the header; of several, the most frequent one in the header
-    outside quotation marks."""
+    """The delimiter with which most rows have as many cells as the header. Ties are broken by its frequency in the
+    header outside quotation marks."""
     first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
     unquoted = re.sub('"[^"]*("|$)', "", first)
 
@@ -144,7 +144,7 @@ def _delimiter_of(text: str) -> str:
 
 
 class _Rows:
-    """The number of each row, as a spreadsheet counts them: the header's rows and empty ones too."""
+    """Row numbers as a spreadsheet counts them, including empty rows and the header's rows."""
 
     def __init__(self, header_lines: int, header_rows: int) -> None:
         self._header_lines = header_lines
@@ -157,7 +157,7 @@ class _Rows:
         return self._header_rows + self._sound + self._bad
 
     def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
-        """The batch with its row numbers. Takes from `skipped` the bad rows that stand before its last row, or all."""
+        """The batch with its row numbers. Removes from `skipped` the bad rows before its last row, or all of them."""
         numbers = np.array([bad.number for bad in skipped], dtype=np.int64) - self._header_lines + self._header_rows
         sound_before = numbers - 1 - self.last + self._sound - np.arange(len(numbers))
         sound = np.arange(self._sound, self._sound + rows.num_rows)

@@ -1,7 +1,8 @@
-"""Taking the files of the inbox: what waits, in which order, and what is set aside.
+"""Import the files of the inbox in order, and set aside files that cannot be imported.
 
-What belongs here: the table `inbox_file`, and what `_import.yaml` says. What does not: how a file is read (`take` and
-`bank` do that, as for `irt import`), and where the files lie (see `resources.files.inbox_files`).
+This module reads and writes the table `inbox_file`, and reads `_import.yaml`. What does not belong here: reading a file
+(see `take` and `bank`, which `irt import` uses, too), and where the files are stored (see
+`resources.files.inbox_files`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from irt_assets.intake.mapping import (
     encoding_of,
     load_mapping,
     presets,
+    problems_of,
     read_yaml,
 )
 from irt_assets.intake.readers import open_source
@@ -59,7 +61,7 @@ FORGET = f"""{FILES}
     DELETE FROM inbox_file i WHERE starts_with(path, %(inbox)s) AND path NOT IN (SELECT path FROM listed)
         AND (taken_at IS NULL OR taken_at < now() - interval '400 days') RETURNING path
 """
-"""What was taken is known for long after it has vanished: it may be back."""
+"""Delete the rows of files that have vanished. Imported files are kept for 400 days, because they may come back."""
 NOTE = f"""{FILES}
     INSERT INTO inbox_file (path, size, version)
     SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
@@ -73,7 +75,11 @@ WAITING = f"""{FILES}
     WHERE taken_at IS NULL AND (problem IS NULL OR i.options IS DISTINCT FROM l.options)
         AND (%(at_once)s OR seen_at <= now() - %(settled)s OR seen_at > now() + %(settled)s) ORDER BY place
 """
-"""A file that was seen in the future has waited since the clock was set back."""
+"""SQL: the waiting files, in order. These are not imported yet, and were not set aside with the present options.
+
+A file is ready if it was first seen at least `settled` ago. If that time is in the future, the clock has been set back,
+and the file is ready, too.
+"""
 
 
 class _BankOptions(BaseModel):
@@ -92,7 +98,13 @@ class _AnswerOptions(_BankOptions):
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of the inbox, and what is known of it. `options`: the version of those that its folder has now."""
+    """A waiting file of the inbox.
+
+    Attributes:
+        version, options: present version of the file and of its folder's options.
+        seen_at: time at which this version was first seen, or a person requested that it is imported again.
+        sha256: hash of the content that was last imported under this name, or None.
+    """
 
     name: str
     path: str
@@ -103,7 +115,8 @@ class Listed:
 
     @property
     def run_key(self) -> str:
-        """Another one once the file or its options were written again, or a person lets it be taken again."""
+        """Key of the run that imports the file. It changes if the file or its options are written again, or a person
+        requests that it is imported again."""
         return f"{self.path} {self.version} {self.options[:8]} {self.seen_at.isoformat()}"
 
     @property
@@ -113,7 +126,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file; `why`, where it was not taken."""
+    """Result for a file. `why`: reason if it was not imported."""
 
     path: str
     what: Literal["taken", "unchanged", "set aside", "vanished"]
@@ -122,9 +135,9 @@ class Outcome:
 
 
 def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
-    """Note which files there are. Returns the files that wait, in the order in which they are to be taken.
+    """Record the files of the inbox. Returns the waiting files, in the order in which to import them.
 
-    Raises PermanentFailure where the inbox cannot be read.
+    `settled`: time for which a file must be unchanged. Raises PermanentFailure if the inbox cannot be read.
     """
     listed = sorted(inbox.list(), key=lambda file: file.name)
     options = {folder: _version(file for file in listed if file.name.startswith(f"{folder}/_")) for folder in FOLDERS}
@@ -144,11 +157,10 @@ def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETT
 def take_waiting(
     database: Database, inbox: Inbox, name: str | None = None, *, settled: timedelta = SETTLED
 ) -> Iterator[Outcome]:
-    """Take the file of that name if it waits, or every file that waits, one after the other over all processes. Yields
-    the result of each.
+    """Import the file `name` if it waits (None: every waiting file), and yield the result of each.
 
-    Raises PermanentFailure if the inbox cannot be read, and whatever is not the fault of a file; what was taken until
-    then stays.
+    Only one process at a time imports. Raises PermanentFailure if the inbox cannot be read, and any error that is not
+    the fault of a file. Files that were imported before the error stay imported.
     """
     with database.open(autocommit=True) as guard:
         guard.execute(f"SELECT pg_advisory_lock({LOCK})", (lock_key("inbox"),))
@@ -173,7 +185,7 @@ def take_waiting(
 
 @dataclass(frozen=True)
 class _How:
-    """What a folder's `_import.yaml` says of its files."""
+    """The options in a folder's `_import.yaml`."""
 
     rules: Mapping | None
     scoring: Scoring
@@ -183,7 +195,7 @@ class _How:
 
     @classmethod
     def read(cls, inbox: Inbox, folder: str) -> _How:
-        """Raises PermanentFailure that names the key at fault."""
+        """Read the options; defaults if there is no such file. Raises PermanentFailure that names the wrong key."""
         name = f"{folder}/{OPTIONS_FILE}"
         kind = _AnswerOptions if folder == "attempts" else _BankOptions
         try:
@@ -192,8 +204,7 @@ class _How:
         except NothingThere:
             options = kind()
         except ValidationError as error:
-            what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise PermanentFailure(f"{what}. It takes {', '.join(kind.model_fields)}.") from error
+            raise PermanentFailure(f"{problems_of(error)}. It takes {', '.join(kind.model_fields)}.") from error
         except TypeError as error:
             raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:
@@ -234,14 +245,14 @@ def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Out
 
 
 def _is_the_files_fault(failure: Exception) -> bool:
-    """Whether the next file can be taken all the same: neither the database nor the disk is at fault."""
+    """Whether the file caused the failure, and not the database or the disk, so that the next file can be imported."""
     if isinstance(failure, psycopg.Error):
         return isinstance(failure, psycopg.DataError)
     return not isinstance(failure, TransientFailure | OSError)
 
 
 def _take(database: Database, source: Source, file: Listed, how: _How) -> ImportReport:
-    """Take a file and note that it was taken. Of answers both are one transaction."""
+    """Import a file and record it as imported; for answers, in one transaction."""
     if file.folder in KINDS:
         report = take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
         with database.connect() as connection:
@@ -273,7 +284,7 @@ def _take(database: Database, source: Source, file: Listed, how: _How) -> Import
 
 
 def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) -> None:
-    """Raises TransientFailure if another look has seen the file changed since."""
+    """Record a file as imported. Raises TransientFailure if another process has seen a new version meanwhile."""
     noted = connection.execute(
         """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
            WHERE path = %s AND version = %s AND taken_at IS NULL""",
@@ -290,7 +301,7 @@ def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
 
 
 def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
-    """Let files wait as if they were new; without `paths`, all that were set aside. Returns which these are."""
+    """Let files wait as if they were new (no `paths`: all that were set aside). Returns their sorted paths."""
     found = connection.execute(
         """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
            WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END
@@ -301,7 +312,10 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
 
 
 def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
-    """Note and tell why a file, or the options of a folder, cannot be used: until they change, `files` wait."""
+    """Record why a file, or a folder's options, cannot be used, and open an alert.
+
+    `files` are not imported until they or the options change.
+    """
     why = _why(failure)
     if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
         why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
@@ -317,7 +331,7 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
 
 
 def _why(failure: Exception) -> str:
-    """The reason, without any of the file's content."""
+    """The reason for a failure, without any content of the file."""
     if isinstance(failure, PermanentFailure):
         return str(failure).strip()
     if isinstance(failure, psycopg.DataError):

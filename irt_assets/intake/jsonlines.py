@@ -1,4 +1,4 @@
-"""Files of one JSON object a line."""
+"""Files with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
 
 
 class JsonLinesSource(TextSource):
-    """A block of flat objects whose values have one type each is parsed once and as a whole, and kept in a temporary
-    file, as its keys are needed before its rows are. Others are read line by line."""
+    """A file of JSON lines.
+
+    A block of flat objects in which each key has values of one type is parsed as a whole. Its table is kept in a
+    temporary file, because the keys of all blocks are needed before the first row. Other blocks are read line by line.
+    """
 
     kind = "JSON lines"
 
@@ -37,11 +40,11 @@ class JsonLinesSource(TextSource):
         super().__init__(path, encoding)
         self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
         weakref.finalize(self, self._tables.close)
-        self._places: list[int | None] = []  # of each block's table; None: it is read line by line
+        self._places: list[int | None] = []  # where each block's table is; None: read by line
 
     @cached_property
     def columns(self) -> list[str]:  # type: ignore[override]
-        """The keys of the whole file: one that first comes in its last line is a column too."""
+        """The keys of the whole file: a key that first occurs in the last line is a column too."""
         names: dict[str, None] = {}
         for line, text in self._texts():
             table = _at_once(text)
@@ -56,7 +59,7 @@ class JsonLinesSource(TextSource):
         return list(names)
 
     def _add_keys(self, names: dict[str, None], text: bytes, line: int) -> None:
-        """Add the keys of a block's objects. Raises PermanentFailure if they are too many."""
+        """Add the keys of a block's objects. Raises PermanentFailure if there are too many."""
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
@@ -81,7 +84,7 @@ class JsonLinesSource(TextSource):
             yield from whole.split(_rows_at_once(columns))
 
     def _rows(self, texts: dict[str, pa.StringArray], count: int) -> pa.RecordBatch:
-        """Rows with all columns of the file; those that are absent share one array."""
+        """Rows with all columns of the file. Absent columns share one array of nulls."""
         absent = pa.nulls(count, pa.string())
         return pa.RecordBatch.from_arrays([texts.get(name, absent) for name in self.columns], names=self.columns)
 
@@ -113,7 +116,7 @@ class JsonLinesSource(TextSource):
         yield batch()
 
     def _texts(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines as UTF-8, some megabytes at a time, and the number of the first of them."""
+        """Yield whole lines as UTF-8, some megabytes at a time, with the number of their first line."""
         line = 1
         rest = b""
         for number, block in enumerate(sources.blocks(self.path)):
@@ -135,9 +138,9 @@ class JsonLinesSource(TextSource):
 
 
 def _at_once(text: bytes) -> pa.Table | None:
-    """Lines that each are one object of texts, whole numbers, booleans and nulls; None where there are others.
+    """Parse lines that are flat objects of text, whole numbers, booleans and nulls. Returns None if some are not.
 
-    Nested values are never given to this parser, which a deep one crashes.
+    Nested values are never given to this parser, because deep nesting crashes it.
     """
     lines = text.rstrip(b"\n").split(b"\n")
     flat = text.count(b"{") == len(lines) and b"[" not in text
@@ -165,7 +168,7 @@ def _at_once(text: bytes) -> pa.Table | None:
 
 
 def _schema(sample: list[dict[str, Any]]) -> pa.Schema | None:
-    """The type of each key's values. Returns None if one has values of other types, or of several."""
+    """The type of each key's values. Returns None if a key has values of several types, or of an unsupported one."""
     types: dict[str, set[type]] = {}
     for row in sample:
         for name, value in row.items():
@@ -180,7 +183,7 @@ def _rows_at_once(columns: list[str]) -> int:
 
 
 class NotKept(Exception):
-    """JSON that would not be kept as it is written, or is none; the message says why."""
+    """A text that is not JSON, or JSON that would not be stored as it is written. The message gives the reason."""
 
 
 class _Number(float):
@@ -195,7 +198,7 @@ class _Number(float):
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text. Raises NotKept, also for keys that occur twice, NaN and half a character."""
+    """The value of a JSON text. Raises NotKept, also for repeated keys, NaN and half of a surrogate pair."""
     try:
         parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
     except RecursionError:
@@ -235,7 +238,7 @@ def _is_text(document: Any) -> bool:
 
 
 def as_cell(value: Any) -> str | None:
-    """A value as a file's cell has it. Raises NotKept for a number that is none."""
+    """A value as the text of a cell. Raises NotKept for an infinite number."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):

@@ -1,4 +1,4 @@
-"""Importing a log of answers from files: what the options and the files' headers say, handed to `take`."""
+"""Import of answers from files: the options and the opened files, handed to `take`."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -31,14 +31,21 @@ def import_attempts(
 ) -> ImportReport:
     """Import answers: all of `files` or, on any error, nothing.
 
-    `mapping`: a preset's name, a mapping file, or "auto"; `zone`: IANA name, for times that carry none; `at`:
-    the day of a log that has no times; `strict`: unknown items and learners are refused instead of added;
-    `dichotomise`: "full" or "at=K", for points; `key`: a table item,key, for a matrix of choices; `max_scores`:
-    "ITEM=M", for scores; each is kept in the items' records. `encoding`: of files that are not UTF-8; without, that of
-    the mapping. `first_month` ("2026-07"): earlier answers are refused;
-    `dry_run`: everything but the commit; `reject` gets the refused rows; `progress(done, total)`: in rows, each counted
-    when read and again when stored.
-    Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
+    Args:
+        mapping: name of a preset, a mapping file, or "auto".
+        zone: IANA name of the zone of times that carry none.
+        at: day of a log that has no times.
+        strict: refuse unknown items and learners instead of adding them.
+        dry_run: do everything but commit.
+        dichotomise: "full" or "at=K", for points; recorded with the items.
+        key: table item,key, for a matrix of choices; recorded with the items.
+        max_scores: "ITEM=M", for scores; recorded with the items.
+        encoding: encoding of files that are not UTF-8; by default the mapping's.
+        first_month: YYYY-MM; earlier answers are refused.
+        reject: called with the refused rows.
+        progress: called with the rows done and the total. Each row counts when it is read and when it is stored.
+
+    Raises PermanentFailure with the remedy if the files or the arguments are wrong.
     """
     check_zone(zone, f"--zone {zone}: unknown")
     rules = load_mapping(mapping)

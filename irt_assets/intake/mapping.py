@@ -1,7 +1,7 @@
-"""Mapping files: which column of somebody's file is which column of ours.
+"""Mapping files: how the columns of a file correspond to ours.
 
-What belongs here: the file's format, the built-in presets, and finding the mapping that fits a header.
-What its rules do to values is in `clean`.
+This module defines their format, has the built-in presets, and finds the mapping that fits a header. The rules for
+values are applied in `clean`.
 """
 
 from collections.abc import Collection, Sequence
@@ -36,7 +36,7 @@ REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 
 
 def _text(value: object) -> object:
-    """YAML reads 1, true and 2026-11-20 as what they look like; a file's cells are text."""
+    """Convert a value back to text, because YAML parses 1, true and 2026-11-20, and the cells of a file are text."""
     if isinstance(value, bool):
         return str(value).lower()
     return value if value is None else str(value)
@@ -63,7 +63,14 @@ class _Rules(BaseModel):
 
 
 class TimeRules(_Rules):
-    """How times are written. Everything left out is inferred from the values, or asked for."""
+    """How times are written. Rules that are left out are inferred from the values; a missing zone is an error.
+
+    Attributes:
+        zone, zone_column: zone of times without one, and the column with each row's own zone.
+        unit: unit of times that are numbers.
+        format: format of other times, as in `strptime`.
+        order: column with the order of answers, for a file without times.
+    """
 
     zone: str | None = None
     zone_column: str | None = None
@@ -79,7 +86,10 @@ class Wide(_Rules):
 
 
 class Mapping(_Rules):
-    """One mapping file. `columns` is ours: theirs; a list of theirs is joined, by `/` or, of a time, by a space."""
+    """A mapping file.
+
+    `columns`: our column → the file's column. If it has several, their texts are joined by `/`, in times by a space.
+    """
 
     name: str
     description: str = ""
@@ -101,37 +111,37 @@ class Mapping(_Rules):
 
     @property
     def named(self) -> set[str]:
-        """Our columns that it knows by some name."""
+        """Our columns that the mapping names."""
         return {*self.columns, *self.also_called}
 
     def null_values_of(self, theirs: str) -> list[str]:
-        """The texts that mean nothing is there in a column of the file, by all names and patterns that fit it."""
+        """The texts that count as empty in a column of the file, from all names and patterns that match it."""
         fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
         return [*chain(*fitting)]
 
     def find(self, ours: str, columns: Collection[str]) -> tuple[str, ...] | None:
-        """Which of the file's columns make ours."""
+        """The file's columns that make up our column `ours`. Returns None if the file lacks them."""
         candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
         return next((names for names in candidates if names and all(name in columns for name in names)), None)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """A mapping on one file: `columns` holds only columns that the file has."""
+    """A mapping that is bound to a file. `columns`: our column → the file's columns, without columns that it lacks."""
 
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
 
     @property
     def makes_learners_ids(self) -> bool:
-        """Whether a learner's id may be another text in the log than in the file."""
+        """Whether a learner's id in the log may differ from its text in the file."""
         rules = self.mapping
         made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
         return made or len(self.columns.get("user_id", ())) != 1
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name is the pattern or fits it; brackets are those of a class of characters, or themselves."""
+    """Whether a name equals or matches the pattern. Brackets denote a class of characters or stand for themselves."""
     return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
 
 
@@ -146,12 +156,16 @@ def _preset(name: str) -> Mapping:
 
 
 def presets() -> dict[str, str]:
-    """The built-in mappings, each with a sentence."""
+    """Built-in mapping → its description."""
     return {name: mapping.description for name, mapping in _presets().items()}
 
 
 def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
-    """The preset or mapping file of that name, or itself; None for "auto", which the file's header decides."""
+    """The preset or mapping file with this name; a Mapping is returned unchanged.
+
+    Returns None for "auto": the header of a file decides then. Raises PermanentFailure if there is no such preset or
+    file, or the file is invalid.
+    """
     if mapping == AUTO:
         return None
     if isinstance(mapping, Mapping):
@@ -165,7 +179,7 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
 
 
 def read_yaml(path: Path) -> Any:
-    """Contents of a YAML file from outside. Raises PermanentFailure without any of the file's text."""
+    """Read a user's YAML file. Raises PermanentFailure, whose message contains no text of the file."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)
@@ -174,6 +188,14 @@ def read_yaml(path: Path) -> Any:
         return _parse_yaml(text.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeError) as error:
         raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
+
+
+def problems_of(error: ValidationError) -> str:
+    """The faults of options from a file, each after its key, without the values."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_input=False)
+    )
 
 
 def _parse_yaml(text: str, name: str) -> Any:
@@ -188,7 +210,10 @@ def _parse_yaml(text: str, name: str) -> Any:
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
-    """The encoding of files that are not UTF-8, by the option or else by the mapping."""
+    """The encoding of files that are not UTF-8, from the option or else from the mapping.
+
+    Raises PermanentFailure if the option names no encoding.
+    """
     if option is None:
         return None if mapping is None else mapping.encoding
     try:
@@ -198,13 +223,14 @@ def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
 
 
 def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:
-    """The mapping on a file with these columns; with None, the one preset that fits them.
+    """Bind a mapping (None: the only preset that fits) to a file of answers with these columns.
 
-    Raises PermanentFailure that lists the file's columns, what is missing, and how to write a mapping.
+    Raises PermanentFailure if no mapping fits. The message lists the file's columns and the missing ones, and shows how
+    to write a mapping.
     """
     if mapping is None:
         fitting = [preset for preset in _presets().values() if _recognises(preset, columns)]
-        if len(fitting) > 1:  # a person column is what every log has: a matrix is what is nothing else
+        if len(fitting) > 1:  # every log has a column of persons, so the preset of matrices fits any log
             fitting = [preset for preset in fitting if preset.wide is None]
         if len(fitting) != 1:
             which = " and ".join(preset.name for preset in fitting)
@@ -221,14 +247,22 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
 def bind(
     mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
 ) -> Binding:
-    """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
-    for ours in (mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}:
-        raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    """Bind a mapping to a file with these columns.
+
+    `allowed`: our columns. `required`: our columns that the file must have. Only a preset may name optional columns
+    that the file lacks. Raises PermanentFailure if the mapping does not fit.
+    """
+    if unknown := sorted((mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}):
+        raise PermanentFailure(
+            f"{mapping.name}: not among our columns: {', '.join(unknown)}. Our columns are {', '.join(allowed)}."
+        )
     there = frozenset(columns)
     found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
     if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
         theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
-        raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
+        raise unknown_header(
+            file, columns, f"{mapping.name} names columns that are not in the file: {', '.join(theirs)}", required
+        )
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
     given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
@@ -250,10 +284,9 @@ def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
         raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
     try:
         mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
-        mapping.model_dump_json()  # which half a character cannot become
+        mapping.model_dump_json()  # raises ValueError for half a surrogate pair
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+        raise PermanentFailure(f"{name}: {problems_of(error)}. A mapping file looks like\n{EXAMPLE}") from error
     except (ValueError, RecursionError) as error:
         raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
     return mapping
@@ -280,7 +313,7 @@ def unknown_header(
     required: Sequence[str] = REQUIRED_OF_ATTEMPTS,
     ways_out: str = "",
 ) -> PermanentFailure:
-    """The error that lists what the file has, what is missing, and how to write a mapping."""
+    """The error that lists the file's columns and the missing ones, and shows how to write a mapping."""
     missing = [name for name in required if name not in {*columns}]
     of_a_log = "correct" in required
     alone = "one: its first line has no comma, semicolon or tab"  # it may be a line of any text

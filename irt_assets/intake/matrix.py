@@ -1,4 +1,4 @@
-"""Which columns of a matrix are items."""
+"""Detection of the columns of a matrix that are items."""
 
 import re
 from collections import Counter
@@ -18,8 +18,15 @@ MOST_VALUES = 200
 
 
 class MatrixColumns(NamedTuple):
-    """The columns of a matrix: items, others that are set aside, and of both those that hold points from 0 on, whose
-    maximum nothing says, with the highest that occurs. `constant`: items with one value in all of several cells."""
+    """The columns of a matrix.
+
+    Attributes:
+        items: columns that are items.
+        aside: the other columns.
+        points: columns of either kind that contain points from 0 on without a known maximum, with the highest points
+            that occur.
+        constant: items with the same value in all of several cells.
+    """
 
     items: list[str]
     aside: list[str]
@@ -28,12 +35,14 @@ class MatrixColumns(NamedTuple):
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
-    """Which columns of a matrix are items, inferred from the whole file.
+    """Find the columns of a matrix that are items, from the whole file.
 
-    With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
-    one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are
-    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`. A scored item is one that
-    the bank or the import names; where a pattern names it, at least half of its values are scores up to its highest.
+    A key's items, or the columns that match a pattern of the mapping other than `*`, are items. With `*`, if points are
+    dichotomised, a column is an item if all its values are whole numbers up to `MOST_POINTS`. Else it is an item if
+
+    - at least half of its values are scores and, if some are not, one of them is a zero: the choices 1–5 of an unscored
+      test are not scores, although some are 1; or
+    - its maximum score is above 1, and the bank or the import names it or at least half of its values are such scores.
     """
     wide = binding.mapping.wide
     if wide is None:
@@ -80,7 +89,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
 
 
 def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequence[str]) -> None:
-    """Up to the number of values at which it is certain that they are neither scores nor points."""
+    """Count the values of a column, until there are so many that they can be neither scores nor points."""
     if len(counts) > MOST_VALUES:
         return
     nothing = pc.is_in(cells, pa.array(["", *null_values], pa.string()))
@@ -101,6 +110,6 @@ def _are_points(counts: Counter[str]) -> bool:
 
 
 def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
-    """How many cells are whole numbers from 0 to `most`, or become such by the denominator."""
+    """Number of cells that, times the denominator, are whole numbers from 0 to `most`."""
     numbers = {text: float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
     return sum(counts[text] for text, n in numbers.items() if n <= most and abs(n - round(n)) < WHOLE)

@@ -1,7 +1,4 @@
-"""The highest scores of items: what the bank's say together, and what a new one does to the answers that are there.
-
-What does not belong here: what a file's scores are (see `scoring`).
-"""
+"""The maximum scores of items in the bank: consistency, and the effect of a new maximum on stored answers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +20,7 @@ class NewMaximum(NamedTuple):
 
 
 FORMER_MAXIMA = "UPDATE staged s SET max_score = coalesce(q.max_score, 1) FROM question q WHERE q.item_id = s.item_id"
-"""Beside staged items, so that they can be compared when the bank is written."""
+"""Stores the bank's maxima with the staged items, to be compared once the bank is written."""
 NEW_MAXIMA = """SELECT q.item_id, s.max_score AS former, coalesce(q.max_score, 1) AS max_score
     FROM question q JOIN staged s ON s.item_id = q.item_id WHERE s.max_score <> coalesce(q.max_score, 1)"""
 INCONSISTENT = """
@@ -43,7 +40,7 @@ INCONSISTENT = """
 
 
 def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = None) -> dict[str, int | None]:
-    """The maximum scores of these items of the bank, None of one without; without `items`, of all that have one."""
+    """Maximum score of each item (None if the bank has none). If `items` is None: of every item that has one."""
     rows = connection.execute(
         """SELECT item_id, max_score FROM question
            WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
@@ -53,7 +50,7 @@ def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = N
 
 
 def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> list[tuple[Any, ...]]:
-    """Returns the scoring rule of each of these items, or of any, whose record has one (see `AsRecorded`)."""
+    """The scoring rules in the records of these items, or of all if `items` is None (see `AsRecorded`)."""
     these = "true" if items is None else "item_id = ANY(%(items)s)"
     return connection.execute(
         f"""SELECT item_id, meta->>'dichotomise', meta->>'key', max_score FROM question
@@ -73,7 +70,7 @@ def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> 
 
 
 def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
-    """Raises PermanentFailure where the bank says of a staged item what cannot be true together."""
+    """Raise PermanentFailure if model, block and maximum score of a staged item contradict each other in the bank."""
     found = connection.execute(
         f"""WITH known AS (
               SELECT q.item_id, q.scale_id, q.max_score, q.meta->'irt'->>'model' AS model,
@@ -87,14 +84,14 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
 
 
 def new_maxima(connection: psycopg.Connection) -> list[NewMaximum]:
-    """The staged items that the bank had with another maximum score."""
+    """The staged items whose maximum score in the bank has changed."""
     return [NewMaximum(*row) for row in connection.execute(NEW_MAXIMA)]
 
 
 def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequence[NewMaximum]) -> list[str]:
-    """Decide anew, in the log, which answers have full credit where an item has another maximum score; what to say.
+    """Decide again which stored answers have full credit after maximum scores changed. Returns notes for the report.
 
-    Raises PermanentFailure where the item is published, or an answer has more.
+    Raises PermanentFailure if parameters of such an item are published, or an answer has a higher score.
     """
     if not changed:
         return []

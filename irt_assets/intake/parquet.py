@@ -11,15 +11,15 @@ from irt_assets.intake import sources
 from irt_assets.intake.sources import Batch, Source, check_columns, unique_names
 from resources.failures import PermanentFailure
 
-BROKEN = (pa.ArrowException, OSError, UnicodeError)  # what pyarrow raises for a damaged file, wherever it is damaged
+BROKEN = (pa.ArrowException, OSError, UnicodeError)  # errors that pyarrow raises for damaged files
 MAX_BATCH = 65_536  # rows
 MAX_ROW_GROUP = 2**31  # bytes, unpacked
 
 
 class ParquetSource(Source):
-    """Batches of rows, each checked whole: text that is not UTF-8 is refused where it stands.
+    """A Parquet file. Each batch is validated completely, so that an error names the column and the rows.
 
-    Nested values, which no column of ours holds, are not read: their columns are null and keep their types.
+    Nested columns are not read, because no column of the log needs them: they are null and keep their types.
     """
 
     kind = "Parquet"

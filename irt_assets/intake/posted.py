@@ -1,8 +1,8 @@
-"""Answers that a program posts: from the text of its request to what became of each.
+"""Answers that a program posts: parse the text of a request, store its attempts, and return a result for each.
 
-What belongs here: what is wrong with a row before its values are looked at, and who waits for whom when several posts,
-and an import, store the same answers at once. What does not: HTTP (see `services.theta_api`), and everything that files
-are judged by too (`take`).
+This module checks the form of a row before its values are read, and defines the locks with which posts and imports
+store the same answers at once. What does not belong here: HTTP (see `services.theta_api`), and checks that files need,
+too (see `take`).
 """
 
 import json
@@ -47,7 +47,7 @@ from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MOST_ROWS = 1_000
-MAX_LINES = 10 * MOST_ROWS  # with empty ones
+MAX_LINES = 10 * MOST_ROWS  # including empty lines
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
 WHAT_TO_DO = WAYS_OUT | {
@@ -79,7 +79,7 @@ WHAT_TO_DO = WAYS_OUT | {
     "bad_mode": "Send live or sandbox.",
     "month_not_there": "The log has no such month yet: irt import attempts makes it.",
 }
-"""By reason, for a program's author."""
+"""Reason → what the author of the program can do about it."""
 VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
             RETURNING r.*, 'voided by an xAPI statement' AS reason"""
 KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
@@ -93,15 +93,18 @@ STAGED = (
 STAGED_NAMES = ", ".join(column.split()[0] for column in STAGED.split(", "))
 STAGE = f"""INSERT INTO staged ({STAGED_NAMES})
             SELECT {STAGED_NAMES} FROM json_to_recordset(%(rows)s::json) AS given({STAGED})"""
-"""A pipeline of statements has no COPY."""
+"""INSERT and not COPY, because the statements run in a pipeline, which cannot COPY."""
 SHARE_POSTS = f"""SELECT pg_advisory_xact_lock_shared({LOCK}),
     set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true),
     set_config('irt.makes_learners', 'yes', true)"""
-"""The end of an import, or of a change of keys or maximum scores, is waited for with nothing in hand. From then on a
-post waits for less than WAIT_FOR_POSTS_MS of the import: if each waits for the other, the post gives up and is sent
-again. It is on disk when it commits, whatever the role's default."""
+"""First statement of a post.
+
+It waits for the end of an import, or of a change of keys or maximum scores, while the post holds no locks yet. Later,
+the post waits for a lock for less than the WAIT_FOR_POSTS_MS of imports: if a post and an import wait for each other,
+the post gives up and is sent again. `synchronous_commit` writes the post to disk at its commit, whatever the role's
+default."""
 BUCKETS = 512
-"""Locks that ids share. A lock for each id would fill the table of locks, which all connections share."""
+"""Number of locks that all ids share. A lock for each id would fill PostgreSQL's table of locks."""
 LOCK_IDS = f"""
     SELECT pg_advisory_xact_lock({LOCK} # bucket) FROM (
         SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
@@ -122,7 +125,8 @@ REPLACE_POSTED = kept_as_corrections(REPLACED, how="import", by="session_user", 
 
 
 class UnreadablePost(Exception):
-    """The body is not attempts; the message says why. `too_many`: it is, and has more than MOST_ROWS."""
+    """The body cannot be read as attempts; the message says why. `too_many`: it has more attempts or lines than
+    allowed."""
 
     def __init__(self, reason: str, *, too_many: bool = False) -> None:
         super().__init__(reason)
@@ -131,16 +135,17 @@ class UnreadablePost(Exception):
 
 @dataclass(frozen=True)
 class Posted:
-    """`results`: what became of each attempt, in the order sent."""
+    """Result of a post. `results`: the result of each attempt, in the order sent."""
 
     report: ImportReport
     results: list[dict[str, str]]
 
 
 class Post(Source):
-    """The attempts of a request; a line is an attempt's place, from 1.
+    """The attempts of a request. The line of an attempt is its position, from 1.
 
-    `statements`: it holds xAPI statements, whose names mean this. `voided`: by place, the attempts that they void.
+    `statements`: how to read names, if the request contains xAPI statements. `voided`: position → id of the attempt
+    that the statement voids. Raises UnreadablePost if the body cannot be read, or has no or too many attempts.
     """
 
     kind = "post"
@@ -178,7 +183,7 @@ class Post(Source):
         yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
 
     def refuse_voids(self, known: Collection[str]) -> None:
-        """Those of attempts that are neither known nor in this post become refused rows."""
+        """Refuse the statements that void an attempt that is neither in `known` nor in this post."""
         here = {row.get("attempt_id") for row in self._sound.values()}
         for place, attempt_id in [*self.voided.items()]:
             if attempt_id not in known and attempt_id not in here:
@@ -186,7 +191,7 @@ class Post(Source):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has nothing to take."""
+        """Whether the post has no attempts to store or refuse."""
         return not self._sound and not self._bad
 
     def raw(self, row: dict[str, Any]) -> str:
@@ -194,11 +199,15 @@ class Post(Source):
 
 
 class PostStaging(Staging):
-    """Answers of a post, which begins before its keys and maximum scores are read, so that none of them changes until
-    it commits. Its tables stay with the connection, empty: making them takes as long as the rest of a small post.
+    """Staging tables of a post.
 
-    `outcomes`: by line, the id of each answer that was compared, and its verdict (`duplicate`, a reason, or none);
-    `corrected`: ids that replaced an answer; `clock_ahead`: how many came with a time to come.
+    Create it before the keys and maximum scores are read: its lock keeps them unchanged until the post commits. The
+    tables stay with the connection, empty, because creating them takes as long as the rest of a small post.
+
+    Attributes:
+        outcomes: line → id and verdict of each answer that was compared; the verdict is `duplicate`, a reason, or None.
+        corrected: ids of answers that replaced an earlier one.
+        clock_ahead: number of stored answers with a time in the future.
     """
 
     kind = "http"
@@ -222,7 +231,7 @@ class PostStaging(Staging):
         self._connection.execute(STAGE, {"rows": json.dumps(rows, default=str, ensure_ascii=False)})
 
     def lock(self) -> None:
-        """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
+        """Let only one post at a time compare an id. Locks are taken in a fixed order; imports are not waited for."""
         self._run(LOCK_IDS, lock_key("response_log", "ids"))
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:  # noqa: ARG002
@@ -243,7 +252,7 @@ class PostStaging(Staging):
         return Counter({0: len(self.corrected)})
 
     def names_of_erased(self) -> Callable[[str], str]:
-        """They are read when the first row is refused."""
+        """Override that reads the erasures only when a row is refused."""
         known = cache(super().names_of_erased)
         return lambda user_id: known()(user_id)
 
@@ -251,19 +260,18 @@ class PostStaging(Staging):
         self._run(ADD_POSTED)
 
     def add_items_and_learners(self) -> tuple[int, int]:
-        """They come with the answers, and are not counted: whoever posts is not told."""
+        """Return (0, 0): `add_answers` adds them, and they are not counted, because a post's results omit them."""
         return 0, 0
 
     def judge_beside_posts(self, sources: list[str]) -> Beside | None:  # noqa: ARG002
-        """None: no other post has had these ids since they were compared."""
+        """Return None, because no other post can have stored these ids since they were compared."""
         return None
 
 
 def take_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> Posted:
-    """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns; then
-    withdraw those that it voids.
+    """Store a post's attempts, and withdraw the attempts that it voids, in the transaction of `connection`.
 
-    Raises PermanentFailure where the log is not `response_log`.
+    The transaction is on disk when its commit returns. Raises the errors of `take`.
     """
     report, staging = ImportReport(), PostStaging(connection)
     refused: dict[int, tuple[str, str]] = {}
@@ -304,9 +312,9 @@ def _result(refused: dict[int, tuple[str, str]], staging: PostStaging, line: int
 
 
 def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
-    """The parsed attempts; a BadRow in the place of a line that is none. `alone`: one may come without an array.
+    """Parse a body. A line that is not JSON becomes a BadRow. `alone`: a single attempt may come without an array.
 
-    Raises UnreadablePost.
+    Raises UnreadablePost if the body is not UTF-8, has too many lines or, unless `lines`, is not an array.
     """
     try:
         text = body.decode()
@@ -342,7 +350,7 @@ def _parsed_or_not(line: str) -> Any:
 
 
 def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
-    """The attempt's fields as text, or its fault."""
+    """The attempt's fields as text, or a BadRow with the reason to refuse it."""
     if isinstance(row, BadRow):
         return BadRow(place, row.reason, row.value, row.raw)
     found = _cells(row)
@@ -350,8 +358,7 @@ def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
-    """The attempt's fields as text without white space around it. If a field is wrong, return the reason and the wrong
-    value."""
+    """The attempt's fields as text without white space around it. If a field is wrong, returns the reason and value."""
     if not isinstance(row, dict):
         return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
@@ -368,7 +375,10 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
 
 
 def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
-    """What `attempt_of` gives, fields as text. Of what is refused the id is kept, as no erasure would find persons."""
+    """`xapi.attempt_of` with fields as text, or a BadRow.
+
+    Only the id of a refused statement is kept, because an erasure could not find a learner in a whole statement.
+    """
     if not isinstance(row, dict):
         return BadRow(place, "bad_json", "not a JSON object", "")
     try:

@@ -1,8 +1,7 @@
 """Files as streams of record batches: CSV, TSV, JSON lines (each also gzipped) and Parquet.
 
-What belongs here: what a file is, recognised by its content, never by its name. How each kind is read is in
-`delimited`, `jsonlines` and `parquet`, what they share in `sources`; what columns mean is in `mapping`, what
-values mean in `clean`.
+This module recognises the kind of a file by its content, never by its name. The kinds are read in `delimited`,
+`jsonlines` and `parquet`, which share `sources`. Columns are interpreted in `mapping`, values in `clean`.
 """
 
 import codecs
@@ -49,7 +48,7 @@ def other_kind(head: bytes) -> str:
 
 
 def open_source(path: Path, encoding: str | None = None) -> sources.Source:
-    """Open `path` as the kind of file that its first bytes show. `encoding`: of text that is not UTF-8."""
+    """Open `path` as the kind of file that its first bytes show. `encoding`: encoding of text that is not UTF-8."""
     try:
         head = sources.head(path)
     except OSError as error:

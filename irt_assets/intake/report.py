@@ -1,4 +1,4 @@
-"""What an import did: the counts, why rows were refused, and the file of these."""
+"""The report of an import: its counts, the reasons for refused rows, and the file of refused rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from irt_assets.common.spreadsheets import no_formula
 from irt_psychometrics.items import MAX_SCORE
 
 ERASED = "erased_learner"
-"""Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
+"""Reason of a refused row of an erased learner; nothing else of the row is stored."""
 WITHDRAWN = "withdrawn_attempt"
 COLUMNS = ("file", "line", "reason", "value", "row")
 SEE_REJECTS = "--csv FILE, or irt intake rejects, names each with its line and the value that is the reason."
@@ -59,22 +59,22 @@ class Refused(NamedTuple):
 
 
 def naming_learner(row: str, user_id: str | None, cell: object) -> str:
-    """A refused row as it is kept: if its cell is not the learner's id as the log would have it, the id goes before, so
+    """A refused row as it is stored. If its cell differs from the learner's id in the log, the id is put in front, so
     that an erasure finds the row."""
     return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
 
 
 Reject = Callable[[Iterable[Refused]], None]
-"""Takes refused rows."""
+"""Called with refused rows."""
 
 
 def unseen(rows: Iterable[Refused]) -> None:
-    """Nobody looks at them now."""
+    """Ignore refused rows."""
 
 
 @contextmanager
 def csv_of_refused(path: Path | None) -> Iterator[Reject]:
-    """Writes refused rows to a file that is its owner's alone; None: nowhere."""
+    """Write refused rows to a file that only its owner can read, or ignore them if `path` is None."""
     if path is None:
         yield unseen
         return
@@ -85,13 +85,16 @@ def csv_of_refused(path: Path | None) -> Iterator[Reject]:
 
 
 def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
-    """What the report says of rows whose learners were erased."""
+    """Line of the report on rows whose learners were erased."""
     return f"{rows:,} rows are of learners who were erased and were left out: {', '.join(erasures)}"
 
 
 @dataclass
 class ImportReport:
-    """read = accepted + corrected + duplicates + all rejected. `notes`: what the reader of the report should know."""
+    """Counts of an import, in rows: read = accepted + corrected + duplicates + all rejected.
+
+    `notes`: further lines for the reader of the report.
+    """
 
     read: int = 0
     accepted: int = 0
@@ -113,7 +116,7 @@ class ImportReport:
 
     @property
     def reasons(self) -> str:
-        """Why rows were rejected, the commonest reason first: `12 × bad_score, 3 × bad_time`."""
+        """Counts of rejected rows by reason, the most frequent first: `12 × bad_score, 3 × bad_time`."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
 
     def judged(self, reason: str, rows: int) -> None:
@@ -124,11 +127,11 @@ class ImportReport:
             self.rejected[reason] += rows
 
     def close(self) -> None:
-        """What was neither refused, nor known, nor a correction was accepted."""
+        """Count as accepted all rows that were not refused, a duplicate or a correction."""
         self.accepted = self.read - self.duplicates - self.corrected - self.rejected.total()
 
     def include(self, other: ImportReport) -> None:
-        """Add what another report counts."""
+        """Add the counts of another report."""
         for name in ("read", "accepted", "corrected", "duplicates", "clock_ahead"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.rejected.update(other.rejected)
@@ -144,7 +147,7 @@ class ImportReport:
 
     @property
     def complaint(self) -> str | None:
-        """What is wrong with an import that took nothing, or lost more than half for one reason, and the way out."""
+        """Why an import took no rows or refused more than half for one reason, with the remedy; None otherwise."""
         if loss := self.main_loss(SEE_REJECTS):
             return loss
         if self.read and self.accepted + self.corrected + self.duplicates:

@@ -1,7 +1,7 @@
-"""What makes an answer right: a score as it is given, points from some mark on, or the option that a key names.
+"""Scoring rules: scores as given, points with a pass mark, or choices with a key.
 
-What belongs here: the three rules, the highest scores of items, what each leaves in the item's record, and when a
-file's scores fit none.
+This module has these rules, the maximum scores of items, the entry of each rule in an item's record, and the check
+whether a file's scores fit a rule.
 """
 
 import re
@@ -27,19 +27,21 @@ from resources.failures import PermanentFailure
 
 USUAL = pa.array(["0", "1", "false", "true"])
 WORDS = pa.array(["false", "true", "f", "t"])
-"""Words for wrong and right; right ones at the odd places. They name no number of points of an item with several."""
+"""Words for wrong (even index) and right (odd index). They are not valid for items with a maximum score above 1."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
-WHOLE = 1e-6  # a share whose points are so close to a whole number has these: 0.3333333 of 3
-MOST_POINTS = 20  # a column of larger numbers is an age or a sum, and no item
+DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # before three digits, the comma may group thousands
+WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
+MOST_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
 
 
 @dataclass(frozen=True)
 class Maxima:
-    """The highest scores of items that have more than right and wrong.
+    """Maximum scores of scored items.
 
-    `recorded`: by item, those that the bank says; `declared`: by name or pattern, those that an import says.
+    Attributes:
+        recorded: item → maximum score in the bank.
+        declared: name or pattern of items → maximum score that an import declares.
     """
 
     recorded: Map[str, int] = field(default_factory=dict)
@@ -49,19 +51,22 @@ class Maxima:
         return any(most > 1 for most in chain(self.recorded.values(), self.declared.values()))
 
     def declared_of(self, item: str) -> int | None:
-        """What the import says of an item: by its name, or else by the first pattern that fits."""
+        """The maximum score that the import declares for an item, by its name or else by the first matching pattern.
+
+        Returns None if the import declares none.
+        """
         fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
 
     def names(self, item: str) -> bool:
-        """Whether the item is named, and not only by a pattern."""
+        """Whether the item has a maximum score by its name, and not only by a pattern."""
         return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:
         return self.recorded.get(item) or self.declared_of(item) or 1
 
     def of(self, items: pa.StringArray) -> np.ndarray:
-        """Those of the answers' items, 1 of the others."""
+        """Maximum score of each answer's item, shape (N,); 1 if neither the bank nor the import has one."""
         if not self:
             return np.ones(len(items))
         encoded = items.dictionary_encode()
@@ -72,26 +77,26 @@ class Maxima:
 
 @dataclass(frozen=True)
 class AsGiven:
-    """Scores are 0 and 1, or those of `maxima`."""
+    """Scores are 0 and 1, or from 0 to the maximum score of an item in `maxima`."""
 
     maxima: Maxima = Maxima()
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
-        """For each answer whether it is right; null where the cell is empty or no score."""
+        """Whether each answer is right, shape (N,); null if the cell is empty or not a score."""
         usual = pc.index_in(pc.utf8_lower(cells), USUAL, skip_nulls=True)
-        if usual.null_count == cells.null_count:  # most often, and in half the time
+        if usual.null_count == cells.null_count:  # the most frequent case, in half the time
             return pc.equal(pc.bit_wise_and(usual, 1), 1)
         numbers = points(cells)
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
     def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
-        """What the item's `meta` then says of it."""
+        """The entries to write into the item's `meta`, for this rule none."""
         return {}
 
 
 @dataclass(frozen=True)
 class FromPoints:
-    """Right from `at` points on; with None, at the item's highest of `tops`."""
+    """An answer is right from `at` points on or, if `at` is None, with the item's full marks in `tops`."""
 
     at: float | None
     tops: dict[str, float] = field(default_factory=dict)
@@ -113,7 +118,7 @@ class FromPoints:
 
 @dataclass(frozen=True)
 class ByKey:
-    """Right where the chosen option is the key's."""
+    """An answer is right if the chosen option is the item's key. `keys`: item → key."""
 
     keys: Map[str, str]
     maxima: ClassVar[Maxima] = Maxima()
@@ -127,7 +132,7 @@ class ByKey:
 
 
 class Recorded(NamedTuple):
-    """What an item's record says of its scoring."""
+    """The scoring rule in an item's record."""
 
     item_id: str
     dichotomise: str | None
@@ -137,11 +142,15 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class AsRecorded:
-    """Scores are 0 and 1; of items whose record names a mark, numbers are points and right from it on; of items whose
-    record names a key, the chosen option is scored and no score is read (see `clean`).
+    """Scores are read by the rule in the item's record, and as 0 and 1 if the record has no rule.
 
-    `records`: rows of `Recorded`. `choices`: False if the answers come without the options that
-    were chosen; then no key is applied.
+    If the record has a pass mark, numbers are points, and an answer is right from the mark on. If it has a key, the
+    chosen option is scored and no score is read (see `clean`). If it has a maximum score, scores go from 0 to it.
+
+    Attributes:
+        records: rows of `Recorded`.
+        declared: maximum scores that the import declares, as in `Maxima`.
+        choices: False if the answers come without the chosen options; keys are not applied then.
     """
 
     records: Sequence[Sequence[str | int | None]]
@@ -174,7 +183,7 @@ class AsRecorded:
         return pc.if_else(pc.and_(numbers, pc.is_valid(marks)), pc.greater_equal(points(cells), marks), given)
 
     def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
-        """The record stays as it is."""
+        """No entries: the record does not change."""
         return {}
 
 
@@ -184,8 +193,11 @@ Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 def scoring_of(
     dichotomise: str | None, key: Path | None, max_scores: Map[str, int], encoding: str | None = None
 ) -> Scoring:
-    """The rule that the options name; `encoding`: of a key that is not UTF-8. Raises PermanentFailure if they
-    contradict each other."""
+    """The scoring rule that the options name.
+
+    `encoding`: encoding of a key that is not UTF-8. Raises PermanentFailure if the options contradict each other or
+    are invalid, or the key cannot be read.
+    """
     if max_scores and (dichotomise or key):
         raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
     if dichotomise is not None and key is not None:
@@ -206,7 +218,10 @@ def scoring_of(
 
 
 def max_scores_of(options: Sequence[str]) -> dict[str, int]:
-    """By name or pattern of items, what `--max-score ITEM=M` says. Raises PermanentFailure where it says nothing."""
+    """Parse the options `--max-score ITEM=M`. Returns item or pattern → maximum score.
+
+    Raises PermanentFailure if an option has another form, or M is out of range.
+    """
     found = {}
     for option in options:
         name, _, most = option.rpartition("=")
@@ -220,7 +235,10 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
 
 
 def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
-    """Each item's right option, from a table with the columns item and key; items without one are left out."""
+    """Read a table with the columns item and key. Returns item → key, without items that have no key.
+
+    Raises PermanentFailure if the file is not such a table, has two keys for an item, or has no key.
+    """
     source = open_source(path, encoding)
     found = {
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
@@ -245,8 +263,8 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
 
 
 def points(cells: pa.StringArray) -> np.ndarray:
-    """float64; NaN where a cell is empty or neither a finite number nor a word for right or wrong."""
-    encoded = cells.dictionary_encode()  # a file has few different scores
+    """The cells as float64; NaN if a cell is empty, or neither a finite number nor a word for right or wrong."""
+    encoded = cells.dictionary_encode()  # only distinct texts are parsed; a file has few of them
     lower = pc.replace_substring_regex(pc.utf8_lower(encoded.dictionary), DECIMAL_COMMA, r"\1.\2")
     shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
     numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
@@ -258,9 +276,13 @@ def points(cells: pa.StringArray) -> np.ndarray:
 
 @dataclass
 class Tally:
-    """What the scores of a file are: answers to each item, those with points beyond 1, and those between 0 and 1.
+    """Counts of the scores of a file.
 
-    `tops`: the highest score of each item that has any beyond 1.
+    Attributes:
+        answers: number of answers by item.
+        beyond: number of scores above 1 by item.
+        between: number of scores between 0 and 1.
+        tops: highest score of each item that has a score above 1.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
@@ -279,7 +301,7 @@ class Tally:
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
 
     def half_read(self) -> list[str]:
-        """Items whose scores are points, so that 0 and 1 are only some of them; slips of the pen are none."""
+        """The reasons why the scores are points and not 0 and 1; empty if they are 0 and 1, but for a few typos."""
         if self.between > max(1, self.answers.total() / 100):
             return [f"{self.between:,} scores lie between 0 and 1"]
         total = self.beyond.total()

@@ -1,7 +1,7 @@
-"""Whether a source of answers has been silent for longer than it usually is, and the alert that says so.
+"""Alerts on sources of answers that have been silent for longer than usual.
 
-What is usual follows from its own arrivals: the longest pause of four weeks that began in the same hour of the week, so
-that nights and weekends do not surprise. What does not belong here: what the arrivals brought (see `arrivals`).
+A source's usual pause is its longest pause in four weeks that began in the same hour of the week, so that nights and
+weekends cause no alerts.
 """
 
 from collections import defaultdict
@@ -27,13 +27,13 @@ ARRIVALS = f"""
     WHERE arrived_at > %(now)s::timestamptz - %(back)s AND arrived_at <= %(now)s AND kind NOT IN ('question', 'learner')
     GROUP BY 1, floor(extract(epoch FROM arrived_at) / 300) ORDER BY 1, 2
 """
-"""The last of each five minutes: a pause is then at most five minutes too long, and a busy source few rows."""
+"""The last arrival in each five minutes: few rows even for a busy source, and pauses at most five minutes too long."""
 
 
 @dataclass(frozen=True)
 class Silence:
-    """A source that has been silent for longer than `allowed`. `usual`: its longest usual pause; None where a setting
-    says what is allowed."""
+    """A source that has been silent for longer than `allowed`. `usual`: its usual pause; None if a setting determines
+    what is allowed."""
 
     source: str
     since: datetime
@@ -62,8 +62,10 @@ class Silence:
 
 
 def usual_pause(arrivals: Sequence[datetime], now: datetime) -> timedelta | None:
-    """The longest pause that began in the hour of the week (UTC) in which the last arrival came; where none did, the
-    longest of all. None in the first week, and where there is no pause. The arrivals are in order."""
+    """The longest pause that began in the same hour of the week (UTC) as the last arrival, or else the longest of all.
+
+    Returns None in a source's first week, and if it has no pause. `arrivals`: in order of time.
+    """
     if now - arrivals[0] < FIRST_WEEK:
         return None
     pauses = [(began, ended - began) for began, ended in pairwise(arrivals)]
@@ -73,7 +75,8 @@ def usual_pause(arrivals: Sequence[datetime], now: datetime) -> timedelta | None
 
 
 def silence(source: str, arrivals: Sequence[datetime], now: datetime, setting: timedelta | None) -> Silence | None:
-    """None where it is not silent for too long. `setting`: how long it may be, whatever is usual."""
+    """The source's silence. Returns None if it is not too long. `setting`: allowed silence, which overrides the usual
+    pause."""
     usual = usual_pause(arrivals, now) if setting is None else None
     allowed = setting or (usual and max(2 * usual, SHORTEST))
     if allowed is None or now - arrivals[-1] <= allowed:
@@ -82,8 +85,8 @@ def silence(source: str, arrivals: Sequence[datetime], now: datetime, setting: t
 
 
 def silent_sources(connection: psycopg.Connection, settings: Settings, now: datetime) -> dict[str, Silence | None]:
-    """Every source of the last four weeks, and whether it is silent. Files that people import are not expected, unless
-    a setting says so."""
+    """Every source of the last four weeks, with its silence or None. Files that people import are not watched, unless a
+    setting names them."""
     came = defaultdict[str, list[datetime]](list)
     for source, at in connection.execute(ARRIVALS, {"now": now, "back": LOOK_BACK}):
         came[source].append(at)
@@ -95,14 +98,17 @@ def silent_sources(connection: psycopg.Connection, settings: Settings, now: date
 
 
 def unwatched(settings: Settings) -> set[str]:
-    """Sources of which nothing is expected."""
+    """Sources that may be silent for any time."""
     allowed = {FILES: None} | settings.silent_after
     return {source for source, after in allowed.items() if after is None}
 
 
 def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list[str]:
-    """Open an alert for each silent source, and resolve those of sources that came again or are not watched any more;
-    which are silent. A source that has not come for four weeks keeps its alert."""
+    """Open an alert for each silent source, and resolve the alerts of sources that are silent no longer or are not
+    watched any more. Returns the silent sources.
+
+    A source without an arrival in four weeks keeps its alert.
+    """
     now = datetime.now(UTC)
     found = silent_sources(connection, settings, now)
     over = unwatched(settings) | {source for source, one in found.items() if one is None}

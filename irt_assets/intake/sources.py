@@ -1,4 +1,4 @@
-"""What every kind of file has in common: rows in batches with their numbers, and the bytes below them."""
+"""Common parts of all readers of files: batches of numbered rows, and blocks of bytes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import pyarrow as pa
 from irt_assets.intake.text_encoding import SAMPLE, not_utf8
 from resources.failures import PermanentFailure
 
-BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megabytes while they are cleaned
+BLOCK = 8 * 2**20  # bytes of text per batch: about 80,000 answers, tens of megabytes while they are cleaned
 HEAD = 2**20
 MAX_COLUMNS = 20_000
 MAX_NAMED = 200  # columns that a message names
-MAX_CELLS = 2**22  # cells of a batch whose cells need no bytes in the file, as nulls and repeated values do
+MAX_CELLS = 2**22  # cells of a batch, for nulls and repeated values, which need no bytes in the file
 MAX_EMPTY_CELLS = 2**24  # cells of the empty lines of a block
 MIN_COLUMNS_COUNTED = 16  # so that 2^20 empty lines of a block are too many in any file
 MAX_UNREADABLE_ROWS = 200_000  # in a block
@@ -32,7 +32,7 @@ MAX_UNREADABLE_ROWS = 200_000  # in a block
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be read as one."""
+    """A row that cannot be split into cells."""
 
     line: int
     reason: str
@@ -42,8 +42,8 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as they are in the file. `lines`: int64, the number of each, from 1: in a table with its header and empty
-    rows, as spreadsheets count them."""
+    """Rows as they are in the file. `lines`: int64, the number of each row from 1; in a table the header and empty rows
+    count too, as in spreadsheets."""
 
     rows: pa.RecordBatch
     lines: np.ndarray
@@ -70,7 +70,7 @@ class Source(ABC):
 
     @property
     def name(self) -> str:
-        """As reports and messages call it."""
+        """Name in reports and messages."""
         return self.address or str(self.path)
 
     @cached_property
@@ -83,7 +83,7 @@ class Source(ABC):
 
     @abstractmethod
     def batches(self) -> Iterator[Batch]:
-        """The rows, some ten thousand at a time."""
+        """Yield the rows, some ten thousand at a time."""
 
     def raw(self, row: dict[str, Any]) -> str:
         """A row of `plain_rows` as the file would write it."""
@@ -93,7 +93,7 @@ class Source(ABC):
 
 
 class TableSource(Source):
-    """Rows that no file has: `read` gives them, any number of times; lines are their numbers."""
+    """Rows that are not in a file. `read` returns them and may be called several times; lines are row numbers."""
 
     kind = "table"
 
@@ -109,9 +109,10 @@ class TableSource(Source):
 
 
 class TextSource(Source):
-    """A file of lines; reads it once at first to count them and to check its encoding.
+    """A file of lines. It is read once when it is opened, to count its lines and to check its encoding.
 
-    `encoding`: of a file that is not UTF-8. Raises PermanentFailure if there is such a file and it has none.
+    `encoding`: encoding of a file that is not UTF-8. Raises PermanentFailure if the file is neither UTF-8 nor in this
+    encoding.
     """
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
@@ -136,8 +137,8 @@ class TextSource(Source):
         self.rows = self.rows or returns
 
     def check_empty_lines(self, columns: int) -> None:
-        """Raises PermanentFailure if the empty lines of a block, each a row of as many cells as there are columns,
-        need too much memory."""
+        """Raise PermanentFailure if the empty lines of a block need too much memory: each is a row with a cell for
+        every column."""
         if self._empty_lines * max(columns, MIN_COLUMNS_COUNTED) > MAX_EMPTY_CELLS:
             raise PermanentFailure(
                 f"{self.path}: more than {self._empty_lines:,} empty lines in {BLOCK:,} bytes. Delete them"
@@ -146,7 +147,7 @@ class TextSource(Source):
 
 
 class _Decoding:
-    """Whether bytes are text in an encoding. `wrong`: the first line that is not, and whole lines from there on."""
+    """Check that bytes are text in an encoding. `wrong`: number of the first line that is not, and lines from it on."""
 
     wrong: tuple[int, bytes] | None = None
 
@@ -157,7 +158,7 @@ class _Decoding:
         self._last = b""
 
     def add(self, block: bytes) -> None:
-        """Go on with a block; an empty one is the end."""
+        """Check the next block. An empty block is the end."""
         if self.wrong is not None:
             return
         pending = len(self._decoder.getstate()[0])
@@ -176,7 +177,7 @@ class _Decoding:
 
 
 def plain(cells: pa.Array | pa.Scalar) -> Any:
-    """Cells as Python has them; as text where they are times for which it has no date."""
+    """Cells as Python values. Times that Python's datetime cannot hold become text."""
     try:
         return cells.as_py() if isinstance(cells, pa.Scalar) else cells.to_pylist()
     except (ArithmeticError, ValueError):
@@ -208,7 +209,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """A name that returns gets ` (2)`, ` (3)` … behind it."""
+    """The names, with the suffixes ` (2)`, ` (3)` … where they repeat."""
     unique: dict[str, None] = {}
     numbers: dict[str, int] = {}
     for name in names:
@@ -227,7 +228,7 @@ def names_of(columns: Sequence[str]) -> str:
 
 
 def check_columns(path: Path, names: Collection[str]) -> None:
-    """Raises PermanentFailure for too many columns, and for a name that the database cannot hold."""
+    """Raise PermanentFailure for too many columns, and for a name that the database cannot store."""
     if len(names) > MAX_COLUMNS:
         raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}.")
     if any("\0" in name for name in names):

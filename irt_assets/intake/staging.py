@@ -1,7 +1,7 @@
 """The staging table of an import, a pull or a post, and the statements that merge it into the tables.
 
-What belongs here: SQL. A staged answer is sound by itself; here it meets the others: a *verdict* is the reason
-why it is not added (`duplicate` is not a fault).
+Every staged answer is valid by itself. It is compared here with the other staged answers and with the log. Its
+*verdict* is the reason why it is not added; `duplicate` is not an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ FORMER = ", ".join(column.name for column in response_log.columns)
 def kept_as_corrections(
     changed: str, *, how: str, by: str = "%(by)s", result: str = "count(DISTINCT attempt_id)"
 ) -> str:
-    """The statement that keeps what `changed` returns, former rows and a `reason`; it gives the number of answers."""
+    """SQL statement that runs `changed` and stores the rows that it returns as corrections.
+
+    `changed` is SQL that changes or selects rows of the log, and returns the former rows with a `reason`. `how`: kind
+    of correction. `by`: SQL of its author. `result`: SQL of the returned columns; by default the number of answers.
+    """
     return f"""
         WITH changed AS ({changed}), kept AS (
             INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
@@ -42,8 +46,8 @@ def kept_as_corrections(
         SELECT {result} FROM changed"""
 
 
-# Answers without an id are identified by who, what and when, so that a longer export of the same log adds
-# only what is new. The text of an epoch does not depend on the session's settings.
+# Answers without an id are identified by learner, item and time, so that a longer export of the same log adds only
+# new answers. The text of an epoch does not depend on the session's settings.
 ATTEMPT_ID = r"""coalesce(given_id, md5(user_id || E'\x1f' || item_id
             || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))"""
 CREATE = f"""
@@ -83,8 +87,8 @@ JUDGE_UNKNOWN = (
 )
 SAME_SCORE = """(s.correct OR s.score IS NOT DISTINCT FROM {former} OR coalesce(s.score, {former}) = 0
     AND NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id AND q.max_score > 1))"""
-"""Whether two answers that are equally correct have one score: full credit is one, and so is wrong and 0 where there is
-no partial credit."""
+"""SQL: whether two answers with the same `correct` have the same score. Full credit is a single score. If an item has
+no partial credit, a wrong answer without a score is the same as a score of 0."""
 JUDGE_AGAINST_LOG = f"""
     SELECT s.ctid, CASE WHEN NOT bool_or(r.stands) THEN '{WITHDRAWN}'
                         WHEN s.revision < max(r.revision) OR bool_or(
@@ -156,7 +160,7 @@ USE_FORMER_IDS = """
     SELECT (SELECT count(*) FROM renamed), count(*) FILTER (WHERE f.stands AND f.n > c.n)
     FROM (SELECT user_id, item_id, max(n) AS n FROM cells GROUP BY 1, 2) c JOIN former f USING (user_id, item_id)
 """
-"""1.0 numbered the cells of a matrix by the columns that were items, so a cell could get another id."""
+"""Version 1.0 numbered the cells of a matrix by the columns that were items, so the same cell could get another id."""
 REFUSALS = f"""
     SELECT s.source, s.line, v.reason,
            CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id
@@ -169,25 +173,29 @@ OTHERS = """
     SELECT attempt_id FROM {partition}
     WHERE recorded_at >= now() - interval '1 minute' AND recorded_at < now() OR recorded_at > now()
 """
-"""What somebody else has written into a month since staged answers were compared with the log, or just before."""
+"""SQL: ids of a month's answers that other transactions wrote, if they began after this one or in the minute before."""
 WITHOUT_OTHERS = """
     DELETE FROM response_log WHERE attempt_id = ANY(%(ids)s) AND recorded_at = now();
     DELETE FROM staged WHERE attempt_id <> ALL(%(ids)s);
     DELETE FROM verdict
 """
 POSTS = ("response_log", "posts")
+"""Lock that posts share. While it is held exclusively, no post is in progress."""
 IMPORTS = ("response_log", "imports")
-"""Lock that imports share from their first row on; a month that closes holds it alone."""
-"""The lock that each post shares: who holds it alone knows that no post is under way."""
+"""Lock that imports share from their first row on. The closing of a month holds it exclusively."""
 WAIT_FOR_POSTS_MS = 900
-"""Less than PostgreSQL waits before it looks for a deadlock: a post that waits for a row of ours gives up first."""
+"""Time for which an import waits for posts before it tries again. It is shorter than PostgreSQL's deadlock_timeout, and
+a post waits for even less: if each waits for the other, the post gives up first."""
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_EPOCH = round(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 10**6
 CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers, a few seconds
 
 
 class Staging:
-    """Temporary tables in the transaction of `connection`; they end with it. `kind`: as in the table `intake`."""
+    """Temporary tables with the answers of sources, dropped at the end of the transaction of `connection`.
+
+    `kind`: kind of the sources, as in the table `intake`.
+    """
 
     each_alone = False  # see `clean.Limits`
     clock_ahead = 0
@@ -201,7 +209,7 @@ class Staging:
         connection.execute(CREATE.format(end="DROP"))
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
-        """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""
+        """Stage the cleaned answers of source number `source`. Each table is written while the next one is cleaned."""
         self._sources += 1
         first = next(tables, None)
         if first is None:
@@ -216,13 +224,14 @@ class Staging:
                     copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
     def lock(self) -> None:
-        """One import at a time compares its answers with the log."""
+        """Wait until no other import compares its answers with the log."""
         advisory_lock(self._connection, "response_log", "import")
 
     def use_former_ids(self, source: int, file_id: str) -> tuple[int, int]:
-        """Give the cells of a matrix the ids and times under which 1.0 stored them, if it did.
+        """Give the cells of a matrix the ids and times under which version 1.0 stored them, if it did.
 
-        Returns the number of these cells, and how many more answers to their items the log has from the same file.
+        Returns the number of these cells, and the number of further answers to their items that the log has from the
+        same file.
         """
         self._connection.execute("ANALYZE staged (user_id)")
         found = self._connection.execute(USE_FORMER_IDS, {"source": source, "file_id": file_id}).fetchall()
@@ -230,8 +239,10 @@ class Staging:
         return cells, surplus
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
-        """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each source and
-        verdict."""
+        """Give a verdict to known answers and to answers of erased learners.
+
+        If `strict`, also to answers of unknown items and learners. Returns the number of answers by source and verdict.
+        """
         self._connection.execute("ANALYZE staged (attempt_id, user_id, item_id)")
         for judgement in (JUDGE_ERASED, *(JUDGE_UNKNOWN if strict else ()), JUDGE_AGAINST_LOG):
             self._judge_by(judgement)
@@ -249,9 +260,9 @@ class Staging:
         return Counter({(source, reason): n for n, reason, source in found})
 
     def _ids_repeat(self) -> bool:
-        """Whether two staged answers have one id, or one hash of it.
+        """Whether two staged answers have the same id, or the same hash of their ids.
 
-        A unique index says so in half the time of counting, and sorts numbers faster than texts.
+        Creating a unique index finds out in half the time of counting, and sorts numbers faster than texts.
         """
         try:
             with self._connection.transaction():
@@ -261,27 +272,30 @@ class Staging:
         return False
 
     def erasures(self) -> list[str]:
-        """The erasures of the learners of refused answers, each in words."""
+        """The names of the erasures whose learners' answers are refused."""
         query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
         return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query)]
 
     def refusals(self) -> Iterator[dict[str, Any]]:
-        """source (the file's number), line, reason and value of the answers refused here, in the files' order."""
+        """Yield source (its number), line, reason and value of each refused answer, in order of sources and lines."""
         with self._connection.cursor(name="refusals", row_factory=dict_row) as cursor:
             cursor.itersize = 10_000
             yield from cursor.execute(REFUSALS)
 
     def drop_judged(self) -> None:
-        """What has a verdict leaves the staging table, so read `refusals` before."""
+        """Delete the answers with a verdict from the staging table. Read `refusals` before."""
         self._connection.execute(DROP_JUDGED)
 
     def add_items_and_learners(self) -> tuple[int, int]:
-        """How many were new."""
+        """Add the staged items and learners that are new. Returns the numbers of new items and new learners."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
     def judge_beside_posts(self, sources: list[str]) -> Beside | None:
-        """Whether posts have stored some of the answers meanwhile, which are then taken back and compared with theirs.
-        Posts wait from then on, when all that takes long is done, to the end of the transaction."""
+        """Take back the added answers that posts have stored meanwhile, and compare them with the posted ones.
+
+        Posts wait from this call to the end of the transaction; make it after everything that takes long. Returns None
+        if posts have stored none of the answers.
+        """
         if self._others():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
         wait_for_posts(self._connection)
@@ -300,30 +314,32 @@ class Staging:
         return Beside(corrected, verdicts)
 
     def _others(self) -> list[str]:
-        """Ids of `OTHERS`. Nobody else sees the months that this transaction has made."""
+        """Ids of `OTHERS`, except in months that this transaction has made, because others cannot see them yet."""
         partitions = set(partitions_of_log(self._connection)) - set(map(partition_of, self._made))
         each = [OTHERS.format(partition=f'"{name}"') for name in sorted(partitions)]
         return first_column(self._connection, " UNION ALL ".join(each)) if each else []
 
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
-        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many of
-        each source."""
+        """Remove answers from the log if a higher revision is staged, and store them as corrections.
+
+        Returns the number of answers by source.
+        """
         found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source", {"sources": sources})
         return Counter(dict(found.fetchall()))
 
     def names_of_erased(self) -> Callable[[str], str]:
-        """A function of a learner's id that names the erasure, or gives nothing where there is none."""
+        """Function from a learner's id to the name of the erasure, or "" if the learner was not erased."""
         return names_of_erased(self._connection)
 
     def recorded(self, name: str) -> dict[str, str]:
-        """What the items' records say under that name."""
+        """Item → value of the key `name` in its record, for the items that have the key."""
         rows = self._connection.execute(
             "SELECT item_id, meta->>%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
         )
         return dict(rows.fetchall())
 
     def record(self, records: dict[str, dict[str, str]]) -> None:
-        """Put by item what the import knows of it into the records."""
+        """Merge `records` (item → key → value) into the items' records."""
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 "UPDATE question SET meta = meta || %s WHERE item_id = %s AND NOT meta @> %s",
@@ -331,9 +347,10 @@ class Staging:
             )
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
-        """Add what is staged; `months`: at least those of the answers; `report_share` gets the share done.
+        """Add the staged answers to the log.
 
-        The log's trigger makes no learners: `add_items_and_learners` does, so that posts of theirs need not wait.
+        `months`: contains at least the months of the answers. `report_share`: called with the share that is done.
+        Learners are not made by the log's trigger but by `add_items_and_learners`, so that their posts need not wait.
         """
         self._connection.execute("SELECT set_config('irt.makes_learners', 'yes', true)")
         size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
@@ -350,7 +367,10 @@ class Staging:
                 report_share(min(1.0, (start + CHUNK) / pages))
 
     def _insert(self, statement: str, values: dict[str, Any]) -> None:
-        """Without those that a post has stored meanwhile, where there are any: to look for them takes longer."""
+        """Run an INSERT. If a post has stored some of its rows meanwhile, run it again without them.
+
+        ON CONFLICT takes longer, so it is not used at first.
+        """
         try:
             with self._connection.transaction():
                 self._connection.execute(statement, values)
@@ -360,20 +380,25 @@ class Staging:
 
 @dataclass(frozen=True)
 class Beside:
-    """What came of answers that posts stored during the import, by source."""
+    """Results for answers that posts stored during the import, by source.
+
+    Attributes:
+        corrected: number of posted answers that the import has corrected.
+        verdicts: number of answers by source and verdict.
+    """
 
     corrected: Counter[int]
     verdicts: Counter[tuple[int, str]]
 
 
 def lock_out_imports_and_posts(connection: psycopg.Connection) -> None:
-    """Wait until neither an import nor a post stores answers; new ones wait for the end of the transaction."""
+    """Wait until no import and no post stores answers. New imports and posts wait for the end of the transaction."""
     advisory_lock(connection, "response_log", "import")
     wait_for_posts(connection)
 
 
 def wait_for_posts(connection: psycopg.Connection) -> None:
-    """Until none is under way; new ones wait for the end of the transaction."""
+    """Wait until no post is in progress. New posts wait for the end of the transaction."""
     before = one_value(connection, "SELECT current_setting('lock_timeout')")
     while True:
         with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
@@ -384,9 +409,9 @@ def wait_for_posts(connection: psycopg.Connection) -> None:
 
 
 def copy_rows(answers: pa.RecordBatch) -> memoryview:
-    """The rows, one or more, in the binary format of COPY: the server parses no times or numbers, as it does in CSV.
+    """One or more rows in the binary format of COPY, in which the server need not parse times and numbers as in CSV.
 
-    A row is the number of its cells, then of each cell its size (-1 where it is null) and its bytes, in big-endian.
+    A row is the number of its cells, followed by the size (−1 if null) and the bytes of each cell, in big-endian.
     """
     cells = [pa.repeat(pa.scalar(len(answers.columns).to_bytes(2), pa.large_binary()), answers.num_rows)]
     for column in answers.columns:
@@ -396,7 +421,7 @@ def copy_rows(answers: pa.RecordBatch) -> memoryview:
 
 
 def _copy_cells(column: pa.Array) -> list[pa.LargeBinaryArray]:
-    """Sizes and bytes of texts, booleans, whole numbers (bigint) and times; to be joined, without what is null."""
+    """Sizes and bytes of a column of texts, booleans, whole numbers or times, to be joined without nulls."""
     if pa.types.is_string(column.type):
         sizes = np.asarray(pc.fill_null(pc.binary_length(column), -1)).astype(">i4")
         return [_bytes_of(sizes), column.cast(pa.large_binary())]

@@ -1,8 +1,8 @@
-"""Answers from tables in memory into the log: cleaned by themselves, then each taken exactly once.
+"""Add answers from tables in memory to the log: clean them, compare them with the log, and store each exactly once.
 
-A `Source` hands in tables, of ten rows or a stream of ten million. What belongs here: the order of the work, all of it
-in one transaction, and what is wrong with a source as a whole. What does not: where tables come from (`load` opens
-files), what is wrong with one answer (`clean`), and the statements that compare answers (`staging`).
+A `Source` yields tables, with ten rows in all or with ten million. This module has the order of the steps, which are
+one transaction, and the errors that concern a whole source. What does not belong here: opening files (see `load`),
+errors of a single answer (see `clean`), and the statements that compare answers (see `staging`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import one_value
 
 Progress = Callable[[int, int | None], None]
-MAX_ANSWERS = 2**19  # that are cleaned at once
+MAX_ANSWERS = 2**19  # number of answers that are cleaned at once
 
 
 def take(
@@ -66,11 +66,11 @@ def take(
     progress: Progress | None = None,
     staging: Staging | None = None,
 ) -> None:
-    """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
+    """Add the answers of `sources` to the log, in the transaction of `connection`, and their counts to `report`.
 
-    `limits`: as `limits_of` has them; `staging`: holds the answers while they are compared (default: a file's). The
-    other parameters are those of `import_attempts`. Raises PermanentFailure where a source is at fault; the caller's
-    transaction then has to end.
+    `limits`: from `limits_of`. `staging`: tables that hold the answers while they are compared (None: new tables, for
+    files). The other parameters are as in `import_attempts`. Raises PermanentFailure if a source is at fault, and
+    TransientFailure if an item's maximum score changes meanwhile; the caller must then end the transaction.
     """
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
@@ -119,12 +119,12 @@ def take(
         if any(given.has_revisions for given in sources):
             _count_corrected(arrivals, staging.replace_corrected(names))
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
-        # After the answers: a post of the same new learner waits for the end of the transaction.
+        # After the answers, because a post of the same new learner waits from here to the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
         if ruled := {item: record for item, record in records.items() if record}:
             staging.record(ruled)
         if declared:
-            record_maxima(connection, declared)  # of the items that are new
+            record_maxima(connection, declared)  # new items were not in the bank before
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
@@ -136,7 +136,11 @@ def take(
 
 
 class AnswerSource:
-    """A source and how to read its answers. Raises PermanentFailure where its header or its times do not fit."""
+    """A source of answers with its mapping.
+
+    Raises PermanentFailure if no mapping fits its columns, its time zone is unknown, its answers are scored already
+    although a key is given, or its times contradict `at`, the day of a source without times.
+    """
 
     def __init__(
         self,
@@ -180,9 +184,10 @@ class AnswerSource:
         reject: Reject,
         scoring: Scoring = AsGiven(),  # noqa: B008
     ) -> Iterator[tuple[Batch, pa.RecordBatch]]:
-        """Each batch and its sound answers; the others are counted and written.
+        """Yield each batch with its valid answers. Refused answers are counted in `report` and passed to `reject`.
 
-        Raises PermanentFailure, at the end, where the scores are more than 0 and 1 and nothing says what is right.
+        Raises PermanentFailure if times need a zone and, after the last batch, if scores are not 0 and 1 and no rule
+        says which are right.
         """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
@@ -216,26 +221,29 @@ class AnswerSource:
             report.notes.append(f"{self.name}: {noted}")
 
     def _scored(self, scoring: Scoring) -> Scoring:
-        """The rule, with the highest scores that the mapping declares; if there are only choices, the recorded keys."""
+        """The scoring rule with the maximum scores that the mapping declares.
+
+        If the source has only choices, it is scored by the recorded keys.
+        """
         if self.has_choices_alone and isinstance(scoring, AsGiven):
             return ByKey(self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
         options = scoring.maxima.declared
-        declared = {**options, **self._mapping.max_scores, **options}  # an option goes before what the mapping says
+        declared = {**options, **self._mapping.max_scores, **options}  # options come first and override the mapping
         if isinstance(scoring, AsRecorded):
             return replace(scoring, declared=declared)
         return AsGiven(replace(scoring.maxima, declared=declared))
 
     def declared(self, scoring: Scoring) -> dict[str, int]:
-        """The highest scores that this import says of the items that were answered."""
+        """The maximum scores that this import declares, for the items with answers."""
         maxima = self._scored(scoring).maxima
         found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
         return {item: most for item, most in found.items() if most}
 
     @property
     def file_id(self) -> str:
-        """Beginning of the ids of answers that have neither an id nor a time."""
+        """Prefix of the ids of answers that have neither an id nor a time."""
         return self.source.sha256[:16]
 
     @property
@@ -248,7 +256,7 @@ class AnswerSource:
 
     @property
     def has_choices_alone(self) -> bool:
-        """Whether it is a list of choices, which only keys can score."""
+        """Whether the source is a list of choices without scores, which only keys can score."""
         return "response" in self._binding.columns and not {"correct", "score"} & {
             *self._binding.columns,
             *self._mapping.constants,
@@ -256,7 +264,7 @@ class AnswerSource:
 
     @property
     def has_revisions(self) -> bool:
-        """Whether its rows may be corrections of answers in the log."""
+        """Whether its rows may correct answers in the log."""
         return "revision" in {*self._binding.columns, *self._mapping.constants}
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
@@ -269,12 +277,12 @@ class AnswerSource:
         return cleaner.tally
 
     def _batches(self, items: Sequence[str]) -> Iterator[Batch]:
-        """A row of a matrix is an answer for each of its items."""
+        """The source's batches, split so that none has more than `MAX_ANSWERS`: a matrix has an answer per item."""
         for batch in self.source.batches():
             yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 
     def _check_scores(self, scoring: Scoring) -> None:
-        """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
+        """Raise PermanentFailure if the scoring rule does not fit the scores of the tally."""
         highest = max(self.tally.tops.values(), default=1.0)
         if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
             raise PermanentFailure(
@@ -283,18 +291,21 @@ class AnswerSource:
         if not isinstance(scoring, AsGiven):
             return
         what = self.tally.half_read()
-        if self.is_matrix:  # a column of a matrix is an item with all its cells, or none
+        if self.is_matrix:  # all cells of an item's column are scores, so one score above 1 is enough
             what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
         if what:
             raise refusal(self.name, what)
 
     def _texts(self, bad: BadRow) -> tuple[str, str]:
-        """The value and the row; empty where a row that cannot be read may be of any learner."""
+        """Value and text of a row that could not be read.
+
+        Both are empty if the log may have other ids than the file, because an erasure could not find the row then.
+        """
         return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
 
     def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
         column = self._binding.columns.get("user_id", ("",))[0]
-        places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix is many answers
+        places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix has many answers
         taken = batch.rows.take(pa.array(places))
         users = Columns(self._binding).ours(taken, "user_id").to_pylist()
         raws = [
@@ -311,7 +322,7 @@ class AnswerSource:
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
-        """The columns of a matrix that are items, found from the whole file."""
+        """The columns of a matrix that are items, inferred from the whole file; empty for a list."""
         if self._mapping.wide is None:
             return []
         items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
@@ -340,7 +351,7 @@ class AnswerSource:
 
 
 def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
-    """The notes on answers of a matrix that keep the ids of 1.0."""
+    """The notes on answers of a matrix that keep the ids of version 1.0."""
     if not cells:
         return []
     ids = f"ids that version 1.0 made ({given.file_id}-…)"
@@ -355,7 +366,7 @@ def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
 
 
 def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:
-    """Scores as they are given are those of items whose highest ones the bank says, too."""
+    """Add the maximum scores of the bank to the rule `AsGiven`; other rules are returned unchanged."""
     if not isinstance(scoring, AsGiven):
         return scoring
     recorded = {item: most for item, most in known_maxima(connection).items() if most}
@@ -363,7 +374,7 @@ def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Sc
 
 
 def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items: Collection[str]) -> None:
-    """Raises TransientFailure if an item's maximum score has changed since the answers were read by it."""
+    """Raise TransientFailure if the maximum score of an item has changed since its answers were read."""
     if not isinstance(scoring, AsGiven):
         return
     before = scoring.maxima.recorded
@@ -376,7 +387,10 @@ def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items
 
 
 def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
-    """What is declared of items for the first time. Raises PermanentFailure where the record says something else."""
+    """The declared maximum scores of items without a recorded one.
+
+    Raises PermanentFailure if a declared maximum score differs from the recorded one.
+    """
     for item, most in known.items():
         if most not in (None, declared[item]):
             raise PermanentFailure(
@@ -389,9 +403,11 @@ def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[
 def _record_declared(
     connection: psycopg.Connection, declared: Map[str, int]
 ) -> tuple[dict[str, int], list[NewMaximum]]:
-    """Record maximum scores before answers are compared, which is done by these.
+    """Record the declared maximum scores, before answers are compared by them.
 
-    Returns those that are declared for the first time, and those that change an item of the bank."""
+    Returns the maximum scores that are declared for the first time, and those among them that change an item of the
+    bank.
+    """
     known = known_maxima(connection, declared)
     new = _not_recorded(known, declared)
     record_maxima(connection, new)
@@ -399,7 +415,7 @@ def _record_declared(
 
 
 def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
-    """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
+    """Set the full marks of `FromPoints(None)`: an item's highest score in all sources and earlier imports."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
         return scoring
     recorded = staging.recorded("dichotomise").items()
@@ -412,7 +428,7 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
 
 
 def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, str]]) -> None:
-    """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    """Raise PermanentFailure if earlier answers to an item were scored by a different rule."""
     if ruled := [item for item, record in records.items() if record]:
         for item, most in known_maxima(connection, ruled).items():
             if (most or 1) > 1:
@@ -438,9 +454,10 @@ def limits_of(
     at: date | None = None,
     ahead: timedelta = timedelta(0),
 ) -> Limits:
-    """Times that answers can have, by the database's clock.
+    """The range of valid times of answers, by the database's clock.
 
-    `ahead`: how far the clocks of senders may go ahead of it. The other parameters are those of `import_attempts`.
+    `ahead`: tolerance for senders whose clocks are ahead of it. The other parameters are as in `import_attempts`.
+    Raises PermanentFailure if `at` is before the first month or in the future.
     """
     now: datetime = one_value(connection, "SELECT now()")
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
@@ -453,7 +470,7 @@ def limits_of(
 
 
 def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int) -> None:
-    """Note the arrivals, and add them to the report. `clock_ahead`: of a post, as files' clocks are not asked."""
+    """Store the arrivals and add them to the report. `clock_ahead`: number of a post's answers with future times."""
     arrivals[0].report.clock_ahead = clock_ahead
     for arrival in arrivals:
         arrival.note()
@@ -461,7 +478,7 @@ def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int
 
 
 def _prepare(sources: Sequence[AnswerSource], staging: Staging) -> None:
-    """Hand the sources the recorded keys that they need, and the names of erased learners."""
+    """Give the sources the names of erased learners and, if one needs them, the recorded keys."""
     erasure_of = staging.names_of_erased()
     keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
     for given in sources:
@@ -477,7 +494,7 @@ def _count_corrected(arrivals: Sequence[Arrival], corrected: Counter[int]) -> No
 def _count_judged(
     staging: Staging, sources: Sequence[AnswerSource], arrivals: Sequence[Arrival], verdicts: Counter[tuple[int, str]]
 ) -> None:
-    """Count the verdicts, and read the sources once more for the rows that the database refused, if there are any."""
+    """Count the verdicts. If the database refused rows, read the sources again and pass these rows to `reject`."""
     for (number, reason), n in verdicts.items():
         arrivals[number].report.judged(reason, n)
     for arrival in arrivals:
@@ -504,6 +521,6 @@ def _micros(time: datetime) -> int:
 
 
 def check_zone(name: str | None, problem: str) -> None:
-    """Raises PermanentFailure with the problem where there is no such zone."""
+    """Raise PermanentFailure with the text `problem` if there is no such time zone."""
     if name is not None and zone_named(name) is None:
         raise PermanentFailure(f"{problem}. Give an IANA name, such as Europe/Berlin or UTC.")

@@ -1,4 +1,4 @@
-"""Encodings of text files: which names are accepted, and what bytes that are not UTF-8 look like."""
+"""Encodings of text files: the accepted names, and a guess at the encoding of bytes that are not UTF-8."""
 
 import codecs
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from resources.failures import PermanentFailure
 
 SAMPLE = 2**16
-_LOOKS = (  # encoding, who writes it, what its text has beyond ASCII, and the least share of it
+_LOOKS = (  # encoding, who writes it, its usual letters beyond ASCII, and their least share of these
     ("cp932", "Japanese Windows", r"[\u3040-\u30ff]", 0.3),
     ("cp949", "Korean Windows", r"[가-힣]", 0.9),
     ("cp1252", "Western European Windows", r"(?<![^\0-\x7f])[À-ÖØ-öø-ÿŒœŠšŽžŸ\u2013-\u201e](?![^\0-\x7f])", 0.8),
@@ -17,7 +17,7 @@ _LOOKS = (  # encoding, who writes it, what its text has beyond ASCII, and the l
 
 
 def check_encoding(name: str) -> str:
-    """The name of an encoding that has ASCII as ASCII does. Raises ValueError for any other name."""
+    """The normalised name of an encoding that extends ASCII. Raises ValueError for any other name."""
     plain = bytes(range(128))
     try:
         if plain.decode(name) == plain.decode("ascii"):

@@ -1,7 +1,7 @@
-"""Times as people write them, to microseconds since 1970 in UTC.
+"""Conversion of times as people write them to microseconds since 1970 in UTC.
 
-ISO 8601 with or without a zone, epoch seconds or milliseconds, or one other format named by the mapping.
-A time without a zone is read in the zone that the row or the caller names; nothing is guessed.
+Times are ISO 8601 with or without a zone, epoch seconds or milliseconds, or in one other format that the mapping names.
+A time without a zone is read in the zone that the row or the caller names; zones are never guessed.
 """
 
 import re
@@ -39,21 +39,21 @@ class ZoneNeeded(Exception):
 
 
 def zone_named(name: str) -> ZoneInfo | None:
-    """The IANA zone of that name, None where there is none."""
+    """The IANA zone of that name. Returns None if there is no such zone."""
     try:
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # ZoneInfo's errors, by how wrong the name is
+    except (KeyError, ValueError, OSError):  # the kind depends on how the name is wrong
         return None
 
 
 def parse_times(
     values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None, *, each_alone: bool = False
 ) -> np.ndarray:
-    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is not a time, or has no zone and needs one).
+    """Microseconds since 1970-01-01 UTC (int64); MISSING if a value is not a time, or has no zone and needs one.
 
-    `values`: text or timestamps; `row_zones`: text, each row's own zone where it has one; else `zone`.
-    Local times that a change of the clocks repeats are taken as the first, skipped ones as the end of the gap.
-    Raises ZoneNeeded, but not of texts if `each_alone`.
+    `values`: text or timestamps. `row_zones`: text, the zone of each row, or null to use `zone`.
+    A local time that occurs twice is read as the first, and a skipped one as the end of the gap.
+    Raises ZoneNeeded; for text only unless `each_alone`.
     """
     if pa.types.is_timestamp(values.type):
         micros = _of_timestamps(values)
@@ -65,7 +65,7 @@ def parse_times(
 def _parse_texts(
     values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds since 1970, and which of the values are times without a zone."""
+    """Microseconds since 1970, and a mask of the times without a zone."""
     quick = _quickly(values) if rules.format is None else None
     if quick is not None:
         micros = _micros(quick)
@@ -89,7 +89,7 @@ def _parse_texts(
 
 
 def _require_zones(result: np.ndarray, unknown: np.ndarray, values: pa.Array) -> np.ndarray:
-    """The result. Raises ZoneNeeded unless most times have a zone."""
+    """Return `result`. Raises ZoneNeeded if at least half of the times have no zone."""
     n_unknown = int(unknown.sum())
     if n_unknown and n_unknown >= int((result != MISSING).sum()):
         raise ZoneNeeded(str(values[int(np.argmax(unknown))].as_py()))
@@ -106,7 +106,7 @@ def _of_timestamps(values: pa.TimestampArray) -> np.ndarray:
 
 
 def _quickly(values: pa.Array) -> pa.Array | None:
-    """The whole column at once, which works where every value is ISO 8601 and right."""
+    """Parse the whole column at once. Returns None unless every value is valid ISO 8601."""
     if pc.min(pc.binary_length(values)).as_py() is None or pc.min(pc.binary_length(values)).as_py() < SHORTEST:
         return None
     for zone in ("UTC", None):
@@ -139,7 +139,7 @@ def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
 
 
 def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds of local clocks to microseconds in UTC, and which of the clocks are of no known zone."""
+    """Microseconds in UTC from those of local clocks, and a mask of the times for which no zone is named."""
     result = np.full(len(naive), MISSING, dtype=np.int64)
     zones = pa.nulls(len(naive), pa.string()) if row_zones is None else row_zones
     zones = zones if zone is None else pc.fill_null(zones, zone)
@@ -160,7 +160,7 @@ def _micros(times: pa.Array) -> np.ndarray:
 
 
 def _possible(micros: np.ndarray) -> np.ndarray:
-    """MISSING in the place of times that calendars and zones cannot reckon with."""
+    """Replace times outside the range of calendars and zones by MISSING."""
     return np.where((micros >= EARLIEST) & (micros < LATEST), micros, MISSING)
 
 

@@ -1,7 +1,6 @@
-"""An xAPI statement (1.0.x, or 2.0 as IEEE 9274.1.1 has it) as the attempt that it tells of.
+"""Conversion of an xAPI statement (1.0.x, or 2.0 as in IEEE 9274.1.1) to an attempt; see docs/how-to/xapi.md.
 
-What belongs here: what of a statement is an answer, and why another statement is none. What does not: what is wrong
-with an attempt's values, and how it is stored (see `posted` and `take`). The page is docs/how-to/xapi.md.
+Most of an attempt's values are checked later (see `posted` and `take`).
 """
 
 import re
@@ -17,7 +16,7 @@ DURATION = re.compile(
     rf"(?:T(?=.)(?:{NUMBER}H)?(?:{NUMBER}M)?(?:{NUMBER}S)?)?)"
 )
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
-"""How long a week, a day, an hour, a minute and a second are."""
+"""Milliseconds of a week, a day, an hour, a minute and a second."""
 WAYS_OUT = {
     "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
     "not_an_account": "The actor has to be an Agent with an account (homePage and name), as a mailbox is an e-mail "
@@ -31,7 +30,7 @@ WAYS_OUT = {
 
 @dataclass(frozen=True)
 class Naming:
-    """Whose names learners have, and what stands before the id of an item."""
+    """Home page of the accounts whose names are learners' ids, and prefix of the item ids."""
 
     home_page: str | None = None
     item_prefix: str = ""
@@ -39,13 +38,13 @@ class Naming:
 
 @dataclass(frozen=True)
 class Void:
-    """What a voiding statement does: it withdraws this attempt."""
+    """A voiding statement, which withdraws this attempt."""
 
     attempt_id: str
 
 
 class NotTaken(Exception):
-    """Why a statement is refused, and the property or value that is the reason."""
+    """A statement is refused: the reason, and the property or value that caused it."""
 
     def __init__(self, reason: str, value: str) -> None:
         super().__init__(reason, value)
@@ -53,9 +52,9 @@ class NotTaken(Exception):
 
 
 def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Void | None:
-    """The attempt's fields, or the attempt that the statement voids; None where its verb is another one.
+    """The attempt's fields, or the attempt that the statement voids. Returns None for any other verb.
 
-    Raises NotTaken.
+    Raises NotTaken if the statement is refused.
     """
     verb = _needed(statement, "verb.id")
     if verb == ANSWERED:
@@ -99,7 +98,8 @@ def _learner(statement: dict[str, Any], naming: Naming) -> str:
 
 
 def _correct(statement: dict[str, Any]) -> bool:
-    """Never by the pattern of correct responses, which says nothing of how a program scores."""
+    """Whether the answer is right, by `success` or a scaled score of 0 or 1. The pattern of correct responses is not
+    used, because it does not determine how a program scores."""
     success = _optional(statement, "result.success", bool)
     if success is not None:
         return success
@@ -112,7 +112,7 @@ def _correct(statement: dict[str, Any]) -> bool:
 
 
 def _milliseconds(duration: str | None) -> int | None:
-    """None where it is not known, also because months and years have no fixed length."""
+    """A duration in milliseconds. Returns None if it is unknown, also for months and years, which vary in length."""
     if duration is None:
         return None
     found = DURATION.fullmatch(duration)
@@ -125,7 +125,7 @@ def _milliseconds(duration: str | None) -> int | None:
 
 
 def _uuid(statement: dict[str, Any], path: str) -> Any:
-    """In lower case, as one in capitals is the same."""
+    """The UUID in lower case, so that equal UUIDs are equal text. Returns None if it is absent."""
     text = _optional(statement, path)
     if text is not None and UUID.fullmatch(text) is None:
         raise NotTaken("bad_statement", path)
@@ -133,7 +133,7 @@ def _uuid(statement: dict[str, Any], path: str) -> Any:
 
 
 def _needed(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at `a.b.c`. Raises NotTaken where it is left out, empty, or of another kind."""
+    """The value at the path `a.b.c`. Raises NotTaken if it is absent, empty, or of another type."""
     found = _optional(statement, path, kind)
     if found in (None, ""):
         raise NotTaken("bad_statement", path)
@@ -141,7 +141,7 @@ def _needed(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
 
 
 def _optional(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at `a.b.c`, None where one of them is left out. Raises NotTaken where it is of another kind."""
+    """The value at the path `a.b.c`. Returns None if a part is absent. Raises NotTaken if it is of another type."""
     found: Any = statement
     *parents, last = path.split(".")
     for name in parents:

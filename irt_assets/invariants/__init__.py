@@ -1,1 +1,1 @@
-"""Invariants: what must be true of everything that is stored, checked every day, read only."""
+"""Invariants: statements about everything that is stored. A daily read-only evaluation checks that they are true."""

@@ -1,4 +1,4 @@
-"""Invariants of what learners did: their answers' grades, daily features and weekly KPIs."""
+"""Invariants of learners' activity: the grades of answers, daily features and weekly KPIs."""
 
 import shlex
 from collections import Counter, defaultdict
@@ -13,12 +13,12 @@ from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6
 SETTLED_AFTER = timedelta(hours=6)
-"""Features of a day are made soon after it; before that its absence says nothing."""
+"""Time after a day by which its features must exist."""
 GRADES_SAMPLED = 1_000_000
-"""Answers, roughly, whose grades are compared on a weekday."""
+"""Approximate number of answers whose grades are compared on a day that is not a Sunday."""
 UNCHOSEN = 200
-"""Wrong answers in succession after which a key that nobody has chosen is named. If one learner in ten is right, the
-probability of so many is .9^200 = 7e-10."""
+"""Consecutive wrong answers after which a key that nobody has chosen is a violation. If one learner in ten is right,
+the probability of 200 wrong answers is .9^200 = 7e-10."""
 MOST_CHOICES = 5
 GRADED = """
     SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
@@ -32,7 +32,7 @@ GRADED = """
     WHERE CASE WHEN jsonb_exists(q.meta, 'key') THEN r.response IS NOT NULL AND r.correct IS NOT NULL
                ELSE r.score IS NOT NULL END
 """
-"""Answers that a key or a maximum score grades, and whether their grade differs."""
+"""Query of the answers that a key or a maximum score grades, with whether their stored grade differs."""
 LOG = "response_log r"  # no sample can be drawn from the view `attempt`
 
 
@@ -60,12 +60,12 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     fix="Score the item's answers again (`irt attempts rescore --item ITEM --key OPTION`, which also corrects the "
     "bank's key), or correct the bank (`irt import questions`), which leaves stored answers as they are; answers with "
     "points are imported again with a higher revision.",
-    note="Answers with a stored choice to items with a key are compared, and answers with a score to items without "
-    "one: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
-    "out, as it may have used the key of a period. A key that nobody has chosen, as choices are written in another way "
-    f"or the key is another item's, is named with what was chosen after {UNCHOSEN} wrong answers in succession, or "
-    f"after {UNCHOSEN} of all items if no key of the scale has been chosen. If one learner in ten is right, the "
-    "probability of so many wrong answers is 7e-10.",
+    note="Answers with a stored choice to items with a key are compared, and answers with a score to items without a "
+    "key: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
+    "out, because it may have used the key of a period. A key that nobody has chosen (choices are written differently, "
+    f"or the key belongs to another item) is reported with the chosen options after {UNCHOSEN} consecutive wrong "
+    f"answers, or after {UNCHOSEN} to all items of the scale if none of its keys has been chosen. If one learner in "
+    f"ten is right, the probability of {UNCHOSEN} wrong answers is 7e-10.",
 )
 def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
     sampled = look.connection.execute(
@@ -107,8 +107,9 @@ def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
 def _unchosen_keys(
     look: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
 ) -> Found:
-    """Name the items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
+    """Violations of items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
 
+    On a scale where no key has been chosen, the answers to all its items count together.
     `unchosen`: scale and key by item. `chosen_on`: scales with a key that somebody has chosen.
     """
     rows = look.connection.execute(
@@ -141,7 +142,8 @@ def _rescore(item: str, key: str) -> str:
 
 
 def _sample_of_log(look: InvariantContext) -> str:
-    """All answers on Sundays and of a log that is not larger than a sample; else another sample each day."""
+    """FROM item of the answers to compare: the whole log on Sundays, or if it is not larger than a sample. Otherwise a
+    sample that differs from day to day."""
     answers = one_value(
         look.connection,
         """SELECT coalesce(sum(greatest(reltuples, 0)), 0) FROM pg_inherits JOIN pg_class ON oid = inhrelid
@@ -156,7 +158,7 @@ def _sample_of_log(look: InvariantContext) -> str:
 @invariant(
     kind="learners",
     protects="Every KPI is present and in its range, or empty with a reason, so that no decision rests on nonsense.",
-    fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
+    fix="Materialise `weekly_kpi` of the week again; if the violation persists, report it as a bug.",
     alerted_by_checks=True,
 )
 def kpis_are_whole(look: InvariantContext) -> Found:

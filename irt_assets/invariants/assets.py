@@ -1,4 +1,4 @@
-"""The asset `invariant_report`: the daily report, with every invariant as a check of it."""
+"""The asset `invariant_report`: the daily report, with every invariant as a check."""
 
 from collections.abc import Iterator
 
@@ -20,13 +20,13 @@ ROWS_SHOWN = 10
 
 
 def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> list[dg.AssetsDefinition]:
-    """`invariant_report`, and its checks."""
+    """The asset `invariant_report` with its checks."""
 
     @dg.asset(
         name=INVARIANT_REPORT,
         partitions_def=days,
         description="One row per invariant: whether it held for everything stored when the day's report was made. Each "
-        "violation has a row of its own. A report that is made again describes the present, not the past.",
+        "violation has a row of its own. A repeated report describes the present, not the past.",
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
             dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")

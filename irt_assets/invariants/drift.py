@@ -1,4 +1,4 @@
-"""Invariants of what follows a month: it was judged, on stored fits, and its findings were decided on."""
+"""Invariants of the analyses after a month: they exist, rest on stored fits, and large drift is decided on."""
 
 from datetime import timedelta
 
@@ -10,16 +10,16 @@ from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
 from resources.postgres.database import one_value
 
 FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
-"""The assets that judge a month, and are made by themselves once it is green."""
+"""Assets that analyse a month. They materialise automatically once the month is green."""
 MADE_WITHIN = timedelta(hours=6)
 LONGEST_UNDECIDED = timedelta(days=31)
-"""One month: by then the next one has been judged."""
+"""One month: by then the next month has been compared, too."""
 
 
 @invariant(
     kind="assets",
-    protects="A month that is green was searched for drift, DIF and lost information, with the numbers it has now.",
-    fix="Materialise the asset for the month in the UI; see that the sensor `automation` is switched on.",
+    protects="Every green month has been analysed for drift, DIF and lost information, with its current numbers.",
+    fix="Materialise the asset for the month in the UI; check that the sensor `automation` is switched on.",
 )
 def every_green_month_was_judged(look: InvariantContext) -> Found:
     green = sorted({(state.month, state.scale_id) for state in look.states if state.state is State.GREEN})
@@ -72,7 +72,7 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="An item that changed much is not scored with its old value for want of a decision.",
+    protects="No item that changed much is scored with its old value only because nobody has decided on it.",
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
 def large_drift_is_decided_on(look: InvariantContext) -> Found:

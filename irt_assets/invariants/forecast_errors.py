@@ -1,7 +1,4 @@
-"""How well abilities forecast answers that were given after them.
-
-Which abilities and answers these are is the caller's (see `forecasts`).
-"""
+"""Errors with which abilities forecast later answers. The caller chooses abilities and answers (see `forecasts`)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +16,9 @@ NODES = 15
 
 
 def forecast(curves: Curves, item: Codes, mean: Floats, variance: Floats) -> Floats:
-    """P(correct) of answers by learners whose θ is thought to be N(mean, variance); shapes (R,).
+    """P(correct) of answers by learners whose θ has the distribution N(mean, variance); shapes (R,).
 
-    `item`: its place among the items of the curves, each of two categories.
+    `item`: index among the items of the curves, each of which has two categories.
     """
     nodes, weights = hermegauss(NODES)
     found = np.zeros(item.size)
@@ -31,9 +28,9 @@ def forecast(curves: Curves, item: Codes, mean: Floats, variance: Floats) -> Flo
 
 
 def growth_since(movement: Movement, person: Codes, day: Codes, known_on: Floats) -> Floats:
-    """By how much θ has grown when each of R answers is given, since the day on which it was known; shapes (R,).
+    """Growth of θ from the day `known_on` to each of R answers; shapes (R,).
 
-    Every day with answers of the person is an occasion, so that growth goes on for a week after each.
+    Every day with answers of the person is an occasion, so growth continues for a week after each.
     """
     order = np.lexsort((day, person))
     first = np.diff(person[order], prepend=-1) != 0
@@ -47,7 +44,8 @@ def growth_since(movement: Movement, person: Codes, day: Codes, known_on: Floats
 
 @dataclass(frozen=True)
 class Excess:
-    """By how much one forecast's log loss exceeds another's, by answer, and its standard error over learners."""
+    """Log losses per answer of a forecast and of a reference, and the standard error, over learners, of their
+    difference."""
 
     loss: float
     reference: float
@@ -60,15 +58,15 @@ class Excess:
 
 
 def excess_of(p: Floats, reference: Floats, score: Codes, person: Codes) -> Excess:
-    """Compare two forecasts of the same answers; shapes (R,), `score` 0 or 1, `person` from 0 on."""
+    """Compare two forecasts of the same answers. Shapes (R,); `score` is 0 or 1, `person` counts from 0."""
     losses = [-np.log(np.where(score == 1, of, 1 - of)) for of in (p, reference)]
     return Excess(float(losses[0].mean()), float(losses[1].mean()), _se(losses[0] - losses[1], person))
 
 
 @dataclass(frozen=True)
 class Share:
-    """Answers with forecasts of about one size: the mean forecast, the share that was right, its standard error over
-    learners."""
+    """`n` answers with similar forecasts: the mean forecast, the share of right answers, and the standard error of
+    their difference over learners."""
 
     n: int
     forecast: float
@@ -76,12 +74,12 @@ class Share:
     se: float
 
     def off(self, least: float) -> bool:
-        """Whether the two differ by more than `least` and by more than three standard errors."""
+        """Whether forecast and share differ by more than `least` and by more than three standard errors."""
         return abs(self.observed - self.forecast) > max(least, 3 * self.se)
 
 
 def by_decile(p: Floats, score: Codes, person: Codes) -> list[Share]:
-    """Ten shares, of as many answers each, from the least likely to the likeliest; of 10 answers or more."""
+    """Ten shares with equal numbers of answers, from the lowest to the highest forecasts. Needs at least 10 answers."""
     parts = np.array_split(np.argsort(p, kind="stable"), 10)
     return [
         Share(rows.size, float(p[rows].mean()), float(score[rows].mean()), _se(score[rows] - p[rows], person[rows]))
@@ -90,7 +88,7 @@ def by_decile(p: Floats, score: Codes, person: Codes) -> list[Share]:
 
 
 def _se(differences: Floats, person: Codes) -> float:
-    """The standard error of their mean, where answers of one learner go together."""
+    """Standard error of the mean difference, with the answers of each learner as a cluster."""
     _, learner = np.unique(person, return_inverse=True)
     sums = np.bincount(learner, weights=differences - differences.mean())
     return float(np.sqrt(sums @ sums) / differences.size)

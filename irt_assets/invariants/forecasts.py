@@ -1,4 +1,4 @@
-"""The invariant of abilities that move: they forecast the next answers no worse than abilities that stand still."""
+"""The invariant of moving abilities: they forecast the next answers no worse than constant abilities do."""
 
 from dataclasses import replace
 
@@ -19,24 +19,24 @@ from irt_psychometrics import Responses
 from irt_psychometrics.scoring import Movement
 
 LEARNERS = 1_000
-"""Learners of a scale whose next answers are forecast, by a hash of their ids."""
+"""Largest number of learners per scale whose next answers are forecast, chosen by a hash of their ids."""
 FEWEST_LEARNERS = 100
 FEWEST_ANSWERS = 1_000
 LARGEST_DIFFERENCE = 0.02
-"""Between forecasts and what came of them, within a decile."""
+"""Largest accepted difference between the mean forecast and the share of right answers in a decile."""
 
 
 @invariant(
     kind="scales",
-    protects="Where abilities move, the θ of a month's end forecasts the next month's answers at least as well as a θ "
-    "that stands still, and as often as it says.",
-    fix="If items have drifted, decide on these first. Then estimate the movement anew (`irt scale movement "
-    "--propose`) and decide on what is proposed; where nothing is, `irt scale set ability_variance=0 ability_growth=0 "
-    "occasion_variance=0` lets abilities stand still.",
-    note="Of scales with a movement, 1,000 learners by a hash of their ids, and their answers of the last month that "
-    "was taken to the ledger. The log loss may exceed that of the θ that stands still by two standard errors; by "
-    "decile of the forecasts, the share of right answers may differ by .02, or by three standard errors where these "
-    "are more.",
+    protects="If abilities move, the θ at a month's end forecasts the next month's answers at least as well as a "
+    "constant θ, and the share of right answers agrees with the forecasts.",
+    fix="If items have drifted, decide on these first. Then estimate the movement again (`irt scale movement "
+    "--propose`) and decide on the proposal. If nothing is proposed, `irt scale set ability_variance=0 "
+    "ability_growth=0 occasion_variance=0` makes abilities constant.",
+    note="Tested for scales with a movement, with 1,000 learners by a hash of their ids, and their answers in the last "
+    "month whose publication step is done. The log loss may exceed the log loss of the constant θ by two standard "
+    "errors. In each decile of the forecasts, the share of right answers may differ from the forecast by .02, or by "
+    "three standard errors if these are more.",
 )
 def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
     for scale_id, newest in look.scales.items():
@@ -49,7 +49,7 @@ def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
 
 
 def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found:
-    """Forecasts of the month's answers by what was known at its start."""
+    """Compare forecasts of the month's answers, from moving and from constant abilities at its start."""
     start, end = Month(month).bounds
     published = in_force(connection, scale.scale_id, start)
     measured = connection.execute(

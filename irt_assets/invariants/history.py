@@ -1,7 +1,7 @@
-"""The daily evaluation of every invariant: store what was found, open and resolve violations and their alerts.
+"""The daily evaluation of every invariant: store the results, open and resolve violations and their alerts.
 
-A violation that persists is one row, from the run that opened it until it is gone. What could not be tested
-closes nothing. What does not belong here: how an alert reaches people (see `resources.alerts.notifier`).
+A violation that persists is one row, from the run that opened it until it is gone. A violation whose invariant could
+not be tested stays open.
 """
 
 from collections import defaultdict
@@ -27,14 +27,14 @@ from resources.postgres.database import Database, advisory_lock, one_value
 
 @dataclass(frozen=True)
 class Report:
-    """What one evaluation found. `incomplete` comes first: what could not be tested."""
+    """The results of one evaluation."""
 
     evaluated_at: datetime
     verdicts: tuple[Verdict, ...]
 
     @property
     def incomplete(self) -> list[tuple[str, str]]:
-        """Invariant and reason."""
+        """Everything that could not be tested: pairs of invariant and reason."""
         crashed = [(v.invariant.name, f"it could not be evaluated: {v.crashed}") for v in self.verdicts if v.crashed]
         return crashed + [(v.invariant.name, n.why) for v in self.verdicts for n in v.not_tested]
 
@@ -56,7 +56,7 @@ class Report:
 def take_report(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
 ) -> Report:
-    """Evaluate everything, read only; then store what was found under the name `run`."""
+    """Evaluate every invariant, read only, and then store the results under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
     made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
@@ -74,10 +74,11 @@ def look_at_everything(
     made: Mapping[str, Mapping[str, datetime]],
     invariants: Iterable[Invariant] = INVARIANTS,
 ) -> Report:
-    """Every verdict, in the order of `invariants`.
+    """Evaluate the invariants, read only. The verdicts have the order of `invariants`.
 
-    Those that read no files all see one state of the database, read only. Reading every file of the store takes long,
-    and so long a transaction would keep the database from vacuuming.
+    Invariants that read no files share one transaction, and so one state of the database. Invariants that read files
+    take long, and a long transaction would keep the database from vacuuming. Each of their queries is a transaction of
+    its own.
     """
     wanted, verdicts = list(invariants), list[Verdict]()
     for reads_files in (False, True):
@@ -91,7 +92,7 @@ def look_at_everything(
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:
-    """Store the verdicts, open new violations, close those that are gone, and alert about what has no alert yet."""
+    """Store the verdicts, open new violations, close those that are gone, and alert about those without an alert."""
     advisory_lock(connection, "invariants")
     for verdict in report.verdicts:
         _store_verdict(connection, run, verdict)
@@ -142,8 +143,8 @@ def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict
 
 
 def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
-    """Open one alert for a partition's violations that no open alert covers; resolve alerts whose violations are all
-    gone."""
+    """Open one alert per partition for the violations that no open alert covers. Resolve alerts whose violations are
+    all gone."""
     violated: dict[str, dict[str, str]] = defaultdict(dict)
     for (partition, subject), observed in _open(connection, invariant.name).items():
         violated[partition][subject] = observed
@@ -176,7 +177,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
 
 
 def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], str]:
-    """Partition and subject of every open violation of an invariant, and what was seen."""
+    """The observed values of an invariant's open violations, by partition and subject."""
     rows = connection.execute(
         """SELECT partition, subject, observed FROM invariant_result
            WHERE invariant = %s AND NOT passed AND subject <> '' AND resolved_at IS NULL""",
@@ -186,7 +187,7 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
 
 
 def resolve_told_by_checks(connection: psycopg.Connection, partition: str) -> int:
-    """Resolve the partition's alerts that its checks now tell of; returns how many there were."""
+    """Resolve the partition's alerts for invariants that its checks also alert about. Returns their number."""
     names = [invariant.name for invariant in INVARIANTS if invariant.alerted_by_checks]
     keys = [key for name in names for key in open_keys(connection, f"invariant {name} {partition}|")]
     return sum(resolve_alert(connection, key) for key in keys)

@@ -1,7 +1,7 @@
-"""What an invariant is, what it reads, and what it may find.
+"""Invariants: their definition, the data they may read, and their results.
 
-An invariant is a function of an `InvariantContext` that yields every violation, and what it could not test. Its name
-states what must be true. What does not belong here: the invariants themselves, and what becomes of a violation.
+An invariant is a function of an `InvariantContext` that yields every violation, and everything that it could not test.
+Its name states what must be true.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +34,10 @@ class Violation:
 
 @dataclass(frozen=True)
 class NotTested:
-    """What could not be tested, and why: a partition, and the subjects that begin with `subject` (empty: all)."""
+    """Something that could not be tested, and why.
+
+    It covers the subjects that begin with `subject` (empty: all) in `partition` (empty: every partition).
+    """
 
     why: str
     partition: str = ""
@@ -50,10 +53,11 @@ def no_month_yet(scale_id: str, subject: str) -> NotTested:
 
 @dataclass(frozen=True)
 class InvariantContext:
-    """What invariants may read: the database, the store, the months' states. Those that read no files see one state of
-    the database, through one read-only transaction; to the others each query is a transaction of its own.
+    """The data that invariants may read: the database, the store, the states of the months.
 
-    `made`: when the assets that follow a month were last made, by asset and month.
+    Invariants that read no files share one read-only transaction, and so one state of the database. For the others each
+    query is a transaction of its own. `made`: time at which the assets that follow a month were last materialised, by
+    asset and month.
     """
 
     connection: psycopg.Connection
@@ -68,7 +72,7 @@ class InvariantContext:
 
     @cached_property
     def settled(self) -> Mapping[str, list[str]]:
-        """By scale, the months that publication has handled, oldest first."""
+        """The months of each scale whose publication step is done, oldest first."""
         return {
             scale_id: sorted(month for month, step in steps(self.connection, scale_id).items() if step.state == "done")
             for scale_id in self.scales
@@ -85,12 +89,16 @@ Found = Iterable[Violation | NotTested]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A statement, what it protects and how to fix a violation, each in a sentence; `kind` is what its subjects are.
+    """A statement that must be true of the stored data.
 
-    `note`: what is judged and what is not, where that is not plain.
-    `alerted_by_checks`: the checks of the same partition alert about it already, so that it needs no alert of its own
-    while theirs is open. `reads_files`: it reads the object store, which may take hours: no transaction is open
-    meanwhile.
+    Attributes:
+        kind: kind of its subjects, such as items.
+        protects: the purpose, in a sentence.
+        fix: how to fix a violation, in a sentence.
+        note: what exactly is tested, if the statement does not make that clear.
+        alerted_by_checks: whether checks of the same partition alert about it, too. It then opens no alert of its own
+            while theirs is open.
+        reads_files: whether it reads the object store, which may take hours. No transaction is open meanwhile.
     """
 
     find: Callable[[InvariantContext], Found]
@@ -113,7 +121,7 @@ class Invariant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one invariant; `crashed`: why it could not be evaluated, if so."""
+    """The outcome of one invariant. `crashed`: why it could not be evaluated; empty if it could."""
 
     invariant: Invariant
     violations: tuple[Violation, ...] = ()
@@ -134,14 +142,14 @@ def invariant(
     note: str = "",
     reads_files: bool = False,
 ) -> Callable[[Callable[[InvariantContext], Found]], Invariant]:
-    """Make an invariant of the function that finds its violations; `SEVERITY` has its name."""
+    """Decorator that makes an invariant from the function that finds its violations. `SEVERITY` must have its name."""
     return lambda find: Invariant(
         find, SEVERITY[find.__name__], kind, protects, fix, alerted_by_checks, note, reads_files
     )
 
 
 def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Verdict]:
-    """Every invariant's verdict. One that crashes does not stop the others; transient errors are raised."""
+    """The verdicts of the invariants. One that crashes does not stop the others. Raises transient errors."""
     verdicts = []
     for one in invariants:
         try:

@@ -1,4 +1,4 @@
-"""The check that a lake holds what PostgreSQL holds; it is there where IRT_ATTEMPTS names a lake."""
+"""The check that a lake has the same answers as PostgreSQL. It exists if IRT_ATTEMPTS names a lake."""
 
 import dagster as dg
 
@@ -11,11 +11,11 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 
 ROWS_SHOWN = 10
-FIX = f"Export the days again: {EXPORT}. Where the lake has more answers than the database, see which of them is right."
+FIX = f"Export the days again: {EXPORT}. If the lake has more answers than the database, find out which is right."
 
 
 def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """The check, if IRT_ATTEMPTS is set."""
+    """The check, or an empty list if IRT_ATTEMPTS is not set."""
     place = lake_that_we_write(settings)
     return [] if place is None else [_lake_check(place)]
 

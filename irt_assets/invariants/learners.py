@@ -19,19 +19,19 @@ from resources.postgres.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
 FEWEST_LEARNERS = 100
-"""Fewest learners for which a share means something."""
+"""Fewest learners from which a share is computed."""
 MEASURED_ANEW = 10
 SAME_THETA = 1e-9
-"""Tolerance: two runs on the same answers and parameters add the same numbers in another order."""
+"""Tolerance: two runs on the same answers and parameters may add the same numbers in a different order."""
 LARGEST_POSITION_EFFECT = 0.05
-"""Change in the probability of a correct answer from a session's first to its last place."""
+"""Largest accepted change in the probability of a correct answer from the first to the last place of a session."""
 POSITION_Z = 4.0
 FEWEST_ANSWERS = 1_000
 
 
 @invariant(
     kind="learners",
-    protects="Whoever answered a published item has an ability.",
+    protects="Every learner who answered a published item has an ability.",
     fix="Materialise `abilities` of the scale's last month.",
 )
 def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
@@ -188,8 +188,11 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
 def _residuals(
     connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score − P(θ̂) of every answer to a published item that is right or wrong, less the mean of all in exams or all in
-    practice, and its place in its session from 0 to 1."""
+    """Residuals of a month's answers to published items scored 0 or 1, and their places in their sessions, shapes (R,).
+
+    The residual is score − P(θ̂), less its mean over all answers in exams or all answers in practice. Places go from 0
+    (first) to 1 (last).
+    """
     end = Month(month).end
     published = in_force(connection, scale_id, end).items
     answers = read_arrow(
@@ -214,6 +217,6 @@ def _residuals(
     items = ItemParameters.of_rows(ids, map(published.get, ids))
     p, _ = items.curve_at(answers["theta"].to_numpy()[:, None])
     residual = answers["score"].to_numpy() - p[:, 0]
-    kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # practised items are often known ones
+    kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # in practice, learners often know items
     mean = np.bincount(kind, residual) / np.maximum(np.bincount(kind), 1)
     return residual - mean[kind], answers["place"].to_numpy()

@@ -1,4 +1,4 @@
-"""Invariants of the calendar: every month is there and looks like those before it, and the last night is recent."""
+"""Invariants of the calendar: every month exists and resembles the months before, and the last night is recent."""
 
 from collections import Counter, defaultdict
 from datetime import timedelta
@@ -17,7 +17,8 @@ FEWEST_EARLIER = 3
 """Fewest earlier months with which a month can be compared."""
 
 LARGEST_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
-"""Differences too small to be a violation; where earlier months vary more, three of their standard deviations."""
+"""Largest accepted difference from the mean of earlier months. If these vary much, three of their standard deviations
+are accepted."""
 SDS = 3.0
 
 
@@ -38,7 +39,8 @@ def every_month_is_green(look: InvariantContext) -> Found:
 @invariant(
     kind="scales",
     protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
-    fix="Ask what changed in who answers or how answers are recorded, before reading changes of θ as learning.",
+    fix="Find out whether different learners answer, or answers are recorded differently, before interpreting changes "
+    "of θ as learning.",
 )
 def samples_stay_as_they_were(look: InvariantContext) -> Found:
     latent: dict[str, dict[str, tuple[float, float]]] = {}
@@ -113,7 +115,7 @@ def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Foun
 
 
 def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
-    """The last month's value against those of up to six months before it."""
+    """Compare the last month's value with the values of up to six months before."""
     months = sorted(by_month)
     earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
     if len(earlier) < FEWEST_EARLIER:

@@ -1,7 +1,7 @@
-"""What monitors ask often: the open violations and their severity, and when the last report and backup were made.
+"""Data that monitors read often: the open violations and their severity, and the times of the last report and backup.
 
-Light to import, and without Dagster. What does not belong here: what each invariant looks for (see `registry`), and
-what a report found (see `results`).
+Light to import, and without Dagster. What does not belong here: the invariants (see `registry`), and the results of a
+report (see `results`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,7 +59,7 @@ class OpenViolation:
 
 
 def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
-    """For each invariant that is violated now: the number of subjects, one of them, and where, "" for no partition."""
+    """The number of subjects, an example and the partitions ("" for none) of each invariant that is violated now."""
     rows = connection.execute(
         """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)),
                   array_agg(DISTINCT partition)
@@ -76,10 +76,10 @@ class LastBackup:
 
 
 def last_backup(connection: psycopg.Connection) -> LastBackup | None:
-    """The newest backup; None if none was ever made, and then none is expected."""
+    """The newest backup. Returns None if no backup has ever been made; then no backup is expected."""
     return record(connection, LastBackup, "SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1")
 
 
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:
-    """The time of the newest report, by the schedule or by hand; None if there is none."""
+    """The time of the newest report, from the schedule or by hand. Returns None if there is no report."""
     return one_value(connection, "SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''")

@@ -1,4 +1,4 @@
-"""Invariants of what is published: the ledger, the fits behind it, the anchors, and that nothing is missing."""
+"""Invariants of publications: the ledger, the fits behind it, the anchors, and the coverage of scales and topics."""
 
 from math import inf
 
@@ -49,7 +49,7 @@ def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="Scores are computed with parameters that can score: a > 0, b in reach, errors finite and small.",
+    protects="Scores are computed with usable parameters: a > 0, b within the limits, errors finite and small.",
     fix="Look at the item's fits with `irt lineage ITEM`, check its key, and decide on another value for it.",
 )
 def published_items_can_be_scored_with(look: InvariantContext) -> Found:
@@ -106,7 +106,7 @@ def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found
     kind="scales",
     protects="The scale stays where it was frozen: no anchor changes its value or leaves the set silently.",
     fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`; "
-    "another model freezes them again: `irt scale set model=…`.",
+    "a change of the model freezes them again: `irt scale set model=…`.",
 )
 def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
     versions = frozen_versions(look.connection)
@@ -122,7 +122,7 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
         last = {i: frozen_last.get((scale_id, i)) for i in anchors}
         frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
-            continue  # by the decision on the model that was made with it
+            continue  # frozen again by the decision on a new model
         before = versions.get((scale_id, version - 1), frozen).anchors
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
         again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}
@@ -191,7 +191,8 @@ def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
 @invariant(
     kind="topics",
     protects="Every scale and every topic that is practised has published items, so that it is measured.",
-    fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until theirs have enough answers.",
+    fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until its items have enough "
+    "answers.",
 )
 def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
     if not look.scales:

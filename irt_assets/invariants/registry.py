@@ -1,4 +1,4 @@
-"""Every invariant, in the order of the report, which is that of `SEVERITY`."""
+"""Every invariant, in the order of the report, which is the order of `SEVERITY`."""
 
 from irt_assets.invariants import activity, drift, forecasts, learners, months, publications, reports, snapshots
 from irt_assets.invariants.invariant import Invariant

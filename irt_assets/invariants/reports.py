@@ -1,4 +1,4 @@
-"""Invariants of report files: every recorded file is in the store, as it was written."""
+"""The invariant of report files: every recorded file is in the store, unchanged."""
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +10,11 @@ from resources.files.s3_failures import NothingThere
 from resources.postgres.database import one_value
 
 AT_ONCE = 16
-"""Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""
+"""Files read at the same time: a bucket takes a few milliseconds for each, and serves many in parallel."""
 READ_AGAIN_WITHIN = 28
 MOST_A_DAY = 20_000
-"""Days, and files a day: up to 560,000 files each is read again within four weeks, of more it takes longer."""
+"""Days within which every file is read again, and the most files per day. With more than 560,000 files it takes longer
+than four weeks."""
 OTHERS = "the other files"
 
 
@@ -30,11 +31,11 @@ class _File:
 @invariant(
     kind="report files",
     protects="Every report that was written can still be read, and is unchanged.",
-    fix="Bring the file back from the store's backup, or materialise `weekly_learner_report` of the week or "
+    fix="Restore the file from the store's backup, or materialise `weekly_learner_report` of the week or "
     "`drift_report` of the month again.",
-    note="Every file must be there. Its sha256 is compared for all files of the newest week and month, for those found "
-    "wrong before, and for a share of the others every day, so that each is read again within four weeks (of more than "
-    "560,000 files, 20,000 a day).",
+    note="Every file must exist. The sha256 is compared every day for all files of the newest week and month, for "
+    "files with an open violation, and for a share of the other files, so that each is read again within four weeks "
+    "(if there are more than 560,000 files, 20,000 a day are read).",
     reads_files=True,
 )
 def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
@@ -77,7 +78,10 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
 
 
 def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
-    """The files of each week of learners, then those of the bank, each with the URLs that are not in this store."""
+    """The files of each week of learners, then the files without a week.
+
+    Yields pairs: the files in this store, and the URL and partition of files that are not.
+    """
     weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_file")]
     newest_week = max((week for week in weeks if week is not None), default=None)
     newest_month = one_value(look.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_file")
@@ -100,7 +104,7 @@ def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[s
 
 
 def _listed(look: InvariantContext, files: Collection[_File]) -> set[str]:
-    """The keys that exist, listed by folder: a thousand at a time instead of one by one."""
+    """The keys that exist in the files' folders. Listing folders returns a thousand keys per request."""
     folders = {file.key.rpartition("/")[0] for file in files}
     highest = {folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)}
     return {key for folder in highest for key, _ in look.store.list(folder)}

@@ -1,7 +1,4 @@
-"""What the invariants found, read from `invariant_result`, in the shape of `irt invariants run --json`.
-
-What does not belong here: finding it, and storing it (see `history`).
-"""
+"""The stored results of the invariants, read from `invariant_result`, in the shape of `irt invariants run --json`."""
 
 from typing import Any
 
@@ -14,7 +11,7 @@ MOST_RUNS, MOST_VIOLATIONS = 60, 500
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
-    """The last report; None if there is none."""
+    """The last report. Returns None if there is none."""
     runs = runs_of_invariants(connection, 1)
     if not runs:
         return None
@@ -40,12 +37,12 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
 
 
 def history_of_invariants(connection: psycopg.Connection) -> dict[str, Any]:
-    """The last reports, and the last violations, open ones first."""
+    """The last reports, newest first, and the last violations, open ones first."""
     return {"runs": runs_of_invariants(connection, MOST_RUNS), "violations": _violations(connection, "true")}
 
 
 def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
-    """The last reports, newest first: when they were made, and how many invariants held of how many."""
+    """The last reports, newest first: time, number of invariants that held, and number of all invariants."""
     rows = connection.execute(
         """SELECT run, max(evaluated_at), count(*) FILTER (WHERE passed), count(*)
            FROM invariant_result WHERE subject = '' GROUP BY run ORDER BY 2 DESC LIMIT %s""",
@@ -55,7 +52,7 @@ def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[s
 
 
 def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str, Any]:
-    """What the last reports found of one invariant, and its violations, open ones first."""
+    """The results of one invariant in the last reports, and its violations, open ones first."""
     rows = connection.execute(
         """SELECT evaluated_at, passed, not_tested, observed FROM invariant_result
            WHERE subject = '' AND invariant = %s ORDER BY evaluated_at DESC LIMIT %s""",

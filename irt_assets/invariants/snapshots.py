@@ -1,4 +1,4 @@
-"""Invariants of what was calibrated: the stored snapshots, and what the stored fits show of a scale as a whole."""
+"""Invariants of calibrations: the stored snapshots, and the fit statistics of a whole scale."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ from irt_psychometrics.itemfit import FitSummary
 @invariant(
     kind="snapshots",
     protects="The answers behind every fit are kept as they were, so that every number can be computed again.",
-    fix="Bring the file back from the object store's backup; else materialise scored_responses of the month again.",
+    fix="Restore the file from the object store's backup, or materialise scored_responses of the month again.",
     reads_files=True,
 )
 def snapshots_match_their_hash(look: InvariantContext) -> Found:
@@ -66,8 +66,9 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
 
 @invariant(
     kind="pairs of items",
-    protects="Beyond ability, answers to one item say nothing about another, so that standard errors are right.",
-    fix="Look at both items: a shared stimulus needs a testlet, one that gives the other's answer away must go.",
+    protects="Given ability, answers to different items are independent, so that standard errors are right.",
+    fix="Look at both items: if they share a stimulus, make a testlet; if one gives the other's answer away, remove "
+    "it.",
 )
 def items_are_locally_independent(look: InvariantContext) -> Found:
     for scale_id in look.scales:
@@ -108,7 +109,8 @@ def _too_few_pairs(scale_id: str) -> NotTested:
 
 
 def _statistics(look: InvariantContext, scale_id: str) -> SetStatistics | NotTested:
-    """Fit statistics of the whole set for the scale's last month that was taken to the ledger."""
+    """Fit statistics of the whole set in the scale's last month whose publication step is done. Returns NotTested, with
+    the reason, if there are none."""
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]

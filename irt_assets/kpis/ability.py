@@ -1,8 +1,7 @@
-"""Learners' abilities from eligible answers at a time: how they changed within a month, and where they are now.
+"""Learners' abilities at a time, from eligible answers: the change within a month, and the present θ.
 
-Abilities are of the answers from `facts.ability_start` on, with the set in force at the end and against the scale's
-population: the same answers give the same θ as `abilities.batch`. What does not belong here: KPIs and reasons (see
-`record`).
+Abilities use the answers from `facts.ability_start` on, the set in force at the end and the scale's population: the
+same answers give the same θ as `abilities.batch`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,11 +46,16 @@ def abilities(
 ) -> pd.DataFrame:
     """A row per learner and scale with an answer to a published item that counts for abilities at `end`.
 
-    parts: `scored_answers` before `end`, those of a learner in one part.
+    Args:
+        parts: `scored_answers` before `end`; all answers of a learner are in one part.
 
-    n_recent, n_previous: answers of the last 14 days and of the 14 before; improvement: see `progress.improvement`, NaN
-    unless both are at least 5; theta, se, se_total: EAP; weeks: since the last answer; since: by how much the variance
-    of θ has grown in them.
+    The columns are
+
+    - n_recent, n_previous: answers of the last 14 days, and of the 14 days before them;
+    - improvement: see `progress.improvement`; NaN unless both counts are at least 5;
+    - theta, se, se_total: EAP with its errors;
+    - weeks: weeks since the last answer;
+    - since: increase of the variance of θ in these weeks.
     """
     found = []
     for part in parts:
@@ -97,7 +101,7 @@ def _abilities(
 def _improvement(
     responses: Responses, recent: np.ndarray, used: np.ndarray, items: ItemParameters, scale: Scale
 ) -> Floats:
-    """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
+    """`progress.improvement` by learner, shape (n_persons,); NaN for learners without responses in `used`."""
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
     part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons), key=None)

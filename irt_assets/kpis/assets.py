@@ -1,4 +1,4 @@
-"""The assets of KPIs, and the checks of the weekly ones. Thin: the rows are made in `weekly`."""
+"""The assets of KPIs, and the checks of the weekly KPIs. The rows are computed in `weekly`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
@@ -93,7 +93,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
 
 
 def kpi_table(written: Summary) -> Table:
-    """What each KPI means, for how many learners it is known, and its median."""
+    """A table of each KPI's meaning, its number of learners with a value, and its median."""
     rows = []
     for name, meaning in MEANINGS.items():
         values = written.values[name]
@@ -115,7 +115,7 @@ def _reason_table(written: Summary) -> Table:
 
 
 def _distributions(written: Summary) -> Picture:
-    """A histogram of each KPI over its whole range, with how many learners have a value and how many do not."""
+    """A histogram of each KPI over its whole range, with the numbers of learners with and without a value."""
     charts = []
     for name, (low, high) in RANGES.items():
         values = np.array(written.values[name])
@@ -137,7 +137,7 @@ def build_kpi_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefin
 
 
 def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
-    """What is missing from a record or outside its range."""
+    """The KPIs that are missing from a record or outside their range."""
     for name, (low, high) in RANGES.items():
         if name not in record:
             yield f"{name} is missing"
@@ -146,7 +146,7 @@ def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
-    """KPIs that are null without a reason, or have a reason and a value."""
+    """The KPIs of a record that are null without a reason, or have both a reason and a value."""
     for name in RANGES:
         if (record.get(name) is None) != bool(record.get("why", {}).get(name)):
             yield f"{name} = {record.get(name)}, why: {record.get('why', {}).get(name)}"

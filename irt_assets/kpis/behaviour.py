@@ -1,7 +1,7 @@
-"""What learners did, as relations: who they are, when they came, how fast they answered, which mistakes they corrected.
+"""Learners' behaviour as relations: presence, response times, and wrong answers that were corrected later.
 
-One row per learner, or per learner and scale; columns are sums, medians and spans, from which `record` makes the KPIs.
-What does not belong here: abilities (see `ability`), shares, clamps and reasons.
+Each relation has one row per learner, or per learner and scale. Its columns are sums, medians and spans, from which
+`record` computes the KPIs.
 """
 
 from datetime import datetime, timedelta
@@ -33,12 +33,16 @@ def scales_answered(end: datetime) -> ir.Table:
 
 
 def presence(end: datetime) -> ir.Table:
-    """Per learner with a live answer in the 56 days before `end`, when and how they came, then and in the last 28.
+    """A row per learner with a live answer in the 56 days before `end`, with columns over these and the last 28 days.
 
-    sessions_56, sessions_28; days_56, days_28: active UTC days; spread_56, spread_28: days from the first to the last
-    of them. Of the last 28 days also hints: mean hints per answer of those where it is known; dwell: mean µs, over
-    sessions whose start is known, from a session's first `started_at` to its last `completed_at`, never below 0.
-    spread_28, hints and dwell are null over nothing.
+    - sessions_56, sessions_28: sessions.
+    - days_56, days_28: active UTC days.
+    - spread_56, spread_28: days from the first to the last active day.
+    - hints: hints per answer in the last 28 days, over the answers whose hints are known.
+    - dwell: mean µs of a session in the last 28 days, from its first `started_at` to its last `completed_at`, at least
+      0, over the sessions whose start is known.
+
+    spread_28, hints and dwell are null if they are over nothing.
     """
     answers = live_answers(end - EIGHT_WEEKS, end)
     answers = answers.select(
@@ -78,10 +82,11 @@ def presence(end: datetime) -> ir.Table:
 
 
 def pace(end: datetime) -> ir.Table:
-    """Per learner and scale, of correct answers with a time in the last 28 and the 28 days before them: how slow.
+    """A row per learner and scale: slowness of correct answers with a time, in the last 28 days and the 28 before them.
 
-    timed_recent, timed_previous: how many; slow_recent, slow_previous: median of log time less the item's median log
-    time, which is over all learners' correct answers of the 180 days before `end` (null over nothing).
+    timed_recent, timed_previous: numbers of answers. slow_recent, slow_previous: median of the log time minus the
+    item's median log time (null over nothing). The item's median is over all learners' correct answers of the 180 days
+    before `end`.
     """
     everyone = _log_times(end - HALF_YEAR, end)
     usual = everyone.group_by("item_id").agg(usual=everyone.log_time.median())
@@ -90,24 +95,24 @@ def pace(end: datetime) -> ir.Table:
     return own.group_by("user_id", "scale_id").agg(
         timed_recent=own.count(where=own.recent),
         timed_previous=own.count(where=~own.recent),
-        # Not `median(where=…)`, which Ibis writes so that Spark refuses it.
+        # Not `median(where=…)`, whose SQL from Ibis Spark refuses.
         slow_recent=ibis.ifelse(own.recent, own.slow, ibis.null("float64")).median(),
         slow_previous=ibis.ifelse(own.recent, ibis.null("float64"), own.slow).median(),
     )
 
 
 def _log_times(start: datetime, end: datetime) -> ir.Table:
-    """Correct answers with a time, and its logarithm."""
+    """Correct answers with a time, and the logarithm of the time."""
     answers = live_answers(start, end)
     timed = answers.filter(answers.correct, answers.time.notnull())
     return timed.select("user_id", "item_id", "completed_at", log_time=timed.time.ln())
 
 
 def recovery(end: datetime) -> ir.Table:
-    """Per learner and scale with an item that was wrong at its last answer 28 to 56 days before `end`.
+    """A row per learner and scale with an item whose last answer 28 to 56 days before `end` was wrong.
 
-    wrong: such items; again: those answered again since; recovered: those whose last such answer is correct. If two
-    answers have the same time, the wrong one counts as the last.
+    wrong: number of such items. again: such items that were answered again since. recovered: such items whose last
+    answer since is correct. If two answers have the same time, the wrong one counts as the last.
     """
     answers = live_answers(end - EIGHT_WEEKS, end)
     recent, time = answers.completed_at >= instant(end - FOUR_WEEKS), answers.completed_at

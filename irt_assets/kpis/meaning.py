@@ -1,12 +1,12 @@
-"""The range of each KPI, and the reasons why it may not be known. Imports nothing, so that any page can use it.
+"""The meaning and the range of each KPI, and the reasons why it may be null.
 
-What does not belong here: formulas (see `record`, docs/reference/kpis.md).
+The formulas are in `record` and docs/reference/kpis.md. This module imports nothing, so that any page can use it.
 """
 
 from enum import StrEnum
 
 RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
-"""The keys of a record that are KPIs, each with its range when it is not null."""
+"""The KPIs of a record, each with the range of its values."""
 TITLES = {
     "I_t": "improvement",
     "E_t": "efficiency",
@@ -27,7 +27,7 @@ MEANINGS = {
 }
 """Each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 LEAST_ANSWERS = 5
-"""The fewest eligible answers in each of the two fortnights."""
+"""Least number of eligible answers in each of the two fortnights."""
 LEAST_TIMED = 20
 
 

@@ -1,6 +1,6 @@
-"""A learner's progress from abilities: the change between two windows, and the chance of being at a goal.
+"""A learner's progress from abilities: the change between two windows, and the probability of having reached a goal.
 
-Which answers belong to which window is the caller's (see `ability`).
+The caller assigns the answers to windows (see `ability`).
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ from irt_psychometrics.scoring import Curves, Movement
 
 WEEK_DAYS = 7.0
 CHANGE_VARIANCE = 0.25
-"""Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
+"""Prior variance of true changes of θ within a fortnight (SD 0.5), by which estimated changes are shrunk."""
 UNKNOWN = Movement(variance=0.05**2)
-"""How θ moves after the last answer, if nothing is known of how abilities of the scale move."""
+"""Movement of θ after the last answer on a scale whose movement is unknown."""
 
 
 def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
@@ -22,16 +22,17 @@ def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
 
         I = Δ · 0.25 / (0.25 + v),   Δ = θ_recent − θ_previous,   v = 1/I_recent(θ) + 1/I_previous(θ)
 
-    θ_recent and θ_previous are WLE (Warm 1989) of the two windows; both informations are taken at the WLE of all
-    responses together, so that a lucky window does not also look more certain. The shrinkage is the posterior mean
-    under Δ ~ N(0, 0.25). Differences of EAPs will not do: they are drawn to the mean by as much as a window is short.
+    θ_recent and θ_previous are the WLEs (Warm 1989) of the two windows. Both informations are evaluated at the WLE of
+    all responses, so that a lucky window does not also seem more certain. The shrunk change is the posterior mean under
+    Δ ~ N(0, 0.25). Differences of EAPs are unsuitable, because shorter windows are drawn to the mean more strongly.
 
     Args:
-        responses: of both windows. recent: shape (R,), which of them are of the later one.
-        curves: of the responses' items, in their order; their population says where the search of θ begins.
+        responses: responses of both windows.
+        recent: shape (R,), whether a response is in the later window.
+        curves: curves of the responses' items, in their order; the search for θ starts from their population.
 
-    NaN where the responses of a window carry no information on θ. Raises PsychometricsError for items that are neither
-    logistic nor of partial credit.
+    Returns NaN for a learner without information on θ in one of the windows. Raises PsychometricsError for items that
+    are neither logistic nor of partial credit.
     """
     both, later, earlier = (
         curves.wle(some).theta for some in (responses, responses.of_rows(recent), responses.of_rows(~recent))
@@ -48,8 +49,10 @@ def improvement(responses: Responses, recent: Mask, curves: Curves) -> Floats:
 
 
 def variance_since(movement: Movement, weeks: Floats) -> Floats:
-    """The variance that `weeks` ≥ 0 after the last answer add to θ, as `Movement.variance_over`; on a scale without a
-    movement 0.05² a week. Of the shape of `weeks`."""
+    """Variance that is added to θ in `weeks` ≥ 0 after the last answer, in the shape of `weeks`.
+
+    It is `Movement.variance_over`, or 0.05² per week on a scale without a movement.
+    """
     return (movement or UNKNOWN).variance_over(weeks * WEEK_DAYS)
 
 

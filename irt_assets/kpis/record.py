@@ -1,6 +1,6 @@
-"""From columns to a learner's record: clamps, weights, and a reason for everything undefined.
+"""Computation of a learner's record from the columns of `ability` and `behaviour`: KPIs, or the reason for each null.
 
-Formulas and their reasons are in docs/reference/kpis.md. What does not belong here: where the columns come from.
+The formulas and the reasons for them are in docs/reference/kpis.md.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judged:
-    """A KPI of N learners, shapes (N,): `value` with NaN where undefined, and there `why`, elsewhere ''."""
+    """A KPI of N learners, shapes (N,): `value`, or NaN with the reason in `why`, which is '' otherwise."""
 
     value: Floats
     why: npt.NDArray[np.object_]
@@ -36,8 +36,8 @@ LONG_SESSION = microseconds(timedelta(minutes=15))
 def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged]:
     """I_t, E_t, R_t and R_t_coverage of learners on scales.
 
-    `rows` has the columns of `ability.abilities`, `behaviour.pace` and `behaviour.recovery`, NaN where those have no
-    row, and scale_id (null: no scale). `published` are the scales with a set in force.
+    `rows` has scale_id (null: no scale) and the columns of `ability.abilities`, `behaviour.pace` and
+    `behaviour.recovery`, with NaN if these have no row. `published`: the scales with a set in force.
     """
     no_scale, unpublished = _scale_reasons(rows, published)
     numbers = {name: rows[name].to_numpy(dtype=float) for name in rows.columns.difference(["user_id", "scale_id"])}
@@ -71,7 +71,7 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged
 def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
     """P of learners on scales, from scale_id, target_theta and the columns of `ability.abilities`.
 
-    θ meets a mark here, so its error is the total one; where that is not known, the error of measurement.
+    θ is compared with a target, so its total error is used, or the error of measurement if the total one is unknown.
     """
     names = ("theta", "se_total", "se", "since", "target_theta")
     theta, total, measured, since, target = (rows[name].to_numpy(dtype=float) for name in names)
@@ -92,13 +92,13 @@ def _scale_reasons(rows: pd.DataFrame, published: Collection[str]) -> tuple[tupl
 
 
 def _judged(value: Floats, *reasons: tuple[Bools, str]) -> Judged:
-    """The value where no reason holds, elsewhere NaN and the first reason that does."""
+    """The value of each learner if no reason applies, else NaN with the first reason that applies."""
     why = np.select([holds for holds, _ in reasons], [np.array(reason) for _, reason in reasons], "").astype(object)
     return Judged(np.where(why == "", value, np.nan), why)
 
 
 def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
-    """A_t from `behaviour.presence` (NaN: no answer), and for each learner the parts that are not known."""
+    """A_t from `behaviour.presence` (NaN: no answer), and each learner's unknown parts."""
     sessions, spread, days = (presence[f"{name}_28"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = spread / (days - 1)  # NaN for one day
@@ -112,7 +112,7 @@ def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
 
 
 def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]]:
-    """S from `behaviour.presence` (NaN: no answer) and µs since the last answer, and the parts that are not known."""
+    """S from `behaviour.presence` (NaN: no answer) and µs since the last answer, and each learner's unknown parts."""
     sessions, spread, days = (presence[f"{name}_56"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = np.where(days > 1, np.minimum(1.0, spread / (days - 1) / 7), 1.0)
@@ -127,7 +127,7 @@ def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]
 def _weighted_sum(
     parts: Mapping[str, tuple[float, Floats]], *, there: Bools, without: float
 ) -> tuple[Floats, list[list[str]]]:
-    """Σ weight · part, a NaN part counting 0.5 and being named; `without` where the learner was not `there`."""
+    """Σ weight · part, with 0.5 for a NaN part, and the names of these; `without` for learners who are not `there`."""
     total = sum(weight * np.where(np.isnan(part), 0.5, part) for weight, part in parts.values())
     unknown = {name: np.isnan(part) & there for name, (_, part) in parts.items()}
     named = [[name for name, missing in unknown.items() if missing[i]] for i in range(there.size)]

@@ -1,4 +1,4 @@
-"""Reads of `weekly_kpi`: one learner's weeks, and everybody's as quartiles. What does not belong here: writing it.
+"""Queries of `weekly_kpi`: one learner's weeks, and the quartiles of all learners.
 
 A null KPI is read as None; its reason is under `why` in the week's record (see `meaning`).
 """
@@ -15,7 +15,7 @@ from resources.postgres.database import first_column, records
 
 @dataclass(frozen=True)
 class Week:
-    """A row: a learner's week, by its Monday."""
+    """A learner's KPIs of the week that begins on a Monday."""
 
     week_start: date
     kpis: Record
@@ -24,7 +24,7 @@ class Week:
 
 @dataclass(frozen=True)
 class Quartiles:
-    """A KPI of a week over the learners who have it: `n` out of `of`. The quartiles are None if nobody has it."""
+    """Quartiles of a KPI in a week, over the `n` of `of` learners who have a value; None if nobody has one."""
 
     week_start: date
     name: str
@@ -47,7 +47,7 @@ def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[We
 
 
 def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
-    """The last weeks that were computed, newest first; each is found by a step of the index."""
+    """The last weeks that were computed, newest first. Finding each takes one step in the index."""
     return first_column(
         connection,
         """WITH RECURSIVE known AS (
@@ -61,7 +61,7 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
 
 
 def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:
-    """A week's number of rows and when the last was written: its quartiles are unchanged while both are."""
+    """A week's number of rows and its last time of writing. While both are unchanged, its quartiles are, too."""
     [(n, updated_at)] = connection.execute(
         "SELECT count(*), max(greatest(updated_at, inactivity_at)) FROM weekly_kpi WHERE week_start = %s", (week,)
     ).fetchall()

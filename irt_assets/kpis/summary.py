@@ -1,7 +1,4 @@
-"""What the KPIs of many learners say together, counted while their records go by.
-
-What does not belong here: how it is shown (see `assets`).
-"""
+"""Values and missing values of all learners' KPIs, collected while their records are written."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ import pandas as pd
 
 @dataclass
 class Summary:
-    """What `learners` have: the values of each KPI by its name, and how often each is null, by name and reason."""
+    """The values of each KPI by name, and the numbers of nulls by name and reason, over `learners` learners."""
 
     learners: int = 0
     values: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def counted(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """The same frames, with a column `kpis` of records; what has gone by is counted."""
+        """Yield the frames, and add the records in their column `kpis`."""
         for frame in frames:
             self.add(frame["kpis"])
             yield frame

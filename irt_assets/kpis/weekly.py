@@ -1,7 +1,8 @@
-"""A week's KPIs of every learner, from the relations to the rows of `weekly_kpi`, and P and S of learners gone quiet.
+"""Computation of the rows of `weekly_kpi`: all learners' KPIs of a week, and P and S of learners who have gone quiet.
 
-Both are of the week's end, or of the last midnight while it runs, so that the days of a week may be computed in any
+Both refer to the week's end, or to the last midnight while the week runs, so the days of a week may be computed in any
 order.
+
 What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
 """
 
@@ -64,8 +65,8 @@ Published = Mapping[str, PublishedSet]
 def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
     """user_id and kpis (a record) of every learner with a live answer in the 365 days before `end`.
 
-    docs/reference/kpis.md describes the record. `published` are the sets in force at `end`.
-    A learner without a target scale has that of a bank with only one.
+    docs/reference/kpis.md describes the record. `published`: the sets in force at `end`.
+    If the bank has only one scale, it is the target scale of learners without a target scale.
     """
     return pd.concat(kpi_parts(run, end, scales, published), ignore_index=True)
 
@@ -73,10 +74,10 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
 def kpi_parts(
     run: Run, end: datetime, scales: Scales, published: Published, answers: Iterable[pa.Table] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """The rows of `kpis` in frames of LEARNERS_AT_ONCE learners, one of them at least: a record takes some kilobytes
-    where its numbers take a tenth of it.
+    """Yield the rows of `kpis` in frames of LEARNERS_AT_ONCE learners, because a record takes some kilobytes, ten times
+    as much as its numbers. There is at least one frame.
 
-    `answers`: the answers that count for abilities at `end`, as `abilities` has them; None: those that `run` finds.
+    `answers`: the answers that count for abilities at `end`, in the parts of `abilities`; None: read them with `run`.
     """
     people = _people(run, end, scales)
     pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)
@@ -95,7 +96,7 @@ def kpi_parts(
 
 
 def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_use: Collection[str]) -> pd.DataFrame:
-    """The records of some learners, whose pairs with scales are `rows`."""
+    """The records of some learners. `rows`: their pairs with scales."""
     on_scale = records(progress(rows, in_use) | {"P": goal(rows, in_use)})
     targets = dict(zip(people["user_id"], people["scale_id"], strict=True))
     found: dict[str, Record] = {user: {"by_scale": {}, "assumed": {}} for user in targets}
@@ -114,8 +115,8 @@ def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_us
 
 
 def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summary:
-    """Compute the week of a Monday's key from the stored verdicts and replace its stored rows; returns what they
-    hold."""
+    """Compute a week (the date of its Monday) from the stored verdicts and replace its stored rows. Returns their
+    summary."""
     monday = {"week_start": date.fromisoformat(week)}
     warehouse.own(connection, tables.weekly_kpi, monday)
     states = states_of_verdicts(connection, {week: window_of_week(week)})
@@ -134,17 +135,17 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
 
 
 def window_of_week(week: str) -> tuple[datetime, datetime]:
-    """The midnights between which answers decide a week's KPIs; θ also follows earlier ones, a little."""
+    """The midnights between which answers determine a week's KPIs. θ also depends, a little, on earlier answers."""
     start, end = week_bounds(week)
     return start - EIGHT_WEEKS, end
 
 
 def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Iterator[pd.DataFrame]:
-    """Each part's rows ordered by whether I_t is known, then by the number of known KPIs. Each row is dated a
-    microsecond after the row before, the first one `since`.
+    """Order each part's rows by whether I_t is known, then by the number of known KPIs, and date them. The first row is
+    dated `since`, each further row a microsecond later.
 
-    The documents' query shows I_t, P and S of the ten rows with the newest `updated_at`. If all rows of a week had the
-    same date, it would show any ten learners, most of them without I_t.
+    The documents' query shows I_t, P and S of the ten rows with the newest `updated_at`. If all rows of a week
+    had the same date, it would show any ten learners, most of them without I_t.
     """
     n = 0
     for frame in parts:
@@ -158,7 +159,7 @@ def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Itera
 def quiet(
     run: Run, end: datetime, scales: Scales, published: Published, answers: Iterable[pa.Table] | None = None
 ) -> pd.DataFrame:
-    """user_id and kpis (P and S alone, with `why` and `assumed`) of learners without a live answer for 7 days before
+    """user_id and kpis (only P and S, with `why` and `assumed`) of learners without a live answer in the 7 days before
     `end`. `answers`: see `kpi_parts`."""
     people = _people(run, end, scales)
     people = people[people["idle"] >= microseconds(IDLE)]
@@ -173,10 +174,10 @@ def quiet(
 
 
 def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Set only P and S of idle learners in the week of a Monday's key; returns what was set.
+    """Set P and S of idle learners in a week (the date of its Monday). Returns the rows of `quiet`.
 
-    A learner without a row in that week gets one whose other KPIs are null, for the week was not computed. `updated_at`
-    stays: who asks for the weeks computed last gets whole ones.
+    A learner without a row in that week gets one whose other KPIs are null, because the week was not computed.
+    `updated_at` does not change, so queries for the latest weeks return complete ones.
     """
     start, end = week_bounds(week)[0], end_of_week(week, now)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
@@ -208,15 +209,15 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
 
 
 def end_of_week(week: str, now: datetime) -> datetime:
-    """When a week ends, or the last midnight (UTC) while it runs: its KPIs are of the answers before."""
+    """End of a week, or the last midnight (UTC) while it runs. The week's KPIs use the answers before it."""
     return min(week_bounds(week)[1], day_bounds(day_of(now))[0])
 
 
 def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> tuple[Run, Iterable[pa.Table]]:
-    """The log as far as the KPIs at `end` read it, and the answers that count for abilities.
+    """Access to the part of the log that the KPIs at `end` need, and the answers that count for abilities.
 
-    The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of a year. Sorting and grouping
-    it in memory takes a fraction of the server's time. On Spark it stays in the lake, with its verdicts.
+    The log is read once, so that all KPIs use the same answers. It takes 100 bytes per attempt of a year. Sorting and
+    grouping it in memory takes a fraction of the server's time. On Spark it stays in the lake, with its verdicts.
     """
     start = abilities_start(end, scales)
     run = on_log(connection, min(start, end - YEAR), end)
@@ -232,7 +233,7 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:
-    in_lake = run.backend is on_spark  # elsewhere verdicts are a table of their own
+    in_lake = run.backend is on_spark  # outside a lake, verdicts have their own table
     return run.parts(scored_answers(abilities_start(end, scales), end, in_lake=in_lake), "user_id")
 
 
@@ -246,5 +247,5 @@ def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:
 
 
 def _presence(run: Run, end: datetime, people: pd.DataFrame) -> pd.DataFrame:
-    """`behaviour.presence` in the order of `people`, NaN for absent learners."""
+    """`behaviour.presence` in the order of `people`, with NaN for learners who are not in it."""
     return run(presence(end)).to_pandas().set_index("user_id").reindex(people["user_id"])

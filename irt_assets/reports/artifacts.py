@@ -1,7 +1,7 @@
-"""Report files and their rows in `report_file`: the file first, then the row, so that no row names a missing file.
+"""Report files and their rows in `report_file`. The file is written before the row, so no row names a missing file.
 
-A report has one row: of a learner, a week and a format, or of a window and a format. Writing it again replaces file and
-row. What does not belong here: what the reports say, and how they look.
+A report has one row, identified by learner, week and format, or by window and format. Writing a report again replaces
+its file and its row.
 """
 
 from collections.abc import Iterable
@@ -17,15 +17,16 @@ from resources.postgres.database import Database, records
 
 Format = Literal["html", "pdf"]
 SERVED_UNDER = "/reports/"
-"""The webserver serves a row's file under this path, by the row's id."""
+"""Path under which the webserver serves the file of a row, followed by the row's id."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A report file: its permanent URI and sha256 (hexadecimal), and whose or which it is.
+    """A report file: its permanent URI and sha256 (hexadecimal), and the learner and week, or the window, it is about.
 
-    `inputs_hash`: the hash of all that the file was made from, if its maker compares it later; else None.
-    `artifact_id`: the id of its row, which stays when the report is written again; None until there is one.
+    Attributes:
+        inputs_hash: hash of all inputs of the file, if the code that writes it compares the hash later; else None.
+        artifact_id: id of its row, which does not change when the report is written again; None without a row.
     """
 
     url: str
@@ -40,7 +41,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A row: the file of a learner's week, or of a window."""
+    """A row of `report_file`: the file of a learner's week, or of a window."""
 
     artifact_id: int
     format: Format
@@ -52,7 +53,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class WeekOfReports:
-    """How many learners have a report of a week, as a page and as a PDF."""
+    """Numbers of learners' reports of a week, as HTML pages and as PDFs."""
 
     week_start: date
     pages: int
@@ -73,9 +74,11 @@ def store_report(
 ) -> Artifact:
     """Write a report file under `key`, then its row, each replacing an earlier one.
 
-    A learner's report needs user and week, a bank's report its window; anything else is a ValueError. A report that
-    moves to another key leaves its old file behind (see `unrecorded`). Raises as `ObjectStore.put` does, and then the
-    row is as it was.
+    A learner's report needs user and week, a bank's report its window. If the key of a report changes, its old file
+    is not deleted (see `unrecorded`).
+
+    Raises ValueError for another combination of user, week and window, and the errors of `ObjectStore.put`, in which
+    case the row is unchanged.
     """
     if (user_id is None) != (week_start is None) or (user_id is None) == (window is None):
         raise ValueError("a report is of a user and a week, or of a window")
@@ -86,12 +89,12 @@ def store_report(
 
 
 def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
-    """Write the file alone; `of` with its URI and sha256, to be recorded."""
+    """Write the file without its row. Returns `of` with the URI and the sha256, for `record`."""
     return replace(of, url=store.put(key, data), sha256=sha256(data).hexdigest())
 
 
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
-    """Write the rows of stored files, replacing earlier rows of the same reports."""
+    """Write the rows of stored files. Earlier rows of the same reports are replaced."""
     connection.cursor().executemany(
         """INSERT INTO report_file (user_id, week_start, "window", format, url, sha256, inputs_hash)
                VALUES (%s, %s, %s, %s, %s, %s, %s)
@@ -102,19 +105,19 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
 
 
 def of_learner(connection: psycopg.Connection, user_id: str) -> list[Recorded]:
-    """A learner's reports, the newest week first."""
+    """Return a learner's reports, the newest week first."""
     return _recorded(connection, "user_id = %s ORDER BY week_start DESC, format", user_id)
 
 
 def of_months(connection: psycopg.Connection, month: str = "") -> list[Recorded]:
-    """The drift reports of a month, or of all: the newest month first, by scale."""
+    """Return the drift reports of a month, or of all months if it is empty; the newest month first, then by scale."""
     condition = """user_id IS NULL AND starts_with("window", %s)
                    ORDER BY split_part("window", '/', 1) DESC, "window", format"""
     return _recorded(connection, condition, f"{month}/" if month else "")
 
 
 def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
-    """The last weeks with learners' reports, newest first, without reading older weeks."""
+    """Return the last `most` weeks with learners' reports, newest first, without reading rows of older weeks."""
     return records(
         connection,
         WeekOfReports,
@@ -141,26 +144,28 @@ def _recorded(connection: psycopg.Connection, condition: str, value: str) -> lis
 
 
 def page_path(artifact_id: int | None, ui_prefix: str) -> str:
-    """The path that opens a report from any page of the UI, under whatever name that was reached.
+    """Path of a report. It has no host, so it works under every name of the Dagster UI.
 
-    As URL metadata it is a link wherever Dagster shows it; Markdown is one more click away in a run's log.
+    As URL metadata it is a link everywhere in the Dagster UI, while Markdown in a run's log needs one more click.
     """
     return f"{ui_prefix}{SERVED_UNDER}{artifact_id}"
 
 
 def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
-    """The ids of the rows of these files."""
+    """Return the id of the row of each URL that has a row."""
     query = "SELECT url, artifact_id FROM report_file WHERE url = ANY(%s)"
     return dict(connection.execute(query, ([*urls],)).fetchall())
 
 
 def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
-    """Keys below `folder` that no row names. A file that was just written has no row yet: before deleting, make sure
-    that nobody is writing there."""
+    """Return the keys below `folder` that no row names.
+
+    A file that has just been written has no row yet: make sure that nobody is writing there before you delete any.
+    """
     return sorted({key for key, _ in store.list(folder)} - recorded_keys(connection, store, folder))
 
 
 def recorded_keys(connection: psycopg.Connection, store: ObjectStore, folder: str) -> set[str | None]:
-    """Keys below `folder` that rows name, wherever the store was when they were written."""
+    """Return the keys below `folder` that rows name, even if the store has since moved to another URL."""
     named = connection.execute("SELECT url FROM report_file WHERE strpos(url, %s) > 0", (f"/{folder}/",))
     return {store.key(url) for (url,) in named}

@@ -1,7 +1,4 @@
-"""The asset `drift_report`.
-
-Thin: a report's content and how it is made are in `drift_*`.
-"""
+"""The asset `drift_report`. The modules `drift_*` collect and render the report."""
 
 import dagster as dg
 
@@ -16,15 +13,18 @@ from resources.postgres.database import Database
 
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 TOLD_BY = ("item_drift", "dif_analysis", "test_information")
-"""The assets that the report covers and follows. It can be made without them, and then says what is missing."""
+"""Assets that the report covers. It can be written without them, and then lists what is missing."""
 LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
 
 
 def build_report_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, *, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """The asset. `follows_a_month`: the condition that requests a month's report; `ui_prefix`: the path before all of
-    the UI's paths."""
+    """Return the asset.
+
+    `follows_a_month` is the condition that requests a month's report, and `ui_prefix` the prefix of all paths of the
+    Dagster UI.
+    """
 
     @dg.asset(
         partitions_def=months,

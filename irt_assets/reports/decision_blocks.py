@@ -1,7 +1,4 @@
-"""Proposals, decisions and publications as people read them: the same on the command line, in reports and on pages.
-
-What does not belong here: reading them from the ledger.
-"""
+"""Blocks about proposals, decisions and publications, for the command line, reports and the dashboard."""
 
 from __future__ import annotations
 
@@ -43,8 +40,10 @@ DECIDED = {
 
 
 def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
-    """Why it needs a decision or none, what to look at before it is accepted, and what is known of it. superseded: why
-    one that is out of date cannot be decided on."""
+    """Yield why a proposal needs a decision or not, what to check before accepting it, and its evidence.
+
+    `superseded` is the reason shown for a proposal that is out of date.
+    """
     lead = {State.OPEN: _why_it_waits(p), State.SUPERSEDED: superseded}.get(p.state, p.decided)
     yield Paragraph(sentence(lead or p.standing), "lead")
     for caution in p.cautions:
@@ -68,8 +67,10 @@ def _why_it_waits(p: Proposal) -> str:
 def proposals_table(
     found: Sequence[Proposal], *, states: bool = False, dashboard: str | None = None, caption: str = "Proposals"
 ) -> Table:
-    """A row a proposal, with what to look at or, of any proposals, what state each is in. dashboard: as of
-    `page_link`."""
+    """Return a table with one row per proposal.
+
+    Its last column contains the remarks or, if `states`, the state of each proposal. For `dashboard` see `page_link`.
+    """
     formats = {"wABC": ".3f", "answers": ","}
     rows = [
         (
@@ -95,8 +96,10 @@ def decisions_table(
     dashboard: str | None = None,
     caption: str = "Decisions",
 ) -> Table:
-    """A row a decision, below the caption; `on`: the proposal, the anchor in its month, or the item. dashboard: see
-    `page_link`."""
+    """Return a table with one row per decision. Its column `on` names the proposal, or the anchor or item.
+
+    A table without decisions has no caption. For `dashboard` see `page_link`.
+    """
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
         (_subject(d, dashboard), DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
@@ -113,14 +116,14 @@ def _subject(d: Decision, dashboard: str | None) -> Span:
 
 
 def moved_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
-    """Anchors that moved against the others, by item; `link`: each by its name."""
+    """Return a table of the anchors that moved against the others. `link` makes the text of an item's name."""
     changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
     rows = [(link(item), of.shown, of.delta_b, of.delta_a, of.z) for item, of in moved.items()]
     return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)
 
 
 def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterator[Section]:
-    """Where each of the published values of an item comes from; rows: as `lineage` has them."""
+    """Yield a section on the source of each publication of an item. `rows` come from `lineage`."""
     for row in rows:
         state = " (in force)" if row["in_force"] else ""
         title = f"From {row['effective_from']:%Y-%m-%d} on{state}"
@@ -128,7 +131,7 @@ def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterat
 
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:
-    """Where published values of an item come from; `row`: as `lineage` has it."""
+    """Source of an item's published values, by name. `row` comes from `lineage`."""
     values = ItemRow.of(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
@@ -168,13 +171,13 @@ def _code(text: str | None) -> Span | None:
 
 
 def evidence(proposal: Proposal) -> list[tuple[str, str]]:
-    """Names and values, the question's own first."""
+    """Names and values of a proposal's evidence."""
     drift, fit = proposal.drift, proposal.fit
     change = drift.get("change") or {}
     return [
         ("state", proposal.standing),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
-        ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
+        ("published", f"{proposal.old}, in force from {proposal.old_since:%Y-%m-%d} on" if proposal.old else "nothing"),
         ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
         ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
         ("kind of change", _change(change) if change else "–"),
@@ -186,7 +189,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
 
 
 def remarks(proposal: Proposal) -> list[str]:
-    """What to look at, a few words each."""
+    """Short remarks on what to check: anchor, flags of the fit, and DIF."""
     return ["anchor"] * proposal.anchor + [*proposal.fit["flags"], *(proposal.dif or ())]
 
 

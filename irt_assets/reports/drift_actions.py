@@ -1,6 +1,6 @@
-"""What a report proposes to do about an item: one rule, read from top to bottom, and the reason in a sentence.
+"""Actions that a report proposes for an item: one rule, read from top to bottom, with its reason in a sentence.
 
-A proposal decides nothing: a person does. What does not belong here: how the evidence came about.
+A proposal changes nothing until a person decides.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ DROPPED_OFTEN = 2
 
 
 class Action(StrEnum):
-    """What may be proposed, the most urgent first."""
+    """Actions that can be proposed, the most urgent first."""
 
     RETIRE = "retire"
     CHECK_KEY = "check the key"
@@ -28,23 +28,24 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rule looks at.
+    """Inputs of the rule for one item.
 
     Attributes:
-        severity: of the month's drift, "none" where the item was not compared.
-        kind: of change, None where it was not asked for.
+        severity: severity of the month's drift; "none" if the item was not compared.
+        kind: kind of change; None if it was not determined.
         onset: ISO date of a leak's first day.
-        months_flagged: months in a row, this one included, in which its drift was flagged; 0 where it is not now.
-        trend: change of b a month and its q, where there is one.
-        moved_against: how far it moved against the other anchors, where the month's anchors disagree, e.g. "b +0.81".
-        months_dropped: months in a row, this one included, in which linking dropped it.
-        flags: what the engine says of it.
+        months_flagged: months in a row, up to this one, in which its drift was flagged; 0 if it is not flagged now.
+        trend: change of b per month and its q value; None if unknown.
+        is_anchor: whether the item is in the anchor set.
+        moved_against: its move against the other anchors if the month's anchors disagree, e.g. "b +0.81".
+        months_dropped: months in a row, up to this one, in which linking dropped it.
+        flags: flags of the engine.
         groups_with_large_dif: "attribute: group" of each comparison in which its DIF is large.
-        information_lost: flagged by the month's test information.
-        held: why publication, or the origin, left it out.
-        flat: its slope with its error, if 0 is within two errors of it; else "".
-        withdrawn: since when, by whom and why; empty if the item is in use.
-        has_key: whether an answer is right or wrong; a scored item has no key to be checked.
+        information_lost: whether the month's test information flagged it.
+        held: reasons why publication, or the origin, left it out.
+        flat: its slope with its standard error if 0 is within two standard errors; else "".
+        withdrawn: since when, by whom and why it is withdrawn; "" if it is in use.
+        has_key: whether answers are right or wrong. A scored item has no key to check.
     """
 
     severity: str = "none"
@@ -71,27 +72,28 @@ class Proposal:
 
 
 def propose(e: Evidence) -> Proposal | None:
-    """What to do about the item; None if it needs no review. For a withdrawn item the report says that nothing is to be
-    done."""
+    """Propose what to do about the item. Returns None if it needs no review.
+
+    For a withdrawn item with evidence the action is WITHDRAWN: nothing needs to be done.
+    """
     found = _propose_in_use(e)
     return Proposal(Action.WITHDRAWN, f"{e.withdrawn}; {found.reason}") if found and e.withdrawn else found
 
 
 def _propose_in_use(e: Evidence) -> Proposal | None:
-    """As `propose`, whether or not the item is in use.
+    """Propose what to do about the item as if it were in use. The first case that applies decides:
 
-    In this order, the first that holds:
-
-    1. a wrong key (by its answers, or by negative discrimination), all answers scored alike, or an item gate held it
-       and its answers hardly rise with ability: check the key;
+    1. a wrong key (by its answers, or by negative discrimination), all answers scored alike, or a slope that hardly
+       differs from 0 in an item that an item gate held: check the key;
     2. a leak: retire;
-    3. an anchor that is flagged, moved against the others, or was dropped by linking two months in a row: drop from
-       anchors;
-    4. drift of high severity, or flagged two months in a row, or (with a significant trend) once: re-estimate;
-    5. flagged otherwise: keep, and look again next month;
+    3. an anchor that is flagged, moved against the other anchors, or was dropped by linking two months in a row: drop
+       from anchors;
+    4. drift of high severity, drift flagged two months in a row, or flagged drift with a significant trend:
+       re-estimate;
+    5. other flagged drift: keep, and look again next month;
     6. a significant loss of information: re-estimate;
-    7. large DIF: an anchor is dropped from anchors, another item kept until people who know both groups have read it;
-    8. a significant trend, or a drop from linking: keep, with that as the reason;
+    7. large DIF: drop an anchor from the anchors; keep another item until people who know both groups have read it;
+    8. a significant trend, or an anchor dropped by linking: keep, with that as the reason;
     9. an item gate held it: not published, with the gate's reason.
     """
     flagged = e.severity != "none"

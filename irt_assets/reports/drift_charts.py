@@ -1,4 +1,4 @@
-"""The charts of the drift report, each from its facts, with a sentence for those who do not see it."""
+"""Charts of the drift report, each with a description for readers who cannot see it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from irt_psychometrics.plots import Chart
 
 
 def changes(facts: Facts) -> Chart:
-    """Δb of every compared item with its 95 % interval, from easier to harder; flagged ones are triangles, named."""
+    """Draw Δb of every compared item with its 95 % interval, from easier to harder; flagged ones as named triangles."""
     rows = [item.drift for item in facts.items.values() if item.drift and item.drift.delta_b is not None]
     rows.sort(key=lambda row: row.delta_b or 0.0)
     (deltas, half), kinds = _changes(rows), _kinds(rows)
@@ -35,7 +35,7 @@ def changes(facts: Facts) -> Chart:
 
 
 def history(item: Item) -> Chart:
-    """Δb of an item against what was published when each month began, with 95 % intervals."""
+    """Draw Δb of an item against the values in force at the start of each month, with 95 % intervals."""
     rows = [row for row in item.history if row.delta_b is not None]
     (deltas, half), kinds = _changes(rows), _kinds(rows)
     titles = [f"{row.month}: Δb {row.delta_b:+.2f}, {row.severity}" for row in rows]
@@ -46,8 +46,10 @@ def history(item: Item) -> Chart:
 
 
 def anchors(shifts: Sequence[AnchorShift]) -> Chart:
-    """The change in b of each anchor with its 95 % interval, from easier to harder; those that moved or were left out
-    have shapes of their own, and all have names where there is room."""
+    """Draw the change in b of each anchor with its 95 % interval, from easier to harder.
+
+    Anchors that moved or were left out have other shapes. Names are shown as far as there is room.
+    """
     rows = sorted(shifts, key=lambda shift: shift.delta_b)
     kinds = ["moved" if shift.moved else "left out" if shift.left_out else "" for shift in rows]
     deltas, half = np.array([(shift.delta_b, Z95 * shift.error) for shift in rows]).reshape(-1, 2).T
@@ -60,14 +62,17 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
         kinds,
         Chart.ends_of(deltas - half, deltas + half, [0.0]),
         plain="agrees",
-        # the first names have room
+        # anchors that moved or were left out come first, so that they get the room
         named=[(k, rows[k].item_id) for k in sorted(range(len(rows)), key=lambda k: not kinds[k])],
         titles=[f"{shift.item_id}: Δb {shift.delta_b:+.2f} ± {shift.error:.2f}" for shift in rows],
     )
 
 
 def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
-    """The curves of two groups: the month's curve moved apart by Δa and Δb, each by the other's share of answers."""
+    """Draw the curves of two groups: the month's curve shifted by Δa and Δb.
+
+    Each group's curve is shifted by the other group's share of the answers.
+    """
     assert item.values is not None
     wald, n = row.wald, row.details["n"]
     share = n["focal"] / (n["focal"] + n["reference"])
@@ -82,7 +87,7 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
 
 
 def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:
-    """Δb, and half of its 95 % interval, NaN where it is not known."""
+    """Δb and half the width of its 95 % interval (NaN if unknown), each of shape (rows,)."""
     ends = [row.details.get("delta_b_95") or (np.nan, np.nan) for row in rows]
     low, high = np.array(ends, dtype=float).reshape(-1, 2).T
     return np.array([row.delta_b for row in rows], dtype=float), (high - low) / 2

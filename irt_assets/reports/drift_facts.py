@@ -1,9 +1,9 @@
-"""The facts of a drift report on a month of a scale, from tables, and the observed proportions from the snapshot.
+"""Read the content of a drift report on a month of a scale from tables, and observed proportions from the snapshot.
 
-A month of the origin window that has no fit of its own is reported by the fit of the window.
+A month of the origin window that has no fit of its own is reported with the fit of the window.
 
-Nothing is tested or estimated here: what a table does not have yet, the report calls not tested. What does not belong
-here: how it looks (drift_report.py, templates/), what is proposed (drift_actions.py).
+Nothing is tested or estimated here: if a table has no rows of the month yet, the report says "not tested". What does
+not belong here: the layout (drift_report.py, templates/) and the rule for proposals (drift_actions.py).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ from resources.postgres.database import database_settings, one_value
 
 @dataclass(frozen=True, kw_only=True)
 class ItemFindings(FittedItem):
-    """What a month found of an item. published: the values in force, from `since` on."""
+    """A month's findings about an item. `published` are its values in force, which apply from `since` on."""
 
     item_id: str
     topic: str | None
@@ -67,7 +67,7 @@ class ItemFindings(FittedItem):
 
 @dataclass(frozen=True, kw_only=True)
 class Item(ItemFindings):
-    """Everything known of an item in the month. `history`: its drift over the last months, the month's own last."""
+    """An item in the month. `history` is its drift over the last months, oldest first."""
 
     history: tuple[DriftRow, ...]
     evidence: Evidence
@@ -76,11 +76,23 @@ class Item(ItemFindings):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A month of a scale. `not_compared`: why drift says nothing, "" where it does; `linkings` oldest first, the
-    month's own (`fit`) among them; `dif_attributes`: rows of `dif_analysis` on attributes as a whole, `dif` those on
-    items; `proposed`: reason → items that publication only proposes; `items` by id; `open_decisions`: the month's
-    proposals that wait for a decision, `effect`: on learners, of accepting all of them; `bank_size`: items of the
-    scale; `origin`: the origin window, if the report is on it, and `fit` is its fit."""
+    """Content of a report on a month of a scale.
+
+    Attributes:
+        not_compared: why drift was not tested; "" if it was.
+        items: items by id.
+        fit: linked fit of the month, or of the origin window.
+        linkings: linked fits, oldest first, including `fit`.
+        dif_attributes: rows of `dif_analysis` on attributes as a whole.
+        dif: rows of `dif_analysis` on items.
+        step: publication step of the month.
+        proposed: reason → number of items that publication only proposes.
+        in_force: number of items in force at the month's start, or at the origin window's end.
+        bank_size: number of items of the scale.
+        origin: the origin window if the report is on it.
+        open_decisions: the month's proposals that wait for a decision.
+        effect: effect on learners of accepting all of them.
+    """
 
     month: str
     scale: Scale
@@ -108,7 +120,7 @@ class Facts:
 
     @property
     def month_before(self) -> Linked | None:
-        """The last linked fit before the month's own."""
+        """The last linked fit before the month."""
         earlier = [linked for linked in self.linkings if linked.month < self.month]
         return earlier[-1] if earlier else None
 
@@ -118,7 +130,7 @@ class Facts:
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
-    """Read it all; `state` is the month's (`gates.month_status`). Raises ValueError for what is not a month."""
+    """Read the report's content. `state` is from `gates.month_status`. Raises ValueError if `month` is not a month."""
     if origin := _origin_of(connection, scale, month):
         return _gather_origin(connection, store, month, scale, state, origin)
     start = Month(month).start
@@ -127,7 +139,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     history = rows.histories_of(connection, scale, month)
     information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
     red = why_not(connection, store, scale, month)
-    if red:  # what was judged before it turned red is in another place on the scale
+    if red:  # results stored before it turned red rest on another linking
         history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
         information = {}
     dif = rows.dif_of(connection, scale, month)
@@ -187,7 +199,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
 
 
 def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
-    """The scale's origin window. Returns None if the month is outside it, or has a fit of its own."""
+    """Read the scale's origin window. Returns None if the month is outside it or has a fit of its own."""
     if origin_over(connection, scale.scale_id, *Month(month).bounds) is None:
         return None
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
@@ -202,7 +214,7 @@ def _gather_origin(
     state: MonthState,
     origin: OriginRead,
 ) -> Facts:
-    """The facts of the window: its fit, the items that it published and left out, and their DIF."""
+    """Read the content for the window: its fit, the items that it published and left out, and their DIF."""
     fit = linked_origin(connection, scale)
     assert fit is not None
     dif = rows.dif_of(connection, scale, month)
@@ -245,7 +257,7 @@ def _with_observed(
     fit: Linked,
     items: dict[str, Item],
 ) -> dict[str, Item]:
-    """The items, with the observed proportions of those that have a proposal. snapshot: what was fitted."""
+    """Add observed proportions to the items that have a proposal. `snapshot` is the one that was fitted."""
     wanted = [i for i, item in items.items() if item.proposal is not None and item.values is not None]
     if not wanted:
         return items
@@ -257,7 +269,7 @@ def _with_observed(
 
 
 class _Tested(NamedTuple):
-    """Rows of the month's tests: drift by item with that of earlier months, information by item, and DIF."""
+    """Rows of the month's tests: each item's drift up to the month, its information, and DIF."""
 
     history: dict[str, list[DriftRow]]
     information: dict[str, InformationRow]
@@ -274,7 +286,7 @@ def _items(
     in_force: dict[str, ItemInForce],
     held: Mapping[str, Sequence[str]],
 ) -> dict[str, Item]:
-    """Every item of the fit or of the month's drift, and those that were held back, in natural order."""
+    """Items of the fit or of the month's drift, and items that were held back, in natural order of their ids."""
     of_fit = items_of_fit(connection, fit.fit_id) if fit else {}
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
@@ -333,15 +345,17 @@ def _items(
 
 
 def _flat(values: ItemRow | None) -> str:
-    """The slope with its error, if 0 is within two errors of it."""
+    """The slope with its standard error if 0 is within two standard errors, else ""."""
     if values is None or values.a_se is None or values.a > 2 * values.a_se:
         return ""
     return f"a = {value_with_error(values.a, values.a_se)}"
 
 
 def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:
-    """Months in a row in which linking left the anchor out; a month with too few answers to show a move does not
-    count."""
+    """Number of months in a row, up to this one, in which linking left the anchor out.
+
+    Returns 0 if the month has too few answers to show that the anchor moved.
+    """
     if fit is None or n < scale.rules.linking.min_anchor_responses:
         return 0
     return _in_a_row(item in linked.constants.anchors_dropped for linked in reversed(linkings))
@@ -354,7 +368,7 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
 def observed_of(
     responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
-    """As `Observed.by_ability`, with the curves of a month."""
+    """Return `Observed.by_ability` of the wanted items, with the curves of a month."""
     items = ItemParameters.of_rows(responses.item_ids, [curves.get(name) for name in responses.item_ids])
     return Observed.by_ability(responses, items, wanted, mean=latent.mean, sd=latent.sd)
 
@@ -362,7 +376,7 @@ def observed_of(
 def _why_not(
     connection: psycopg.Connection, scale: Scale, state: MonthState, fit: Linked | None, in_force: dict[str, Any]
 ) -> str:
-    """Why no item of the month was compared, with the way out."""
+    """Why no item of the month was compared, and what to do."""
     month = state.month
     if state.state is State.ORIGIN:
         return f"it is {state.why}"

@@ -1,7 +1,4 @@
-"""The sections of a drift report on the anchors, on how the month came to the scale, and on what is new in it.
-
-What does not belong here: how a month is linked (calibration.placing).
-"""
+"""Sections of a drift report on anchors, on the linking of the month, and on changes since the month before."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -30,11 +27,11 @@ from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
 JUMP = 3.0
-"""A constant jumped where it differs from last month's by more than three standard errors of the difference."""
+"""A constant jumped if it differs from last month's by more than this number of standard errors of the difference."""
 
 
 def since_last_month(facts: Facts) -> Iterator[Block]:
-    """What is new and what has ended since the month before; nothing where there was none."""
+    """Yield the changes since the last linked month before. Yields nothing without such a month."""
     before = facts.month_before
     if before is None or facts.fit is None:
         return
@@ -68,10 +65,11 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
 
 
 def jumped(facts: Facts) -> str:
-    """Whether slope or intercept jumped since the month before, and whether the learners or the anchors caused it.
+    """Say whether slope or intercept jumped since the month before, and whether learners or anchors are the cause.
 
-    The fit gives its learners a mean of 0 and an SD of 1, so that slope and intercept are their SD and mean on the
-    scale: where the anchors agree with each other the learners differ, where they disagree the anchors may have moved.
+    The fit gives its learners a mean of 0 and an SD of 1, so slope and intercept are their SD and mean on the scale.
+    If the anchors agree with each other, the learners differ; if they disagree, anchors may have moved.
+    Returns "" if neither constant jumped.
     """
     now, before = facts.fit, facts.month_before
     if now is None or before is None:
@@ -93,7 +91,7 @@ def jumped(facts: Facts) -> str:
 
 
 def remarks(facts: Facts) -> Iterator[str]:
-    """What to bear in mind about the linking."""
+    """Yield warnings about the linking."""
     if facts.fit is None:
         yield "The month has no linked fit."
     for warning in facts.linking_warnings:
@@ -110,8 +108,10 @@ def linking(
     said: Iterable[Text],
     dashboard: str | None = None,
 ) -> Iterator[Block]:
-    """How the month came to the scale, its anchors, and the months before it. said: what to bear in mind; dashboard:
-    see `page_link`."""
+    """Yield blocks on the month's linking, its anchors, and the linking of the months before.
+
+    `said` are sentences to show below the constants. For `dashboard` see `page_link`.
+    """
     if constants is not None:
         yield _linked(constants, scale.rules.publication)
     yield from map(Paragraph, said)
@@ -136,7 +136,7 @@ def linking(
 
 
 def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
-    """How the month's learners came to the scale, and whether the anchors agree."""
+    """The linking constants, and whether the anchors agree."""
     used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
     moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
     return Paragraph(
@@ -148,7 +148,7 @@ def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
 
 
 def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
-    """How far each anchor lies from the anchor set."""
+    """The difference of each anchor from the anchor set, as a figure."""
     formats = {"change in b": "+.2f", "error": ".2f"}
     rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]
     caption = (
@@ -168,7 +168,7 @@ def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
 
 
 def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
-    """Whether the anchors used agree and are enough, and the diagnosis unless a table names the anchors that moved."""
+    """Say whether the used anchors agree and are enough, with the diagnosis unless a table names moved anchors."""
     diagnosis = f" Diagnosis: {constants.diagnosis}." if constants.diagnosis and not constants.suspects else ""
     if not constants.tested:
         return diagnosis

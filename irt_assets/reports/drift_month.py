@@ -1,7 +1,4 @@
-"""The drift reports of a month: made for every scale, named as files, kept in the object store.
-
-What does not belong here: what they say (drift_report.py) and when they are made (assets.py, cli/report.py).
-"""
+"""Render the drift reports of a month for every scale, name their files, and store them in the object store."""
 
 import errno
 import os
@@ -32,7 +29,12 @@ UNITS_FOLDER = (
 
 @dataclass(frozen=True)
 class DriftReport:
-    """A month of a scale as HTML and PDF; `only_scale`: the bank has no other; `problem`: why there is no PDF."""
+    """The report on a month of a scale as HTML and PDF.
+
+    Attributes:
+        only_scale: whether the bank has no other scale.
+        problem: why there is no PDF; "" if there is one.
+    """
 
     month: str
     scale_id: str
@@ -43,7 +45,7 @@ class DriftReport:
     problem: str = ""
 
     def file_names(self, window: int, extension: Format) -> tuple[str, str]:
-        """The documents' name, in which `window` 1 is the newest month, and a name with the month itself.
+        """Return the required name, in which `window` 1 is the newest month, and a name with the month itself.
 
         Both end with the scale if the bank has several.
         """
@@ -55,7 +57,7 @@ class DriftReport:
 
 
 def windows(database: Database) -> list[str]:
-    """The months that were ever judged and the last month of each origin window, the newest first: window 1, 2, …"""
+    """Return the months with a snapshot and the last month of each origin window, newest first: window 1, 2, …"""
     with database.connect() as connection:
         judged = first_column(connection, "SELECT DISTINCT month FROM scored_snapshot")
         origins = origin_windows(connection).values()
@@ -65,9 +67,9 @@ def windows(database: Database) -> list[str]:
 def make(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, month: str, scale_id: str | None = None
 ) -> Iterator[DriftReport]:
-    """The report of the month, of every scale or of one.
+    """Yield the report on the month for every scale, or for the scale `scale_id`.
 
-    What is not there yet (a fit, a month before, a test) the report says. Raises PermanentFailure for a scale that does
+    The report lists what does not exist yet (a fit, a month before, a test). Raises PermanentFailure if the scale does
     not exist.
     """
     states = {state.scale_id: state for state in month_states(database, instance, [month])}
@@ -93,10 +95,10 @@ def make(
 
 
 def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
-    """Put the files into the store and record them instead of an earlier run's, which `irt prune` deletes.
+    """Put the files into the store under new names, and record them instead of the files of an earlier run.
 
-    Once somebody has decided on the month, earlier files are kept and none is overwritten. Without a new PDF the month
-    has none, as the earlier one is out of date.
+    `irt prune` deletes files that are no longer recorded, unless somebody has decided on the month. If there is no new
+    PDF, the record of the earlier one is deleted, because it is out of date.
     """
     window = f"{report.month}/{report.scale_id}"
     if report.problem:
@@ -117,7 +119,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
 
 
 def kept(database: Database, month: str) -> list[str]:
-    """The URIs of the month's reports in the store, HTML before PDF."""
+    """Return the URIs of the month's reports in the store: by scale, HTML before PDF."""
     with database.connect() as connection:
         return first_column(
             connection,
@@ -127,9 +129,9 @@ def kept(database: Database, month: str) -> list[str]:
 
 
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
-    """Write the files under both of their names into `folder`, which is made.
+    """Write the files under both of their names into `folder`, which is created if it is missing.
 
-    Raises PermanentFailure if it cannot be written.
+    Returns their paths. Raises PermanentFailure if a file cannot be written.
     """
     paths = []
     for extension, data in report.files.items():

@@ -1,7 +1,7 @@
-"""The drift report of a month of a scale: the verdict in a sentence, the first page, and the order of sections.
+"""The drift report on a month of a scale: its verdict, its first page, and the order of its sections.
 
-What does not belong here: reading tables (drift_facts.py), the rule for proposals (drift_actions.py), the
-sections behind the first page (drift_sections.py).
+What does not belong here: reading tables (drift_facts.py), the rule for proposals (drift_actions.py), and the
+sections after the first page (drift_sections.py).
 """
 
 from collections import Counter
@@ -42,8 +42,16 @@ ASKED = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the month is safe to release (`mark`: yes, no, or not yet; `answer`: the same as a sentence), why, and
-    what needs review; each a sentence. `decisions`: changes of the month that wait for one."""
+    """Whether the month is safe to release.
+
+    Attributes:
+        mark: yes, no, or not yet.
+        answer: the mark as a sentence.
+        headline: the month and its state, as a sentence.
+        why: the reason, as a sentence.
+        look_at: the items that need review, as a sentence.
+        decisions: number of the month's changes that wait for a decision.
+    """
 
     mark: str
     answer: str
@@ -58,8 +66,11 @@ class Verdict:
 
 
 def verdict(facts: Facts) -> Verdict:
-    """The first sentence of the first page. Green is safe: drift holds no month, as published values stay until someone
-    decides; findings still need review."""
+    """Decide whether the month is safe to release.
+
+    A green month is: drift holds no month, because published values stay until someone decides. Findings still need
+    review.
+    """
     name = f"{facts.month} of scale {facts.scale.scale_id}"
     mark, says = {
         State.GREEN: ("yes", "is safe to release."),
@@ -84,7 +95,7 @@ def verdict(facts: Facts) -> Verdict:
 
 
 def to_look_at(facts: Facts) -> list[Item]:
-    """Items with a proposal, the most urgent action first, then the largest change."""
+    """Items with a proposal, ordered by urgency of the action, then by size of the change."""
     order = list(Action)
 
     def urgency(item: Item) -> tuple[Any, ...]:
@@ -96,8 +107,10 @@ def to_look_at(facts: Facts) -> list[Item]:
 
 
 def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) -> Document:
-    """The report, with the verdict on the first page and the sources of its numbers at the end. `dashboard_url`: where
-    people reach the dashboard; None for no links into it."""
+    """Return the report, with the verdict on the first page and the sources of its numbers at the end.
+
+    `dashboard_url` is the address of the dashboard; None for no link to it.
+    """
     items, found = to_look_at(facts), verdict(facts)
     sections = _of_origin(facts, facts.origin, items) if facts.origin else _of_month(facts, items, dashboard_url)
     blocks: list[Block] = [*_first_page(facts, found, items)]
@@ -118,7 +131,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
 
 
 Sections: TypeAlias = list[tuple[str, str, Iterable[Block]]]
-"""Title, id and blocks of each section; one without blocks is left out."""
+"""Title, id and blocks of each section. A section without blocks is left out."""
 
 
 def _of_month(facts: Facts, items: Sequence[Item], dashboard_url: str | None) -> Sections:
@@ -178,7 +191,7 @@ def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
-    """The figures of the first page: what, and how many, in words."""
+    """Key figures of the first page, as pairs of name and words."""
     if facts.origin is not None:
         return origin_report.key_figures(facts, facts.origin)
     compared = [item.drift for item in facts.items.values() if item.drift]
@@ -214,7 +227,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
 
 
 def provenance(facts: Facts, made_at: datetime) -> Pairs:
-    """Where every number comes from."""
+    """Sources of the report's numbers."""
     window = facts.origin.window if facts.origin else None
     start, end = (window.window_start, window.window_end) if window else Month(facts.month).bounds
     rows: list[tuple[str, Text | None]] = [

@@ -1,8 +1,4 @@
-"""The sections of a drift report behind its first page, each as blocks; none where there is nothing to say.
-
-What does not belong here: their order (drift_report.py), the numbers of one item (item_shown.py), how a chart is
-drawn (drift_charts.py).
-"""
+"""Sections of a drift report after its first page, each as blocks; a section without content yields nothing."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -44,7 +40,7 @@ DIF_SHOWN, MOST_CURVES = 20, 6
 
 
 def proposals(items: Sequence[Item]) -> Table:
-    """The proposal for each item with its reason, and drift if any was compared; the first items of `one_by_one`."""
+    """Return a table of proposals with reasons, and with drift if an item was compared. `items` begin `one_by_one`."""
     columns: tuple[Column, ...] = (Column("item", share=2), Column("proposed"), Column("why", share=5))
     compared = any(item.drift for item in items)
     if compared:
@@ -62,8 +58,10 @@ def proposals(items: Sequence[Item]) -> Table:
 
 
 def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | None) -> Iterator[Block]:
-    """Each change that waits, what to type for it or where to click, and what accepting all of them would do to
-    learners. `dashboard_url`: None for no link."""
+    """Yield the changes that wait for a decision with their commands, and the effect of accepting all on learners.
+
+    `dashboard_url` is the address of the dashboard; None for no link to it.
+    """
     rows: list[tuple[Text, ...]] = []
     for change in facts.open_decisions:
         drift = f"{change.kind or 'drift'}, {change.severity} severity" if change.kind else change.why
@@ -235,7 +233,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
 
 
 def _item_row(item: Item, scored: bool, *, compared: bool) -> tuple[Cell, ...]:
-    """Cells of an item. `scored`, `compared`: whether some item of the table is."""
+    """Cells of an item. `scored` and `compared` say whether any item of the table is scored or compared."""
     now, drift, s = item.values, item.drift, item.statistics
     slopes: list[Cell] = [now.a if now else None]
     if scored:
@@ -276,7 +274,7 @@ def dif(facts: Facts) -> Iterator[Block]:
 
 
 def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
-    """The curves of the two groups of each large difference."""
+    """Yield the curves of both groups for each large difference."""
     figures = []
     for row in shown:
         item = facts.items.get(row.item_id)
@@ -293,6 +291,6 @@ def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
 
 
 def dif_to_show(facts: Facts) -> list[DifRow]:
-    """Every large one, and the next by q."""
+    """Return all rows with large DIF, then further rows by q up to `DIF_SHOWN`."""
     ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
     return ordered[: max(DIF_SHOWN, sum(row.large for row in facts.dif))]

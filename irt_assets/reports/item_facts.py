@@ -1,7 +1,6 @@
-"""One item over all of its months: what was estimated, published, found and decided.
+"""Read one item over all of its months: estimates, publications, findings and decisions.
 
-Nothing is estimated here but learners' abilities for observed proportions. What does not belong here: how it looks, and
-the other items of its scale (see `decisions.bank`).
+Nothing is estimated here except learners' abilities for observed proportions.
 """
 
 from collections.abc import Mapping
@@ -36,8 +35,10 @@ from resources.postgres.database import records
 
 @dataclass(frozen=True, kw_only=True)
 class ItemInMonth(FittedItem):
-    """An item in a month's linked fit, or in the origin window's where no month has one. `red`: why the month is red,
-    and its scale so unreliable; "" if it is not red."""
+    """An item in a month's linked fit, or in the origin window's fit if no month has one.
+
+    `red` is the reason why the month is red, and so its linking unreliable; "" if it is not red.
+    """
 
     month: str
     start: datetime
@@ -53,13 +54,19 @@ class ItemFacts:
     """An item and its history.
 
     Attributes:
-        publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" if there is one.
-        months: with a linked fit, oldest first; `drift`: those that were compared with the published values.
-        information: by month, oldest first.
-        dif: tests of `dif_month`, the newest month of the scale that was tested.
-        decisions: on its values and its use, the latest first.
+        publications: rows of `lineage`, the latest first.
+        unpublished: why there is no publication; "" if there is one.
+        months: months with a linked fit, oldest first.
+        drift: comparisons with the published values by month, oldest first, without red months.
+        drifted: open drift alert; None without one.
+        information: information by month, oldest first.
+        dif: DIF tests of `dif_month`.
+        dif_month: newest month of the scale that was tested for DIF; None without one.
+        decisions: decisions on its values and its use, the latest first.
+        proposal: proposal that waits for a decision; None without one.
         response_time: median in ms, and the number of answers.
-        withdrawn: whether it is now; `status`: the decision on its use that begins last, perhaps in the future.
+        withdrawn: whether it is withdrawn at the requested time.
+        status: the decision on its use that begins last, perhaps in the future.
     """
 
     item_id: str
@@ -87,18 +94,18 @@ class ItemFacts:
 
     @property
     def onset(self) -> str | None:
-        """The day on which the leak began that the newest comparison sees."""
+        """First day of the leak (ISO) found by the newest comparison; None if it found no leak."""
         return self.onset_seen_by(self.drift[-1].month) if self.drift else None
 
     def onset_seen_by(self, month: str) -> str | None:
-        """The day on which the leak began that the month sees; None if it sees none."""
+        """First day of the leak (ISO) found by the month's comparison; None if it found no leak."""
         past = [row for row in self.drift if row.month <= month]
         if not past or past[-1].month != month or past[-1].kind != ChangeKind.LEAK:
             return None
         return first_seen((row.month, row.severity, row.details) for row in reversed(past))
 
     def in_month(self, month: ItemInMonth, seen: Observed | None = None) -> ItemFindings:
-        """What the month found of it, next to what is published now."""
+        """Return the month's findings about the item, with the values published now."""
         row = self.published or {}
         return ItemFindings(
             item_id=self.item_id,
@@ -116,7 +123,7 @@ class ItemFacts:
 
 
 def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:
-    """The item as it stands at `at`; None if the scale has no such item."""
+    """Read the item as of `at`. Returns None if the scale has no such item."""
     known = connection.execute(
         "SELECT topic_id FROM question WHERE (scale_id, item_id) = (%s, %s)", (scale.scale_id, item_id)
     ).fetchone()
@@ -130,7 +137,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         unpublished = str(failure)
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
     months = _months(connection, scale, item_id)
-    red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
+    red = {month.month for month in months if month.red}  # drift stored before they turned red rests on another linking
     drift = tuple(row for row in records(connection, DriftRow, _DRIFT, keys) if row.month not in red)
     dif = tuple(records(connection, DifRow, _DIF, keys))
     judged = {month.month for month in months if not month.red} | {row.month for row in drift}
@@ -163,8 +170,11 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
 def observed_in(
     connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: ItemInMonth
 ) -> Observed | None:
-    """Proportions correct of the answers that were fitted, by ability from the other items; None where the month has
-    no answer. Raises PermanentFailure where the month's snapshot is gone."""
+    """Compute observed proportions correct of the fitted answers, by ability from the other items.
+
+    Returns None if the month has no answer to the item. Raises PermanentFailure if the month's snapshot is no longer
+    recorded.
+    """
     origin = origin_fit(connection, facts.scale.scale_id)
     is_origin = origin is not None and origin.snapshot_hash == month.snapshot_hash
     snapshot = origin.snapshot if origin and is_origin else snapshot_of(connection, month.month, month.snapshot_hash)

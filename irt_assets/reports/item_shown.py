@@ -1,7 +1,7 @@
-"""An item as people read it: what a month found of it, its months, decisions and publications, as blocks.
+"""Blocks about an item: a month's findings, its months, decisions and publications.
 
-A drift report shows what its month found of an item, the dashboard's page of an item all of it. What does not belong
-here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
+A drift report shows the findings of its month; the dashboard's page of an item shows everything. What does not belong
+here: reading them (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,28 +55,28 @@ from irt_psychometrics.items import ItemRow
 from irt_psychometrics.plots import Chart
 
 LONG = 50
-"""The longest text, in characters, that fits next to another figure of an item."""
+"""Length in characters of the longest text that fits next to another pair."""
 ROOM = timedelta(days=10)
-"""Left of the first month, so that its point is not on the edge."""
+"""Space left of the first month, so that its point is not on the edge."""
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
 def abilities(scale: Scale) -> Floats:
-    """Over which curves are drawn, shape (81,): 4 SD of the scale's population to each side of its mean."""
+    """θ values at which curves are drawn, shape (81,): ±4 SD of the scale's population around its mean."""
     return np.linspace(scale.mu - 4 * scale.sigma, scale.mu + 4 * scale.sigma, 81)
 
 
 def parameters(values: ItemRow) -> str:
-    """Each with its error; of a scored item the steps, too."""
+    """The parameters with their standard errors, as text; for a scored item also its steps."""
     known = [f"{name} {value_with_error(*value)}" for name, value in values.in_brief.items()]
     steps = ", ".join(value_with_error(*step) for step in values.steps.values())
     return ", ".join(known + [f"steps {steps}"] * bool(steps))
 
 
 def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
-    """What the month found of the item, what needs a line of its own first; what is not known is left out.
+    """Return the month's findings about the item, long texts first; unknown values are left out.
 
-    onset: the day on which the leak began that the month sees. lost: the item's information.
+    `onset` is the first day (ISO) of a leak that the month found, and `lost` the item's information.
     """
     s, drift = item.statistics, item.drift
     right = "of the maximum score" if _is_scored(item.published, item.values) else "correct"
@@ -126,7 +126,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
 def curves(
     name: str, published: ItemRow | None, values: ItemRow | None, scale: Scale, month: str, seen: Observed | None = None
 ) -> Figure:
-    """An item's published curve and the month's with their 95 % bands, against the proportions that were observed."""
+    """Draw an item's published curve and the month's with 95 % bands, and the observed proportions."""
     theta = abilities(scale)
     known = {"published": (published, PUBLISHED), f"estimate of {month}": (values, NOW)}
     found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
@@ -162,8 +162,10 @@ def _is_scored(*known: ItemRow | None) -> bool:
 
 
 def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block, ...]:
-    """How likely each score is by ability, as published and as the month has it, against what was observed, a chart a
-    score; and a table of the scores. Nothing for items scored 0 and 1."""
+    """Draw the probability of each score by ability, one chart per score, and add a table of the scores.
+
+    Each chart has the published curve, the month's curve and the observed shares. Returns () for items scored 0 and 1.
+    """
     if not _is_scored(item.published, item.values):
         return ()
     theta, by_score = abilities(scale), item.observed and item.observed.by_score
@@ -173,7 +175,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     figures = []
     for k in range(most + 1):
         if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
-            continue  # nobody ever had this score
+            continue  # no learner has had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
         described = f"How likely score {k} of item {shortened(item.item_id)} is over ability."
         chart = over_ability(theta, f"probability of score {k}", described, 1.0)
@@ -184,7 +186,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
 
 
 def _of_scores(item: ItemFindings, most: int) -> Table:
-    """Answers with each score, and what makes it likely: t with its error, and the step to it from the score below."""
+    """Return a table of the answers with each score, its t with standard error, and the step to it."""
     by_score = None if item.observed is None else item.observed.by_score
     known = {"published": item.published, "estimate": item.values}
     columns = {name: (one, one.steps) for name, one in known.items() if one is not None}
@@ -209,7 +211,7 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
-    """Whether it is in use, whether it is sound, and what waits, in sentences."""
+    """Sentences on whether the item is in use, whether it has drifted or has DIF, and open decisions."""
     said: list[Text] = [_use(facts, at)]
     if facts.status is not None and facts.status.effective_from > at:
         said.append(f"It is {facts.status.sentence}.")
@@ -232,7 +234,8 @@ def _use(facts: ItemFacts, at: datetime) -> str:
     name, row = shortened(facts.item_id), facts.published
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
-    to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
+    # publications of the same day begin with the one that counts, which `min` returns
+    to_come = [one for one in facts.publications if one["effective_from"] > at]
     after = min(to_come, key=lambda one: one["effective_from"], default=row)
     if after is None:
         return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
@@ -252,7 +255,7 @@ def _in_words(values: ItemRow) -> str:
 
 
 def identity(facts: ItemFacts) -> Pairs:
-    """What it is, whatever the month."""
+    """Return the item's published values, scale, topic, role as an anchor and response time."""
     row, time = facts.published, facts.response_time
     return pairs(
         {
@@ -266,7 +269,7 @@ def identity(facts: ItemFacts) -> Pairs:
 
 
 def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
-    """Its months, what was found, what was decided, and where published values come from; `zone`: of times."""
+    """Yield sections on the item's months, findings, decisions and publications. Times are in the time zone `zone`."""
     if facts.months:
         yield month_by_month(facts)
     drift = [((row.month,), row) for row in reversed(facts.drift)]
@@ -287,7 +290,7 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
 
 
 def month_by_month(facts: ItemFacts) -> Section:
-    """The parameters as each month estimated them, and as they were published; for an item with a month."""
+    """Return a section on the months' estimates and the published values. The item needs at least one month."""
     scale = facts.scale.scale_id
     estimated = [month.values.in_brief if month.values else {} for month in facts.months]
     scored = any(ItemRow.WHOLE_SLOPE in values for values in estimated)
@@ -314,9 +317,9 @@ def month_by_month(facts: ItemFacts) -> Section:
 
 
 def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
-    """A parameter by month with 95 % intervals, and what was published, as steps until the last month's end."""
+    """Draw a parameter by month with 95 % intervals, and the published values as steps until the last month's end."""
     fitted = [month for month in facts.months if month.values is not None]
-    values, errors = (  # 0 if an error is not known
+    values, errors = (  # an unknown error counts as 0
         np.array([getattr(month.values, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
     )
     low, high = values - Z95 * errors, values + Z95 * errors

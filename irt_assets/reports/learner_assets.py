@@ -1,4 +1,4 @@
-"""The asset of the weekly learner reports, and its check. Thin: the files are made in `learner_week`."""
+"""The asset of the weekly learner reports, and its check. `learner_week` writes the files."""
 
 from datetime import UTC, date, datetime
 
@@ -23,8 +23,14 @@ SHOWN = 100
 def build_learner_report_assets(
     weeks: dg.PartitionsDefinition, *, zone: str, processes: int, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """`weekly_learner_report`. `weeks`: complete weeks; `zone`: the bank's; `processes`: how many make pages;
-    `ui_prefix`: the path before all of the UI's paths."""
+    """Return the asset `weekly_learner_report`.
+
+    Args:
+        weeks: partitions of complete weeks.
+        zone: time zone of the bank.
+        processes: number of processes that render pages.
+        ui_prefix: prefix of all paths of the Dagster UI.
+    """
 
     @dg.asset(
         name=LEARNER_REPORT,

@@ -1,7 +1,4 @@
-"""A learner's reports on request: links to those that are stored, or files made now in a folder.
-
-What does not belong here: the week's run (see `learner_week`).
-"""
+"""A learner's reports on request: links to stored reports, or files written now into a folder."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,16 +19,16 @@ from resources.postgres.database import Database
 
 @dataclass(frozen=True)
 class Copies:
-    """The written files, and who lacks one and why."""
+    """The written files, and the reason for each learner (user id) who lacks one."""
 
     files: list[Path]
     failed: dict[str, str]
 
 
 def links(database: Database, store: ObjectStore, week: str, user: str) -> list[str]:
-    """Where a learner's stored reports of a week may be read; a bucket's links expire.
+    """Return links to a learner's stored reports of a week. Links to a bucket expire.
 
-    Raises PermanentFailure where there are none.
+    Raises PermanentFailure if there are none.
     """
     with database.connect() as connection:
         rows = connection.execute(
@@ -50,9 +47,10 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
 def write(
     database: Database, week: str, folder: Path, *, users: Collection[str] | None, zone: str, n_processes: int
 ) -> Copies:
-    """HTML and PDF of some learners, or of all (None), in a folder that is made where it is missing.
+    """Write HTML and PDF of the given learners, or of all if `users` is None, into a folder.
 
-    Raises PermanentFailure as `load_facts` does, and if one of the learners is not due a report.
+    The folder is created if it is missing. Raises the PermanentFailures of `load_facts`, and PermanentFailure if one
+    of the learners is unknown or not due a report.
     """
     judge_until(database, week_bounds(week)[1])
     with database.connect() as connection:
@@ -77,7 +75,7 @@ def write(
 
 
 def names(week: str, user: str) -> list[str]:
-    """What a learner's files are called, HTML first."""
+    """Names of a learner's files, HTML first."""
     return [PurePosixPath(key(week, user, kind)).name for kind in FORMATS]
 
 

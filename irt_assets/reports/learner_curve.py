@@ -1,7 +1,6 @@
-"""The curve of a learner's level, drawn without NumPy: each process that writes reports stays small.
+"""The curve of a learner's level, drawn without NumPy, so that the processes that render reports stay small.
 
-The vertical axis is θ, labelled by how many of 100 learners of the population N(μ, σ²) are below. What does not belong
-here: the text next to it.
+The vertical axis is θ. Its labels are the number of 100 learners of the population N(μ, σ²) who are below.
 """
 
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from irt_assets.common.intervals import Z95
 from irt_psychometrics.plots import Chart
 
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
-"""SDs from the mean of the population, and how many of 100 are below."""
+"""Labelled levels: SDs from the population mean, and the number of 100 learners who are below."""
 HIGHEST = 2.6
 BESIDE = 0.12
-"""Room for the first and the last date, as a share of the time between them."""
+"""Margin left of the first and right of the last date, as a share of the time between them."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,19 @@ def curve(
     ends: Sequence[str],
     described: str,
 ) -> Chart:
-    """θ over time with its 95 % interval, at least one measurement, oldest first; `ends` are the first and last date.
+    """Draw θ over time with its 95 % interval. The curve is cut off beyond 2.6 SD of the population.
 
-    Beyond 2.6 SD of the population the curve is cut off. Raises ValueError where σ is not positive.
+    Args:
+        levels: measurements, at least one, oldest first.
+        target: the learner's goal, in θ; None for no line.
+        mu: mean of the population.
+        sigma: SD of the population; must be positive.
+        axis: heading of the vertical axis.
+        goal: label of the line of the target.
+        ends: first and last date, as text.
+        described: description for readers who cannot see the chart.
+
+    Raises ValueError if `sigma` is not positive.
     """
     if not sigma > 0:
         raise ValueError(f"the population's SD must be above 0, got {sigma}")

@@ -1,7 +1,7 @@
-"""What is known about every learner at the end of a week, from the tables of features, KPIs and abilities.
+"""Read the content of every learner's report of a week from the tables of features, KPIs and abilities.
 
-Learners with a live answer in the eight weeks that end with the week get a report: only the goal's probability looks
-further back. What does not belong here: the report's words (see `learner_page`).
+Learners with a live answer in the eight weeks that end with the week get a report. Only the goal's probability and the
+curve of levels use older data.
 """
 
 from collections import defaultdict
@@ -42,7 +42,7 @@ NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGE
 
 
 def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
-    """The learners who get a report of the week, in order of id; no test accounts."""
+    """Return the learners who get a report of the week, ordered by id, without test accounts."""
     start, end = _eight_weeks(week)
     return first_column(
         connection,
@@ -56,11 +56,10 @@ def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
 def load_facts(
     connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None
 ) -> list[Facts]:
-    """The facts of everybody in `report_learners`, in that order; `zone`: of the bank, for times that people read.
+    """Read the facts of the learners in `report_learners`, in that order; if `only_of` is set, only of those in it.
 
-    only_of: reads the answers of these learners alone.
-
-    Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
+    `zone` is the bank's time zone, for times in the report. Raises PermanentFailure if features or KPIs of the week
+    are missing, or if the KPIs were computed before its end.
     """
     users, (_, end) = report_learners(connection, week), week_bounds(week)
     users = [user for user in users if only_of is None or user in only_of]
@@ -140,7 +139,7 @@ def _eight_weeks(week: str) -> tuple[date, date]:
 
 
 def _people(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
-    """name, lang, target_scale_id and target_theta of every learner that is known."""
+    """Return name, lang, target_scale_id and target_theta of every known learner, by user id."""
     rows = named_rows(
         connection,
         """SELECT user_id, nullif(trim(attributes->>'name'), '') AS name, attributes->>'lang' AS lang, target_scale_id,
@@ -151,8 +150,10 @@ def _people(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
 
 
 def _activity(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:
-    """Answers, correct ones and days of the week, and the last day with an answer, of learners who answered in eight
-    weeks, as `Facts` name them."""
+    """Read fields of `Facts`: answers, correct answers and active days of the week, and the last day with an answer.
+
+    The learners are those who answered in the eight weeks, by user id.
+    """
     start, end = _eight_weeks(week)
     rows = named_rows(
         connection,
@@ -166,7 +167,7 @@ def _activity(connection: psycopg.Connection, week: str) -> dict[str, dict[str, 
 
 
 def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[dict[str, Any]]]:
-    """topic_id, answers and correct of each topic that a learner answered, as `Topic` names them."""
+    """Read fields of `Topic`: topic_id, answers and correct of each topic that a learner answered, by user id."""
     rows = named_rows(
         connection,
         """SELECT user_id, topic_id, sum(attempts)::int AS answers, sum(correct)::int AS correct
@@ -181,7 +182,7 @@ def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[d
 
 
 def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
-    """The name of a topic in a language, from `topic_names` in the meta of any of its questions."""
+    """Return topic names by topic and language, from `topic_names` in the meta of any of its questions."""
     rows = connection.execute(
         """SELECT topic_id, key, min(value) FROM question,
              LATERAL jsonb_each_text(CASE jsonb_typeof(meta->'topic_names') WHEN 'object' THEN meta->'topic_names' END)
@@ -193,7 +194,7 @@ def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
 def _answers(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None
 ) -> pa.Table:
-    """The `scored_answers` that count for abilities at `end`, of everybody or of some."""
+    """Read the `scored_answers` that count for abilities at `end`, of all learners or of those in `only_of`."""
     answers = scored_answers(abilities_start(end, scales), end)
     if only_of is not None:
         answers = answers.filter(answers.user_id.isin([*only_of]))
@@ -203,11 +204,11 @@ def _answers(
 def _levels(
     connection: psycopg.Connection, end: datetime, now: pd.DataFrame, scales: Scales, only_of: Collection[str] | None
 ) -> dict[tuple[str, str], list[Level]]:
-    """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
+    """Read the last measurement of each week in the year before `end`, oldest first, by learner and scale.
 
-    Measurements on request may use fewer days than those of nights and months, so they are left out.
-    The last one is of all answers before `end`: the ability from which the goal's probability was computed. Where
-    abilities move, a measurement is as of its last answer, otherwise as of the day's end.
+    Measurements on request are left out, because they may use fewer days than those of nights and months. The last
+    measurement uses all answers before `end`; the goal's probability was computed from it. If abilities move on the
+    scale, a measurement has the date of its last answer, otherwise the date of its window's last day.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', at)) user_id, scale_id, at, theta, se
@@ -244,10 +245,10 @@ def _judge_topics(
     published: Published,
     theta: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """By learner and topic, as `Topic` names them: the number of `scored_answers` of the eight weeks before `end`, and
-    `topic_differences` from the learner's θ.
+    """Compute fields of `Topic` by learner and topic.
 
-    `theta`: of a learner on the scale of the goal; other scales are not judged.
+    They are the number of `scored_answers` in the eight weeks before `end`, and `topic_differences` from the learner's
+    θ. `theta` contains each learner's θ on the scale of the goal; topics of other scales are not judged.
     """
     topic_of: dict[str, str] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE topic_id IS NOT NULL").fetchall()

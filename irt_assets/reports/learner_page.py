@@ -1,7 +1,6 @@
-"""A learner's report: from what is known of a week to a page of words.
+"""Turn the facts of a learner's week into a report.
 
-Nothing here needs a database or NumPy, so that a rendering process is small. What does not belong here: where the facts
-come from (see `learner_facts`), limits (see `learner_verdicts`), phrases (see `learner_words`).
+Nothing here needs a database or NumPy, so that a rendering process is small.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,19 +18,29 @@ from irt_assets.reports.learner_words import Words, language_of
 
 TOPICS_NAMED = 3
 ROUGH = 0.5
-"""Standard error, in SDs of the population, from which a level is called rough."""
+"""Standard error, in SDs of the population, above which a level is called rough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known about a learner and a completed week; can be stored as JSON.
+    """Facts about a learner and a completed week. They can be stored as JSON.
 
     Attributes:
-        name, lang: the learner's attributes; None where unknown.
-        end: of the week, exclusive. zone: of the bank, for times that people read.
-        answers, correct, days: of the week; last_answer: day (UTC) of the last answer before the end.
-        scale_id: the scale of the learner's goal, None if unknown; mu, sigma: its population; target: in its θ.
-        levels: on that scale, oldest first. topics: of the last eight weeks.
+        name: the learner's name; None if unknown.
+        lang: the learner's language attribute; None if unknown.
+        week: Monday of the week.
+        end: end of the week, exclusive.
+        zone: time zone of the bank, for times in the report.
+        answers: number of answers in the week.
+        correct: number of correct answers in the week.
+        days: number of days with answers in the week.
+        last_answer: day (UTC) of the last answer before the end.
+        scale_id: scale of the learner's goal; None if unknown.
+        mu: mean of the scale's population.
+        sigma: SD of the scale's population.
+        target: the goal, in θ of the scale; None without one.
+        levels: measurements on the scale, oldest first.
+        topics: topics of the last eight weeks.
         kpis: the record of `weekly_kpi`.
     """
 
@@ -55,7 +64,7 @@ class Facts:
 
 
 def document(facts: Facts) -> Document:
-    """The report as blocks, in the learner's language."""
+    """Return the report as blocks, in the learner's language."""
     words = Words(language_of(facts.lang))
     until = facts.end.astimezone(ZoneInfo(facts.zone))
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
@@ -122,7 +131,7 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figure]:
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
-    """A label and the topics under it, for every label that has one."""
+    """Yield each verdict's label with its topics, for verdicts that have topics."""
     for of in ("strong", "weak", "even", "few"):
         found = sorted_topics(facts.topics, of)
         if not found:

@@ -1,7 +1,7 @@
-"""Processes that make pages: each keeps a core busy, so as many work as there are cores.
+"""Processes that render reports. Each keeps a core busy.
 
-They are started afresh (the database's sockets do not survive a fork), end with the process that started them
-however it dies, and leave an interrupt to it. What does not belong here: what is done with a page.
+They are spawned, because sockets of the database do not survive a fork. They ignore interrupts, and they end when
+their parent process ends, even if it is killed.
 """
 
 import os
@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 @dataclass(frozen=True)
 class Pages:
-    """A report's HTML and its PDF, and why one of them is lacking."""
+    """A report's HTML and its PDF, and the reason if one is missing."""
 
     html: bytes | None
     pdf: bytes | None
@@ -30,7 +30,7 @@ class Pages:
 
 @contextmanager
 def closing(pool: Executor) -> Iterator[Executor]:
-    """The pool; on leaving, even by an error, tasks under way are finished and all others dropped."""
+    """Yield the pool. On exit, also after an error, running tasks finish and waiting tasks are cancelled."""
     try:
         yield pool
     finally:
@@ -38,12 +38,12 @@ def closing(pool: Executor) -> Iterator[Executor]:
 
 
 def processes(n: int) -> ProcessPoolExecutor:
-    """A pool of `n`, for `attempt`."""
+    """Return a pool of `n` processes that run `attempt`."""
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 
 def attempt(facts: learner_page.Facts) -> Pages:
-    """The report, or why there is none, so that one learner's failure does not affect the others."""
+    """Render the report. Errors become `problem`, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)
         page = html.page(document).encode()

@@ -1,7 +1,7 @@
-"""From numbers to verdicts: which word a number deserves, which topics stand out, which steps come next.
+"""Turn a learner's numbers into verdicts on KPIs and topics, and into next steps.
 
 Verdicts are keys of the catalogues, so they are the same in every language. The reasons for each limit are in
-docs/reference/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
+docs/reference/learner-reports.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
 }
 """Lower limits of each KPI's verdicts, highest first."""
 FEW_ANSWERS = 10
-"""Fewest eligible answers for a verdict on a topic."""
+"""Minimum number of eligible answers for a verdict on a topic."""
 CERTAIN = 1.645
-"""Posterior mean over SD from which the topic is easier (or harder) than the others with a probability of 95 %."""
+"""Posterior mean over SD at which the topic is easier (or harder) than others with a probability of 95 %."""
 MOST_STEPS = 3
 
 
@@ -32,10 +32,13 @@ MOST_STEPS = 3
 class Topic:
     """A topic of a learner in the last eight weeks.
 
-    `answers`, `correct`: live answers, as the daily features count them. `judged`: the eligible ones to published
-    items; a question left out in an exam is one of them, and wrong. `difference`, `error`: how much easier the topic is
-    to the learner than others of the same difficulty, in θ (posterior mean and SD, `progress.topic_differences`).
-    `name`: of the topic in the learner's language, "" where the bank has none.
+    Attributes:
+        answers: number of live answers, counted as in the daily features.
+        correct: number of correct ones.
+        judged: number of eligible answers to published items. A question omitted in an exam counts, as wrong.
+        difference: ability in the topic minus the learner's θ; posterior mean (`topic_differences`).
+        error: posterior SD of the difference.
+        name: name of the topic in the learner's language; "" if the bank has none.
     """
 
     topic_id: str
@@ -61,7 +64,7 @@ class Topic:
 
 
 def verdict(kpi: str, value: float) -> str:
-    """The word that a KPI's value deserves. Raises ValueError for one out of its range."""
+    """Verdict on a KPI's value. Raises ValueError if the value is outside the KPI's range."""
     low, high = RANGES[kpi]
     if not low <= value <= high:
         raise ValueError(f"{kpi} = {value}, expected {low:g} to {high:g}")
@@ -69,13 +72,13 @@ def verdict(kpi: str, value: float) -> str:
 
 
 def reason_key(kpis: Mapping[str, Any], kpi: str) -> str:
-    """The key of the reason why a KPI is null; `other` for one that this code does not know."""
+    """Key of the reason why a KPI is null; `other` for a reason that this code does not know."""
     stored = kpis["why"].get(kpi)
     return next((reason.name for reason in Why if reason == stored), "other")
 
 
 def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
-    """Those of a verdict, the clearest first, or where nothing is clear the most answered."""
+    """Topics with the verdict `of`: the largest differences first, or for `even` and `few` the most answers first."""
     found = [topic for topic in topics if topic.verdict == of]
     if of in ("strong", "weak"):
         return sorted(found, key=lambda t: (-abs(t.difference), t.topic_id))
@@ -83,7 +86,7 @@ def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
 
 
 def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bool) -> list[tuple[str, str]]:
-    """At most three things to do, most urgent first, at least one: keys under `steps`, and the topic's name or ''."""
+    """One to three next steps, most urgent first, as pairs of key under `steps` and topic name (or '')."""
     far = kpis["P"] is not None and verdict("P", kpis["P"]) in ("away", "far")
     return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("easier" if far else "keep_going", "")]
 

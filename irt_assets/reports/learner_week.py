@@ -1,8 +1,8 @@
-"""A week's reports of all learners: which are made again, written to the store and recorded, and which are deleted.
+"""Write and record the reports of all learners for a week, and delete reports that are out of date.
 
-A report is made again where its file is missing or the hash of its inputs, which its row keeps, is another: the facts
-and everything that makes a page of them. So a run that was killed goes on at the learner where it stopped, and one that
-repeats an old one makes nothing. What does not belong here: facts, pages, Dagster.
+A report is written again if its file is missing, or if the hash of its inputs differs from the hash in its row. The
+inputs are the facts, and the code, templates and phrases that render them. So a run after a kill continues with the
+missing reports, and a run without changes writes nothing.
 """
 
 import json
@@ -37,9 +37,9 @@ from resources.version import installed_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
 AT_ONCE = 16
-"""Learners whose files are being made or sent: a bucket takes 20 to 50 ms a file, in which others are made."""
+"""Learners whose files are rendered or sent at the same time. A bucket takes 20 to 50 ms per file."""
 RECORDED_TOGETHER = 50
-"""Learners whose rows are written in one transaction; so many are made again after a kill."""
+"""Learners whose rows are written in one transaction. After a kill, this many are rendered again."""
 TOLD_EVERY = 1000
 NAMED = 10
 PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -47,8 +47,17 @@ PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class WeekWritten:
-    """Outcome of a week: learners, reports made and kept, who has none and why, who has HTML alone and why, files
-    deleted, seconds."""
+    """Outcome of a week.
+
+    Attributes:
+        learners: number of learners who are due a report.
+        made: number of reports written.
+        kept: number of reports that were up to date.
+        failed: user id → why the learner has no report.
+        without_pdf: user id → why the learner has HTML only.
+        removed: number of deleted files.
+        seconds: duration of the run.
+    """
 
     week: str
     learners: int
@@ -59,36 +68,37 @@ class WeekWritten:
     removed: int
     seconds: float
     samples: list[str] = field(default_factory=list)
-    """Keys of one report for each language."""
+    """Keys of one report per language."""
 
     @property
     def summary(self) -> str:
-        """In a sentence; the first ten who have no report or no PDF by name."""
+        """The outcome as a sentence, naming up to ten learners without a report and ten without a PDF."""
         made = f"{self.learners:,} learners: {self.made:,} reports made in {self.seconds:.0f} s, {self.kept:,} kept"
         return "; ".join([made, *self.problems])
 
     @property
     def problems(self) -> list[str]:
-        """Who has no report or no PDF, the first ten by name, and why."""
+        """Sentences that name up to ten learners without a report, and ten without a PDF, with reasons."""
         missing = (("report", self.failed), ("PDF", self.without_pdf))
         return [failures_in_words(reasons, what) for what, reasons in missing if reasons]
 
 
 def failures_in_words(failed: Mapping[str, str], what: str = "report") -> str:
-    """The first ten who have none, and why."""
+    """Name up to ten learners without a report (or PDF), with reasons, as a sentence."""
     named = [f"{user} ({why})" for user, why in failed.items()]
     return f"no {what} for {len(failed):,}: {some_of(named, NAMED, between='; ')}"
 
 
 def folder(week: str) -> str:
-    """The folder of a week's reports."""
+    """Folder of a week's reports in the store."""
     return f"reports/{week}"
 
 
 def key(week: str, user_id: str, kind: Format) -> str:
-    """Where a learner's report lies, whatever the id holds: `reports/2026-11-09/u1.pdf`.
+    """Key of a learner's report in the store, for example `reports/2026-11-09/u1.pdf`.
 
-    An id of lower-case letters, digits, `-` and `_` is itself, up to 64 of them; any other is as in `hashed_part`.
+    An id of up to 64 lower-case letters, digits, `-` and `_` is used unchanged. Any other id is replaced by its
+    `hashed_part`, so every id gives a valid key.
     """
     name = user_id if PLAIN_ID.fullmatch(user_id) else hashed_part(user_id)
     return f"{folder(week)}/{name}.{kind}"
@@ -105,13 +115,14 @@ def write_week(
     say: Callable[[str], None],
     pool: Callable[[int], Executor] = processes,
 ) -> WeekWritten:
-    """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file. `pool`: of
-    so many workers that run `attempt`.
+    """Write HTML and PDF for every learner who is due a report of the week, and a row for each file.
 
-    One learner's failure is reported by name and leaves that learner without a report, or with the HTML alone where
-    it is the PDF's; the others get theirs. Raises PermanentFailure where the week runs, where features, KPIs or rights
-    are missing, or where nobody's report could be made, and TransientFailure where the store does not answer: what was
-    written until then stays.
+    If a learner's report fails, that learner has no report; if only the PDF fails, the learner has the HTML. Failures
+    are reported by name, and the other learners get their reports. `pool` returns an executor with the given number of
+    workers.
+
+    Raises PermanentFailure if the week is not over, if features, KPIs or rights are missing, or if no report could be
+    rendered, and TransientFailure if the store does not answer. Files written before an error stay.
     """
     begun = time.monotonic()
     if week_bounds(week)[1] > now:
@@ -161,8 +172,7 @@ def write_week(
 
 
 def inputs_hash(facts: Facts) -> str:
-    """The hash of all that a report is made from: the facts, and the code, templates and phrases that make a page of
-    them."""
+    """Hash of all inputs of a report: the facts, and the code, templates and phrases that render them."""
     content = json.dumps(asdict(facts), default=str, sort_keys=True)
     return sha256(f"{_makers_hash()} {content}".encode()).hexdigest()
 
@@ -198,7 +208,7 @@ def _make(
     rendering: Executor,
     say: Callable[[str], None],
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Make, write and record; who has no report, and who has HTML alone, and why."""
+    """Render, store and record. Returns the reasons by learner who has no report, and by learner who has no PDF."""
     failed: dict[str, str] = {}
     without_pdf: dict[str, str] = {}
     problems: list[Exception] = []
@@ -232,7 +242,7 @@ def _make(
 def _make_one(
     rendering: Executor, store: ObjectStore, week: str, facts: Facts, inputs: str
 ) -> tuple[list[Artifact], str]:
-    """What was put into the store, and why something was not."""
+    """Render a report and store its files. Returns them, and the reason if one is missing."""
     try:
         made = rendering.submit(attempt, facts).result()
     except BrokenProcessPool as error:
@@ -253,7 +263,7 @@ def _make_one(
 
 
 def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str], without_pdf: Sequence[str]) -> int:
-    """Delete the rows of other learners and of outdated PDFs, then every file without a row; returns how many files."""
+    """Delete rows of other learners and of outdated PDFs, then files without a row. Returns the number of files."""
     with database.connect() as connection:
         connection.execute(
             """DELETE FROM report_file WHERE week_start = %s

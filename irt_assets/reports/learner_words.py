@@ -1,7 +1,4 @@
-"""The words of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares.
-
-What does not belong here: which of the words a report uses (see `learner_page`, `learner_verdicts`).
-"""
+"""Phrases of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares."""
 
 from datetime import date, timedelta
 from functools import cache
@@ -15,15 +12,16 @@ FALLBACK = "en"
 
 
 def language_of(attribute: object) -> str:
-    """The language of a learner's attribute `lang` (`ko`, `ko-KR`, `KO_kr` …); English where it has none of ours."""
+    """Language for a learner's attribute `lang` (`ko`, `ko-KR`, `KO_kr` …); English if there is no catalogue for it."""
     first = str(attribute).replace("_", "-").partition("-")[0].strip().lower()
     return first if first in LANGUAGES else FALLBACK
 
 
 class Words:
-    """A catalogue. `words("steps.weak", topic="fractions")` is the phrase under that key with its placeholders filled.
+    """Phrases of one language. `words("steps.weak", topic="fractions")` fills the placeholders of a phrase.
 
-    A phrase with `one` and `other` is chosen by the value `n`. An unknown key or placeholder is a KeyError.
+    A phrase with the forms `one` and `other` is chosen by the value `n`. Raises KeyError for an unknown key or
+    placeholder.
     """
 
     def __init__(self, language: str) -> None:
@@ -55,7 +53,7 @@ class Words:
         return self("percent", n=round(100 * value))
 
     def chance(self, value: float) -> str:
-        """A probability, no more precise than it is known: nothing below 5 % or above 95 %."""
+        """A probability in percent; below 5 % and above 95 % only as "under" and "over", as it is not known better."""
         if value < 0.05:
             return self("under_percent", n=5)
         if value > 0.95:
@@ -68,7 +66,7 @@ class Words:
 
 @cache
 def catalogue(language: str) -> dict[str, Any]:
-    """The phrases of a language, nested as in its file."""
+    """Read the phrases of a language, nested as in its file."""
     text = files("irt_assets.reports").joinpath("templates", f"learner.{language}.yaml").read_text("utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)
     return loaded

@@ -1,8 +1,8 @@
-"""A month of a scale as people read it, in its drift report and on its page: gates, linking, publication, answers and
-its fit, what was found of its items; and the order of the page.
+"""Blocks about a month of a scale, for its drift report and its page, and the order of the page's sections.
 
-What does not belong here: whether the month is safe to release in a sentence, the words on its linking
-(drift_linking.py), what to do about an item (drift_actions.py), and its numbers (item_shown.py).
+They cover gates, linking, publication, answers, the fit and flagged items. What does not belong here: the verdict in a
+sentence (drift_report.py), the text on linking (drift_linking.py), proposals (drift_actions.py), and the numbers of
+one item (item_shown.py).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import WindowGrowth
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
-"""Items that were flagged, and items of which growth is shown."""
+"""Maximum numbers of findings shown, and of items shown in other tables."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
 
 
@@ -84,8 +84,17 @@ def sections(
     ui_url: str = "",
     zone: str = "UTC",
 ) -> Iterator[Section]:
-    """All that is known of a month of the scale; of its answers only late ones are read. gates: the status of each;
-    dashboard: see `page_link`; ui_url: of Dagster."""
+    """Yield the sections of the page of a month of the scale.
+
+    Args:
+        connection: connection to the database.
+        scale: the scale.
+        state: the month's state.
+        gates: status of each set gate, by name.
+        dashboard: see `page_link`.
+        ui_url: address of the Dagster UI; "" for no links to it.
+        zone: time zone of the times shown.
+    """
     if state.state is State.ORIGIN and (origin := read_origin(connection, scale.scale_id)):
         yield from _sections_of_origin(connection, scale, state.month, origin, dashboard=dashboard, zone=zone)
         return
@@ -121,7 +130,7 @@ def sections(
 def _sections_of_origin(
     connection: psycopg.Connection, scale: Scale, month: str, origin: OriginRead, *, dashboard: str | None, zone: str
 ) -> Iterator[Section]:
-    """Sections on the window of a month that has no fit of its own."""
+    """Yield the sections for a month of the origin window that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
@@ -136,7 +145,7 @@ def _sections_of_origin(
 
 
 def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
-    """What each set gate says, and in a red month what to do about those that failed by themselves."""
+    """Yield the outcome of each set gate, and in a red month what to do about gates that failed by themselves."""
     passed = sum(status.passed is True for status in gates.values())
     yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
     rows: list[tuple[Text, Text]] = []
@@ -149,7 +158,7 @@ def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
 
 
 def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
-    """How the month came to the scale, or why it did not."""
+    """Yield blocks on the month's linking, or on why the month is not on the scale."""
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     history = read_history(connection, scale, month)
@@ -162,7 +171,7 @@ def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: 
 
 
 def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> Iterator[Block]:
-    """Whether ability grew within the month, and by which items it shows most."""
+    """Yield blocks on growth of ability within the month, with the items that show it most clearly."""
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     found, fit = (staged.spec.fit_statistics, staged.decoded()) if staged else (None, None)
     if found is None or fit is None or found.set.growth is None:
@@ -179,8 +188,10 @@ def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> I
 
 
 def growth_of_anchors(connection: psycopg.Connection, scale: Scale, month: str) -> PlaceInOrder | None:
-    """Growth by the anchors' places in learners' order, this month and in the origin window; None where either is not
-    known."""
+    """Estimate growth from the anchors' places in learners' order, this month and in the origin window.
+
+    Returns None if the month is not linked, if the scale has no anchors, or if `growth_by_place` has too few.
+    """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     if fit is None or anchors is None:
@@ -206,7 +217,7 @@ def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iter
 
 
 def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
-    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason."""
+    """Yield the number of fitted answers, and the answers left out by reason. `counts` are answers by reason."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
     total = sum(counts.values())
@@ -229,7 +240,7 @@ def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
 
 
 def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dashboard: str | None) -> Iterator[Block]:
-    """Whether the month is open, closed or reopened, and the answers that changed since it closed."""
+    """Yield whether the month is open, closed or reopened, and the answers that have changed since it closed."""
     if known is None:
         last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
         yield Paragraph(
@@ -257,7 +268,7 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
-    """What publication did with the month's items. proposed: why items were only proposed, and how many."""
+    """Yield what publication did with the month's items. `proposed`: reason → number of items that it only proposed."""
     if step is None:
         yield Paragraph("Nothing was published: the month has not come as far as publication.")
         return
@@ -282,7 +293,7 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
 
 
 def learners(measured: Measured) -> Paragraph:
-    """How many the month measured, and their θ."""
+    """The number of learners measured at the month's end, and the distribution of θ, in a sentence."""
     if not measured.learners:
         return Paragraph("No learner was measured at its end.")
     return Paragraph(
@@ -292,7 +303,7 @@ def learners(measured: Measured) -> Paragraph:
 
 
 def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") -> dict[str, Text | None]:
-    """Where the numbers of a month's fit come from. ui_url: of Dagster, for a link to the run."""
+    """Sources of a month's fit, by name. `ui_url` is the address of the Dagster UI, for a link to the run."""
     run = f"{ui_url.rstrip('/')}/runs/{fit.run_id}" if ui_url and fit.run_id else ""
     return {
         "fit": Span(fit.fit_id, "code"),
@@ -327,8 +338,10 @@ def settings_in_words(values: Mapping[str, object]) -> str:
 def flagged_items(
     connection: psycopg.Connection, scale: Scale, month: str, step: Step | None, dashboard: str | None = None
 ) -> Iterator[Block]:
-    """For a month that is not red: what was found before it turned red is on another scale. dashboard: see
-    `page_link`."""
+    """Yield the flagged items of a month that is not red. For `dashboard` see `page_link`.
+
+    Findings from before a month turned red rest on another linking, so do not call it for a red month.
+    """
     drifted = drifted_of(connection, scale, month)
     dif = large_dif_of(connection, scale, month)
     information = {row.item_id: row for row in information_lost_in(connection, scale, month)}

@@ -1,6 +1,6 @@
-"""The report of a scale's origin window: what it published, what it left out and why, and how well the model fits.
+"""Blocks on a scale's origin window: items published and left out, and the fit of the model.
 
-The dashboard's page of a month in the window shows the same. What does not belong here: reading it (drift_facts.py).
+The drift report and the dashboard's page of a month in the window show them.
 """
 
 from collections import Counter
@@ -15,32 +15,32 @@ from irt_assets.reports.drift_facts import Facts
 
 
 def described(origin: OriginRead) -> str:
-    """The window and the number of items that it published, in a clause."""
+    """The window and the numbers of items published and left out, as a clause."""
     return f"the origin window ({days(origin)}): {released(origin)}"
 
 
 def days(origin: OriginRead) -> str:
-    """The first and the last day of the window."""
+    """The first and the last day of the window, as text."""
     last = origin.window.window_end - timedelta(microseconds=1)
     return f"{origin.window.window_start:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
 def released(origin: OriginRead) -> str:
-    """The numbers of items that were published with the scale and left out, in a clause."""
+    """The numbers of items that were published with the scale and left out, as a clause."""
     n, out = len(origin.published), len(origin.left_out)
     rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
     return f"{n} of {counted(n + out, 'item')} were published with the scale, {rest}"
 
 
 def publication(origin: OriginRead) -> Iterator[Block]:
-    """The number of published items, and a table of the items that were left out, with reasons."""
+    """Yield the number of published items, and a table of the items that were left out, with reasons."""
     yield Paragraph(sentence(released(origin)))
     if origin.left_out:
         yield table(("left out", "why"), list(origin.left_out.items()), caption="Items that were left out")
 
 
 def model_fit(origin: OriginRead) -> Iterator[Block]:
-    """Each statistic of the whole set in a sentence."""
+    """Yield the fit statistics of the whole set, one sentence each."""
     statistics = origin.fit.model_spec.fit_statistics
     if statistics is not None:
         yield Paragraph(f"Reliability {number(statistics.reliability)}.")
@@ -48,7 +48,7 @@ def model_fit(origin: OriginRead) -> Iterator[Block]:
 
 
 def answers(origin: OriginRead, counts: Mapping[str, int]) -> str:
-    """The size of the fit; `counts`: answers of the window by their reason, empty if they are not known."""
+    """The size of the fit, as sentences. `counts` are answers of the window by reason, empty if unknown."""
     window, total = origin.window, sum(counts.values())
     left_out = f" {total - window.n_responses:,} of {total:,} answers of the window were left out." if total else ""
     return (
@@ -58,7 +58,7 @@ def answers(origin: OriginRead, counts: Mapping[str, int]) -> str:
 
 
 def key_figures(facts: Facts, origin: OriginRead) -> list[tuple[str, str]]:
-    """The figures of the first page."""
+    """Key figures of the first page, as pairs of name and words."""
     window = origin.window
     flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
     flagged = listed(f"{name} {n}" for name, n in flags.most_common()) or "no item"

@@ -1,4 +1,4 @@
-"""Growth of ability by how much easier anchors look the later learners come to them."""
+"""Growth of ability, estimated from anchors that learners reach later than in the origin window."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from irt_assets.common.arrays import Floats
 from irt_psychometrics.itemfit import WindowGrowth
 
 FEWEST_ANCHORS = 5
-"""Fewest anchors from whose places growth is estimated."""
+"""Minimum number of anchors for an estimate."""
 
 
 @dataclass(frozen=True)
 class PlaceInOrder:
-    """What anchors of another order say of growth, in θ of the scale per `PERIOD_DAYS`. anchors: how many."""
+    """Growth estimated from anchors, in θ of the scale per `PERIOD_DAYS`, and the number of anchors."""
 
     estimate: float
     se: float
@@ -21,12 +21,18 @@ class PlaceInOrder:
 
 
 def growth_by_place(shift: Floats, error: Floats, later: Floats, variation: float) -> PlaceInOrder | None:
-    """Growth by how much easier anchors look the later they come: the slope of a weighted regression (a moderator of
-    the alignment, in terms of meta-analysis), which tells growth from difficulty in a strict order, too.
+    """Estimate growth from the shifts of anchors that learners reach later than before.
 
-    shift, error: shape (K,), of each anchor's b against the anchor set, with its standard error. later: shape (K,), the
-    days by which learners come to it later, on average, than those whom the anchor set is from. variation: the SD of
-    b from window to window. None where fewer than `FEWEST_ANCHORS` are known or all are as much later.
+    The estimate is minus the slope of a weighted regression of the shifts in b on time (in meta-analysis: a moderator).
+    It separates growth from difficulty even if all learners answer in the same strict order.
+
+    Args:
+        shift: shape (K,), each anchor's change in b against the anchor set.
+        error: shape (K,), standard errors of the shifts.
+        later: shape (K,), days by which learners reach the anchor later, on average, than in the origin window.
+        variation: SD of b between windows.
+
+    Returns None if fewer than `FEWEST_ANCHORS` anchors are known, or if `later` is the same for all of them.
     """
     known = np.isfinite(shift) & np.isfinite(error) & np.isfinite(later)
     n = int(known.sum())

@@ -1,7 +1,4 @@
-"""A learner as analysts read one: θ on each scale and over time, weekly KPIs and activity, as blocks.
-
-What does not belong here: reading them; the report that the learner reads (see `learner_page`).
-"""
+"""Blocks about a learner, for analysts: θ on each scale and over time, weekly KPIs, and activity."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -39,11 +36,11 @@ NEXT_STEP: Text = (
     ", and below whether the learner answered at all.",
 )
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
-"""When a θ was measured, as its row says it."""
+"""Words for the `kind` of a θ: when it was measured."""
 SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 DAYS_IN_FIGURE = 56
 BESIDE = timedelta(days=4)
-"""Before the first point and after the last."""
+"""Margin before the first point and after the last."""
 IDLE = timedelta(days=7)
 YEAR = timedelta(days=365)
 
@@ -58,8 +55,17 @@ def standing(
     now: datetime,
     zone: str,
 ) -> tuple[Block, ...]:
-    """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
-    the last live answer was given."""
+    """Return the blocks about a learner.
+
+    Args:
+        learner: the learner.
+        thetas: measurements of θ, newest first.
+        weeks: weekly KPIs, newest first.
+        days: active days of the last year, oldest first.
+        last: time of the last live answer; None without one.
+        now: the current time.
+        zone: time zone of the times shown.
+    """
     found = latest(thetas)
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     how = Paragraph(
@@ -82,7 +88,7 @@ def standing(
 
 
 def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
-    """Where the learner stands, in a sentence; found: the latest θ by scale."""
+    """The learner's level and goal, in sentences. `found` is the latest θ by scale."""
     if learner.is_test:
         return "This is a test account: its answers are never scored, and it has no θ."
     wanted = scale_to_answer_by(learner, found)
@@ -103,12 +109,12 @@ def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
 
 
 def as_of(one: Theta) -> datetime:
-    """When the last of its answers was given; before that was stored, before when they all were."""
+    """Time of the last answer used; for rows from before this time was stored, the end of the window."""
     return one.as_of or one.window_end
 
 
 def identity(learner: Learner, last: datetime | None, now: datetime, zone: str) -> Pairs:
-    """last: when the last live answer was given."""
+    """Return the learner's id, goal and last live answer. `last` is the time of that answer; None without one."""
     return pairs(
         {
             "id": learner.user_id,
@@ -151,7 +157,7 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
 
 
 def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
-    """Draws each θ as of its last answer, in a series for its scale and kind. thetas: at least one, newest first."""
+    """Draw each θ at the time of its last answer, one series per scale and kind. Needs at least one θ, newest first."""
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)
@@ -181,7 +187,7 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
 
 
 def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
-    """The newest of at least one week, and all of them over time; newest first, as they are read."""
+    """Return the KPIs of the newest week, and all weeks over time. Needs at least one week, newest first."""
     newest = weeks[0]
     rows = [
         (
@@ -224,12 +230,12 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
 
 
 def _why(week: Week, name: str) -> str:
-    """Why the week has no such KPI; "" if it has one."""
+    """Why the week has no value of this KPI; "" if it has one."""
     return (week.kpis.get("why") or {}).get(name, "") if week.kpis.get(name) is None else ""
 
 
 def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) -> tuple[Block, ...]:
-    """Answers by week over all of `days`, which are oldest first, and by day over the last eight weeks."""
+    """Return answers by week over all `days` (oldest first), and by day over the last eight weeks."""
     state = "Active" if last and now - last < IDLE else "Inactive"
     said = (
         f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
@@ -268,7 +274,7 @@ def _answers(
     wide: timedelta,
     shown: tuple[date, date] | None = None,
 ) -> Figure:
-    """answers: their counts from a day on, oldest first. wide: of a bar."""
+    """Draw bars of `answers`: counts by first day, oldest first. `wide` is the width of a bar."""
     left = [datetime.combine(day, time(), UTC) - wide / 2 for day in answers]
     right = [start + wide for start in left]
     both, correct = ([n[name] for n in answers.values()] for name in ("answers", "of them correct"))

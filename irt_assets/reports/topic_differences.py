@@ -9,7 +9,7 @@ from irt_assets.common.arrays import Floats, Ints
 from irt_psychometrics.scoring import Curves
 
 TOPIC_VARIANCE = 0.5**2
-"""Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
+"""Prior variance of a topic's difference from the learner's ability, in θ²."""
 
 
 def topic_differences(
@@ -21,17 +21,22 @@ def topic_differences(
     curves: Curves,
     categories: Ints | None = None,
 ) -> tuple[Floats, Floats]:
-    """How far the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+    """Difference between the ability in each group of responses and θ: posterior mean and SD, shapes (n_groups,).
 
         δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ ∂ log P/∂θ,   I = Σ information
 
-    A step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group is one learner's responses to one topic; θ is the
-    learner's, of all topics, taken as known. A group without information has δ = 0 and SD 0.5.
+    This is one step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group contains one learner's responses to one
+    topic. θ is the learner's ability over all topics, treated as known. A group without information has δ = 0 and
+    SD 0.5.
 
     Args:
-        group: in 0 … n_groups − 1; item: its place among the items of the curves; score; theta: of each response. All
-            of shape (R,).
-        categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
+        group: shape (R,), group of each response, 0 … n_groups − 1.
+        n_groups: number of groups.
+        item: shape (R,), index of the item among the items of the curves.
+        score: shape (R,), score of each response.
+        theta: shape (R,), θ of the learner of each response.
+        curves: response curves of the items.
+        categories: shape (J,), number of possible scores of each item; None if all are scored 0 and 1.
     """
     gradient, information = curves.items.score_function_of(
         item, score, theta, "a learner's ability by topic", categories=categories

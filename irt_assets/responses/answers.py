@@ -1,6 +1,6 @@
-"""Attempts as relations: all of a stretch of time, and the live answers. One definition for every engine.
+"""Relations of attempts: all attempts of a period, and the live answers. The same definition for every database engine.
 
-What does not belong here: what eligibility asks of an attempt (see `facts`).
+What does not belong here: the facts that eligibility needs (see `facts`).
 """
 
 from datetime import datetime
@@ -12,11 +12,11 @@ import ibis.expr.types as ir
 from resources.postgres.relations import ATTEMPT, LAKE_ATTEMPT, LEARNER, QUESTION, VERDICT
 
 Time: TypeAlias = datetime | ir.TimestampScalar
-"""A time that a query names, or one that it reads from a row."""
+"""A given time, or an expression that the query reads from a row."""
 
 
 def instant(time: Time) -> ir.TimestampScalar:
-    """A time as a literal; one that is read is itself. Raises ValueError for one without a zone."""
+    """The time as an expression. Raises ValueError for a datetime without a time zone."""
     if not isinstance(time, datetime):
         return time
     if time.tzinfo is None:
@@ -34,9 +34,9 @@ def attempts_between(start: Time, end: Time) -> ir.Table:
 
 
 def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: ir.Table = VERDICT) -> ir.Table:
-    """The rows of `attempts_between` with the `VERDICT_COLUMNS`, which are null for an attempt that was not judged.
+    """The rows of `attempts_between` with the `VERDICT_COLUMNS`, which are null for an attempt without a verdict.
 
-    `verdicts`: where they are, if not in the lake.
+    `verdicts` is the relation of verdicts. It is not used if `in_lake`, because the lake's rows contain theirs.
     """
     if in_lake:
         return _between(LAKE_ATTEMPT, start, end)
@@ -53,10 +53,10 @@ def _between(rows: ir.Table, start: Time, end: Time) -> ir.Table:
 
 
 def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
-    """Answers of [start, end): attempts in live mode with `correct` known, those of test accounts left out.
+    """Answers of [start, end): attempts in live mode with `correct` known, without attempts of test accounts.
 
-    Beside columns of `attempt` (`also`: more of them): `day` (UTC), and `time`, the response time in ms where one above
-    zero is known (a time of zero is none).
+    Has columns of `attempt` (`also` adds more), `day` (UTC), and `time`, the response time in ms, which is null if
+    it is unknown or zero.
     """
     attempts = attempts_between(start, end)
     live = attempts.filter(attempts.mode == "live", attempts.correct.notnull())
@@ -76,7 +76,7 @@ def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
 
 
 def with_scale(answers: ir.Table) -> ir.Table:
-    """The answers with `scale_id`, that of the item in the bank, 'default' where the bank does not know the item."""
+    """Add `scale_id`, the scale of the item in the bank; 'default' if the item is not in the bank."""
     scales = QUESTION.select("item_id", "scale_id")
     joined = answers.left_join(scales, "item_id").drop("item_id_right")
     return joined.mutate(scale_id=joined.scale_id.fill_null("default"))

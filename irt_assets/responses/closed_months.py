@@ -1,7 +1,7 @@
-"""The rules and scales that a month follows. A closed month keeps the rules that it closed with.
+"""The rules and scales that apply to a month. A closed month keeps the rules with which it closed.
 
-A month that has no row in `month_state`, or whose newest row says reopened, is open. What does not belong here: reading
-these rows (see `closing_records`).
+A month is open if it has no row in `month_state`, or if the state of its newest row is reopened. What does not belong
+here: reading these rows (see `closing_records`).
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from irt_assets.responses.scales import Scale, read_scales
 
 
 def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:
-    """`read_scales` as the month follows it."""
+    """The scales with the rules and decisions that apply to the month."""
     return with_closed_rules(connection, read_scales(connection, Month(month).start), month)
 
 
 def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
-    """The scales; those for which the month is closed with the eligibility rules that it closed with."""
+    """Give each scale for which the month is closed the eligibility rules with which the month closed."""
     found = dict(scales)
     for one in read_closed(connection, [month]):
         if scale := scales.get(one.scale_id):
@@ -32,5 +32,5 @@ def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale
 
 
 def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
-    """The rules of each scale that judge the answers of a month."""
+    """Scale → the rules by which a month's answers are judged."""
     return {scale_id: scale.rules for scale_id, scale in scales_of_month(connection, month).items()}

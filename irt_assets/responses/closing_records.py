@@ -1,7 +1,7 @@
-"""Months that closed: when, why, with which file and rules, and which of their answers changed since.
+"""Records of closed months: when and why they closed, with which file and rules, and which answers changed since.
 
-Loads neither pandas nor PyArrow: the exporter reads these, too. What does not belong here: closing and reopening (see
-`ledger.closings`), and the scales as a closed month follows them (see `closed_months`).
+Imports neither pandas nor PyArrow, because the exporter uses this module, too. What does not belong here: closing and
+reopening (see `ledger.closings`), and the scales that apply to a closed month (see `closed_months`).
 """
 
 from collections.abc import Collection
@@ -21,22 +21,22 @@ KINDS = {
     "flagged": "from accounts that became test accounts or ceased to be",
     "item_changed": "to items whose scale or maximum score changed",
 }
-"""Kinds of changes to a closed month's answers, as they follow a number."""
+"""Kinds of changes to a closed month's answers → the words that follow their number in a sentence."""
 MIN_SHARE_SHOWN = 0.001
 NEWEST: LiteralString = "(SELECT DISTINCT ON (month, scale_id) * FROM month_state ORDER BY month, scale_id, since DESC)"
-"""The row that holds for each month of each scale that ever closed, as a relation."""
+"""Subquery: the newest row of each month and scale that has ever closed."""
 
 
 @dataclass(frozen=True)
 class ClosedMonth:
-    """A month of a scale that is closed, or was until a person reopened it.
+    """A month of a scale that is closed, or was closed until a person reopened it.
 
     Attributes:
-        state: closed or reopened, since when, by whom and why.
-        snapshot_hash: sha256 of the file that it closed with.
-        rules: settings that its answers were judged by; those that are absent are the defaults.
-        came: `answers`, their number when it closed; changed answers by `KINDS`; `items`, the share of changed
-            answers of each item with more than 5 %. Empty until the first night after the closing.
+        state: closed or reopened; with `since`, `decided_by` and `reason`.
+        snapshot_hash: sha256 of the file with which it closed.
+        rules: settings by which its answers were judged; absent settings have their defaults.
+        came: `answers`: number of answers when it closed. Each of `KINDS`: number of changed answers. `items`: item →
+            share of its answers that changed, if above 5 %. Empty until the first nightly run after the closing.
         counted_at: when the changed answers were counted.
     """
 
@@ -53,12 +53,12 @@ class ClosedMonth:
 
     @property
     def changes(self) -> dict[str, int]:
-        """Number of changed answers, by those of `KINDS` that have some."""
+        """Number of changed answers by kind, without kinds of which no answer has changed."""
         return {kind: self.came[kind] for kind in KINDS if self.came.get(kind)}
 
     @property
     def share(self) -> float:
-        """Changed answers, as a share of the answers that the month closed with."""
+        """Changed answers as a share of the answers with which the month closed."""
         return sum(self.changes.values()) / max(self.came.get("answers", 0), 1)
 
     @property
@@ -70,12 +70,12 @@ class ClosedMonth:
 
 
 def read_closed(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:
-    """The closed ones of the months (None: of all), by month and scale."""
+    """The closed months among `months` (None: all), in order of month and scale."""
     return [one for one in read_states(connection, months) if one.state == "closed"]
 
 
 def read_states(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:
-    """Those of the months (None: of all) that ever closed, by month and scale."""
+    """The months among `months` (None: all) that have ever closed, in order of month and scale."""
     return records(
         connection,
         ClosedMonth,

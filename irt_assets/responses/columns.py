@@ -1,7 +1,7 @@
-"""Columns of attempts as arrays: codes, numbers, and the `Attempts` that the rules take.
+"""Turn columns of attempts into arrays: codes, numbers, and the `Attempts` to which the rules are applied.
 
-Whoever judges attempts builds them here, so that a fact reaches every reader at once. What does not belong here: which
-attempts are read (see `facts`), and judging them.
+All code that judges attempts builds its `Attempts` here, so that a new fact is added in one place. What does not belong
+here: which attempts are read (see `facts`), and judging them.
 """
 
 from typing import Any
@@ -24,10 +24,10 @@ def attempts_of(
     n_timed: npt.NDArray[np.int64],
     timed: Ints | None = None,
 ) -> Attempts:
-    """The rows of `found`, which has the columns `facts.JUDGED`.
+    """`Attempts` of the rows of `found`, which has the columns `facts.JUDGED`.
 
-    `user`, `item`: their codes. `median_ms`, `n_timed`: usual time and number of times, by the code of the item, or, if
-    `timed` is given, by the place of each answer in it.
+    `user` and `item` are the codes of each row. `median_ms` and `n_timed` (usual time and number of times) have an
+    element for each code of an item; if `timed` is given, its elements are each row's index in them instead.
     """
     return Attempts(
         user=user,
@@ -47,14 +47,14 @@ def attempts_of(
 
 
 def max_scores(found: pa.Table) -> npt.NDArray[np.int16] | None:
-    """The highest score of each row's item; None where no row is of an item with more than right and wrong."""
+    """The maximum score of each row's item. Returns None if no row is of an item with a maximum above 1."""
     if "max_score" not in found.column_names or found["max_score"].null_count == found.num_rows:
         return None
     return numbers(found["max_score"], 1).astype(np.int16)
 
 
 def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
-    """The values, `missing` in the place of nulls."""
+    """The values of a column, with `missing` instead of nulls."""
     return pc.fill_null(column, missing).to_numpy()
 
 
@@ -64,7 +64,7 @@ def instants(column: pa.ChunkedArray) -> Ints:
 
 
 def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
-    """Integer codes in the sort order of the labels, whatever that of the rows, and the labels that occur."""
+    """Code each value by its rank among the sorted labels that occur. Returns the codes and these labels."""
     if len(column) == 0:
         return np.array([], dtype=np.int32), np.array([], dtype=object)
     encoded = column.combine_chunks().dictionary_encode()

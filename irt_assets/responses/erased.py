@@ -1,7 +1,7 @@
-"""Who was erased: what is kept of them is a salted hash.
+"""Records of erased learners. Only a salted hash of a learner's id is kept.
 
-The hash keeps an old file from bringing a learner back (see `intake`). What does not belong here: erasing (see
-`jobs.retention.erasure`).
+The hash prevents an import of an old file from restoring the learner (see `intake`). What does not belong here: erasing
+(see `jobs.retention.erasure`).
 """
 
 import hashlib
@@ -17,12 +17,17 @@ import psycopg
 from resources.postgres.database import one_value, records
 
 HASHED = "encode(sha256({salt} || convert_to({user_id}, 'UTF8')), 'hex')"
-"""What is kept of a learner's id, both given as expressions."""
+"""SQL of a learner's salted hash, with the SQL expressions `salt` and `user_id`."""
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """A tombstone. `finished_at`: None where it was interrupted; `removed`: rows and files by where they were."""
+    """The record of an erasure.
+
+    Attributes:
+        finished_at: None if the erasure was interrupted.
+        removed: number of removed rows and files, by table or folder.
+    """
 
     erasure_id: int
     erased_by: str
@@ -40,12 +45,12 @@ _COLUMNS = "erasure_id, erased_by, reason, begun_at, finished_at, removed"
 
 
 def erasures(connection: psycopg.Connection) -> list[Erasure]:
-    """Every tombstone, the first one first."""
+    """All erasures, oldest first."""
     return _read(connection, "true")
 
 
 def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
-    """The erasures of a learner, the first one first."""
+    """The erasures of a learner, oldest first."""
     return _read(connection, f"learner_hash = {HASHED.format(salt='salt', user_id='%s::text')}", user_id)
 
 
@@ -55,7 +60,7 @@ def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[
 
 
 def names_of_erased(connection: psycopg.Connection) -> Callable[[str], str]:
-    """A function of a learner's id that names the erasure, or gives nothing where there is none."""
+    """Return a function of a learner's id that returns the name of the erasure, or "" if there is no erasure."""
     rows = connection.execute("SELECT salt, learner_hash, erasure_id, begun_at FROM erasure ORDER BY erasure_id")
     known = {(salt, digest): _name(number, at) for salt, digest, number, at in rows}
     salts = {salt for salt, _ in known}
@@ -75,8 +80,10 @@ def _hash(salt: bytes, user_id: str) -> str:
 
 
 def begin(connection: psycopg.Connection, user_id: str, by: str, reason: str) -> int:
-    """Record that a learner is being erased; the id of the erasure. All erasures share one salt, so that an import
-    hashes each learner once."""
+    """Record that a learner is being erased. Returns the id of the erasure.
+
+    All erasures share one salt, so that an import hashes each learner once.
+    """
     salt = one_value(connection, "SELECT salt FROM erasure ORDER BY erasure_id LIMIT 1") or secrets.token_bytes(32)
     return one_value(
         connection,
@@ -86,7 +93,7 @@ def begin(connection: psycopg.Connection, user_id: str, by: str, reason: str) ->
 
 
 def record(connection: psycopg.Connection, erasure_id: int, removed: Mapping[str, int]) -> None:
-    """Add to the tombstone what was removed, in the transaction that removes it."""
+    """Add to the record the number of removed rows and files, in the transaction that removes them."""
     connection.execute(
         """UPDATE erasure SET removed = (
              SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (

@@ -1,8 +1,7 @@
-"""What eligibility needs to know of attempts, as relations: was the item met before, was a later one answered, and the
-like.
+"""Relations with the facts that eligibility needs about attempts, e.g. whether the learner met the item before.
 
-One definition for nights, trials of rules and the θ API. What does not belong here: what the facts mean (see
-`eligibility`).
+Nights, trials of rules and the θ API use this one definition. What does not belong here: judging attempts by their
+facts (see `eligibility`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,10 +17,11 @@ from irt_assets.responses.scales import Scale
 from resources.postgres.relations import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
-"""How long before a time eligible answers give a learner an ability as of that time, where θ is constant."""
+"""Age up to which answers count for a learner's ability, if θ is constant."""
 USUAL_LOOKBACK_MONTHS = Rules().eligibility.lookback_months
 LATER = timedelta(days=1)
-"""A session may go on after the end: how far an omission looks for a later answer."""
+"""Time after the end of a window within which a later answer of the same session makes an unanswered item an
+omission."""
 COLUMNS = (
     "id",
     "user_id",
@@ -38,29 +38,30 @@ COLUMNS = (
 )
 """Columns of `attempt` that eligibility reads."""
 ITEM_COLUMNS = ("scale_id", "item_id", "max_score")
-"""Columns of `question` that it reads."""
+"""Columns of `question` that eligibility reads."""
 GIVEN = ("score", "max_score")
-"""Those that it reads only where a scale has an item with more than right and wrong."""
+"""Columns of `attempt` and `question` that eligibility reads only if a scale has scored items."""
 SCORES = ("given_score", "max_score")
-"""What is then known of an attempt, null of all other items: its score, and the highest of its item."""
+"""Columns of facts if a scale has scored items: an attempt's score and its item's maximum score; null for all other
+items."""
 LEARNER_COLUMNS = ("is_test", "user_id")
-"""Columns of `learner` that it reads."""
+"""Columns of `learner` that eligibility reads."""
 KEY = "learner_key"
-"""Column of `learner` whose number stands for a learner in files and verdicts."""
+"""Column of `learner`: the number of a learner in files and verdicts."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """The first time whose attempts bear on which after `start` are eligible: the longest look-back of the scales."""
+    """Start of the scales' longest look-back: an attempt before it makes no attempt after `start` a repeat."""
     months = max((scale.rules.eligibility.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
 
 def ability_start(end: datetime, scale: Scale) -> datetime:
-    """The first time whose answers count for abilities as of `end`.
+    """The time from which answers count for abilities as of `end`.
 
-    Where ability moves it is the first day of the month 12 months before the one that holds the last instant before
-    `end`, so that a filter is begun anew once a month and not every day.
+    If ability moves, it is the start of a month, 12 months before the month that contains the last instant before
+    `end`, so that the filter starts from the beginning once a month and not every day.
     """
     if not scale.movement:
         return end - LOOKBACK
@@ -69,24 +70,29 @@ def ability_start(end: datetime, scale: Scale) -> datetime:
 
 
 def abilities_start(end: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """The first `ability_start` of the scales; of none, that of one on which θ is constant."""
+    """The earliest `ability_start` of the scales, and at most `end - LOOKBACK`."""
     return min([end - LOOKBACK, *(ability_start(end, scale) for scale in scales.values())])
 
 
 def first_midnight(at: datetime) -> datetime:
-    """When the month of a time began (UTC)."""
+    """Start of the month that contains a time (UTC)."""
     return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
-    """Those of `columns` that the facts of `scales` are made of."""
+    """The columns among `columns` that the facts need. `GIVEN` are left out if no scale has scored items."""
     scored = any(scale.scored for scale in scales.values())
     return [name for name in columns if scored or name not in GIVEN]
 
 
 class Bounds(NamedTuple):
-    """Facts are of attempts of [start, end); an item may have been met from `lookback` on, and an exam session may go
-    on until `after`."""
+    """Times that bound a query for facts.
+
+    Attributes:
+        lookback: time from which earlier attempts make an attempt a repeat.
+        start, end: the attempts of [start, end) get facts.
+        after: time until which later answers of an exam session are read.
+    """
 
     lookback: Time
     start: Time
@@ -104,11 +110,11 @@ READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
 
 
 def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.Table:
-    """Every attempt within the bounds, with what eligibility needs to know of it.
+    """Every attempt within the bounds, with the facts that eligibility needs.
 
-    Beside columns of `attempt` (`also`: more of them, and `KEY`): scale_id ('default' if the bank does not know the
-    item), the `FACTS`, and the `SCORES` if one of `scales` has scored items. An item is met where it is answered or
-    left out in an exam (see `_omitted`).
+    Has columns of `attempt` (`also` adds more, or `KEY`), scale_id ('default' if the item is not in the bank), the
+    `FACTS`, and the `SCORES` if one of `scales` has scored items. A learner meets an item by answering it or by
+    omitting it in an exam (see `_omitted`).
     """
     scored = any(scale.scored for scale in scales.values())
     columns = dict.fromkeys((*read_of(COLUMNS, {}), *(name for name in also if name != KEY)))
@@ -142,7 +148,7 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
 
 
 def _seen_before(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.BooleanValue:
-    """Few attempts have been seen: dates are counted back for these alone."""
+    # Most attempts are not repeats, so the date is calculated only for those whose item was met earlier.
     seen_at = ibis.coalesce(rows.seen_in_window, rows.seen_at)
     return ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False)
 
@@ -162,26 +168,26 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
     "seen_before": _seen_before,
     "answered_later": lambda rows, _: rows.answered_later,
 }
-"""What is true of an attempt or not, by name: is_test, of the account; seen_before: whether the learner met the item
-within the look-back of the scale; answered_later: whether it was left out in an exam.
+"""Boolean facts about an attempt, each a field of `Attempts`.
 
-Each is a field of `Attempts`."""
-
-
+- is_test: the account is a test account.
+- unknown_item: the item is not in the bank.
+- seen_before: the learner met the item earlier within the look-back of the scale.
+- answered_later: the item was omitted in an exam.
+"""
 JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)
-"""What the rules read of an attempt beside its learner, its item and the item's usual time."""
+"""Columns from which an attempt is judged, apart from its learner, its item and the item's usual time."""
 
 
 def judged(columns: Collection[str]) -> list[str]:
-    """`JUDGED`, and those of `SCORES` that are among the columns of a relation."""
+    """`JUDGED`, and the `SCORES` that are among the columns of a relation."""
     return [*JUDGED, *(name for name in SCORES if name in columns)]
 
 
 def _omitted(bounds: Bounds) -> ir.Table:
-    """Attempts from the look-back to the end that were left out in an exam: unanswered, a later item of the session
-    being answered.
+    """Omissions from the look-back to the end: unanswered attempts of exams in which a later item was answered.
 
-    Later is by position, or by time where one of the two has none.
+    Later means a higher position, or a later time if one of the two has no position.
     """
     session = ["user_id", "session_id"]
     left = attempts_between(bounds.lookback, bounds.end)

@@ -1,10 +1,10 @@
-"""Which items people have withdrawn from use, and which answers do not count because of it.
+"""Items that were withdrawn from use, and the answers that do not count because of it.
 
-A decision holds from a time that was in the future when it was made. If there are several, the one that begins last
-holds; of those that begin together, the one that was made last. An answer that was given while its item was withdrawn
-never counts towards an ability, even after the item is restored; earlier answers always do.
+When a decision is made, the time at which it takes effect is in the future. The decision that took effect last is in
+force; if several took effect at the same time, the last recorded decision is. An answer that was given while its item
+was withdrawn never counts towards an ability, even after the item is restored. Earlier answers always count.
 
-Belongs here: reading. Does not belong here: deciding (see `decisions.withdrawal`).
+What does not belong here: deciding (see `decisions.withdrawal`).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
 """Microseconds of a day."""
 Stretch = tuple[datetime, datetime | None]
-"""Start and end; the end is None while it lasts."""
+"""Start and end of a withdrawal; the end is None if the item has not been restored."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Withdrawals:
-    """For each item, the stretches of time in which its answers do not count."""
+    """The periods during which answers to items do not count, by item."""
 
     stretches: Mapping[str, tuple[Stretch, ...]] = field(default_factory=dict)
 
@@ -57,7 +57,10 @@ class Withdrawals:
     def mask(
         self, item: npt.NDArray[np.int32], item_ids: npt.NDArray[np.object_], at: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """`covers` of N answers, shape (N,). `item` codes `item_ids`; `at`: microseconds since 1970."""
+        """Whether each of N answers was given while its item was withdrawn, shape (N,).
+
+        `item` contains codes: indices in `item_ids`. `at` is in microseconds since 1970.
+        """
         covered = np.zeros(item.size, dtype=bool)
         for code in np.flatnonzero(np.isin(item_ids, list(self.stretches))) if self.stretches else ():
             mine = np.flatnonzero(item == code)
@@ -73,12 +76,12 @@ def microseconds(at: datetime) -> int:
 
 
 def instant_of(at: int) -> datetime:
-    """The time that is so many `microseconds` after 1970."""
+    """The time that is `at` microseconds after 1970."""
     return EPOCH + timedelta(microseconds=at)
 
 
 def item_status(connection: psycopg.Connection, at: datetime | None = None) -> dict[str, Status]:
-    """The decision that holds at `at`, for each item that has one; None: the one that begins last."""
+    """Item → the decision in force at `at` (None: the decision that takes effect last)."""
     rows = records(
         connection,
         Status,
@@ -91,7 +94,7 @@ def item_status(connection: psycopg.Connection, at: datetime | None = None) -> d
 
 
 def read_withdrawals(connection: psycopg.Connection) -> Withdrawals:
-    """Every stretch that was decided, also those in the future."""
+    """Read all withdrawals that have been decided, including future ones."""
     found: dict[str, tuple[Stretch, ...]] = {}
     for item, since, until in connection.execute(
         "SELECT item_id, since, until FROM item_withdrawal ORDER BY item_id, since"

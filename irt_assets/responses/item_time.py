@@ -1,7 +1,7 @@
-"""The usual response times of items that judge the answers of a day: those of the month before.
+"""Usual response times of items: the medians of the previous month, by which the answers of a day are judged.
 
-They are taken once that month is over and once more when it closes, and then stay, so that an answer judged again is
-judged by the same times. What does not belong here: which answers are rapid (see `eligibility`).
+They are stored once that month is over and again when it closes. Then they no longer change, so that an answer that is
+judged again is judged by the same times. What does not belong here: which answers are rapid (see `eligibility`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,20 @@ from resources.postgres.database import advisory_lock, named_rows, one_value
 from resources.postgres.warehouse import copy_arrow
 
 NAMED_IN_QUERY = 100
-"""Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
+"""Maximum number of items that a query names. Planning a query that names thousands takes longer than reading the times
+of all items."""
 
 
 @dataclass(frozen=True)
 class ItemTimes:
-    """Id, median response time (ms) and number of times of J items; arrays of shape (J,)."""
+    """Ids, median response times (ms) and numbers of times of J items; arrays of shape (J,)."""
 
     item_ids: npt.NDArray[np.object_]
     median_ms: Floats
     n: npt.NDArray[np.int64]
 
     def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Median (NaN where no time is known) and number of times of each of `items`."""
+        """Median (NaN if no time is known) and number of times of each of `items`."""
         places = {item: place for place, item in enumerate(self.item_ids)}
         place = np.array([places.get(item, -1) for item in items], dtype=np.intp)
         known = place >= 0
@@ -46,7 +47,7 @@ class ItemTimes:
 
 
 def median_times(start: Time, end: Time) -> ir.Table:
-    """By item, median (ms) and number of the response times of all live answers of [start, end)."""
+    """Median (ms) and number of the response times of all live answers of [start, end), by item."""
     answers = attempts_between(start, end)
     timed = answers.filter(answers.mode == "live", answers.correct.notnull(), answers.response_time_ms.notnull())
     times = timed.response_time_ms
@@ -54,7 +55,7 @@ def median_times(start: Time, end: Time) -> ir.Table:
 
 
 def compute_item_times(run: Run, end: datetime, start: datetime, items: Sequence[str] | None = None) -> ItemTimes:
-    """The times of live answers of [start, end), whoever gave them, to some `items`, or to all."""
+    """Compute the times of `items` (None: all) from all live answers of [start, end), including test accounts."""
     times = median_times(start, end)
     if items is not None and len(items) <= NAMED_IN_QUERY:
         times = times.filter(times.item_id.isin(list(items)))
@@ -66,7 +67,7 @@ def compute_item_times(run: Run, end: datetime, start: datetime, items: Sequence
 
 
 def take_item_times(connection: psycopg.Connection, month: str) -> None:
-    """Store the median times of a month's live answers, in place of those that were taken before."""
+    """Compute and store the median times of a month's live answers, replacing the stored ones."""
     start, end = Month(month).bounds
     times = compute_item_times(on_nearest_log(connection, start, end), end, start)
     rows = {"item_id": pa.array(times.item_ids, pa.string()), "median_ms": times.median_ms, "n": times.n}
@@ -76,7 +77,7 @@ def take_item_times(connection: psycopg.Connection, month: str) -> None:
 
 
 def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
-    """Take the times of a month that is over, unless they were taken before. A read-only transaction takes none."""
+    """Store the times of a month that is over, unless they are stored already or the transaction is read-only."""
     may_take = one_value(
         connection,
         """SELECT current_setting('transaction_read_only') = 'off'
@@ -93,11 +94,11 @@ def times_of_day(
     items: Sequence[str],
     rules: Mapping[str, Rules],
 ) -> ItemTimes:
-    """The times that judge the answers of a day (UTC) to some `items` by the `rules` of each scale.
+    """The times by which the answers of a day (UTC) to `items` are judged, by the `rules` of each scale.
 
-    They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
-    month up to the end of the day. Times of the month before that were never taken are taken and stored, unless the
-    transaction is read-only.
+    An item has the median of the previous month. If it has fewer times there than its scale's `rapid_min_times`, it has
+    the median of the day's own month up to the end of the day. Times of the previous month are computed and stored if
+    they are missing, unless the transaction is read-only.
     """
     start, end = day_bounds(day.isoformat())
     month = month_of(start)
@@ -121,7 +122,7 @@ _NO_TIMES = ItemTimes(np.empty(0, object), np.empty(0), np.empty(0, np.int64))
 def _with_enough_times(
     connection: psycopg.Connection, month: Month, rules: Mapping[str, Rules]
 ) -> dict[str, tuple[float, int]]:
-    """Median and number of times of each item that has enough of them in the month before for its scale's rules."""
+    """Item → median and number of times in the previous month, for items with enough times by their scale's rules."""
     rows = named_rows(
         connection,
         """SELECT t.item_id, t.median_ms, t.n, coalesce(q.scale_id, 'default') AS scale_id

@@ -1,7 +1,7 @@
-"""The asset of verdicts: the score of each attempt of a day, or the reason why it has none. Thin: `verdicts` judges.
+"""The asset of verdicts: the score of each attempt of a day, or the reason why it has no score.
 
-Each day is committed and reported on its own. A run over a year that is killed has kept, and Dagster shows, what it
-judged; the next run judges the rest.
+Each day is committed and reported on its own. If a run over a year is killed, the days that it judged are kept and
+shown in Dagster, and the next run judges the rest. What does not belong here: judging (see `verdicts`).
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ MAX_DAYS_SHOWN = 6
 
 
 def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """`judged_attempts`; a range of days may be one run."""
+    """Build the asset `judged_attempts`. One run may cover a range of days."""
 
     @dg.asset(
         name=JUDGED,
@@ -61,7 +61,7 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
 
 
 def build_judged_check() -> dg.AssetChecksDefinition:
-    """Whether a day of the look-back waits to be judged."""
+    """Build the check that no day of the look-back waits to be judged."""
 
     @dg.asset_check(
         asset=JUDGED,
@@ -85,11 +85,11 @@ def build_judged_check() -> dg.AssetChecksDefinition:
 
 
 def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
-    """Judge the days that differ, of the look-back up to the last midnight (UTC) and of earlier months that are open
-    and made; first take the item times of the month before, unless they were taken.
+    """Judge the days that differ from their verdicts: in the look-back, and in earlier open months with a snapshot.
 
-    Days that were never judged come first, the newest before all others: after an upgrade these are all days, and the
-    newest are read most.
+    The look-back ends at the last midnight (UTC). Item times of the previous month are stored first if they are
+    missing. Days that were never judged come first, newest first: after an upgrade no day has been judged, and the
+    newest days are read most.
     """
     now = datetime.now(UTC)
     with classify_failures(), database.connect() as connection:
@@ -104,7 +104,7 @@ def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
 
 
 def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, datetime]:
-    """The days before `now` whose answers count for abilities: first and last midnight."""
+    """First and last midnight of the days before `now` whose answers count for abilities."""
     today = day_bounds(day_of(now))[0]
     return abilities_start(today, read_scales(connection)), today
 
@@ -112,10 +112,10 @@ def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, 
 def judge_window(
     context: Context, database: Database, start: datetime, end: datetime, *, newest_first: bool = False
 ) -> list[JudgedDay]:
-    """Judge the days of [start, end), two midnights, that are not judged or differ from their verdicts.
+    """Judge the days of [start, end), two midnights, that have no verdicts or differ from them.
 
-    Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. Nothing is judged
-    if PostgreSQL does not have the log.
+    Each day is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. Does nothing
+    if PostgreSQL has dropped the log of this period.
     """
     with classify_failures():
         with database.connect() as connection:
@@ -147,7 +147,7 @@ def _metadata(judged: JudgedDay) -> Metadata:
 
 
 def counts_table(counts: dict[str, dict[str, int]]) -> Table:
-    """A row per scale and reason that occurs, the scored ones first."""
+    """A table with a row for each scale and reason that occurs; the scored attempts come first."""
     rows = []
     for scale, by_reason in counts.items():
         rows.append((scale, "scored", by_reason.get("scored", 0)))

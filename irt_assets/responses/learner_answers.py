@@ -1,7 +1,7 @@
-"""One learner's answers that count now: by their verdicts, and the attempts without one judged by the same function.
+"""One learner's answers that count now, by their verdicts. Attempts without a verdict are judged by the same function.
 
-What was withdrawn or deleted is no longer in the log and drops out. What does not belong here: everybody's answers (see
-`scored_answers`), and which parameters score them (see `abilities.online`).
+Withdrawn and deleted answers are no longer in the log and do not count. What does not belong here: the answers of all
+learners (see `scored_answers`), and the parameters by which they are scored (see `abilities.online`).
 """
 
 from __future__ import annotations
@@ -52,21 +52,29 @@ FULL JOIN (
   WHERE user_id = %(user)s AND completed_at >= %(start)s AND completed_at < %(end)s) l
 ON (l.id, l.completed_at) = (v.attempt_id, v.completed_at)
 WHERE v.reason IS NULL OR l.recorded_at IS DISTINCT FROM v.recorded_at"""
-"""A learner's answers that count by their verdicts, and where log and verdicts differ: an attempt without a verdict or
-written after it, a verdict without its attempt."""
+"""A learner's answers that count by their verdicts, and the differences between log and verdicts.
+
+A difference is an attempt without a verdict, an attempt that was written after its verdict, or a verdict without its
+attempt.
+"""
 AHEAD = timedelta(minutes=5)
-"""How long ahead item times are read: as long as a `Judging` is used."""
+"""Time for which item times are read ahead: as long as a `Judging` is used."""
 
 
 Answer: TypeAlias = tuple[str, int, int, int | None, bool, str | None]
-"""A row of `VERDICTS`: item, when (microseconds since 1970), score and highest score (None: 1); whether it differs from
-its verdict, and the item of that."""
+"""A row of `VERDICTS`: item, time (microseconds since 1970), score, maximum score (None: 1), whether the attempt
+differs from its verdict, and the verdict's item."""
 
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """J items that learners are scored by, in order of id; `places`: where each is. `withdrawn`: when answers to which
-    of them do not count."""
+    """J items by which learners are scored.
+
+    Attributes:
+        item_ids: in sorted order.
+        places: item → its index in `item_ids`.
+        withdrawn: periods during which answers to items do not count.
+    """
 
     item_ids: tuple[str, ...]
     places: Mapping[str, int]
@@ -78,7 +86,7 @@ class ScoredItems:
         return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, withdrawn)
 
     def responses(self, answers: Iterable[Answer], since: datetime) -> Responses:
-        """The answers to these items from a time on as one person's responses, with their times, in order of items."""
+        """The answers to these items since a time as responses of one person, with their times, in order of items."""
         out, places, first = self.withdrawn.stretches, self.places, microseconds(since)
         rows = sorted(
             (places[item], at, score, most or 1)
@@ -96,14 +104,14 @@ class ScoredItems:
 
 
 class MonthRules(NamedTuple):
-    """What judges one learner's attempts of a month.
+    """Rules and queries by which one learner's attempts of a month are judged.
 
     Attributes:
-        before: the month before, whose times judge the answers to an item if there are enough of them.
+        before: the previous month, whose item times are used for items with enough of them.
         scales: the scales of the bank with the rules of the month.
-        lookback: first time whose attempts bear on those of the month.
-        query: reads attempts, their facts and the times of their items in the month before.
-        columns: the facts, which are the last columns of `query`.
+        lookback: time from which earlier attempts can make attempts of the month repeats.
+        query: reads attempts, their facts and the times of their items in the previous month.
+        columns: schema of the facts, which are the last columns of `query`.
     """
 
     start: datetime
@@ -121,11 +129,11 @@ ItemTime: TypeAlias = tuple[float, int]
 
 @dataclass(frozen=True)
 class Judging:
-    """What judges one learner's attempts since some time: the rules of each month, and the usual times of items.
+    """Rules of each month and usual times of items, by which one learner's attempts are judged.
 
     Attributes:
         months: every month until a day after `read_at`, in order.
-        items: the items whose times are read.
+        items: items whose times are read.
     """
 
     read_at: datetime
@@ -134,14 +142,14 @@ class Judging:
     _own_times: dict[int, dict[str, ItemTime]] = field(default_factory=dict)
 
     def read_ahead(self, connection: psycopg.Connection) -> None:
-        """Read the times that judge answers of yesterday, of now and of the next minutes, so that no request does."""
+        """Read the times for answers of yesterday, now and the next minutes, so that no request waits for them."""
         for at in (self.read_at - LATER, self.read_at, self.read_at + AHEAD):
             for month in self.months:
                 if month.start <= at < month.end:
                     self.own_times(connection, month, microseconds(at))
 
     def own_times(self, connection: psycopg.Connection, month: MonthRules, at: int) -> Mapping[str, ItemTime]:
-        """Times in the month itself until the end of the day of `at`, of items with too few in the month before."""
+        """Times from the month's start to the end of the day of `at`, for items with too few in the previous month."""
         until = (at // DAY + 1) * DAY
         if until not in self._own_times:
             least = max((scale.rules.eligibility.rapid_min_times for scale in month.scales.values()), default=0)
@@ -159,7 +167,7 @@ def read_judging(
     start: datetime,
     now: datetime,
 ) -> Judging:
-    """What judges attempts to `items` from `start` on. Times of a month that were never taken are taken and stored."""
+    """Read the rules and queries for judging attempts on `items` since `start`. Stores missing item times of months."""
     months = []
     for month in months_between(month_of(start), month_of(now + LATER)):
         ensure_item_times(connection, month.previous)
@@ -175,10 +183,10 @@ _BOUNDS = "bounds AS (SELECT " + ", ".join(f'%({name})s::timestamptz AS "{name}"
 
 @cache
 def _query_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
-    """`MonthRules.query` and its columns. Its parameters: user, items, before (the month before) and `Bounds`.
+    """`MonthRules.query` and its columns. Its parameters are user, items, before (the previous month) and `Bounds`.
 
-    `attempt` and `learner` mean that learner's rows in it, `question` those of the items judged, as a CTE hides the
-    relation of its name.
+    Its CTEs `attempt`, `learner` and `question` hide the tables of the same names: they contain only the learner's rows
+    and the items to judge.
     """
     by_id = {scale.scale_id: scale for scale in scales}
     facts = facts_within(READ_BOUNDS, by_id)
@@ -261,7 +269,7 @@ def _rows(connection: psycopg.Connection, query: bytes, values: Mapping[str, Any
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:
-    """When a learner last answered in live mode; None if they never did."""
+    """Time of a learner's last answer in live mode. Returns None if there is no such answer."""
     return one_value(
         connection,
         """SELECT completed_at FROM attempt WHERE user_id = %s AND mode = 'live' AND correct IS NOT NULL

@@ -1,6 +1,7 @@
-"""Open months, and which of them have other verdicts than those that they were made from.
+"""Open months, and the open months whose verdicts have changed since their snapshot.
 
-Light to import, for the exporter. What does not belong here: what else makes a month stale (see `gates.month_status`).
+Light to import, because the exporter uses it. What does not belong here: other causes that make a month stale (see
+`gates.month_status`).
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +17,7 @@ SCALES = "SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_s
 
 
 def open_months(connection: psycopg.Connection, before: str) -> list[str]:
-    """The months before `before` that have a snapshot and are open for a scale of it, as one that was reopened."""
+    """The months before `before` that have a snapshot and are open for at least one of its scales."""
     return first_column(
         connection,
         f"""SELECT month FROM scored_snapshot s WHERE superseded_at IS NULL AND month < %s AND EXISTS (
@@ -30,8 +31,10 @@ def open_months(connection: psycopg.Connection, before: str) -> list[str]:
 def scales_of_other_verdicts(
     connection: psycopg.Connection, months: Collection[str] | None = None
 ) -> dict[str, set[str]]:
-    """The months (None: all) whose verdicts are not those that their snapshot was read from, oldest first, with the
-    scales for which they are open."""
+    """The months among `months` (None: all) whose verdicts have changed since their snapshot, oldest first.
+
+    Returns month → the scales that may be stale because of it (see `scales_to_compare`).
+    """
     snapshots = connection.execute(
         """SELECT month, verdict_state, counts FROM scored_snapshot
            WHERE superseded_at IS NULL
@@ -59,9 +62,10 @@ def scales_to_compare(
     scales: Collection[str],
     closed: Collection[str],
 ) -> set[str]:
-    """The `scales` whose answers may make the month stale: it is open for them, and they have or had answers.
+    """The scales among `scales` whose answers may make the month stale: the month is open for them, and they have
+    answers, or had some in the snapshot.
 
-    counts: attempts by scale and reason of the month's snapshot.
+    `counts`: attempts of the month's snapshot by scale and reason.
     """
     open_scales = {*scales} - {*closed}
     new = {scale for scale in open_scales if not sum(counts.get(scale, {}).values())}

@@ -1,7 +1,6 @@
-"""The attempts of a window judged by proposed rules. Nothing is stored.
+"""Judge the attempts of a window by proposed rules, without storing the verdicts.
 
-What does not belong here: the judgement of a day (see `verdicts`), and windows by the rules in force (see
-`stored_window`).
+What does not belong here: judging a day (see `verdicts`), and windows by the rules in force (see `stored_window`).
 """
 
 from collections.abc import Mapping
@@ -36,11 +35,10 @@ _INSERT = """
 def proposed_window(
     connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]
 ) -> JudgedWindow:
-    """The attempts of [start, end) as `stored_window` would return them if every day were judged by the rules of
-    `scales`.
+    """The attempts of [start, end) as `stored_window` would return them after judging them by the rules of `scales`.
 
-    Each day is judged as in a night, by the item times of the month before it. Raises PermanentFailure if PostgreSQL
-    has dropped answers of the window, which only a lake still has.
+    Each day is judged as in a nightly run, by the item times of the previous month. Raises PermanentFailure if
+    PostgreSQL has dropped answers of the window, so that only a lake has them.
     """
     if not holds_log(connection, start, end):
         raise PermanentFailure(
@@ -57,8 +55,11 @@ def proposed_window(
 
 
 def propose_snapshot(connection: psycopg.Connection, store: ObjectStore, month: str) -> Snapshot:
-    """The month's snapshot by the rules in force, without judging it: in the caller's transaction, and in a `store` of
-    its own. Raises as `proposed_window`."""
+    """Make the month's snapshot by the rules in force without storing verdicts, for a trial.
+
+    The row is written in the caller's transaction, which a trial rolls back, and the file into `store`, which is a
+    temporary folder then. Raises PermanentFailure like `proposed_window`.
+    """
     scales, state = read_scales(connection), states_of_months(connection, [month])[month]
     window = proposed_window(connection, *Month(month).bounds, scales)
     stored = store_attempts(store, f"scored_responses/{month}", without_ids(window.table))

@@ -1,17 +1,17 @@
-"""The hash of rows that every engine computes alike.
+"""A hash of rows that is the same in every database engine.
 
 A row is written as the text of its columns, in order, each followed by `|`:
 
-- null: nothing; every other value begins with `=`, so that an empty text is not a null;
-- text: as it is, but for a backslash, which is written twice, and `|`, which is written `\\p`;
+- null: nothing; every other value begins with `=`, so that an empty text differs from null;
+- text: unchanged, except that a backslash is doubled and `|` becomes `\\p`;
 - whole numbers: in decimal; true and false: 1 and 0;
 - times: microseconds since 1970 (UTC), in decimal;
-- a score (`LATER_COLUMNS`) with its name before the `=`. A null score adds nothing, so that rows without scores have
-  the hash that they had before there were scores.
+- a score (`LATER_COLUMNS`): with its name before the `=`. A null score adds nothing, not even `|`, so that rows without
+  scores keep the hash that they had before scores were introduced.
 
-Nothing else is written: fractions have no text on which all engines agree. Of the md5 of that text (of its UTF-8, in
-hexadecimal) the digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The count of the rows and the sums of both
-numbers, which do not depend on the order of the rows, make the hash.
+Fractions are not supported, because engines write them differently. In the md5 of that text (UTF-8, hexadecimal), the
+digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The hash is made from the number of rows and the sums of both
+numbers, so it does not depend on the order of the rows.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from irt_assets.responses.item_status import EPOCH
 from resources.cluster.relational import Backend, Run
 
 MARK = "v3:"
-"""How the hash of a window begins; hashes of earlier releases begin otherwise."""
+"""Prefix of the hash of a window; hashes of earlier releases have other prefixes."""
 LATER_COLUMNS = ("score", "given_score", "max_score")
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -39,8 +39,10 @@ def md5(text: str) -> str: ...  # type: ignore[empty-body]
 
 
 def row_hash(rows: ir.Table, columns: Sequence[str], later: Collection[str] = LATER_COLUMNS) -> ir.StringValue:
-    """The md5 of each row's text; `later`: columns that are written as `LATER_COLUMNS` are. Raises TypeError for a
-    column of another type than text, whole number, boolean and time."""
+    """The md5 of each row's text. Columns in `later` are written like scores (see the module's docstring).
+
+    Raises TypeError if a column is not text, whole number, boolean or time.
+    """
     text = ibis.literal("")
     for name in columns:
         if name in later:
@@ -51,7 +53,7 @@ def row_hash(rows: ir.Table, columns: Sequence[str], later: Collection[str] = LA
 
 
 def _written(column: ir.Column) -> ir.StringValue:
-    """A value as text; null where it is null."""
+    """A column's values as text; nulls stay null."""
     kind = column.type()
     if kind.is_string():
         return column.replace("\\", "\\\\").replace("|", "\\p")
@@ -65,22 +67,24 @@ def _written(column: ir.Column) -> ir.StringValue:
 
 
 def _numbers(backend: Backend[Any]) -> tuple[str, str]:
-    """SQL for both numbers of the column `h`."""
+    """SQL expressions of both 60-bit numbers of the column `h`."""
     first, second = (backend.number.format(digits=f"substr(h, {start}, 15)") for start in (1, 17))
     return first, second
 
 
 def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
-    """The count of rows, and the sums of both numbers of their hashes."""
+    """SQL query for the number of rows and the sums of both numbers of their hashes."""
     first, second = _numbers(backend)
     hashed = backend.sql(rows.select(h=row_hash(rows, rows.columns)))
-    # OFFSET 0 keeps PostgreSQL from writing a row out for each of the sums.
+    # OFFSET 0 keeps PostgreSQL from computing the hash again for each sum.
     return f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({hashed} OFFSET 0) hashed"
 
 
 def sums_by(run: Run, rows: ir.Table, key: str, **also: str) -> Iterator[tuple[Any, ...]]:
-    """Each value of a column in order, with the count and both sums, as text, of its rows, whose column `h` is a
-    `row_hash`; `also`: more aggregates, in SQL."""
+    """Yield, for each value of the column `key` in order: the value, and "count sum sum" of its rows as text.
+
+    The column `h` of `rows` is a `row_hash`. `also`: names and SQL of further aggregates, which follow in each tuple.
+    """
     first, second = _numbers(run.backend)
     hashed = run.backend.sql(rows)
     sums = f"concat(count(*), ' ', sum({first}), ' ', sum({second})) AS sums"
@@ -90,12 +94,12 @@ def sums_by(run: Run, rows: ir.Table, key: str, **also: str) -> Iterator[tuple[A
 
 
 def digest_of(count_and_sums: Sequence[Any]) -> str:
-    """The hash of a window from the count of its rows and the sums of their hashes."""
+    """The hash of a window from the number of its rows and the two sums of their hashes."""
     return MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
 
 
 def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:
-    """The exact sums of both numbers of 60 bits of md5 hashes in hexadecimal."""
+    """The exact sums of both 60-bit numbers of md5 hashes in hexadecimal."""
     sums = [0, 0]
     for chunk in hashes.chunks:
         _, ends, text = chunk.buffers()

@@ -1,10 +1,9 @@
-"""What people decided on a scale's model, its priors and how its learners' abilities move, and what of it holds for a
-window.
+"""Decisions on a scale's model, its priors and the movement of its learners' abilities.
 
-A decision holds for windows that begin at its `effective_from` or later, until a later decision on the same subject.
-Where none holds, the model is the one that `irt scale init` stored, there is no prior, and abilities stand still. Rows
-are never changed. What does not belong here: what a new model does to months and anchors, and another movement to
-learners (see `decisions.model_change`, `decisions.movement_change`).
+A decision applies to windows that begin at its `effective_from` or later, until a later decision on the same subject.
+Without a decision, `irt scale init` has set the model, there is no prior, and abilities do not move.
+Rows are never changed. What does not belong here: the effects of a new model on months and anchors, and of a new
+movement on learners (see `decisions.model_change`, `decisions.movement_change`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,20 +32,20 @@ Subject = Literal[
 OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
-"""Subjects that are accepted, with a reason, where they hold a month."""
+"""Subjects that can hold a month, and that a person can accept with a reason."""
 PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
-"""Subject → the parameter that the prior is on."""
+"""Subject → the parameter that has the prior."""
 MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
     "ability_variance": ("variance", 0.0, 1.0),
     "ability_growth": ("growth", -1.0, 1.0),
     "occasion_variance": ("occasion_variance", 0.0, 4.0),
 }
-"""Subject → the part of a `Movement` that it sets, the least and the greatest value."""
+"""Subject → the field of `Movement` that it sets, and its minimum and maximum."""
 AUTO = "auto"
-"""Value of a part of the movement: proposals are wanted, and the number in force stays."""
+"""Value of a field of the movement: keep the number in force, and propose changes."""
 ACCEPTED = "accepted"
 REFERENCE = "reference"
-"""Subject of misfit: it is accepted, and the decision's first month is what later ones are compared with."""
+"""Value of the subject misfit: misfit is accepted, and later months are compared with the decision's first month."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class ScaleDecision:
 
 
 def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) -> list[ScaleDecision]:
-    """The decisions on a scale (None: on every one), in the order in which they were made."""
+    """The decisions on a scale (None: all scales), in the order in which they were made."""
     return records(
         connection,
         ScaleDecision,
@@ -94,8 +93,10 @@ def record_decisions(
 def decision_in_force(
     decisions: Iterable[ScaleDecision], subject: Subject, window_start: datetime | None
 ) -> ScaleDecision | None:
-    """The newest of one scale's `decisions` on `subject` that a window from `window_start` on follows (None: the
-    newest of all)."""
+    """The newest of one scale's `decisions` on `subject` that applies to a window from `window_start` on.
+
+    If `window_start` is None, the newest decision of any date. Returns None if there is no such decision.
+    """
     return max(
         (
             decision
@@ -108,7 +109,7 @@ def decision_in_force(
 
 
 def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime | None) -> Priors | None:
-    """The scale's own priors; None where it has none. Raises PsychometricsError for a prior that cannot be read."""
+    """The scale's own priors. Returns None if no prior is decided. Raises PsychometricsError for an invalid prior."""
     decisions = list(decisions)
     chosen: dict[str, Any] = {}
     for subject, parameter in PRIORS.items():
@@ -119,9 +120,9 @@ def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime |
 
 
 def movement_in_force(decisions: Iterable[ScaleDecision], at: datetime | None) -> Movement:
-    """How abilities of a scale move as of a time (None: by the newest decisions of all).
+    """The movement of a scale's abilities as of a time (None: by the newest decisions).
 
-    A month's abilities are those of its end, so a decision from October on first counts after 1 October 00:00.
+    A month's abilities are as of its end, so a decision with effect from October first counts after 1 October 00:00.
     """
     numbers = [
         decision
@@ -135,7 +136,7 @@ def movement_in_force(decisions: Iterable[ScaleDecision], at: datetime | None) -
 
 
 def proposals_wanted(decisions: Iterable[ScaleDecision]) -> bool:
-    """Whether the newest decision on a part of one scale's movement is `auto`."""
+    """Whether the newest decision on any field of one scale's movement is `auto`."""
     decisions = list(decisions)
     newest = (decision_in_force(decisions, subject, None) for subject in MOVEMENT)
     return any(decided is not None and decided.value == AUTO for decided in newest)

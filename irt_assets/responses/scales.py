@@ -1,6 +1,6 @@
 """The scales of the bank and their rules, read from the database.
 
-What does not belong here: anchors and how a scale is initialised (see `decisions.origin`).
+What does not belong here: anchors, and initialising a scale (see `decisions.origin`).
 """
 
 import json
@@ -33,15 +33,18 @@ from resources.postgres.database import Database, named_rows
 
 @dataclass(frozen=True)
 class Scale:
-    """A bank whose items measure one ability, and how it is calibrated.
+    """Items of the bank that measure one ability, and the settings of their calibration.
 
-    `mu` and `sigma` describe the population that abilities are reported against, `pass_theta` is its pass mark, in θ of
-    this scale. `model` and `priors` are those of the window that the scale was read for: `model_since` is from when on
-    a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
-    `occasions`: what is a person in a fit, a learner's month or each of a learner's weeks in it.
-    A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
-    `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move, up to the
-    time that the scale was read for.
+    Attributes:
+        mu, sigma: mean and SD of the population that abilities are reported against.
+        model, priors: as decided for the window for which the scale was read. `priors` are the scale's own, or None.
+        rules: the default rules if the scale has no origin yet.
+        initialised: whether the scale has an origin. A scale that only occurs in the bank has no origin.
+        pass_theta: pass mark in θ of this scale, or None.
+        model_since: time from which a decision sets the model. None: the origin sets it.
+        occasions: unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it.
+        scored: whether an item of the scale has a maximum score above 1.
+        movement: movement of its learners' abilities as of the time for which the scale was read.
     """
 
     scale_id: str
@@ -61,8 +64,10 @@ class Scale:
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
-    """Every scale that the bank or `irt scale init` knows, by id, with the model, the priors and the anchors of a
-    window from `window_start` on (None: the newest)."""
+    """Read all scales of the bank and all initialised scales, by id.
+
+    Model, priors and anchors are those that apply to a window from `window_start` on (None: the newest).
+    """
     decisions: dict[str, list[ScaleDecision]] = {}
     for decision in read_decisions(connection):
         decisions.setdefault(decision.scale_id, []).append(decision)
@@ -115,7 +120,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
 
 
 def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
-    """The scale as a window that begins then follows it. Raises PermanentFailure where it has no origin."""
+    """The scale as it applies to a window from `window_start` on. Raises PermanentFailure if it has no origin."""
     scale = read_scales(connection, window_start).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
@@ -123,15 +128,17 @@ def initialised_scale(connection: psycopg.Connection, scale_id: str, window_star
 
 
 def accepted_subjects(connection: psycopg.Connection, scale_id: str, month_start: datetime) -> frozenset[Subject]:
-    """What somebody has accepted of the scale for a month that begins at `month_start`: guessing that its model does
-    not have, misfit."""
+    """Subjects of `ACCEPTABLE` that somebody has accepted for a scale's month that begins at `month_start`.
+
+    `guessing` means: learners guess, although the model has no guessing parameter.
+    """
     decisions = read_decisions(connection, scale_id)
     in_force = (decision_in_force(decisions, subject, month_start) for subject in ACCEPTABLE)
     return frozenset(decided.subject for decided in in_force if decided is not None)
 
 
 def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[str, Any]) -> None:
-    """Make a scale. `origin`: its kind, and the start and end of a window; kept as it is."""
+    """Store a new scale. `origin`: its kind, and the start and end of a window; stored as JSON."""
     connection.execute(
         """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, model, engine, rules)
            VALUES (%s, %s, %s, %s, %s, %s, %s)""",
@@ -141,7 +148,7 @@ def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[st
 
 
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
-    """The θ from which on a learner has passed. Raises PermanentFailure for a scale without an origin, or no number."""
+    """Store a scale's pass mark. Raises PermanentFailure if the scale has no origin or `theta` is not finite."""
     if not math.isfinite(theta):
         raise PermanentFailure(f"a pass mark is a θ of the scale, e.g. 0.5, got {theta}")
     with database.connect() as connection:
@@ -154,7 +161,7 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
 
 @dataclass(frozen=True)
 class RuleChange:
-    """A scale as it is and as its rules would be."""
+    """A scale before and after a proposed change of its rules."""
 
     before: Scale
     after: Scale
@@ -167,23 +174,23 @@ class RuleChange:
 
     @property
     def stages(self) -> list[str]:
-        """The stages that they belong to, in the order of a month."""
+        """The stages of the rules that would change, in the order of a month."""
         old, new = self.before.rules, self.after.rules
         return [stage for stage in STAGES if getattr(old, stage).hash != getattr(new, stage).hash]
 
     @property
     def sentence(self) -> str:
-        """Which rules would change, and from what to what."""
+        """The changes as text: each rule with its old and new value."""
         old = self.before.rules.settings()
         changes = [f"{name} {old[name]} → {value}" for name, value in self.rules.items()]
         return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 
 def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
-    """What laying `settings` over a scale's rules would change.
+    """The change that `settings` would make to a scale's rules. Stores nothing.
 
-    Raises PsychometricsError for a rule that does not exist, is out of range or contradicts another one,
-    PermanentFailure for a scale without an origin.
+    Raises PsychometricsError if a rule does not exist, is out of range or contradicts another rule, and
+    PermanentFailure if the scale has no origin.
     """
     scale = read_scales(connection).get(scale_id)
     if scale is None or not scale.initialised:
@@ -194,8 +201,11 @@ def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapp
 
 
 def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
-    """`Rules.from_settings`, which also raises PsychometricsError for demanding an engine that there is not, and
-    PermanentFailure for how abilities move, which is decided from a month on."""
+    """`Rules.from_settings` with more checks.
+
+    Also raises PsychometricsError if an engine that does not exist is demanded, and PermanentFailure for settings of
+    the movement of abilities, which are decisions from a month on and not rules.
+    """
     decided = [name for name in settings if name in MOVEMENT]
     if decided:
         raise PermanentFailure(
@@ -209,7 +219,10 @@ def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
 
 
 def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `settings` over a scale's rules; returns what differs from the defaults now. Raises as `consider_rules`."""
+    """Replace rules of a scale by `settings`. Returns the rules that now differ from the defaults.
+
+    Raises the errors of `consider_rules`.
+    """
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
         write_rules(connection, scale_id, rules)
@@ -217,7 +230,7 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
 
 
 def write_rules(connection: psycopg.Connection, scale_id: str, rules: Rules) -> None:
-    """Put `rules` in force for a scale."""
+    """Store `rules` as the rules of a scale."""
     connection.execute(
         "UPDATE calibration_scale SET rules = rules - %s::text[] || %s::jsonb WHERE scale_id = %s",
         ([*STAGE_OF], json.dumps(rules.changed()), scale_id),

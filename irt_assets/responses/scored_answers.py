@@ -1,7 +1,7 @@
-"""The answers that learners are scored by, from stored verdicts.
+"""The answers by which learners are scored, from stored verdicts.
 
-A verdict is not about items in the set in force or withdrawn ones: readers apply both here. What does not belong here:
-judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
+Verdicts take no account of the set in force and of withdrawn items, so the functions here select by both. What does not
+belong here: judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,13 +29,12 @@ from resources.postgres.relations import LEARNER, VERDICT
 from resources.postgres.warehouse import read_arrow, read_parts
 
 ANSWERS_OF_A_GROUP = 5_000_000
-"""Answers of the learners who are scored at once: some two gigabytes."""
+"""Number of answers that are scored at once; they take about two gigabytes."""
 COLUMNS = ("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
 
 
 def scored_answers(start: datetime, end: datetime, *, in_lake: bool = False) -> ir.Table:
-    """Every answer of [start, end) that counts by its verdict: learner_key, user_id, item_id, completed_at, score,
-    max_score (null: 1)."""
+    """Relation of the answers of [start, end) that count by their verdicts, with `COLUMNS`; max_score null means 1."""
     if in_lake:
         rows = attempts_with_verdicts(start, end, in_lake=True)
         counts = rows.filter(rows.learner_key.notnull(), rows.reason.isnull()).mutate(score=rows.verdict_score)
@@ -57,7 +56,7 @@ def scoring_responses(
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The responses to `items` in [start, end) by their verdicts, with their times, and the learners' ids.
 
-    `learners`: None for all. `withdrawn`: when answers to which items do not count.
+    `learners`: None for all. `withdrawn`: answers that were given while their item was withdrawn do not count.
     """
     query = f"SELECT * FROM ({on_postgres.sql(scored_answers(start, end))}) f WHERE item_id = ANY(%(items)s)"
     if learners is not None:
@@ -74,10 +73,10 @@ def earlier_responses(
     learners: Sequence[str],
     wanted: Sequence[str],
 ) -> Responses:
-    """The responses to `items` in the scale's look-back before `start` by the `wanted` among `learners`.
+    """The responses to `items` in the scale's look-back before `start` by the learners in `wanted`.
 
-    One person for each of `learners`, in their order, whether they answered or not. Days of the look-back without
-    verdicts have no responses: see `judge_before`.
+    Has one person for each of `learners`, in their order, also for those without responses. Days of the look-back
+    without verdicts have no responses: call `judge_before` first.
     """
     begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, items, wanted)
@@ -86,7 +85,7 @@ def earlier_responses(
 
 
 def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:
-    """Judge the days of the look-back before a window that were never judged: `earlier_responses` reads them."""
+    """Judge the days of the look-back before a window that were never judged, for `earlier_responses`."""
     judge_missing(database, lookback_start(start, scales), start)
 
 
@@ -97,10 +96,9 @@ def scoring_groups(
     items: Sequence[str],
     withdrawn: Withdrawals,
 ) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
-    """The responses to `items` in [start, end) by their verdicts, with their times, and the learners' ids: some
-    learners after the others, so that answers need not fit in memory.
+    """Like `scoring_responses` for all learners, but a group of learners at a time, as all may not fit in memory.
 
-    Nobody may use the connection until all of them are read. `withdrawn`: when answers to which items do not count.
+    The connection must not be used for anything else until the iterator ends.
     """
     answers = on_postgres.sql(scored_answers(start, end))
     query = f"SELECT * FROM ({answers}) f WHERE item_id = ANY(%(items)s) ORDER BY learner_key"
@@ -109,7 +107,7 @@ def scoring_groups(
         held.append(part.drop_columns(["learner_key"]))
         if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
             found = pa.concat_tables(held)
-            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
+            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()  # the last learner may have more rows
             held = [found.slice(whole)]
             if whole:
                 yield responses_of(found.slice(0, whole), withdrawn)
@@ -117,14 +115,16 @@ def scoring_groups(
 
 
 def answers_to(found: pa.Table, items: Collection[str], since: datetime) -> pa.Table:
-    """Those of some `scored_answers` that are to `items`, from a time on."""
+    """The rows of `scored_answers` that are answers to `items` since a time."""
     to_items = pc.is_in(found["item_id"], value_set=pa.array(sorted(items), pa.string()))
     return found.filter(pc.and_(to_items, pa.array(instants(found["completed_at"]) >= microseconds(since))))
 
 
 def responses_of(found: pa.Table, withdrawn: Withdrawals | None) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """Some `scored_answers` as responses with their times, sorted by person and item, and the learners' ids; those
-    given while their item was `withdrawn` are left out."""
+    """Convert rows of `scored_answers` to responses with their times, sorted by person and item, and the learners' ids.
+
+    Answers that were given while their item was withdrawn are left out.
+    """
     at = instants(found["completed_at"])
     if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])

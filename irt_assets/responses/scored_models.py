@@ -1,4 +1,4 @@
-"""The models of scored items: what the bank names for an item, or else what goes with its scale's.
+"""The models of scored items: the model that the bank names for an item, or else a model that matches its scale's.
 
 What does not belong here: the models themselves (see `irt_psychometrics.items`).
 """
@@ -11,18 +11,18 @@ import psycopg
 from irt_psychometrics.items import Model, item_model
 
 _SCORED = 2
-"""A maximum score above 1: a scored item has the same model whatever it is."""
+"""Any maximum score above 1: the model of a scored item does not depend on it."""
 
 
 class ModelInBank(NamedTuple):
-    """The model that the bank names for an item, and the block of a rating scale that it stands in; None: not named."""
+    """The model that the bank names for an item, and the item's block of a rating scale. Either may be None."""
 
     model: str | None
     block: str | None = None
 
 
 def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, ModelInBank]:
-    """What the bank says of the models of the scale's items, of those for which it says something."""
+    """Item → the model and block that the bank names, for the scale's items for which it names either."""
     rows = connection.execute(
         """SELECT item_id, meta->'irt'->>'model', meta->'irt'->>'block' FROM question
            WHERE scale_id = %s AND meta->'irt' ?| ARRAY['model', 'block']""",
@@ -32,7 +32,7 @@ def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, M
 
 
 def model_of_scored(scale_model: Model, said: ModelInBank | None) -> Model:
-    """The model of an item with more than 0 and 1. Raises PsychometricsError where none goes with the scale's."""
+    """The model of a scored item. Raises PsychometricsError if no model of scored items matches the scale's."""
     named = (said.model or "").lower() if said else ""
     own = next((model for model in get_args(Model) if model == named), None)
     of_scale = item_model(scale_model).of_max_score(_SCORED).name
@@ -40,8 +40,10 @@ def model_of_scored(scale_model: Model, said: ModelInBank | None) -> Model:
 
 
 def as_fitted(scale_model: Model, items: Iterable[str], in_bank: Mapping[str, ModelInBank]) -> dict[str, str]:
-    """Item → its model, and the block where it has its steps in common with others; empty where the scale's model has
-    none beside it, which is then the reason why nothing is fitted."""
+    """Item → its model in words, with its block if the items of a block share their steps.
+
+    Returns an empty mapping if no model of scored items matches the scale's model. Nothing is fitted then.
+    """
     if item_model(scale_model).guesses:
         return {}
     found = {}

@@ -1,7 +1,7 @@
-"""Snapshots: a month's attempts, each with its reason, as Parquet stored under its own hash.
+"""Snapshots: a month's attempts with their scores and reasons, as Parquet files named after their hash.
 
-A fit names the snapshot it was made from, so what it saw can be read again whatever happens to the log. What does not
-belong here: the files that a snapshot is made of (see `snapshot_files`).
+A fit names the snapshot from which it was made, so its data can be read again even if the log changes. What does not
+belong here: the files of a snapshot (see `snapshot_files`).
 """
 
 import json
@@ -47,20 +47,22 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value, record, records
 
 FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES)
-"""What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
+"""Columns of a snapshot that a fit reads; `SCORES` only if the snapshot has them."""
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
-"""What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
+"""Columns that a calibration reads: `FIT_COLUMNS`, and the time of each answer."""
 CollectMonth = Callable[
     [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, Manifest]
 ]
-"""Stores the attempts of a month of a lake as parts, with their verdicts and the minima of their scales: called with
-database, connection, store, folder of the parts, month and scales. Returns their counts and the manifest, which is not
-stored yet."""
+"""Function that stores the attempts of a lake's month as parts, with their verdicts and the minima of their scales.
+
+Its arguments are database, connection, store, folder of the parts, month and scales. It returns the counts, and the
+manifest, which is not stored yet.
+"""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One row of `scored_snapshot`: where the file is, its content, and the state of the verdicts it was read from."""
+    """A row of `scored_snapshot`: key and content of the file, and the state of the verdicts from which it was made."""
 
     month: str
     snapshot_hash: str
@@ -80,13 +82,15 @@ def take_snapshot(
     collect: CollectMonth | None = None,
     report: Callable[[JudgedDay], object] | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
-    """Store the month's attempts with their verdicts; the files are in place before the row that names them.
+    """Store the month's attempts with their verdicts. The files are stored before the row that names them.
 
-    Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
-    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
-    snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
-    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. Raises
-    PermanentFailure if the month has no attempt at all, or has an attempt twice.
+    First judges the days that have no verdicts or differ from them, unless PostgreSQL has dropped them, and passes each
+    to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The snapshot
+    gets the present state of the verdicts, even if the file is the same as before.
+
+    For scales for which the month is closed, the answers come from the file with which it closed. If it is closed
+    for all scales with answers, the snapshot does not change. Raises PermanentFailure if the month has no attempts, or
+    if a lake contains an attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
@@ -137,10 +141,10 @@ def record_snapshot(
     state: str,
     run_id: str | None,
 ) -> Snapshot:
-    """Make a stored file the month's snapshot. `stored`: its key and its hash; `state`: of the verdicts in it."""
+    """Make a stored file the month's snapshot. `stored`: its key and hash; `state`: the state of its verdicts."""
     key, digest = stored
     cited_as = "SELECT snapshot_hash FROM scored_snapshot WHERE (month, uri) = (%s, %s)"
-    digest = one_value(connection, cited_as, (month, key)) or digest  # another, if the file was written again
+    digest = one_value(connection, cited_as, (month, key)) or digest  # they differ if the file was rewritten
     snapshot = Snapshot(month, digest, key, totals.data_hash, totals.n_attempts, totals.counts, rules, state)
     connection.execute(
         "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
@@ -162,7 +166,7 @@ def record_snapshot(
 
 
 def _answered(counts: Mapping[str, Mapping[str, int]], current: Snapshot | None) -> set[str]:
-    """The scales that have answers, or had some in the month's snapshot. counts: attempts by scale and reason."""
+    """The scales that have attempts in `counts` (by scale and reason), or had some in the current snapshot."""
     return {scale for of in (counts, current.counts if current else {}) for scale, n in of.items() if sum(n.values())}
 
 
@@ -174,7 +178,10 @@ def _with_closed(
     month: str,
     closed: Mapping[str, ClosedMonth],
 ) -> tuple[WindowTotals, pa.Table]:
-    """The `table` of the window with the answers of its closed scales as in the files that these closed with."""
+    """The window's totals and its `table`, with the answers of closed scales read from the files of their closing.
+
+    Raises PermanentFailure if such a file has no row in `scored_snapshot` any more.
+    """
     is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
     parts, counts = [table.filter(is_open).cast(without_dictionaries(table.schema))], {**window.totals.counts}
     for scale_id, one in closed.items():
@@ -192,10 +199,10 @@ _SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rule
 
 
 def settle_states(database: Database) -> None:
-    """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if they are the same, as
-    after a change that was taken back, the snapshot gets their present state.
+    """Give the snapshots of open months the present state of their verdicts if their content is unchanged.
 
-    If some of its days are not judged, a snapshot keeps its state.
+    The state may differ although the verdicts are the same, e.g. after a change was reverted. A snapshot keeps its
+    state if some days of the month are not judged.
     """
     with database.connect() as connection:
         snapshots = current_snapshots(connection)
@@ -221,18 +228,18 @@ def settle_states(database: Database) -> None:
 
 
 def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
-    """The snapshot of each month that has one, oldest month first."""
+    """Month → its current snapshot, oldest month first."""
     found = records(connection, Snapshot, f"{_SELECT} WHERE superseded_at IS NULL ORDER BY month")
     return {snapshot.month: snapshot for snapshot in found}
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
-    """The month's snapshot that no later one has replaced."""
+    """The month's snapshot that has not been replaced. Returns None if there is none."""
     return _snapshot(connection, month, "superseded_at IS NULL")
 
 
 def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
-    """The snapshot that the month of a scale is made from: the one that it closed with, or the current one."""
+    """The snapshot from which a scale's month is made: the one with which it closed, or the current one if open."""
     for one in read_closed(connection, [month]):
         if one.scale_id == scale_id:
             return snapshot_of(connection, month, one.snapshot_hash)
@@ -240,7 +247,7 @@ def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str
 
 
 def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:
-    """The month's snapshot with this hash, replaced or not."""
+    """The month's snapshot with this hash, also if it has been replaced. Returns None if there is none."""
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
 
 
@@ -254,10 +261,10 @@ def read_snapshot(
     explain: Callable[[str], str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The attempts of a snapshot, with some `columns` alone (None: all).
+    """The attempts of a snapshot, with `columns` only (None: all).
 
-    Raises PermanentFailure where a file is gone or is not what was stored. `explain` makes the sentence of that failure
-    from what is wrong; without it, it says to score the month again.
+    Raises PermanentFailure if a file is missing or differs from the stored one. `explain` turns the problem into the
+    message of that failure; by default, the message says to score the month again.
     """
     with _explained(snapshot, explain):
         found = list(_tables(store, snapshot, columns))
@@ -271,7 +278,7 @@ def read_snapshot(
 
 
 def read_parts(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The attempts of a snapshot, a file at a time. Raises as `read_snapshot` does."""
+    """Yield the attempts of a snapshot, a table for each file. Raises PermanentFailure like `read_snapshot`."""
     with _explained(snapshot):
         yield from _tables(store, snapshot, columns)
 
@@ -284,12 +291,12 @@ def read_for_run(
     scales: Collection[str] | None = None,
     explain: Callable[[str], str] | None = None,
 ) -> pa.Table:
-    """The attempts of a snapshot on some `scales` (None: all) that a run reads into its process: where a scale has more
-    than `most` of them (`Settings.most_for_run`), those of a random sample of learners.
+    """The attempts of a snapshot on `scales` (None: all), as a run reads them into its process.
 
-    A cluster deals learners to the parts of a snapshot by a hash of their ids, and a part is named after its content.
-    The first parts that hold so many attempts are therefore a random sample of learners, each with all of theirs; one
-    part is read in any case. Raises as `read_snapshot` does.
+    If a scale has more than `most` attempts (`Settings.most_for_run`), a random sample of learners is read. A
+    cluster distributes learners over the parts of a snapshot by a hash of their ids, and a part is named after its
+    content. The first parts, up to `most` attempts, are therefore a random sample of learners with all their attempts.
+    At least one part is read. Raises PermanentFailure like `read_snapshot`.
     """
     if most is None:
         return read_snapshot(store, snapshot, explain, columns)
@@ -308,7 +315,7 @@ def read_for_run(
 
 
 def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
-    """What `read_for_run` reads of a scale, in words; empty where that is everybody."""
+    """The sample of a scale that `read_for_run` reads, in words; empty if it reads all learners."""
     attempts = sum(snapshot.counts.get(scale_id, {}).values())
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
@@ -316,15 +323,15 @@ def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
-    """The scored answers to items of a scale by those learners whose answer to `item_id` was scored.
+    """The scored answers on a scale by the learners whose answer to `item_id` was scored, with `FIT_COLUMNS`.
 
-    Raises as `read_snapshot` does. It reads only `FIT_COLUMNS`, and decodes only the texts that it returns.
-    Servers may call it: it keeps nothing of the files.
+    Decodes only the texts that it returns. Servers may call it, because it caches no files. Raises PermanentFailure
+    like `read_snapshot`.
     """
     texts = [name for name in FIT_COLUMNS if name not in (KEY, "score", *SCORES)]
     found = []
     with _explained(snapshot):
-        for file in _files(store, snapshot, keep=False):  # no learner is in two of them
+        for file in _files(store, snapshot, keep=False):  # each learner is in one file only
             part = read_attempts(file, FIT_COLUMNS, read_dictionary=texts)
             found.append(_learners_of(part, scale_id, item_id))
     return pa.concat_tables(found)
@@ -338,7 +345,7 @@ def _learners_of(table: pa.Table, scale_id: str, item_id: str) -> pa.Table:
 
 @contextmanager
 def _explained(snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> Iterator[None]:
-    """A spoilt snapshot as a PermanentFailure with the way out."""
+    """Turn a SpoiltSnapshotError into a PermanentFailure that says what to do."""
     try:
         yield
     except SpoiltSnapshotError as error:
@@ -347,7 +354,7 @@ def _explained(snapshot: Snapshot, explain: Callable[[str], str] | None = None) 
 
 
 def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
-    """Why the stored files are not the snapshot that was taken; None where they are."""
+    """Why the stored files are not the snapshot that was taken. Returns None if they are."""
     try:
         for _ in _files(store, snapshot):
             pass
@@ -362,8 +369,10 @@ def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | Non
 
 
 def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **how: Any) -> pa.Table:
-    """The attempts of a snapshot's file, with some `columns` (None: all), `SCORES` only if it has them. Raises
-    SpoiltSnapshotError for a file without learners' keys."""
+    """The attempts of a snapshot's file with `columns` (None: all), and with `SCORES` only if the file has them.
+
+    `how` is passed to `pyarrow.parquet.read_table`. Raises SpoiltSnapshotError if the file has no learner keys.
+    """
     there = pq.read_schema(file).names
     if KEY not in there:
         raise SpoiltSnapshotError("a file of the snapshot has no column learner_key: it may name learners by id")
@@ -372,7 +381,7 @@ def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **how: A
 
 
 def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
-    """The columns, `SCORES` only where they are there."""
+    """The `columns`, with `SCORES` only if they are among the names `there`."""
     return [name for name in columns if name in there or name not in SCORES]
 
 
@@ -381,8 +390,10 @@ def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iter
 
 
 def user_ids_of(connection: psycopg.Connection, learners: npt.NDArray[Any]) -> list[str]:
-    """The learners' ids by their keys, with the key if a learner was erased. Returns texts as they are, as those of
-    several months, `2026-09/` and the key."""
+    """The learners' ids by their keys; for an erased learner, a text with the key.
+
+    Texts are returned unchanged, e.g. the learners of several months, which are `2026-09/` and the key.
+    """
     if learners.dtype == object:
         return learners.tolist()
     query = "SELECT learner_key, user_id FROM learner WHERE learner_key = ANY(%s)"
@@ -391,24 +402,26 @@ def user_ids_of(connection: psycopg.Connection, learners: npt.NDArray[Any]) -> l
 
 
 def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
-    """Each scale's settings that differ from the defaults, as they are stored with a snapshot."""
+    """Scale → its settings as they are stored with a snapshot."""
     return {scale_id: stored_rules(scale.rules) for scale_id, scale in scales.items()}
 
 
 def stored_rules(rules: Rules) -> dict[str, Any]:
-    """The settings that a snapshot and a fit are stored with: those that are not the defaults, but for the distribution
-    of θ, which a fit names by itself."""
+    """The settings that are stored with a snapshot or a fit: those that differ from the defaults.
+
+    The distribution of θ is left out, because a fit stores its own.
+    """
     return {name: value for name, value in rules.changed().items() if name != "latent"}
 
 
 def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
-    """Whether `used`, as `stored_rules` gave it once, has other settings of some of `stages` than `rules` have."""
+    """Whether the settings of any of `stages` differ between `used`, stored earlier (`stored_rules`), and `rules`."""
     now = stored_rules(rules)
     return any(of_stage(stage, used) != of_stage(stage, now) for stage in stages)
 
 
 def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """The open months whose answers were judged by other rules than the scale's: they are stale."""
+    """The open months that are stale because the scale's eligibility rules have changed since their snapshot."""
     closed = {(one.month, one.scale_id) for one in read_closed(connection)}
     return [
         month
@@ -419,6 +432,6 @@ def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
-    """Put a window's attempts into the store as Parquet, under their hash; the key and the sha256."""
+    """Store a window's attempts as Parquet under their hash. Returns the key and the sha256."""
     stored = store_parquet(store, folder, table)
     return stored.key, stored.sha256

@@ -1,7 +1,7 @@
-"""The files of a snapshot: one Parquet file, or a manifest over several, its parts.
+"""The files of a snapshot: one Parquet file, or several parts and the manifest that lists them.
 
-One machine writes one file. A cluster writes parts, each under its own hash, and last the manifest that names them; the
-manifest's hash is the snapshot's. What does not belong here: which snapshot a month has (see `snapshot`).
+One machine writes one file. A cluster writes parts, each named after its hash, and finally the manifest, whose hash is
+the snapshot's. What does not belong here: which snapshot a month has (see `snapshot`).
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from resources.files.s3_failures import NothingThere
 from resources.files.stored_copies import open_hashed
 
 MANIFEST = ".json"
-"""How the key of a manifest ends."""
+"""Suffix of the key of a manifest."""
 FORMAT = 1
 ROWS_OF_A_GROUP = 2**20
 
 
 def columns_of(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
-    """Names and types as a manifest has them."""
+    """Names and types of a schema's columns, as a manifest lists them."""
     return tuple((field.name, str(field.type)) for field in schema)
 
 
 class SpoiltSnapshotError(Exception):
-    """The stored files are not the snapshot that was taken; the text says which, and why."""
+    """The stored files are not the snapshot that was taken. The text names the file and the problem."""
 
 
 class Part(BaseModel):
-    """A Parquet file of a snapshot. `sums`: of its rows' hashes (see `row_hash`), in decimal, as they have more digits
-    than other readers of JSON keep."""
+    """A Parquet file of a snapshot.
+
+    `sums` are the sums of its rows' hashes (see `row_hash`). They are decimal texts, because they have more digits than
+    some readers of JSON keep.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,8 +54,10 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a snapshot is made of. `columns`: names and Arrow types, as in each part. `data_hash` is that of the rows of
-    all parts."""
+    """The list of a snapshot's parts.
+
+    `columns`: names and Arrow types, the same in each part. `data_hash`: hash of the rows of all parts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +70,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> Manifest:
-        """A manifest of these parts."""
+        """Build the manifest of these parts."""
         found = tuple(sorted(parts, key=lambda part: part.key))
         return cls(
             month=month,
@@ -85,7 +90,7 @@ class Manifest(BaseModel):
         return self
 
     def written(self) -> bytes:
-        """As it is stored: the same bytes for the same parts."""
+        """The bytes to store; the same parts give the same bytes."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -99,12 +104,12 @@ def is_manifest(key: str) -> bool:
 
 
 def hash_in(uri: str) -> str:
-    """The sha256 of a snapshot's file, after which it is named."""
+    """The sha256 in the name of a snapshot's file."""
     return uri.rpartition("/")[2].partition(".")[0]
 
 
 def read_manifest(key: str, content: bytes) -> Manifest:
-    """Raises SpoiltSnapshotError for what is not a manifest, or of another format."""
+    """Parse a manifest. Raises SpoiltSnapshotError if it is not a manifest, or has another format."""
     try:
         described = json.loads(content)
         if isinstance(described, dict) and described.get("format", FORMAT) != FORMAT:
@@ -119,7 +124,7 @@ def read_manifest(key: str, content: bytes) -> Manifest:
 
 
 def stored_parts(store: ObjectStore, manifests: Collection[str]) -> dict[str, tuple[Part, ...] | None]:
-    """The parts that stored manifests name; None of one that is gone or cannot be read."""
+    """Key of a stored manifest → its parts, or None if it is missing or cannot be read."""
     found: dict[str, tuple[Part, ...] | None] = {}
     for key in manifests:
         try:
@@ -130,12 +135,12 @@ def stored_parts(store: ObjectStore, manifests: Collection[str]) -> dict[str, tu
 
 
 def part_keys(store: ObjectStore, uri: str) -> list[str]:
-    """The keys of the Parquet files of a snapshot. Raises SpoiltSnapshotError as `read_manifest` does."""
+    """The keys of the Parquet files of a snapshot. Raises SpoiltSnapshotError like `read_manifest`."""
     return [part.key for part in read_manifest(uri, store.get(uri)).parts] if is_manifest(uri) else [uri]
 
 
 def without_dictionaries(schema: pa.Schema) -> pa.Schema:
-    """The schema with plain texts in the place of dictionaries of texts."""
+    """The schema with plain texts instead of dictionaries of texts."""
     return pa.schema([(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type) for one in schema])
 
 
@@ -146,7 +151,7 @@ class StoredFile(NamedTuple):
 
 
 def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFile:
-    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`, its dictionaries as plain texts."""
+    """Store a table under its hash, `snapshots/FOLDER/HASH.parquet`, with plain texts instead of dictionaries."""
     schema = without_dictionaries(table.schema)
     with TemporaryDirectory() as folder_here:
         file = Path(folder_here, "attempts.parquet")
@@ -161,7 +166,7 @@ def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFil
 
 
 def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple[str, str]:
-    """Put a manifest into the store under its hash, its parts being there; its key and sha256."""
+    """Store a manifest under its hash, after its parts. Returns its key and sha256."""
     content = manifest.written()
     digest = hashlib.sha256(content).hexdigest()
     key = f"snapshots/{folder}/{digest}{MANIFEST}"
@@ -170,9 +175,9 @@ def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple
 
 
 def snapshot_files(store: ObjectStore, uri: str, *, keep: bool = True) -> Iterator[BinaryIO]:
-    """The Parquet files of a snapshot, one after the other, each verified and closed when the next is asked for.
+    """Yield the verified Parquet files of a snapshot. Each is closed when the next is requested.
 
-    Raises SpoiltSnapshotError where one is gone or is not what was stored. `keep`: see `open_hashed`.
+    Raises SpoiltSnapshotError if a file is missing or differs from the stored one. `keep`: see `open_hashed`.
     """
     with _verified(store, f"the snapshot {uri}", uri, hash_in(uri), keep=keep) as file:
         if not is_manifest(uri):
@@ -198,9 +203,9 @@ def _verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: boo
 
 
 def _check_columns(name: str, file: BinaryIO, manifest: Manifest, part: Part) -> None:
-    """Raises SpoiltSnapshotError for a part that cannot be read, or with other rows or columns than the manifest says.
+    """Raise SpoiltSnapshotError if a part cannot be read, or its rows or columns differ from the manifest.
 
-    Reads the end of the file, where Parquet describes itself.
+    Reads only the metadata at the end of the Parquet file.
     """
     try:
         described = pq.ParquetFile(file)

@@ -1,6 +1,6 @@
-"""The attempts of a window with their stored verdicts, and the minima of their scales applied.
+"""Read the attempts of a window with their stored verdicts, and apply the minima of their scales.
 
-What does not belong here: judging (see `verdicts`), and the same for a month of a lake (see `spark.window`).
+What does not belong here: judging (see `verdicts`), and reading a month of a lake (see `spark.window`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ HASHED = (
     KEY, "item_id", "scale_id", "form_id", "position", "started_at", "completed_at", "correct", "response",
     "response_time_ms", "hints_used", "mode", *SCORES, "reason", "score",
 )  # fmt: skip
-"""Columns of which a window's hash is made, in this order. All of them are in a month's file, so that equal files have
-equal hashes. The file's topics are the bank's, and its sessions are numbered, so both are left out."""
+"""Columns from which a window's hash is made, in this order. All are in a month's file, so that equal files have equal
+hashes. Topics are left out because they come from the bank, and sessions because the file numbers them."""
 
 
 @dataclass(frozen=True)
 class JudgedWindow:
-    """A window's attempts, by learner and time, with texts as dictionaries and three more columns: `learner_key`,
-    `reason` (null: scored) and `score` (null: not scored). It has `SCORES` only if an attempt is to an item with more
-    than right and wrong.
+    """A window's attempts with their outcome.
 
-    `left_out` names, by scale, the items with too few responses and how many they had.
+    Attributes:
+        table: the attempts in order of learner and time, with texts as dictionaries, `learner_key`, `reason` (null:
+            scored) and `score` (null: not scored); with `SCORES` only if an attempt is on a scored item.
+        judgements: by scale.
+        left_out: by scale, the items with too few responses and their numbers of responses.
+        data_hash: hash of the rows.
     """
 
     table: pa.Table
@@ -59,9 +62,9 @@ class JudgedWindow:
 
 @dataclass(frozen=True)
 class WindowTotals:
-    """What is known of a judged window without its attempts, which may lie on a cluster.
+    """Totals of a judged window without its attempts, which may be on a cluster.
 
-    `counts`: attempts by scale and reason, those that are scored under "scored". `left_out`: as in `JudgedWindow`.
+    `counts`: number of attempts by scale and reason ("scored": scored attempts). `left_out`: as in `JudgedWindow`.
     """
 
     n_attempts: int
@@ -71,7 +74,7 @@ class WindowTotals:
 
 
 def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT, *, in_lake: bool = False) -> ir.Table:
-    """Every attempt of [start, end) that has a verdict: attempt_id, session_id, topic_id and the columns `HASHED`."""
+    """Relation of the attempts of [start, end) with a verdict: attempt_id, session_id, topic_id and `HASHED`."""
     rows = attempts_with_verdicts(start, end, in_lake=in_lake, verdicts=verdicts).rename(attempt_id="id")
     rows = rows.filter(rows[KEY].notnull())
     given = ibis.ifelse(rows.max_score.notnull(), rows.score, ibis.null("int16"))
@@ -80,18 +83,23 @@ def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT, *
 
 
 def verdict_hash(run: Run, start: datetime, end: datetime) -> str:
-    """Hash of the verdicts of [start, end), whatever holds them."""
+    """Hash of the verdicts of [start, end), the same in PostgreSQL and in a lake."""
     rows = verdict_rows(start, end, in_lake=run.backend is not on_postgres)
     sums = query_of_sums(rows.select(*HASHED), run.backend)
-    # As text, because numbers as large as the sums are read as floats.
+    # As text, because numbers as large as the sums would be read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
     return digest_of(found["sums"][0].as_py().split())
 
 
 @dataclass(frozen=True)
 class ScaleVerdicts:
-    """The verdicts of a scale: their `rows` in a table, the `items` by the codes of `judged`, which has applied the
-    minimum of a learner's responses."""
+    """The verdicts of a scale.
+
+    Attributes:
+        rows: indices of its rows in the table.
+        items: ids of its items; the codes of `judged` are their indices.
+        judged: the attempts, with the minimum of responses per learner applied.
+    """
 
     scale_id: str
     rows: npt.NDArray[np.intp]
@@ -100,7 +108,7 @@ class ScaleVerdicts:
 
 
 def verdicts_by_scale(found: pa.Table, rules: Mapping[str, Rules]) -> Iterator[ScaleVerdicts]:
-    """The verdicts of some learners, all of each, for each scale that they have answers to."""
+    """Yield the verdicts of each scale that occurs in `found`, which has all verdicts of its learners."""
     reasons = pa.array([str(reason.value) for reason in Judgement.REASONS])
     code = numbers(pc.index_in(found["reason"].cast(pa.string()), reasons), -1).astype(np.int8)
     score = numbers(found["score"], -1).astype(np.int8)
@@ -116,12 +124,12 @@ def verdicts_by_scale(found: pa.Table, rules: Mapping[str, Rules]) -> Iterator[S
 
 
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:
-    """How many attempts [start, end) has."""
+    """Number of attempts in [start, end)."""
     return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
 
 
 def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
-    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
+    """The share of learners whose attempts of [start, end) a run reads, for about `most` attempts (None: all)."""
     if most is None:
         return 1.0
     n = n_attempts(run, start, end)
@@ -136,11 +144,11 @@ def stored_window(
     verdicts: ir.Table = VERDICT,
     share: float = 1.0,
 ) -> JudgedWindow:
-    """The attempts of [start, end) by their verdicts, with the minima of `scales`; its table has no user ids and no
-    facts.
+    """The attempts of [start, end) by their verdicts, with the minima of `scales` applied.
 
-    An attempt that has no verdict is not among them: judge the window first. `verdicts`: another relation of verdicts.
-    `share`: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their keys.
+    Attempts without a verdict are left out, so judge the window first. The table has no user ids and no facts.
+    `verdicts`: relation to read instead of the stored verdicts. `share`: if less than 1, only the attempts of this
+    share of learners are read, namely the learners with the smallest md5 of their keys.
     """
     rows = verdict_rows(start, end, verdicts)
     if share < 1:
@@ -165,7 +173,7 @@ def stored_window(
 
 
 def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, str]:
-    """The rows of a query with each text that returns kept once, and the hash that their column `h` makes."""
+    """Read a query's rows with texts as dictionaries, and the hash of the rows from their column `h`."""
     parts, sums = [], [0, 0]
     for part in read_parts(connection, query):
         sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
@@ -175,7 +183,7 @@ def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, 
 
 
 def _coded(rows: pa.Table) -> pa.Table:
-    """The rows with each text that returns kept once, and a code of four bytes in its places."""
+    """The rows with texts as dictionaries: each distinct text once, and a code of four bytes per row."""
     for place, name in enumerate(rows.column_names):
         if rows[name].type == pa.string() and name != "attempt_id":
             rows = rows.set_column(place, name, rows[name].dictionary_encode())

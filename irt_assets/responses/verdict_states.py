@@ -1,10 +1,10 @@
-"""The state of verdicts: which days of a window are judged, and when a verdict of each last changed.
+"""The state of verdicts: a hash of the judged days of a window, and of the time when a verdict of each last changed.
 
-A month's snapshot, a day's features and a week's KPIs are stored with the state of the verdicts that they were read
-from. They are stale if the state is another now. The state is read before the verdicts are, so that verdicts that are
-committed in between make another one.
+A month's snapshot, a day's features and a week's KPIs are stored with the state of the verdicts from which they were
+made. They are stale if the present state differs. The state is read before the verdicts, so that verdicts that are
+committed in between make the state differ.
 
-What does not belong here: judging (see `verdicts`), and what is requested because of a state (see `jobs`).
+What does not belong here: judging (see `verdicts`), and requesting runs because of a state (see `jobs`).
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,13 +16,13 @@ import psycopg
 from irt_assets.common.partitions import Month
 
 WindowOf = Callable[[str], tuple[datetime, datetime]]
-"""Midnights between which a partition reads verdicts, by its key."""
+"""Function from a partition's key to the two midnights between which the partition reads verdicts."""
 
 
 def states_of_verdicts(
     connection: psycopg.Connection, windows: Mapping[str, tuple[datetime, datetime]]
 ) -> dict[str, str]:
-    """The state of the verdicts of each window [start, end), two midnights, by its key; empty if no day is judged."""
+    """Key → state of the verdicts of its window [start, end), two midnights; empty if no day of it is judged."""
     rows = connection.execute(
         """SELECT key, md5(string_agg(concat_ws(' ', day, extract(epoch FROM judged_at)), E'\\n' ORDER BY day))
            FROM unnest(%s::text[], %s::date[], %s::date[]) asked (key, start, stop)
@@ -39,8 +39,10 @@ def states_of_months(connection: psycopg.Connection, months: Collection[str]) ->
 
 
 def record_states(connection: psycopg.Connection, asset: str, states: Mapping[str, str]) -> None:
-    """Store the states of the verdicts from which partitions of an asset were made, in the transaction that writes
-    their rows."""
+    """Store the states of the verdicts from which partitions of an asset were made.
+
+    Call it in the transaction that writes the partitions' rows.
+    """
     connection.cursor().executemany(
         """INSERT INTO partition_source (asset, partition, data_hash) VALUES (%s, %s, %s)
            ON CONFLICT (asset, partition) DO UPDATE
@@ -50,13 +52,13 @@ def record_states(connection: psycopg.Connection, asset: str, states: Mapping[st
 
 
 def recorded_states(connection: psycopg.Connection, asset: str) -> dict[str, str]:
-    """The stored state of each partition of an asset that was made, by its key."""
+    """Key → stored state, for each partition of an asset that has been made."""
     rows = connection.execute("SELECT partition, data_hash FROM partition_source WHERE asset = %s", (asset,)).fetchall()
     return dict(rows)
 
 
 def changed_partitions(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> list[str]:
-    """The partitions of an asset that were made from other verdicts than there are now, in order."""
+    """The partitions of an asset whose verdicts have changed since they were made, in order."""
     stored = recorded_states(connection, asset)
     now = states_of_verdicts(connection, {key: window_of(key) for key in stored})
     return sorted(key for key, state in stored.items() if now[key] != state)
@@ -64,8 +66,10 @@ def changed_partitions(connection: psycopg.Connection, asset: str, window_of: Wi
 
 @contextmanager
 def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]) -> Iterator[None]:
-    """Let partitions of assets that are current before the block count as current after it, whatever it does to the
-    verdicts. windows: by asset, the window of a partition."""
+    """Keep partitions that are current before the block current after it, although the block changes verdicts.
+
+    `windows`: asset → the window of its partitions.
+    """
     current = {
         asset: recorded_states(connection, asset).keys() - changed_partitions(connection, asset, window_of)
         for asset, window_of in windows.items()

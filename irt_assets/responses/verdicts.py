@@ -1,16 +1,15 @@
-"""What became of each attempt, judged once and stored: its score or the reason why it has none, by day of the answer.
+"""Judge attempts by day, once, and store the verdicts: each attempt's score, or the reason why it has no score.
 
-A day is judged again where its fingerprint in the log is another than that of its verdicts: there is no other memory of
-what came, was corrected or went. Withdrawn items, the set in force and all minima are not in a verdict; readers apply
-them.
+A day is judged again if the fingerprint of its log differs from the fingerprint stored with its verdicts. New,
+corrected and deleted answers are noticed only in this way. Verdicts do not depend on withdrawn items, the set in force
+and the minima; readers apply these.
 
-Verdicts are a table beside the log. With 600,000 attempts a month, a night's verdicts take PostgreSQL .05 s in a table
-and .17 s in columns of the log, a month's read .06 s against .10 s, a learner joined to the log .11 ms against .02 ms,
-and 116 MB against 56 MB. Columns would also make each verdict an UPDATE of the log, whose `recorded_at` says when an
-answer was written.
+Verdicts are a table of their own and not columns of the log. With 600,000 attempts a month, writing a night's verdicts
+takes PostgreSQL .05 s in a table and .17 s in columns; reading a month .06 s and .10 s; joining a learner to the log
+.11 ms and .02 ms; the size is 116 MB and 56 MB. With columns, each verdict would also be an UPDATE of the log, whose
+`recorded_at` is the time at which an answer was written.
 
-What does not belong here: what the rules mean (see `eligibility`), and what is known of attempts
-(see `facts`).
+What does not belong here: the rules (see `eligibility`), and facts about attempts (see `facts`).
 """
 
 import hashlib
@@ -43,17 +42,22 @@ from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
-"""The eligibility rules that a verdict depends on; the others are minima."""
+"""The eligibility rules on which a verdict depends; the other eligibility rules are minima."""
 US_PER_ATTEMPT = 35
-"""Time that judging an attempt for the first time takes one core, with the database's share (microseconds); measured by
+"""Microseconds of one core for judging an attempt for the first time, including the database's share; measured by
 `bench_verdicts`."""
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class JudgedDay:
-    """What judging a day came to: how many verdicts the day has, how many rows were `written` or deleted, and the
-    verdicts by scale and reason, those with a score under "scored"."""
+    """Result of judging a day.
+
+    Attributes:
+        n: number of the day's verdicts.
+        written: number of rows that were written or deleted.
+        counts: number of verdicts by scale and reason ("scored": verdicts with a score).
+    """
 
     day: date
     n: int
@@ -63,10 +67,10 @@ class JudgedDay:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the verdicts of a day are made from, as `judged_day` has it.
+    """Counts and hashes of the data from which the verdicts of a day are made, as in the table `judged_day`.
 
-    `rules` has three words: the hash of the rules of its month, that of the times of the month before, and that of the
-    answers of its own month up to the end of the day to items with too few times in the month before.
+    `rules` has three words: the hash of the rules of the day's month, the hash of the previous month's item times, and
+    the hash of the month's answers up to the end of the day to items with too few times in the previous month.
     """
 
     day: date
@@ -80,7 +84,7 @@ class Fingerprint:
 
 @dataclass
 class Learners:
-    """Who is judged on a day: every learner, or those of some ids and keys."""
+    """The learners to judge on a day: everyone, or the learners with these ids and keys."""
 
     everyone: bool = False
     users: set[str] = field(default_factory=set)
@@ -88,21 +92,21 @@ class Learners:
 
 
 def rules_hash(rules: Rules) -> int:
-    """The hash of the rules that a verdict depends on, as a signed number of 64 bits."""
+    """The hash of the rules on which a verdict depends (`JUDGING_RULES`), as a signed number of 64 bits."""
     text = rules.eligibility.model_dump_json(include={*JUDGING_RULES})
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
 def days_that_differ(connection: psycopg.Connection, start: date, end: date) -> list[date]:
-    """The days of [start, end) with attempts that were never judged, or whose fingerprint is another than that of their
-    verdicts; oldest first."""
+    """The days of [start, end) with attempts that were never judged, or whose fingerprint has changed since they were
+    judged; oldest first."""
     return [one.day for one in _differing(connection, start, end)]
 
 
 def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
-    """Judge every attempt of a day (UTC) in the caller's transaction, and what follows from it on other days.
+    """Judge every attempt of a day (UTC), and the attempts of other days that depend on it.
 
-    Who judges waits here for others who do. Of rows that are as they were none is written.
+    Runs in the caller's transaction, after waiting for other transactions that judge. Writes only rows that change.
     """
     _lock(connection)
     ensure_item_times(connection, _month(day).previous)
@@ -120,12 +124,12 @@ def judge_differing(
     *,
     newest_first: bool = False,
 ) -> list[JudgedDay]:
-    """Judge the days of [start, end) that `days_that_differ`, oldest first, each in a transaction with what follows
-    from it on other days; the days of which verdicts were written, and those that were judged.
+    """Judge the days of [start, end) that differ from their verdicts (`days_that_differ`), oldest first.
 
-    Of a day that was judged before, the learners of changed rows are judged again; everyone, where its rules or the
-    times that judge it have changed. `report` is called with each day once it is committed. `newest_first`: days that
-    were never judged come first, the newest of them before all others.
+    Each day is judged in a transaction, together with the attempts of other days that depend on it. If a day was judged
+    before, only the learners of changed rows are judged again, or all learners if its rules or item times have changed.
+    `report` is called with each day once it is committed. `newest_first`: days that were never judged come first,
+    newest first. Returns the days that were judged, and other days of which verdicts were written.
     """
     with database.connect() as connection:
         for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
@@ -142,7 +146,7 @@ def judge_differing(
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
-                continue  # by another night, as this one waited
+                continue  # another process judged it while this one waited for the lock
             of_days = _judged_days(connection, _judge(connection, one, whom[one.day], complete))
         if whom[one.day].everyone:
             complete.append(one.day)
@@ -157,7 +161,8 @@ def judge_differing(
 def judge_missing(database: Database, start: datetime, end: datetime) -> None:
     """Judge the days of [start, end), two midnights, that have attempts and were never judged.
 
-    It is for readers of a look-back: to ask for other differences would read all of it, and nights do.
+    For readers of a look-back. Other differences are left to the nightly runs, because finding them means reading the
+    whole log of the period.
     """
     with database.connect() as connection:
         days = days_without_verdicts(connection, start, end)
@@ -171,7 +176,7 @@ def days_without_verdicts(connection: psycopg.Connection, start: datetime, end: 
 
 
 def attempts_without_verdicts(connection: psycopg.Connection, now: datetime) -> tuple[int, int]:
-    """Number of days before `now`, in the look-back of abilities, that were never judged, and of their attempts."""
+    """Number of never-judged days in the look-back of abilities before `now`, and number of their attempts."""
     end = day_bounds(day_of(now))[0]
     days = days_without_verdicts(connection, abilities_start(end, read_scales(connection)), end)
     if not days:
@@ -193,8 +198,10 @@ _MISSING = """
 
 
 def _differing(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprints of the days that differ, as the log has them. A day that PostgreSQL has dropped, and a lake has,
-    does not differ."""
+    """The present fingerprints of the days that differ from their verdicts, oldest first.
+
+    A day without answers differs too if it has verdicts, unless PostgreSQL has dropped its log because a lake has it.
+    """
     stored = _stored(connection, start, end)
     now = {one.day: one for one in _fingerprints(connection, start, end)}
     deleted = holds_log(connection, _midnight(start), _midnight(end))
@@ -248,9 +255,9 @@ _TIMES = """
 
 
 def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprint of each day of [start, end) that has attempts, from one look at each month of the log.
+    """The fingerprint of each day of [start, end) with attempts, from one query per month of the log.
 
-    They are taken before attempts are read to be judged: what is committed in between makes them differ once more.
+    They are read before the attempts are: answers that are committed in between make the day differ again.
     """
     months = sorted({_month(start + n * DAY) for n in range((end - start).days)})
     times: dict[str, str] = dict(connection.execute(_TIMES, ([month.previous for month in months],)).fetchall())
@@ -267,7 +274,7 @@ def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> lis
 
 
 def _least(month: Month, rules: Mapping[str, Rules]) -> dict[str, Any]:
-    """How many times in the month before each scale's rules want, as parameters of a query."""
+    """Query parameters: the number of item times in the previous month that each scale's rules require."""
     least = [one.eligibility.rapid_min_times for one in rules.values()]
     usual = Rules().eligibility.rapid_min_times
     return {"before": month.previous, "scales": [*rules], "least": least, "usual": usual}
@@ -305,8 +312,12 @@ _CHANGED = """
 
 
 def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> dict[date, Learners]:
-    """By day, the learners who are judged: all of a day that was never judged, or whose rules or times have changed;
-    else those of changed rows, and of items whose times in its own month have. `differing`: oldest first."""
+    """Day → the learners to judge, for the days of `differing`, oldest first.
+
+    These are all learners if the day was never judged, or if its rules or the previous month's item times have changed.
+    Otherwise they are the learners of changed rows, and of answers to items whose times in the day's own month have
+    changed.
+    """
     whom, new_times = {}, []
     stored = _stored(connection, differing[0].day, differing[-1].day + DAY) if differing else {}
     for one in differing:
@@ -433,12 +444,13 @@ _COUNTS = """
 def _judge(
     connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners, complete: Collection[date] = ()
 ) -> dict[date, int]:
-    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; the number
-    of rows written or deleted, of this day and of others where there are any.
+    """Judge some learners of a day, and their attempts on other judged days that the changes affect.
 
-    Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
-    now be answered later. `complete`: days whose learners were all judged after the fingerprint was taken. They are
-    left as they are if the log still has its answers, because their verdicts take account of them already.
+    The other days are later days, on which an attempt may become or cease to be a repeat, and the day before, on which
+    an unanswered item of an exam may become or cease to be an omission. `complete`: days whose learners were all judged
+    after the fingerprint was taken. They are not judged again if the day's log has not changed since, because their
+    verdicts take account of it already. Returns day → number of rows written or deleted, for this day and for other
+    days if not zero.
     """
     written: dict[date, int] = {}
     to_do = {fingerprint.day: learners}
@@ -456,8 +468,10 @@ def _judge(
 
 
 def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
-    """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
-    rows that were written or deleted. A verdict that other rules give, too, counts as neither."""
+    """Judge the attempts of some learners on a day, and write the learner and item of each change to `changed_pair`.
+
+    Returns the number of rows written or deleted. A verdict of which only the hash of its rules changes is not counted.
+    """
     start, end = day_bounds(day.isoformat())
     values = {"start": start, "end": end, "keys": [*learners.keys]}
     connection.execute(_STAGED)
@@ -478,8 +492,10 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
 
 
 def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> None:
-    """Judge every attempt of a day by the rules of `scales` instead of those of its month, and store nothing: the
-    verdicts are in the temporary table new_verdict, the learners in judged_learner."""
+    """Judge every attempt of a day by the rules of `scales` instead of the month's, without storing the verdicts.
+
+    Writes the verdicts to the temporary table new_verdict, and the learners to judged_learner.
+    """
     start, end = day_bounds(day.isoformat())
     connection.execute(_STAGED)
     connection.execute(_STAGE_DAY, {"start": start, "end": end})
@@ -488,10 +504,10 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
 
 
 def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
-    """The verdicts of the learners in `judged_learner` on a day, with their ids."""
+    """The verdicts on a day's attempts of the learners in `judged_learner`: the columns of `new_verdict`."""
     start, end = day_bounds(day.isoformat())
     bounds = Bounds.between(start, end, scales)._asdict()
-    # Read once, and counted by ANALYZE: over the log, the planner reads a learner's answers again for each item.
+    # A temporary table with statistics: on the log, the planner would read a learner's answers again for each item.
     connection.execute(_STAGE_ATTEMPTS, bounds)
     connection.execute("ANALYZE judged_attempt")
     found = read_arrow(connection, _facts(tuple(scales.values())), bounds)
@@ -512,7 +528,7 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
 
 @dataclass(frozen=True)
 class _ScaleAttempts:
-    """The attempts of a scale: their `rows` in a table, and the `items` by the codes of `attempts`."""
+    """The attempts of a scale. `rows`: their indices in the table; `items`: ids by the codes of `attempts`."""
 
     scale_id: str
     rows: npt.NDArray[np.intp]
@@ -521,7 +537,7 @@ class _ScaleAttempts:
 
 
 def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
-    """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
+    """Yield the attempts of each of `scales` among the rows of `found`, which has the columns that the rules read."""
     scale_of_row, present = codes(found["scale_id"])
     rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
     del scale_of_row
@@ -537,8 +553,10 @@ def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Itera
 
 @cache
 def _facts(scales: tuple[Scale, ...]) -> str:
-    """The query for the facts of `judged_attempt`, with its bounds as parameters: to write it takes longer than to read
-    the facts of some learners."""
+    """The query for the facts of `judged_attempt`, with its bounds as parameters.
+
+    Cached, because building it takes longer than reading the facts of a few learners.
+    """
     bounds = Bounds(*(ibis.literal(f":{name}").cast("timestamp('UTC')") for name in Bounds._fields))
     facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at")
     query = on_postgres.sql(facts).replace("%", "%%")
@@ -548,14 +566,14 @@ def _facts(scales: tuple[Scale, ...]) -> str:
 
 
 def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) -> bool:
-    """Whether the answers in `new_verdict` are those that the fingerprint was taken from."""
+    """Whether `new_verdict` contains the same answers as the log from which the fingerprint was made."""
     query = """SELECT count(*), coalesce(sum((date_part('epoch', recorded_at) * 1000000)::bigint), 0)
                FROM new_verdict"""
     return connection.execute(query).fetchone() == (fingerprint.n, fingerprint.recorded_sum)
 
 
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
-    """Other judged days, and the learners with attempts there that the changes of a day bear on."""
+    """Other judged days, and learners whose attempts on them depend on the changes of a day (`changed_pair`)."""
     judged = "SELECT max(day) FROM judged_day WHERE day >= %s AND day <> %s"
     last = one_value(connection, judged, (day - DAY, day))
     if last is None:
@@ -579,7 +597,7 @@ def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
 
 
 def _judged_days(connection: psycopg.Connection, written: Mapping[date, int]) -> list[JudgedDay]:
-    """What is stored of days, in order."""
+    """The stored verdicts of days as counts, in order of the days."""
     counts: dict[date, dict[str, dict[str, int]]] = {day: {} for day in sorted(written)}
     for row in named_rows(connection, _COUNTS, ([*counts],)):
         counts[row["day"]].setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
@@ -588,7 +606,7 @@ def _judged_days(connection: psycopg.Connection, written: Mapping[date, int]) ->
 
 
 def _lock(connection: psycopg.Connection) -> None:
-    """Whoever judges waits here until this transaction ends: what follows from one day touches others."""
+    """Let only one transaction judge at a time, because judging one day can change verdicts of others."""
     advisory_lock(connection, "attempt_verdict")
 
 

@@ -1,4 +1,4 @@
-"""The attempts of a month's file as responses, whoever wrote it.
+"""Convert the attempts of a month's file to responses, and judged attempts to the columns of that file.
 
 What does not belong here: which attempts a month has (see `stored_window`), and where its file is (see `snapshot`).
 """
@@ -24,12 +24,11 @@ FILE = (
     "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",
     "correct", "response", "response_time_ms", "hints_used", "mode", *SCORES, "reason", "score",
 )  # fmt: skip
-"""The columns of a month's file, in this order: `SCORES` only if an attempt is to an item with more than right and
-wrong."""
+"""The columns of a month's file, in this order. `SCORES` are present only if an attempt is on a scored item."""
 
 
 def without_ids(table: pa.Table) -> pa.Table:
-    """Judged attempts as files have them: a number for each row and each session instead of their ids."""
+    """Judged attempts as they are written to files: with numbers of rows and sessions instead of ids."""
     session = table["session_id"].cast(pa.string()).combine_chunks().dictionary_encode().indices
     numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
     numbered = numbered.append_column("session", session.cast(pa.int64()))
@@ -37,7 +36,7 @@ def without_ids(table: pa.Table) -> pa.Table:
 
 
 def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8]) -> pa.Table:
-    """The attempts with the columns `reason` and `score` of a judgement's arrays."""
+    """Add the columns `reason` and `score` from a judgement's arrays."""
     reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
     found = found.append_column("reason", reasons.take(pa.array(code, mask=code < 0)))
     return found.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
@@ -45,8 +44,13 @@ def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray
 
 @dataclass(frozen=True)
 class ItemCounts:
-    """By item of a scale, how many responses are `scored`, and how many those have that are `left_out` because they
-    have too few. `categories`: of the items in `scored`, in their order; None: two of each."""
+    """Numbers of responses by item of a scale.
+
+    Attributes:
+        scored: scored responses of the items that have enough.
+        left_out: responses of the items that are left out for having too few.
+        categories: number of categories of each item in `scored`, in their order. None: two each.
+    """
 
     scored: Mapping[str, int]
     left_out: Mapping[str, int]
@@ -55,8 +59,12 @@ class ItemCounts:
 
 @dataclass(frozen=True)
 class Scored:
-    """Responses, the learners (keys, or ids if they were read from the log) in the order of their indices, and the row
-    of the table that each response was."""
+    """Responses and their origin.
+
+    Attributes:
+        learners: key of each person (or id, if read from the log), in the order of the persons of `responses`.
+        rows: index of each response's row in the table.
+    """
 
     responses: Responses
     learners: npt.NDArray[np.object_]
@@ -64,20 +72,20 @@ class Scored:
 
 
 def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
-    """The items of a scale that have too few responses to be fitted, and how many each had."""
+    """Item → number of responses, for the items of a scale with too few responses to be fitted."""
     few = pc.and_(pc.equal(table["reason"], Reason.FEW_ITEM_RESPONSES), pc.equal(table["scale_id"], scale_id))
     counts = pc.value_counts(table.filter(few)["item_id"])
     return {str(entry["values"]): int(entry["counts"]) for entry in counts.to_pylist()}
 
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The scored responses of one scale, and the learners' keys in the order of their indices."""
+    """The scored responses of one scale, and the learner key of each person."""
     scored = _scored_of(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
 
 
 def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
-    """The scored responses of one scale, and the days since the learner's first of them, shape (R,)."""
+    """The scored responses of one scale, and the days since the learner's first response, shape (R,)."""
     found = _scored_rows(table, scale_id, "completed_at")
     scored = _scored_of(found)
     at = instants(found["completed_at"])[scored.rows]
@@ -85,7 +93,7 @@ def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:
-    """The scored responses of one scale, and the form of each (None: practice)."""
+    """The scored responses of one scale, and the form of each, shape (R,) (None: practice)."""
     found = _scored_rows(table, scale_id, "form_id")
     scored = _scored_of(found)
     return scored, found["form_id"].to_numpy(zero_copy_only=False)[scored.rows]
@@ -104,7 +112,7 @@ def _scored_of(found: pa.Table) -> Scored:
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
-    """Like `scored_responses_of`, with those that were left out of the fit only because there are too few of them."""
+    """Like `scored_responses_of`, including responses that the minima per learner and item leave out of the fit."""
     few = pa.array([str(Reason.FEW_LEARNER_RESPONSES), str(Reason.FEW_ITEM_RESPONSES)])
     counted = pc.or_(pc.is_null(table["reason"]), pc.is_in(table["reason"], value_set=few))
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
@@ -114,7 +122,7 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
 
 
 def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
-    """What each answer is worth, whether it is scored or not; −1 where this is not known."""
+    """The points of each answer, scored or not; −1 if unknown. An answer with hints gets 0."""
     right = numbers(table["correct"], False)
     points = right.astype(np.int8)
     if (most := max_scores(table)) is not None:
@@ -132,7 +140,10 @@ def collect_scored(
     score: npt.NDArray[np.int8],
     max_score: npt.NDArray[np.int16] | None,
 ) -> Scored:
-    """What is scored (score ≥ 0), sorted by person, item and score; learners without a scored response drop out."""
+    """The scored attempts (score ≥ 0) as responses, sorted by person, item and score.
+
+    Learners without a scored attempt are left out. `person` and `item` are indices in `learners` and `items`.
+    """
     rows = np.flatnonzero(score >= 0)
     present = np.zeros(learners.size, dtype=bool)
     present[person[rows]] = True
@@ -149,9 +160,9 @@ def collect_scored(
 def categories_of(
     item: npt.NDArray[np.int32], max_score: npt.NDArray[np.int16], item_ids: Sequence[str] | npt.NDArray[np.object_]
 ) -> Ints:
-    """Shape (J,): how many categories each item has, from the highest score beside each of its attempts.
+    """Number of categories of each item, shape (J,), from the maximum score of each attempt's item.
 
-    Raises PsychometricsError where an item has had several.
+    Raises PsychometricsError if the attempts on an item have different maximum scores.
     """
     categories = np.full(len(item_ids), 2)
     categories[item] = max_score + 1

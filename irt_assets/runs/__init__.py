@@ -1,1 +1,1 @@
-"""Whatever starts a run of Dagster, and does a run in its process."""
+"""Starting of runs: in the daemon's queue, or in this process."""

@@ -1,8 +1,8 @@
-"""Runs in this process: the jobs that the UI launches, and what Dagster's daemon would launch after them.
+"""Runs in this process: jobs, and the runs that Dagster's daemon would launch after them.
 
-Sensors are evaluated as the daemon evaluates them, and what they ask for is run here; what follows a month by itself is
-made where it is older than what it reads. What does not belong here: whether a run is made here (see `start`), how a
-partition is computed, and what a sensor decides (see `jobs`).
+Sensors are evaluated like in the daemon, and the runs that they request are executed here. Assets that follow a month
+automatically are made if they are older than their dependencies. What does not belong here: the decision to run in this
+process (see `start`), and the decisions of sensors (see `jobs`).
 """
 
 import logging
@@ -32,35 +32,36 @@ from resources.settings import Settings
 LOG = logging.getLogger("irt.run")
 NO_STEP = "the run failed before its first step"
 LAUNCHING = ("ledger", "stale_months")
-"""Sensors that ask for runs."""
+"""Sensors that request runs."""
 SENSORS = (
     *(*LAUNCHING, "intake", "pull", "theta_sweep"),
     *("alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery"),
 )
-"""In the order of evaluation: those that tell what the runs did follow the last run, and delivery comes last. The
-others are useful only with a daemon."""
+"""Sensors in the order of evaluation: alerts on the runs follow the last run, and delivery comes last. Sensors that are
+missing here are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
-"""A held month is fitted and linked like any other: see `jobs.automation`."""
+"""A dependency that does not trigger automation, because a held month is linked too (see `jobs.automation`)."""
 MOST_ROUNDS = 5
-"""At most this many rounds, as a run may cause another: drift, then its report."""
+"""Largest number of rounds of requests; a run may cause a second run, e.g. drift its report."""
 LONGEST_OUTAGE_S = 300.0
-"""How long the repetition of a run waits for the database: as long as a step is tried again."""
+"""Time for which the repetition of a run waits for the database; a step is retried for the same time."""
 CURSOR = "irt without a daemon: {}"
 
 
 @lru_cache(maxsize=1)
 def _graph(settings: Settings) -> dg.Definitions:
-    """The graph of these settings, which a command asks for up to ten times."""
+    """The graph for these settings. It is cached, because a command needs it up to ten times."""
     return definitions.defs if settings == definitions.SETTINGS else definitions.build_defs(settings)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a job, or of some assets, ended.
+    """Result of a run of a job, or of some assets.
 
     Attributes:
-        why: the first failed step's message. held: it says why the month is held and what to decide.
-        warnings: messages of its checks.
+        why: message of the first failed step; empty if the run succeeded.
+        warnings: messages of its failed checks.
+        held: whether the run failed because the month is held; `why` then contains the reason.
     """
 
     job: str
@@ -83,7 +84,7 @@ def name_of_run(job: str, partition: str | None) -> str:
 def outcome_of(
     job: str, partition: str | None, run_id: str, success: bool, events: Iterable[dg.DagsterEvent], otherwise: str = ""
 ) -> Outcome:
-    """How a run ended, from its events. otherwise: why it failed if no step did."""
+    """The result of a run, from its events. `otherwise`: the reason of a failure without a failed step."""
     failed, warnings, why = [], [], otherwise or NO_STEP
     for event in events:
         if event.is_step_failure:
@@ -102,14 +103,17 @@ def outcome_of(
 
 
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> Outcome:
-    """Execute the monthly job for one month here and now, or only some of its assets. Raises as `require_free` does."""
+    """Execute the monthly job, or only some of its assets, for a month in this process.
+
+    Raises PermanentFailure like `require_free`.
+    """
     plan = plan_of(MONTHLY_JOB)
     require_free(instance, settings, plan, month)
     return run_here(instance, settings, plan, month, assets)
 
 
 def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, partition: str) -> None:
-    """Raises PermanentFailure where the job has no such partition, or where a run of it is queued or under way."""
+    """Raise PermanentFailure if the job has no such partition, or if a run of it is queued or under way."""
     partitions, period = _graph(settings).resolve_job_def(plan.job).partitions_def, plan.period
     assert partitions is not None
     if not partitions.has_partition_key(partition):
@@ -141,14 +145,14 @@ def run_here(
     *,
     log_level: str | None = None,
 ) -> Outcome:
-    """Execute a job here and now, or only some of its assets, whatever else goes on."""
+    """Execute a job, or only some of its assets, in this process, even if a run of it is under way."""
     keys = [dg.AssetKey(name) for name in assets]
     result = _execute(_graph(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
     return outcome_of(plan.job, partition, result.run_id, result.success, result.all_events)
 
 
 def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:
-    """Execute a job here and now, of one partition, of all from `first` to `last` in one run, or of none.
+    """Execute a job in this process: without a partition, for `first`, or for all from `first` to `last` in one run.
 
     Returns whether it succeeded.
     """
@@ -160,10 +164,10 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
 def judge_again(
     instance: dg.DagsterInstance, settings: Settings, gates: Collection[SetGate], months: Iterable[str]
 ) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
-    """Evaluate some checks of months again, here and now, by what is stored; nothing else is made.
+    """Evaluate some checks of months again in this process, from stored data. No asset is materialised.
 
-    Yields the month and the evaluation of each check whose verdict changed. Left out are months that run
-    and those that were never judged by one of the checks: their runs judge by the rules of that time.
+    Yields the month and the evaluation of each check whose result changed. Months with a run under way, and months for
+    which one of the checks has never been evaluated, are left out: their runs will evaluate the checks.
     """
     keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
     job = _graph(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection={*keys.values()})
@@ -187,9 +191,10 @@ def _execute(
     tags: Mapping[str, str] | None = None,
     log_level: str | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """On a terminal the command prints progress and runs are silent, unless `log_level` says; elsewhere runs log.
+    """Execute a job in this process.
 
-    A run that broke off because Dagster lost its database is repeated once, when the database answers again.
+    By default a run logs nothing on a terminal, where the command prints progress, and from level INFO on elsewhere.
+    If Dagster loses its database during the run, the run is repeated once, when the database responds again.
     """
     level = log_level or ("CRITICAL" if logs.for_people() else "INFO")
     execute = partial(
@@ -221,7 +226,7 @@ def _execute(
 
 @dataclass(frozen=True)
 class Asked:
-    """A run to launch: of a job, or of `assets` if `job` is None."""
+    """A requested run: of a job, or of `assets` if `job` is None."""
 
     partition: str | None
     job: str | None = None
@@ -230,7 +235,7 @@ class Asked:
 
 
 def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
-    """Run what sensors and automation ask for, until they ask for nothing more; then evaluate the other sensors."""
+    """Execute the runs that sensors and automation request, until they request no more; then evaluate other sensors."""
     defs = _graph(settings)
     for _ in range(MOST_ROUNDS):
         asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, LAUNCHING)]
@@ -243,7 +248,7 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outc
 
 
 def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
-    """One tick of one of `SENSORS`, and the runs that it asks for."""
+    """Evaluate one of `SENSORS` once, and execute the runs that it requests."""
     for one in _sensor_requests(instance, _graph(settings), (sensor,)):
         yield _run(instance, settings, one)
 
@@ -258,7 +263,7 @@ def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcom
 
 
 def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
-    """The runs that each sensor requests and has not had yet; cursors are stored as the daemon stores them."""
+    """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
@@ -284,17 +289,18 @@ def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: 
 
 
 def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
-    """The automatic assets of each month that are missing or older than what they read.
+    """Requests for the automatic assets of each month that are missing or older than their dependencies.
 
-    Those that read one another come in later rounds. The daemon remembers what it has asked for and so asks once; here
-    what failed is asked for again, by the next command.
+    Assets that depend on such an asset follow in later rounds. The daemon remembers its requests and makes each once;
+    here the next command requests failed assets again.
     """
     graph = defs.resolve_asset_graph()
     follow = [key for key in graph.toposorted_asset_keys if graph.get(key).automation_condition is not None]
     read = {key: graph.get(key).parent_keys for key in follow}
     stored, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
     concerned = {*follow, *(parent for key in follow for parent in read[key])}
-    made = {key: stored.get_latest_storage_id_by_partition(key, kind) for key in concerned}  # clocks are set back
+    # Ids are compared and not times, because a clock may be set back.
+    made = {key: stored.get_latest_storage_id_by_partition(key, kind) for key in concerned}
     due: dict[str, list[dg.AssetKey]] = {}
     for key in follow:
         causes = [parent for parent in read[key] if parent.to_user_string() != NOT_A_CAUSE]

@@ -1,5 +1,7 @@
-"""Runs in the daemon's queue. The dashboard uses this alone, as loading the graph takes time and memory that no page
-needs; so nothing here loads it. What does not belong here: runs of commands, which are waited for (see `start`).
+"""Runs in the daemon's queue.
+
+This module does not load the graph, because that takes time and memory, and the dashboard does not need it. What does
+not belong here: runs of commands, which wait for their end (see `start`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +26,10 @@ from resources.settings import Settings
 def queue_stale_months(
     instance: dg.DagsterInstance, settings: Settings, database: Database, months: Sequence[str], by: str
 ) -> list[str]:
-    """Queue a run of each of `months` that is stale, in the name of `by`; the months that were queued.
+    """Queue a run, in the name of `by`, for each of `months` that is stale. Returns the queued months.
 
-    A month whose run is queued or under way is not stale: asking twice counts once. Raises
-    PermanentFailure where there is no daemon, and TransientFailure where the code server does not answer.
+    A month whose run is queued or under way is not stale, so a second call queues nothing. Raises PermanentFailure if
+    there is no daemon, and TransientFailure if the code server does not respond.
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs, so nothing was queued")
@@ -42,10 +44,10 @@ def queue_stale_months(
 
 
 def queue_judging(instance: dg.DagsterInstance, settings: Settings, database: Database) -> str:
-    """Queue a run that judges the days that differ; the id of it, or of one that is queued already. A run under way has
-    looked for its days already.
+    """Queue a run that judges the days that have changed. Returns its id, or the id of a run that is already queued.
 
-    Raises PermanentFailure if no daemon runs, and TransientFailure if the code server does not answer.
+    Runs under way do not count, because they have already chosen their days. Raises PermanentFailure if no daemon runs,
+    and TransientFailure if the code server does not respond.
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs")
@@ -66,6 +68,9 @@ def enqueue(
     *,
     instead: Callable[[], str | None] = lambda: None,
 ) -> str:
-    """Queue a run of a partition for the daemon; its id, or of the run that `instead` finds before it is queued."""
+    """Queue a run of a partition for the daemon.
+
+    Returns its id, or the id of the run that `instead` finds before it is queued.
+    """
     tags = {**tags, **({PARTITION_TAG: partition} if partition else {})}
     return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags, instead=instead)

@@ -1,9 +1,9 @@
-"""How every run is started: in the daemon's queue where one lives, else in this process, with what follows it.
+"""Start of runs, for people, timers and CronJobs: in the queue of a daemon if one is alive, else in this process.
 
-For people, timers and CronJobs. A command may be typed again at any time: it waits for runs of the same
-job and partition that are under way, and for those that it asked for before under the same IRT_RUN_KEY, and asks for no
-partition twice. In a pod nothing is executed: it waits ten minutes for a daemon. What does not belong here: which
-partitions a tick asks for (see `jobs.plans`), and how a run is executed in this process (see `in_process_runs`).
+A command may be repeated at any time: it waits for runs of the same job and partition that are under way, and for runs
+that it requested before under the same IRT_RUN_KEY, and requests no partition twice. A pod executes no runs itself, but
+waits ten minutes for a daemon. What does not belong here: the partitions that a tick requests (see `jobs.plans`), and
+the execution of a run in this process (see `in_process_runs`).
 """
 
 import logging
@@ -39,16 +39,16 @@ PATIENCE_S = 600.0
 BETWEEN_LOOKS_S = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
 LONGEST_TICK_S = 90.0
-"""Dagster gives a schedule 60 s to decide; the tick of a daemon that was killed meanwhile stays begun."""
+"""Time to wait for a tick. Dagster allows a schedule 60 s; if the daemon is killed meanwhile, the tick never ends."""
 EVENTS_A_LOOK = 1000
 NO_DAEMON = (
     "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
     "(irt health --probe daemon), then start this job again; what it has asked for is not asked for twice"
 )
 JOB_OF_A_CRON_JOB = re.compile(r"-\d{8}$")
-"""How Kubernetes ends the name of a Job that a CronJob made: with the minute of its time."""
+"""End of a Job's name if a CronJob created it: the time in minutes."""
 UNIT = "IRT_UNIT"
-"""The variable by which a unit of systemd names itself to what it starts."""
+"""The variable with the unit's name that a unit of systemd passes to its process."""
 T = TypeVar("T")
 
 
@@ -63,14 +63,19 @@ def start(
     quiet: bool = False,
     if_missing: bool = False,
 ) -> Iterator[Outcome]:
-    """Run a job for the partitions that its schedule's tick would ask for now, or for `partitions`, though they were
-    made already, one after the other; how each run ends. Where a person started the unit or the Job, the last
-    partition that is over is made again, unless `if_missing`.
+    """Run a job, and yield the result of each run.
 
-    here: in this process even if a daemon lives. quiet: on a terminal a run in this process shows its progress and not
-    its log. Without a daemon the runs follow that sensors and automation ask for, and end the same way.
-    Raises PermanentFailure where there is no such job or partition, where another process runs it, and in a pod where
-    for ten minutes no daemon, or no code server, is there.
+    Without a daemon, the runs that sensors and automation request follow, and their results are yielded too.
+
+    Args:
+        partitions: the partitions to make, one after the other, even if they exist. None: the partitions that a tick of
+            the schedule would request now; if a person started the unit or the Job, also the last complete partition.
+        here: run in this process even if a daemon is alive.
+        quiet: on a terminal, do not show the log of a run in this process.
+        if_missing: do not make a partition again only because a person started the unit or the Job.
+
+    Raises PermanentFailure if there is no such job or partition, if another process runs it, and in a pod if there is
+    no daemon or code server for ten minutes.
     """
     plan, pod = plan_of(job), in_a_pod()
     if pod and here:
@@ -90,9 +95,9 @@ def start(
 
 
 def started_by_hand(settings: Settings) -> bool:
-    """Whether a person started this unit of systemd or this Job of Kubernetes, and neither its timer nor its CronJob.
+    """Whether a person, and not a timer or a CronJob, started this unit of systemd or this Job of Kubernetes.
 
-    A unit that is started again after it was killed keeps the TRIGGER_UNIT of its start (systemd 252).
+    A unit that systemd restarts after it was killed keeps the TRIGGER_UNIT of its start (systemd 252).
     """
     in_unit_or_job = bool(settings.irt_run_key) if in_a_pod() else UNIT in os.environ
     return in_unit_or_job and not started_by_the_clock(settings)
@@ -103,7 +108,7 @@ def started_by_the_clock(settings: Settings) -> bool:
 
 
 def _last_again(instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan) -> list[str]:
-    """What is missing, and the last partition that is over."""
+    """The missing partitions, and the last complete one."""
     now = datetime.now(UTC)
     due, unmade = missing(instance, database, plan, now, settings.irt_first_month)
     last = [key for key in due if plan.period.bounds(key)[1] <= now][-1:]
@@ -113,10 +118,10 @@ def _last_again(instance: dg.DagsterInstance, settings: Settings, database: Data
 def partitions_to_run(
     instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
 ) -> Sequence[str | None]:
-    """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions, which
-    a timer or a CronJob does not repeat until its next tick.
+    """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions.
 
-    Raises PermanentFailure if there is no partition `asked` yet, or a run of it is under way.
+    Returns an empty list if a timer or a CronJob starts a job without partitions that has run since its last tick.
+    Raises PermanentFailure if there is no partition `asked`, or if a run of it is under way.
     """
     now = datetime.now(UTC)
     if plan.asset and asked is None:
@@ -133,9 +138,9 @@ def partitions_to_run(
 def _through_the_daemon(
     instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None, *, pod: bool
 ) -> Iterator[Outcome]:
-    """Ask for the runs, then follow them one by one, repeating their logs as they come.
+    """Request the runs, then follow them one after the other and repeat their logs.
 
-    A run that a daemon left in the queue, as it was stopped meanwhile, is made here, though not in a pod.
+    If the daemon was stopped and left a run in the queue, the run is executed in this process, except in a pod.
     """
     ask = partial(_asked_for, instance, settings, database, plan, asked)
     runs = with_daemon(instance, ask) if pod else ask()
@@ -153,9 +158,9 @@ def _through_the_daemon(
 def _asked_for(
     instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
 ) -> dict[str | None, str]:
-    """The run of each partition: one under way, one that was asked for before under this key, or a new one.
+    """The run of each partition: a run under way, a run that was requested before under this key, or a new run.
 
-    One caller at a time, so that two commands for one job do not both ask for a partition.
+    A lock admits one caller at a time, so that two commands for one job do not both request a partition.
     """
     before = _newest_of_schedule(instance, plan)
     with database.connect() as one_at_a_time:
@@ -182,10 +187,10 @@ def _asked_for(
 
 
 def _of_schedule_since(instance: dg.DagsterInstance, plan: Plan, before: str | None) -> str | None:
-    """The run that the schedule of a job without partitions has asked for after `before`; waits while it decides.
+    """The run that the schedule of a job without partitions has requested since the run `before`, if there is one.
 
-    Each of the two first stores its own, the schedule a tick that has begun and a command its run, and then looks for
-    the other's. So where both look at the same moment, one run is made.
+    This waits for a tick that has started. The schedule stores its tick and a command stores its run before either
+    looks for the other, so only one run is made even if both start at the same moment.
     """
     state = None if plan.asset else schedule_states(instance).get(plan.name)
     if state is None:
@@ -206,7 +211,10 @@ def _newest_of_schedule(instance: dg.DagsterInstance, plan: Plan) -> str | None:
 
 
 def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:
-    """What was asked for before under this key; of a run and its repetitions the first, which leads to the others."""
+    """The runs that were requested before under this key, by partition.
+
+    If a run was repeated, this is the first run, from which its repetitions can be found.
+    """
     if not settings.irt_run_key:
         return {}
     tag = {RUN_KEY_TAG: settings.irt_run_key}
@@ -224,7 +232,7 @@ def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str
 
 
 def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Cancel a run that is still queued; returns whether it was."""
+    """Cancel a run if it is still queued. Returns whether it was cancelled."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.status is not dg.DagsterRunStatus.QUEUED:
         return False
@@ -234,9 +242,9 @@ def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
 def await_run(
     instance: dg.DagsterInstance, run_id: str, job: str, partition: str | None, patience_s: float = 0.0
 ) -> Outcome:
-    """How a run ends; if its worker was killed, how its last repetition ends.
+    """Wait for a run, or for its last repetition if its worker was killed. Returns its result.
 
-    patience_s: for how long the daemon may be gone while the run needs it.
+    patience_s: time for which the daemon may be down while the run needs it.
     """
     cursor, events, worker_fault, daemon_seen = None, list[dg.DagsterEvent](), "", time.monotonic()
     while True:
@@ -255,7 +263,7 @@ def await_run(
         if page.has_more:
             continue
         waits_for_repetition = run.is_finished and is_to_be_repeated(instance, run_id)
-        # Asked second: what is not to be repeated any more may just have been.
+        # Checked second, because the run may have been repeated just before the first check.
         if run.status is dg.DagsterRunStatus.FAILURE and (again := repetition(instance, run)) is not None:
             name = name_of_run(job, partition)
             LOG.warning("The run %s of %s was killed; the daemon repeats it as %s.", run_id, name, again.run_id)
@@ -275,7 +283,7 @@ def await_run(
 
 
 def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
-    """Log a line of the run's log, as a run in this process would."""
+    """Log a line of the run's log like a run in this process."""
     level = int(entry.level)
     if level < LOG.getEffectiveLevel():
         return
@@ -295,8 +303,10 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
 
 
 def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
-    """Call `do` once a daemon runs, again until it reaches what it needs. Raises PermanentFailure where for ten minutes
-    there is none."""
+    """Call `do` once a daemon runs, and again after transient errors.
+
+    Raises PermanentFailure if there is no daemon, or `do` fails, for ten minutes.
+    """
     given_up, why = time.monotonic() + PATIENCE_S, ""
     while True:
         before, why = why, "there was no daemon"
@@ -315,7 +325,7 @@ def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
 
 
 def _through_outages(do: Callable[[], T]) -> T:
-    """Call `do`, again while the database does not answer, for at most ten minutes."""
+    """Call `do`, and again after transient errors, for at most ten minutes."""
     outage_began: float | None = None
     while True:
         began = time.monotonic()

@@ -1,1 +1,1 @@
-"""Whatever keeps a server going: the stack of `irt serve`, and each server that systemd or a pod starts."""
+"""Start and supervise servers: the stack of `irt serve`, and the single servers that systemd or a pod starts."""

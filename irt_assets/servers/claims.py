@@ -1,4 +1,4 @@
-"""What one stack has for itself: its IRT_HOME and its ports. The kernel frees both however the process ends."""
+"""Exclusive claims of a stack: its IRT_HOME and its ports. The kernel frees both, however the process ends."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from resources.settings import Settings, private_home
 
 
 class StackError(PermanentFailure):
-    """The servers could not be started. The message names the server, the reason and the way out."""
+    """The servers could not be started. The message names the server, the reason and the remedy."""
 
 
 class Claims:
@@ -28,7 +28,7 @@ class Claims:
         self._held.close()
 
     def claim_home(self, settings: Settings) -> None:
-        """Raises StackError, which says where the other one answers, if another stack uses this IRT_HOME."""
+        """Claim this IRT_HOME. Raises StackError, with the other stack's address, if another stack uses it."""
         path = private_home(settings) / STACK_LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
@@ -45,15 +45,16 @@ class Claims:
         self._home = self._held.enter_context(lock)
 
     def announce(self, address: str) -> None:
-        """Tell those who claim this IRT_HOME next where it answers."""
+        """Write the stack's address into the lock file, for the message to the next stack that claims this IRT_HOME."""
         assert self._home is not None
         self._home.write(f"{address}, pid {os.getpid()}")
         self._home.flush()
 
     def claim_port(self, wanted: int) -> bool:
-        """Whether the port is free and no other stack is about to take it: a webserver listens seconds after its start.
+        """Claim a port. Returns False if it is in use, or claimed by another stack.
 
-        The claim is a name in Linux's abstract socket namespace.
+        A webserver listens only seconds after its start. Until then a name in Linux's abstract socket namespace keeps
+        other stacks from claiming its port.
         """
         claim = socket.socket(socket.AF_UNIX)
         try:
@@ -67,16 +68,16 @@ class Claims:
         return True
 
     def claim_next_port(self, first: int, variable: str) -> int:
-        """The first free port from `first` on. Raises StackError, which names the setting, where there is none."""
+        """Claim the first free port from `first` on. Raises StackError, which names the setting, if there is none."""
         for port in range(first, first + 100):
             if self.claim_port(port):
                 return port
         raise StackError(f"No port from {first} on is free. Set {variable}.")
 
     def claim_ui_port(self, settings: Settings, wanted: int | None) -> int:
-        """The port of the UI: `wanted`, else the one that is set, else the next free one.
+        """Claim the UI's port: `wanted`, or IRT_UI_PORT if it is set, or the first free port from its default on.
 
-        Raises StackError where a port that somebody named is taken.
+        Raises StackError if `wanted` or the set port is not free.
         """
         if wanted is None and "irt_ui_port" in settings.model_fields_set:
             wanted = settings.irt_ui_port

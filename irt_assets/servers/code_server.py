@@ -1,8 +1,7 @@
 """Dagster's code server: `python -m irt_assets.servers.code_server -s SOCKET -m MODULE …`, as `dagster api grpc`.
 
-It loads the graph, forks the process that the workers of runs are forked from (see `run_workers`), and only then
-starts threads. On SIGHUP it restarts with the current code; runs under way are separate processes and go on. What does
-not belong here: what it serves (see `definitions`).
+It loads the graph, then forks the process from which run workers are forked (see `run_workers`), and only then starts
+threads. On SIGHUP it restarts with the current code. Runs under way are separate processes and continue.
 """
 
 import os
@@ -25,7 +24,7 @@ def main() -> None:
     logs.configure()
     have_the_last_word_on_logs(logs.configure)
     if get_settings().irt_run_launcher == "process":
-        with suppress(Exception):  # Dagster loads them next, and reports what is wrong with them
+        with suppress(Exception):  # Dagster loads the definitions next, and reports their errors
             import_module(sys.argv[sys.argv.index("-m") + 1]).defs.get_repository_def().load_all_definitions()
         run_workers.fork_them_from_here()
     fork_runs(run_workers.begin)

@@ -1,8 +1,7 @@
-"""Dagster's daemon, once for a database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
+"""Dagster's daemon, once per database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
-and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
-daemon again when it ended (see `stack`).
+It waits a minute for another daemon to end, and then refuses to start. On SIGHUP, and when it has lost its lock (see
+`daemon_lock`), it shuts down cleanly and starts again with the same process id.
 """
 
 import logging
@@ -27,7 +26,8 @@ from resources.settings import get_settings
 LOG = logging.getLogger(__name__)
 LOOK_S = 3.0
 STOPS_WITHIN_S = 6.0
-"""Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
+"""Seconds for a clean shutdown. With the lock's `tcp_user_timeout` added, this stays below the 25 s after which the
+server gives the lock to another daemon."""
 
 
 def main(patience_s: float = PATIENCE_S) -> None:
@@ -39,11 +39,11 @@ def main(patience_s: float = PATIENCE_S) -> None:
     lock = DaemonLock(database)
     report_to_service_manager(ended_part, ready=partial(daemon, database, time.time()))
     try:
-        _acquire(lock, patience_s)  # first, as it waits for a database that is being started
+        _acquire(lock, patience_s)  # first, because it waits for a database that is still starting
         open_database(settings)
         open_store(settings, database)
     except PermanentFailure as refusal:
-        LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
+        LOG.error("%s", refusal)  # noqa: TRY400 - people read the sentence, without a traceback
         sys.exit(REFUSED)
     metrics.show(metrics.server_registry(), settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -56,14 +56,15 @@ def main(patience_s: float = PATIENCE_S) -> None:
 
 
 def ended_part() -> str | None:
-    """Which parts of the daemon have ended while others run, judged by this process's threads."""
+    """A message that names the parts of the daemon whose threads have ended while others run. Returns None if all parts
+    run, or none."""
     alive = {thread.name for thread in threading.enumerate()}
     ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
     return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"
 
 
 def _acquire(lock: DaemonLock, patience_s: float) -> None:
-    """Wait for a database that does not answer, however long: a restart would not help."""
+    """Acquire the lock. If the database does not answer, wait without limit, because a restart would not help."""
     while True:
         try:
             return lock.acquire(patience_s)
@@ -72,7 +73,7 @@ def _acquire(lock: DaemonLock, patience_s: float) -> None:
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:
-    """Restart this process when the lock is lost, as another daemon may have it by now."""
+    """Restart this process when the lock is lost, because another daemon may hold it by now."""
     while lock.is_held():
         time.sleep(LOOK_S)
     LOG.error("The connection that holds the daemon's lock is gone: restarting.")

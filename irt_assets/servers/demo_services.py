@@ -1,7 +1,4 @@
-"""The services that a demo runs besides the Dagster UI, and an example of their use.
-
-What does not belong here: what the demo computes (see `demo`), and how servers are started (see `stack`).
-"""
+"""The services that a demo runs besides the Dagster UI, and an example of their use."""
 
 import json
 import secrets
@@ -15,9 +12,9 @@ from resources.settings import Settings, write_env_file
 
 
 def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
-    """The services of a demo, and settings with a token for the θ API, created once.
+    """The services of a demo, and settings with a token for the θ API. The token is created if none is set.
 
-    Without a login anyone can decide in the dashboard, so it runs only on the embedded database.
+    Without a login anyone can decide in the dashboard, so the dashboard then runs only on the embedded database.
     """
     found = [Service("theta_api", settings.irt_theta_port, "IRT_THETA_PORT")]
     if settings.has_login or settings.database_url is None:
@@ -33,7 +30,7 @@ def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
 
 
 def example_request(settings: Settings, address: str) -> str:
-    """A command for the shell that asks the θ API at `address` for a learner who has a θ."""
+    """A shell command that requests the θ of a learner from the θ API at `address`."""
     with Database(settings).connect() as connection:
         row = connection.execute("SELECT user_id FROM mirt_ability ORDER BY fitted_at DESC, user_id LIMIT 1").fetchone()
     body = shlex.quote(json.dumps({"user_id": row[0] if row else "u1"}))

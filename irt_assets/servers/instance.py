@@ -15,7 +15,10 @@ from resources.settings import Settings
 
 @contextmanager
 def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
-    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use."""
+    """The instance that the servers use, for runs inside this process. Creates Dagster's tables at first use.
+
+    The process's environment is changed until the context ends.
+    """
     environment = dagster_environment(settings, database)
     before = dict(os.environ)
     os.environ.update(environment)

@@ -1,9 +1,9 @@
-"""Workers of runs as forks of a process that has loaded the graph: loading it takes seconds, and a fork none.
+"""Run workers as forks of a process that has loaded the graph: loading takes seconds, forking next to no time.
 
-The code server forks that process from itself before it has a thread, and asks it for each worker through the context
-"forkserver" of `multiprocessing`. The process ends when the code server and the last worker have ended. If it is killed
-its workers end with it, as the code server takes them for dead. A code server that restarts forks another, with the
-code of then. What does not belong here: what a worker executes (see `resources.dagster_compat`).
+The code server forks this process from itself before it starts any thread, and requests each worker from it through the
+context "forkserver" of `multiprocessing`. The process ends when the code server and the last worker have ended. If the
+process is killed its workers end with it, because the code server regards them as dead. A code server that restarts
+forks a new process, with the current code.
 """
 
 import gc
@@ -22,7 +22,7 @@ NAME = "irt-run-worker"
 
 
 def fork_them_from_here() -> None:
-    """Fork the process that forks workers, where this one may be forked: on Linux."""
+    """Fork the process that forks workers. Only on Linux; elsewhere this does nothing."""
     if sys.platform != "linux":
         return
     path = Path(os.environ["IRT_CODE_SERVER_SOCKET"]).with_name("run-workers.sock")
@@ -42,8 +42,8 @@ def fork_them_from_here() -> None:
 
 
 def _fork_workers(asked: int, end: int) -> None:
-    """Fork workers until the pipe `end` is closed, with which this process ends."""
-    import numba  # noqa: F401 - here, as workers compute and the code server does not: they inherit what is loaded
+    """Fork workers until the pipe `end` is closed, and then end this process."""
+    import numba  # noqa: F401 - workers inherit it and need it; the code server does not
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -57,8 +57,10 @@ def _fork_workers(asked: int, end: int) -> None:
 
 
 def _close_what_is_inherited() -> None:
-    """Close the files that this process has from before its program, but for the standard ones: the code server holds
-    its lock in one, and the next code server cannot start while a worker has it, too."""
+    """Close the files that the code server inherited from the process that started it, except the standard streams.
+
+    One of them holds the code server's lock. The next code server cannot start while a worker has it open, too.
+    """
     for descriptor in [int(file.name) for file in Path("/proc/self/fd").iterdir()]:
         with suppress(OSError):
             if descriptor > 2 and os.get_inheritable(descriptor):
@@ -66,7 +68,7 @@ def _close_what_is_inherited() -> None:
 
 
 def begin() -> None:
-    """In a worker, before its run: it goes first when memory runs out."""
+    """Prepare a worker before its run: it ends with its parent, and is killed first when memory runs out."""
     end_with_parent()
     name_this_process(NAME)
     be_the_first_to_go()

@@ -9,7 +9,7 @@ from resources.settings import Settings
 
 DEFINITIONS = "irt_assets.definitions"
 DAEMON = "irt_assets.servers.daemon"
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's; who may ask is the network policy's
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - in a pod, where the network policy decides who may connect
 
 
 def commands(
@@ -21,9 +21,10 @@ def commands(
     module: str = DEFINITIONS,
     daemon: str = DAEMON,
 ) -> dict[str, list[str]]:
-    """The command of each server, in the order of starting; `environment`: theirs, of `irt_assets.common.environment`.
+    """The command of each server, by name, in the order in which they start.
 
-    A code server that others reach by IRT_CODE_SERVER listens on its port on all addresses.
+    `environment`: the servers' environment, from `irt_assets.common.environment`. If IRT_CODE_SERVER is set, other
+    machines connect to the code server, so it listens on its port on all addresses.
     """
     python = [sys.executable, "-m"]
     listening = ["-s", environment["IRT_CODE_SERVER_SOCKET"]]
@@ -39,9 +40,11 @@ def commands(
 
 @dataclass(frozen=True)
 class Service:
-    """A package of `services` as a server. port: where it listens, unless the variable `port_variable` says another.
+    """A package of `services` as a server.
 
-    Other servers read its address in `url_variable`, if it has one.
+    Attributes:
+        port: port on which it listens, unless the environment variable `port_variable` is set.
+        url_variable: environment variable from which other servers read its address; empty if none do.
     """
 
     package: str

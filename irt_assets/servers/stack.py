@@ -1,7 +1,7 @@
 """The stack: Dagster's code server, daemon and webserver, and our services, as children of one `irt` process.
 
 What belongs here: which servers there are, and when they are ready. What does not: how a child is started, watched and
-stopped (see `supervisor`), what they serve (`definitions`), and one of them by itself (`standalone`).
+stopped (see `supervisor`), and a server on its own (see `standalone`).
 """
 
 import logging
@@ -33,11 +33,16 @@ LOG = logging.getLogger("irt.stack")
 class Stack:
     """Code server, daemon and webserver. They stop with this process, even if it is killed.
 
-    A run worker belongs to the code server's group: it outlives a code server that dies, and is stopped with the stack.
-    `module` has the definitions that are served, as its `defs`; `daemon` is the module that runs as Dagster's daemon.
-    With `read_only` the page changes nothing; schedules go on.
-    If another daemon uses the same database, the stack waits `patience_s` for it to stop. `services`
-    run next to them, each on its port or the next free one.
+    A run worker belongs to the code server's process group. It outlives a code server that dies, and is stopped with
+    the stack.
+
+    Attributes:
+        port: port of the UI; None for the set port or the next free one.
+        read_only: whether the UI refuses changes. Schedules run nevertheless.
+        module: module whose `defs` are served.
+        daemon: module that runs as Dagster's daemon.
+        patience_s: seconds to wait for another daemon on the same database to stop.
+        services: servers that also run, each on its port or the next free one.
     """
 
     settings: Settings
@@ -64,11 +69,11 @@ class Stack:
 
     @property
     def address(self) -> str:
-        """Where the UI answers."""
+        """Address of the UI."""
         return f"http://127.0.0.1:{self.port}{self.settings.ui_prefix}"
 
     def address_of(self, package: str) -> str:
-        """Where one of `services` answers."""
+        """Address of one of `services`."""
         return f"http://127.0.0.1:{self._service_ports[package]}"
 
     @property
@@ -78,9 +83,9 @@ class Stack:
     def start(self) -> None:
         """Start the servers and return when the UI answers and the assets are loaded.
 
-        Raises StackError where another stack uses the same IRT_HOME, the port is taken, a server dies
-        or the code location does not load; PermanentFailure where another daemon works on the same database, or its
-        files lie in another folder.
+        Raises StackError if another stack uses the same IRT_HOME, the port is not free, a server dies or the code
+        location does not load. Raises PermanentFailure if another daemon runs on the same database, or if the
+        database's files are in another folder.
         """
         if self.settings.irt_code_server:
             raise StackError("IRT_CODE_SERVER names a code server elsewhere, and this starts one: unset it")
@@ -96,7 +101,7 @@ class Stack:
             raise
 
     def wait(self) -> None:
-        """Until interrupted. A server that dies is started again, with growing pauses, and a warning says so."""
+        """Supervise the servers until interrupted. Restart those that die, with growing pauses and a warning."""
         notify("READY=1")
         while True:
             self.supervise()
@@ -104,12 +109,12 @@ class Stack:
             time.sleep(0.5)
 
     def supervise(self) -> None:
-        """Check the database and the servers once: what died is started again, now or when its pause is over."""
+        """Check the database and the servers once. A dead one is restarted, now or when its pause is over."""
         self._keep_database()
         self.supervisor.supervise()
 
     def stop(self) -> None:
-        """Interrupt the servers and running workers, wait, then kill what is left."""
+        """Interrupt the servers and run workers, wait, and kill those that are left. Release the claims."""
         self.supervisor.stop()
         self._claims.release()
 
@@ -123,10 +128,10 @@ class Stack:
         return answer["data"]
 
     def _environment(self) -> dict[str, str]:
-        """What the servers get, with the ports of the services, which are claimed here."""
+        """The servers' environment. Claims the ports of the services and adds them."""
         with dagster_instance(self.settings, self.database):
             environment = {**os.environ, **instance_environment(self.settings, self.database)}
-        environment.pop(NOTIFY_SOCKET, None)  # this process reports for all
+        environment.pop(NOTIFY_SOCKET, None)  # this process reports for all servers
         for service in self.services:
             port = self._claims.claim_next_port(service.port, service.port_variable)
             self._service_ports[service.package] = port
@@ -163,7 +168,7 @@ class Stack:
         )
         for name, arguments in started.items():
             supervisor.start(name, arguments)
-            if name == "code server":  # else the others load the location when it does not answer yet
+            if name == "code server":  # otherwise the others would load the location before it answers
                 supervisor.wait_until(lambda: probes.code_server(code_server) is None, begun)
         for service in self.services:
             supervisor.start(service.package, service.command)
@@ -173,9 +178,9 @@ class Stack:
         )
 
     def _is_loaded(self) -> bool:
-        """Whether the UI answers with the assets. Raises StackError with the text of a load error.
+        """Whether the UI answers and the assets are loaded. Raises StackError with the text of a load error.
 
-        Where the UI has a login, this process learns only that it answers.
+        If the UI has a login, only whether it answers.
         """
         if self.settings.has_login:
             return probes.webserver(self.address) is None

@@ -1,7 +1,7 @@
-"""Each server on its own, as systemd, Kubernetes and containers start them: `irt run NAME`.
+"""Run one server on its own, as systemd, Kubernetes and containers start it: `irt run NAME`.
 
-The process becomes the server, so that signals, limits and the main process id are the server's own. What does not
-belong here: all of them together under one process (see `stack`), and what a server does.
+The process becomes the server, so that signals, limits and the main process id are the server's own. `stack` starts all
+servers under one process.
 """
 
 import fcntl
@@ -19,11 +19,11 @@ from resources.settings import Settings, private_home
 
 
 def become(settings: Settings, database: Database, name: str, *, port: int = 0, read_only: bool = False) -> NoReturn:
-    """Turn this process into the server `name`, if the database's schema is right.
+    """Turn this process into the server `name`.
 
-    Raises PermanentFailure if `irt serve` or another code server is running on the same IRT_HOME.
+    Raises PermanentFailure if `irt serve` or, for a code server, another code server runs on the same IRT_HOME.
     """
-    from irt_assets.servers.instance import dagster_instance  # imports Dagster, which our services start without
+    from irt_assets.servers.instance import dagster_instance  # imports Dagster, which our services do not need
 
     open_store(settings, database)
     _claim(settings, STACK_LOCK, fcntl.LOCK_SH, "`irt serve` runs")
@@ -37,7 +37,7 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
 
 
 def become_command(settings: Settings, database: Database, command: list[str]) -> NoReturn:
-    """Turn this process into a command of Dagster's."""
+    """Turn this process into a Dagster command."""
     sys.stdout.flush()
     os.execvpe(command[0], command, {**os.environ, **instance_environment(settings, database)})
 
@@ -49,7 +49,7 @@ def become_service(package: str, *arguments: str) -> NoReturn:
 
 
 def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
-    """Hold a lock of this IRT_HOME until the server ends; the server inherits the open file, its children do not."""
+    """Hold a lock of this IRT_HOME until the server ends. The server inherits the open file, its children do not."""
     path = private_home(settings) / lock
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

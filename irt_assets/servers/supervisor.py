@@ -1,7 +1,4 @@
-"""Servers as children of this process: started, watched, started again, and stopped with it.
-
-What does not belong here: which servers there are, and when they are ready (see `stack`).
-"""
+"""Start servers as children of this process, restart those that die, and stop all of them with it."""
 
 import logging
 import os
@@ -20,16 +17,16 @@ LOG = logging.getLogger("irt.stack")
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
 LONGEST_PAUSE_S = 60.0
-"""Pauses between restarts of a server that keeps dying, in seconds."""
+"""Longest pause between restarts of a server that keeps dying, in seconds."""
 LOG_LIMIT = 16 * 2**20
-"""Size in bytes from which a server's next start begins a new log."""
+"""Log size in bytes above which the next start of the server begins a new log."""
 HEALTHY_AFTER_S = 10.0
-"""A server that ran at least this long restarts without back-off."""
+"""Running time in seconds above which a server that dies is restarted without a pause."""
 
 
 @dataclass
 class Child:
-    """One server: how it is started, and how often it has been restarted."""
+    """One server: its command, its process, and the pause before its next restart."""
 
     name: str
     arguments: list[str]
@@ -42,23 +39,25 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Each server leads its own process group and writes to a file in `logs`; all end with this process, even killed.
+    """Starts and restarts servers.
 
-    To the kernel the parent is a thread: the one that starts and supervises must live as long as the servers.
+    Each server leads its own process group and writes to a file in `logs`. All servers end with this process, even if
+    it is killed. To the kernel the parent is a thread, so the thread that starts and supervises the servers must live
+    as long as they do.
     """
 
     logs: Path
     environment: dict[str, str] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    """The leaders of all groups that may live: a dead code server's does while a run worker of it does."""
+    """Leaders of all process groups that may be alive. A dead code server's group lives while it has a run worker."""
 
     def start(self, name: str, arguments: list[str]) -> None:
         self.children[name] = Child(name, arguments, self.logs / f"{name.replace(' ', '_')}.log")
         self._spawn(self.children[name])
 
     def supervise(self) -> None:
-        """Check the servers once: what died is started again, now or when its pause is over.
+        """Check the servers once. A dead one is restarted, now or when its pause is over.
 
         Raises StackError if the daemon may not start.
         """
@@ -79,7 +78,10 @@ class Supervisor:
                 self._spawn(child)
 
     def wait_until(self, condition: Callable[[], bool], begun: float) -> None:
-        """Raises StackError where a server dies first, with the end of its log, or START_TIMEOUT_S after `begun`."""
+        """Wait until the condition holds.
+
+        Raises StackError if a server dies first, with the end of its log, or at START_TIMEOUT_S after `begun`.
+        """
         while not condition():
             for child in self.children.values():
                 if child.process is not None and child.process.poll() is not None:
@@ -90,7 +92,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Interrupt the servers and running workers, wait, then kill what is left."""
+        """Interrupt the servers and run workers, wait, and kill those that are left."""
         for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + STOP_TIMEOUT_S
             for process in self.started:
@@ -120,9 +122,9 @@ class Supervisor:
 
 
 def prepare_server() -> None:
-    """In the child, before it becomes a server: killed with its parent, and stoppable.
+    """Prepare a child before it becomes a server: its parent's end kills it, and INT and TERM stop it.
 
-    Processes started in the background may inherit ignored INT and TERM. What it writes is its owner's alone.
+    Processes started in the background may inherit ignored INT and TERM. Only the owner can read the files it writes.
     """
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -131,7 +133,7 @@ def prepare_server() -> None:
 
 
 def _reach(process: subprocess.Popen[bytes], signal_number: int = 0) -> bool:
-    """Send a signal, if any, to the process's group; whether the group lives."""
+    """Send a signal, if any, to the process's group. Returns whether the group is alive."""
     process.poll()
     try:
         os.killpg(process.pid, signal_number)

@@ -1,8 +1,4 @@
-"""A simulated log as files in this platform's own import format, with the truth next to them.
-
-What belongs here: column names and file names. What does not: what the answers are (see
-`irt_assets.simulation.response_log`) and how files are imported.
-"""
+"""Files of a simulated log in the platform's own import format, with the truth next to them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -26,7 +22,7 @@ KOREAN_TOPICS = {"algebra": "대수", "data": "자료", "functions": "함수", "
 
 @dataclass(frozen=True)
 class SimulatedFiles:
-    """Paths of the files. `late_attempts` holds the answers that had not reached the database by `now`."""
+    """Paths of the files. `late_attempts` contains the answers that had not reached the database by `now`."""
 
     questions: Path
     learners: Path
@@ -38,9 +34,9 @@ class SimulatedFiles:
 def write(
     log: SimulatedLog, truth: Truth, folder: Path, progress: Callable[[str], None] | None = None
 ) -> SimulatedFiles:
-    """Write all files into `folder` (made where it is missing), over older ones.
+    """Write all files into `folder`, which is created if it is missing. Existing files are overwritten.
 
-    `progress` is called with each file's name once it is there.
+    `progress` is called with the name of each file that has been written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = SimulatedFiles(
@@ -65,11 +61,11 @@ def write(
 
 
 def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
-    """The attempts of `rows`, shape (R,), with the columns of `response_log` but the revision, which is 0, and but the
-    score where all items are scored 0 and 1."""
+    """The attempts of `rows`, shape (R,), with the columns of `response_log`, except the revision, which is 0, and
+    except the score if all items are scored 0 and 1."""
 
     def pick(labels: Iterable[str], index: npt.NDArray[Any]) -> pa.Array:
-        """Labels by index; null where the index is negative."""
+        """Labels by index; null if the index is negative."""
         chosen = index[rows]
         return pa.array(list(labels), pa.string()).take(pa.array(chosen, mask=chosen < 0))
 

@@ -1,13 +1,12 @@
-"""Simulated learners and every answer they give, with the truth next to the log.
+"""Simulation of learners and all their answers, with the truth next to the log.
 
-What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
-`scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.simulation.files`).
+What belongs here: the clock, the assignment of items and the answers. What does not: the settings and the bank (see
+`scenario`), the contents of a log and its truth (see `truth`), and files (see `files`).
 
-Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month,
-or within a day if the scenario lets it walk.
-What eligibility counts as a score of 0 (an omitted answer, a correct one with hints) is drawn only from answers that
-would have that score, so that the scored answers follow the model exactly; what it leaves out is drawn without regard
-to the answer.
+Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or `ScoredItems`. θ is constant within a calendar month, or within a
+day if the scenario lets it walk. Eligibility counts omitted answers and correct answers with hints as 0. They are drawn
+only from answers that would score 0, so that the scored answers follow the model exactly. Answers that eligibility
+leaves out are drawn independently of their score.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from irt_assets.simulation.truth import DAY, Learners, SimulatedLog, Truth, acco
 
 MINUTE = 60_000
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
-"""Nobody reads an item faster, and the exam closes an item that is left open for longer."""
+"""Limits of response times: nobody reads an item faster, and the exam closes an item that is open for longer."""
 
 LANGUAGES = ("en", "ko")
 COUNTRIES = (("GB", "US"), ("KR", "KR"))
@@ -30,7 +29,7 @@ TIERS = ("free", "plus", "pro")
 
 
 def simulate(scenario: Scenario) -> tuple[SimulatedLog, Truth]:
-    """Everything that happens from the first month until `now`."""
+    """Simulate all that happens from the first month until the scenario's `now`."""
     bank = make_bank(scenario)
     cohorts = [_Cohort(scenario, bank, k) for k in range(len(scenario.months))]
     offsets = np.cumsum([0] + [c.learners.user_ids.size for c in cohorts])
@@ -80,10 +79,10 @@ class _Planted(NamedTuple):
     """Effects of the faults on each attempt.
 
     Attributes:
-        b: the item's difficulty for the learner.
+        b: difficulty of the item for the learner.
         known: whether the learner knows the answer.
         always: whether any answer is scored correct.
-        time_factor: by which the response time is multiplied.
+        time_factor: factor on the response time.
     """
 
     b: Floats
@@ -98,7 +97,7 @@ class _Cohort:
     def __init__(self, scenario: Scenario, bank: Bank, month: int) -> None:
         self.scenario, self.bank, self.month = scenario, bank, month
         self.tag = np.datetime64(scenario.months[month], "M").item().strftime("%y%m")
-        # Every cohort has a stream of its own, so that a later `now` draws the same learners again.
+        # Each cohort has its own random stream, so that a later `now` draws the same learners again.
         self.rng = np.random.default_rng([scenario.seed, 1 + month])
         starts = np.datetime64(scenario.months[0], "M") + np.arange(len(scenario.months) + 1)
         self.month_starts = starts.astype("datetime64[ms]").astype(np.int64)
@@ -135,13 +134,13 @@ class _Cohort:
         )
 
     def _daily(self, theta: Floats) -> Floats:
-        """θ of each day, as in `Learners`; theta (N, months) becomes its mean by month. Empty if θ does not walk."""
+        """θ of each day, as in `Learners`; (N, 0) if θ does not walk. Sets `theta` (N, months) to its monthly means."""
         s, n = self.scenario, len(theta)
         if not s.weekly_variance:
             return np.empty((n, 0))
-        # A stream of its own, and day by day, so that learners are those of a scenario that is shorter or stands still.
+        # A separate stream, drawn day by day: shorter scenarios, and those with a constant θ, have the same learners.
         rng = np.random.default_rng([s.seed, 1 + self.month, 1])
-        rng.standard_normal(n)  # unused, as half of the next draw is: a seed keeps the walk that it has always given
+        rng.standard_normal(n)  # unused, like half of the next draw, so that a seed still gives the same walk
         first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
         lengths = np.diff(self.month_starts) // DAY
         walk = rng.standard_normal((lengths[self.month :].sum(), 2, n))[:, 0]
@@ -152,7 +151,7 @@ class _Cohort:
         return daily
 
     def _theta_in(self, session: Ints) -> Floats:
-        """θ of each session's learner then."""
+        """θ of the learner at the time of each session."""
         person = self.person[session]
         if not self.scenario.weekly_variance:
             return self.learners.theta[person, self._month_of(session)]
@@ -160,9 +159,10 @@ class _Cohort:
         return self.learners.daily[person, np.minimum(day, self.learners.daily.shape[1] - 1)]
 
     def _schedule(self) -> None:
-        """Sessions of the cohort: exam sessions learner by learner, then practice sessions. One row a session.
+        """Draw the cohort's sessions: exam sessions learner by learner, then practice sessions.
 
-        Sets `person`, `practice`, `sandbox`, `n_items`, `start` (ms) and `lateness` (ms), each of shape (sessions,).
+        Sets `person`, `practice`, `sandbox`, `n_items`, `ordinal`, `start` (ms), `lateness` (ms) and `session_ids`,
+        each of shape (sessions,).
         """
         s, rng = self.scenario, self.rng
         n = self.learners.user_ids.size
@@ -198,7 +198,7 @@ class _Cohort:
         self.session_ids = np.array([f"S{s.seed}-{self.tag}-{i + 1:05d}" for i in range(self.person.size)])
 
     def _meet_items(self) -> None:
-        """Which item is met at each place of each session: `item` of shape (attempts,), in order of session."""
+        """Assign an item to each place of each session: sets `item`, shape (attempts,), in order of session."""
         s, rng = self.scenario, self.rng
         n = self.learners.user_ids.size
         self.row_session = np.repeat(np.arange(self.person.size), self.n_items)
@@ -216,7 +216,8 @@ class _Cohort:
         self.item = np.concatenate([exam_item.ravel(), practice_item.ravel()])
 
     def _adaptive_items(self) -> Ints:
-        """Shape (learners, items): the first session's at random, the later ones' by the EAP of its answers."""
+        """Items of the exam, shape (learners, items): at random in the first session, then by the EAP of its
+        answers."""
         s, rng, bank = self.scenario, self.rng, self.bank
         n = self.learners.user_ids.size
         lottery = rng.random((n, s.n_items))
@@ -243,12 +244,12 @@ class _Cohort:
         return np.where(placed, items, later)
 
     def _month_of(self, session: Ints) -> Ints:
-        """Index of the session's month; sessions after the last month are dropped later and count as of the last."""
+        """Index of the session's month. Sessions after the last month get its index; they are dropped later."""
         k = np.searchsorted(self.month_starts, self.start[session], side="right") - 1
         return np.minimum(k, len(self.scenario.months) - 1)
 
     def _answer(self) -> dict[str, npt.NDArray[Any]]:
-        """The cohort's attempts as columns, those after `now` left out."""
+        """The cohort's attempts as columns, without attempts after `now`."""
         s, rng, bank, people = self.scenario, self.rng, self.bank, self.learners
         session, item = self.row_session, self.item
         person, month, practice = self.person[session], self._month_of(session), self.practice[session]
@@ -257,7 +258,7 @@ class _Cohort:
         unreached = np.where(rng.random(self.n_items.size) < s.unreached_rate, rng.integers(1, 4, self.n_items.size), 0)
         last_answered = (self.n_items - unreached)[session]
         reached = position <= last_answered
-        # What was not reached in the exam is met for the first time in practice, and no easier there.
+        # An item that was not reached in the exam is new in practice, and therefore no easier.
         pair = person * s.n_items + item
         familiar = practice & ~np.isin(pair, pair[~practice & ~reached])
         hurried = rng.random(people.user_ids.size) < s.hurried_share
@@ -289,7 +290,7 @@ class _Cohort:
         points = np.where(most == 1, correct, np.where(right, most, points))
 
         log_time = bank.time_intensity[item] - people.speed[person] + rng.normal(0, s.time_sd, rows)
-        # A learner remembers an item met before: fifteen per cent faster.
+        # Learners remember an item that they have met, and answer it 15 % faster.
         time = np.exp(log_time) * time_factor * np.where(familiar, 0.85, 1.0)
         time = np.where(rapid, rng.uniform(0.15, 0.7, rows) * 0.1 * np.exp(bank.time_intensity[item]), time)
         time = np.clip(time, SHORTEST_MS, LONGEST_MS).astype(np.int64)
@@ -317,7 +318,7 @@ class _Cohort:
             "rapid": rapid & answered,
         }
         end = min(_milliseconds(s), int(self.month_starts[-1]))
-        # A session still running at `now` is left out as a whole: its last items would look not reached.
+        # A session that still runs at `now` is left out: its last items would look like items not reached.
         keep = (finished + 5000 <= end)[session]
         return {name: column[keep] for name, column in columns.items()}
 
@@ -344,12 +345,12 @@ def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
 
 
 def _ordinals(lengths: Ints) -> Ints:
-    """0, 1, …, n−1 for each n of `lengths`, one after the other."""
+    """0, 1, …, n−1 for each n of `lengths`, concatenated."""
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _running_sum(values: Ints, lengths: Ints) -> Ints:
-    """Cumulative sum that begins again with each run of `lengths`."""
+    """Cumulative sum that restarts with each run of `lengths`."""
     total = np.concatenate([[0], np.cumsum(values)])
     return total[1:] - np.repeat(total[np.cumsum(lengths) - lengths], lengths)
 

@@ -1,8 +1,7 @@
 """The description of a simulation: the settings, the planted faults and the item bank that follows from them.
 
-What belongs here: `Scenario`, `Fault`, the demo's scenario and `make_bank`, which draws the items, picks the anchors
-and the faulty items, and gives the anchors the values that an earlier calibration would have left in the bank.
-What does not: learners, their answers and the clock (see `response_log`), and files.
+`make_bank` draws the items, chooses the anchors and the faulty items, and gives the anchors the values that an earlier
+calibration would have left in the bank.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +20,13 @@ FaultKind = Literal["drift", "leak", "dif", "wrong_key", "all_correct", "anchors
 
 OPTIONS = ("A", "B", "C", "D")
 DISTRACTOR_SHARES = (0.5, 0.3, 0.2)
-"""How wrong answers are spread over an item's three distractors, most attractive first."""
+"""Shares of an item's three distractors among its wrong answers, most attractive first."""
 
 OPEN_EVERY = 6
-"""Every sixth sound item has no options: real banks mix, and what needs an option must cope with none."""
+"""Every sixth sound item has no options: real banks are mixed, and code that uses options must cope with both kinds."""
 
 PLANTABLE_B = 0.5
-"""Faults are planted in items with |b| up to this, where a change is visible in most learners' answers."""
+"""Faults are planted in items with |b| up to this value, where most learners' answers show a change."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,15 @@ class Fault:
     """One planted fault.
 
     Attributes:
-        kind: what is wrong. `drift`: b moves by `size`. `leak`: `share` of the learners answer correctly, in
+        kind: kind of the fault. `drift`: b moves by `size`. `leak`: `share` of the learners answer correctly, in
             `size` times their usual time. `dif`: b is `size` higher for lang = ko than for en, half to each side.
             `wrong_key`: the bank's key is the most attractive distractor. `all_correct`: every answer is scored
             correct. `anchors_moved`: b of `n_items` anchors moves by `size`.
         first_month, last_month: `YYYY-MM`, both inclusive; None leaves that side open.
         size: in θ for drift, dif and anchors_moved; a factor on time for leak; unused otherwise.
-        share: of learners, 0 to 1, for leak.
-        n_items: how many items carry the fault.
-        scored: whether items scored 0 … m carry it, and not items scored 0 and 1.
+        share: share of the learners, 0 to 1, for leak.
+        n_items: number of items with the fault.
+        scored: whether these are items scored 0 … m, instead of items scored 0 and 1.
         item_ids: the items; empty until `make_bank` has chosen them.
     """
 
@@ -57,50 +56,60 @@ class Fault:
     item_ids: tuple[str, ...] = ()
 
     def active(self, months: tuple[str, ...]) -> Mask:
-        """Shape (months,): in which months the fault is there."""
+        """Whether the fault is present in each month, shape (months,)."""
         return np.array([(self.first_month or m) <= m <= (self.last_month or m) for m in months])
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Everything a simulation depends on. The same scenario gives the same log; a later `now` only extends it.
+    """All inputs of a simulation. The same scenario gives the same log; a later `now` only extends it.
 
     Attributes:
         months: consecutive calendar months `YYYY-MM` (UTC), each with an intake of new learners.
         now: aware; nothing is completed after it. Answers that reach the database after it are the late batch.
-        seed: of every draw.
-        learners_per_month: new learners a month, test accounts not counted.
-        weekly_variance: of the random walk that θ takes day by day, in θ² a week. 0: θ is constant within a calendar
+        seed: seed of all random draws.
+        learners_per_month: new learners per month, without test accounts.
+        weekly_variance: variance of the daily random walk of θ, in θ² per week. 0: θ is constant within a calendar
             month, so that each window follows its model exactly.
-        scored_items: scores that open items beside the anchors can have, in turn: ((0, 1, 2), (0, 2)) makes half
-            of them items scored 0, 1 and 2 and the others items scored 0 and 2. None: all items are scored 0 and 1.
-        faults: what is planted.
-        assignment: `linear`: forms. `adaptive`: the first session draws from the whole bank; the later ones, a month
-            after it, from items with |b − θ̂| ≤ `adaptive_width`, θ̂ being the EAP of the first session's answers.
+        scored_items: scores of open items that are not anchors, in turn: ((0, 1, 2), (0, 2)) gives half of them the
+            scores 0, 1 and 2, and the other half 0 and 2. Empty: all items are scored 0 and 1.
+        faults: faults to plant.
+        assignment: `linear`: forms. `adaptive`: the first session draws from the whole bank; the later sessions, a
+            month after it, from items with |b − θ̂| ≤ `adaptive_width`, where θ̂ is the EAP of the first session's
+            answers.
 
-    The same in each simulated log:
-        cohort_means, cohort_sds: of new learners' θ, month by month, in turn when there are more months.
-        growth_mean, growth_sd: of a learner's gain in θ from one calendar month to the next.
+    Constants of all simulations:
+        cohort_means, cohort_sds: mean and SD of new learners' θ, by month, repeated if there are more months.
+        growth_mean, growth_sd: mean and SD of a learner's gain in θ from one calendar month to the next.
         blocks, items_per_block, blocks_per_form: the bank, and the linear forms: all combinations of neighbouring
-            blocks, in a circle. Learners meet a form's items in an order of their own.
-        anchors_per_block: anchors, evenly over the block's sorted b.
+            blocks, in a circle. Each learner gets a form's items in a random order.
+        anchors_per_block: anchors, spread evenly over the block's sorted b.
         topics: dealt to the items in order of b, so that every topic spans the bank.
-        discrimination_sd: of ln a. difficulty_sd: of b. guessing: c of every item, a probability.
-        bank_n: learners in the earlier calibration that the anchors' bank values come from.
-        adaptive_items: items of a learner in adaptive assignment.
+        discrimination_sd: SD of ln a.
+        difficulty_sd: SD of b.
+        guessing: c of every item, a probability.
+        bank_n: learners in the earlier calibration from which the anchors' bank values come.
+        adaptive_items: items per learner in adaptive assignment.
         adaptive_width: in SD of the reference population, that is in θ.
-        intake: learners start within this first part of a month (0 to 1).
-        sessions: fewest and most exam sessions of a learner. span_days: shortest and longest time, in days, from
-            the first to the last.
-        practice_sessions: expected number after the exam, of `practice_items` items the learner has seen.
-        practice_gap_days: mean days between them. repeat_gain: what having seen an item adds to the logit.
-        test_share: test accounts, per new learner. sandbox_share: of practice sessions.
-        hurried_share: learners who guess rapidly, in `hurried_rate` of their answers.
-        omit_rate: of wrong exam answers that are left blank. unreached_rate: of sessions whose last 1–3 items are.
-        hint_rate_exam, hint_rate_practice: of answers that would be wrong; `hint_success` of them become right.
-        late_rate: of sessions that reach the database late, after `late_days` days on average (at most 45).
-        time_median_s: median response time of the median item, seconds. time_item_sd, time_person_sd, time_sd: SDs
-            of log time between items, between learners, and within both (van der Linden 2007).
+        intake: part of a month, from its start (0 to 1), in which learners begin.
+        sessions: least and largest number of a learner's exam sessions.
+        span_days: shortest and longest time from a learner's first to last exam session, in days.
+        practice_sessions: expected number of sessions after the exam, each with `practice_items` items of the exam.
+        practice_gap_days: mean time between practice sessions, in days.
+        repeat_gain: increase of the logit for an item that the learner has seen.
+        test_share: test accounts per new learner.
+        sandbox_share: share of practice sessions in sandbox mode.
+        hurried_share: share of learners who guess rapidly.
+        hurried_rate: share of their answers that are rapid guesses.
+        omit_rate: share of wrong exam answers that are left blank.
+        unreached_rate: share of sessions whose last 1 to 3 items are not reached.
+        hint_rate_exam, hint_rate_practice: share of answers that would be wrong for which hints are used.
+        hint_success: share of these answers that become right.
+        late_rate: share of sessions that reach the database late.
+        late_days: mean delay of these sessions, in days (at most 45).
+        time_median_s: median response time of the median item, in seconds.
+        time_item_sd, time_person_sd, time_sd: SDs of log time between items, between learners, and within both
+            (van der Linden 2007).
         speed_ability_correlation: correlation of a learner's speed and θ.
     """
 
@@ -176,17 +185,17 @@ class Scenario:
 
     @property
     def exam_items(self) -> int:
-        """Items a learner answers in exam sessions."""
+        """Number of items in a learner's exam sessions."""
         return self.blocks_per_form * self.items_per_block if self.assignment == "linear" else self.adaptive_items
 
 
 def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scenario:
-    """The demo: the four complete months before `now` and the running one, with one fault of every kind.
+    """Scenario of the demo: the four complete months before `now` and the current one, with one fault of every kind.
 
-    Drift and leak begin in the third month; wrong key, all-correct and DIF are there from the start; in the second
+    Drift and leak begin in the third month. Wrong key, all-correct and DIF are present from the start. In the second
     month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. `scored`: open items are
-    scored 0 to 3, 0 to 2, or 0 and 2, and one of them drifts, too; all else is as it is without. Draws go by a month's
-    place and not by its name, so that the demo gives the same picture whenever it is run.
+    scored 0 to 3, 0 to 2, or 0 and 2, and one of them drifts, too; nothing else changes. Draws depend on the position
+    of a month and not on its name, so that the demo gives the same picture whenever it is run.
     """
     running = np.datetime64(now.astimezone(UTC).strftime("%Y-%m"), "M")
     months = tuple(str(running - k) for k in range(4, -1, -1))
@@ -207,21 +216,23 @@ def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scen
 
 @dataclass(frozen=True)
 class Bank:
-    """J items: what they truly are, and what the bank says of them. Logistic metric, D = 1; b and θ on one scale.
+    """J items: their true values, and their values in the bank. Logistic metric, D = 1; b and θ are on one scale.
 
     Attributes:
-        item_ids: block letter and number, e.g. `A07`, sorted. block, topic: shape (J,), indices.
-        anchor: shape (J,), which items are anchors.
-        a, c: shape (J,). b: shape (months, J), with drift and moved anchors; of a DIF item the middle of its groups;
-            of a leaked, wrongly keyed or all-correct item what it would be without the fault.
-        scored: the items as if all were of a partial credit model, with b before any fault.
+        item_ids: block letter and number, e.g. `A07`, sorted.
+        block, topic: shape (J,), indices.
+        anchor: shape (J,), whether an item is an anchor.
+        a, c: shape (J,), true values.
+        b: shape (months, J), true values with drift and moved anchors. For a DIF item the middle of its groups; for a
+            leaked, wrongly keyed or all-correct item the value without the fault.
+        scored: the items as items of a partial credit model, with b before any fault.
         options: shape (J, 4), indices into OPTIONS: the right answer, then the distractors, most attractive first.
-            −1 throughout for an open item.
+            All are −1 for an open item.
         key: shape (J,), the option that the bank scores as correct; −1 for an open item.
         time_intensity: shape (J,), log of the median time in ms (β of van der Linden 2007).
-        bank_a, bank_b: shape (J,); bank_cov: shape (J, 2, 2): estimates of an earlier calibration and their
-            covariance, NaN where the item is not an anchor.
-        faults: the scenario's, with their items.
+        bank_a, bank_b: shape (J,), estimates of an earlier calibration; NaN if the item is not an anchor.
+        bank_cov: shape (J, 2, 2), their covariance; NaN if the item is not an anchor.
+        faults: the scenario's faults with their items.
     """
 
     item_ids: tuple[str, ...]
@@ -248,12 +259,12 @@ class Bank:
 
     @property
     def max_scores(self) -> Ints:
-        """Shape (J,)."""
+        """Maximum scores, shape (J,)."""
         return self.scored.max_scores
 
     @property
     def sound(self) -> Mask:
-        """Shape (J,): items without a fault of their own; moved anchors count as sound, their month does not."""
+        """Whether an item has no fault, shape (J,). Moved anchors count as sound, although their month does not."""
         mask = np.ones(len(self.item_ids), dtype=bool)
         for fault in self.faults:
             if fault.kind != "anchors_moved":
@@ -264,7 +275,7 @@ class Bank:
 def make_bank(scenario: Scenario) -> Bank:
     """Draw the bank of a scenario.
 
-    Raises PsychometricsError where the bank has too few middling items, or anchors, for the faults asked for.
+    Raises PsychometricsError if the bank has too few items of medium difficulty, or anchors, for the faults.
     """
     rng = np.random.default_rng([scenario.seed, 0])
     blocks, per_block = scenario.blocks, scenario.items_per_block
@@ -339,10 +350,10 @@ def make_bank(scenario: Scenario) -> Bank:
 
 
 def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
-    """Shape (J, 2, 2): covariance of (a, b) from n answers of learners with θ ~ N(0, 1), D = 1.
+    """Covariance of (a, b) from n answers of learners with θ ~ N(0, 1) and D = 1, shape (J, 2, 2).
 
     The inverse of n ∫ g gᵀ / (P Q) φ(θ) dθ with g = (1 − c) L (1 − L) (θ − b, −a) and L the logistic part (Lord 1980,
-    section 12.1): θ and c count as known, which an earlier calibration on a long test comes close to.
+    section 12.1). θ and c count as known, which is nearly true of an earlier calibration with a long test.
     """
     nodes = np.linspace(-6, 6, 121)
     weights = np.exp(-0.5 * nodes**2)
@@ -356,7 +367,8 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
 
 
 def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> ScoredItems:
-    """All items, those that are scored 0 and 1 too; `which` (J,): the items that are not where the scenario has any."""
+    """All items as scored items. `which`: shape (J,), the items that get the scenario's `scored_items`, if it has any;
+    the others are scored 0 and 1."""
     places = np.flatnonzero(which) if scenario.scored_items else np.zeros(0, dtype=np.int64)
     scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
     for turn, j in enumerate(places):
@@ -372,7 +384,8 @@ def _choose_items(
     b: Floats,
     rng: np.random.Generator,
 ) -> list[Fault]:
-    """Give every fault its items: middling ones that are not anchors, block by block in turn, each used once."""
+    """Give every fault its items, each used once: for moved anchors, anchors at random; for any other fault, items of
+    medium difficulty that are not anchors, taking turns between the blocks."""
     free = np.flatnonzero(~anchor & (np.abs(b) <= PLANTABLE_B))
     free = free[np.argsort(np.abs(b[free]))]
     turn = np.array([np.sum(block[free[:k]] == block[j]) for k, j in enumerate(free)])

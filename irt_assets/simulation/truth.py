@@ -1,7 +1,7 @@
-"""A simulated log, the learners behind it, and the account of what is true and what was planted.
+"""A simulated log, its learners, and the truth: true values, planted faults, and the category that eligibility should
+give each attempt.
 
-What belongs here: the shapes of what `simulate` returns, the category that eligibility should give each attempt, and
-the truth as plain data. What does not: any draw (see `simulate`), and any reading of the log by what is under test.
+What does not belong here: random draws (see `response_log`), and any use of the code under test.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ DAY = 86_400_000
 """A day in ms, the unit of the simulator's clock."""
 
 LOOK_BACK_DAYS = 365
-"""An answer to an item that the learner met within this many days before is a repeat."""
+"""An answer is a repeat if the learner met the item within this many days before."""
 
 CATEGORIES = ("scored", "sandbox", "test_account", "repeat", "not_reached", "rapid")
-"""What eligibility makes of an attempt: the reasons that a simulated attempt can have, in order of precedence."""
+"""Results of eligibility for a simulated attempt: scored, or else the reason, in order of precedence."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,16 @@ class Learners:
     """N learners who gave at least one answer.
 
     Attributes:
-        user_ids: sorted by month of enrolment. cohort: shape (N,), index of that month.
-        lang, country, tier: shape (N,), text. is_test: shape (N,).
-        target_theta: shape (N,), the goal. speed: shape (N,), τ of van der Linden (2007): log time is shorter by it.
-        theta: shape (N, months); NaN before enrolment. Where θ moves within a month, its mean over the month's days.
-        daily: shape (N, days), θ of each day from the first month's first on; (N, 0) where θ does not move within a
-            month.
-        earlier_theta: shape (N,), the θ̂ that items were assigned by; NaN in linear assignment.
+        user_ids: sorted by month of enrolment.
+        cohort: shape (N,), index of that month.
+        lang, country, tier: shape (N,), text.
+        is_test: shape (N,).
+        target_theta: shape (N,), the goal.
+        speed: shape (N,), τ of van der Linden (2007), which is subtracted from the log time.
+        theta: shape (N, months); NaN before enrolment. If θ moves within a month, its mean over the month's days.
+        daily: shape (N, days), θ of each day from the first day of the first month on; (N, 0) if θ does not move
+            within a month.
+        earlier_theta: shape (N,), the θ̂ by which items were assigned; NaN in linear assignment.
         leak_rank: shape (N,), 0 to 1: a learner knows each leaked item whose share exceeds it.
     """
 
@@ -59,16 +62,19 @@ class SimulatedLog:
     """R attempts in order of `completed_at`. Times are UTC, datetime64[ms].
 
     Attributes:
-        user_ids, item_ids, session_ids, form_ids: what the index columns point into.
+        user_ids, item_ids, session_ids, form_ids: labels of the index columns.
         person, item, session, form: shape (R,), indices; form −1 is practice.
         position: shape (R,), from 1 within the session.
-        correct: shape (R,), int8: 1, 0, −1 not answered. response: shape (R,), index into OPTIONS, −1 none.
-        points: shape (R,), int8, −1 not answered. max_scores: shape (J,); so many points are a correct answer.
-        response_time_ms: shape (R,), −1 where not answered. hints: shape (R,).
-        sandbox, rapid: shape (R,), sandbox mode; planted rapid guesses.
+        correct: shape (R,), int8: 1 right, 0 wrong, −1 not answered.
+        points: shape (R,), int8; −1 not answered.
+        max_scores: shape (J,); an answer is correct if it has this many points.
+        response: shape (R,), index into OPTIONS; −1 no option.
+        response_time_ms: shape (R,); −1 not answered.
+        hints: shape (R,), number of hints used.
+        sandbox: shape (R,), whether the session is in sandbox mode.
+        rapid: shape (R,), whether the answer is a planted rapid guess.
         arrived: shape (R,), whether the attempt had reached the database by `now`; the others are the late batch.
-        category: shape (R,), index into CATEGORIES, of the arrived attempts as if the late ones did not exist;
-            −1 for the late ones.
+        category: shape (R,), index into CATEGORIES, as if the late attempts did not exist; −1 for the late attempts.
     """
 
     user_ids: npt.NDArray[np.str_]
@@ -100,31 +106,32 @@ class SimulatedLog:
 
     @property
     def month(self) -> npt.NDArray[np.datetime64]:
-        """Shape (R,), datetime64[M] of completion."""
+        """Month of completion, shape (R,), datetime64[M]."""
         return self.completed_at.astype("datetime64[M]")
 
     @property
     def scored(self) -> Mask:
-        """Shape (R,): what a calibration of the answer's month uses."""
+        """Whether a calibration of the answer's month uses it, shape (R,)."""
         return self.category == 0
 
     @property
     def score(self) -> npt.NDArray[np.int8]:
-        """Shape (R,), as calibration scores it: 0 where omitted, or answered with hints."""
+        """Score in calibration, shape (R,): 0 for an omitted answer, or one with hints."""
         return np.where((self.points > 0) & (self.hints == 0), self.points, 0).astype(np.int8)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What was planted and what is true; nothing here may be read by what is under test.
+    """The true values and the planted faults, which the code under test must not read.
 
     Attributes:
         bank: true item parameters by month, the faults with their items, and the anchors' bank values.
         learners: true θ by month, attributes.
-        counts: per month, attempts by category, with those among `scored` that were omitted or hinted.
-        scored: shape (months, J), scored answers.
-        sample_mean, sample_sd: shape (months,), of `Learners.theta` over the learners with a scored answer in the
-            month, each counted once: what the latent distribution of a window's fit estimates.
+        counts: numbers of attempts by month and category, and of scored attempts that were omitted, or correct with
+            hints.
+        scored: shape (months, J), numbers of scored answers.
+        sample_mean, sample_sd: shape (months,), mean and SD of `Learners.theta` over the learners with a scored answer
+            in the month, each counted once: the values that the latent distribution of a window's fit estimates.
     """
 
     scenario: Scenario
@@ -187,9 +194,9 @@ class Truth:
 
 
 def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, arrived: Mask) -> npt.NDArray[np.int8]:
-    """Shape (R,): index into CATEGORIES, −1 where not arrived. Rows are in order of completion.
+    """Index of each attempt into CATEGORIES, shape (R,); −1 if it has not arrived. Rows are in order of completion.
 
-    An item counts as seen once it was answered, or left blank before another answer of an exam session.
+    An item counts as seen once it was answered, or left blank before a later answer in an exam session.
     """
     last_answered = np.zeros(rows["session"].max(initial=0) + 1, dtype=np.int64)
     np.maximum.at(last_answered, rows["session"], np.where(arrived & (rows["correct"] >= 0), rows["position"], 0))

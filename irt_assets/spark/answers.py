@@ -1,7 +1,4 @@
-"""Answers in a DataFrame of Apache Spark, laid out by executors as `irt_psychometrics.estimation` reads them.
-
-What does not belong here: which answers count (see `responses`), and sums over the shards (see `sums`).
-"""
+"""Answers in a DataFrame of Apache Spark, laid out by executors for `irt_psychometrics.estimation`."""
 
 from __future__ import annotations
 
@@ -33,16 +30,20 @@ Layout = Callable[[int, Responses, Ints], dict[str, npt.NDArray[Any]]]
 _log = logging.getLogger("irt_assets.calibration")
 
 MOST_IN_A_PARTITION = 50_000_000
-"""Answers of a partition that is laid out and recomputed as one, where there are bundles enough for more partitions."""
+"""Maximum number of answers in a partition, unless there are too few bundles for more partitions. A partition is laid
+out, and if it is lost computed again, as a whole."""
 MOST_SHUFFLED = 20_000_000
-"""Answers that the driver reads to compare them with shuffled ones, where a fit hardly gains on chance."""
+"""Maximum number of answers that the driver reads to compare them with shuffled ones if a fit hardly beats chance."""
 DRIVER_BYTES = 4_000_000_000
-"""The size of answers, about 1.5 bytes each, up to which the driver computes a fit."""
+"""Size of the answers, about 1.5 bytes each, up to which the driver computes a fit."""
 
 
 class SparkAnswers(RemoteAnswers):
-    """The answers in a DataFrame. `max_scores`: of the items that are scored above 1. `shards`: as they were laid out
-    last; `lost`: executors that were lost before that, or that the log names."""
+    """The answers in a DataFrame.
+
+    `max_scores`: maximum scores of the items that are scored above 1. `shards`: the latest layout. `lost`: executors
+    that were lost before it, or whose loss has been logged since.
+    """
 
     shards: DataFrame
 
@@ -55,7 +56,7 @@ class SparkAnswers(RemoteAnswers):
         report: Callable[[str], None] = _log.info,
         max_scores: Mapping[str, int] | None = None,
     ) -> None:
-        from pyspark.sql import functions as f  # an extra, here and below
+        from pyspark.sql import functions as f  # optional dependency, here and below
 
         self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []
@@ -88,8 +89,8 @@ class SparkAnswers(RemoteAnswers):
         super().__init__(item_ids, scores, n_categories, self._groups(reference))
 
     def _counted(self, item_ids: tuple[str, ...], n: Floats, right: Floats, n_categories: Ints) -> Floats:
-        """Shape (J, C): how many answers have each score; `n`, `right` (J,): an item's answers, the sum of its
-        scores."""
+        """Number of answers with each score, shape (J, C). `n`, `right`: shape (J,), an item's number of answers and
+        sum of scores."""
         table = np.zeros((len(item_ids), int(n_categories.max(initial=2))))
         table[:, 0], table[:, 1] = n - right, right
         place = {item_ids[j]: j for j in np.flatnonzero(n_categories > 2)}
@@ -144,8 +145,8 @@ class SparkAnswers(RemoteAnswers):
         _log.info("E-step %d on the executors: log-likelihood %.4f", next(self._steps), loglik)
 
     def _shards(self, build: _Builder) -> DataFrame:
-        """One row a shard, those of consecutive bundles in one partition: a Python task costs more than most sums, so
-        that there are no more partitions than cores, save where they were too large."""
+        """One row per shard; consecutive bundles share a partition. There is one partition per core, as a Python task
+        costs more than most sums, and more only if partitions would be too large."""
         from pyspark import StorageLevel
         from pyspark.sql import functions as f
 
@@ -168,7 +169,8 @@ class SparkAnswers(RemoteAnswers):
         return shards
 
     def _places(self, n_parts: int, part: Column) -> Column:
-        """A number for each part that Spark's hash partitioning sends to a partition of its own."""
+        """A column that replaces each part by a number that Spark's hash partitioning puts in a partition of its
+        own."""
         from pyspark.sql import functions as f
 
         if n_parts == 1:
@@ -192,20 +194,20 @@ class SparkAnswers(RemoteAnswers):
         return Responses(person, item, score, len(group), self.item_ids, self.categories), group
 
     def close(self) -> None:
-        """Gives the executors' memory back."""
+        """Release the executors' memory."""
         while self._cached:
             self._cached.pop().unpersist()
 
 
 def _cores(session: SparkSession) -> int:
-    """How many tasks run at once: Spark cuts a range into as many partitions, under Spark Connect too."""
+    """Number of tasks that run at once: Spark splits a range into this many partitions, also under Spark Connect."""
     last = session.range(1_000_000).selectExpr("spark_partition_id() AS part").agg({"part": "max"}).collect()[0][0]
     return int(last) + 1
 
 
 @dataclass(frozen=True)
 class _Builder:
-    """On an executor: makes shards of sorted answers."""
+    """Runs on an executor: makes shards from sorted answers."""
 
     layout: Layout
     item_ids: tuple[str, ...]
@@ -276,7 +278,7 @@ class _Builder:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some answers of a shard: whether each is the first of its learner, the codes of item and group, the score."""
+    """Some of a shard's answers, shapes (R,): whether each is its learner's first, codes of item and group, score."""
 
     shard: int
     last_learner: int | str

@@ -1,9 +1,8 @@
-"""The em engine on Apache Spark: learners' answers stay on the executors in shards, and sums over learners come back.
+"""The em engine on Apache Spark: learners' answers stay on the executors in shards, and the driver gets sums over
+learners.
 
-A fit is the same bit for bit as in memory, on one CPU type (see `sums`). Where the shards fit the driver they are
-fetched, and its threads add up.
-
-What does not belong here: which answers count (see `responses`), and how a fit proceeds (see `psychometrics`).
+On one CPU type, a fit has the same bits as in memory (see `sums`). If the shards fit into the driver's memory, they are
+fetched, and the driver's threads compute the sums.
 """
 
 from __future__ import annotations
@@ -40,15 +39,19 @@ def fit_on_spark(
     max_scores: Mapping[str, int] | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
-    """`fit_em` of the scored answers in `frame`: learner_key, item_id and score, and with groups the column `group`,
-    the same for all answers of a learner. `max_scores`: of the items that are scored above 1. Models by item are in the
-    order of the sorted item ids.
+    """Run `fit_em` on the scored answers in `frame`. They are laid out on the executors, and fetched if the driver can
+    hold them.
 
-    The answers are laid out on the executors, and fetched if the driver can hold them; `report` is called with a
-    sentence on where sums are computed. `then` is called with the answers and their fit, before executors give them up.
+    Args:
+        frame: columns learner_key, item_id and score, and with groups `group`, which is constant within a learner.
+        reference: label of the reference group; None for the first in sorted order.
+        report: called with a sentence on where sums are computed.
+        then: called with the answers and their fit, before executors release the answers.
+        max_scores: maximum scores of the items that are scored above 1.
+        how: options of `fit_em`; models by item are in the order of the sorted item ids.
 
-    Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners, and
-    models of more than two scores besides the partial credit family.
+    Raises PsychometricsError as `fit_em` does, and for fits that only one machine supports: with weights of learners,
+    or with models for more than two scores outside the partial credit family.
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
@@ -68,11 +71,13 @@ def fit_on_spark(
 
 @dataclass
 class EmOnSpark(EmEngine):
-    """The em engine where the answers of `responses`, or those that these are a sample of, are in a DataFrame: fits of
-    `responses` are made of all of them on Spark, and fits of any others in this process.
+    """The em engine for `responses` whose answers are in a DataFrame, or are a sample of the answers there.
 
-    `sampled`: `responses` are a sample, so that sums over everybody are kept for the statistics; not where items are
-    scored 0 … m, of which there are no such sums, and whose statistics are the sample's."""
+    A fit of `responses` uses all answers of the DataFrame, on Spark. Fits of other responses run in this process.
+
+    `sampled`: `responses` are a sample, so sums over all learners are kept for the statistics. If items are scored
+    0 … m there are no such sums, and the statistics are the sample's.
+    """
 
     session: SparkSession = field(kw_only=True)
     frame: DataFrame = field(kw_only=True)
@@ -89,7 +94,7 @@ class EmOnSpark(EmEngine):
         reference: str | None = None,
         **how: Unpack[FitOptions],
     ) -> Calibration:
-        """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
+        """Fit as `fit_em` does. Raises PsychometricsError if the fit of `responses` has groups of learners."""
         if responses is not self.responses:
             return super().calibrate(responses, groups=groups, reference=reference, **how)
         if groups is not None:

@@ -1,7 +1,4 @@
-"""Where a month's fit adds up over learners: in this process, or on Spark's executors.
-
-What does not belong here: how either does it (see `engines.em`, `em`).
-"""
+"""Choice of where a month's fit computes sums over learners: in this process, or on Spark's executors."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 BYTES_AN_ANSWER = 1.5
-"""What an answer takes in a fit's layout."""
+"""Bytes of an answer in a fit's layout."""
 
 
 def placed(
@@ -39,10 +36,10 @@ def placed(
     *,
     sampled: bool,
 ) -> EmEngine:
-    """The engine that fits the scored answers to a scale in a snapshot, `responses`: on Spark if it is configured and
-    this process cannot hold them.
+    """The engine for a fit of `responses`, the scored answers to a scale in a snapshot.
 
-    If these are `sampled`, all are laid out by executors, and fetched if the driver can hold them.
+    It uses Spark if Spark is configured and this process cannot hold the answers, or if they are `sampled`: then
+    executors lay out all answers, which are fetched if the driver can hold them.
     """
     is_small = BYTES_AN_ANSWER * responses.n_responses <= answers.DRIVER_BYTES
     if settings.irt_spark is None or (is_small and not sampled):
@@ -59,7 +56,7 @@ def placed(
 
 
 def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> ItemCounts:
-    """How many answers the items of a scale have in a snapshot, counted on Spark."""
+    """Numbers of answers to a scale's items in a snapshot, counted on Spark."""
     attempts = _attempts(settings, store, snapshot, scale_id)
     few = attempts.reason == str(Reason.FEW_ITEM_RESPONSES)
     known = attempts.where(attempts.reason.isNull() | few)

@@ -1,9 +1,9 @@
-"""The log in a lake: PostgreSQL's attempts and their verdicts written to it day by day, and compared with it.
+"""The log in a lake: export of PostgreSQL's attempts and verdicts day by day, and comparison of the two.
 
-A day whose verdicts have changed has another hash, so the next export writes it again.
+If a day's verdicts change, its hash changes, so the next export writes it again.
 
-What does not belong here: what a lake is, and how Spark reads it (see `resources.cluster.lake`), and what is wrong with
-its files (see `lake_upkeep`).
+What does not belong here: the format of a lake and how Spark reads it (see `resources.cluster.lake`), and faults of its
+files (see `lake_upkeep`).
 """
 
 import tempfile
@@ -39,13 +39,13 @@ from resources.postgres.relations import VERDICT_COLUMNS
 
 ROWS_OF_FILE = 2_000_000
 KEPT = timedelta(days=366)
-"""PostgreSQL keeps the answers of at least so long, whatever the lake holds."""
+"""PostgreSQL keeps answers for at least this long, even if the lake has them."""
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class DayRows:
-    """The count of a day's rows, of those with a verdict, and the hash over all columns of a lake."""
+    """Numbers of a day's rows and of its rows with a verdict, and a hash over all columns of a lake."""
 
     rows: int
     judged: int
@@ -57,8 +57,8 @@ NO_ROWS = DayRows(0, 0, sha256(b"0 0 0").hexdigest())
 
 @dataclass
 class Exported:
-    """What an export did: days written and skipped, rows and bytes written. `refused`: why days were left as they
-    are."""
+    """Result of an export: days written and skipped, rows and bytes written. `refused`: lines about days that were not
+    changed."""
 
     written: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Difference:
-    """A day that is not the same in the lake and in PostgreSQL; `lake` is None where the lake has no manifest of it."""
+    """A day that differs between the lake and PostgreSQL. `lake` is None if the lake has no manifest of the day."""
 
     day: str
     lake: DayRows | None
@@ -84,7 +84,7 @@ class Difference:
 
 
 def rows_by_day(run: Run, since: datetime, until: datetime) -> dict[str, DayRows]:
-    """The attempts of [since, until) by day (UTC); days without are absent."""
+    """Counts and hash of the attempts of [since, until) by day (UTC). Days without attempts are absent."""
     attempts = attempts_with_verdicts(since, until, in_lake=run.backend is not on_postgres)
     # A null verdict adds nothing, so that days written by earlier releases have the hashes of their manifests.
     hashes = row_hash(attempts, sorted(SCHEMA.names), (*LATER_COLUMNS, *VERDICT_COLUMNS))
@@ -98,9 +98,10 @@ def rows_by_day(run: Run, since: datetime, until: datetime) -> dict[str, DayRows
 def compare_days(
     connection: psycopg.Connection, lake: Lake, since: datetime | None = None, until: datetime | None = None
 ) -> list[Difference]:
-    """The days of [since, until), two midnights, whose count or hash in the manifests is not PostgreSQL's.
+    """The days of [since, until), two midnights, whose count or hash in the manifests differs from PostgreSQL's.
 
-    By default the 366 days that PostgreSQL keeps, up to yesterday; days before the first answer of both are left out.
+    The default is the last 366 days, which PostgreSQL keeps, up to yesterday. Days before the first answer in either
+    are left out.
     """
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     until = until or today
@@ -129,12 +130,16 @@ def export_days(
     replace: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Exported:
-    """Write the days from `since` to `until` (YYYY-MM-DD, the last one included) that the lake does not hold as
-    PostgreSQL does; by default from the first answer to yesterday.
+    """Write the days that differ between the lake and PostgreSQL to the lake.
 
-    A day is committed by its manifest, after its files were read back. Where the lake holds more attempts of a day than
-    PostgreSQL, which may have dropped them, it stays as it is, unless `replace`, which also reads the
-    lake's files and writes the days again whose files are not as they were written.
+    A day is committed by its manifest, after its files have been read back. A day of which the lake has more attempts
+    than PostgreSQL is not changed, because PostgreSQL may have dropped them.
+
+    Args:
+        since, until: first and last day (YYYY-MM-DD, inclusive); by default the day of the first answer and yesterday.
+        replace: write also the days of which the lake has more attempts. The lake's files are read, and days whose
+            files have changed since they were written are written again.
+        progress: called with the number of days done and the total.
     """
     first, last = _span(database, since, until)
     days = days_between(day_bounds(first)[0], day_bounds(last)[1]) if first and last and first <= last else []
@@ -200,7 +205,7 @@ def _export_month(
 
 
 def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: DayRows) -> list[LakeFile]:
-    """Files with the day's attempts, stored and read back. Raises PermanentFailure where they are not `wanted`."""
+    """Store the day's attempts in files and read them back. Raises PermanentFailure if their rows are not `wanted`."""
     if wanted == NO_ROWS:
         return []
     attempts = on_postgres.sql(attempts_with_verdicts(*day_bounds(day), in_lake=False))
@@ -219,7 +224,7 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
 
 
 def store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[LakeFile]:
-    """Sorted rows in files of about ROWS_OF_FILE, each stored as soon as it is full."""
+    """Write sorted rows to files of at most ROWS_OF_FILE rows. Each file is stored as soon as it is full."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "attempts.parquet")
         writer, written = None, 0
@@ -248,7 +253,7 @@ def day_rows(manifest: Manifest) -> DayRows:
 
 @contextmanager
 def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
-    """Runs over the files as the relation `attempt`. Raises PermanentFailure as `Lake.local` does."""
+    """Provide queries over the files as the relation `attempt`. Raises PermanentFailure as `Lake.local` does."""
     import duckdb
 
     with ExitStack() as stack:
@@ -265,7 +270,10 @@ def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
 
 
 def rows_of_files(lake: Lake, day: str, files: Iterable[LakeFile]) -> DayRows:
-    """Count and hash of all rows of a day's files. Raises PermanentFailure for rows of other days."""
+    """Counts and hash of the rows in a day's files. If some rows are of other days, the hash equals no day's.
+
+    Raises PermanentFailure as `Lake.local` does.
+    """
     files = list(files)
     if not files:
         return NO_ROWS

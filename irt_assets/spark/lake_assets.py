@@ -1,4 +1,4 @@
-"""The asset `lake`: the log as Spark reads it; it is there where IRT_ATTEMPTS names a lake."""
+"""The asset `lake`: the log as Spark reads it. It exists if IRT_ATTEMPTS names a lake."""
 
 import dagster as dg
 
@@ -15,7 +15,7 @@ DAYS_SHOWN = 5
 
 
 def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The asset, if IRT_ATTEMPTS is set."""
+    """The asset, if IRT_ATTEMPTS names a lake."""
     place = lake_that_we_write(settings)
     if place is None:
         return []

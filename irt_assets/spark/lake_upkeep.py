@@ -1,7 +1,4 @@
-"""The files of a lake: what is wrong with them, a learner erased from them, and those that nobody needs deleted.
-
-What does not belong here: writing the log to a lake, and comparing the two (see `lake`).
-"""
+"""Upkeep of a lake's files: finding faults, erasing a learner, and deleting files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -25,13 +22,13 @@ if TYPE_CHECKING:
     import duckdb
 
 READERS_END = timedelta(days=1)
-"""Nobody reads longer than this from files that another manifest has replaced."""
+"""Longest time for which a reader may still read files that another manifest has replaced."""
 MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a day of a lake."""
+    """A fault of a day of a lake."""
 
     day: str
     what: str
@@ -43,9 +40,11 @@ def faults(
     until: datetime | None = None,
     progress: Progress = lambda *_: None,
 ) -> Iterator[Fault]:
-    """What is wrong with the files of a lake, day by day: missing, damaged, of other columns, other rows than the
-    manifest says, ids that are there twice. Reads every file of [since, until)."""
-    import duckdb  # only who reads files of a lake needs it
+    """Read every file of [since, until) and yield its faults, day by day.
+
+    Faults are missing or damaged files, wrong columns, rows that differ from the manifest, and repeated ids.
+    """
+    import duckdb  # needed only to read files of a lake
 
     manifests = lake.manifests(since, until)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(Path(folder, "ids"))) as ids:
@@ -82,7 +81,7 @@ def _file_problem(lake: Lake, file: LakeFile) -> str:
 
 
 def _remember_ids(ids: duckdb.DuckDBPyConnection, lake: Lake, day: str, files: Iterable[LakeFile]) -> None:
-    """Keep a hash of 128 bits of each id of a day."""
+    """Store a hash of 128 bits of each id of a day."""
     for file in files:
         with lake.local(file) as path:
             ids.execute(
@@ -104,12 +103,12 @@ def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mappi
 
 
 def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
-    """How many attempts of a learner each file has, by path, also files that no manifest names. Reads every file."""
+    """Number of a learner's attempts in each file, by path; also in files that no manifest names. Reads every file."""
     named = {file.path: file for one in lake.manifests().values() for file in one.files}
     found = {}
     for path in (*named, *lake.unnamed()):
         with lake.local_as_it_is(path) as file:
-            # reads only groups of rows, which are sorted by learner, that may hold them
+            # reads only the row groups that may contain the learner, as rows are sorted by learner
             n = int(ds.dataset(file).count_rows(filter=ds.field("user_id") == user_id))
         if n:
             found[path] = n
@@ -117,10 +116,10 @@ def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
 
 
 def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
-    """Write the days that hold a learner again without them, and delete the files that do. Returns the attempts by
-    day, and how many of the deleted files the bucket keeps as old versions.
+    """Write the days that contain a learner again without the learner, and delete the files that contain the learner.
+    Returns the attempts by day, and the number of deleted files that the bucket keeps as old versions.
 
-    Killed at any point, it is run again: a day is as it was, or without the learner.
+    If it is killed, run it again: each day is either unchanged or without the learner.
     """
     held = attempts_of(lake, user_id)
     days: Counter[str] = Counter()
@@ -144,7 +143,7 @@ def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
 
 
 def prune(lake: Lake) -> int:
-    """Delete the files that no manifest names and that are older than a day; how many."""
+    """Delete the files that no manifest names and that are older than a day. Returns their number."""
     before = datetime.now(UTC) - READERS_END
     unnamed = lake.unnamed(before)
     for path in unnamed:

@@ -1,9 +1,7 @@
-"""Work over shards that lie on executors of Apache Spark, one row of a cached DataFrame each.
+"""Work on shards of answers on Apache Spark's executors, where each shard is a row of a cached DataFrame.
 
-Each work is one `mapInArrow`: only tables of the items go out, and executors import the library, so that no kernel has
-a copy. Shards, their bundles and the order of additions are the library's (`RemoteAnswers`).
-
-What does not belong here: how shards are made (see `answers`), and how a fit proceeds (see `psychometrics`).
+Each piece of work is one `mapInArrow`. Only tables of the items are sent to the executors, which import the library, so
+the kernels exist once. The library defines shards, bundles and the order of additions (`RemoteAnswers`).
 """
 
 from __future__ import annotations
@@ -26,15 +24,18 @@ Batches = Iterable[pa.RecordBatch]
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
 WAVE_BYTES = 512 * 2**20
-"""Results that the driver fetches at once, within Spark's own limit of a gigabyte."""
+"""Bytes of results that the driver fetches at once, within Spark's own limit of a gigabyte."""
 FETCHED_BYTES = 32 * 2**20
-"""Shards that the driver fetches at once: a default driver of a gigabyte loses a task's result of some 40 MB."""
+"""Bytes of shards that the driver fetches at once: Spark's default driver of 1 GB loses task results of some 40 MB."""
 ONE_SHARD_A_BATCH = {"spark.sql.execution.arrow.maxRecordsPerBatch": "1"}
-"""A task is given one row at a time, so that it holds a shard and not its partition."""
+"""Makes a task read one row at a time, so that it holds one shard in memory and not its whole partition."""
 
 
 def sums_of_bundles(shards: DataFrame, work: ShardWork, bundles: Sequence[range], n_bytes: int) -> Rows:
-    """What the work makes of the shards of each bundle, in order, fetched a few at a time; `n_bytes`: of one."""
+    """Yield the results of the work for each bundle of shards, in order, fetched a few at a time.
+
+    `n_bytes`: size of one result.
+    """
     at_once = max(1, WAVE_BYTES // n_bytes)
     for first in range(0, len(bundles), at_once):
         wave = bundles[first : first + at_once]
@@ -47,7 +48,7 @@ def sums_of_bundles(shards: DataFrame, work: ShardWork, bundles: Sequence[range]
 
 
 def mapped(shards: DataFrame, work: ShardWork) -> DataFrame:
-    """The shards with the work done on each, or on several together."""
+    """Apply the work to the shards, which may return one row for several of them."""
 
     def done(batches: Batches) -> Batches:
         for shard, row in work(_rows(batches)):
@@ -59,7 +60,7 @@ def mapped(shards: DataFrame, work: ShardWork) -> DataFrame:
 
 
 def fetched(shards: DataFrame, n_shards: int, n_bytes: int) -> Rows:
-    """The shards, fetched a few at a time; `n_bytes`: of all."""
+    """Yield the shards, fetched a few at a time. `n_bytes`: size of all shards."""
     at_once = max(1, FETCHED_BYTES * n_shards // max(n_bytes, 1))
     for first in range(0, n_shards, at_once):
         wave = shards.where(f"shard >= {first} AND shard < {first + at_once}") if at_once < n_shards else shards

@@ -1,14 +1,16 @@
-"""A month of a lake collected on a cluster: its attempts with their verdicts, stored by the executors as parts.
+"""Collection of a month of a lake on a cluster: executors store its attempts with their verdicts as parts.
 
-All attempts of a learner are in one partition, so that it applies all minima but that of an item. For that, responses
-are counted over all partitions, the items with too few are dropped in each, and so on until there are none: as many
-rounds as on one machine. Executors import this package. They are given the object store, and no credentials of the
-database. A task that runs twice leaves a part of the same name, or one that no manifest names.
+All attempts of a learner are in one partition, where all minima are applied except the minimum of responses per item.
+For this minimum, responses are counted over all partitions, and items with too few are dropped everywhere. This is
+repeated until no item has too few, in as many rounds as on one machine.
+
+Executors import this package. They get access to the object store, but no credentials of the database. A task that runs
+twice leaves a part with the same name, or one that no manifest names.
 
 Learners are scored on a cluster in the same way: a partition has all of their answers.
 
-What does not belong here: the manifest (see `responses.snapshot_files`), verdicts (see `responses.verdicts`), and the
-same on one machine (see `responses.stored_window`).
+What does not belong here: the manifest (see `responses.snapshot_files`), verdicts (see `responses.verdicts`), and
+collection on one machine (see `responses.stored_window`).
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 ROWS_OF_A_PART = 1_500_000
-"""Attempts of a part, about: a task holds them in memory, some 250 bytes each."""
+"""Approximate number of attempts in a part: a task holds them in memory, some 250 bytes each."""
 TWICE_SHOWN = 3
 _KINDS = (
     dict.fromkeys(("row", KEY, "session", "position", "response_time_ms", "hints_used"), pa.int64())
@@ -72,18 +74,18 @@ _KINDS = (
 
 
 def columns_of_parts(*, scored: bool) -> pa.Schema:
-    """The columns of a part, as a snapshot from PostgreSQL has them; with `SCORES` if an attempt is `scored`."""
+    """The columns of a part, as in a snapshot from PostgreSQL. `scored`: whether they include `SCORES`."""
     return pa.schema([(name, _KINDS.get(name, pa.string())) for name in FILE if scored or name not in SCORES])
 
 
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
-"""By scale, the items that a round drops, and how many responses each has."""
+"""The items that a round drops, by scale, with their numbers of responses."""
 
 
 @dataclass(frozen=True)
 class _Minima:
-    """What a task applies. `rounds`: the items to drop, in the order in which they were found."""
+    """The minima that a task applies. `rounds`: the items to drop, in the order in which they were found."""
 
     rules: Mapping[str, Rules]
     rounds: tuple[FewItems, ...] = ()
@@ -105,10 +107,11 @@ def collect_on_spark(
     month: str,
     scales: Mapping[str, Scale],
 ) -> tuple[WindowTotals, Manifest]:
-    """A `snapshot.CollectMonth`. First writes the month's days to the lake that it does not hold as PostgreSQL does.
+    """Collect a month on Spark, as a `snapshot.CollectMonth`. Days that differ between the lake and PostgreSQL are
+    first written to the lake.
 
-    Raises PermanentFailure if a day has attempts without verdicts or differs from PostgreSQL's, an attempt is there
-    twice, or a part is not where executors wrote it; TransientFailure if the lake changed meanwhile.
+    Raises PermanentFailure if a day has attempts without verdicts or cannot be written to the lake, an attempt_id
+    occurs twice, or a part is missing. Raises TransientFailure if the lake changed meanwhile.
     """
     lake = Lake.at(database.settings)
     start, end = Month(month).bounds
@@ -171,8 +174,11 @@ def map_learners(
     make: Callable[[Responses, npt.NDArray[np.object_]], pa.Table],
     schema: str,
 ) -> Iterator[pa.Table]:
-    """What executors make of the learners' responses to `items` in [start, end), those of
-    `scored_answers.scoring_groups`: rows of Spark's `schema`, in parts."""
+    """Call `make` on the executors with the responses and ids of some learners at a time. Yields its rows in parts.
+
+    The responses are to `items` in [start, end), as in `scored_answers.scoring_groups`. `schema`: Spark's schema of the
+    rows.
+    """
     if (n := n_attempts(run, start, end)) == 0:
         return
     rows = run.connection.sql(run.backend.sql(scored_answers(start, end, in_lake=True)))
@@ -184,8 +190,8 @@ def map_learners(
 
 
 def _dealt(rows: DataFrame, parts: int) -> DataFrame:
-    """The rows in so many partitions, those of a learner in one."""
-    from pyspark.sql import functions  # an extra, and the graph imports this module
+    """The rows in `parts` partitions, with all rows of a learner in the same partition."""
+    from pyspark.sql import functions  # optional dependency; the graph imports this module
 
     return rows.repartition(parts, functions.crc32(functions.col(KEY).cast("string")))
 
@@ -202,7 +208,7 @@ def _refuse_twice(attempts: DataFrame) -> None:
 
 
 def _rounds(attempts: DataFrame, minima: _Minima) -> tuple[FewItems, ...]:
-    """The items with too few responses, round after round, counted over all partitions."""
+    """The items with too few responses in each round, counted over all partitions."""
     dropped: dict[str, dict[str, int]] = defaultdict(dict)
     while True:
         counted = attempts.select("scale_id", KEY, "item_id", "reason", "score").mapInArrow(
@@ -225,7 +231,7 @@ def _rounds(attempts: DataFrame, minima: _Minima) -> tuple[FewItems, ...]:
 def _totals(
     found: Sequence[Mapping[str, Any]], rounds: Sequence[FewItems], scales: Iterable[str], data_hash: str
 ) -> WindowTotals:
-    """What all parts come to, with the scales that have no attempt."""
+    """Totals over all parts, including the scales that have no attempt."""
     of_parts = [one["counts"] for one in found]
     nothing = counts_by_reason(np.empty(0, np.int8))
     counts, left_out = {}, {}
@@ -250,13 +256,13 @@ def _require_stored(store: ObjectStore, parts: Sequence[Part]) -> None:
 
 
 def _table(batches: Batches) -> pa.Table | None:
-    """What is in a partition; None for one without rows."""
+    """The rows of a partition. Returns None if it has no rows."""
     found = [batch for batch in batches if batch.num_rows]
     return pa.Table.from_batches(found) if found else None
 
 
 def _sums(batches: Batches) -> Batches:
-    """The rows of each batch, the sums of their hashes, and how many are to items with more than right and wrong."""
+    """Yield, for each batch, its number of rows, the sums of their hashes, and the number of rows of scored items."""
     for batch in batches:
         if batch.num_rows:
             sums = [pa.array([str(one)]) for one in sums_of(pa.chunked_array([batch.column("h")]))]
@@ -267,7 +273,7 @@ def _sums(batches: Batches) -> Batches:
 
 
 def _responses(minima: _Minima, batches: Batches) -> Batches:
-    """How many responses of a partition each item has left, those that have none among them."""
+    """Number of responses that remain for each item in a partition; also for items with none."""
     table = _table(batches)
     if table is None:
         return
@@ -278,14 +284,14 @@ def _responses(minima: _Minima, batches: Batches) -> Batches:
 
 
 def _made(make: Callable[[pa.Table], pa.Table], batches: Batches) -> Batches:
-    """What is made of a partition."""
+    """Apply `make` to a partition that has rows."""
     table = _table(batches)
     if table is not None:
         yield from make(table).to_batches()
 
 
 def _write(minima: _Minima, store: ObjectStore, folder: str, columns: pa.Schema, batches: Batches) -> Batches:
-    """Store a partition as a part: what the part is, and its counts by scale and reason, as JSON."""
+    """Store a partition as a part. Yields the part and its counts by scale and reason, as JSON."""
     table = _table(batches)
     if table is None:
         return

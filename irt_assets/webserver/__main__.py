@@ -1,6 +1,6 @@
-"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted; SIGHUP restarts it.
+"""`python -m irt_assets.webserver`: the Dagster UI, as a process that runs until it is interrupted; SIGHUP restarts it.
 
-Its environment is the one that `irt serve` gives to its servers (see `irt_assets.servers.stack`).
+`irt serve` sets its environment, as for all its servers (see `irt_assets.servers.stack`).
 """
 
 import argparse
@@ -28,16 +28,16 @@ from services.jwt_verifier.tokens import Role, Verifier, build_verifier
 from services.report_files import ReportFiles
 
 OPEN_REQUESTS_S = 5
-"""How long shutdown waits for requests under way, and for subscriptions, which never end."""
+"""Time in seconds that shutdown waits for open requests, and for subscriptions, which never end."""
 
 
 def login(settings: Settings) -> Verifier | None:
-    """Returns the verifier of tokens, or None without a login. Raises PermanentFailure if its settings are unfit."""
+    """The verifier of tokens, or None if no login is configured. Raises PermanentFailure if its settings are wrong."""
     return build_verifier(settings) if settings.has_login else None
 
 
 def guarded(dagster: ASGIApp, settings: Settings, verifier: Verifier | None, *, read_only: bool = False) -> ASGIApp:
-    """Dagster's UI behind our layers, as `settings` configure them."""
+    """Dagster's UI behind our layers, configured by `settings`."""
     prefix = settings.ui_prefix
     learners = settings.ui_hands_out_learner_reports
     reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
@@ -47,11 +47,11 @@ def guarded(dagster: ASGIApp, settings: Settings, verifier: Verifier | None, *, 
 
 
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
-    """Run until SIGTERM.
+    """Serve the UI until SIGTERM.
 
-    Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
+    Raises PermanentFailure if settings of the login are wrong or missing, or if the port is not free.
     """
-    verifier, host = login(settings), settings.ui_address  # a fault of the settings is told before Dagster is loaded
+    verifier, host = login(settings), settings.ui_address  # first, to report wrong settings before Dagster is loaded
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")

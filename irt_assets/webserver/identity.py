@@ -1,8 +1,8 @@
-"""Who sends a request, by its token, and whether the role suffices: the layer behind `guard`.
+"""The layer behind `guard`: it identifies the sender of a request by a token, and checks the sender's role.
 
-Only a token verified here counts: anyone logged in on this machine can send a header such as X-User. Requests that
-change something are checked one by one, so a role and a token count at the click, and not only when the page was
-opened. What does not belong here: what a document asks for (see `operations`).
+Only a token that is verified here counts, because anyone logged in on this machine can send a header such as X-User.
+Each request that changes something is checked, so the role and the token must be valid at each click, and not only when
+the page is opened. What does not belong here: reading GraphQL documents (see `operations`).
 """
 
 import json
@@ -41,14 +41,15 @@ from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier,
 
 LOG = logging.getLogger("irt_assets.webserver")
 LARGEST_BODY = 16 * 1024 * 1024
-"""As in nginx."""
+"""Largest body in bytes, as in nginx."""
 
 
 @dataclass(eq=False)
 class Identified:
-    """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
+    """`app` for callers whose token grants `role`; a mutation also needs the role of `required_role`.
 
-    Without a verifier everybody may do everything, anonymously; all else than a GraphQL request is refused even then.
+    Without a verifier everybody may do everything, anonymously. Bodies and messages that are not GraphQL requests are
+    refused even then.
     """
 
     app: ASGIApp
@@ -84,7 +85,7 @@ class Identified:
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
         except (TokenRefused, Unreadable, Refusal) as refused:
-            shown = {"data": None, "errors": [{"message": str(refused)}]}  # as GraphQL has it, which the page shows
+            shown = {"data": None, "errors": [{"message": str(refused)}]}  # GraphQL's format, which the UI shows
             answer = JSONResponse(shown, refused.status, challenge(refused.status))
             await refuse(str(refused), answer, scope, receive, send)
         except ClientDisconnect:
@@ -96,11 +97,11 @@ class Identified:
         return await run_in_threadpool(verifier.verify, token)
 
     async def _converse(self, identity: Identity | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket, for subscriptions only, and only while its token is valid."""
+        """Serve a WebSocket, for subscriptions only, and only while its token is valid."""
         closed = False
 
         async def is_over() -> bool:
-            """Whether the token has expired; the first time it has, the WebSocket is closed."""
+            """Whether the token has expired. If it has, the first call closes the WebSocket."""
             nonlocal closed
             if identity is None:
                 return False
@@ -133,7 +134,7 @@ class Identified:
 
 
 def _require_allowed(request: Request, identity: Identity) -> None:
-    """Raises Refusal for the first mutation that is not allowed."""
+    """Raise Refusal for the first mutation that is not allowed."""
     for mutation in request.mutations:
         role = required_role(mutation)
         if not identity.has_role(role):
@@ -146,7 +147,7 @@ def _require_allowed(request: Request, identity: Identity) -> None:
 
 
 def _require_subscription(message: Message) -> Message:
-    """The message, if Dagster can read it and it starts nothing but subscriptions. Raises Unreadable."""
+    """Return the message. Raises Unreadable if Dagster cannot read it, or if it starts anything but subscriptions."""
     sent = _object(message)
     operation = sent.get("id", "")
     if not isinstance(operation, str) or not operation.isprintable():
@@ -169,7 +170,7 @@ def _object(message: Message) -> dict[str, object]:
 
 
 def _error(message: Message, why: str) -> Message:
-    """The answer of graphql-ws to an operation that cannot be started."""
+    """The response of graphql-ws to an operation that cannot be started."""
     of = None
     with suppress(Unreadable):
         of = _object(message).get("id")
@@ -177,7 +178,7 @@ def _error(message: Message, why: str) -> Message:
 
 
 def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:
-    """The request with the verified caller's name, and without any that came from outside."""
+    """The request with the name of the verified caller, and without a name that a client has sent."""
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
     if identity is not None:
         headers.append((CALLER_HEADER.encode(), json.dumps(identity.sub).encode("ascii")))
@@ -185,16 +186,16 @@ def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:
 
 
 def _normalise_scope(scope: Scope) -> Scope:
-    """The request as it was judged, so that Dagster cannot take a query from anywhere but the body.
+    """The request with only the query in its body, which was checked.
 
-    Dagster knows one spelling of the media type, and with any other takes the query from the address.
+    Dagster recognises one spelling of the media type, and with any other it reads the query from the address.
     """
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
     return {**scope, "query_string": b"", "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """Raises Refusal if it is too large, ClientDisconnect if the client has gone."""
+    """The body. Raises Refusal if it is too large, ClientDisconnect if the client has disconnected."""
     body = b""
     async for piece in HttpRequest(scope, receive).stream():
         body += piece
@@ -204,7 +205,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 
 def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """A `receive` that gives Dagster the body that was read here."""
+    """A `receive` that returns the body that was already read, for Dagster."""
     given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def again() -> Message:

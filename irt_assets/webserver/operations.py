@@ -1,8 +1,8 @@
-"""What a GraphQL request would change, and the role that it requires.
+"""The mutations of a GraphQL request, and the role that they require.
 
-The document is read as Dagster will read it, with fragments, aliases and variables. All of its operations count,
-whichever of them is to run, and a mutation that is not named here requires the highest role. What does not belong here:
-who asks (see `identity`).
+The document is read like in Dagster, with fragments, aliases and variables. All its operations count, whichever of them
+will run, and a mutation that this module does not name requires the highest role. What does not belong here: the caller
+(see `identity`).
 """
 
 import json
@@ -34,18 +34,18 @@ LAUNCHING_RUNS = frozenset(
 LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
 ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
 MOST_TOKENS = 20_000
-"""The longest document that is read: parsing longer ones would hold up other requests."""
+"""Length of the longest accepted document: parsing longer documents would delay other requests."""
 
 
 class Unreadable(Exception):
-    """The request is not one GraphQL document with variables; the message says what is wrong with it."""
+    """The request is not a single GraphQL document with variables; the message contains the reason."""
 
     status = HTTPStatus.BAD_REQUEST
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A field of a mutation, with its arguments as the server will see them."""
+    """A field of a mutation, with its arguments as the server reads them."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -53,14 +53,14 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Request:
-    """What a document asks for: its mutations, and whether it has nothing but subscriptions."""
+    """Content of a document: its mutations, and whether all its operations are subscriptions."""
 
     mutations: tuple[Mutation, ...]
     subscribes: bool
 
 
 def read_body(body: bytes) -> Request:
-    """Raises Unreadable."""
+    """Read a request from the body of a POST. Raises Unreadable."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ def read_body(body: bytes) -> Request:
 
 
 def read_request(parsed: object) -> Request:
-    """Raises Unreadable."""
+    """Read a request from parsed JSON. Raises Unreadable."""
     if not isinstance(parsed, dict):
         raise Unreadable("Send one GraphQL request at a time: an object with `query`.")
     query, variables = parsed.get("query"), parsed.get("variables")
@@ -94,21 +94,22 @@ def read_request(parsed: object) -> Request:
 
 
 def required_role(mutation: Mutation) -> Role:
-    """Analysts launch and cancel; everything else takes an operator."""
+    """The role that a mutation requires: analyst for launching and cancelling, else operator."""
     return "analyst" if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS | ENDING else "operator"
 
 
 def signs_for_another(mutation: Mutation) -> bool:
-    """Whether a backfill would name the launcher of its runs, unverified, as the daemon launches them.
+    """Whether a mutation would give the runs of a backfill an unverified name of their launcher.
 
-    Runs that somebody launches from the page get the verified name in its place.
+    The daemon launches these runs with the backfill's tags. Runs that a person launches in the UI get the verified name
+    instead.
     """
     tags = [value for key, value in _leaves(mutation.arguments) if key == "key"]
     return mutation.name in LAUNCHING_BACKFILLS and LAUNCHED_BY in tags
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    """Every scalar value, with the name of its field."""
+    """Yield every scalar value, with the name of its field."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _leaves(inner, name)
@@ -136,7 +137,7 @@ def _mutations(
 def _root_fields(
     selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
 ) -> Iterator[FieldNode]:
-    """The operation's top-level fields, through fragments, regardless of @skip and @include."""
+    """Yield the operation's top-level fields, also in fragments, regardless of @skip and @include."""
     for node in selected.selections:
         if isinstance(node, FieldNode):
             yield node

@@ -1,5 +1,5 @@
-"""How runs are launched: the run launchers, the coordinator that names who asked, sizes of pods, logs of runs.
+"""Launching of runs: the run launchers, the coordinator that records who launched a run, and the logs of runs.
 
-Empty on purpose: the daemon and the webserver import `jobs.launching.launcher`, and need nothing of the graph. What
-does not belong here: which runs are requested, and when (see `jobs.schedules` and `jobs.sensors`).
+This file is empty on purpose: the daemon and the webserver import `jobs.launching.launcher` and do not need the graph.
+What does not belong here: which runs are requested, and when (see `jobs.schedules` and `jobs.sensors`).
 """

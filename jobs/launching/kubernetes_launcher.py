@@ -1,7 +1,6 @@
-"""Dagster's launcher for Kubernetes, under which runs live on while the API server does not answer.
+"""Dagster's launcher for Kubernetes, changed so that runs survive while the API server does not respond.
 
-What belongs here: which runs under way count as alive. What does not: a run's pod (the configuration of the launcher
-in deploy/k8s/base/irt-settings.yaml), and how much it gets (see `Settings.run_resources`).
+The pod of a run is configured in deploy/k8s/base/irt-settings.yaml, its resources in `Settings.run_resources`.
 """
 
 from dagster import DagsterRun
@@ -11,15 +10,15 @@ from jobs.launching.launcher import WORKER_TAG
 from resources.dagster_compat import CheckRunHealthResult, WorkerStatus
 
 NO_JOB = "could not be found"
-"""How K8sRunLauncher ends its message if the API server answers that there is no such Job."""
+"""End of K8sRunLauncher's message if the API server responds that there is no such Job."""
 
 
 class KubernetesRunLauncher(K8sRunLauncher):
-    """K8sRunLauncher, but a run lives if the API server gives no answer, or if a command executes it and it has no Job.
+    """K8sRunLauncher that reports a run as RUNNING if the API server does not respond or a command executes the run.
 
-    `run_monitoring` fails a run under way unless its worker is RUNNING or SUCCESS. K8sRunLauncher returns UNKNOWN at
-    the first request that fails, so one poll without the API server would fail every run. The class can go once Dagster
-    leaves runs alone whose worker is UNKNOWN, and once no command executes runs.
+    `run_monitoring` fails a run under way unless its worker is RUNNING or SUCCESS. K8sRunLauncher returns UNKNOWN after
+    one failed request, so a single poll without the API server would fail all runs. A run that a command executes has
+    no Job. This class can go once Dagster does not fail runs whose worker is UNKNOWN, and no command executes runs.
     """
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:

@@ -1,7 +1,6 @@
-"""Who launched a run: the name that was verified before the Dagster UI becomes a tag of the run.
+"""The tag that names who launched a run in the Dagster UI.
 
-What belongs here: how that layer passes the name to Dagster's run coordinator, and the tag. What does not: how a name
-is verified, and who may launch what (see `irt_assets.webserver.identity`).
+`irt_assets.webserver.identity` verifies the name, checks the right to launch runs, and passes the name on in a header.
 """
 
 import json
@@ -14,20 +13,21 @@ from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 LAUNCHED_BY = "irt/launched_by"
 """Run tag: the verified name; empty if a name was typed but not verified."""
 CALLER_HEADER = "irt-caller"
-"""Header that names the caller to Dagster, as JSON. The layer before it removes it from requests from outside."""
+"""Header with the caller's name for Dagster, as JSON. `irt_assets.webserver.identity` removes it from incoming
+requests."""
 
 
 def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a backfill requested with these headers: its runs have them too."""
+    """The tags of a backfill requested with these headers. Its runs get the same tags."""
     header = headers.get(CALLER_HEADER)
     return {} if header is None else {LAUNCHED_BY: json.loads(header)}
 
 
 class NamingRunCoordinator(QueuedRunCoordinator):
-    """Queues runs as Dagster's own does, each with the name of the person who launched it in the UI.
+    """Dagster's queue of runs, which also tags each run with the name of the person who launched it in the UI.
 
-    Runs of a backfill come with the name that the backfill has. One that is repeated has the tags of the first,
-    even if another person repeats it, so its runs get no name.
+    Runs of a backfill have the backfill's tags. A repeated backfill has the tags of the first one, even if a different
+    person repeats it, so the name of its runs is cleared.
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:

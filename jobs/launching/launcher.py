@@ -1,12 +1,9 @@
-"""The run launcher: starts run workers through the code server and notices when one is gone.
+"""The run launcher: it starts run workers through the code server, and detects dead workers.
 
-What belongs here: who a run's worker is, whether it lives, how it is stopped. What does not: how often
-the daemon asks and what it does with the answer (`run_monitoring` in dagster.yaml).
-
-Dagster's own launcher leaves a run "started" for ever when its worker and the code server that would
-have reported it die together. Here a worker is known by host, boot, process id and start time, so that
-neither a reused process id nor another machine's processes are mistaken for it. Start times are counted
-from boot, because the wall clock may be set while a run is going on; after a reboot nothing lives on.
+Dagster's own launcher leaves a run "started" forever if its worker dies together with the code server that would have
+reported it. Here a worker is identified by host, boot, process id and start time, so that neither a reused process id
+nor a process of another machine is mistaken for it. Start times count from boot, because the wall clock may be changed
+during a run; no worker survives a reboot. `run_monitoring` in dagster.yaml sets how often the daemon checks workers.
 """
 
 import json
@@ -30,16 +27,16 @@ from resources.dagster_compat import (
 from resources.serving import logs
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
-"""Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""
+"""Run tag, hidden in the UI: JSON with the worker's `host` and `boot` and, once known, its `pid` and `started`."""
 
 WORKER_OOM_SCORE_ADJ = "500"
 START_TOLERANCE_S = 3.0
-"""Seconds. The time of boot is cut to a whole second, so it moves by one when the clock is adjusted; it is read four
-times."""
+"""Seconds. The time of boot is truncated to a whole second, so it may change by one when the clock is adjusted; a
+comparison depends on several readings."""
 
 
 def process_start(pid: int) -> float | None:
-    """Seconds from boot to the start of a living process; None where there is none, or only a zombie."""
+    """Seconds from boot to the start of a process. Returns None if the process does not exist or is a zombie."""
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
@@ -50,15 +47,15 @@ def process_start(pid: int) -> float | None:
 
 
 def boot_id() -> str:
-    """The id of this machine's boot; empty if the kernel has none."""
+    """The id of this machine's current boot; empty if the kernel does not provide it."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text("ascii").strip() if path.exists() else ""
 
 
 def own_worker_tags() -> dict[str, str]:
-    """Tags for a run that this very process executes.
+    """Tags for a run that this process executes itself.
 
-    Its death is noticed like any other's, but the run is not repeated: the person who started it sees that it ended.
+    If the process dies, the run fails as usual but is not repeated: the person who started it sees that it ended.
     """
     pid = os.getpid()
     worker = {**_here(), "pid": pid, "started": process_start(pid)}
@@ -66,8 +63,8 @@ def own_worker_tags() -> dict[str, str]:
 
 
 def be_the_first_to_go() -> None:
-    """In a run worker: let the kernel end this process before the code server, whose memory limit it shares."""
-    with suppress(OSError):  # no Linux
+    """Let the kernel kill this run worker before the code server, which shares its memory limit."""
+    with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 
 
@@ -76,10 +73,10 @@ def _here() -> dict[str, str]:
 
 
 class HealthCheckedRunLauncher(DefaultRunLauncher):
-    """Dagster's default launcher, and a worker that was killed fails its run within one monitoring poll."""
+    """Dagster's default launcher with a health check: a run whose worker was killed fails at the next poll."""
 
     def register_instance(self, instance: DagsterInstance) -> None:
-        """The first of our code that runs in the daemon and the webserver: it sets up their logs."""
+        """Set up logging: in the daemon and the webserver, this is the first call of our code."""
         logs.configure()
         super().register_instance(instance)
 
@@ -92,9 +89,9 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """FAILED where the worker is known to be gone, else RUNNING: the daemon fails a run on anything else.
+        """Return FAILED if the worker is known to be dead, else RUNNING: the daemon fails a run with any other status.
 
-        A worker on another host cannot be seen from here, so its run is left to `max_runtime_seconds`.
+        A worker on another host cannot be checked from here, so only `max_runtime_seconds` limits its run.
         """
         if not self.sees(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"worker on {self.host_of(run)}: not seen from here")
@@ -107,23 +104,26 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         )
 
     def host_of(self, run: DagsterRun) -> str:
-        """Where the run's worker is; `an unknown host` where it left no record."""
+        """Host of the run's worker; `an unknown host` if there is no record of it."""
         return self._worker(run).get("host", "an unknown host")
 
     def sees(self, run: DagsterRun) -> bool:
-        """Whether the run's worker is on this host, where it can be seen whether it lives."""
+        """Whether the run's worker is on this host, so that its process can be checked."""
         return self.host_of(run) == socket.gethostname()
 
     def was_seen(self, run: DagsterRun) -> bool:
-        """Whether the run's worker was ever heard of."""
+        """Whether the process id of the run's worker is known."""
         return "pid" in self._worker(run)
 
     def is_lost(self, run: DagsterRun) -> bool:
-        """Whether the run's worker is on this host and does not live: gone, or not there yet."""
+        """Whether the run's worker is on this host and is not alive: it is dead, or has not started yet."""
         return self.sees(run) and not _alive(self._worker(run))
 
     def terminate(self, run_id: str) -> bool:
-        """Ask the code server to stop the run; a worker that outlived its code server is asked directly."""
+        """Stop the run through the code server. If that fails, interrupt a worker on this host directly.
+
+        Returns whether the run was asked to stop.
+        """
         with suppress(DagsterError):
             if super().terminate(run_id):
                 return True
@@ -135,7 +135,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         return True
 
     def _worker(self, run: DagsterRun) -> dict[str, Any]:
-        """The worker on record; one of this host is put on record when it is first seen."""
+        """The record of the run's worker. The process id and start of a worker on this host are added when known."""
         worker: dict[str, Any] = json.loads(run.tags.get(WORKER_TAG, "{}"))
         if worker.get("host") != socket.gethostname() or "pid" in worker:
             return worker
@@ -147,7 +147,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             worker["started"] = process_start(worker["pid"])
             first_word = event.timestamp - psutil.boot_time()
             if worker["started"] is not None and worker["started"] > first_word + START_TOLERANCE_S:
-                worker["started"] = None  # a later process was given the worker's id
+                worker["started"] = None  # a later process got the worker's id
             self._instance.add_run_tags(run.run_id, {WORKER_TAG: json.dumps(worker)})
             break
         return worker

@@ -1,8 +1,7 @@
-"""The logger of runs: a run's messages, in its worker's output too, in the format of `resources.serving.logs`.
+"""The logger of runs: it writes a run's messages to its worker's output, in the format of `resources.serving.logs`.
 
-Dagster takes a run's loggers from its run config, and where that names none, as for whatever the UI, a sensor or
-a backfill puts together, it makes its coloured one. `install` replaces
-the function which chooses it, and a test sees both ways of a run.
+Dagster reads a run's loggers from its run config. If the config names no logger, as in runs from the UI, a sensor or a
+backfill, Dagster uses its coloured logger. `install` replaces the function that chooses that default.
 """
 
 import logging
@@ -25,7 +24,7 @@ RUN_OVER = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterE
 
 
 class RunSpans(logging.Handler):
-    """The spans of one run: the current one is that of the step, or between steps that of the run."""
+    """Trace spans of one run: one for the run, and within it one for each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,18 +58,18 @@ class RunSpans(logging.Handler):
 
 
 def install(settings: Settings) -> dg.LoggerDefinition:
-    """Set up the logs of a process that may execute runs; the logger of its runs."""
+    """Set up logging in a process that may execute runs. Returns the logger of its runs."""
     logs.configure()
 
     @dg.logger(
         {
-            "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="the least that is written"),
-            "name": dg.Field(str, default_value=DEFAULTS["name"], description="the `logger` of its lines"),
+            "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="lowest level that is logged"),
+            "name": dg.Field(str, default_value=DEFAULTS["name"], description="value of `logger` in its lines"),
         },
-        description="To standard error: lines on a terminal, else JSON.",
+        description="Writes to standard error: lines on a terminal, else JSON.",
     )
     def console(context: dg.InitLoggerContext) -> logging.Logger:
-        """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
+        """Replace Dagster's coloured logger, under the same name and with the same configuration."""
         levels = logging.getLevelNamesMapping()
         level = levels[context.logger_config["log_level"].upper()]
         logger = logging.Logger(context.logger_config["name"])
@@ -79,7 +78,7 @@ def install(settings: Settings) -> dg.LoggerDefinition:
         handler.setLevel(max(level, levels[logs.level()]))
         logger.addHandler(handler)
         if traces.start("run", settings):
-            logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed
+            logger.addHandler(RunSpans())  # last: the log line of a failure needs the ids of the open span
         return logger
 
     give_runs_these_loggers([(console, DEFAULTS)])

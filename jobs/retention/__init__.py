@@ -1,1 +1,1 @@
-"""Which rows, files and runs are deleted, and when: retention times, pruning, and the erasure of a learner."""
+"""Deletion of rows, files and runs: retention times, pruning, and the erasure of a learner."""

@@ -1,12 +1,12 @@
 """Erasing a learner: answers, verdicts, features, KPIs, abilities, reports and the row of `learner`.
 
-In this order, an interruption at any point loses nothing, and the next attempt finds what is left. First the tombstone,
-so that no import brings the learner back. Then the DELETE that the file of sources names for a source. Then every row
-is deleted in one transaction, and at last the reports.
+The order makes an interruption harmless: the next attempt finds the data that is left. The tombstone comes first, so
+that no import brings the learner back. The second step is the DELETE that the file of sources names for a source. Then
+all rows are deleted in one transaction, and finally the reports.
 
-The files of months stay as they are: they carry the learner's key, and without the row of `learner` it names nobody.
-Published parameters, fits and other numbers over many learners stay, too. What does not belong here: what is kept of
-who was erased (see `responses.erased`), and where else a learner is named (see `erasure_mentions`).
+The files of months stay as they are: they contain the learner's key, which identifies nobody without the row of
+`learner`. Published parameters, fits and other numbers from many learners stay, too. `responses.erased` stores the
+tombstones; `erasure_mentions` finds the learner's name in other tables.
 """
 
 import shutil
@@ -37,7 +37,7 @@ from resources.postgres.database import Database, advisory_lock, first_column
 from resources.tables import METADATA
 
 OF_LEARNERS = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))
-"""Tables whose rows belong to a learner."""
+"""Tables with a column `user_id`: each row belongs to a learner."""
 VERDICTS = "attempt_verdict"
 THEIR_VERDICTS = "{} FROM attempt_verdict WHERE learner_key = (SELECT learner_key FROM learner WHERE user_id = %s)"
 DAYS = " RETURNING (completed_at AT TIME ZONE 'UTC')::date"
@@ -47,8 +47,14 @@ Session = psycopg.Connection
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is stored about a learner: rows by table, and files of reports. `earlier`: tombstones of the learner;
-    `in_lake`: answers by file of the lake."""
+    """Data that is stored about a learner.
+
+    Attributes:
+        rows: number of rows by table.
+        reports: keys of the report files.
+        earlier: tombstones of the learner.
+        in_lake: number of answers by file of the lake.
+    """
 
     user_id: str
     rows: Mapping[str, int]
@@ -62,8 +68,10 @@ class Holdings:
 
 
 def holdings(database: Database, store: ObjectStore, user_id: str, lake: Lake | None = None) -> Holdings:
-    """All that is stored about a learner; reads every file of the lake. Raises PermanentFailure for an id that no
-    learner has or had."""
+    """All data that is stored about a learner. Reads every file of the lake.
+
+    Raises PermanentFailure if no learner has or had the id.
+    """
     with database.connect() as connection:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
         counted[VERDICTS] = connection.execute(THEIR_VERDICTS.format("SELECT"), (user_id,)).rowcount
@@ -89,19 +97,20 @@ def erase(
     rejects: Path,
     lake: Lake | None = None,
 ) -> tuple[Erasure, int]:
-    """Remove all that is stored about a learner, or what an interrupted erasure has left. Returns the tombstone, and
-    how many of the deleted files the bucket keeps as old versions.
+    """Delete all data about a learner, or finish an interrupted erasure.
 
-    `rejects`: the folder of rejected rows that imports of early versions wrote, which goes as a whole.
-    Raises PermanentFailure while a run is under way, which may have read the learner already, and if the DELETE of a
-    source fails. Then every row and file of the learner is still there, or is found by repeating the call.
+    `rejects` is the folder of rejected rows that early versions wrote; it is deleted as a whole. Returns the tombstone,
+    and the number of deleted files that the bucket keeps as old versions.
+
+    Raises PermanentFailure while a run is under way, because it may have read the learner already, and if the DELETE of
+    a source fails. Data that was not deleted is then found by repeating the call.
     """
     refuse_while_running(instance)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         erasure_id = _open_tombstone(database, held, by, reason)
         with database.connect() as connection:
-            wait_for_posts(connection)  # later ones know of the tombstone
+            wait_for_posts(connection)  # later posts read the tombstone
         erase_at_sources(database, held.user_id)
         with database.connect() as connection:
             removed = _remove_rows(connection, held.user_id, f"erasure {erasure_id}")
@@ -127,7 +136,7 @@ def erase(
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:
-    """Raises PermanentFailure while a run is under way: it would write what it has already read."""
+    """Raise PermanentFailure while a run is under way: it would write data that it has already read."""
     fail_lost_runs(instance)
     runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
     if runs:
@@ -155,7 +164,7 @@ def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) ->
 
 
 def _reports(store: ObjectStore, user_id: str) -> Iterator[str]:
-    """The learner's reports that are in the store, whether a row names them or not."""
+    """Keys of the learner's reports in the store, including reports that no row names."""
     there = {name for name, _ in store.list("reports")}
     for week in sorted({part for name in there if WEEK.fullmatch(part := name.split("/")[1])}):
         yield from (name for kind in FORMATS if (name := key(week, user_id, kind)) in there)
@@ -170,13 +179,13 @@ def _count(connection: Session, table: str, user_id: str) -> int:
 
 
 def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, int]:
-    """Delete everything in the database, in the caller's transaction. Returns the number of rows by table."""
+    """Delete the learner's rows in the caller's transaction. Returns the number of deleted rows by table."""
     advisory_lock(connection, "response_log", "import")
     advisory_lock(connection, "theta", user_id)
     for month in _months(connection, user_id):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
-    with kept_current(connection, FROM_VERDICTS):  # the learner's rows go from them, too
+    with kept_current(connection, FROM_VERDICTS):  # the learner's rows are deleted from these assets, too
         days = first_column(connection, THEIR_VERDICTS.format("DELETE") + DAYS, (user_id,))
         connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (days,))
     removed = {VERDICTS: len(days)}

@@ -1,7 +1,7 @@
-"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, rejected rows, fits.
+"""Other places that may name an erased learner: violations, alerts, Dagster's events, rejected rows, fits.
 
-In tables whose structure shows which values are learners' ids, any id is found. In running text only a distinctive id
-is searched for: at least four characters, not digits alone, and not an item's id.
+Any id is found in tables whose structure shows which values are learners' ids. Running text is searched only for a
+distinctive id: at least four characters, not only digits, and not an item's id.
 """
 
 import json
@@ -15,15 +15,18 @@ from irt_assets.ledger.fits import drop_twins_of
 from resources.dagster_tables import replace_in_texts
 
 MENTIONING = ("invariant_result", "alert", "intake_reject", "inbox_file", "fit_staging")
-"""Our tables that may name a learner in text instead of in a column of its own."""
+"""Our tables that may name a learner within text instead of in a separate column."""
 KIND = "learners"
 SHORTEST = 4
 ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
-"""In strings of JSON."""
+"""Escape sequences in strings of JSON."""
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
-    """Delete a learner's violations, and replace the id by `instead` elsewhere. Returns how many rows, by table."""
+    """Delete a learner's violations, and replace the id by `instead` elsewhere.
+
+    Returns the number of deleted and changed rows by table.
+    """
     subjects = _subjects(connection, user_id)
     names = [one.name for one in INVARIANTS if one.kind == KIND]
     deleted = connection.execute(
@@ -49,13 +52,13 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
 
 
 def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
-    """Whether the id can be distinguished from other words in running text."""
+    """Whether the id can be distinguished from ordinary words in running text."""
     taken = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
     return len(user_id) >= SHORTEST and not user_id.isdigit() and taken == (False,)
 
 
 def holds(user_id: str, refused: Iterable[str]) -> bool:
-    """Whether the value or the row that was refused holds the id, as it is or as CSV or JSON writes it."""
+    """Whether a rejected value or row contains the id, literally or as CSV or JSON writes it."""
     named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
     cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
     read = (ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
@@ -63,13 +66,16 @@ def holds(user_id: str, refused: Iterable[str]) -> bool:
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:
-    """How an invariant names a learner: by the id, or by scale and id."""
+    """The names of a learner in an invariant: the id, and each scale with the id."""
     scales = connection.execute("SELECT DISTINCT scale_id FROM question UNION SELECT scale_id FROM calibration_scale")
     return [user_id, *(f"{scale}: {user_id}" for (scale,) in scales)]
 
 
 def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: str) -> int:
-    """An alert without subjects is resolved at the next evaluation."""
+    """Replace the subjects in alerts about learners. Returns the number of changed alerts.
+
+    An alert without subjects is resolved at the next evaluation.
+    """
     rows = connection.execute(
         "SELECT alert_id, key, what, subjects FROM alert WHERE kind = %s AND subjects ?| %s", (KIND, subjects)
     ).fetchall()
@@ -85,12 +91,14 @@ def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: s
 
 
 def _in_events(user_id: str, instead: str, pattern: str | None) -> dict[str, str]:
-    """What replaces the id in events. Their text is JSON, in which strings may hold JSON again; the id is replaced
-    within strings only."""
+    """Regular expressions that find the id in events, with their replacements.
+
+    An event's text is JSON, whose strings may contain JSON again. The id is replaced only within strings.
+    """
     forms = {user_id, _in_json(user_id), _in_json(_in_json(user_id))}
     wanted: dict[str, str] = {}
     for form in map(re.escape, forms):
-        # A cell of a table in metadata, a learner's file, the mark of the sweep of abilities.
+        # In this order: a cell of a table in metadata, a learner's file, the mark of the θ sweep.
         wanted[rf'("(?:learner|learners|subject)": "){form}(")'] = rf"\1{instead}\2"
         wanted[rf'("files": "){form}(\.(?:html|pdf)")'] = rf"\1{instead}\2"
         wanted[rf'(\\", \\"){form}(\\"\])'] = r"\1\2"
@@ -104,5 +112,5 @@ def _in_json(text: str, *, ensure_ascii: bool = True) -> str:
 
 
 def _pattern(text: str) -> str:
-    """A regular expression, PostgreSQL's or Python's, of the text where it is not part of a longer word."""
+    """A regular expression of PostgreSQL that finds the text if it is not part of a longer word."""
     return rf"(?<![[:alnum:]_-]){re.escape(text)}(?![[:alnum:]_-])"

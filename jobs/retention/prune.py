@@ -1,6 +1,6 @@
-"""The job that deletes what nothing needs; `irt prune` does the same.
+"""The job that deletes outdated rows, files and runs; `irt prune` does the same.
 
-What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
+`unused` decides which rows and files are deleted, `run_retention` which runs.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,10 @@ from resources.postgres.database import Database
 
 
 def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Gone]:
-    """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
+    """Delete everything outdated, and yield each kind with the deleted names.
+
+    Runs are deleted after the rows that name them.
+    """
     now = datetime.now(UTC)
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
@@ -26,7 +29,7 @@ def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, 
 
 
 def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
-    """The job, without partitions; its log has each kind and its amount."""
+    """The job. It has no partitions, and logs the number of deletions of each kind."""
 
     @dg.op(name="prune_everything")
     def prune_everything(
@@ -41,8 +44,8 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         name=PRUNE_JOB,
         executor_def=dg.in_process_executor,
         tags=tags,
-        description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
-        "learners' old reports, alerts that are over. Never what proves a partition.",
+        description="Deletes outdated data: old fits of nights, superseded fits, snapshots and runs, learners' old "
+        "reports, and resolved alerts. It never deletes the newest evidence of a partition.",
     )
     def prune_job() -> None:
         prune_everything()

@@ -1,7 +1,7 @@
-"""Which of Dagster's runs are deleted, with their events and logs.
+"""Deletion of Dagster's runs, with their events and logs.
 
-Deleting a run deletes its materialisations: the partition would be missing while the UI's dot stays green. So a run is
-deleted only when nothing references it. What does not belong here: ticks (`retention` in dagster.yaml).
+Deleting a run also deletes its materialisations: the partition would be missing although the UI still shows it as
+green. So a run is deleted only if nothing references it. Ticks are deleted by Dagster (`retention` in dagster.yaml).
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,19 @@ from resources.postgres.database import Database
 from resources.tables import METADATA
 
 RUNS = timedelta(days=100)
-"""Longer than any schedule's look-back, so that what they ask about is still there."""
+"""Age from which runs are deleted: longer than any schedule's look-back, so that schedules find its partitions."""
 PAGE = 200
 OF_ASSETS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
-"""Event types whose latest event decides a partition's state: made, observed, or failed."""
+"""Event types whose newest event decides a partition's state: materialised, observed, or failed."""
 OF_CHECKS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
-    """Delete runs that nothing references, and the output of old runs that stay."""
+    """Delete runs that nothing references, and the logged output of the old runs that are kept."""
     with database.connect() as connection:
         named = _named(connection)
     under_way = {backfill.backfill_id for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED)}
@@ -47,7 +47,7 @@ def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, 
         for run_id in printed + gone:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
         for run_id in gone:
-            # A run without events is found again; events without a run would not be.
+            # If this is interrupted, a run without events is found again; events without a run would not be.
             instance.event_log_storage.delete_events(run_id)
             instance.delete_run(run_id)
     yield Gone("runs that were superseded or failed", tuple(gone))
@@ -63,7 +63,7 @@ def _ended_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg
 
 
 def _named(connection: psycopg.Connection) -> set[str]:
-    """Runs that rows name as their origin, and those that an open alert names."""
+    """Ids of the runs that rows name as their origin, or that an open alert names."""
     tables = [table.name for table in METADATA.tables.values() if "run_id" in table.columns]
     query = " UNION ".join(f"SELECT run_id FROM {name}" for name in tables)
     named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability")}
@@ -72,7 +72,7 @@ def _named(connection: psycopg.Connection) -> set[str]:
 
 @dataclass
 class _Latest:
-    """The newest event of each kind for each partition of each asset, asked for once."""
+    """Storage ids of the newest event of each kind for each partition, with one query per asset and kind."""
 
     instance: dg.DagsterInstance
     found: dict[tuple[dg.AssetKey, dg.DagsterEventType], dict[str, int]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class _Latest:
 
 
 def _holds(instance: dg.DagsterInstance, latest: _Latest, run: dg.DagsterRun) -> bool:
-    """Whether a run holds the newest event of a partition, or of a check of one."""
+    """Whether a run contains the newest event of a partition, or of a check of a partition."""
     cursor = None
     while True:
         page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=OF_ASSETS | OF_CHECKS, limit=PAGE)
@@ -131,5 +131,5 @@ def _has_output(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return bool(instance.compute_log_manager.get_log_keys_for_log_key_prefix(prefix, ComputeIOType.STDERR))
     except FileNotFoundError:
         return False
-    except ValueError:  # dagster-aws cannot read the name of a copy that was made while the step was running
+    except ValueError:  # dagster-aws cannot parse the name of output that was uploaded while the step was running
         return True

@@ -1,7 +1,7 @@
-"""What is kept, and what goes: rows and files that nothing cites any more.
+"""Deletion of rows and files that nothing references any more.
 
-Rows go first and files after them, a kind a transaction, so that whatever interrupts it leaves files without a row,
-which the next time finds. What does not belong here: Dagster's runs and their logs (see `run_retention`).
+Rows are deleted before files, each kind in one transaction, so that an interruption leaves only files without a row,
+which are found the next time. What does not belong here: Dagster's runs and their logs (see `run_retention`).
 """
 
 import re
@@ -24,17 +24,18 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 
 NIGHTS = timedelta(days=30)
-"""How long what nights leave is kept."""
+"""Time for which fits and abilities of nights are kept."""
 REQUESTS = timedelta(days=90)
-"""How long θ measured on request are kept: each session leaves one."""
+"""Time for which θ that was computed on request is kept: each session leaves a row."""
 SUPERSEDED = timedelta(days=100)
-"""A quarter, so that what the last three months' schedules requested can still be examined."""
+"""Time for which superseded fits are kept: a quarter, so that the last three months can still be examined."""
 HISTORY = timedelta(days=365)
-"""How long resolved alerts, resolved violations and verdicts are kept."""
+"""Time for which resolved alerts, resolved violations and verdicts of invariants are kept."""
 LEARNER_REPORTS = INTAKE = timedelta(days=400)
-"""A school year and the holidays around it; what reports were made from stays."""
+"""Time for which learners' reports and arrivals are kept: a school year and the holidays around it. The data from which
+reports were made is kept longer."""
 BEING_WRITTEN = timedelta(days=1)
-"""Younger files stay, as a file is written before the row that cites it."""
+"""Age below which files are kept, because a file is written before the row that cites it."""
 LOOKED_UP_TOGETHER = 1000
 DRIFT_REPORTS = "reports/drift/"
 WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -43,7 +44,7 @@ WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True)
 class Gone:
-    """What is deleted, or would be: the kind, and the names."""
+    """Names of the rows, files or runs of one kind that were deleted or, in a dry run, would be deleted."""
 
     kind: str
     names: tuple[str, ...]
@@ -51,7 +52,12 @@ class Gone:
 
 @dataclass(frozen=True)
 class _Rule:
-    """`find` selects the names of what goes, older than %(before)s; `deletes` are given them as %(names)s."""
+    """A rule of deletion.
+
+    Attributes:
+        find: query for the names to delete, older than %(before)s.
+        deletes: statements that delete them, with the names as %(names)s.
+    """
 
     kind: str
     age: timedelta
@@ -76,7 +82,7 @@ RULES = (
                          WHERE (n.user_id, n.scale_id, n.kind) = (a.user_id, a.scale_id, a.kind)
                            AND (n.window_end, n.update_id) > (a.window_end, a.update_id))""",
         (
-            # A row that is asked for again meanwhile is the newest once more.
+            # A row that is requested again meanwhile has a new window_end, and is kept.
             """DELETE FROM mirt_ability WHERE kind = 'online' AND update_id = ANY(%(names)s)
                  AND window_end < %(before)s""",
         ),
@@ -126,11 +132,12 @@ RULES = (
         ("DELETE FROM invariant_result WHERE run || '|' || invariant = ANY(%(names)s) AND subject = ''",),
     ),
 )
-"""In this order: what goes no longer keeps what it came from, proposals their fit, that its attempt and snapshot."""
+"""The rules in their order: a deleted row no longer keeps its origin. Proposals keep their fit, and a fit keeps its
+attempt and its snapshot."""
 
 
 def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
-    """Delete what the rules name, a rule a transaction. A dry run finds the same, in one transaction that is undone."""
+    """Apply the rules, each in one transaction. A dry run applies all of them in one transaction and rolls it back."""
     if dry_run:
         with database.connect() as connection:
             yield from [_apply(connection, rule, now) for rule in RULES]
@@ -151,9 +158,9 @@ def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Gone:
 
 
 def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete the files that no row cites, unless they may be about to be. A dry run does not know of rows that go.
+    """Delete old files that no row cites. A dry run still counts citations in rows that `prune_rows` would delete.
 
-    Earlier drift reports of a month that somebody decided on are what the decision was made from: they stay.
+    Earlier drift reports of a month with a decision are kept, because the decision was based on them.
     """
     gone = []
     with database.connect() as connection:
@@ -178,19 +185,19 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
 
 
 def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete what processes that were killed had half written."""
+    """Delete files that killed processes did not finish writing."""
     begun = (store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run) for folder in CITATIONS)
     return Gone("half-written files", tuple(sorted(chain.from_iterable(begun))))
 
 
 def _months(window: str) -> Iterator[str]:
-    """A decision's window: its month, or FIRST:LAST for a recalibration."""
+    """The months of a decision's window, which is a month or, for a recalibration, FIRST:LAST."""
     first, _, last = window.partition(":")
     return months_between(first, last or first)
 
 
 def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
-    """The keys, all of one folder, that no row names, nor a manifest that a row names."""
+    """The keys that are cited neither by a row nor by a manifest that a row cites. All keys are of one folder."""
     uris = {store.uri(key): key for key in keys}
     folder = next(iter(keys)).partition("/")[0]
     named = cited_names(connection, folder, among=[*keys, *uris])
@@ -199,8 +206,10 @@ def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collectio
 
 
 def _of_no_manifest(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
-    """The keys of snapshots that no cited manifest of the same folder names. What one names that cannot be read is not
-    known: then all files of its folder stay, until it is brought back or nobody cites it."""
+    """The keys of snapshots that no cited manifest of the same folder names.
+
+    If a cited manifest cannot be read, all files of its folder are kept until it is restored or no longer cited.
+    """
     folders = {key.rpartition("/")[0] for key in keys}
     cited = [name for name in cited_names(connection, "snapshots") if is_manifest(name)]
     found = stored_parts(store, [name for name in cited if name.rpartition("/")[0] in folders])
@@ -210,7 +219,7 @@ def _of_no_manifest(connection: psycopg.Connection, store: ObjectStore, keys: Co
 
 
 def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
-    """Whoever writes the same key again does so under this lock: the file, then its row."""
+    """Take the lock under which a process writes the same key again: first the file, then its row."""
     folder, *rest = key.split("/")
     if folder != "reports":
         advisory_lock(connection, *rest[:2])

@@ -1,1 +1,1 @@
-"""Watching the platform: what is late, which alerts are sent, and the overview of `irt status`."""
+"""Monitoring of the platform: late jobs, alerts, and the overview of `irt status`."""

@@ -1,7 +1,7 @@
-"""Sensors that open and resolve alerts, and the one that delivers them.
+"""Sensors that open and resolve alerts, and the sensor that delivers them.
 
-They read events by a cursor with a small overlap, as ids and times may be committed out of order, and decide
-by the present state (see `alerts`), so that what is read twice changes nothing.
+They read events from a cursor on, with a small overlap, because ids and times may be committed out of order. They
+decide by the present state (see `alerts`), so reading an event twice changes nothing.
 """
 
 from collections.abc import Sequence
@@ -30,21 +30,20 @@ FIRST_LOOK_BACK = timedelta(days=1)
 
 
 def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
-    """Failed runs, failed or missing checks, schedules whose jobs are late, and delivery."""
+    """The sensors for failed runs, failed or missing checks and late jobs, and the sensor that delivers alerts."""
     return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), alert_delivery]
 
 
 @dg.sensor(
     name="alerts_of_runs",
-    description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
-    "made is made.",
+    description="Opens an alert about a run that failed or took too long, and resolves it when its results exist.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
     now, instance = datetime.now(UTC), context.instance
     since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
-    since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
+    since = min(since, now)  # if the clock was set back, runs that end now are dated before the cursor
     ended = instance.get_run_records(
         dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since - OVERLAP),
         order_by="update_timestamp",
@@ -56,7 +55,7 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
     with database.connect() as connection:
         for run in (record.dagster_run for record in ended if record not in undecided):
             if was_repeated(instance, run):
-                continue  # its repetition decides how it ends
+                continue  # the result of its repetition counts
             if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
                 continue  # the person who cancelled it knows
             if run.status is dg.DagsterRunStatus.SUCCESS:
@@ -79,8 +78,8 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
 
 @dg.sensor(
     name="alerts_of_checks",
-    description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
-    "it when they pass.",
+    description="Opens an alert about a failed asset check, or a single one about all gates that hold a month, and "
+    "resolves it when they pass.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -111,7 +110,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
         for key, partition in sorted(touched):
             evaluation = alerts.latest_evaluation(context.instance, key, partition)
             if evaluation is None:
-                continue  # its run goes on, or died: a run that died has an alert of its own
+                continue  # its run goes on, or died: a dead run has its own alert
             if evaluation.passed:
                 resolved += resolve_alert(connection, alerts.check_key(key, partition))
             elif key not in alerts.GATES:
@@ -123,8 +122,8 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
 def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
-        description="Opens an alert for a schedule that is switched on and whose job is late, for a sensor that always "
-        "fails, for a backup that is late, and for a source of answers that is silent; resolves it when that is over.",
+        description="Opens an alert about a schedule that is switched on and whose job is late, a sensor that always "
+        "fails, a late backup, or a silent source of answers, and resolves it when the problem is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -136,7 +135,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
             opened = [
                 alerts.schedule_alert(plan, one)
                 for plan, one in of_schedules.items()
-                # the alert of a failed run says more
+                # the alert about a failed run contains more
                 if not open_keys(connection, alerts.job_prefix(plan.job, one.partition))
             ]
             settle_alerts(connection, alerts.SCHEDULES, opened)
@@ -158,12 +157,12 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
 
 @dg.sensor(
     name="alert_delivery",
-    description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+    description="Sends the messages in the outbox, on each channel separately, and tries again until they arrive.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
-    from resources.alerts.notifier import deliver  # takes a tenth of a second to load, which runs need not spend
+    from resources.alerts.notifier import deliver  # takes 0.1 s to import, which runs need not spend
 
     arrived = deliver(database)
     return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -1,7 +1,7 @@
-"""Which of Dagster's runs, checks and schedules need an alert, and when the alert is over.
+"""Decisions on alerts about Dagster's runs, checks and schedules: when an alert is opened and when it is over.
 
-Decisions only, each from the present state of the instance, so that an event that is read twice changes
-nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
+Each decision depends only on the present state of the instance, so reading an event twice changes nothing.
+What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
 """
 
 import re
@@ -26,11 +26,11 @@ MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
 SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
-"""Beginnings of keys."""
+"""Beginnings of alerts' keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"
-"""Part of the daemon's message when it stops a run; a run that a person cancels has another message."""
+"""Part of the daemon's message when it stops a run; the message differs if a person cancels the run."""
 READ_IT = "Open the check and read what it saw; when the cause is fixed, launch the partition again."
 
 
@@ -38,13 +38,13 @@ READ_IT = "Open the check and read what it saw; when the cause is fixed, launch 
 
 
 def partition_of(run: dg.DagsterRun) -> str:
-    """The partition of a run, `FIRST…LAST` of a run over a range, or nothing."""
+    """The partition of a run; `FIRST…LAST` if the run is over a range, or empty if it has no partition."""
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
     return run.tags.get(PARTITION_TAG) or (f"{first}…{last}" if first and last else "")
 
 
 def name_of(run: dg.DagsterRun) -> str:
-    """The job, or the assets that somebody chose in the UI."""
+    """The run's job, or its assets joined by `+` if it was launched for chosen assets."""
     if not run.job_name.startswith(IN_THE_UI):
         return job_of(run.job_name)
     return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
@@ -55,14 +55,14 @@ def run_prefix(run: dg.DagsterRun) -> str:
 
 
 def job_prefix(job: str, partition: str) -> str:
-    """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
+    """Beginning of the keys of alerts about a job and a partition; the id of the failed run follows the bar."""
     return f"run {documents_name(job)} {partition}|"
 
 
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
-    """The alert of a run that failed or took too long; of a month, it links to the dashboard, if that has an address.
+    """The alert about a run that failed or took too long. For a month, it links to the dashboard if it has an address.
 
-    None if it failed because the month is held, which the alert of its gates covers.
+    Returns None if the run failed because the month is held: the alert about its gates covers that.
     """
     steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
     if (
@@ -92,13 +92,16 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
 
 
 def took_too_long(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the daemon stopped a run at its `dagster/max_runtime`: it then ends as failed, or as cancelled."""
+    """Whether the daemon stopped a run at its `dagster/max_runtime`. Such a run ends as failed or as cancelled."""
     events = _events(instance, run, dg.DagsterEventType.RUN_CANCELING)
     return any(TOO_LONG in (event.message or "") for event in events)
 
 
 def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a failed run needs no attention any more: a repetition succeeded, or all it should make was made."""
+    """Whether a failed run needs no attention any more.
+
+    That is so if a repetition succeeded, or if everything that the run planned has been materialised and evaluated.
+    """
     record = instance.get_run_record_by_id(run.run_id)
     if record is None:
         return True
@@ -108,7 +111,7 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}
 
     def since(event: dg.DagsterEvent) -> float:
-        """What a step made before it failed does not count."""
+        """Time from which the event's result counts: results of a step that failed later do not."""
         return (record.end_time or begun) if event.step_key in failed else begun
 
     assets = _events(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
@@ -130,8 +133,10 @@ def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) 
 
 
 def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
-    """The check's last evaluation for the run's partition, or without one if the check has none: its plan is stored
-    under the run's partition all the same."""
+    """Whether the check was evaluated since a time, for the run's partition or without a partition.
+
+    The plan of a check without partitions is stored under the run's partition, too.
+    """
     key = planned.asset_check_planned_data.asset_check_key
     for kept_under in (partition or None, None):
         records = instance.event_log_storage.get_asset_check_execution_history(
@@ -165,7 +170,10 @@ def check_key(key: dg.AssetCheckKey, partition: str) -> str:
 def latest_evaluation(
     instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
 ) -> dg.AssetCheckEvaluation | None:
-    """The last evaluation of a check; None where it was never evaluated, or is planned again by a later run."""
+    """The last evaluation of a check.
+
+    Returns None if the check has never been evaluated, or if a later run has planned it again.
+    """
     records = instance.event_log_storage.get_asset_check_execution_history(
         key, limit=1, partition_filter=PartitionKeyFilter(key=partition or None)
     )
@@ -178,7 +186,7 @@ def held_key(month: str) -> str:
 
 
 def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | None) -> Alert | None:
-    """The one alert of a month that is held, however many gates fail; None where none fails."""
+    """The single alert about a held month, however many gates fail. Returns None if no gate fails."""
     failed = {
         key: evaluation
         for key in GATES
@@ -201,7 +209,7 @@ def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | No
 
 
 def _where_a_month_is(partition: str, dashboard_url: str | None) -> str:
-    """Where people see how a month stands and decide on it; nothing of a day, a week or a range."""
+    """A sentence on where to decide on a month; empty if the partition is not a month."""
     if not MONTH.fullmatch(partition):
         return ""
     where = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
@@ -215,8 +223,8 @@ def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
 
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
-    """The alert of an evaluation that failed."""
-    # The items that a check names, without those reported before.
+    """The alert about a failed evaluation."""
+    # Items that were reported before are left out.
     subjects = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
     return _check_alert(
         evaluation.asset_check_key,
@@ -269,7 +277,7 @@ def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
 
 
 def schedule_alert(plan: Plan, late: Lateness) -> Alert:
-    """The alert of a schedule that is on and whose job is late."""
+    """The alert about a schedule that is on and whose job is late."""
     result = f"{plan.asset} of {late.partition}" if late.partition else f"a successful run of {plan.job}"
     return Alert(
         key=f"{SCHEDULES}{plan.name}",
@@ -288,7 +296,7 @@ def schedule_alert(plan: Plan, late: Lateness) -> Alert:
 
 
 def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: datetime) -> Alert | None:
-    """Alert if an enabled sensor's evaluations of the last hour (at least three) all failed."""
+    """The alert about a sensor whose evaluations of the last hour, at least three, all failed; otherwise None."""
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=(now - GRACE).timestamp())
     ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
     if len(ended) < LOOKS_THAT_FAIL or any(tick.status is not TickStatus.FAILURE for tick in ended):
@@ -308,7 +316,7 @@ def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: date
 
 
 def backup_alert(last: LastBackup | None, now: datetime) -> Alert | None:
-    """The alert of a backup that is late; None while it is not, or where none was ever made."""
+    """The alert about a late backup. Returns None if the backup is not late, or if there has never been one."""
     if last is None or now - last.made_at <= BACKUP_AGE:
         return None
     return Alert(
@@ -326,6 +334,6 @@ def _short(reason: str) -> str:
 
 
 def silent(key: dg.AssetCheckKey) -> bool:
-    """Checks that repeat what alerts already report: the invariants, and the inventories of months."""
+    """Whether other alerts already report a check's failures. This holds for invariants and the inventory of months."""
     of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
     return of_invariants or key.name == INVENTORY

@@ -1,4 +1,4 @@
-"""Whether the daemon is running. What does not belong here: starting it (see `irt_assets.servers.stack`)."""
+"""State of Dagster's daemon. `irt_assets.servers.stack` starts it."""
 
 import dagster as dg
 
@@ -10,6 +10,6 @@ def daemon_alive(instance: dg.DagsterInstance) -> bool:
 
 
 def daemon_state(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
-    """Whether the daemon is alive, and its parts' oldest heartbeat (Unix time); None if it never ran."""
+    """Whether the daemon is alive, and the oldest heartbeat of its parts as Unix time (None if it never ran)."""
     beats = {name: beat.timestamp for name, beat in instance.get_daemon_heartbeats().items() if name in DAEMONS}
     return daemon_silence(beats) is None, min(beats.values(), default=None)

@@ -1,7 +1,6 @@
-"""Which jobs are late: the only place that decides it. Alerts, `irt status`, the dashboard and the exporter read it.
+"""The only decision on which jobs are late. Alerts, `irt status`, the dashboard and the exporter use it.
 
-Light to import, for the exporter. What does not belong here: the words of an alert (see `alerts`), and when a job runs
-(see `plans`).
+Light to import, for the exporter. The text of an alert is in `alerts`, the times of jobs are in `plans`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +22,12 @@ class PlanRecord:
     """The stored facts about a plan.
 
     Attributes:
-        begun: when the first scale was initialised, before which nothing was due.
-        made: when each partition was last made.
-        succeeded: when the job's last successful run ended.
+        begun: time at which the first scale was initialised; nothing was due before it.
+        made: time of the last materialisation of each partition.
+        succeeded: end of the job's last successful run.
         is_running: whether a run of the job has not ended.
         is_on: whether the schedule is switched on.
-        switched_on: when somebody switched the schedule on; None if it always was on.
+        switched_on: time at which somebody switched the schedule on; None if it has always been on.
     """
 
     begun: datetime | None = None
@@ -44,7 +43,7 @@ class Lateness:
     """The missing result of a job.
 
     Attributes:
-        tick: the time from which the result was due.
+        tick: time from which the result was due.
         partition: the missing partition; empty if the job has none.
         of_schedule: whether the job's schedule was on at that time and still is.
     """
@@ -70,7 +69,7 @@ def lateness(plan: Plan, record: PlanRecord, now: datetime, first_month: str) ->
 def read_lateness(
     connection: psycopg.Connection, plans: Sequence[Plan], first_month: str, now: datetime
 ) -> dict[Plan, Lateness]:
-    """Those of `plans` that are late, by Dagster's tables, which hold nothing before Dagster first ran."""
+    """The late plans. Reads Dagster's tables, which are missing until Dagster has run once."""
     stored = where_dagster_ran(connection, schedules) or []
     states = {state.instigator_name: state for state in (deserialize_value(body, InstigatorState) for body in stored)}
     running = {job_of(job) for job in where_dagster_ran(connection, unfinished_jobs) or ()}
@@ -98,7 +97,7 @@ def read_lateness(
 
 
 def _switched_on(state: InstigatorState | None) -> datetime | None:
-    """When somebody switched a schedule on. Returns None if it always was on."""
+    """Time at which somebody switched a schedule on. Returns None if it has always been on."""
     data = state.instigator_data if state else None
     begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
     return datetime.fromtimestamp(begun, UTC) if begun else None

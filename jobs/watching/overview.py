@@ -1,7 +1,7 @@
-"""The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
+"""The state of the platform now: the daemon, every schedule, month, open violation, alert and run.
 
-It only collects: `month_status` decides on months, `lateness` on what is late.
-What does not belong here: how it is shown (see `irt_assets.cli.status`).
+This module only collects: `month_status` decides on months, `lateness` on late jobs, and `irt_assets.cli.status`
+prints the result.
 """
 
 from collections import Counter
@@ -42,9 +42,12 @@ from resources.settings import Settings
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """A schedule: whether it is on, what came of its last tick, and its newest partition that was made.
+    """State of a schedule.
 
-    `late`: what it should have done and has not; empty if it is in time, or off.
+    Attributes:
+        result: outcome of the last tick.
+        newest: the newest materialised partition, or empty.
+        late: the missing result; empty if the job is in time or the schedule is off.
     """
 
     job: str
@@ -72,7 +75,7 @@ class OpenAlert:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many proposals of a month of a scale ask for a decision."""
+    """Number of proposals of a month and scale that need a decision."""
 
     month: str
     scale_id: str
@@ -81,10 +84,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class OnSpark:
-    """Where Spark runs and finds the log; None where that is not set.
+    """State of Spark and of the lake.
 
-    `last_day`: the last day that the lake holds, empty where it holds none; None without a lake.
-    `equals_log`: what the last check of the lake found; None where none has been made.
+    Attributes:
+        master: address of Spark's master; None if Spark is not configured.
+        attempts: location of the answers for Spark; None if it is not configured.
+        last_day: the last day in the lake; empty if the lake is empty, None without a lake.
+        equals_log: whether the last check found the lake equal to the log; None if it has never run.
     """
 
     master: str | None
@@ -95,16 +101,20 @@ class OnSpark:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything as it is now.
+    """State of the platform.
 
     Attributes:
-        evaluated_at: when the invariants were last evaluated.
-        daemon_seen: the daemon's oldest heartbeat that counts, if it ever ran.
-        waiting: what needs a decision; `waiting_by_month`: how many; a recalibration's count under its last month.
-        last_backup: None if none was ever made.
-        on_spark: None if neither Spark nor a lake is set.
-        changed: closed months of which answers have changed since, as the last night counted them.
-        intake: sources of answers; `silent`: those silent for too long; `pulls`: the state of those that are pulled.
+        now: the time of the state.
+        daemon_seen: the oldest heartbeat of the daemon's parts; None if it never ran.
+        waiting: proposals that need a decision.
+        waiting_by_month: their number by month and scale; recalibrations count under their last month.
+        last_backup: the last backup; None if there has never been one.
+        on_spark: None if neither Spark nor a lake is configured.
+        intake: sources of answers.
+        silent: sources that have been silent for too long.
+        pulls: the state of each pulled source, in words.
+        evaluated_at: time of the last evaluation of the invariants.
+        changed: closed months whose answers have changed since, as the last night counted them.
     """
 
     now: datetime
@@ -127,7 +137,7 @@ class Overview:
 
 
 def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
-    """Everything as it is now."""
+    """Collect the state of the platform."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
     months = [*months_between(settings.irt_first_month, last_complete_month(now))]
@@ -171,7 +181,7 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
 
 
 def _on_spark(instance: dg.DagsterInstance, settings: Settings) -> OnSpark | None:
-    """Starts no Spark."""
+    """State of Spark and the lake, without starting Spark."""
     if settings.irt_spark is None and settings.irt_attempts is None:
         return None
     lake = lake_that_we_write(settings)
@@ -185,7 +195,7 @@ def _on_spark(instance: dg.DagsterInstance, settings: Settings) -> OnSpark | Non
 
 
 def as_dict(overview: Overview) -> dict[str, Any]:
-    """For machines."""
+    """The overview as a dictionary for JSON, with times in ISO format."""
 
     def plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
         return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields}
@@ -216,7 +226,7 @@ def _schedules(
 
 
 def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
-    """The outcome of a tick: its runs by how they ended; `nothing` if nothing was missing."""
+    """The outcome of a tick: the number of its runs by status, or `nothing` if it requested no run."""
     if tick.status is TickStatus.FAILURE:
         return "failed"
     if tick.status is TickStatus.SKIPPED or not tick.run_ids:

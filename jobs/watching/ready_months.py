@@ -1,7 +1,7 @@
-"""The info alert that a month is ready: sent once to every channel but PagerDuty, and resolved as it is opened.
+"""The info alert that a month is ready: sent once to every channel except PagerDuty, and resolved at once.
 
-Each scale has its own alert when the month turns green, and another when it turns green after an alert that it was red.
-What does not belong here: what green is (see `month_status`), and alerts about failures (`alert_sensors`).
+Each scale has its own alert when the month turns green, and a second one if it was red in between. `month_status`
+decides which months are green; `alert_sensors` opens alerts about failures.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from resources.alerts.outbox import Alert, open_alert
 from resources.postgres.database import Database
 
 LOOK_BACK = timedelta(days=1)
-"""Months that were published earlier are not announced."""
+"""Months that were published longer ago are not announced."""
 
 
 @dg.sensor(
     name="ready_months",
-    description="Notifies every channel but PagerDuty of a month that turned green, and how many decisions wait.",
+    description="Notifies every channel except PagerDuty of a month that turned green, with the number of decisions "
+    "that wait.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -34,7 +35,7 @@ def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam
 
 
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
-    """Open an alert for each month and scale that turned green; returns the alerts' texts."""
+    """Open an alert for each month and scale that turned green. Returns the alerts' texts."""
     with database.connect() as connection:
         untold = done_and_not_announced(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
     if not untold:
@@ -55,7 +56,7 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
 
 
 def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool, page: str) -> Alert:
-    """The alert. `waiting`: items on which somebody should decide; `page`: the month's in the dashboard, if any."""
+    """The alert. `waiting`: items that need a decision; `page`: address of the month's page, or empty."""
     name = f"{month} of scale {scale_id}" if is_one_of_several else month
     waits = f"{len(waiting)} decision{'s wait' if len(waiting) > 1 else ' waits'}: irt release list --month {month}"
     return Alert(

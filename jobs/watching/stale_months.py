@@ -1,7 +1,7 @@
-"""The sensor that requests open months again after their answers were judged otherwise, at most once a night.
+"""The sensor that requests open months again after their answers got other verdicts, at most once a night.
 
-It compares states alone, so that it costs one small query. What does not belong here: what makes a month stale (see
-`gates.month_judged`): a month that is stale for another cause than its answers waits for a person.
+It compares only the stored states of verdicts, which costs one small query. A month that is stale for any other reason
+(see `gates.month_judged`) waits for a person.
 """
 
 from datetime import UTC, datetime
@@ -21,13 +21,13 @@ from resources.settings import Settings
 
 
 def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefinition:
-    """The sensor, stopped if no schedule is to run; if CronJobs request what is due, it runs."""
+    """The sensor. It is off if IRT_SCHEDULES is `stopped`, and on if CronJobs replace the schedules."""
     stopped = settings.irt_schedules == "stopped"
 
     @dg.sensor(
         name="stale_months",
-        description="Requests open months again whose answers have other verdicts than those that they were made from, "
-        "once a night, when the night has judged.",
+        description="Requests open months again whose verdicts have changed since they were made, once a night after "
+        "the answers are judged.",
         jobs=[jobs[MONTHLY_JOB]],
         minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,
@@ -47,7 +47,7 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
         if not months:
             return dg.SkipReason("no open month has other verdicts than those that it was made from")
         night = day_of(datetime.now(UTC))
-        # Dagster requests a key once: a month that failed is requested again in the next night.
+        # Dagster accepts a run key once: a month that failed is requested again the next night.
         return [
             dg.RunRequest(run_key=f"{month} {night}", job_name=MONTHLY_JOB, partition_key=month)
             for month in sorted(months)

@@ -1,6 +1,6 @@
-"""Runs that have not ended: what each waits for, and how they are ended where no daemon runs.
+"""Runs that have not ended: the reason why each waits, and how to end them if no daemon runs.
 
-What does not belong here: which partitions are busy (see `run_progress`), whether a worker lives (see `launcher`).
+`run_progress` finds the partitions that are busy, `launcher` the workers that are alive.
 """
 
 import logging
@@ -27,10 +27,10 @@ from resources.failures import PermanentFailure, explain
 
 LOG = logging.getLogger(__name__)
 LAUNCHED_WITHIN = timedelta(minutes=2)
-"""As `start_timeout_seconds` in dagster.yaml: a run not heard of by then never will be."""
+"""Same as `start_timeout_seconds` in dagster.yaml: a run whose worker has not reported by then never will."""
 IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 SHOWN_OF_AN_ID = 8
-"""As many characters as the UI shows, enough to distinguish runs."""
+"""Number of characters of an id that the UI shows, enough to distinguish runs."""
 NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
 
 
@@ -39,8 +39,8 @@ class UnfinishedRun:
     """A run that has not ended, or the rest of a backfill.
 
     Attributes:
-        by: who launched it, or which schedule or sensor; empty if unknown.
-        why: what it waits for; empty if it works.
+        by: the person, schedule or sensor that launched it; empty if unknown.
+        why: the reason why it waits; empty if it is working.
     """
 
     run_id: str
@@ -60,14 +60,14 @@ class UnfinishedRun:
         return cls(*about, why="" if works else why)
 
     def may_hold(self, partition: str) -> bool:
-        """Whether it may keep a partition busy, judged by its name: a range or a backfill may."""
+        """Whether it may keep a partition busy: it is of this partition, of a range, or a backfill."""
         return self.partition == partition or "…" in self.partition or not self.partition
 
 
 def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail every run whose worker is known to be gone, as the daemon would; their ids.
+    """Fail every run whose worker is known to be gone, as the daemon would. Returns their ids.
 
-    If the database cannot be written to, because it is read-only or its disk is full, they stay as they are.
+    The runs stay as they are if the database cannot be written to, because it is read-only or its disk is full.
     """
     if not sees_processes(instance):
         return []
@@ -96,22 +96,22 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def sees_processes(instance: dg.DagsterInstance) -> bool:
-    """Whether runs are processes of a host, so that dead ones can be recognised, and not pods.
+    """Whether runs are processes of a host, whose death can be detected, and not pods.
 
-    Decided without making the launcher, which takes seconds in a cluster and is useless in most of its pods.
+    It does not create the launcher, which takes seconds in a cluster and is not needed in most pods.
     """
     stated = instance.get_ref().run_launcher_data if instance.is_persistent else None
     return stated is not None and stated.class_name == HealthCheckedRunLauncher.__name__
 
 
 def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
-    """Every run that has not ended, newest first. `why`: what those wait for that do not work."""
+    """Every run that has not ended, newest first. `why`: the reason why runs wait that are not working."""
     found = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [UnfinishedRun.of(record, why) for record in found]
 
 
 def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
-    """What is queued, under way, waits to be repeated, or is still to come in a backfill; the newest first."""
+    """Runs that are queued, under way or waiting to be repeated, and unfinished backfills; newest first."""
     absent = not daemon_alive(instance)
     why = NO_DAEMON if absent else ""
     found = runs_under_way(instance, why)
@@ -125,10 +125,10 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
 
 
 def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = False) -> str:
-    """End a run or a backfill, named by its id or the beginning of it; returns what became of it.
+    """End a run or a backfill, named by its id or the beginning of the id. Returns the outcome in words.
 
-    Raises PermanentFailure where there is no such run, or where its worker is on a host that cannot be seen from
-    here and `unseen` does not say that it is gone.
+    `unseen`: end the run without checking its worker. Raises PermanentFailure if there is not exactly one such run, if
+    its worker is on a host that cannot be checked from here and `unseen` is false, or if it could not be stopped.
     """
     named = [one for one in stuck_runs(instance) if one.run_id.startswith(run_id)]
     if len(named) != 1:
@@ -162,7 +162,7 @@ def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -
 
 
 def _cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> str:
-    """The daemon, where there is one, cancels what it has launched; what is queued goes either way."""
+    """Cancel a backfill and its queued runs. If a daemon is alive, it also cancels the runs that it has launched."""
     backfill = instance.get_backfill(backfill_id)
     assert backfill is not None
     alive = daemon_alive(instance)

@@ -1,1 +1,1 @@
-"""Alerts on their way to people: the outbox, the channels, and what a failed unit says."""
+"""Delivery of alerts to people: the outbox, the channels, and alerts about failed units of systemd."""

@@ -1,8 +1,8 @@
-"""The channels that carry alerts to people, and the delivery of the outbox.
+"""The channels that send alerts to people, and the delivery of the outbox.
 
-Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
-itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive
-twice (if a channel answers too late), but none is lost. What does not belong here: what is worth an alert.
+Each channel has its own thread, so a channel that is down or hangs delays only itself. A message that did not arrive
+stays in the outbox and is tried again later. A message may arrive twice (if a channel responds too late), but no
+message is lost.
 """
 
 import logging
@@ -32,14 +32,14 @@ from resources.settings import Settings
 LOG = logging.getLogger(__name__)
 
 NAMED = 10
-"""Items or learners that a message names; the others are counted."""
+"""Number of items or learners that a message names; the rest is only counted."""
 MESSAGES_A_ROUND = 50
 SECONDS_A_ROUND = 20.0
-"""A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
+"""Time limit of a round: a sensor's tick has 60 seconds, and a silent socket is given up after 4."""
 
 ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
 
-# They would log addresses that contain tokens, one when it sends, the other when it is misconfigured.
+# Both would log addresses that contain tokens: urllib3 when it sends, apprise when it is misconfigured.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").setLevel(logging.WARNING)
@@ -48,7 +48,7 @@ logging.getLogger("apprise").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Message:
-    """An alert in words, for the installation of this name, with its UI at this address."""
+    """The text of an alert from the installation `env`, whose UI is at `ui_url`."""
 
     due: Due
     env: str
@@ -56,7 +56,7 @@ class Message:
 
     @property
     def ident(self) -> str:
-        """The same for an alert's beginning and its end, and for no other alert."""
+        """Identifier of the alert, the same when it is opened and when it is resolved."""
         return f"irt-assets-{self.env or 'default'}-{self.due.alert_id}"
 
     @property
@@ -68,7 +68,7 @@ class Message:
 
     @property
     def subjects(self) -> str:
-        """The first of them, and how many others there are."""
+        """The first subjects, and the number of the rest."""
         named, others = self.due.subjects[:NAMED], len(self.due.subjects) - NAMED
         return ", ".join(named) + (f" and {others} more" if others > 0 else "")
 
@@ -95,10 +95,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Channel:
-    """A way to people.
+    """A channel to people, such as Slack or e-mail.
 
-    `plugin` makes the sender of one message; `secrets` must never be shown; `quote` escapes the channel's markup, as
-    item ids come from logs and may contain anything.
+    Attributes:
+        plugin: makes the sender of one message.
+        secrets: texts that must never be shown.
+        quote: escapes the channel's markup, because item ids come from logs and may contain anything.
     """
 
     name: str
@@ -107,7 +109,7 @@ class Channel:
     quote: Callable[[str], str] = str
 
     def send(self, message: Message) -> str | None:
-        """Why the message did not arrive; None where it did."""
+        """Send a message. Returns None if it arrived, else the reason why it did not."""
         heard = _Heard()
         logging.getLogger("apprise").addHandler(heard)
         try:
@@ -129,7 +131,7 @@ class Channel:
 
 
 class _Heard(logging.Handler):
-    """What apprise logs in this thread: the only place where it explains a failure."""
+    """Collects apprise's log of this thread, the only place where apprise explains a failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -142,7 +144,7 @@ class _Heard(logging.Handler):
 
 
 def channels(settings: Settings) -> dict[str, Channel]:
-    """The channels that are configured, by name. Nothing connects."""
+    """The configured channels by name, without connecting to them."""
     webhooks = {"slack": settings.slack_webhook_url, "discord": settings.discord_webhook_url}
     found = [_webhook_channel(name, url) for name, url in webhooks.items() if url]
     if settings.alert_email:
@@ -167,9 +169,9 @@ def problems(settings: Settings) -> list[str]:
 
 
 def send_test(settings: Settings, who: str) -> dict[str, str | None]:
-    """Send a test alert and its resolution to every channel, past the outbox. None: arrived; else why not.
+    """Send a test alert and its resolution to every channel, without the outbox.
 
-    `who` asked for it: the name shown in the alert.
+    `who` is the sender's name in the alert. Returns for each channel None if both arrived, else the reason why not.
     """
     what = "Test alert: someone is checking whether alerts arrive"
     events: tuple[Event, ...] = ("opened", "resolved")
@@ -181,9 +183,9 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
 
 
 def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
-    """Try what is due on every configured channel; how many messages arrived on each.
+    """Send the due messages on every configured channel. Returns the number of messages that arrived on each.
 
-    A channel stops at its first message that does not arrive. Where another process delivers, nothing is done.
+    A channel stops at its first message that does not arrive. Nothing is sent if another process is delivering.
     """
     configured = channels(database.settings)
     with database.connect() as guard:
@@ -209,7 +211,10 @@ Outcome = tuple[Due, str | None]
 def _attempts(
     configured: dict[str, Channel], waiting: dict[str, list[Due]], settings: Settings, limit_s: float
 ) -> list[Outcome]:
-    """Every channel in a thread of its own until `limit_s`; one that hangs then is left to itself."""
+    """Run every channel in its own thread for at most `limit_s`; threads that hang after that are abandoned.
+
+    Returns the messages that were tried, with None or the reason why they did not arrive.
+    """
     told: dict[str, list[Outcome]] = {name: [] for name, messages in waiting.items() if messages}
     over = threading.Event()
 
@@ -236,14 +241,14 @@ def _attempts(
         found.extend(of_channel)
         has_failed = bool(of_channel) and of_channel[-1][1] is not None
         left = waiting[name][len(of_channel) :]
-        # A thread that has told of its last message may live for a moment more.
+        # A thread that has recorded its last message may still be alive for a moment.
         if thread.is_alive() and left and not has_failed:
             found.append((left[0], f"no answer within {limit_s:.0f} s"))
     return found
 
 
 def _webhook_channel(name: str, url: SecretStr) -> Channel:
-    """Slack and Discord: apprise knows their webhooks by their addresses."""
+    """Channel of Slack or Discord, whose webhooks apprise recognises by their addresses."""
     value = url.get_secret_value().strip()
 
     def plugin(_message: Message) -> NotifyBase:
@@ -252,14 +257,14 @@ def _webhook_channel(name: str, url: SecretStr) -> Channel:
             raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is not an address of a {name.capitalize()} webhook")
         for adornment in ("include_image", "include_footer", "avatar"):
             if hasattr(made, adornment):
-                setattr(made, adornment, False)  # pictures from somebody else's site
+                setattr(made, adornment, False)  # pictures from a third-party site
         return made
 
     return Channel(name, plugin, _secrets(value), neutralise_mentions)
 
 
 def neutralise_mentions(text: str) -> str:
-    """With a space of no width behind what begins a command (`<!channel>`, `@everyone`); apprise lets these pass."""
+    """Insert a zero-width space into mentions such as `<!channel>` and `@everyone`, which apprise does not escape."""
     return re.sub("([<!@])", "\\1\u200b", text)
 
 
@@ -304,7 +309,7 @@ def _pagerduty(settings: Settings, key: str) -> Channel:
     def plugin(message: Message) -> NotifyBase:
         return NotifyPagerDuty(
             asset=ASSET,
-            apikey="unused",  # the Events API v2 knows only the routing key; apprise asks for both
+            apikey="unused",  # the Events API v2 uses only the routing key; apprise requires both
             integrationkey=key,
             source=settings.env_name or "irt-assets",
             component="irt-assets",
@@ -358,7 +363,7 @@ def _webhook(url: SecretStr) -> Channel:
 
 
 def _secrets(url: str) -> tuple[str, ...]:
-    """A webhook's address, and the parts of it that would let others post there."""
+    """A webhook's address, and the parts of it that allow others to post there."""
     try:
         target = urlsplit(url)
     except ValueError:
@@ -368,7 +373,7 @@ def _secrets(url: str) -> tuple[str, ...]:
 
 
 def _parse_address(name: str, url: str) -> SplitResult:
-    """The parts of an address. Raises PermanentFailure that repeats none of them."""
+    """Split an address. Raises PermanentFailure whose message contains no part of the address."""
     try:
         parsed = urlsplit(url)
         _ = parsed.port

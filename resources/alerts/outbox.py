@@ -1,7 +1,7 @@
 """The outbox of alerts: notifications for people, kept in PostgreSQL until every channel has delivered them.
 
-An alert is opened once and resolved once, however often it is found. What belongs here: the two tables `alert` and
-`alert_delivery`. What does not: how a message is made and sent (see `notifier`).
+An alert is opened once and resolved once, however often its cause is found. This module reads and writes the tables
+`alert` and `alert_delivery`; `notifier` sends the messages.
 """
 
 import json
@@ -18,17 +18,20 @@ Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 60, 3600
-"""Pauses between two tries of a message: doubled from the first to the longest."""
+"""Pauses in seconds between two attempts to send a message: doubled from the first to the longest."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What happened, to whom, and what to do.
+    """A notification about a problem.
 
     Attributes:
-        key: what it is about; while an alert of this key is open, there is no second one.
-        kind, subjects: what is affected, e.g. "items" and their ids, all of them.
-        link: where to look, a path below the UI's address.
+        key: identifies the problem; there is at most one open alert per key.
+        what: the problem, in words.
+        fix: the remedy, in words.
+        kind: kind of the affected things, e.g. "items".
+        subjects: the ids of all affected things.
+        link: path below the UI's address.
     """
 
     key: str
@@ -43,7 +46,7 @@ class Alert:
 
 @dataclass(frozen=True, kw_only=True)
 class Due(Alert):
-    """A message that is to be tried now; without a channel, past the outbox."""
+    """A message that is due; `channel` is empty if it is sent without the outbox."""
 
     alert_id: int = 0
     event: Event = "opened"
@@ -52,7 +55,7 @@ class Due(Alert):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedAlert(Alert):
-    """An alert from the table. `deliveries`: each message's channel and event, whether it arrived, and why not."""
+    """An alert from the table. `deliveries`: for each message `channel`, `event`, `arrived`, and `why` if it failed."""
 
     alert_id: int
     opened_at: datetime
@@ -61,9 +64,9 @@ class RecordedAlert(Alert):
 
 
 def open_alert(connection: psycopg.Connection, alert: Alert, *, is_over: bool = False) -> bool:
-    """Open `alert` unless one with its key is open; returns whether it was opened.
+    """Open `alert` unless an alert with its key is open. Returns whether it was opened.
 
-    is_over: it is resolved at once: nothing stays open, and no channel is notified of its end.
+    is_over: resolve it at once, so that nothing stays open.
     """
     inserted = connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
@@ -76,7 +79,7 @@ def open_alert(connection: psycopg.Connection, alert: Alert, *, is_over: bool = 
 
 
 def resolve_alert(connection: psycopg.Connection, key: str) -> bool:
-    """Resolve the open alert of `key`; returns whether there was one."""
+    """Resolve the open alert of `key`. Returns whether there was one."""
     return (
         connection.execute(
             "UPDATE alert SET resolved_at = now() WHERE key = %s AND resolved_at IS NULL", (key,)
@@ -104,10 +107,10 @@ def settle_alerts(connection: psycopg.Connection, prefix: str, alerts: Sequence[
 
 
 def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
-    """Address every alert that is new to all `channels`, and to a channel that is new what is open.
+    """Queue messages: every new alert for all `channels`, and all open alerts for a new channel.
 
-    A channel gets the end of an alert if it got its beginning. An alert of severity info has no end, and does not go
-    to PagerDuty, which would open an incident that someone must close.
+    A channel gets the resolution of an alert if the opening was queued for it. Alerts of severity info have no
+    resolution, and are not sent to PagerDuty, which would open an incident that somebody must close.
     """
     connection.execute(
         """INSERT INTO alert_delivery (alert_id, event, channel)
@@ -126,9 +129,9 @@ def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
 
 
 def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> dict[str, list[Due]]:
-    """At most `limit` messages of each channel that may be tried now, in the order in which they arose.
+    """At most `limit` due messages of each channel, in the order of their alerts.
 
-    The end of an alert waits until its beginning has arrived.
+    The resolution of an alert is due only after the opening has arrived.
     """
     found: dict[str, list[Due]] = {}
     for channel in channels:
@@ -148,7 +151,7 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
 
 
 def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAlert]:
-    """Alerts, open ones first and errors before warnings, then those that are over; the newest first."""
+    """At most `most` alerts: open alerts first, by severity, then resolved alerts; each group newest first."""
     return records(
         connection,
         RecordedAlert,
@@ -166,7 +169,7 @@ def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAle
 
 
 def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:
-    """Record that `message` arrived, or why it did not and when to try again."""
+    """Record that `message` arrived, or the error and the time of the next attempt."""
     connection.execute(
         """UPDATE alert_delivery
            SET attempts = attempts + 1, last_error = %(error)s,

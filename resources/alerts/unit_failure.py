@@ -1,7 +1,4 @@
-"""The alert that a unit of systemd failed: sent past the outbox, as the database may be what is gone.
-
-What does not belong here: how a channel sends (see `notifier`).
-"""
+"""The alert about a failed unit of systemd. It is sent without the outbox, because the database may be down."""
 
 import socket
 import subprocess
@@ -13,14 +10,17 @@ from resources.serving.logs import hide
 from resources.settings import Settings
 
 VIOLATED = 3
-"""Exit status of `irt job invariants` while one is violated, which has an alert of its own."""
+"""Exit status of `irt job invariants` if an invariant is violated, which has its own alert."""
 LAST_WORDS = 10
 """Lines of the journal in the alert."""
 PATIENCE_S = 20
 
 
 def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
-    """Notify every channel that systemd gave up on `unit`. None: arrived; else why not."""
+    """Notify every channel that systemd gave up on `unit`.
+
+    Returns for each channel None if the message arrived, else the reason why not.
+    """
     due = Due(
         key=f"unit {unit}",
         alert_id=zlib.crc32(unit.encode()),  # the same at every failure, so that it opens one incident
@@ -35,7 +35,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
 
 
 def _output(*command: str) -> str:
-    """The output of a command of systemd; the reason if there is none."""
+    """The output of a command of systemd, or the reason why it failed."""
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,7 +1,7 @@
-"""The request that tells an outside monitor that a night went well: the monitor alerts when the requests stop.
+"""The request that informs an external monitor of a successful night: the monitor alerts when the requests stop.
 
-An alert needs something that still runs to send it. This one also covers a host or a cluster that is gone.
-Does not belong here: when a night has gone well (see `jobs.watching.alert_sensors`).
+Other alerts need a running process that sends them. This request also covers the loss of a host or a cluster.
+`jobs.watching.alert_sensors` decides when a night was successful.
 """
 
 import logging
@@ -20,8 +20,8 @@ PAUSE_S = 1
 def request_watchdog(settings: Settings) -> bool:
     """Request IRT_WATCHDOG_URL, three times at most. Returns whether the monitor accepted it.
 
-    A failure is logged without the URL, which is a secret, and raises nothing: the monitor then misses a request and
-    alerts, which is what it is for.
+    A failure is logged without the URL, which is a secret, and raises no error: the monitor misses the request and
+    sends an alert.
     """
     if settings.irt_watchdog_url is None:
         return False

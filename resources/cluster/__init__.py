@@ -1,1 +1,1 @@
-"""Apache Spark, the lake it reads, and on which engine a relational expression runs."""
+"""Apache Spark, the lake that it reads, and the database engines on which relational expressions run."""

@@ -1,9 +1,9 @@
-"""Where Spark finds the whole log of answers and their verdicts: a lake of Parquet files.
+"""The lake: Parquet files with the whole log of answers and their verdicts, for Spark.
 
-A lake is a folder or a prefix of a bucket. Under `month=YYYY-MM/day=YYYY-MM-DD` are the files of a UTC day, each named
-by its sha256; `_manifests/YYYY-MM-DD.json` names the files that make the day. It is written last, and readers see only
-what manifests name. A day without attempts has a manifest too, so that an empty day is not a missing one. What does not
-belong here: where the attempts come from, and how they are hashed.
+A lake is a folder or a prefix of a bucket. `month=YYYY-MM/day=YYYY-MM-DD` contains the files of a UTC day, each named
+by its sha256; `_manifests/YYYY-MM-DD.json` lists the files of the day. The manifest is written last, and readers use
+only files that a manifest lists. A day without attempts has a manifest too, which distinguishes an empty day from a
+missing day. What does not belong here: the origin of the attempts, and their hashes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFESTS = "_manifests"
 SCHEMA: pa.Schema = LAKE_ATTEMPT.schema().to_pyarrow()
-"""The columns of `attempt` and those of its verdict. Times are in UTC, to the microsecond."""
+"""The columns of `attempt` and of its verdict. Times are in UTC, to the microsecond."""
 SCHEMA_VERSION = sha256(str(SCHEMA).encode()).hexdigest()[:12]
 SPARK_TYPES = {
     "string": "string",
@@ -46,10 +46,10 @@ SPARK_TYPES = {
     "timestamp[us, tz=UTC]": "timestamp",
 }
 OPTIONAL = ("score", *VERDICT_COLUMNS)
-"""Columns that files of earlier releases lack: null."""
+"""Columns that files of earlier releases lack; they are read as null."""
 EXPORT = "irt attempts export"
 AT_ONCE = 16
-"""Manifests read at a time: a bucket takes some 20 ms for each."""
+"""Number of manifests that are read concurrently: a bucket takes about 20 ms for each."""
 MAX_NAMED = 5
 
 
@@ -65,8 +65,13 @@ class LakeFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What makes a day (UTC, YYYY-MM-DD). `data_hash`: the hash of its rows over all columns, in any order. `judged`:
-    the number of attempts that have a verdict."""
+    """The files of a day.
+
+    Attributes:
+        day: the UTC day, as YYYY-MM-DD.
+        data_hash: order-independent hash of the rows, over all columns.
+        judged: number of attempts that have a verdict.
+    """
 
     day: str
     files: tuple[LakeFile, ...]
@@ -115,7 +120,7 @@ class Lake:
 
     @property
     def name(self) -> str:
-        """The lake as IRT_ATTEMPTS names it."""
+        """The lake's location, as in IRT_ATTEMPTS."""
         if isinstance(self.store, FolderStore):
             return f"{self.store.root}/{self.prefix}"
         return self.store.uri(self.prefix.rstrip("/"))
@@ -133,13 +138,13 @@ class Lake:
         return {day: one.data_hash for day, one in self.manifests(since, until).items() if one.rows}
 
     def last_day(self) -> str | None:
-        """The last day that has a manifest; None where no day has."""
+        """The last day that has a manifest. Returns None if there is no manifest."""
         return max(self._committed(), default=None)
 
     def require_days(self, since: datetime, until: datetime) -> None:
-        """Raises PermanentFailure that names the days of [since, until) which have no manifest.
+        """Raise PermanentFailure if days of [since, until) have no manifest; the message names them.
 
-        Not required are days before the lake's first one, with which the log begins, and the day that is not over.
+        Days before the lake's first day, on which the log begins, and the current day are not required.
         """
         committed = self._committed()
         if not committed:
@@ -158,7 +163,7 @@ class Lake:
             )
 
     def require_judged(self, since: datetime, until: datetime) -> None:
-        """Raises PermanentFailure that names the days of [since, until) with attempts that have no verdict."""
+        """Raise PermanentFailure if days of [since, until) have attempts without a verdict; the message names them."""
         days = [day for day, one in self.manifests(since, until).items() if one.judged < one.rows]
         if days:
             more = f" and {len(days) - MAX_NAMED} days more" if len(days) > MAX_NAMED else ""
@@ -169,10 +174,10 @@ class Lake:
             )
 
     def register(self, session: SparkSession, since: datetime | None = None, until: datetime | None = None) -> None:
-        """Make the session's view `attempt` from the files of the days that overlap [since, until), and no others.
+        """Create the session's view `attempt` from the files of the days that overlap [since, until).
 
-        Raises PermanentFailure that names a day without a manifest, a file that is missing or is not as it was
-        written, and a column of another type. In a bucket the types are left to Spark, which reads s3:// as s3a://.
+        Raises PermanentFailure if a day has no manifest, a file is missing or has changed, or a column has a different
+        type. In a bucket, Spark checks the types; it reads s3:// as s3a://.
         """
         manifests = self.manifests(since, until)
         days = sorted(manifests)
@@ -192,8 +197,11 @@ class Lake:
     def damaged(
         self, files: Iterable[LakeFile], *, types: bool = False, content: bool = False
     ) -> Iterator[tuple[str, str]]:
-        """Files that are missing or of another size, with `types` unreadable or of other columns, with `content` (which
-        reads them) of another sha256, and why."""
+        """Yield the damaged files, each with the reason.
+
+        A file is damaged if it is missing or its size differs from the manifest. With `types`, also if it cannot be
+        read or its columns differ. With `content`, which reads all files, also if its sha256 differs.
+        """
         by_month: dict[str, list[LakeFile]] = {}
         for file in files:
             by_month.setdefault(file.path.partition("/")[0], []).append(file)
@@ -219,7 +227,7 @@ class Lake:
 
     @contextmanager
     def local(self, file: LakeFile) -> Iterator[Path]:
-        """As `local_as_it_is`. Raises PermanentFailure where the file is missing, or its sha256 is another."""
+        """Like `local_as_it_is`, but raise PermanentFailure if the file is missing or its sha256 differs."""
         try:
             with self.local_as_it_is(file.path) as path:
                 with path.open("rb") as content:
@@ -232,10 +240,13 @@ class Lake:
 
     @contextmanager
     def local_as_it_is(self, path: str) -> Iterator[Path]:
-        """A file as this machine reads it: of a folder itself, of a bucket a copy. Raises NothingThere."""
+        """A local path of a file: the file itself in a folder, a temporary copy from a bucket.
+
+        Raises NothingThere if it does not exist.
+        """
         key = self.prefix + path
         if isinstance(self.store, FolderStore):
-            self.store.size(key)  # raises where it is missing
+            self.store.size(key)  # raises NothingThere if it is missing
             yield self.store.root / key
             return
         with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
@@ -247,7 +258,7 @@ class Lake:
     # -- writing -------------------------------------------------------------------------------------
 
     def store_file(self, day: str, path: Path) -> LakeFile:
-        """Store a Parquet file of a day. Nobody sees it before a manifest names it."""
+        """Store a Parquet file of a day. Readers ignore it until a manifest names it."""
         with path.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
         key = f"month={day[:7]}/day={day}/{digest}.parquet"
@@ -255,24 +266,24 @@ class Lake:
         return LakeFile(key, digest, pq.read_metadata(path).num_rows, path.stat().st_size)
 
     def commit(self, day: str, files: Sequence[LakeFile], data_hash: str, judged: int) -> Manifest:
-        """Make these files the day, in place of those that were."""
+        """Write the manifest of a day, which replaces its previous files by these."""
         made = Manifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
         content = asdict(made) | {"rows": made.rows}
         self.store.put(f"{self.prefix}{MANIFESTS}/{day}.json", json.dumps(content, indent=1).encode())
         return made
 
     def unnamed(self, before: datetime | None = None) -> list[str]:
-        """Paths of data files that no manifest names, only those written before `before` if it is given."""
-        found = list(self._all_files())  # before the manifests are read, or a day committed meanwhile would be lost
+        """Paths of data files that no manifest names; if `before` is given, only of files written before it."""
+        found = list(self._all_files())  # listed before the manifests, or a day committed meanwhile would be lost
         named = {file.path for one in self.manifests().values() for file in one.files}
         return sorted(path for path, at in found if path not in named and (before is None or at < before))
 
     def drop_unfinished(self, before: datetime) -> int:
-        """Delete what processes that are gone left half written before `before`; how many files."""
+        """Delete files that dead processes left unfinished before `before`. Returns their number."""
         return len(self.store.drop_unfinished(self.prefix.rstrip("/"), before))
 
     def delete(self, path: str) -> bool:
-        """Delete a file; whether the bucket keeps an old version of it."""
+        """Delete a file. Returns whether the bucket keeps an old version of it."""
         return self.store.delete(self.prefix + path)
 
     def _committed(self) -> list[str]:
@@ -307,7 +318,7 @@ class Lake:
                 yield path, written
 
     def _type_problem(self, file: LakeFile) -> str:
-        """Why a file of a folder cannot be read as attempts, or nothing."""
+        """The reason why a file of a folder cannot be read as attempts; empty if it can."""
         assert isinstance(self.store, FolderStore)
         try:
             found = pq.read_schema(self.store.root / self.prefix / file.path)
@@ -317,7 +328,7 @@ class Lake:
 
     def _for_spark(self, file: LakeFile) -> str:
         if isinstance(self.store, FolderStore):
-            return f"file://{self.name}{file.path}"  # as it is: Spark does not decode %3D
+            return f"file://{self.name}{file.path}"  # unquoted: Spark does not decode %3D
         return path_for_spark(self.store.uri(self.prefix + file.path))
 
 
@@ -327,7 +338,7 @@ def lake_that_we_write(settings: Settings) -> Lake | None:
 
 
 def schema_problem(found: pa.Schema) -> str:
-    """Names the columns of a file that are missing or of another type. Returns "" if there are none."""
+    """A text about the columns of a file that are missing or have a different type; empty if all columns are right."""
     problems = []
     for field in SCHEMA:
         place = found.get_field_index(field.name)

@@ -1,8 +1,7 @@
-"""Where relational expressions run: on PostgreSQL, on DuckDB over Parquet, or on Spark over the lake.
+"""Backends of relational expressions: PostgreSQL, DuckDB over Parquet, or Spark over the lake.
 
-An expression is written once and means the same on every backend, on PostgreSQL and on DuckDB over Parquet: no
-rounding, no JSON, no function that only one of them has; days are UTC because the session is. What does not belong
-here: expressions.
+An expression is written once and means the same on every backend: it contains no rounding, no JSON, and no function
+that only one backend has. Days are UTC because every session's time zone is. What does not belong here: expressions.
 """
 
 from __future__ import annotations
@@ -38,18 +37,18 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Backend(Generic[C]):
-    """A kind of database that expressions run on: called with a connection, it gives what runs them there.
+    """A kind of database on which expressions run. A call with a connection returns a `Run`.
 
-    The connection's relations are named as the registry names them, e.g. `attempt` for a view over Parquet snapshots.
+    The connection's relations have the registry's names, e.g. `attempt` for a view over Parquet snapshots.
 
     Attributes:
-        dialect: its SQL, by Ibis' name for it.
-        read: the rows of a query.
-        number: SQL for the whole number that 15 hexadecimal `{digits}` write; sums of 10⁸ of them must be exact.
-        prepare: makes UTC the connection's time zone, where it may be another.
-        rewrite: an expression that means the same and is cheaper there.
-        parts: the rows of a query in parts that fit in memory, those with equal values of some columns in one part;
-            None: they come at once.
+        dialect: Ibis' name of the SQL dialect.
+        read: returns the rows of a query.
+        number: SQL for the integer that 15 hexadecimal `{digits}` represent; sums of 10⁸ of them must be exact.
+        prepare: sets the connection's time zone to UTC; None if it is UTC already.
+        rewrite: returns an equivalent expression that is cheaper on this backend; None if none is needed.
+        parts: yields the rows of a query in parts that fit in memory; rows with equal values in the given columns are
+            in the same part. None if the backend returns all rows at once.
     """
 
     dialect: str
@@ -71,7 +70,7 @@ class Backend(Generic[C]):
 
 @lru_cache(maxsize=32)
 def _sql(expression: ops.Node, dialect: str) -> str:
-    """Writing the query of a window takes a third of a second, often more than running it."""
+    """The expression as SQL. It is cached, because this takes 0.3 s, often longer than the query itself."""
     return ibis.to_sql(expression.to_expr(), dialect=dialect)
 
 
@@ -90,9 +89,9 @@ class Run:
         return self.backend.read(self.connection, query)
 
     def parts(self, expression: ir.Table, *together: str) -> Iterator[pa.Table]:
-        """The rows in parts, each of which fits in memory; those that are equal in the columns `together` in one part.
+        """Yield the rows in parts that fit in memory. Rows that are equal in the columns `together` are in one part.
 
-        No part is empty; without rows there is none.
+        No part is empty.
         """
         query = self.backend.sql(expression)
         found = self.backend.parts(self.connection, query, together) if self.backend.parts else [self.read(query)]
@@ -100,13 +99,13 @@ class Run:
 
 
 def _prepare_spark(session: SparkSession) -> None:
-    ibis.pyspark  # noqa: B018 - its dialect has options that are made when it is first touched
+    ibis.pyspark  # noqa: B018 - the first access creates the options of its dialect
     session.conf.set("spark.sql.session.timeZone", "UTC")
 
 
 on_postgres: Backend[psycopg.Connection] = Backend(
     dialect="postgres",
-    read=warehouse.read_arrow,  # in the connection's transaction; `Database.connect` makes its time zone UTC
+    read=warehouse.read_arrow,  # in the connection's transaction; `Database.connect` sets its time zone to UTC
     number="('x' || {digits})::bit(60)::bigint",
 )
 on_duckdb: Backend[duckdb.DuckDBPyConnection] = Backend(
@@ -126,17 +125,17 @@ on_spark: Backend[SparkSession] = Backend(
 
 
 def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
-    """Runs over the whole log, for expressions that read attempts of [since, until): on Spark over the lake where
-    IRT_SPARK is set, else on PostgreSQL, like `on_postgres(connection)`.
+    """A `Run` over the whole log, for expressions that read attempts of [since, until).
 
-    On Spark, `question` and `learner` are copies of what the connection's transaction sees now.
+    It uses Spark over the lake if IRT_SPARK is set, else PostgreSQL, like `on_postgres(connection)`. On Spark,
+    `question` and `learner` are copies of the rows that the connection's transaction sees now.
     """
     found = lake(connection)
     if found is None:
         return on_postgres(connection)
     session = spark_session(database_settings(connection))
     if hasattr(session, "newSession"):  # not under Spark Connect
-        session = session.newSession()  # its views are its own
+        session = session.newSession()  # views belong to a session
     for name, table in (("question", QUESTION), ("learner", LEARNER)):
         columns = [column for column, kind in table.schema().items() if not kind.is_json()]
         rows = on_postgres(connection)(table.select(*columns))
@@ -146,7 +145,7 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
 
 
 def on_nearest_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
-    """Like `on_log`, but on PostgreSQL where it has every attempt of [since, until): no Spark is started for those."""
+    """Like `on_log`, but on PostgreSQL, without starting Spark, if it has every attempt of [since, until)."""
     if lake(connection) is not None and holds_log(connection, since, until):
         return on_postgres(connection)
     return on_log(connection, since, until)
@@ -155,7 +154,8 @@ def on_nearest_log(connection: psycopg.Connection, since: datetime, until: datet
 def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) -> bool:
     """Whether PostgreSQL has every attempt of [since, until).
 
-    It has them where it has an earlier one, as the oldest are dropped first, or where the lake begins no earlier.
+    It has them if it has an earlier attempt, because the oldest are dropped first, or if the lake's first day with
+    attempts in [since, until) is not earlier than PostgreSQL's.
     """
     whole = lake(connection)
     if whole is None:
@@ -173,22 +173,22 @@ def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) 
 
 
 def require_judged(connection: psycopg.Connection, since: datetime, until: datetime) -> None:
-    """Raises PermanentFailure if the lake, where there is one, has attempts of [since, until) without verdicts."""
+    """Raise PermanentFailure if there is a lake and it has attempts of [since, until) without verdicts."""
     if (whole := lake(connection)) is not None:
         whole.require_judged(since, until)
 
 
 def lake(connection: psycopg.Connection) -> Lake | None:
-    """What holds the whole log beside PostgreSQL; None without IRT_SPARK."""
+    """The lake, which contains the whole log. Returns None if IRT_SPARK is not set."""
     settings = database_settings(connection)
     return Lake.at(settings) if settings.irt_spark else None
 
 
 def application(settings: Settings) -> dict[str, dg.MetadataValue]:
-    """What the metadata of an asset says of this process's Spark: its id and UI; empty where none was started."""
+    """Metadata of an asset about this process's Spark: application id and UI; empty if no session was started."""
     if settings.irt_spark is None:
         return {}
-    import dagster as dg  # here, as what only reads needs none
+    import dagster as dg  # here, because processes that only read do not need it
 
     session = started_session(settings)
     if session is None:
@@ -201,10 +201,11 @@ def application(settings: Settings) -> dict[str, dg.MetadataValue]:
 
 
 def in_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
-    """Runs over copies, read once, of what `relations` says each relation of that name is to hold."""
-    import duckdb  # here, as only reports need it
+    """A `Run` on DuckDB over copies of `relations`, which map names to expressions. Each is read once."""
+    import duckdb  # here, because only reports need it
 
-    connection = duckdb.connect(config={"temp_directory": ""})  # what does not fit fails; spilt files would be shared
+    # Without a folder for temporary files, data that does not fit fails; processes would share such files.
+    connection = duckdb.connect(config={"temp_directory": ""})
     for name, rows in relations.items():
         connection.register(name, run(rows))
     return on_duckdb(connection)

@@ -1,8 +1,7 @@
-"""The one Spark session of this process, where IRT_SPARK names a cluster: how it starts, what it runs on, how its jobs
-are cancelled.
+"""The Spark session of this process, if IRT_SPARK names a cluster: start, checks of the cluster, cancelling of jobs.
 
-Nothing of Spark is imported before a session is asked for. What does not belong here: what Spark computes, and what its
-errors mean (see `spark_failures`).
+Spark is not imported before a session is requested. What does not belong here: the computations, and the meaning of
+Spark's errors (see `spark_failures`).
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ ANSWER_WITHIN_S = 5.0
 DOCTOR_WAITS_S = 1.0
 CANCEL_WITHIN_S = 10.0
 TASKS_A_CORE = 2
-"""How many tasks a core gets of the job that asks every executor for its versions."""
+"""Number of tasks per core in the job that reads every executor's versions."""
 
 ALWAYS = {
     "spark.app.name": "irt-assets",
     "spark.sql.session.timeZone": "UTC",
-    # A file that is not what the manifest says ends the job; Spark could also pass over it.
+    # A file that differs from its manifest ends the job; Spark could also skip it.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
 }
 UNLESS_SET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "WARN"}
-"""What spark-defaults.conf may say otherwise."""
+"""Properties that spark-defaults.conf may override."""
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
-"""Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""
+"""Without it only a thread ends, such as the thread that launches tasks, and a job waits forever."""
 SMALLER_DRIVER = "-XX:+UseSerialGC"
-"""For a driver that only asks executors: its Java holds 0.9 GB in a fit of 50 million answers and 1.5 GB otherwise, and
-takes as long. Java refuses a second collector."""
+"""Serial garbage collector for a driver that only coordinates executors: in a fit of 50 million answers its JVM takes
+0.9 GB instead of 1.5 GB, in the same time. Java refuses a second collector."""
 JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
 _lock = threading.Lock()
@@ -66,17 +65,17 @@ _sessions: dict[str, SparkSession] = {}
 
 @dataclass(frozen=True)
 class Application:
-    """What Spark calls the work of this process. `ui_url`: None under Spark Connect, which does not say."""
+    """Spark's application of this process. `ui_url` is None under Spark Connect, which does not report it."""
 
     id: str | None
     ui_url: str | None
 
 
 def spark_session(settings: Settings) -> SparkSession:
-    """The session on the cluster of IRT_SPARK, the same one each time, or a new one where that has ended.
+    """The session on the cluster of IRT_SPARK. Later calls return the same session, or a new one if it has ended.
 
-    Raises PermanentFailure where pyspark or Java is missing, where Spark or an executor has another version, and
-    TransientFailure where the cluster does not answer.
+    Raises PermanentFailure if pyspark or Java is missing, or if Spark or an executor has a different version;
+    TransientFailure if the cluster does not respond.
     """
     assert settings.irt_spark is not None
     with _lock:
@@ -98,7 +97,7 @@ def spark_session(settings: Settings) -> SparkSession:
 
 
 def started_session(settings: Settings) -> SparkSession | None:
-    """The session that `spark_session` has given; None before that, and where it has ended."""
+    """The session that `spark_session` has started. Returns None if it has started no session, or if it has ended."""
     assert settings.irt_spark is not None
     with _lock:
         session = _sessions.get(settings.irt_spark)
@@ -106,13 +105,13 @@ def started_session(settings: Settings) -> SparkSession | None:
 
 
 def stop_session() -> None:
-    """End this process's session, where it has one, and give its executors back."""
+    """End this process's session, if there is one, and release its executors."""
     with _lock:
         _stop_all()
 
 
 def java_version() -> int | None:
-    """The major version of the Java that Spark would start; None where there is none."""
+    """The major version of the Java that Spark would start. Returns None if there is no Java."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None:
@@ -126,7 +125,7 @@ def java_version() -> int | None:
 
 
 def missing_package(master: str) -> str | None:
-    """The package that this machine lacks to start a session there. Returns None if it lacks none."""
+    """The package that is missing on this machine for a session at `master`. Returns None if it has all packages."""
     needed = ["pyspark", "grpc_status"] if master.startswith("sc://") else ["pyspark"]
     return next((package for package in needed if find_spec(package) is None), None)
 
@@ -141,7 +140,7 @@ def _java_problem() -> str | None:
 
 
 def addresses_of(master: str) -> list[tuple[str, int]]:
-    """Host and port of each master or of the Connect server; empty for local[…], k8s://."""
+    """Host and port of each master, or of the Connect server; empty for local[…] and k8s://."""
     scheme, _, rest = master.partition("://")
     default = {"spark": 7077, "sc": 15002}.get(scheme)
     if default is None:
@@ -151,7 +150,10 @@ def addresses_of(master: str) -> list[tuple[str, int]]:
 
 
 def nobody_answers(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
-    """A sentence where no master or Connect server accepts a connection; None where one does, or none is named."""
+    """The problem if no master or Connect server accepts a connection.
+
+    Returns None if one of them does, or if `master` contains no address.
+    """
     addresses = addresses_of(master)
     if not addresses or any(answers_at(host, port, within_s) for host, port in addresses):
         return None
@@ -161,7 +163,7 @@ def nobody_answers(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None
 
 
 def answers_at(host: str, port: int, within_s: float) -> bool:
-    """Whether something accepts a connection there."""
+    """Whether a connection to the host and port is accepted within a number of seconds."""
     try:
         socket.create_connection((host, port), within_s).close()
     except OSError:
@@ -179,11 +181,11 @@ def _see_that_it_can_start(master: str) -> None:
 
 
 def _started(master: str) -> SparkSession:
-    from pyspark.sql import SparkSession  # an extra
+    from pyspark.sql import SparkSession  # optional dependency
 
     logging.getLogger("SQLQueryContextLogger").setLevel(
         logging.CRITICAL
-    )  # every error's stack, which the error has too
+    )  # it would log the stack of every error, which the error contains too
     builder = SparkSession.builder
     if master.startswith("sc://"):
         builder = builder.remote(master)
@@ -227,7 +229,7 @@ def _configuration(master: str) -> dict[str, str]:
 
 
 def _same_disks(master: str) -> bool:
-    """Whether executors see this machine's folders by their names, as Spark's own cluster is usually set up."""
+    """Whether executors see this machine's folders under the same paths, as is usual in Spark's own cluster."""
     return master.startswith(("local", "spark://"))
 
 
@@ -239,7 +241,7 @@ def _configuration_folder() -> Path | None:
 
 
 def _named_in_defaults_file() -> set[str]:
-    """The properties that spark-defaults.conf sets, which Spark reads itself."""
+    """Names of the properties that spark-defaults.conf sets; Spark itself reads their values."""
     folder = _configuration_folder()
     defaults = folder / "spark-defaults.conf" if folder else None
     if defaults is None or not defaults.is_file():
@@ -250,7 +252,7 @@ def _named_in_defaults_file() -> set[str]:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Spark puts a handler of its own for SIGINT, in whose place Dagster's is to stay."""
+    """Restore the handler of SIGINT (Dagster's) after the block, because Spark installs its own."""
     ours = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -260,12 +262,12 @@ def _interrupts_kept() -> Iterator[None]:
 
 
 def path_for_spark(uri: str) -> str:
-    """A URI of the object store as Spark reads it: S3 through Hadoop's s3a."""
+    """A URI of the object store for Spark, which reads S3 through Hadoop's s3a."""
     return uri.replace("s3://", "s3a://", 1)
 
 
 def is_remote(session: SparkSession) -> bool:
-    """Whether it is a client of Spark Connect, without Java in this process's reach."""
+    """Whether the session is a client of Spark Connect, whose JVM this process cannot reach."""
     return type(session).__module__.startswith("pyspark.sql.connect")
 
 
@@ -275,7 +277,7 @@ def _lives(session: SparkSession, master: str) -> bool:
             return nobody_answers(master) is None and bool(session.version)
         context = session.sparkContext._jsc
         return context is not None and not context.sc().isStopped()
-    except Exception:  # noqa: BLE001 - of whatever kind, it is the answer of a session that has ended
+    except Exception:  # noqa: BLE001 - any error means that the session has ended
         return False
 
 
@@ -293,8 +295,8 @@ def _forget(session: SparkSession) -> None:
 
 
 def _drop_what_is_left() -> None:
-    """After a start that failed, or of a JVM that is gone: pyspark would go on with it."""
-    from pyspark import SparkContext  # an extra
+    """Discard pyspark's context and JVM after a failed start or a dead JVM; pyspark would reuse them."""
+    from pyspark import SparkContext  # optional dependency
     from pyspark.sql import SparkSession
 
     if SparkContext._active_spark_context is not None:
@@ -307,7 +309,7 @@ def _drop_what_is_left() -> None:
         process = getattr(gateway, "proc", None)
         if process is not None:
             with suppress(Exception):
-                process.stdin.close()  # which ends the JVM
+                process.stdin.close()  # this ends the JVM
                 process.wait(CANCEL_WITHIN_S)
     SparkContext._active_spark_context = None
     SparkContext._gateway = SparkContext._jvm = None
@@ -315,8 +317,8 @@ def _drop_what_is_left() -> None:
 
 
 def refuse_another_version(session: SparkSession) -> None:
-    """Raises PermanentFailure where the cluster's, or SPARK_HOME's, major version is not pyspark's."""
-    import pyspark  # an extra
+    """Raise PermanentFailure if the major version of the cluster, or of SPARK_HOME, differs from pyspark's."""
+    import pyspark  # optional dependency
 
     theirs, ours = session.version, pyspark.__version__
     if theirs.split(".")[0] != ours.split(".")[0]:
@@ -327,17 +329,17 @@ def refuse_another_version(session: SparkSession) -> None:
 
 
 def application_of(session: SparkSession) -> Application:
-    """Its id and the address of its UI, for the metadata of what is made with it."""
+    """The application's id and the address of its UI, for metadata of assets."""
     if not is_remote(session):
         return Application(session.sparkContext.applicationId, session.sparkContext.uiWebUrl)
     try:
         return Application(session.conf.get("spark.app.id", None), None)
-    except Exception:  # noqa: BLE001 - metadata fails no run
+    except Exception:  # noqa: BLE001 - missing metadata must not fail a run
         return Application(None, None)
 
 
 def executors_report(session: SparkSession) -> list[ExecutorPython]:
-    """What the Python of each executor is: asked by tasks, a few for every core that has registered."""
+    """The Python of each executor, read by a few tasks for every registered core."""
     last = session.range(1000).selectExpr("spark_partition_id() AS part").agg({"part": "max"}).collect()[0][0]
     tasks = TASKS_A_CORE * (int(last) + 1)
     asked = session.range(0, tasks, 1, tasks).mapInArrow(
@@ -353,8 +355,10 @@ def executors_report(session: SparkSession) -> list[ExecutorPython]:
 
 
 def refuse_other_packages(report: list[ExecutorPython]) -> None:
-    """Raises PermanentFailure that names the executors whose packages are not this process's; another CPU is a
-    warning."""
+    """Raise PermanentFailure if an executor's packages differ from this process's; the message names the executor.
+
+    A different CPU is only logged as a warning.
+    """
     ours = describe_this_python()
     for one in report:
         one.require(ours.versions)
@@ -368,7 +372,7 @@ def refuse_other_packages(report: list[ExecutorPython]) -> None:
 
 
 def lost_executors(session: SparkSession) -> dict[str, str]:
-    """The executors that a session had and has no more, and why; empty under Spark Connect, which does not tell."""
+    """The executors that a session has lost, each with the reason; always empty under Spark Connect."""
     if is_remote(session):
         return {}
     executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
@@ -382,17 +386,19 @@ def lost_executors(session: SparkSession) -> dict[str, str]:
 
 @contextmanager
 def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
-    """Jobs that are started inside, by this thread, have `description` in Spark's UI, and are cancelled where an
-    exception or an interrupt (Ctrl-C, Dagster's) ends the block. Errors of Spark are raised as what they mean
-    (`explain_spark`)."""
+    """Describe and, if needed, cancel the Spark jobs that this thread starts in the block.
+
+    The jobs have `description` in Spark's UI. They are cancelled if an exception or an interrupt (Ctrl-C, Dagster's)
+    ends the block. Errors of Spark are raised as the failures that `explain_spark` returns.
+    """
     tag = f"irt-{uuid.uuid4().hex}"
-    before: Any = None  # Spark's own type leaves out that it may be none
+    before: Any = None  # Spark's annotation omits that it may be None
     try:
         if is_remote(session):
             session.addTag(tag)
         else:
             before = session.sparkContext.getLocalProperty("spark.job.description")
-            session.sparkContext.addJobTag(tag)  # a session's own tags are known to one thread alone
+            session.sparkContext.addJobTag(tag)  # tags of a session apply to one thread only
             session.sparkContext.setInterruptOnCancel(True)
             session.sparkContext.setJobDescription(description)
         with _cancelled_when_interrupted(session, tag):
@@ -414,16 +420,16 @@ def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
 
 
 def cancel_jobs(session: SparkSession, tag: str) -> None:
-    """Cancel the session's jobs of a tag. Waits ten seconds at most for Spark to hear it."""
+    """Cancel the session's jobs that have a tag. Waits at most ten seconds for Spark."""
 
     def cancel() -> None:
-        with suppress(Exception):  # of a session that has ended there is nothing to cancel
+        with suppress(Exception):  # a session that has ended has no jobs to cancel
             if is_remote(session):
                 session.interruptTag(tag)
             else:
                 session.sparkContext.cancelJobsWithTag(tag)
 
-    # A thread has a connection of its own; this one's may be in the middle of an answer.
+    # Each thread has its own connection to the JVM; this thread's may be in the middle of a response.
     thread = threading.Thread(target=cancel, daemon=True)
     thread.start()
     thread.join(CANCEL_WITHIN_S)
@@ -431,8 +437,7 @@ def cancel_jobs(session: SparkSession, tag: str) -> None:
 
 @contextmanager
 def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[None]:
-    """pyspark lets an interrupt through only when the job has ended whose result it waits for, so the signal's handler
-    cancels the job first."""
+    """Cancel the jobs of a tag before an interrupt is handled: pyspark delays an interrupt until its job has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -455,7 +460,10 @@ def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[Non
 
 
 def _interrupt_behind(error: BaseException) -> BaseException | None:
-    """The interrupt in whose wake an error came up, as a job that was cancelled for it raises one of its own."""
+    """The interrupt during which an error was raised. Returns None if there was no interrupt.
+
+    A job that is cancelled because of an interrupt raises its own error.
+    """
     found: BaseException | None = error
     while found is not None and isinstance(found, Exception):
         found = found.__context__
@@ -463,7 +471,7 @@ def _interrupt_behind(error: BaseException) -> BaseException | None:
 
 
 def _leave_half_read_connection(session: SparkSession) -> None:
-    """The signal may have come before an answer of the JVM was read: the next call is to have a connection anew."""
+    """Drop this thread's connection to the JVM, because the signal may have interrupted the reading of a response."""
     if is_remote(session):
         return
     with suppress(Exception):

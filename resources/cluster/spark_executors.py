@@ -1,7 +1,6 @@
-"""What runs in the Python of an executor to say what it is, and to refuse work for others. It is imported there, so it
-needs nothing but pyarrow.
+"""Functions that run in the Python of an executor: they report its versions, and refuse work if these differ.
 
-What does not belong here: what is made of the answers (see `spark`).
+Executors import this module, so it needs only pyarrow. `spark` compares the reports.
 """
 
 from __future__ import annotations
@@ -26,16 +25,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PACKAGES = ("numba", "numpy", "pyarrow")
-"""What numbers depend on, besides our own code."""
+"""Packages on which numerical results depend, in addition to our own code."""
 CODE = ("irt_assets", "irt_psychometrics", "resources")
-"""The packages of ours that executors import."""
+"""Our packages that executors import."""
 TASK_LASTS_S = 0.2
-"""So that one core does not answer for all."""
+"""Duration of a task, long enough that a single core does not run all tasks."""
 
 
 @dataclass(frozen=True)
 class ExecutorPython:
-    """`python`: its path. `versions`: of Python, of our package and of PACKAGES, None where one is missing."""
+    """The Python of an executor or of this process.
+
+    Attributes:
+        python: path of the interpreter.
+        versions: versions of Python, of our code and of PACKAGES; None if a package is missing.
+        cpu: name of the processor.
+    """
 
     host: str
     python: str
@@ -43,7 +48,7 @@ class ExecutorPython:
     cpu: str
 
     def require(self, versions: Mapping[str, str | None]) -> None:
-        """Raises PermanentFailure that names this executor where it has other versions than the driver has."""
+        """Raise PermanentFailure if the versions differ from the driver's `versions`."""
         differences = [
             f"{name} {self.versions.get(name) or 'missing'} (here {version})"
             for name, version in versions.items()
@@ -64,7 +69,7 @@ class ExecutorPython:
 
 
 def describe_this_python() -> ExecutorPython:
-    """The Python that this is called in."""
+    """The Python of this process."""
     versions = {"Python": platform.python_version(), "irt_assets": _ours()} | {
         name: installed_version(name) for name in PACKAGES
     }
@@ -72,7 +77,7 @@ def describe_this_python() -> ExecutorPython:
 
 
 def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow: a row that describes the Python of the task."""
+    """Yield one row that describes the Python of the task (for mapInArrow)."""
     import pyarrow as pa  # only executors need it
 
     for _ in batches:
@@ -84,7 +89,10 @@ def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def with_same_packages(
     work: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]],
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
-    """For mapInArrow: `work`, which an executor refuses where it has other packages, as one that joined later may."""
+    """Wrap `work` (for mapInArrow) so that an executor with other packages refuses it.
+
+    An executor that joined after the session's start may have other packages.
+    """
     versions = describe_this_python().versions
 
     def checked(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
@@ -95,7 +103,7 @@ def with_same_packages(
 
 
 def folders_of_code() -> list[str]:
-    """The folders that hold our packages: what an executor on the same disks needs in PYTHONPATH."""
+    """The folders of our packages, for PYTHONPATH of executors that see the same disks."""
     return list(dict.fromkeys(str(_folder(package)) for package in CODE))
 
 
@@ -105,7 +113,7 @@ def _folder(package: str) -> Path:
 
 @cache
 def _ours() -> str | None:
-    """Release and a hash of the code, as a checkout keeps its release while it changes."""
+    """The release and a hash of our code, because a checkout changes while its release stays the same."""
     release = installed_version("irt-assets")
     digest = sha256()
     for package in CODE:

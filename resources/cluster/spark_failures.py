@@ -1,7 +1,7 @@
-"""What Spark's errors mean: which are transient, which need a person, and which setting or file to change.
+"""The meaning of Spark's errors: whether they are transient, and which setting or file to change.
 
-Spark hands most of them on as the text of a Java exception with its causes, so they are known by their words. What does
-not belong here: sessions and jobs (see `spark`).
+Spark passes most errors on as the text of a Java exception with its causes, so they are recognised by their text. What
+does not belong here: sessions and jobs (see `spark`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ OURS = ("PermanentFailure", "TransientFailure", "PsychometricsError", "LinkingEr
 """Failures that our own code raises on an executor."""
 LOST = ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError")
 NO_ANSWER = re.compile(r"An error occurred while calling \S+")
-"""What py4j says where the JVM answers nothing; else the Java exception follows."""
+"""py4j's whole message if the JVM does not respond; otherwise a Java exception follows it."""
 PYTHON_ERROR = re.compile(r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Failure|Exception)): (?P<message>.*)", re.M | re.S)
 JAVA_PART = re.compile(r"\n+(?:\s+at |Driver stacktrace|JVM stacktrace|\s*Caused by)")
 
 
 class Meaning(NamedTuple):
-    """`words`: a regular expression, whose groups `sentence` may name."""
+    """The meaning of an error of Spark.
+
+    Attributes:
+        words: regular expression that finds the error's text.
+        sentence: our message, which may name groups of `words`.
+    """
 
     words: str
     kind: type[Failure]
@@ -166,9 +171,9 @@ MEANINGS = [
 
 
 def explain_spark(error: BaseException) -> Failure | None:
-    """Our failure for an error of Spark; None for what is none of Spark's, or a fault of the program.
+    """Our failure for an error of Spark. Returns None for other errors, and for faults of the program.
 
-    Imports nothing of Spark.
+    This does not import Spark.
     """
     if "pyspark" not in sys.modules or isinstance(error, PermanentFailure | TransientFailure):
         return None
@@ -176,7 +181,7 @@ def explain_spark(error: BaseException) -> Failure | None:
         return None
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - py4j asks the JVM for the text, which may be gone
+    except Exception:  # noqa: BLE001 - py4j reads the text from the JVM, which may be dead
         text = "stopped SparkContext"
     if type(error).__name__ in LOST or (type(error).__name__ == "Py4JError" and NO_ANSWER.fullmatch(text)):
         return TransientFailure(
@@ -221,7 +226,7 @@ def _of_python(text: str) -> Failure | None:
 
 
 def _essence(text: str) -> str:
-    """The line that says most in a Java exception with its stack."""
+    """The most informative line of a Java exception with its stack, at most 300 characters."""
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(("at ", "..."))]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     told = [line for line in lines if line and not line.startswith("An error occurred while calling")]

@@ -1,7 +1,7 @@
-"""Medians as Spark computes them faster. What does not belong here: other engines, whose `median` is fast.
+"""Faster medians on Spark. Other engines do not need this module, because their `median` is fast.
 
-Spark's `percentile` keeps a group's values with their counts: little where a group is an item, whose many times repeat,
-and much work where it is a learner, who has few. Of these the middle of the sorted list is taken.
+Spark's `percentile` counts equal values of a group. That is efficient if groups are items, whose many times repeat, and
+slow if groups are learners, who have few. Here a learner's median is the middle of the sorted list of values.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ def collect_list(values: float) -> list[float]:  # type: ignore[empty-body]
 
 @ibis.udf.scalar.builtin
 def sort_array(values: list[float]) -> list[float]:  # type: ignore[empty-body]
-    """Ascending, NaN last."""
+    """The values in ascending order, NaN last."""
 
 
 @ibis.udf.scalar.builtin
 def size(values: list[float]) -> int:  # type: ignore[empty-body]
-    """The length."""
+    """The number of values."""
 
 
 @ibis.udf.scalar.builtin
 def get(values: list[float], index: int) -> float:  # type: ignore[empty-body]
-    """The value at the index, which counts from 0; null where there is none."""
+    """The value at the index, which counts from 0; null if there is none."""
 
 
 def medians_of_learners_by_lists(expression: ir.Table) -> ir.Table:
-    """The expression, with medians by lists in each aggregation that has a group for every learner or more."""
+    """The expression, with medians computed from lists in each aggregation that groups by learner."""
     return expression.op().replace(_aggregation_by_lists).to_expr()
 
 

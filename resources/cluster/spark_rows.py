@@ -1,6 +1,6 @@
-"""Rows in and out of Spark as Arrow, of the types that rows of PostgreSQL have. What does not belong here: queries.
+"""Rows in and out of Spark as Arrow, with the types of PostgreSQL's rows. What does not belong here: queries.
 
-Executors import this module, so it imports nothing but Arrow.
+Executors import this module, so it imports only Arrow.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PART = 2**25
-"""Bytes of Arrow after which a part of the rows ends: with the copies that Spark, its sockets and the reader of a part
-hold, and one part fetched ahead, the driver stays below 256 MB."""
+"""Bytes of Arrow after which a part of the rows ends. The driver stays below 256 MB, including the copies in Spark, its
+sockets and the reader, and one part that is fetched ahead."""
 SMALL_PARTITIONS = {
     "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",
     "spark.sql.adaptive.advisoryPartitionSizeInBytes": "16m",
 }
-"""Spark joins small partitions up to this size, which is that of compressed rows: about `PART` of Arrow."""
+"""Options with which Spark joins small partitions up to 16 MB of compressed rows, about `PART` bytes of Arrow."""
 UTC_TIME = pa.timestamp("us", "UTC")
 
 
@@ -32,22 +32,25 @@ def read(session: SparkSession, query: str) -> pa.Table:
 
 
 def parts(session: SparkSession, query: str, together: Sequence[str] = ()) -> Iterator[pa.Table]:
-    """The rows of a query in parts of at most about `PART` bytes, one in memory at a time and one fetched ahead; until
-    they are, executors keep them all, on their disks where memory is short.
+    """Yield the rows of a query in parts of at most about `PART` bytes.
 
-    together: columns; rows that are equal in these come in one part, which may then be as large as a partition of
-    Spark's.
+    One part is in memory at a time and one is fetched ahead. Until then executors keep all parts, on their disks if
+    memory is short.
+
+    together: columns; rows that are equal in these columns are in one part, which may then be as large as a partition
+    of Spark.
     """
     rows = session.sql(query)
     return parts_of(rows.repartition(*together) if together else rows, whole_partitions=bool(together))
 
 
 def parts_of(rows: DataFrame, *, whole_partitions: bool = False) -> Iterator[pa.Table]:
-    """Rows in such parts, or in those that their partitions are."""
+    """Like `parts`, for the rows of a data frame. With `whole_partitions`, each partition is one part."""
     packed = rows.mapInArrow(_packed_whole if whole_partitions else _packed, "part binary")
     with _jobs(rows.sparkSession):
         try:
-            with options(rows.sparkSession, SMALL_PARTITIONS):  # what is fetched one by one would be computed so, too
+            with options(rows.sparkSession, SMALL_PARTITIONS):
+                # All partitions are computed now; the iterator would compute one after the other.
                 packed.persist().count()
             for row in packed.toLocalIterator(prefetchPartitions=True):
                 yield typed(pa.ipc.open_stream(row["part"]).read_all())
@@ -57,7 +60,7 @@ def parts_of(rows: DataFrame, *, whole_partitions: bool = False) -> Iterator[pa.
 
 @contextmanager
 def options(session: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
-    """Queries that are planned inside have these of Spark's options."""
+    """Set options of Spark for the queries that are planned in the block."""
     before = {name: str(session.conf.get(name)) for name in wanted}
     try:
         for name, value in wanted.items():
@@ -69,13 +72,13 @@ def options(session: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _jobs(session: SparkSession) -> AbstractContextManager[None]:
-    from resources.cluster.spark import spark_jobs  # here, as executors import this module
+    from resources.cluster.spark import spark_jobs  # here, because executors import this module
 
     return spark_jobs(session, "rows of the log of answers")
 
 
 def typed(rows: pa.Table) -> pa.Table:
-    """Rows of Spark with the types that `warehouse.read_arrow` gives."""
+    """Cast rows of Spark to the types that `warehouse.read_arrow` returns."""
     return rows.cast(pa.schema([(field.name, _type(field.type)) for field in rows.schema]))
 
 
@@ -90,7 +93,7 @@ def _type(found: pa.DataType) -> pa.DataType:
 
 
 def _packed(batches: Iterable[pa.RecordBatch], most: int = PART) -> Iterator[pa.RecordBatch]:
-    """On an executor: batches as messages of Arrow, one a row."""
+    """Pack batches, on an executor, into rows that each contain one Arrow stream of about `most` bytes."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:

@@ -1,1 +1,1 @@
-"""Files that outlive a run: the object store in a folder or a bucket, and PDF from Typst."""
+"""Files that outlive a run: the object store in a folder or a bucket, the inbox, and Typst for PDFs."""

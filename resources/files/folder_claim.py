@@ -1,7 +1,7 @@
-"""A folder's files belong to one database, and that database to the folder: on a second machine they would be missing.
+"""The claim of a database on the folder of its files: a second machine with another folder would not find them.
 
-The folder has an id in a file of its own, and the database has it on record. A folder that moves, or that several
-machines share, keeps it. What does not belong here: reading and writing (see `object_store`).
+The folder contains a file with its id, which the database also stores. The id stays if the folder moves or several
+machines share it. What does not belong here: reading and writing (see `object_store`).
 """
 
 import socket
@@ -16,7 +16,7 @@ ID_FILE = ".folder-id"
 
 
 def open_store(settings: Settings, database: Database) -> ObjectStore:
-    """The store of a command. Raises PermanentFailure where the files of `database` lie in another folder."""
+    """The store of a command. Raises PermanentFailure if the files of `database` are in another folder."""
     store = object_store(settings)
     if isinstance(store, FolderStore):
         _claim(store, database)
@@ -24,7 +24,10 @@ def open_store(settings: Settings, database: Database) -> ObjectStore:
 
 
 def adopt_folder(settings: Settings, database: Database) -> FolderStore:
-    """From now on the files of `database` lie in the folder of these settings; what is elsewhere is not found."""
+    """Use the folder of these settings for the files of `database` from now on. Files elsewhere are not found.
+
+    Raises PermanentFailure if S3_BUCKET is set.
+    """
     store = object_store(settings)
     if not isinstance(store, FolderStore):
         raise PermanentFailure("S3_BUCKET is set: the files of this database lie in the bucket, no folder is in use")
@@ -35,7 +38,7 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
 
 
 _KNOWN = "SELECT folder_id, path, host FROM object_folder"
-"""The database's folder."""
+"""Query for the folder of the database."""
 
 
 def _claim(store: FolderStore, database: Database) -> None:

@@ -1,7 +1,7 @@
 """The files of an inbox: a folder, or a prefix of a bucket, into which other systems write.
 
-What belongs here: which files there are, and their bytes on this disk. What does not: what is in them and which were
-taken (see `irt_assets.intake.inbox`).
+This module lists the files and provides them on this disk; `irt_assets.intake.inbox` reads their content and records
+which have been imported.
 """
 
 import os
@@ -19,14 +19,20 @@ from resources.files.s3_failures import NothingThere
 from resources.settings import Settings
 
 FOLDERS = ("questions", "learners", "attempts")
-"""In the order in which they are taken: answers then find their items."""
+"""Folders in the order of their import: items and learners come before their answers."""
 IGNORED = re.compile(r"(^|/)[._]|(\.part|\.tmp|~)$|[\0\ud800-\udfff]")
-"""Names of files that are still being written, or that are none of ours; and names that are not text."""
+"""Names of files that are still being written or do not concern us, and names that are not text."""
 
 
 @dataclass(frozen=True)
 class InboxFile:
-    """`name`: below the inbox; `version`: another one once the file was written again."""
+    """A file of the inbox.
+
+    Attributes:
+        name: path below the inbox.
+        size: size in bytes.
+        version: a text that changes when the file is written again.
+    """
 
     name: str
     size: int
@@ -34,10 +40,13 @@ class InboxFile:
 
 
 class FolderInbox:
-    """`at_once`: a file that is there is whole. What cannot be read or written is a PermanentFailure.
+    """An inbox in a folder. A file that cannot be read raises PermanentFailure.
 
-    Whoever may write into the inbox is not trusted with the files of this process: of a path below it no part may be a
-    link, and what is opened is a regular file.
+    Writers to the inbox must not get access to other files of this process: no part of a path below it may be a link,
+    and only regular files are opened.
+
+    Attributes:
+        at_once: whether a file is complete as soon as it is listed.
     """
 
     at_once = False
@@ -46,7 +55,7 @@ class FolderInbox:
         self.root, self.address = root, str(root)
 
     def list(self) -> Iterator[InboxFile]:
-        """Every file of the folders, also those to ignore, links, and folders that cannot be read."""
+        """All files of the folders, including ignored files, links, and folders that cannot be read."""
         try:
             there = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
             for name, entry in there.items():
@@ -79,13 +88,16 @@ class FolderInbox:
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
-        """The file on this disk. Raises NothingThere where it has vanished."""
+        """A path of the file on this disk. Raises NothingThere if it has vanished."""
         with self._opened(name) as file, _named(f"/proc/self/fd/{file}", f"{self.root}/{name}") as path:
             yield path
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
-        """Its descriptor. Raises NothingThere, or PermanentFailure unless it is a regular file below the inbox."""
+        """Descriptor of the opened file.
+
+        Raises NothingThere if it does not exist, and PermanentFailure if it is not a regular file below the inbox.
+        """
         path = self.root / name
         try:
             with self._folder(name) as (folder, last):
@@ -104,7 +116,7 @@ class FolderInbox:
 
     @contextmanager
     def _folder(self, name: str) -> Iterator[tuple[int, str]]:
-        """The descriptor of the folder that holds a file, reached without a link, and the file's name in it."""
+        """Descriptor of the folder that contains a file, opened without following links, and the file's name in it."""
         *folders, last = name.split("/")
         if {"", ".", ".."}.intersection([*folders, last]):
             raise PermanentFailure(f"{name} is not a name of a file in the inbox.")
@@ -121,7 +133,7 @@ class FolderInbox:
 
 @contextmanager
 def _named(path: str, name: str) -> Iterator[Path]:
-    """`path` as a file that messages call `name`."""
+    """Yield `path`, and replace it by `name` in messages of PermanentFailure."""
     try:
         yield Path(path)
     except PermanentFailure as error:
@@ -138,7 +150,7 @@ def _kind(mode: int) -> str:
 
 
 class BucketInbox:
-    """As a folder."""
+    """An inbox in a bucket, with the same methods as `FolderInbox`."""
 
     at_once = True
 
@@ -149,7 +161,7 @@ class BucketInbox:
     def list(self) -> Iterator[InboxFile]:
         for folder in FOLDERS:
             for one in self._store.described(f"{self._prefix}{folder}"):
-                if not one.key.endswith("/"):  # a folder, as consoles make it
+                if not one.key.endswith("/"):  # consoles create such keys for folders
                     yield InboxFile(one.key.removeprefix(self._prefix), one.size, one.version)
 
     @contextmanager
@@ -169,7 +181,7 @@ Inbox = FolderInbox | BucketInbox
 
 
 def inbox_of(settings: Settings) -> Inbox | None:
-    """The inbox that IRT_INBOX names; None where it is unset."""
+    """The inbox that IRT_INBOX names. Returns None if it is unset."""
     if settings.irt_inbox is None:
         return None
     if not settings.irt_inbox.startswith("s3://"):

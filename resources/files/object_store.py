@@ -1,8 +1,8 @@
 """Files that outlive a run: snapshots and reports, in a folder or in a bucket.
 
-A key is a relative path such as `snapshots/2026-09/abc.parquet`; what is under it is there whole or not at
-all. Both stores have the same methods. What does not belong here: what is in the files, what boto3's errors mean
-(see `s3_failures`).
+A key is a relative path such as `snapshots/2026-09/abc.parquet`. The object under a key is complete or missing. Both
+stores have the same methods. What does not belong here: the content of files, and the meaning of boto3's errors (see
+`s3_failures`).
 """
 
 import errno
@@ -29,24 +29,24 @@ from resources.files.s3_failures import NothingThere, classified_failure
 from resources.settings import Settings, refuse_in_a_pod
 
 PART = ".part+"
-"""Prefix of the name of a file that is being written; no key has such a part."""
+"""Prefix of the name of a file that is being written. Keys must not contain it."""
 IN_PARTS_FROM = 8 * 2**20
 PIECE = 2**20
 CONNECTIONS = 32
-"""As many requests as go on at once in one process, at most."""
+"""Largest number of concurrent requests of one process."""
 TOLD_BOTO3 = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION"),
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"),
     *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
 )
-"""Variables of boto3 that mean the same on every machine."""
+"""Environment variables of boto3 that have the same meaning on every machine."""
 LONGEST_PREFIX = 64
 LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
 
 
 class StoredObject(NamedTuple):
-    """`version`: a text that is another after the object was written again."""
+    """An object in a store. `version`: a text that changes when the object is written again."""
 
     key: str
     size: int
@@ -54,22 +54,22 @@ class StoredObject(NamedTuple):
 
 
 class _Store(ABC):
-    """What follows from `stream` and `size`, the same in a folder and in a bucket."""
+    """Methods based on `stream` and `size`, the same for a folder and a bucket."""
 
     @abstractmethod
     def stream(self, key: str) -> Iterator[bytes]:
-        """The content, piece by piece; the first piece raises as `get` does."""
+        """Yield the content piece by piece. Raises the errors of `get` at the first piece."""
 
     @abstractmethod
     def size(self, key: str) -> int:
-        """The size in bytes; raises as `get` does."""
+        """The size in bytes. Raises the errors of `get`."""
 
     def get(self, key: str) -> bytes:
-        """Raises NothingThere where there is nothing under `key`."""
+        """The content. Raises NothingThere if there is no object under `key`."""
         return b"".join(self.stream(key))
 
     def sha256(self, key: str) -> str:
-        """The sha256 of the content, which is read but not kept; raises as `get` does."""
+        """The sha256 of the content, which is not kept in memory. Raises the errors of `get`."""
         digest = hashlib.sha256()
         for piece in self.stream(key):
             digest.update(piece)
@@ -84,15 +84,15 @@ class _Store(ABC):
 
 
 class FolderStore(_Store):
-    """Objects in a folder. Creating one touches nothing; a key that leads out of it is a ValueError."""
+    """Objects in a folder, which is created at the first write. A key that leads out of it raises ValueError."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
     def put(self, key: str, data: bytes | Path) -> str:
-        """Store bytes, or a file's, replacing what was there; returns the permanent URI.
+        """Store bytes or the content of a file, replacing an existing object. Returns the permanent URI.
 
-        Raises PermanentFailure where it cannot be written, with the room that is needed and free.
+        Raises PermanentFailure if it cannot be written. If the disk is full, the message has the needed and free space.
         """
         target = self._path(key)
         needed = data.stat().st_size if isinstance(data, Path) else len(data)
@@ -126,27 +126,26 @@ class FolderStore(_Store):
             return os.fstat(file.fileno()).st_size
 
     def version(self, key: str) -> str:
-        """A text that is another after the file was written again; raises as `get` does."""
+        """A text that changes when the file is written again. Raises the errors of `get`."""
         with self._there(key) as file:
             now = os.fstat(file.fileno())
         return f"{now.st_dev} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
 
     def delete(self, key: str) -> bool:
-        """A missing file counts as deleted. Returns whether an old version of it is kept: in a folder never."""
+        """Delete a file if it exists. Returns whether an old version is kept, which is never the case in a folder."""
         self._path(key).unlink(missing_ok=True)
         return False
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below `folder`, and when it was written."""
+        """Yield every key below `folder` with the time at which it was written."""
         return ((key, written) for key, written in self._files(folder) if not _unfinished(key))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Every key below `folder`, and the bytes under it."""
+        """The size in bytes of every key below `folder`."""
         return {key: self.size(key) for key, _ in self.list(folder)}
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Delete files under `folder` left half written before `before` by a process that is gone; returns their
-        names."""
+        """Delete files below `folder` that dead processes left unfinished before `before`. Returns their names."""
         begun = tuple(key for key, written in self._files(folder) if _unfinished(key) and written < before)
         for key in () if dry_run else begun:
             (self.root / key).unlink(missing_ok=True)
@@ -156,7 +155,7 @@ class FolderStore(_Store):
         return self._path(key).as_uri()
 
     def key(self, uri: str) -> str | None:
-        """The key that has this URI, or had it before the folder moved under its name; None for another store's."""
+        """The key of a URI, even if the folder has moved and kept its name. Returns None for other stores' URIs."""
         path = Path(unquote(urlsplit(uri).path))
         if path.is_relative_to(self.root):
             return path.relative_to(self.root).as_posix()
@@ -164,8 +163,10 @@ class FolderStore(_Store):
         return key if moved and uri.startswith("file:") else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """The file's URI, which never expires: anyone who may read the folder can open it. Raises ValueError as a
-        bucket's does."""
+        """The file's URI, which never expires: anyone who may read the folder can open it.
+
+        Raises ValueError for the lifetimes that a bucket rejects.
+        """
         _seconds(lifetime)
         return self.uri(key)
 
@@ -205,14 +206,14 @@ class FolderStore(_Store):
 class BucketStore(_Store):
     """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/how-to/object-store.md).
 
-    Every method raises TransientFailure where the service does not answer, and PermanentFailure where it refuses.
+    Every method raises TransientFailure if the service does not respond, and PermanentFailure if it refuses.
     """
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another machine, with what boto3 was told here; what it finds in files or from a role, it finds there."""
+        """The state for another machine, with boto3's variables of this one. boto3 finds its files and roles there."""
         told = {name: value for name in TOLD_BOTO3 if (value := os.environ.get(name))}
         return {"bucket": self.bucket, "told": told}
 
@@ -221,9 +222,9 @@ class BucketStore(_Store):
         self.__dict__ |= state
 
     def put(self, key: str, data: bytes | Path) -> str:
-        """Store bytes, or a file's, replacing what was there; returns the permanent URI.
+        """Store bytes or the content of a file, replacing an existing object. Returns the permanent URI.
 
-        What is larger than 8 MiB goes in parts, of a file as many at a time as are sent at once.
+        Content of 8 MiB or more is uploaded in parts.
         """
         kind = mimetypes.guess_type(_validate_key(key))[0] or "application/octet-stream"
         how = {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
@@ -247,33 +248,32 @@ class BucketStore(_Store):
         return int(self._head(key)["ContentLength"])
 
     def version(self, key: str) -> str:
-        """A text that is another after the object was written again; raises as `get` does."""
+        """A text that changes when the object is written again. Raises the errors of `get`."""
         head = self._head(key)
         return f"{head['ETag']} {head['LastModified']} {head['ContentLength']} {head.get('VersionId')}"
 
     def delete(self, key: str) -> bool:
-        """A missing file counts as deleted. Returns whether an old version of it is kept: if the bucket has
-        versioning."""
+        """Delete an object if it exists. Returns whether an old version is kept, because the bucket has versioning."""
         with self._translate_errors(key):
             return bool(self._client.delete_object(Bucket=self.bucket, Key=_validate_key(key)).get("DeleteMarker"))
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below `folder`, and when it was written."""
+        """Yield every key below `folder` with the time at which it was written."""
         return ((one["Key"], one["LastModified"]) for one in self._objects(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Every key below `folder`, and the bytes under it."""
+        """The size in bytes of every key below `folder`."""
         return {one["Key"]: one["Size"] for one in self._objects(folder)}
 
     def described(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object below `prefix`."""
+        """Yield every object below `prefix`."""
         for one in self._objects(prefix):
             yield StoredObject(one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}")
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
+        """Abort the uploads in parts below `folder` that started before `before` and were never finished.
 
-        The service keeps and charges for their parts, which no listing shows. Returns their keys.
+        The service keeps and charges for their parts, which listings do not show. Returns their keys.
         """
         with self._translate_errors(folder):
             pages = self._client.get_paginator("list_multipart_uploads")
@@ -291,14 +291,14 @@ class BucketStore(_Store):
         return f"s3://{self.bucket}/{_validate_key(key)}"
 
     def key(self, uri: str) -> str | None:
-        """The key that has this URI; None if the URI is not of this store."""
+        """The key of a URI. Returns None for other stores' URIs."""
         start = f"s3://{self.bucket}/"
         return uri.removeprefix(start) if uri.startswith(start) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """A URL that lets anyone who has it read the object, without credentials, until `lifetime` is over.
+        """A URL with which anyone can read the object, without credentials, until `lifetime` is over.
 
-        Raises ValueError for more than seven days, which no service grants.
+        Raises ValueError if `lifetime` is not positive or more than seven days, which no service grants.
         """
         with self._translate_errors(key):
             values = {"Bucket": self.bucket, "Key": _validate_key(key)}
@@ -312,7 +312,7 @@ class BucketStore(_Store):
                 return cast(dict[str, Any], self._client.head_object(Bucket=self.bucket, Key=_validate_key(key)))
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
-                    self._client.head_bucket(Bucket=self.bucket)  # it may be the bucket that is not there
+                    self._client.head_bucket(Bucket=self.bucket)  # perhaps the bucket itself does not exist
                 raise
 
     def _objects(self, folder: str) -> Iterator[dict[str, Any]]:
@@ -331,7 +331,7 @@ class BucketStore(_Store):
             retries={"mode": "standard"},
             connect_timeout=10,
             read_timeout=60,
-            signature_version="s3v4",  # of links, too: some regions' are otherwise of an older kind
+            signature_version="s3v4",  # also for links: some regions use an older signature by default
             max_pool_connections=CONNECTIONS,
         )
         try:
@@ -341,7 +341,7 @@ class BucketStore(_Store):
 
     @contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:
-        """boto3's errors as ours: nothing there, not answering, refused."""
+        """Raise boto3's errors as NothingThere, TransientFailure or PermanentFailure."""
         import boto3.exceptions  # loaded with the client
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -359,7 +359,7 @@ ObjectStore = FolderStore | BucketStore
 
 
 def object_store(settings: Settings) -> ObjectStore:
-    """The bucket S3_BUCKET, or where that is unset the folder `objects` under IRT_HOME.
+    """The bucket S3_BUCKET or, if that is unset, the folder `objects` under IRT_HOME.
 
     Raises PermanentFailure in a pod without a bucket.
     """
@@ -370,21 +370,23 @@ def object_store(settings: Settings) -> ObjectStore:
 
 
 def key_part(name: str) -> str:
-    """Any name as one part of a key: itself, quoted; if it is long or begins with a dot, as in `hashed_part`."""
+    """Any name as one part of a key: the quoted name or, if it is long or begins with a dot, `hashed_part`."""
     quoted = quote(name, safe="")
     return hashed_part(name) if quoted.startswith(".") or len(quoted) > LONGEST_PREFIX else quoted
 
 
 def hashed_part(name: str) -> str:
-    """Any name as one part of a key: quoted, cut and followed by `~` and a hash, so that no two collide, where letters'
-    case means nothing either, and none is a path."""
+    """Any name as one part of a key: quoted, cut, and followed by `~` and a hash.
+
+    So no name is a path, and no two names collide, even if the store ignores upper and lower case.
+    """
     raw = name.encode("utf-8", "surrogatepass")
     quoted = quote(raw, safe="").replace(".", "%2E").replace("~", "%7E")
     return f"{re.sub('%.?$', '', quoted[:LONGEST_PREFIX])}~{hashlib.sha256(raw).hexdigest()[:20]}"
 
 
 def _validate_key(key: str) -> str:
-    """A key that means the same in a folder and in a bucket."""
+    """Return the key. Raises ValueError if it could have another meaning in a folder than in a bucket."""
     parts = key.split("/")
     if "\\" in key or "\0" in key or any(part in ("", ".", "..") or part.startswith(PART) for part in parts):
         raise ValueError(f"{key!r} is not an object key, a relative path such as snapshots/2026-09/abc.parquet")
@@ -402,7 +404,7 @@ def _unfinished(key: str) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """A rename is on the disk only when its folder is."""
+    """Write a folder to disk: a rename is not durable before that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

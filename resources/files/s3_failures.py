@@ -1,7 +1,4 @@
-"""What boto3's errors mean: which are transient, which need a person, and which setting to change.
-
-What does not belong here: the requests themselves (see `object_store`).
-"""
+"""The meaning of boto3's errors: whether they are transient, and which setting to change."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ if TYPE_CHECKING:
     from botocore import exceptions
 
 MENDED_BY_TIME = {
-    "BadDigest",  # the bytes that arrived are not those that were sent
+    "BadDigest",  # the bytes were damaged on the way
     "IncompleteBody",
     "InternalError",
-    "InvalidPart",  # of an upload that the service has lost a part of
+    "InvalidPart",  # the service has lost a part of an upload
     "NoSuchUpload",
     "OperationAborted",
     "RequestTimeout",
@@ -60,8 +57,8 @@ class NothingThere(PermanentFailure):
 
 
 def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
-    """Our failure for `error`, met at `uri`."""
-    from botocore import exceptions  # loaded by who had the error
+    """Our failure for `error`, which occurred at `uri`."""
+    from botocore import exceptions  # here, because most processes need no bucket
 
     if isinstance(error, exceptions.ClientError):
         return _response_failure(uri, error)
@@ -70,14 +67,14 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
             f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL."
         )
     if isinstance(error, exceptions.ParamValidationError):
-        what = str(error).splitlines()[-1].partition(":")[0]  # what follows is the expression that it must match
+        what = str(error).splitlines()[-1].partition(":")[0]  # a regular expression follows
         return PermanentFailure(f"{uri}: {what}. {PLACE}")
     lost = (
         exceptions.ConnectionError,
         exceptions.HTTPClientError,
         exceptions.IncompleteReadError,
         exceptions.FlexibleChecksumError,
-        exceptions.CredentialRetrievalError,  # the role's service does not answer
+        exceptions.CredentialRetrievalError,  # the role's service does not respond
     )
     if isinstance(error, lost):
         return TransientFailure(f"{uri}: {error}. If it stays so, see that the service runs, and AWS_ENDPOINT_URL.")

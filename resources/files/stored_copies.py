@@ -1,8 +1,8 @@
-"""Stored files as this process reads them: each once, and hashed while it is read, as long as it stays the same.
+"""Cache of stored files: this process reads and hashes a file once as long as the file does not change.
 
-The store is asked every time whether the file is still the one that was read, so that one that was lost, replaced or
-damaged since is noticed. Copies are temporary files without a name: no other process sees them, and they are gone with
-this one, however it ends. What does not belong here: what the hash ought to be.
+Each access compares the file's version with the store, so that a lost or replaced file is noticed. Copies are temporary
+files without a name: no other process sees them, and they vanish with this process, however it ends. What does not
+belong here: the expected hash.
 """
 
 import atexit
@@ -15,12 +15,12 @@ from typing import BinaryIO
 from resources.files.object_store import ObjectStore
 
 KEPT_BYTES, KEPT_FILES = 2**30, 128
-"""Copies beyond this are not kept, but for the newest. A process may open 1,024 files, where nobody set more."""
+"""Limits of the cache; the newest copy is always kept. By default a process may open 1,024 files."""
 
 
 @dataclass(frozen=True)
 class _Copy:
-    """What was stored under a key when it had this version; `file` is open for as long as the copy is kept."""
+    """A copy of a stored file in this version. `file` is open as long as the copy is cached."""
 
     version: str
     sha256: str
@@ -28,18 +28,18 @@ class _Copy:
     file: BinaryIO
 
     def reader(self) -> BinaryIO:
-        return open(f"/proc/self/fd/{self.file.fileno()}", "rb")  # noqa: PTH123 - a position of its own
+        return open(f"/proc/self/fd/{self.file.fileno()}", "rb")  # noqa: PTH123 - a descriptor with its own position
 
 
 _copies: dict[str, _Copy] = {}
-"""By URI, the newest last."""
+"""Cached copies by URI, newest last."""
 _lock = Lock()
 
 
 def open_hashed(store: ObjectStore, key: str, *, keep: bool = True) -> tuple[BinaryIO, str]:
-    """What is stored under `key`, as a file to read and close, and its sha256. Raises as the store's `get` does.
+    """The content under `key`, as a file to read and close, and its sha256. Raises the errors of the store's `get`.
 
-    `keep`: for the next to ask. Not in a server, which would still have the answers of a learner who was erased.
+    `keep`: cache the copy. Servers must not, because they would still have the answers of an erased learner.
     """
     uri, version = store.uri(key), store.version(key)
     with _lock:
@@ -56,7 +56,7 @@ def open_hashed(store: ObjectStore, key: str, *, keep: bool = True) -> tuple[Bin
 
 
 def _read(store: ObjectStore, key: str, version: str) -> _Copy:
-    """The file as it is now. Where it was written since it had that version, it is read again the next time."""
+    """Read the file as it is now. If it was written after `version`, the next access reads it again."""
     digest, file = hashlib.sha256(), tempfile.TemporaryFile()  # noqa: SIM115 - kept open
     try:
         for piece in store.stream(key):

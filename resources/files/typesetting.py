@@ -1,8 +1,7 @@
-"""What PDFs are made with: Typst from a Python package, and the fonts of this folder, so that nothing of the system is
-needed.
+"""Typst, from a Python package, and the fonts for PDFs. Nothing has to be installed on the system.
 
-Korean is set in NanumGothic, other characters in DejaVu Sans, and what neither has are the boxes of Last Resort; the
-licences are next to them. What does not belong here: templates and rendering (irt_assets/reports).
+Korean is set in NanumGothic, other characters in DejaVu Sans, and characters that both lack as boxes of Last Resort;
+the fonts' licences are next to them. What does not belong here: templates and rendering (irt_assets/reports).
 """
 
 from pathlib import Path
@@ -11,7 +10,7 @@ FONTS = Path(__file__).parent / "fonts"
 
 
 def pdf_problem() -> str | None:
-    """Why no PDF can be made, with the way out; None where one can."""
+    """The reason why PDFs cannot be made, with the remedy. Returns None if they can."""
     try:
         import typst  # noqa: F401
     except ImportError as error:

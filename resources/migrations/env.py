@@ -1,7 +1,7 @@
-"""What Alembic runs for `alembic upgrade head`, and for `resources.postgres.schema.upgrade`.
+"""Alembic's environment for `alembic upgrade head` and `resources.postgres.schema.upgrade`.
 
-The database is the platform's: DATABASE_URL, or the embedded server. Its connections see our schema alone, where the
-version table is, too.
+The database is DATABASE_URL or the embedded server. Its connections see only our schema, which also contains the
+version table.
 """
 
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from resources.postgres.schemas import make_schemas
 from resources.settings import get_settings
 from resources.tables import METADATA
 
-KEY = 0x697274  # two upgrades at once: the second waits, and finds the work done
+KEY = 0x697274  # lock: a second upgrade at the same time waits, and then has nothing to do
 
 database = context.config.attributes.get("database") or Database(get_settings())
 make_schemas(database)

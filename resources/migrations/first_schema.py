@@ -1,6 +1,6 @@
 """Print the schema of the registry as SQL: `python -m resources.migrations.first_schema`.
 
-A new history of migrations begins with a file that this printed. {schema} stands for the name of the schema.
+A new history of migrations begins with this output. {schema} is a placeholder for the name of the schema.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ def schema_as_sql() -> str:
         lines = str(statement.compile(dialect=engine.dialect)).strip().splitlines()
         statements.append("\n".join(line.replace("\t", "    ").rstrip() for line in lines))
 
-    engine = sa.create_mock_engine("postgresql+psycopg://", note, paramstyle="named")  # with % as it is
+    engine = sa.create_mock_engine("postgresql+psycopg://", note, paramstyle="named")  # this style leaves % unescaped
     METADATA.create_all(engine, checkfirst=False)
     statements += [f"CREATE VIEW {name} AS\n{query.strip()}" for name, query in VIEWS.items()]
     return ";\n".join(statements) + ";\n" + TRIGGERS

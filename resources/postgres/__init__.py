@@ -1,1 +1,1 @@
-"""The database: where it is, the embedded server, the schema and its history, rows in and out in bulk."""
+"""The database: its address, the embedded server, the schema and its history, and bulk reads and writes."""

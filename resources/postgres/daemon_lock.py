@@ -1,7 +1,7 @@
-"""One daemon for a database: two would launch every run twice, and each would fail the other's.
+"""The lock that allows one daemon per database: two would launch every run twice, and fail each other's runs.
 
-The lock is a session's of PostgreSQL, on a connection of its own: the server frees it when the connection ends,
-and notices within 25 s that a host is gone. What does not belong here: what the daemon does (see `servers.daemon`).
+It is a session lock of PostgreSQL, on a separate connection: the server releases it when the connection ends, and
+notices within 25 s that a host is gone. What does not belong here: the daemon's work (see `servers.daemon`).
 """
 
 import logging
@@ -20,25 +20,27 @@ PATIENCE_S = 60.0
 """Default wait in seconds: longer than the server needs to notice that the other daemon's host is gone."""
 PAUSE_S = 0.5
 REFUSED = 3
-"""Exit status of a daemon that may not start: another one works, or its files lie elsewhere. A retry does not help."""
+"""Exit status of a daemon that must not start: another daemon is running, or the files are elsewhere. Starting it again
+does not help."""
 KEY = lock_key("dagster's daemon")
 LONGEST_NAME = 63
-"""PostgreSQL cuts `application_name` there."""
+"""Length at which PostgreSQL truncates `application_name`."""
 SERVER_NOTICES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-"""The server notices after 25 s that a host is gone, and then gives the lock to the next daemon."""
+"""Connection options with which the server notices after 25 s that a host is gone, and releases the lock."""
 
 
 class DaemonLock:
-    """The right to be the daemon of `database`. Creating one touches nothing."""
+    """The lock of the daemon of `database`. Creating the object does not connect."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: psycopg.Connection | None = None
 
     def acquire(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait for the lock. Raises PermanentFailure that names the daemon that has it after `patience_s` seconds.
+        """Wait for the lock, at most `patience_s` seconds.
 
-        A database that does not answer is tried again for as long; then it is a TransientFailure.
+        Raises PermanentFailure, which names the other daemon, if the lock is still taken, and TransientFailure if the
+        database still does not respond.
         """
         deadline = time.monotonic() + patience_s
         announced = False
@@ -64,7 +66,7 @@ class DaemonLock:
             time.sleep(PAUSE_S)
 
     def is_held(self) -> bool:
-        """Whether the connection is still there, and the lock with it."""
+        """Whether the connection, and with it the lock, still exists."""
         try:
             if self._connection is None:
                 return False
@@ -79,7 +81,7 @@ class DaemonLock:
             self._connection = None
 
     def _try(self) -> str | None:
-        """None if this process holds the lock now, else the process that does."""
+        """Try to take the lock once. Returns None if this process holds it now, else the process that does."""
         self.release()
         name = f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
         self._connection = self._database.open(

@@ -1,4 +1,4 @@
-"""Dagster's storage: the database whose address `irt` puts in the environment of Dagster's processes."""
+"""Dagster's storage, in the database whose address `irt` sets in the environment of Dagster's processes."""
 
 import os
 from typing import Any, Self
@@ -10,7 +10,10 @@ ADDRESS = "IRT_DAGSTER_DATABASE_URL"
 
 
 class Storage(DagsterPostgresStorage):
-    """Raises ClickException, which Dagster's commands print without a traceback, if there is no address."""
+    """Dagster's PostgreSQL storage at ADDRESS.
+
+    Raises ClickException, which Dagster's commands print without a traceback, if ADDRESS is not set.
+    """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The way to PostgreSQL: one `Database`, connecting lazily, always in UTC.
+"""Connections to PostgreSQL: a `Database` connects lazily, and always in UTC.
 
-With no DATABASE_URL the embedded server is started (or attached to) at the first connection.
-What does not belong here: SQL of any table (see `warehouse` and the packages of `irt_assets`).
+Without DATABASE_URL, the first connection starts the embedded server or uses the running one. What does not belong
+here: SQL on tables (see `warehouse` and the packages of `irt_assets`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a 
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that knows the settings of its database, and so the lake beside it."""
+    """A connection with the settings of its database, which also name the lake."""
 
     settings: Settings
 
@@ -51,7 +51,7 @@ def database_settings(connection: psycopg.Connection) -> Settings:
 
 
 class Database:
-    """Connections to the database that `settings` names, which see our schema alone. Creating one touches nothing."""
+    """Connections to the database of `settings`, which see only our schema. Creating the object does not connect."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -60,7 +60,7 @@ class Database:
 
     @cached_property
     def url(self) -> str:
-        """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
+        """Address of the server, `postgresql://…`. The embedded server is started if necessary."""
         if self.settings.database_url is None:
             server = embedded_postgres(self.settings)
             private_home(self.settings)
@@ -69,12 +69,12 @@ class Database:
 
     @property
     def dagster_url(self) -> str:
-        """The address for Dagster's storage, which connects by psycopg2, to a schema of its own."""
+        """The address for Dagster's storage, which connects by psycopg2 and has its own schema."""
         return for_sqlalchemy(with_search_path(self.url, self.settings.irt_dagster_schema), "psycopg2")
 
     @property
     def own(self) -> OwnSchema:
-        """Our schema here. It is looked up by the first connection, and stays the same for this object."""
+        """Our schema in this database. The first connection looks it up; then it stays the same for this object."""
         if self._own is None:
             self.open().close()
         assert self._own is not None
@@ -87,12 +87,15 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection]:
-        """One connection and one transaction: committed at the end, rolled back on an error."""
+        """Open a connection with one transaction: committed at the end of the block, rolled back on an error."""
         with self.open() as connection:
             yield connection
 
     def open(self, options: str = "", **further: Any) -> Connection:
-        """A connection to close, made with `arguments`. Raises PermanentFailure where it does not see our schema."""
+        """Open a connection, which the caller closes. Its parameters are described in `arguments`.
+
+        Raises PermanentFailure if the connection cannot see our schema.
+        """
         try:
             made = Connection.connect("", **self.arguments(options, **further))
         except psycopg.OperationalError as error:
@@ -115,8 +118,7 @@ class Database:
         return made
 
     def arguments(self, options: str = "", **further: Any) -> dict[str, Any]:
-        """What a connection is made with, by libpq's names. What DATABASE_URL says counts more than
-        `options`, and less than `further`."""
+        """Arguments of a connection, by libpq's names. DATABASE_URL overrides `options`, and `further` DATABASE_URL."""
         arguments = parameters(self.url) | {"application_name": "irt"} | further
         schema = self._own.name if self._own else self._named
         ours = f"-c timezone=UTC {PROOF} {path_option(schema) if schema else ''}"
@@ -136,7 +138,7 @@ class Database:
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
-    """The server used where DATABASE_URL is unset. Raises PermanentFailure in a pod, and in a unit of systemd."""
+    """The server that is used if DATABASE_URL is unset. Raises PermanentFailure in a pod and in a unit of systemd."""
     refuse_in_a_pod("DATABASE_URL", "an embedded database", WAY_OUT)
     if started_by_systemd():
         raise PermanentFailure(
@@ -146,17 +148,17 @@ def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
 
 
 def records(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> list[T]:
-    """The rows of a query, each as a record whose fields are named like its columns."""
+    """The rows of a query as records of the class `of`, whose fields have the names of the columns."""
     return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchall()
 
 
 def record(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> T | None:
-    """The first row of a query as a record whose fields are named like its columns; None where there is none."""
+    """The first row of a query as a record of the class `of`, like `records`. Returns None if there is no row."""
     return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchone()
 
 
 def named_rows(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[dict[str, Any]]:
-    """The rows of a query, each by the names of its columns."""
+    """The rows of a query as dictionaries by column name."""
     return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()
 
 
@@ -166,23 +168,23 @@ def first_column(connection: psycopg.Connection, query: Query, values: Params | 
 
 
 def one_value(connection: psycopg.Connection, query: Query, values: Params | None = None) -> Any:
-    """The first column of a query's first row; None where it has no row."""
+    """The first value of a query's first row. Returns None if there is no row."""
     row = connection.execute(query, values).fetchone()
     return row[0] if row else None
 
 
 def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
-    """Hold until the transaction ends: two writers of one thing meet here, the second waits."""
+    """Hold a lock on the thing that `parts` name until the transaction ends. A second writer of it waits here."""
     connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})", (lock_key(*parts),))
 
 
 LOCK: LiteralString = (
     "(%s::bigint # CASE current_schema() WHEN 'public' THEN 0 ELSE hashtextextended(current_schema(), 0) END)"
 )
-"""The key of a lock in SQL, of which `lock_key` is the value: another one for each schema of ours, as locks are the
-database's."""
+"""SQL for the key of a lock, with the placeholder for `lock_key`. It depends on the schema, because PostgreSQL's locks
+apply to the whole database, which may have several of our schemas."""
 
 
 def lock_key(*parts: str) -> int:
-    """The number by which one installation knows the lock of one thing."""
+    """The number of the lock on the thing that `parts` name, within one installation."""
     return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:8], "big", signed=True)

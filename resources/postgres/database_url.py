@@ -1,4 +1,4 @@
-"""DATABASE_URL, read as libpq will read it. Faults are named; no part of the value is ever shown.
+"""Parsing of DATABASE_URL, as libpq parses it. Messages name the fault and never contain a part of the value.
 
 What does not belong here: connecting (see `database`).
 """
@@ -30,12 +30,12 @@ GIVES_UP = {
     "keepalives_count": "3",
     "tcp_user_timeout": "25000",
 }
-"""A host that has vanished, and so refuses nothing, is given up after 25 s, and after ten by a new connection; with the
-system's own limits it takes minutes or hours. What DATABASE_URL says itself counts."""
+"""Defaults that DATABASE_URL may override. A vanished host, which refuses nothing, is given up after 25 s, by a new
+connection after 10 s; with the system's own limits that takes minutes or hours."""
 
 
 def read_database_url(text: str) -> str:
-    """`text` as `postgresql://…`. Raises PermanentFailure that names the fault without quoting the value."""
+    """`text` as `postgresql://…`. Raises PermanentFailure, which names the fault without quoting the value."""
     scheme, separator, rest = text.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
         raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")
@@ -57,12 +57,12 @@ def read_database_url(text: str) -> str:
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """What libpq connects with, by name: what `url` says, and when it gives up."""
+    """The parameters of `url` by libpq's names, with the defaults of GIVES_UP."""
     return GIVES_UP | {name: str(value) for name, value in conninfo_to_dict(url).items()}
 
 
 def for_sqlalchemy(url: str, driver: str) -> str:
-    """`url` for SQLAlchemy, which takes one host and a port that is a number, and hands on what is in the query."""
+    """`url` for SQLAlchemy, which accepts one host and a numeric port, so they are passed in the query."""
     import sqlalchemy as sa  # takes longer to load than most commands take
 
     parts = parameters(url)
@@ -72,7 +72,7 @@ def for_sqlalchemy(url: str, driver: str) -> str:
 
 
 def with_search_path(url: str, schema: str) -> str:
-    """`url` with an option that lets a connection see this schema alone, behind the options that it has."""
+    """`url` with an additional option: its connections see only this schema."""
     options = f"{parameters(url).get('options', '')} {path_option(schema)}".strip()
     address, _, query = url.partition("?")
     kept = [part for part in query.split("&") if part and not part.startswith("options=")]
@@ -80,7 +80,7 @@ def with_search_path(url: str, schema: str) -> str:
 
 
 def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:
-    """The fault if libpq refuses an option's value, which its own message would show; None for any other error."""
+    """The failure if libpq rejects an option's value, which libpq's message would show. None for other errors."""
     found = REFUSED_VALUE.search(str(error))
     return _fault(f"gives {found[1] or found[2] or 'port'} a value that libpq does not take") if found else None
 

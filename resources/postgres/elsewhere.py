@@ -1,6 +1,6 @@
-"""Our names in other schemas: views of our tables that we made there, and tables that are not ours.
+"""Our names in other schemas: our own views of our tables, and foreign tables with the same names.
 
-What does not belong here: reading anything of the latter but how much there is, and how old.
+Of foreign tables, only the number of rows and the time of the last write are read.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from resources.tables import METADATA, VIEWS
 
 NAMES = (*METADATA.tables, *VIEWS)
 WAIT = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
-"""We are guests there: what takes longer to count is estimated."""
+"""Time limits in foreign schemas: if counting takes longer, the number of rows is estimated."""
 _THERE = """
 SELECT relname, coalesce(relkind = 'v' AND obj_description(oid, 'pg_class') = %s, false) FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s) ORDER BY 1
@@ -37,9 +37,10 @@ ORDER BY 1, 2
 
 
 def make_views(database: Database, schema: str) -> list[str]:
-    """Views of our tables and views in another schema, by their names; those that we made there are made again.
+    """Create views of our tables and views in another schema, and replace the views that we created there before.
 
-    Raises PermanentFailure, and makes none, where a name is taken there by something else.
+    Returns their names. Raises PermanentFailure, and creates no view, if the schema has foreign relations with these
+    names.
     """
     with database.connect() as connection:
         if taken := [name for name, is_ours in _there(connection, database, schema) if not is_ours]:
@@ -55,7 +56,7 @@ def make_views(database: Database, schema: str) -> list[str]:
 
 
 def drop_views(database: Database, schema: str) -> list[str]:
-    """Remove from another schema the views that `make_views` made there, and nothing else: their names."""
+    """Drop the views that `make_views` created in another schema, and nothing else. Returns their names."""
     with database.connect() as connection:
         ours = [name for name, is_ours in _there(connection, database, schema) if is_ours]
         for name in ours:
@@ -64,7 +65,7 @@ def drop_views(database: Database, schema: str) -> list[str]:
 
 
 def not_ours(database: Database) -> Iterator[str]:
-    """Each table or view by one of our names in another schema, with its rows and when it was last written."""
+    """Yield a line for each foreign table or view with one of our names: its rows, and the month of its last write."""
     values = (list(NAMES), database.settings.irt_dagster_schema, _mark(database), VERSION_TABLE)
     with database.connect() as connection:
         for schema, name, estimate, query in connection.execute(_NOT_OURS, values).fetchall():
@@ -77,7 +78,7 @@ def not_ours(database: Database) -> Iterator[str]:
 
 
 def _there(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:
-    """What has one of our names in a schema, and whether it is a view that we made there."""
+    """The relations with our names in a schema, each with whether it is a view that we created there."""
     return connection.execute(_THERE, (_mark(database), schema, list(NAMES))).fetchall()
 
 

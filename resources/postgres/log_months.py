@@ -1,5 +1,8 @@
-"""The months of the log: each is a partition of `response_log`, made by the import that fills it or ahead of time, and
-one of `attempt_verdict`, made when its first day is judged."""
+"""Partitions of the log, one per month.
+
+A partition of `response_log` is created by the import that fills it, or ahead of time. A partition of `attempt_verdict`
+is created when its first day is judged.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,15 +13,15 @@ from psycopg import sql
 
 from resources.postgres.database import advisory_lock, first_column
 
-INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
+INCOMING = "response_log_incoming"  # visible only to the transaction that fills new months
 
 
 @contextmanager
 def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
-    """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
+    """Yield the months without a partition in response_log; the block fills the table INCOMING with their answers.
 
-    At the end they become partitions of response_log and are indexed, all at once, which takes a fraction of
-    the time that an index takes to grow. Other makers of partitions wait until the caller's transaction ends.
+    At the end they become partitions of response_log and are indexed at once, which is much faster than index updates
+    for each row. Other creators of partitions wait until the caller's transaction ends.
     """
     advisory_lock(connection, "response_log", "partitions")
     missing = _missing(connection, sorted(months))
@@ -41,14 +44,14 @@ def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) ->
 
 
 def make_months_ahead(connection: psycopg.Connection, now: datetime) -> None:
-    """Make the partitions that an exam service will write to: no INSERT makes one, and without it fails."""
+    """Create the partitions for the next answers: an INSERT creates no partition, and fails without one."""
     if missing := months_ahead_missing(connection, now):
         with filling_new_months(connection, missing):
-            pass  # no answer of theirs is there yet
+            pass  # there are no answers of these months yet
 
 
 def months_ahead_missing(connection: psycopg.Connection, now: datetime) -> list[str]:
-    """Those of the month of `now` (UTC) and the next two that the log has no partition for."""
+    """The months without a partition of the log, among the month of `now` (UTC) and the next two."""
     first = now.astimezone(UTC).replace(day=1)
     return _missing(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
 
@@ -63,7 +66,10 @@ def partitions_of_log(connection: psycopg.Connection) -> list[str]:
 
 
 def make_verdict_month(connection: psycopg.Connection, month: str) -> None:
-    """Make a month's partition of `attempt_verdict` unless it exists. Other makers wait until this transaction ends."""
+    """Create a month's partition of `attempt_verdict` if it is missing.
+
+    Other creators wait until the caller's transaction ends.
+    """
     name = partition_of(month, "attempt_verdict")
     if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() == (None,):
         advisory_lock(connection, "attempt_verdict", "partitions")

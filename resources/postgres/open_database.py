@@ -1,4 +1,4 @@
-"""The database of a command: new ones get their schema, others are used only where theirs is right."""
+"""The database of a command: a new one gets its schema, an existing one is used only if its schema fits this code."""
 
 import logging
 import time
@@ -16,9 +16,9 @@ PAUSE_S = 1.0
 
 
 def open_database(settings: Settings) -> Database:
-    """The database of a command. An embedded one that is new gets its schema first; a service waits for its database.
+    """The database of a command. A new embedded database gets its schema first; a service waits for its database.
 
-    Raises PermanentFailure where the schema is not one that this code works with.
+    Raises PermanentFailure if this code does not work with the schema.
     """
     if settings.irt_home.is_dir():
         private_home(settings)
@@ -37,7 +37,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def _wait_until_it_answers(database: Database) -> None:
-    """If a server exited here, its service manager would restart it again and again and then give up."""
+    """Wait for the database. A service manager would restart a server that exits instead, and finally give up."""
     announced = False
     while True:
         try:

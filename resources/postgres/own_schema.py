@@ -1,6 +1,6 @@
-"""Which schema of a database holds our tables, and whether connections see that one and no other.
+"""Finds the schema that contains our tables, and ensures that connections see only this schema.
 
-What does not belong here: making it (see `schema`), and connecting (see `database`).
+What does not belong here: creating the schema (see `schemas`), and connecting (see `database`).
 """
 
 import re
@@ -13,11 +13,11 @@ from resources.settings import Settings
 
 VERSION_TABLE = "irt_alembic_version"
 BESIDE_OTHERS = "irt"
-"""The schema of a new installation in a database whose tables are in `public`."""
+"""The schema of a new installation if `public` already contains tables."""
 SERVERS_PATH = '"$user", public'
-"""The search path of a role for which nobody set one."""
+"""PostgreSQL's default search path."""
 PROOF = "-c irt.options=taken"
-"""Sent with the other options, so that the server can be asked whether it got them: some poolers drop all of them."""
+"""An option that shows whether the server has received the options: some poolers drop all of them."""
 _PATH_OPTION = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)+)")
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s,"]+))\s*(?:,|$)')
 _LOOK = """
@@ -35,43 +35,44 @@ WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
 
 @dataclass(frozen=True)
 class OwnSchema:
-    """`takes_options`: whether a connection can be given its search path; else the role's own must be right."""
+    """Our schema. `takes_options`: whether connections can set their search path; else the role's must be right."""
 
     name: str
     takes_options: bool
 
 
 def named_schema(settings: Settings, options: str) -> str | None:
-    """The schema that IRT_DB_SCHEMA names, or else a search path among the options of DATABASE_URL."""
+    """The schema that IRT_DB_SCHEMA names or, if it is unset, the search path in the options of DATABASE_URL."""
     paths = _PATH_OPTION.findall(options)
     return settings.irt_db_schema or (first_of(re.sub(r"\\(.)", r"\1", paths[-1])) if paths else None)
 
 
 def path_option(schema: str) -> str:
-    """The option of a connection that sees this schema alone."""
+    """The option with which a connection sees only this schema."""
     return "-c search_path=" + re.sub(r"([\\\s])", r"\\\1", quoted(schema))
 
 
 def quoted(schema: str) -> str:
-    """The name as SQL writes it where it needs quotation marks, and as it is where it does not."""
+    """The name in SQL, with quotation marks if it needs them."""
     return schema if re.fullmatch("[a-z_][a-z0-9_]*", schema) else '"' + schema.replace('"', '""') + '"'
 
 
 def first_of(search_path: str) -> str | None:
-    """The first schema of a search path that is written there by its name."""
+    """The first schema of a search path, without `$user` and `pg_catalog`. Returns None if it names no schema."""
     names = [(quotes or plain.lower()).replace('""', '"') for quotes, plain in _NAME.findall(search_path)]
     return next((name for name in names if name not in ("$user", "pg_catalog", "")), None)
 
 
 def relations_in(connection: psycopg.Connection, *schemas: str) -> list[str]:
-    """Tables, views and sequences there, but those of extensions."""
+    """Tables, views and sequences in the schemas, except relations of extensions."""
     return [name for (name,) in connection.execute(_RELATIONS, (list(schemas),))]
 
 
 def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSchema:
-    """Ours. A connection that has another search path gets this one, if its server takes options.
+    """Find our schema, and set it as the connection's search path if the server takes options.
 
-    Raises PermanentFailure where it cannot be known, and where the connection does not see it as it must.
+    Raises PermanentFailure if the schema cannot be determined, or if the server takes no options and the role has
+    another search path or time zone.
     """
     row = connection.execute(_LOOK, (VERSION_TABLE,)).fetchone()
     assert row is not None
@@ -92,7 +93,7 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
 
 
 def _held(holders: list[str], wanted: str | None) -> str | None:
-    """The schema with our tables; of several the one that comes first on the role's search path."""
+    """The schema with our tables; if several have them, the first of the role's search path. None if no schema has."""
     if len(holders) > 1 and wanted not in holders:
         raise PermanentFailure(
             f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the one of this "
@@ -102,7 +103,7 @@ def _held(holders: list[str], wanted: str | None) -> str | None:
 
 
 def _for_new(connection: psycopg.Connection, wanted: str | None) -> str:
-    """What the role's search path names, or `public`, where there is nothing in it yet."""
+    """The schema for a new installation: the role's (default: `public`) if it is empty, else BESIDE_OTHERS."""
     candidates = (wanted or "public", BESIDE_OTHERS)
     for schema in candidates:
         if not relations_in(connection, schema):

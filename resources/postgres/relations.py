@@ -1,6 +1,6 @@
-"""The tables that relational expressions read, as Ibis relations made from the registry and bound to no database.
+"""Tables of relational expressions: Ibis relations from the registry, not bound to a database.
 
-What does not belong here: where expressions run (see `relational`).
+What does not belong here: the backends that run expressions (see `relational`).
 """
 
 import ibis
@@ -28,13 +28,13 @@ def _columns(table: sa.Table) -> dict[str, str]:
 
 
 def relation(table: sa.Table) -> ir.Table:
-    """A table of the registry, bound to no database."""
+    """A table of the registry, not bound to a database."""
     return ibis.table(_columns(table), name=table.name)
 
 
 def _attempt() -> ir.Table:
-    """The view `attempt`: the log's columns but what only a new row is compared with, the id under its own name, the
-    topic, whether a hint was used."""
+    """The view `attempt`: the log's columns except three that only imports need, with the id as `id`, and in addition
+    `topic_id` and `hint_used`."""
     columns = _columns(tables.response_log)
     del columns["revision"], columns["sent_at"], columns["pulled_from"]
     return ibis.table(
@@ -53,5 +53,5 @@ VERDICT_COLUMNS = {
     "verdict_score": "int16",
     "max_score": "int16",
 }
-"""Columns of an attempt's verdict in a lake, beside those of `attempt`; `learner_key` is null if it was not judged."""
+"""Additional columns of `attempt` in a lake: the attempt's verdict. `learner_key` is null if it is not judged."""
 LAKE_ATTEMPT = ibis.table({**ATTEMPT.schema(), **VERDICT_COLUMNS}, name="attempt")

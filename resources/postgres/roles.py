@@ -1,6 +1,6 @@
-"""The SQL by which a database's administrator makes our roles. It is printed, and never run by us.
+"""The SQL with which a database's administrator creates our roles. It is only printed.
 
-What does not belong here: making the schemas where we may (see `schemas`).
+What does not belong here: creating the schemas if our role may (see `schemas`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,14 @@ IN_PUBLIC = "GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner};"
 
 
 def role_statements(own_tables: Sequence[str], **names: str) -> Iterator[str]:
-    """What the administrator runs. `names`: those of the roles `owner` (who migrates, imports and runs the daemon),
-    `service` (θ API and dashboard) and `reader` (people), of the `database`, our `schema` and that of `dagster`.
+    """Yield the statements for the administrator.
 
-    Raises PermanentFailure where one of `own_tables`, which the owner is to read, is not written SCHEMA.TABLE.
+    Args:
+        own_tables: the company's tables that the owner may read.
+        names: names of the roles `owner` (migrates, imports and runs the daemon), `service` (θ API and dashboard) and
+            `reader` (people), of the `database`, of our `schema` and of Dagster's schema `dagster`.
+
+    Raises PermanentFailure if a name in `own_tables` is not written SCHEMA.TABLE.
     """
     quoted = {key: sql.Identifier(name).as_string() for key, name in names.items()}
     own_schema = IN_PUBLIC if names["schema"] == "public" else OWN_SCHEMA

@@ -1,7 +1,7 @@
-"""The schema in a database: brought up to date, and compared with the registry.
+"""Upgrades, downgrades and checks of the schema in a database.
 
-What does not belong here: what the schema is (see `tables`), its history (see `migrations`), and the months of the log
-(see `log_months`).
+What does not belong here: the schema itself (see `tables`), its history (see `migrations`), and the partitions of the
+log (see `log_months`).
 """
 
 import warnings
@@ -31,13 +31,13 @@ KEPT = (
     *("month_state", "testlet_sd_publication", "month_impact"),
     *("item_status", "scale_decision", "movement_proposal", "erasure", "attempt_correction"),
 )
-"""Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
+"""Tables that cannot be computed again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
-"""How Alembic's warnings begin of columns that the server computes: it compares them and lists no difference."""
+"""Beginning of Alembic's warnings about columns that the server computes: it compares them but lists no difference."""
 
 
 def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
-    """Alembic's filter: whether the registry speaks of a table (Dagster's and partitions are not ours to compare)."""
+    """Alembic's filter: false for tables that the registry lacks, such as Dagster's tables and partitions."""
     return type_ != "table" or name in METADATA.tables
 
 
@@ -49,10 +49,10 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
 
 
 def upgrade(database: Database) -> None:
-    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once.
+    """Upgrade the schema, and create the log's partitions of the next months.
 
-    A newer schema that serves this code stays as it is. Raises PermanentFailure if it does not, and if the schema is
-    from before the first migration.
+    It can be repeated, and two processes may do it at once. A newer schema that this code works with stays as it is.
+    Raises PermanentFailure if this code does not work with it, or if the schema is older than the first migration.
     """
     version = schema_version(database)
     if not version.can_be_upgraded:
@@ -67,9 +67,9 @@ def upgrade(database: Database) -> None:
 
 
 def downgrade(database: Database, revision: str) -> str:
-    """Take the schema of `database` back to an earlier one, all or nothing; the full name of its revision.
+    """Return the schema of `database` to an earlier revision, completely or not at all. Returns its full name.
 
-    Raises PermanentFailure where the revision is not an earlier one, or rows that nothing can make again would go.
+    Raises PermanentFailure if the revision is not an earlier one, or if rows of KEPT would be lost.
     """
     current = schema_version(database).revision
     scripts = ScriptDirectory.from_config(_alembic())
@@ -88,7 +88,7 @@ def downgrade(database: Database, revision: str) -> str:
 
 @contextmanager
 def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
-    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
+    """Raise PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
     before = _values(connection)
     yield
     after = _values(connection)
@@ -120,14 +120,14 @@ def _values(connection: sa.Connection) -> dict[str, int]:
 
 
 def drift(database: Database) -> list[str]:
-    """Every difference between `database` and the registry, in words; empty where there is none."""
+    """All differences between `database` and the registry, in words."""
     engine = database.engine()
     with engine.connect() as connection, connection.begin() as transaction:
         options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
         context = MigrationContext.configure(connection, opts=options)
         with warnings.catch_warnings(record=True) as noted:
             warnings.filterwarnings("always", COMPUTED)
-            changes = compare_metadata(context, METADATA)  # those of one column are in a list of their own
+            changes = compare_metadata(context, METADATA)  # changes of one column are in a nested list
             flat = chain.from_iterable(change if isinstance(change, list) else [change] for change in changes)
             differences = [_in_words(change) for change in flat if not _is_random(change)]
         said = [str(one.message) for one in noted]
@@ -145,7 +145,7 @@ def _alembic() -> Config:
 
 
 def _is_random(change: tuple[Any, ...]) -> bool:
-    """Whether two defaults differ only because Alembic evaluates both, and each gives another random number."""
+    """Whether two defaults differ only because Alembic evaluates both, and they return random numbers."""
     return change[0] == "modify_default" and all("random" in str(getattr(one, "arg", "")) for one in change[5:7])
 
 
@@ -195,7 +195,7 @@ def _view_differences(connection: psycopg.Connection) -> list[str]:
 
 
 def _view_difference(connection: psycopg.Connection, name: str, query: str) -> str | None:
-    """The server's own wording of a view, if it is another than its wording of `query`."""
+    """The difference between a view and `query`, both in the server's wording. Returns None if they are equal."""
     there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
     if there is None:
         return f"view {name} is missing"

@@ -1,6 +1,6 @@
-"""Whether the schema in a database is one that this code works with.
+"""Version of the schema in a database, and whether this code works with it.
 
-What does not belong here: how a schema is changed (see `schema`, `migrations`).
+What does not belong here: changes of the schema (see `schema`, `migrations`).
 """
 
 from dataclasses import dataclass
@@ -13,31 +13,35 @@ from resources.postgres.own_schema import VERSION_TABLE
 
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 COMMIT_OF_FIRST_SCHEMA = "ae35023e89cca30961bcd629598fabfdd4eb24ba"
-"""The commit whose code brings an older home to the first schema that this code knows."""
+"""The commit whose code upgrades an older database to the first schema from which this code can upgrade."""
 REMEDY = f"`git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with that code, then again with this code"
 
 
 @dataclass(frozen=True)
 class SchemaVersion:
-    """`revision` of the newest migration that ran (None: none did); `oldest_code`: the oldest revision whose code it
-    serves."""
+    """Version of a schema.
+
+    Attributes:
+        revision: the newest migration that has run; None if there is no schema.
+        oldest_code: the oldest revision whose code works with this schema.
+    """
 
     revision: str | None
     oldest_code: str | None = None
 
     @property
     def is_newer(self) -> bool:
-        """Whether a migration ran that this code does not have."""
+        """Whether a migration has run that this code does not have."""
         return number(self.revision) > newest_known()
 
     @property
     def can_be_upgraded(self) -> bool:
-        """Whether migrations lead from it to this code's schema: not from a newer one, nor from before the first."""
+        """Whether this code's migrations can upgrade it. False if it is newer, or older than the first migration."""
         return self.revision is None or first_known() <= number(self.revision) <= newest_known()
 
     @property
     def fault(self) -> str | None:
-        """Why this code must not work with it, and the way out; None where it may."""
+        """The reason why this code must not work with it, and the remedy. None if it may."""
         if self.revision is None:
             return "the database has no schema yet: run `irt db upgrade`"
         if number(self.revision) < first_known():
@@ -60,7 +64,7 @@ class SchemaVersion:
 
 
 def schema_version(database: Database) -> SchemaVersion:
-    """The schema's version in `database`, read without Alembic."""
+    """The version of the schema in `database`, read without Alembic."""
     with database.connect() as connection:
         try:
             row = connection.execute(f"SELECT to_jsonb(v) FROM {VERSION_TABLE} v").fetchone()
@@ -70,7 +74,7 @@ def schema_version(database: Database) -> SchemaVersion:
 
 
 def first_known() -> int:
-    """The number of the migration that makes the first schema."""
+    """The number of the migration that creates the first schema."""
     return min(_known())
 
 
@@ -84,5 +88,5 @@ def _known() -> list[int]:
 
 
 def number(revision: str | None) -> int:
-    """Revisions begin with their number: `0011_anchor_versions`."""
+    """The number with which a revision begins: 11 for `0011_anchor_versions`, 0 for None."""
     return int(revision[:4]) if revision else 0

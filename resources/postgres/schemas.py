@@ -1,6 +1,6 @@
-"""The two schemas of an installation, made where they are missing: ours, and Dagster's, which bears our mark.
+"""Creation of the two schemas of an installation: ours, and Dagster's, which is marked as ours by a comment.
 
-What does not belong here: which one is ours (see `own_schema`), and the tables in it (see `schema`).
+What does not belong here: finding our schema (see `own_schema`), and its tables (see `schema`).
 """
 
 import psycopg
@@ -11,7 +11,7 @@ from resources.postgres.database import Database, first_column, one_value
 from resources.postgres.own_schema import VERSION_TABLE, relations_in
 
 MARK = "Dagster of irt-assets in the schema "
-"""The comment on Dagster's schema, with the name of ours behind it."""
+"""Beginning of the comment on Dagster's schema; the name of our schema follows."""
 MISSING = "SELECT name FROM unnest(%s::text[]) name WHERE to_regnamespace(quote_ident(name)) IS NULL"
 ARE_MADE = """
 SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL
@@ -21,10 +21,10 @@ COMMENT = "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespac
 
 
 def make_schemas(database: Database) -> list[str]:
-    """Those that were missing are made, and Dagster's is marked as ours: the names of those made.
+    """Create the missing schemas, and mark Dagster's as ours. Returns the names of the created schemas.
 
-    Raises PermanentFailure where this role may not, where Dagster's schema is another Dagster's, and where a pooler
-    would lead Dagster into our schema.
+    Raises PermanentFailure if this role lacks the rights, if Dagster's schema belongs to another installation of
+    Dagster, or if DATABASE_URL is a pooler that would lead Dagster into our schema.
     """
     own, dagster = database.schema, database.settings.irt_dagster_schema
     if not database.own.takes_options:
@@ -52,7 +52,11 @@ def make_schemas(database: Database) -> list[str]:
 
 
 def _claim(connection: psycopg.Connection, own: str, dagster: str) -> None:
-    """A schema without a mark is an earlier version's if that has worked here, and no other one has our mark."""
+    """Mark Dagster's schema as ours. Raises PermanentFailure if it is not.
+
+    A schema with tables but without a mark was made by an earlier version of ours if our schema has our tables and no
+    other schema has our mark.
+    """
     marked = "SELECT nspname FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = %s"
     ours = first_column(connection, marked, (MARK + own,))
     mark = str(one_value(connection, COMMENT, (dagster,)) or "")

@@ -1,9 +1,9 @@
-"""The account that runs the embedded PostgreSQL: this user, or another one if this is root, which PostgreSQL refuses.
+"""The account that runs the embedded PostgreSQL: this user, or a different one for root, which PostgreSQL refuses.
 
     python3 resources/postgres/server_account.py PROGRAMS DATA
 
-says by its exit status whether there is one for programs and data in those folders, which need not be there yet. It is
-run before anything is installed, so nothing but the standard library belongs here.
+exits with status 0 if there is an account for programs and data in these folders, which need not exist yet. It runs
+before anything is installed, so this module imports only the standard library.
 """
 
 import os
@@ -23,12 +23,12 @@ WAY_OUT = (
 
 
 class NoAccountError(Exception):
-    """No account can run the server; the message says why."""
+    """No account can run the server; the message contains the reasons."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Arguments before the program's own, and keywords of `subprocess`."""
+    """An account: arguments before the program's own (`prefix`), and keywords of `subprocess` (`options`)."""
 
     prefix: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
@@ -46,7 +46,7 @@ class Account:
         )
 
     def writes(self, folder: Path) -> bool:
-        """Whether it can make a file there."""
+        """Whether the account can create a file in the folder."""
         try:
             return self.run("sh", "-c", 'file=$(mktemp "$1/irt.XXXXXX") && rm "$file"', "sh", folder).returncode == 0
         except OSError:
@@ -54,7 +54,7 @@ class Account:
 
 
 def surroundings() -> dict[str, Any]:
-    """PostgreSQL's programs read PG* variables and the language of their messages from the environment."""
+    """Environment and working folder of PostgreSQL's programs, without PG* variables and with English messages."""
     return {"env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}, "cwd": "/"}
 
 
@@ -64,9 +64,9 @@ def nobody() -> tuple[int, int]:
 
 
 def account_for(data: Path, probe: Sequence[str | Path]) -> Account:
-    """The one with least power that can write in `data`, which is its owner's, and for which `probe` succeeds.
+    """The least privileged account that can write to `data` and for which `probe` succeeds.
 
-    Raises NoAccountError with what each of them failed by.
+    Raises NoAccountError with the reason for each account.
     """
     complaints = []
     for account in _accounts(data.stat()):
@@ -82,9 +82,11 @@ def account_for(data: Path, probe: Sequence[str | Path]) -> Account:
 
 
 def _accounts(owner: os.stat_result) -> Iterator[Account]:
-    """Under a folder that the owner may not pass (/root), the server is given the one capability that lets it pass,
-    and nothing else of root's. PostgreSQL asks access(2) for its programs, which heeds a capability of another user
-    than root only where `no_setuid_fixup` is set.
+    """Yield the possible accounts, the least privileged first.
+
+    If `data` is below a folder that its owner may not enter (/root), the server gets a single capability of root, with
+    which it may. PostgreSQL checks its programs by access(2), which respects capabilities of users other than root only
+    if `no_setuid_fixup` is set.
     """
     if os.geteuid() != 0:
         yield Account()
@@ -98,7 +100,7 @@ def _accounts(owner: os.stat_result) -> Iterator[Account]:
 
 
 def check(programs: Path, data: Path) -> None:
-    """Before there are programs: whether the account may enter where they will be. Raises NoAccountError."""
+    """Raise NoAccountError if no account may enter the folders in which programs and data will be."""
     there = [next(f for f in (folder, *folder.parents) if f.is_dir()) for folder in (programs, data)]
     enters = "import os, sys; sys.exit(0 if os.access(sys.argv[1], os.X_OK) else sys.argv[1] + ' may not be entered')"
     try:

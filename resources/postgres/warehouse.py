@@ -1,6 +1,6 @@
-"""Rows in and out of PostgreSQL in bulk: a query to a frame, a frame to a partition of a table.
+"""Bulk reads and writes of PostgreSQL: a query to a frame, a frame to rows of a table.
 
-What does not belong here: which rows. Queries are in the packages of `irt_assets`, tables in the registry.
+What does not belong here: queries (see the packages of `irt_assets`), and tables (see the registry).
 """
 
 from __future__ import annotations
@@ -49,28 +49,30 @@ Params = Sequence[Any] | Mapping[str, Any]
 
 
 def read_arrow(connection: psycopg.Connection, query: Query, params: Params = ()) -> pa.Table:
-    """The rows of `query` (a SELECT), its `%s` or `%(name)s` filled with `params`.
+    """The rows of `query`, a SELECT whose `%s` or `%(name)s` are replaced by `params`.
 
-    Integers are int64, numeric is float64, timestamptz is in UTC to the microsecond, json(b) and every type
-    not known here is text. NULL is null and never an empty text.
+    Integers are int64, numeric is float64, timestamptz is in UTC to the microsecond, json(b) and all types without an
+    entry in ARROW_BY_OID are text. NULL is null and never an empty text.
     """
     table, _ = _read(connection, query, params)
     return table
 
 
 def read_parts(connection: psycopg.Connection, query: Query, params: Params = ()) -> Iterator[pa.Table]:
-    """As `read_arrow`, in tables of some tens of MB, for rows that need not fit in memory; bytea is text.
+    """Like `read_arrow`, but yield tables of some tens of MB, for rows that do not fit in memory; bytea is text.
 
-    Nobody else may use the connection until all of them are read.
+    The connection must not be used otherwise until all tables have been read.
     """
     yield from _parts(connection, query, params)[1]
 
 
 def read_frame(connection: psycopg.Connection, query: Query, params: Params = ()) -> pd.DataFrame:
-    """As `read_arrow`, in pandas: Int64 and boolean (with <NA>), float64 and text (with NaN),
-    datetime64[us, UTC], `datetime.date`; json(b) becomes dicts and lists (select `column::text` to keep text).
+    """Like `read_arrow`, but as a pandas frame.
+
+    Its types are Int64 and boolean (with <NA>), float64 and text (with NaN), datetime64[us, UTC] and `datetime.date`.
+    json(b) becomes dicts and lists; select `column::text` to get text.
     """
-    import pandas as pd  # half a second, only for who asks for a frame
+    import pandas as pd  # here, because it takes half a second
 
     table, json_columns = _read(connection, query, params)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -82,32 +84,32 @@ def read_frame(connection: psycopg.Connection, query: Query, params: Params = ()
 
 
 def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame) -> int:
-    """COPY the rows of `frame` into `table`, in the caller's transaction; the number of rows.
+    """COPY the rows of `frame` into `table`, in the caller's transaction. Returns the number of rows.
 
-    Columns that are nullable or have a default may be absent. dict and list go to jsonb; NaN is NULL.
-    Raises PermanentFailure with every problem of the frame, before anything is written.
+    Columns that are nullable or have a default may be missing. dict and list are written to jsonb; NaN becomes NULL.
+    Raises PermanentFailure with all problems of the frame, before anything is written.
     """
     return _copy(connection, table, _checked(table, frame))
 
 
 def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterable[pd.DataFrame]) -> int:
-    """As `append`, in one COPY of frames that have the same columns and need not fit in memory together.
+    """Like `append`, in one COPY of frames that have the same columns and need not fit in memory together.
 
-    Nobody may use the connection for the next frames, as the COPY runs.
+    `frames` must not use the connection after the first frame, because the COPY is running.
     """
     return _copy_parts(connection, table.name, (_checked(table, frame) for frame in frames if len(frame)))
 
 
 def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> None:
-    """COPY the rows of an Arrow table into the columns of their names, unchecked, in the caller's transaction."""
+    """COPY the rows of an Arrow table into the columns of the same names, in the caller's transaction and unchecked."""
     _copy_parts(connection, table, iter([rows] if len(rows) else []))
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
-    """Replace the rows whose columns equal `owned` (None: are NULL) with `frame`, in one transaction.
+    """Replace the rows whose columns equal `owned` (None: NULL) by `frame`, in one transaction.
 
-    Another writer of the same rows waits until the caller's transaction ends. Raises PermanentFailure, before
-    anything is written, where the frame has problems or holds rows that are not `owned`.
+    Other writers of the same rows wait until the caller's transaction ends. Returns the number of new rows. Raises
+    PermanentFailure, before anything is written, if the frame has problems or contains rows that are not `owned`.
     """
     if not owned:
         raise ValueError(f"replace in {table.name} needs to know which rows are owned")
@@ -124,15 +126,19 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
 
 
 def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object]) -> None:
-    """Make other writers of these rows wait until the caller's transaction ends, for callers that read before they
-    replace."""
+    """Make other writers of these rows wait until the caller's transaction ends.
+
+    This is for callers that read the rows before they replace them.
+    """
     advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(owned.items())))
 
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
-    """The registry's requirements on a frame for `table`: NULLs, ranges, and exactly its columns but those that the
-    server computes."""
-    import pandera.pandas as pandera  # half a second, only for writers
+    """The registry's requirements on a frame for `table`: NULLs, ranges, and the columns.
+
+    Columns that the server computes must be missing.
+    """
+    import pandera.pandas as pandera  # here, because it takes half a second
 
     columns = {}
     for column in table.columns:
@@ -168,9 +174,9 @@ def _read(connection: psycopg.Connection, query: Query, params: Params) -> tuple
 def _parts(
     connection: psycopg.Connection, query: Query, params: Params
 ) -> tuple[Sequence[psycopg.Column], Iterator[pa.Table]]:
-    """The columns of a query, and its rows in tables of about CHUNK bytes of CSV, one that is empty first."""
+    """The columns of a query, and an iterator of Arrow tables of about CHUNK bytes of CSV; the first one is empty."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
-    # Sends no row and plans only; it also opens the transaction that the raw COPY below belongs to.
+    # This returns no row and only plans the query. It also opens the transaction of the raw COPY below.
     described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0")
     description = described.description or []
     names = [column.name for column in description]
@@ -197,9 +203,9 @@ def _parts(
 
 
 def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytearray]:
-    """The output of COPY TO STDOUT in pieces of whole rows.
+    """Yield the output of COPY TO STDOUT in pieces of complete rows.
 
-    Straight from libpq: psycopg's own loop takes five times as long a row (3.5 s for a million, against 0.6 s).
+    It calls libpq directly: psycopg's loop takes five times as long (3.5 s instead of 0.6 s per million rows).
     """
     libpq, encoding = connection.pgconn, connection.info.encoding
     started = libpq.exec_(statement.encode(encoding))
@@ -216,7 +222,7 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
                 yield chunk
                 chunk = bytearray()
     finally:
-        if size >= 0:  # the reader has stopped: leave the connection fit for use
+        if size >= 0:  # the reader has stopped early: make the connection usable again
             connection.cancel()
             while libpq.get_copy_data(0)[0] >= 0:
                 pass
@@ -254,7 +260,7 @@ def _copy_parts(connection: psycopg.Connection, table: str, parts: Iterator[pa.T
 
 
 def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] | None = None) -> pa.Table:
-    """The frame as Arrow columns of the table's types, or PermanentFailure with all that is wrong with it."""
+    """The frame as Arrow columns of the table's types. Raises PermanentFailure with all problems of the frame."""
     if frame.empty:
         return pa.table({})
     problems = _schema_problems(table, frame)
@@ -309,7 +315,7 @@ def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
 
 
 def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
-    """The values in the column's type. Nothing is guessed: text is not a number, a time needs its zone."""
+    """The values in the column's type. Raises TypeError for text in a numeric column, or a time without a zone."""
     if isinstance(column.type, JSONB):
         return pa.array([None if _absent(value) else _json(value) for value in values], pa.string())
     array = pa.Array.from_pandas(values)
@@ -341,18 +347,18 @@ def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
 
 
 def _absent(value: object) -> bool:
-    import pandas as pd  # as the value may come from a frame
+    import pandas as pd  # here, because it takes half a second
 
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def _json(value: object) -> str:
-    """Strict JSON, as jsonb takes it: a NaN or an infinity inside is an error here and not there."""
+    """Strict JSON, as jsonb requires. Raises ValueError if the value contains NaN or infinity."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain)
 
 
 def _plain(value: object) -> object:
-    """NumPy's scalars and arrays as Python's."""
+    """Convert NumPy's scalars and arrays to Python's. Raises TypeError for other types."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} {value!r} is not JSON")

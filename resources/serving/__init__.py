@@ -1,1 +1,1 @@
-"""What every server of ours is built from: sockets, signals, readiness, logs, metrics, traces, who may ask."""
+"""Parts of all our servers: sockets, signals, readiness, logs, metrics, traces, and the check of requests."""

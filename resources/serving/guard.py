@@ -1,8 +1,8 @@
-"""Who may ask for what: the layer through which every request to the webserver passes.
+"""The layer that checks every request to the webserver.
 
-Without it any web page that somebody has open can use the page on that person's machine: Dagster has no login, answers
-to any Host, and takes mutations by GET and from forms. Requests that write are refused unless they are named here, so
-a new way to write that Dagster opens stays shut. What does not belong here: what is served.
+Without it, any web page that a person has open could use the Dagster UI on that person's machine: Dagster has no login,
+accepts any Host, and executes mutations from GET requests and forms. Requests that write are refused unless this module
+names them, so a new way to write in Dagster is refused too.
 """
 
 import logging
@@ -24,21 +24,21 @@ GRAPHQL = "/graphql"
 REPORTED_EVENTS = "/report_asset_"
 DEBUG_FILES = "/download_debug"
 OUTPUT_OF_A_RUN = re.compile(r"/logs(/[^./\\\0][^/\\\0]*){2,}")
-"""Two names or more, none of which leads elsewhere: of any other path Dagster makes an error of its own."""
+"""Path with at least two names, none of which leads out of the folder. Dagster fails on any other path."""
 READING = (HTTPMethod.GET, HTTPMethod.HEAD)
 SAME_ORIGIN_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Headers of every answer: no other site may frame the page (clickjacking) or embed its files."""
+"""Headers of every response: no other site may frame the page (clickjacking) or embed its files."""
 LONGEST_NAME = 100
 POLICY_VIOLATION = 1008
-"""Close code of a WebSocket (policy violation). One not yet accepted gets a 403 without a body."""
+"""Close code of a WebSocket (policy violation). If it is not accepted yet, the client gets a 403 without a body."""
 
 
 class Refusal(Exception):
-    """Why a request is refused, in a sentence, with the HTTP status. `allow`: the methods that are allowed."""
+    """Refusal of a request: the HTTP status and the reason in a sentence. `allow`: the methods that are allowed."""
 
     def __init__(self, status: HTTPStatus, why: str, allow: str = "") -> None:
         super().__init__(why)
@@ -47,10 +47,11 @@ class Refusal(Exception):
 
 @dataclass(eq=False)
 class Guard:
-    """`app` for those who may ask.
+    """`app` behind the check of requests.
 
-    prefix: of its paths. probes: what answers to any Host, as a cluster's probes and Prometheus ask for a pod's
-    address.
+    Attributes:
+        prefix: prefix of the app's paths.
+        probes: paths that respond to any Host, because a cluster's probes and Prometheus use the pod's address.
     """
 
     app: ASGIApp
@@ -74,7 +75,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         path = path_within(self.prefix, scope["path"])
-        method = scope.get("method")  # a WebSocket has none
+        method = scope.get("method")  # a WebSocket has no method
         if path in self.probes and method in READING:
             return None
         host = _only(headers, "host")
@@ -112,7 +113,7 @@ class Guard:
         return self._foreign_origin(headers, asked)
 
     def _foreign_origin(self, headers: Headers, asked: Address) -> Refusal | None:
-        """A program that is not a browser names no origin."""
+        """The refusal of a request from another origin. Programs that are not browsers send no origin and pass."""
         if "origin" not in headers:
             return None
         origin = _only(headers, "origin")
@@ -127,7 +128,7 @@ class Guard:
 
 
 async def refuse(why: str, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Log why, and send the answer; a WebSocket is closed."""
+    """Log the reason, and send the response; a WebSocket is closed instead."""
     LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION})
@@ -136,18 +137,18 @@ async def refuse(why: str, answer: Response, scope: Scope, receive: Receive, sen
 
 
 def challenge(status: int) -> dict[str, str]:
-    """The headers of a refusal that is not kept, and that asks for a token where there is none that is good."""
+    """The headers of a refusal: it must not be cached, and with status 401 it requests a token."""
     asked = {"WWW-Authenticate": 'Bearer realm="irt"'} if status == HTTPStatus.UNAUTHORIZED else {}
     return {"Cache-Control": "no-store", **asked}
 
 
 def path_within(prefix: str, path: str) -> str:
-    """The path as Dagster's routes see it, which stand below `prefix`."""
+    """The path without `prefix`, as in Dagster's routes."""
     return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def _only(headers: Headers, name: str) -> str | None:
-    """The header's value; None if it is absent or repeated, as other programs might read another one."""
+    """The header's value. Returns None if it is missing, or repeated: other programs might read the other value."""
     values = headers.getlist(name)
     return values[0] if len(values) == 1 else None
 

@@ -1,8 +1,7 @@
-"""The socket on which a server takes requests, which outlives the server: kept by systemd while the server is started
-again, and handed on where it restarts under its process id.
+"""The listening socket of a server. It survives a restart, so that connections wait meanwhile and none is refused.
 
-Connections that come meanwhile wait, and none is refused. The protocols are sd_pid_notify_with_fds(3), in the unit
-FileDescriptorStoreMax=, and sd_listen_fds(3). What does not belong here: what a server answers.
+systemd keeps it while it starts the server again; a server that restarts under its process id passes it on. The
+protocols are sd_pid_notify_with_fds(3), with FileDescriptorStoreMax= in the unit, and sd_listen_fds(3).
 """
 
 import array
@@ -15,16 +14,16 @@ from resources.failures import PermanentFailure
 from resources.serving.service_manager import notify, restart_process
 
 FIRST_PASSED = 3
-"""The descriptor of the first file that a process is given by systemd."""
+"""Descriptor of the first file that systemd passes to a process."""
 NAME = "requests"
 WAITING = 2048
-"""Connections that may wait to be taken."""
+"""Largest number of connections that wait to be accepted."""
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there: the one that was kept for this process, or a new one, which is kept from now on.
+    """A socket that listens on the host and port: the socket that was kept for this process, or a new one.
 
-    Raises PermanentFailure where the address is not free.
+    A new socket is kept from now on. Raises PermanentFailure if the address is not free.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     kept = _inherited_socket()
@@ -40,15 +39,15 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def bound_port(port: int) -> int:
-    """The port, or any free one for 0, of this machine alone, if a server could bind it. Raises OSError if not."""
+    """A port of 127.0.0.1 that a server can bind: `port`, or any free port if it is 0. Raises OSError if it cannot."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like our servers
         probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
 
 
 def restart_process_with(listener: socket.socket) -> None:
-    """Restart this process, which goes on listening: same command and process id."""
+    """Restart this process with the same command and process id, while it keeps listening."""
     os.dup2(listener.fileno(), FIRST_PASSED)
     os.set_inheritable(FIRST_PASSED, True)
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
@@ -57,7 +56,7 @@ def restart_process_with(listener: socket.socket) -> None:
 
 @cache
 def _inherited_socket() -> socket.socket | None:
-    """The socket that this process was given."""
+    """The socket that was passed to this process. Returns None if no socket was passed."""
     process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if (process, count) != (str(os.getpid()), "1"):
@@ -68,7 +67,7 @@ def _inherited_socket() -> socket.socket | None:
 
 
 def _open_socket(family: int, address: Any) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio delays small answers
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio delays small responses
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,9 +1,9 @@
 """The logs of this program's processes: lines for people on a terminal, else JSON for machines.
 
 Every process calls `configure` once; runs write through `jobs.launching.run_logs`. A JSON line has `timestamp` (UTC),
-`level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, where work
-is traced `trace_id` and `span_id`, and what a caller gave as `extra`. What does not belong here: what `irt` prints as
-its answer (see `console`).
+`level`, `logger` and `message`; if there is an error, `exception`; in a run, `run_id`, `job`, `step` and `partition`;
+if work is traced, `trace_id` and `span_id`; and the caller's `extra`. What does not belong here: the output of `irt`
+commands (see `console`).
 """
 
 import json
@@ -27,13 +27,14 @@ from resources.settings import Settings, get_settings
 
 OURS = ("irt", "irt_assets", "irt_psychometrics", "jobs", "resources", "services")
 DAGSTERS = ("dagster", "dagster-webserver")
-"""Loggers on which Dagster's servers put handlers of their own."""
+"""Loggers to which Dagster's servers add their own handlers."""
 DAGSTER_META = "dagster_meta"
-"""The attribute of records that Dagster has taken into a run's log and prints itself."""
+"""Attribute of records that belong to a run's log; Dagster prints them itself."""
 SHORTEST_SECRET = 6
-"""Shortest secret to hide in any text: shorter ones would match ordinary words; in a URL they are found by position."""
+"""Length of the shortest secret that is hidden in any text: shorter secrets would match ordinary words. In a URL they
+are found by their position."""
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-"""The least level of each of syslog's priorities, the most urgent first; what is below has 7."""
+"""Lowest level of each syslog priority, the most urgent first; lower levels have priority 7."""
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -50,8 +51,10 @@ def configure() -> None:
 
 @contextmanager
 def prose() -> Iterator[None]:
-    """Lines and no JSON, of errors alone, and no library's warnings: for a command whose answer is prose. In systemd's
-    journal everything is logged as elsewhere."""
+    """Log only errors, as plain lines, and no warnings of libraries: for a command that prints text for people.
+
+    In systemd's journal, logging does not change.
+    """
     if is_journal():
         yield
         return
@@ -76,7 +79,7 @@ def level() -> str:
 
 
 def formatter() -> logging.Formatter:
-    """For standard error as it is now: as LOG_FORMAT says, with priorities where it is the journal of systemd."""
+    """The formatter for standard error as it is now: by LOG_FORMAT, with priorities if it is systemd's journal."""
     settings = _settings()
     wanted = settings.log_format if settings else None
     as_text = for_people() if wanted is None else wanted == "text"
@@ -84,23 +87,25 @@ def formatter() -> logging.Formatter:
 
 
 def is_journal() -> bool:
-    """Whether standard error goes to systemd's journal, and not to a file or a pipe that was put in its place."""
+    """Whether standard error goes to systemd's journal, and is not redirected to a file or a pipe."""
     try:
         stderr = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # closed, or replaced by what has no descriptor
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by an object without a descriptor
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
 
 
 def with_priority(text: str, level: int) -> str:
-    """`text` for the journal, which takes a priority from the beginning of every line (sd-daemon(3))."""
+    """`text` for the journal, which reads a priority at the beginning of every line (sd-daemon(3))."""
     priority = next((syslog for least, syslog in PRIORITIES if level >= least), 7)
     return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
 
 
 class Formatter(logging.Formatter):
-    """A record without secrets, as one line of JSON or as a line for people; in the journal with its priority, so that
-    `journalctl -p err` finds errors."""
+    """Formats a record without secrets, as a line of JSON or a line for people.
+
+    In the journal each line has its priority, so that `journalctl -p err` finds errors.
+    """
 
     def __init__(self, *, as_text: bool = False, in_journal: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
@@ -115,20 +120,20 @@ class Formatter(logging.Formatter):
 
 
 def hide(text: str) -> str:
-    """`text` without any secret of the settings and without the passwords of URLs."""
+    """`text` without secrets of the settings and passwords in URLs."""
     for secret in _secrets():
         text = text.replace(secret, "***")
     return without_password(text)
 
 
 def without_password(text: str) -> str:
-    """A URL, or a message that quotes one, fit to be shown."""
+    """A URL, or a message that quotes a URL, with its password replaced by ***."""
     text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
     return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at the time, but not what Dagster prints already."""
+    """Writes to the current standard error, without the records that Dagster prints already."""
 
     for_people = False
 
@@ -176,7 +181,7 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
 
 
 def _settings() -> Settings | None:
-    """None if they are invalid: the code that needs them reports it."""
+    """The settings. Returns None if they are invalid: the code that needs them reports it."""
     try:
         return get_settings()
     except PermanentFailure:
@@ -185,7 +190,7 @@ def _settings() -> Settings | None:
 
 @cache
 def _secrets() -> tuple[str, ...]:
-    """Every secret of the settings; of URLs of servers, their passwords, so that the servers can be named."""
+    """The secrets of the settings. For URLs of servers, only the passwords, so that logs can name the servers."""
     settings = _settings()
     if settings is None:
         return ()
@@ -202,7 +207,7 @@ def _secrets() -> tuple[str, ...]:
 
 
 def passwords_of(url: str) -> set[str]:
-    """The password as written and as sent, empty where there is none; the whole URL if it cannot be located."""
+    """The password as written and as sent, both empty without a password; the whole URL if it cannot be parsed."""
     try:
         password = urlsplit(url).password or ""
     except ValueError:

@@ -1,6 +1,6 @@
-"""The metrics of each server itself: its process, the version of its code, and its counters.
+"""Metrics about a server: its process, the version of its code, and its counters.
 
-What does not belong here: what the state of the platform is (see `services.exporter`).
+What does not belong here: the state of the platform (see `services.exporter`).
 """
 
 import logging
@@ -24,11 +24,11 @@ from resources.version import code_version
 LOG = logging.getLogger(__name__)
 BUILD_INFO = ("irt_build_info", "Always 1; which code this is.")
 OF_A_SOCKET = {"websocket.accept": "101", "websocket.close": "403"}
-"""The HTTP status that a client sees when a WebSocket is opened, and when it is refused."""
+"""HTTP status for the client if a WebSocket is opened, and if it is refused."""
 
 
 def server_registry() -> CollectorRegistry:
-    """Metrics that every process has; the server adds its own."""
+    """A registry with the metrics of every process, to which a server adds its own."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     Gauge(*BUILD_INFO, ["version"], registry=registry).labels(code_version()).set(1)
@@ -36,7 +36,7 @@ def server_registry() -> CollectorRegistry:
 
 
 def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
-    """Answer `/metrics` on `port` from a thread; if the port is taken, warn and go on without."""
+    """Serve `/metrics` on `port` from a thread. If the port is taken, log a warning and continue without metrics."""
     try:
         start_http_server(port, host, registry)
     except OSError as error:
@@ -46,12 +46,12 @@ def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "1
 
 
 def page(registry: CollectorRegistry) -> Callable[[Request], Response]:
-    """What answers `/metrics` of a server over HTTP."""
+    """The handler of a server's `/metrics`."""
     return lambda _: Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class Counted:
-    """`app` with its answers counted by status in `irt_NAME_requests_total`."""
+    """`app` whose responses are counted by status in `irt_NAME_requests_total`."""
 
     def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry) -> None:
         self.app = app

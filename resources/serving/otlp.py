@@ -1,6 +1,6 @@
-"""Sends spans to a collector by OTLP, HTTP or gRPC: which attributes leave this process, and what happens on failure.
+"""Sends spans to a collector by OTLP over HTTP or gRPC, with only the allowed attributes, and handles failures.
 
-It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
+It imports OpenTelemetry, the extra `otel`. Only `traces` imports this module, and only if there is a collector.
 """
 
 import logging
@@ -20,7 +20,7 @@ from resources.version import code_version
 LOG = logging.getLogger(__name__)
 GRPC_PORT = 4317
 TIMEOUT_S = 2.0
-"""How long one request to the collector may take. It runs in a thread of its own; a process that ends waits for it."""
+"""Time limit of a request to the collector. It runs in a separate thread, for which a process waits when it ends."""
 REST_S = 30.0
 """Pause in seconds after the collector failed."""
 KEPT = frozenset(
@@ -41,9 +41,9 @@ KEPT = frozenset(
 
 
 def provider(service: str, endpoint: str) -> TracerProvider:
-    """Opens spans and sends them from a thread of its own. OpenTelemetry's own variables configure it."""
+    """A provider that opens spans and sends them from a separate thread. OpenTelemetry's variables configure it."""
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `Collector` warns once
-    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # it may stand only in the env file
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # it may be set only in the env file
     own_name = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
     made = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
     made.add_span_processor(BatchSpanProcessor(Collector(_exporter(endpoint), endpoint)))
@@ -51,7 +51,7 @@ def provider(service: str, endpoint: str) -> TracerProvider:
 
 
 def _exporter(endpoint: str) -> SpanExporter:
-    """By gRPC at its usual port, or where OpenTelemetry's own variable says so; else by HTTP."""
+    """An exporter by gRPC if the endpoint has its usual port or OpenTelemetry's variable names it; else by HTTP."""
     timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_S
     usual = "grpc" if urlsplit(endpoint).port == GRPC_PORT else "http/protobuf"
     if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", usual) == "grpc":
@@ -64,7 +64,7 @@ def _exporter(endpoint: str) -> SpanExporter:
 
 
 class Collector(SpanExporter):
-    """Sends spans without their other attributes. If sending fails it warns once, and drops spans for a while."""
+    """Sends spans with only the attributes in KEPT. If sending fails, it warns once and drops spans for REST_S."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._exporter, self._endpoint, self._clock = exporter, endpoint, clock

@@ -1,4 +1,4 @@
-"""HTTP requests to the servers of this installation: directly, whatever proxy the environment names."""
+"""HTTP requests to the servers of this installation: directly, even if the environment names a proxy."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import requests
 
 
 def ask(url: str, seconds: float, *, send: dict[str, Any] | None = None) -> requests.Response:
-    """What `url` answers to a GET, or to a POST of `send` as JSON. Its body is read once it is asked for.
+    """Send a GET or, with `send`, a POST of it as JSON. Returns the response, whose body is read on access.
 
-    seconds: to wait for a connection, and for each part of the answer. Raises requests.RequestException, which is an
-    OSError, where nothing answers.
+    seconds: time limit for the connection, and for each part of the response. Raises requests.RequestException, which
+    is an OSError, if there is no response.
     """
     with requests.Session() as session:
         session.trust_env = False

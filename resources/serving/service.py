@@ -1,6 +1,6 @@
 """Runs a service as a process: its start, its messages to systemd, and uvicorn with our options.
 
-What does not belong here: what a service answers (see the packages of `services`).
+What does not belong here: the requests that a service handles (see the packages of `services`).
 """
 
 import argparse
@@ -34,7 +34,7 @@ SETTLES_S = 0.2
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The command line of a service that listens where `--host` says."""
+    """The command line of a service, with the option `--host` for the address on which it listens."""
     parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
     parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine alone)")
     return parser
@@ -43,7 +43,7 @@ def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
 def run_service(package: str, serve: Callable[[Settings], None], host: str | None = None) -> None:
     """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1.
 
-    host: the address on which `serve` listens, where that is not the service's default.
+    host: the address on which `serve` listens, if it is not the service's default.
     """
     logs.configure()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
@@ -59,8 +59,8 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
 def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
     """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client.
 
-    Upon SIGHUP what is under way is answered, and the process restarts; requests that come meanwhile wait. Raises
-    PermanentFailure where the port is not free.
+    After SIGHUP, pending requests are finished and the process restarts; requests that come meanwhile wait. Raises
+    PermanentFailure if the port is not free.
     """
     listener = listening(host, port)
     config = uvicorn.Config(
@@ -70,11 +70,11 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that, upon its stop, gives connections just accepted the time to send their request."""
+    """uvicorn that, when it stops, gives connections that it has just accepted time to send their request."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.freeze()  # Full collections would look through all that was loaded, in 0.2 s without an answer.
+        gc.freeze()  # Full collections would traverse all loaded modules, and block for 0.2 s.
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -84,13 +84,13 @@ class Server(uvicorn.Server):
 
 
 def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run until SIGTERM, or until SIGHUP, upon which the process restarts and goes on listening."""
+    """Run until SIGTERM, or until SIGHUP, after which the process restarts and keeps listening."""
 
     def stop() -> None:
         server.should_exit = True
 
     again = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
-    server.run(sockets=[listener.dup()])  # which it closes
+    server.run(sockets=[listener.dup()])  # a duplicate, because uvicorn closes it
     if again.is_set():
         restart_process_with(listener)
     if not server.started:

@@ -1,7 +1,7 @@
 """Messages between a server and systemd: READY, the watchdog, and SIGHUP.
 
-Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: how to find out
-whether a server is well (see `irt_assets.common.probes`).
+Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: probes of other
+servers (see `irt_assets.common.probes`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 10.0
-"""Pause between probes where systemd sets no watchdog; where it does, a quarter of its period, as a server on a busy
-machine answers late now and then."""
+"""Pause between probes if systemd sets no watchdog. With a watchdog it is a quarter of the watchdog's period, because a
+server on a busy machine sometimes responds late."""
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
 SAYS_READY = ("theta_api",)
-"""Services that send READY once `/ready` passes; the others as soon as they answer."""
+"""Services that send READY once `/ready` passes; other services send it once `/health` passes."""
 
 Probe = Callable[[], str | None]
-"""Returns why a server is not well; None if it is."""
+"""A check of a server. It returns None if the server is healthy, else the reason why not."""
 
 
 def is_supervised() -> bool:
@@ -44,14 +44,14 @@ def is_supervised() -> bool:
 
 
 def started_by_systemd() -> bool:
-    """Whether this process is what a unit starts, a server or a command."""
+    """Whether a unit of systemd started this process, a server or a command."""
     return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> None:
     """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
 
-    ancillary: data, as `socket.sendmsg` takes it.
+    ancillary: ancillary data for `socket.sendmsg`.
     """
     address = os.environ.get(NOTIFY_SOCKET)
     if not address:
@@ -65,18 +65,21 @@ def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> No
 
 
 def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
-    """From a thread: send READY once `ready` passes, and feed the watchdog while `probe` passes.
+    """Start a thread that sends READY once `ready` passes, and then feeds the watchdog while `probe` passes.
 
-    ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it; so `probe` looks at
-    this process alone, never at a database or another server, which a restart would not fix.
+    ready: default `probe`. systemd restarts a process whose `probe` fails, so `probe` must check only this process, and
+    never a database or another server, which a restart would not fix.
     """
     if is_supervised():
         threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
 def http_health(address: str, page: str = "health", *, any_answer: bool = False) -> str | None:
-    """A probe of one of our services: why its `/health`, or another page, does not answer 200, or nothing at all."""
-    from resources.serving.own_servers import ask  # here, as every command that needs the database imports this module
+    """A probe of one of our services: None if its `/health`, or another page, responds with success, else the reason.
+
+    any_answer: accept a response with any status.
+    """
+    from resources.serving.own_servers import ask  # here, because most commands import this module
 
     try:
         with ask(f"{address}/{page}", PATIENCE_S) as answer:
@@ -89,27 +92,27 @@ def http_health(address: str, page: str = "health", *, any_answer: bool = False)
 
 
 def service_fault(package: str, settings: Settings, *, host: str | None = None) -> str | None:
-    """A probe of a package of `services` on this machine: whether it can already do its work."""
+    """A probe of a package of `services` on this machine: None if it is ready to work, else the reason why not."""
     return http_health(service_address(package, settings, host), "ready" if package in SAYS_READY else "health")
 
 
 def service_address(package: str, settings: Settings, host: str | None = None) -> str:
-    """Where a package of `services` answers on this machine.
+    """Address of a package of `services` for requests from this machine.
 
-    host: the address on which it listens, if that is not its default.
+    host: the address on which it listens, if it is not its default.
     """
     default, port = _LISTENS[package](settings)
     return f"http://{host_from_here(host or default)}:{port}"
 
 
 def host_from_here(host: str) -> str:
-    """Where a server that listens on `host` is reached from this machine, as addresses of pages have it."""
+    """The host, in the form for URLs, under which this machine reaches a server that listens on `host`."""
     host = _LOOPBACK_OF.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never listened on
-"""The address of a server that listens on every address."""
+"""Loopback address of a server that listens on all addresses."""
 _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
     "dashboard": lambda settings: (LOOPBACK, settings.irt_dashboard_port),
     "exporter": lambda settings: (LOOPBACK, settings.irt_exporter_metrics_port),
@@ -122,7 +125,7 @@ _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
 def _tell(probe: Probe, ready: Probe) -> None:
     pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
     while ready() is not None:
-        if ready is not probe and probe() is None:  # it waits for something else, perhaps after a restart of its own
+        if ready is not probe and probe() is None:  # healthy but not ready: it waits for another server
             notify("WATCHDOG=1")
         time.sleep(UNTIL_READY_S)
     notify("READY=1", "WATCHDOG=1")
@@ -140,13 +143,13 @@ def restart_process(*_: object) -> None:
     """Restart this process: same command and process id, open connections closed. Any thread may call it."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     sys.stdout.flush()
-    if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process that it becomes listens for it
+    if threading.current_thread() is threading.main_thread():  # only it may set handlers of signals
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the restarted process handles it
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
-    """Let SIGHUP call `stop` and set the returned event, upon which the process calls `restart_process`."""
+    """Let SIGHUP call `stop` and set the returned event; the caller then calls `restart_process`."""
     again = threading.Event()
 
     def stop_first(_signal: int, _frame: FrameType | None) -> None:

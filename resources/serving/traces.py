@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT names a collector; elsewhere nothing of it is imported.
+"""Traces by OpenTelemetry, which is imported only if OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
 
-What belongs here: spans, as the rest of the program opens them. What does not: which parts of a span leave this process
-and what happens if the collector fails (see `otlp`), and which work has a span.
+The rest of the program opens spans with these functions. What does not belong here: the attributes that may leave this
+process, and failures of the collector (see `otlp`).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ PACKAGE = "opentelemetry-exporter-otlp-proto-http"
 NOT_TRACED = "/health,/ready$,/metrics$"
 """Paths that monitors request every few seconds."""
 WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
-"""Kinds of spans that are not made: one for each ASGI message, useless to readers."""
+"""Kinds of spans that are not created: one for each ASGI message, useless to readers."""
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
 _otlp: Any = None
-"""The module `otlp`, where traces are sent: OpenTelemetry is an extra."""
+"""The module `otlp`, if traces are sent: OpenTelemetry is an optional dependency."""
 
 
 def start(service: str, settings: Settings) -> bool:
-    """Send the spans of this process to the collector, as `irt-SERVICE`; whether there is one. Safe to repeat.
+    """Send the spans of this process to the collector, as `irt-SERVICE`. Safe to repeat.
 
-    Without a collector, or without the packages, the process goes on without traces.
+    Returns whether they are sent. Without a collector or the packages, the process continues without traces.
     """
     global _provider, _tracer, _otlp
     endpoint = settings.otel_exporter_otlp_endpoint
     if _tracer is None and endpoint:
         try:
-            from resources.serving import otlp  # imports OpenTelemetry, which is an extra
+            from resources.serving import otlp  # imports OpenTelemetry, an optional dependency
         except ImportError as error:
             why = f"{error.name} is missing: {way_to_install('otel')}"
             LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s", why)
@@ -52,7 +52,7 @@ def start(service: str, settings: Settings) -> bool:
 
 
 def stop() -> None:
-    """Send the spans that have ended, and open no more."""
+    """Send the finished spans, and open no more spans."""
     global _provider, _tracer
     if _provider is not None:
         _provider.shutdown()
@@ -61,7 +61,7 @@ def stop() -> None:
 
 @contextmanager
 def span(name: str, **attributes: str) -> Iterator[None]:
-    """Open a span within the current one until the block ends; an error in the block marks it as failed."""
+    """Open a span within the current span until the block ends. An error in the block marks it as failed."""
     if _tracer is None:
         yield
         return
@@ -82,7 +82,7 @@ def fail() -> None:
 
 
 def current_ids() -> dict[str, str]:
-    """`trace_id` and `span_id` of the current span, as collectors write them; nothing where there is none."""
+    """`trace_id` and `span_id` of the current span, in the collectors' format; empty if there is no span."""
     if _tracer is None:
         return {}
     context = _otlp.trace.get_current_span().get_span_context()
@@ -95,9 +95,9 @@ def current_ids() -> dict[str, str]:
 
 
 def trace_routes(app: FastAPI) -> None:
-    """Trace every request to `app`, as a span named by its route, within the caller's trace if it sent one."""
+    """Trace every request to `app` as a span with the name of its route, within the caller's trace if there is one."""
     if _provider is not None:
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # an extra
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # optional dependency
 
         FastAPIInstrumentor.instrument_app(
             app, tracer_provider=_provider, excluded_urls=NOT_TRACED, exclude_spans=WITHIN_REQUEST

@@ -1,4 +1,4 @@
-"""What an address names. Raises NotFound, listing what exists, for anything that does not."""
+"""Read the fields of a page's address. A field that names nothing raises NotFound, with the names that exist."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -15,7 +15,7 @@ CHOSEN = "chosen:"
 
 
 def names_in(asked: Asked, field: str) -> list[str]:
-    """What the ticked boxes and a field of the address name, each once."""
+    """The names in the ticked boxes and in a field of the address, without repetitions."""
     names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
     return list(dict.fromkeys([*names, *filter(None, [asked.field(field)])]))
 
@@ -27,7 +27,7 @@ def require_known(what: str, named: str, known: Collection[str]) -> None:
 
 
 def whole_number(asked: Asked, field: str, what: str, otherwise: int, lowest: int, highest: int) -> int:
-    """The number in a field of the address, else `otherwise`."""
+    """The number in a field of the address, or `otherwise` if the field is empty."""
     text = asked.field(field, str(otherwise))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
         raise NotFound(f"{shortened(text)!r} is not a {what}: write {lowest} to {highest}.")
@@ -47,12 +47,12 @@ def scales_of(overview: Overview) -> list[str]:
 
 
 def months_of(overview: Overview) -> list[str]:
-    """Newest first."""
+    """The months of the overview, newest first."""
     return list(dict.fromkeys(state.month for state in reversed(overview.months)))
 
 
 def scale_named(asked: Asked, overview: Overview) -> str:
-    """The scale that the address names, else the first."""
+    """The scale that the address names, or else the first scale."""
     scales = scales_of(overview)
     if not scales:
         raise NotFound("No scale has any item yet: import the bank with irt import questions FILE.")
@@ -62,7 +62,7 @@ def scale_named(asked: Asked, overview: Overview) -> str:
 
 
 def month_named(asked: Asked, overview: Overview, field: str, otherwise: str) -> str:
-    """The month that a field of the address names, else `otherwise`."""
+    """The month that a field of the address names, or `otherwise` if the field is empty."""
     months = months_of(overview)
     if not months:
         raise NotFound("No month is over yet: there is nothing to see.")
@@ -77,5 +77,5 @@ def state_of(overview: Overview, month: str, scale_id: str) -> MonthState:
 
 
 def decisions_waiting(overview: Overview, month: str, scale_id: str) -> int:
-    """How many proposals of the month ask for a decision."""
+    """Number of proposals of the month that need a decision."""
     return sum(w.decisions for w in overview.waiting_by_month if (w.month, w.scale_id) == (month, scale_id))

@@ -1,7 +1,7 @@
 """A person's decision, from the filled-in form to its outcome, in words.
 
-It calls the functions of `irt release`, under the name that the login verified. What belongs here: who may decide, what
-a decision will do, and every way it may end, without Shiny. What does not: the form (see `decision_form`).
+The decisions call the functions of `irt release`, with the name that the login verified. What belongs here: who may
+decide, the effect of a decision, and its outcome, without Shiny. What does not: the form (see `decision_form`).
 """
 
 import logging
@@ -23,7 +23,7 @@ from services.jwt_verifier.tokens import Identity, Role, TokenRefused
 LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 NAMED = 10
-"""How many proposals are named one by one; the others are counted."""
+"""Number of proposals that are named one by one; the others are counted."""
 What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
 ANCHORS: dict[str, anchor_versions.What] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
@@ -34,10 +34,12 @@ class Form:
     """The filled-in form.
 
     Attributes:
-        references: the proposals; of anchors, the first month that is linked so, and the item; of items
-            that are withdrawn or restored, no window, and the item; of a month that is reopened, no item.
-        scale_id: of the anchors.
-        since: first day that values are in force, or that the item is in use or not; empty for the usual one.
+        references: the proposals. For anchors: the first month that is linked with the change, and the item. For
+            items that are withdrawn or restored: the item, without a window. For a month that is reopened: the month,
+            without an item.
+        scale_id: scale of the anchors.
+        since: first day on which the values are in force, or the item is in use or withdrawn. Empty: the default day.
+        although_it_leaked: whether the person confirmed accepting an item that may have leaked.
     """
 
     what: What
@@ -50,10 +52,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What will happen or has happened; if `ok` is false, the reason.
+    """The effect of a decision, before or after it is made.
 
     Attributes:
-        seen: the proposals as they were when the sentences were made.
+        sentences: the effect, or the reason if `ok` is false.
+        seen: the proposals as they were when the sentences were written.
         stale: months to be materialised again.
     """
 
@@ -68,17 +71,17 @@ def may_decide(identity: Identity) -> bool:
 
 
 def review(asked: Asked, form: Form) -> Outcome:
-    """What deciding so would do. Changes nothing."""
+    """The effect that the decision would have. Changes nothing."""
     return _in_words(lambda: _review(asked, form))
 
 
 def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
-    """Decide, wholly or not at all. seen: the proposals as they were reviewed; it fails if they changed."""
+    """Decide on all references or on none. seen: the proposals as reviewed; nothing is decided if they have changed."""
     return _in_words(lambda: _decide(asked, form, seen))
 
 
 def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
-    """Queue a run of each of the months that is stale, in the name of who asks."""
+    """Queue a run of each of the months that is stale, in the caller's name."""
     return _in_words(lambda: _make_again(asked, months))
 
 

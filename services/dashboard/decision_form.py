@@ -1,7 +1,4 @@
-"""The form of a decision: it is filled in, says what the decision will do, asks to confirm it, and says the outcome.
-
-What does not belong here: what is decided, and who may (see `deciding`).
-"""
+"""The form of a decision. It shows the effect of the decision, asks the person to confirm it, and shows the outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -46,8 +43,8 @@ DAYS: dict[What, str] = {
 def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag | TagList:
     """Reason, day and buttons for those who may decide; for others, why they may not.
 
-    kinds: the day is that of the first.
-    since: the day that is filled in. leaked: whether to show a box that confirms accepting a leaked item.
+    kinds: a button for each; the label of the day belongs to the first. since: the day that is filled in. leaked:
+    whether to show a box that confirms accepting a leaked item.
     """
     if not may_decide(asked.identity):
         why = (
@@ -93,10 +90,10 @@ def converse(
     after: Callable[[Form, Outcome], TagChild],
     kinds: Sequence[What],
 ) -> None:
-    """React to the form of `kinds` for as long as the page is open.
+    """React to the form of `kinds` while the page is open.
 
-    fill: the form from kind, reason, day, and whether the box is ticked. after: what follows the sentences of an
-    outcome, such as links to see that it took effect.
+    fill: makes the form from kind, reason, day, and whether the box is ticked. after: makes the elements below the
+    sentences of an outcome, such as links to the page that shows the effect.
     """
     pending: reactive.Value[tuple[Form, Outcome] | None] = reactive.Value(None)
     outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
@@ -124,7 +121,7 @@ def converse(
     async def _() -> None:
         reviewed = pending()
         if reviewed is None:
-            return  # the second click of a double one
+            return  # second click of a double click
         pending.set(None)
         filled, before = reviewed
         outcome = await asyncio.to_thread(decide, asked, filled, before.seen)
@@ -154,7 +151,7 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
 
 
 def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> Tag:
-    """The outcome's sentences. The class `decided` closes the form."""
+    """Element with the sentences of an outcome. Its class `decided` closes the form."""
     decided = " decided" if outcome.ok else ""
     return tags.div(_sentences(outcome), follows, class_=f"alert alert-{tone}{decided}", data_seen="")
 

@@ -1,4 +1,4 @@
-"""Tables as files: `/download?what=…&to=csv|xlsx|parquet`. What does not belong here: how a file is written."""
+"""Tables as files: `/download?what=…&to=csv|xlsx|parquet`."""
 
 import logging
 import re
@@ -33,12 +33,12 @@ TYPES: Mapping[str, str] = {
 STATEMENT_TIMEOUT_MS = 60_000
 PIECE = 2**16
 AT_ONCE = threading.BoundedSemaphore(2)
-"""How many files are made at once: a table of a million rows needs a gigabyte."""
+"""Limits the files that are written at once: a table of a million rows needs a gigabyte."""
 LONGEST_WAIT_S = 30
 
 
 def download(asked: Asked) -> Response:
-    """The file, under a name that says what it is; or a sentence why there is none."""
+    """The file, named after its table, scale and day, or a sentence that says why there is none."""
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
@@ -73,7 +73,10 @@ def download(asked: Asked) -> Response:
 
 
 def _write_table(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
-    """The file, open and already unlinked: closing it removes it, even if it was not read to the end."""
+    """Write the table to a file. Returns the open file and its size in bytes.
+
+    The file is already unlinked, so closing it removes it, even if it was not read to the end.
+    """
     with TemporaryDirectory(prefix="irt-download-") as folder:
         path = Path(folder, f"table.{kind}")
         write_export(frame, kind, path)
@@ -87,7 +90,7 @@ def _pieces(opened: BufferedReader) -> Iterator[bytes]:
 
 
 def _name(asked: Asked, what: str) -> str:
-    """The file's name: letters and digits only, as it stands in a header."""
+    """The file's name. The scale is reduced to letters and digits, because the name is sent in a header."""
     scale = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.field("scale"))[:40].strip("._-")
     return "_".join(part for part in (what, scale, f"{asked.reader.now():%Y-%m-%d}") if part)
 
@@ -97,7 +100,7 @@ def _sorry(status: int, why: str) -> Response:
 
 
 def _bank(asked: Asked) -> pd.DataFrame:
-    """The items that the page shows at the same address, on all of its pages."""
+    """All items that the dashboard's page with the same address fields lists."""
     shown = bank.chosen(asked, asked.reader.now())
     return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
 
@@ -121,4 +124,4 @@ DOWNLOADS: Mapping[str, tuple[Callable[[Asked], pd.DataFrame], Role]] = {
     "abilities": (_export("abilities"), "analyst"),
     "refused": (arrivals.refused_table, "analyst"),
 }
-"""The tables that can be downloaded, and the lowest role that may."""
+"""The tables that can be downloaded, with the lowest role that may download them."""

@@ -1,6 +1,6 @@
-"""What pages are built of besides blocks: sections among elements, and forms.
+"""Elements of pages that are not blocks: sections, forms and links to files.
 
-Markup comes from htmltools, which escapes every text. What does not belong here: what a page shows.
+htmltools makes the markup and escapes every text.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ from services.dashboard.figures import shown
 
 
 def markup(child: TagChild) -> Markup:
-    """An element as the cell of a table or the words of a paragraph."""
+    """Convert an element, for use in the cell of a table or in a paragraph."""
     return Markup(TagList(child).get_html_string())  # noqa: S704 - htmltools has escaped it
 
 
 def text_field(label: str, name: str, value: str) -> Tag:
-    """A field of a form for a search."""
+    """A search field of a form."""
     return tags.div(
         tags.label(label, for_=name, class_="form-label mb-0"),
         tags.input(id=name, name=name, type="search", value=value, class_="form-control"),
@@ -34,7 +34,7 @@ def section(title: str, *body: Block | TagChild) -> Tag:
 
 
 def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], chosen: str) -> Tag:
-    """A field of a form whose value is one of `options`; of a mapping, whose names are shown."""
+    """A field of a form whose value is one of `options`. If these are a mapping, it maps values to the shown texts."""
     named = options if isinstance(options, Mapping) else {option: option for option in options}
     return tags.div(
         tags.label(label, for_=name, class_="form-label mb-0"),
@@ -52,7 +52,7 @@ def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], ch
 
 
 def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
-    """A field of a form that is `1` where it is ticked."""
+    """A field of a form whose value is `1` if it is ticked."""
     return tags.div(
         tags.div(
             tags.input(
@@ -71,7 +71,7 @@ def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
 
 
 def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
-    """A form that leads to the address of a view with its inputs as fields; `kept`: hidden fields."""
+    """A form that leads to the address of a view, with its inputs as fields. `kept`: hidden fields."""
     return tags.form(
         *(
             tags.input(type="hidden", name=name, value=value)
@@ -86,7 +86,7 @@ def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = N
 
 
 def table_files(text: str, what: str, **fields: str | None) -> Tag:
-    """Links to a table as a file of each kind."""
+    """Links that download a table as CSV, Excel or Parquet."""
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
     wanted = {"what": what} | {name: value for name, value in fields.items() if value}
     links = [

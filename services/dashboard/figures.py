@@ -1,7 +1,6 @@
-"""Blocks as elements of a page, their charts drawn by Plotly's script from `static/dashboard.js` in the page's colours.
+"""Blocks as elements of a page. `static/dashboard.js` draws their charts with Plotly, in the page's colours.
 
-Every figure has a sentence that says what it shows, for those who do not see it, and its numbers in a table beneath.
-What does not belong here: what is drawn.
+Every figure has a description for readers who do not see it, and its numbers in a table beneath.
 """
 
 import json
@@ -20,8 +19,8 @@ PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
 
 
 def shown(*parts: Block | TagChild) -> TagList:
-    """Blocks as parts of a page, among elements of it."""
-    return TagList(*(_element_of(part) if is_dataclass(part) else part for part in parts))  # no element is one
+    """Convert the blocks among `parts` to elements; elements are kept."""
+    return TagList(*(_element_of(part) if is_dataclass(part) else part for part in parts))  # no element is a dataclass
 
 
 def _element_of(block: Block) -> TagList:
@@ -31,7 +30,7 @@ def _element_of(block: Block) -> TagList:
 
 
 def _place_of(figure: Figure) -> Markup:
-    """Where the script draws a chart."""
+    """The element in which the script draws a chart, or the figure's SVG if it has no chart for Plotly."""
     if not isinstance(figure.chart, Chart):
         return Markup(figure.svg)  # noqa: S704 - a chart escapes its texts
     drawn = json.dumps(figure.chart.to_plotly(), ensure_ascii=False, separators=(",", ":"))

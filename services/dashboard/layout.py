@@ -1,4 +1,4 @@
-"""The page around every view: its head, menu, banner and foot. What does not belong here: what a view shows."""
+"""The page around every view: head, menu, banner and footer."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""Who sends a request: its token, verified here; a proxy's headers authorise nothing.
-
-What does not belong here: what a role may do (see `jwt_verifier.tokens`), and who may ask at all (`webserver.guard`).
-"""
+"""Identify the sender of a request by its token, which is verified here. A proxy's headers authorise nothing."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +19,10 @@ DEMO = Identity("demo psychometrician", "demo", ("psychometrician",), frozenset(
 
 @dataclass(eq=False)
 class Login:
-    """`app` for those whose token is good, each with its identity; without a verifier, everybody is `DEMO`."""
+    """Middleware that admits requests with a valid token to `app` and adds the identity of the sender.
+
+    Without a verifier, every sender is `DEMO`.
+    """
 
     app: ASGIApp
     verifier: Verifier | None

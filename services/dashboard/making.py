@@ -1,7 +1,4 @@
-"""Stale months made again from a page: one button, and where to see the runs.
-
-What does not belong here: how runs are queued (see `irt_assets.runs.queue`), and who may (see `deciding`).
-"""
+"""Recompute stale months from a page: a button, and a link to the runs that it queues."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,14 +19,14 @@ LOOK_AGAIN_S = 3.0
 
 
 def place(asked: Asked) -> TagChild:
-    """Where the button appears, for those who may make months again."""
+    """The element in which the button appears, for those who may recompute months."""
     if not may_decide(asked.identity):
         return tags.p(f"Making months again needs the role {DECIDER}.", class_="text-body-secondary")
     return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
 def converse(asked: Asked, inputs: Inputs) -> None:
-    """Show the button for the months that are stale, and after a click what came of it."""
+    """Show the button for the stale months, and after a click the outcome."""
     offered: list[str] = []
     requested: reactive.Value[Outcome | None] = reactive.Value(None)
 
@@ -62,7 +59,7 @@ def _answer(asked: Asked, outcome: Outcome) -> TagList:
 
 
 def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
-    """The button; without a daemon, what to type instead."""
+    """The button, or the command to type if no daemon runs."""
     if not daemon_alive:
         by_hand = tags.code(f"irt backfill --from {months[0]} --to {months[-1]}")
         return tags.p("No daemon runs, so nothing starts from here: ", by_hand)

@@ -1,7 +1,4 @@
-"""Check the messages of the pages' WebSockets before Shiny reads them: other messages end in its tracebacks.
-
-What does not belong here: who sends them (see `login`), what happens on a page (see `views`).
-"""
+"""Check the messages of the pages' WebSockets before Shiny reads them: invalid ones would cause tracebacks in Shiny."""
 
 import logging
 from typing import Literal, Self
@@ -11,10 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("services.dashboard")
 INVALID_DATA = 1007
-"""Close code of a WebSocket (data that does not fit the type of its message)."""
+"""Close code of a WebSocket whose data does not fit the type of its message."""
 ADDRESS = ".clientdata_url_search"
 BUTTON = "shiny.action"
-"""The only type of an input on our pages; it follows the name, after a colon."""
+"""The only type that an input on our pages has. In a message it follows the input's name, after a colon."""
 
 
 class InputMessage(BaseModel):
@@ -39,7 +36,7 @@ class InputMessage(BaseModel):
 
 
 def read_message(message: Message, *, is_first: bool) -> InputMessage:
-    """Raises ValueError with the reason, which repeats nothing of the message."""
+    """Parse a message. Raises ValueError with the reason, which repeats nothing of the message."""
     text = message.get("text")
     if text is None:
         raise ValueError("it is binary")
@@ -53,7 +50,7 @@ def read_message(message: Message, *, is_first: bool) -> InputMessage:
 
 
 class Checked:
-    """`app`, whose WebSockets get messages of our pages only; the first other message closes its own connection."""
+    """Middleware that passes only messages of our pages to `app`. Any other message closes its connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

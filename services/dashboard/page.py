@@ -1,8 +1,7 @@
-"""What a page is and what it is made from: the contract between `server` and the views.
+"""Pages and views: the contract between `server` and the views.
 
-A view is a function of `Asked` that returns a `Page`; it runs in a thread, reads with `asked.reader`, and raises
-`NotFound` for an item, month or learner that does not exist, `NotAllowed` for a page of a higher role. What does not
-belong here: any view.
+A view's `page` takes an `Asked` and returns a `Page`. It runs in a thread and reads with `asked.reader`. It raises
+`NotFound` for an item, month or learner that does not exist, and `NotAllowed` if the page needs a higher role.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +16,11 @@ from services.jwt_verifier.tokens import Identity
 
 
 class NotFound(Exception):
-    """What the address names does not exist; the message says what, and where to look instead."""
+    """Something that the address names does not exist. The message names it, and says where to look instead."""
 
 
 class NotAllowed(Exception):
-    """The page needs a higher role; the message says which."""
+    """The page needs a higher role, which the message names."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Page:
-    """`title` is the heading; `wide`: tables may need the whole width of the window; `as_of`: of its overview."""
+    """A page. `title`: its heading; `wide`: whether it fills the width of the window; `as_of`: time of its overview."""
 
     title: str
     body: TagChild
@@ -49,9 +48,12 @@ class Page:
 
 @dataclass(frozen=True)
 class View:
-    """A kind of page. `name` is `view=` in its address; `menu`: its name in the menu, where it has a place there.
+    """A kind of page.
 
-    `server` handles what happens on the page after it is shown, as in Shiny; most pages have none.
+    Attributes:
+        name: value of `view=` in the address.
+        menu: name in the menu; empty if the view is not in it.
+        server: Shiny's server function for events on the page after it is shown. Most pages have none.
     """
 
     name: str

@@ -1,7 +1,4 @@
-"""The views' access to data: read-only connections with short time limits, the object store, a recent overview.
-
-What does not belong here: SQL, which is with its subject in `irt_assets`.
-"""
+"""The views' access to data: read-only connections with short time limits, the object store, a recent overview."""
 
 import logging
 import threading
@@ -25,24 +22,24 @@ LOG = logging.getLogger("services.dashboard")
 STATEMENT_TIMEOUT_MS = 5_000
 FRESH = timedelta(seconds=30)
 OLDEST_SHOWN = timedelta(minutes=10)
-"""No verdict that is older is shown: the month may have turned red since."""
+"""Greatest age of an overview that is shown: a month may have turned red since."""
 REMEMBERED = 256
 Made = TypeVar("Made")
 
 
 class BeingRead(Exception):
-    """No overview that can be shown is there yet: the page can be asked for again in a moment."""
+    """There is no recent overview yet. The page can be requested again in a moment."""
 
 
 class Reader:
-    """`database` is for decisions alone: views read by `connect`. `collect`: how the overview is read."""
+    """Reads data for the views. Views use `connect`; `database` is only for decisions. `collect` reads the overview."""
 
     patience_s = 2.0
-    """How long a page waits for the first overview, which takes a second or more for each month of answers."""
+    """Seconds a page waits for the first overview, which takes a second or more for each month of answers."""
     patience_later_s = 20.0
-    """How long it waits after a decision, when no answers are hashed again."""
+    """Seconds a page waits after a decision, when no answers are hashed again."""
     patience_old_s = 5.0
-    """How long it waits for a new one where there is an old one to show."""
+    """Seconds a page waits for a new overview if there is an old one."""
 
     def __init__(
         self,
@@ -60,7 +57,7 @@ class Reader:
         self._remembered: dict[tuple[str, ...], object] = {}
         self._overview: Overview | None = None
         self.is_ready = False
-        """Whether an overview was ever read."""
+        """Whether an overview has ever been read."""
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -68,14 +65,15 @@ class Reader:
 
     @contextmanager
     def connect(self, timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Iterator[psycopg.Connection]:
-        """A transaction that only reads, each statement of it for at most `timeout_ms`."""
+        """Open a read-only transaction in which each statement may take at most `timeout_ms`."""
         with self.database.connect() as connection:
             connection.read_only = True
             connection.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
             yield connection
 
     def remembered(self, key: tuple[str, ...], read: Callable[[], Made]) -> Made:
-        """The result of `read`, cached while it is among the last `REMEMBERED`. `key`: of data that never changes."""
+        """The result of `read`, cached while it is among the last `REMEMBERED` results. `key` must identify data that
+        never changes."""
         found = self._remembered.get(key)
         if found is None:
             found = read()
@@ -89,7 +87,7 @@ class Reader:
         return datetime.now(UTC)
 
     def begin(self) -> Future[Overview]:
-        """Read the overview in another thread, unless one is being read; the result of that reading."""
+        """Start reading the overview in another thread, unless a reading is under way. Returns its future."""
         with self._turn:
             if self._reading is None or self._reading.done():
                 self._reading = Future()
@@ -97,10 +95,11 @@ class Reader:
             return self._reading
 
     def overview(self) -> Overview:
-        """The state of everything, read again where it is not `FRESH`.
+        """The overview, read again if it is not `FRESH`.
 
-        The old one where none is read within `patience_old_s`. Raises BeingRead where that is over `OLDEST_SHOWN`, or
-        there is none and none is read within `patience_s`, after a decision `patience_later_s`.
+        Returns the old overview if no new one is read within `patience_old_s`. Raises BeingRead if the old one is older
+        than `OLDEST_SHOWN`. If there is no old one, waits `patience_s`, or `patience_later_s` after a decision, and
+        then raises BeingRead.
         """
         with self._turn:
             known = self._overview
@@ -116,18 +115,18 @@ class Reader:
             return known
 
     def age(self, then: datetime) -> timedelta:
-        """How long ago it was; a time to come, as after a clock was set back, counts as long."""
+        """Time since `then`. A time in the future, as after a clock was set back, counts as equally long ago."""
         return abs(self.now() - then)
 
     def forget(self) -> None:
-        """Have the next overview read again, as after a decision; one that is being read now is not kept."""
+        """Drop the overview, after a decision. A reading that is under way is not kept, either."""
         with self._turn:
             self._overview = self._reading = None
 
     def _read(self, reading: Future[Overview]) -> None:
         try:
             found = self._collect(self.database, self.instance, self.settings)
-        except Exception as error:  # noqa: BLE001 - for those who wait
+        except Exception as error:  # noqa: BLE001 - the waiting threads raise it
             LOG.warning("the overview was not read: %s", explain(error) or error)
             reading.set_exception(error)
             return

@@ -1,7 +1,4 @@
-"""Reports as files: `report?id=…` opens one, with `save=1` it is downloaded.
-
-What does not belong here: how a file is read and kept from doing harm (see `services.report_files`).
-"""
+"""Reports as files: `report?id=…` opens a report, and `save=1` downloads it."""
 
 from urllib.parse import urlencode
 
@@ -15,13 +12,13 @@ from services.report_files import answer
 
 
 def report(asked: Asked) -> Response:
-    """The file of a row; or a sentence why there is none."""
+    """The report file with the id in the address, or a sentence that says why there is none."""
     saved, no_learners = asked.field("save") not in ("", "0"), no_learner_reports(asked)
     return answer(asked.reader.connect, asked.reader.store, asked.field("id"), no_learners=no_learners, saved=saved)
 
 
 def no_learner_reports(asked: Asked) -> str:
-    """Why learners' reports are not shown; empty if they are."""
+    """Why learners' reports are not shown. Empty if they are shown."""
     if not asked.identity.has_role("analyst"):
         return "Learners' reports are personal data: only analysts and higher roles may read them."
     if not asked.reader.settings.ui_hands_out_learner_reports:
@@ -33,7 +30,7 @@ def no_learner_reports(asked: Asked) -> str:
 
 
 def report_files(of: str, found: list[Recorded]) -> TagChild:
-    """Links to the files of one report; `of` is its name, for those who hear the links one by one."""
+    """Links to the files of one report. `of` is its name, for screen readers."""
     links = [link for one in sorted(found, key=lambda one: one.format) for link in _links(of, one)]
     return TagList(*links) if links else DASH
 

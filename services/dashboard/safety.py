@@ -1,4 +1,4 @@
-"""A month's state in words: whether it is safe to release, why in short, and what to do next."""
+"""A month's state in words: whether the month is safe to release, the short reason, and the next step."""
 
 import re
 
@@ -21,7 +21,7 @@ def in_short(why: str) -> str:
 
 
 def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
-    """Whether the month is safe to release, in a sentence or two. `step`: how far its publication came."""
+    """Whether the month is safe to release, in one or two sentences. `step`: its publication step, if it has one."""
     name, short = state.month, in_short(state.why)
     match state.state:
         case State.GREEN:
@@ -47,12 +47,12 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
 
 
 def waits(n: int) -> str:
-    """Two decisions wait, one decision waits."""
+    """Such as "2 decisions wait" or "1 decision waits"."""
     return f"{counted(n, 'decision')} {'waits' if n == 1 else 'wait'}"
 
 
 def next_step(state: MonthState, waiting: int) -> Text:
-    """What to do about the month, as a link or a command."""
+    """The next step for the month, as a link or a command."""
     where = {"month": state.month, "scale": state.scale_id}
     by_hand = Span(f"irt calibrate --month {state.month}", "code")
     match state.state:

@@ -1,7 +1,6 @@
-"""The dashboard over HTTP: each page is made in a thread, shown by Shiny, and has the right status code.
+"""The dashboard over HTTP. Each page is built in a thread, sent by Shiny, and has the right status code.
 
-Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket serves what happens on it later. What does
-not belong here: any view (see `views`), who may ask (`login`).
+Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket serves later events on the page.
 """
 
 import logging
@@ -49,12 +48,12 @@ OPEN_REQUESTS_S = 5
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 NOT_KEPT = {"Cache-Control": "no-store"}
 AGAIN = tags.span(data_again="2000", hidden="")
-"""Milliseconds after which the browser reloads a page that is not ready, or old."""
+"""Element that makes the browser reload the page after 2,000 ms, because it is not ready or old."""
 
 
 @dataclass(eq=False)
 class Pages:
-    """Shiny's `app`; the page of each request is made before, in a thread, with its status."""
+    """Middleware before Shiny's `app` that builds the requested page, in a thread, and sets its status code."""
 
     app: ASGIApp
     reader: Reader
@@ -82,7 +81,7 @@ def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Ask
 
 
 def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
-    """The page, or one that says why there is none."""
+    """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
         return HTTPStatus.OK, _with_age(view_of(asked).page(asked), asked.reader)
     except NotFound as missing:
@@ -103,7 +102,7 @@ def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
     except psycopg.OperationalError as error:
         return _away(error)
     except Exception as error:
-        if is_transient(error):  # of Dagster's storage, which speaks to the database in another way
+        if is_transient(error):  # from Dagster's storage, which does not use psycopg
             return _away(error)
         LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
         why = "This is a fault of the dashboard: its log says more. Nothing was changed."
@@ -111,7 +110,7 @@ def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
 
 
 def _with_age(page: Page, reader: Reader) -> Page:
-    """The page; where its overview is not fresh, its age is in the headline and the browser reloads it."""
+    """The page. If its overview is not fresh, the heading contains its age and the browser reloads the page."""
     if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH:
         return page
     ago = counted(round(age.total_seconds() / 60), "minute")
@@ -135,7 +134,7 @@ def view_of(asked: Asked) -> View:
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:
-    """All routes behind the guards. Without a verifier everybody is the demo's psychometrician."""
+    """All routes, behind the guard and the login. Without a verifier every sender is the demo's psychometrician."""
 
     def show_page(request: Request) -> Tag:
         page, asked = request.scope["state"]["shown"]
@@ -159,7 +158,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         return download(parse_request(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
-        """Whether the first overview has been read; it is read again where that failed."""
+        """Whether the first overview has been read. If the reading failed, it is started again."""
         if not reader.is_ready:
             reader.begin()
         return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
@@ -187,9 +186,9 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
 def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM.
 
-    demo: everybody who reaches this machine's loopback address is the demo's psychometrician; only on the embedded
-    database. Raises PermanentFailure where that is not so, where without it tokens cannot be verified, and where the
-    schema is not this code's.
+    demo: whether every sender is the demo's psychometrician, without a login. This needs the embedded database and the
+    loopback address. Raises PermanentFailure if one of these is missing or a login is set up; if, without `demo`,
+    tokens cannot be verified; and if the schema does not fit this code.
     """
     if demo and (settings.database_url is not None or host != "127.0.0.1"):
         raise PermanentFailure(
@@ -209,7 +208,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
 
 
 def _verifier(settings: Settings) -> Verifier:
-    """Raises PermanentFailure if no login is set up, with the way to look at a demo."""
+    """Build the verifier. Raises PermanentFailure if no login is set up; the message then names the demo's command."""
     try:
         return build_verifier(settings)
     except PermanentFailure as failure:

@@ -1,4 +1,7 @@
-"""The exporter over HTTP: `/health`, and `/metrics`, read at most every 30 s and served though the database is down."""
+"""The exporter over HTTP: `/health` and `/metrics`.
+
+The metrics are read at most every 30 s, and served even if the database is down.
+"""
 
 import logging
 import threading
@@ -26,11 +29,11 @@ from services.exporter.readings import READINGS, Look
 LOG = logging.getLogger(__name__)
 CACHED_S = 30.0
 STATEMENT_TIMEOUT_MS = 1000
-"""So that all readings together stay within Prometheus's ten seconds."""
+"""Limit of each statement, so that all readings together stay within Prometheus's ten seconds."""
 
 
 class StateCollector(Collector):
-    """The state of the platform on `database`."""
+    """Collects the metrics of the platform from `database`, at most every `CACHED_S` seconds."""
 
     def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._database, self._settings, self._clock = database, settings, clock
@@ -64,7 +67,7 @@ class StateCollector(Collector):
                         faults.append(f"{reading.__name__}: {explain(error) or error}")
         except (psycopg.Error, PermanentFailure) as error:
             faults.append(explain(error) or str(error))
-        if faults and faults != self._faults:  # not at every scrape of a long night
+        if faults and faults != self._faults:  # log a lasting fault once, not at every scrape
             LOG.error("some metrics could not be read: %s", "; ".join(faults))
         self._faults = faults
         return [*samples, Sample(UP, not faults)]

@@ -1,7 +1,6 @@
-"""How each metric is read: a query or two of stored data, so that a scrape never computes a month.
+"""Read each metric with one or two queries of stored data, so that a scrape never computes a month.
 
-The same functions as for `irt status` decide what is late, violated or silent. What does not belong here: how often it
-is read, and what happens where the database is away (see `app`).
+The functions that `irt status` uses decide what is late, violated or silent.
 """
 
 from collections.abc import Callable, Iterator
@@ -59,8 +58,10 @@ def overdue(look: Look) -> Iterator[Sample]:
 
 
 def months(look: Look) -> Iterator[Sample]:
-    """As the fit and the publication step left the month, and what was decided or judged since. Only `irt status` sees
-    that rules changed."""
+    """The state of each month, from its fit, its publication step, and decisions and verdicts since.
+
+    Changed rules are not included; only `irt status` reports them.
+    """
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
     decided, others = decided_since(look.connection, last), scales_of_other_verdicts(look.connection, last)
     for one in settled_months(look.connection, last):
@@ -78,7 +79,7 @@ def months(look: Look) -> Iterator[Sample]:
 
 
 def month_state(one: SettledMonth, decided: str | None, *, has_other_answers: bool = False) -> State:
-    """As `irt status` judges it, from what the tables alone know. decided: what a person decided since."""
+    """State of a month as in `irt status`, from the tables alone. decided: a person's decisions since, as a reason."""
     refit = one.newest_fit is not None and one.newest_fit != one.published_fit
     unlinked = refit and one.error is not None
     changed = first_newer(
@@ -123,7 +124,7 @@ def last_times(look: Look) -> Iterator[Sample]:
 
 
 def undelivered(look: Look) -> Iterator[Sample]:
-    """Only configured channels: nothing waits for one that was removed."""
+    """Undelivered messages of the configured channels. Messages of a removed channel are not counted."""
     waiting: dict[str, int] = dict(
         look.connection.execute(
             "SELECT channel, count(*) FROM alert_delivery WHERE delivered_at IS NULL GROUP BY 1"

@@ -1,7 +1,7 @@
 """The verifier over HTTP: `/verify` for nginx's auth_request, `/health`, `/metrics`.
 
-`/verify` answers 200, 401 or 403 and nothing else: nginx lets in on 2xx, and any doubt is a refusal. What does not
-belong here: what makes a token good (see `tokens`).
+`/verify` answers only 200, 401 or 403: nginx admits a request on 2xx, and any doubt is a refusal. `tokens` verifies the
+tokens.
 """
 
 import asyncio
@@ -69,17 +69,17 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
             headers = identity_headers(identity)
         except TokenRefused as refused:
             return refusal(refused)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the request is refused
+        except Exception as error:  # noqa: BLE001 - after any error the request is refused
             log_fault(error)
             return refusal(TokenRefused("internal"))
         verifications.labels("allowed", "valid").inc()
         return Response(headers={**NOT_STORED, **headers})
 
-    app.add_route("/verify", verify, methods=list(HTTPMethod))  # plain: FastAPI would add a quarter to its cost
+    app.add_route("/verify", verify, methods=list(HTTPMethod))  # a FastAPI route would cost a quarter more time
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
-        """An unknown HTTP method on `/verify` is refused like everything else."""
+        """Refuse an unknown HTTP method on `/verify` like any other invalid request."""
         if request.url.path == "/verify":
             return refusal(TokenRefused("internal"))
         return PlainTextResponse(f"{error.detail}\n", error.status_code)
@@ -95,7 +95,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
-    """Run until SIGTERM; SIGHUP rereads the keys. Raises PermanentFailure if settings are missing or unfit."""
+    """Run until SIGTERM; SIGHUP rereads the keys. Raises PermanentFailure if settings are missing or invalid."""
     app = build_app(build_verifier(settings), settings.jwt_cookie_name)
     serve_http(app, host=host, port=settings.port)
 
@@ -119,7 +119,7 @@ def identity_headers(identity: Identity) -> dict[str, str]:
 
 
 async def _identity(verifier: Verifier, token: str) -> Identity:
-    """Verify in the event loop, which takes a tenth of a millisecond; only waiting for keys takes a thread."""
+    """Verify in the event loop, which takes a tenth of a millisecond. Only waiting for keys needs a thread."""
     try:
         return verifier.verify(token, wait_s=0)
     except TokenRefused as refused:

@@ -1,6 +1,6 @@
-"""Public keys that verify tokens: the one in a PEM file, or those that the issuer publishes as a JWKS.
+"""Public keys that verify tokens: the key in a PEM file, or the keys that the issuer publishes as a JWKS.
 
-The type of a key decides its algorithm. What does not belong here: a token's required claims (see `tokens`).
+The type of a key decides its algorithm.
 """
 
 import json
@@ -27,11 +27,11 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 SHORTEST_RSA_BITS = 2048
 REFRESH_S = 300.0
 BETWEEN_REFETCHES_S = 30.0
-"""Shortest pause after a failure, and between fetches for unknown key ids, so that random ones cause no storm."""
+"""Seconds between fetches after a failure or for unknown key ids, so that random key ids do not flood the issuer."""
 OLDEST_S = 24 * 3600.0
-"""Keys fetched longer ago than this are no longer trusted."""
+"""Seconds after which fetched keys are no longer trusted."""
 LONGEST_WAIT_S = 5.0
-"""How long a token with an unknown key id waits for a fetch that is under way."""
+"""Seconds for which a token with an unknown key id waits for a fetch that is under way."""
 FETCH_S = 10.0
 LARGEST_JWKS = 256 * 1024
 WANTED = "use RSA with at least 2048 bits, EC P-256 or Ed25519"
@@ -50,7 +50,7 @@ class VerificationKey:
 
 
 def algorithm_of(public: object) -> str:
-    """The algorithm for a key of this type. Raises ValueError for any other type, and for keys that are too short."""
+    """Algorithm for a key of this type. Raises ValueError if the type is not supported or the key is too short."""
     if isinstance(public, RSAPublicKey) and public.key_size >= SHORTEST_RSA_BITS:
         return "RS256"
     if isinstance(public, EllipticCurvePublicKey) and isinstance(public.curve, SECP256R1):
@@ -61,9 +61,9 @@ def algorithm_of(public: object) -> str:
 
 
 class PemKey:
-    """The key of a PEM file, whatever key id a token names. A file that changed is read again.
+    """The key in a PEM file, for tokens with any key id. The file is read again when it changes.
 
-    A changed file that is unfit leaves the previous key in force, as files are not always replaced in one step.
+    If the changed file has no usable key, the previous key stays in force: files are not always replaced in one step.
     """
 
     is_fetching = False
@@ -115,10 +115,10 @@ class PemKey:
 
 
 class JwksKeys:
-    """The keys that the issuer publishes at one fixed address. A thread fetches them, from the first use on.
+    """The keys that the issuer publishes at a fixed address. A thread fetches them, from the first use on.
 
-    They are fetched every five minutes and, at most every thirty seconds, for a key id that is not known. While the
-    issuer is away, or publishes no usable key, they stay in force for a day.
+    The thread fetches the keys every five minutes and, at most every thirty seconds, for an unknown key id. If the
+    issuer does not answer or publishes no usable key, the last keys stay in force for a day.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class JwksKeys:
         self._state = threading.Condition()
         self._wake = threading.Event()
         self.is_fetching = False
-        """Whether a fetch is under way, so that an unknown key may be known in seconds."""
+        """Whether a fetch is under way, which may bring an unknown key within seconds."""
 
     @property
     def age_s(self) -> float:
@@ -148,7 +148,7 @@ class JwksKeys:
         return self._clock() - self._fetched_at
 
     def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
-        """The key with this id, None where there is none. Raises KeysUnavailable."""
+        """The key with this id. Returns None if there is none. Raises KeysUnavailable if no key can be trusted."""
         with self._state:
             key = self._known(key_id)
             if key is None:
@@ -201,7 +201,7 @@ class JwksKeys:
             keys = parse_jwks(self._fetch(self._url), self._algorithm) or None
             if keys is None:
                 LOG.warning("no key at JWT_JWKS_URL may verify tokens: those read before stay in force")
-        except Exception as error:  # noqa: BLE001 - whatever the issuer answers, the thread lives on
+        except Exception as error:  # noqa: BLE001 - no response of the issuer may end the thread
             LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _safe_words(error))
         with self._state:
             if keys is not None:
@@ -213,11 +213,11 @@ class JwksKeys:
 
 
 KeySource = PemKey | JwksKeys
-"""Where `tokens` finds the key of a token."""
+"""A source in which `tokens` finds the key of a token."""
 
 
 def key_source(settings: Settings) -> KeySource:
-    """The source that the settings name. Raises PermanentFailure if they name none or both, or the file is unfit."""
+    """The source that is set. Raises PermanentFailure if none or both are set, or if the file has no usable key."""
     path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
     if path is not None and url is None:
         return PemKey(path, settings.jwt_algorithm)
@@ -230,7 +230,7 @@ def key_source(settings: Settings) -> KeySource:
 
 
 def fetch_jwks(url: str) -> bytes:
-    """The document at exactly this address. Raises ValueError or what `requests` raises."""
+    """The document at this address, without redirects. Raises ValueError, or an error of `requests`."""
     give_up = time.monotonic() + FETCH_S
     body = b""
     asked = {"Accept": "application/json"}
@@ -247,7 +247,7 @@ def fetch_jwks(url: str) -> bytes:
 
 
 def parse_jwks(document: bytes, algorithm: str | None = None) -> dict[str | None, VerificationKey]:
-    """The keys of a JWKS that may verify, by id; others are left out. Raises ValueError if it is not a JWKS."""
+    """The usable keys of a JWKS, by id. Raises ValueError if it is not a JWKS, or if two keys have the same id."""
     parsed = json.loads(document)
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
@@ -287,5 +287,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _safe_words(error: Exception) -> str:
-    """Our own messages in full; of others only the type, because they may quote what the issuer sent."""
+    """Our own message, or only the type of another error, whose message may quote what the issuer sent."""
     return str(error) if type(error) is ValueError else type(error).__name__

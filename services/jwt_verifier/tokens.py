@@ -1,7 +1,7 @@
-"""A request's token becomes an `Identity`, or is `TokenRefused`: nothing in between.
+"""Turn a request's token into an `Identity`, or raise `TokenRefused`.
 
-Reads no clock but the system's, no settings but those it is given, and knows no web framework.
-What does not belong here: where keys come from (see `keys`), and how refusals are sent (see `app`).
+This module does not depend on a web framework. What does not belong here: where keys come from (see `keys`), and how
+refusals are sent (see `app`).
 """
 
 import json
@@ -23,14 +23,14 @@ from services.jwt_verifier.keys import LONGEST_WAIT_S, KeySource, KeysUnavailabl
 LOG = logging.getLogger("services.jwt_verifier")
 Role = Literal["viewer", "analyst", "psychometrician", "operator"]
 ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
-"""Each may do what those before it may."""
+"""Roles from lowest to highest. Each role includes the rights of the roles before it."""
 REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
 TIMES = ("exp", "iat", "nbf")
 LATEST = 253_402_300_800
 """Unix time of the year 10000; a larger number is not a time."""
 LEEWAY_S = 30
 MAX_AGE_S = 24 * 3600
-"""A token that was issued earlier is refused, whatever its `exp`."""
+"""Greatest age of a token, in seconds. An older token is refused, even if its `exp` is in the future."""
 LARGEST_TOKEN = 8 * 1024
 LONGEST_NAME = 256
 COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
@@ -95,11 +95,11 @@ BY_ERROR: tuple[tuple[type[jwt.PyJWTError], Reason], ...] = (
     (jwt.InvalidSignatureError, "bad_signature"),
 )
 FORBIDDEN = {"bad_name", "wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
-"""Logging in again does not help (403); for every other reason it does (401)."""
+"""Reasons for which logging in again does not help (403). For every other reason it does (401)."""
 
 
 class TokenRefused(Exception):
-    """A refusal: `reason` for programs, `status` 401 or 403, a message for people. It quotes no claim."""
+    """A refusal: `reason` for programs, `status` 401 or 403, a message for people. The message quotes no claim."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(SENTENCES[reason])
@@ -118,7 +118,7 @@ class Identity:
     exp: float
 
     def has_role(self, role: Role) -> bool:
-        """Whether one of the roles is this one or above it."""
+        """Whether one of the roles is this role or a higher one."""
         return any(ROLES.index(own) >= ROLES.index(role) for own in self.roles)
 
     def require_role(self, role: Role) -> None:
@@ -136,9 +136,9 @@ class Rules:
     """The required claims of a token.
 
     Attributes:
-        roles: what each of the issuer's roles is here; any other grants nothing.
-        roles_claim: name of the claim with the roles; dots lead into it.
-        org_claim: name of the claim with the organisation; None: tokens name no organisation.
+        roles: our role for each of the issuer's roles; every other role grants nothing.
+        roles_claim: name of the claim with the roles; dots lead into nested claims.
+        org_claim: name of the claim with the organisation; None if tokens name no organisation.
     """
 
     issuer: str
@@ -152,20 +152,20 @@ class Rules:
 
 @dataclass(eq=False)
 class Verifier:
-    """Verifies tokens by the keys of `keys` and by `rules`."""
+    """Verifies tokens with the keys of `keys` and the rules of `rules`."""
 
     keys: KeySource
     rules: Rules
 
     def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
-        """The token's identity. Raises TokenRefused, and nothing else. `wait_s`: for keys that are being fetched."""
+        """The token's identity. Raises only TokenRefused. `wait_s`: seconds to wait for keys that are being fetched."""
         try:
             return self._verify(token, wait_s)
         except TokenRefused:
             raise
         except KeysUnavailable:
             raise TokenRefused("keys_unavailable") from None
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the token is refused
+        except Exception as error:  # noqa: BLE001 - after any error the token is refused
             log_fault(error)
             raise TokenRefused("internal") from None
 
@@ -214,7 +214,7 @@ class Verifier:
 
 
 def build_verifier(settings: Settings) -> Verifier:
-    """Raises PermanentFailure with the settings that are missing or unfit."""
+    """Build the verifier from the settings. Raises PermanentFailure if settings are missing or invalid."""
     wanted = {
         "JWT_ISSUER": settings.jwt_issuer,
         "JWT_AUDIENCE": settings.jwt_audience,
@@ -249,7 +249,7 @@ def _roles(settings: Settings) -> dict[str, Role]:
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
     """The token in a request's `Authorization` or else its `Cookie` headers.
 
-    Raises TokenRefused if there is none, or more than one, as another program might take another one.
+    Raises TokenRefused if there is no token, or more than one: another program might choose a different token.
     """
     if len(authorization) > 1:
         raise TokenRefused("two_tokens")
@@ -285,7 +285,7 @@ def _key_id(header: dict[str, Any]) -> str | None:
 
 
 def _object(segment: str) -> dict[str, Any]:
-    """A part of a token, read strictly: two programs that read it see the same."""
+    """Parse a part of a token strictly, so that two programs cannot read it differently."""
     try:
         text = urlsafe_b64decode(segment + "=" * (-len(segment) % 4)).decode("utf-8")
         parsed = json.loads(text, object_pairs_hook=_without_duplicates)
@@ -297,9 +297,9 @@ def _object(segment: str) -> dict[str, Any]:
 
 
 def _claim(claims: dict[str, Any], name: str) -> Any:
-    """The claim of this name, else the one that its dots lead to. Returns None if there is none.
+    """The claim with this name or, if there is none, the nested claim at the dotted path. Returns None without either.
 
-    A whole name comes first, because some logins put an address before it: `https://example.org/roles`.
+    The whole name is tried first, because some logins use addresses as names: `https://example.org/roles`.
     """
     if name in claims:
         return claims[name]

@@ -1,7 +1,6 @@
-"""Tokens for trying the login before the company's own one is connected, signed with a key pair made for this.
+"""Tokens for trying the login before the company's login is connected, signed with a test key.
 
-Does not belong here: verification (see `tokens`). A verifier accepts these tokens only while its settings name the
-test key.
+A verifier accepts these tokens only while its settings name the test key.
 """
 
 import time
@@ -24,14 +23,14 @@ LIFETIME_S = 3600
 
 @dataclass(frozen=True)
 class TrialToken:
-    """A signed token, and the settings with which a server accepts it."""
+    """A signed token, and the settings with which a server accepts the token."""
 
     token: str
     settings: dict[str, str]
 
 
 def roles_named(names: Sequence[str]) -> list[Role]:
-    """The roles of these names. Raises PermanentFailure if one does not exist."""
+    """The roles with these names. Raises PermanentFailure if a name is not a role."""
     found = [role for role in ROLES if role in {*names}]
     if unknown := sorted({*names} - {*ROLES}):
         raise PermanentFailure(f"{', '.join(unknown)}: not a role; the roles are {', '.join(ROLES)}")
@@ -39,11 +38,10 @@ def roles_named(names: Sequence[str]) -> list[Role]:
 
 
 def make_trial_token(settings: Settings, sub: str, roles: Collection[Role], scope: str = "") -> TrialToken:
-    """A token of one hour, signed with the key pair in IRT_HOME/test-login, which is made if it does not exist.
+    """Sign a token that is valid for one hour, with the key pair in IRT_HOME/test-login (created if missing).
 
-    Issuer, audience and organisation are those of the settings, or `irt-test` if they are unset.
-
-    Raises PermanentFailure if the settings name another key, or claims that this token cannot have.
+    Issuer, audience and organisation come from the settings, or are `irt-test` if unset. Raises PermanentFailure if
+    the settings name another key, or if the private key is not one that this command made.
     """
     private, public = (settings.irt_home / FOLDER / name for name in ("private.pem", "public.pem"))
     named = "JWT_JWKS_URL" if settings.jwt_jwks_url else "JWT_PUBLIC_KEY_PATH" if settings.jwt_public_key_path else None

@@ -1,9 +1,9 @@
-"""Who sends a request, and whose θ they may ask for.
+"""Identify the sender of a request, and decide whose θ the sender may request.
 
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
 with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.
 Answers are posted with the static token, or with a role and the scope `attempts:write`: nobody grades themselves.
-What does not belong here: what makes a JWT good (see `services.jwt_verifier`).
+`services.jwt_verifier` verifies the JWTs.
 """
 
 import hmac
@@ -25,7 +25,7 @@ STATIC_TOKEN = re.compile(r"[!-~]{16,}")
 
 @dataclass(frozen=True)
 class Caller:
-    """`only`: the one learner whose θ they may ask for; None: anyone's."""
+    """The sender of a request. `only`: the only learner whose θ they may request; None: every learner."""
 
     name: str
     only: str | None
@@ -60,7 +60,7 @@ class Caller:
 
 
 class Access:
-    """Identifies callers by the static token, by JWTs, or by either; at least one of the two is set."""
+    """Identifies callers by the static token or by JWTs. At least one of `token` and `verifier` must be set."""
 
     def __init__(self, token: str | None, verifier: Verifier | None) -> None:
         if token is None and verifier is None:
@@ -76,7 +76,10 @@ class Access:
         self.verifier = verifier
 
     async def caller(self, authorization: Sequence[str]) -> Caller:
-        """Raises Problem 401, 403 or, where the issuer's keys cannot be read, 503."""
+        """Identify the caller by the request's Authorization headers.
+
+        Raises Problem 401 or 403, or 503 if the issuer's keys cannot be read.
+        """
         try:
             token = sent_token(authorization, (), "")
             if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
@@ -93,7 +96,7 @@ class Access:
 
 
 def build_access(settings: Settings) -> Access:
-    """Raises PermanentFailure where neither way in is set, or one is set badly."""
+    """Read the static token and the JWT settings. Raises PermanentFailure if neither is set, or if one is invalid."""
     token = settings.irt_theta_token
     verifier = build_verifier(settings) if settings.jwt_issuer else None
     return Access(token.get_secret_value() if token else None, verifier)

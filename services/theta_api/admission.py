@@ -1,7 +1,6 @@
-"""Which requests are handled, which wait, and which are turned away before they cost the database anything.
+"""Decide which requests are handled, wait, or are turned away before they reach the database.
 
-A request waits here, in the event loop: it holds neither a thread nor a connection meanwhile. What does not belong
-here: what the work is.
+A request waits in the event loop, and holds neither a thread nor a connection meanwhile.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ class Shed(Exception):
 
 
 class TooSlow(Exception):
-    """The work began and took too long. It keeps its place until it ends, at its next `require_caller`."""
+    """The work has started and takes too long. It keeps its thread until its next call of `require_caller`."""
 
 
 _given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given up")
@@ -40,7 +39,7 @@ class _Turn:
 
 
 class LoopClock:
-    """How late the event loop is, in seconds: the requests that it reads now have waited about as long."""
+    """Delay of the event loop, in seconds. The requests that it reads now have waited about as long."""
 
     EVERY_S = 0.02
 
@@ -57,10 +56,10 @@ class LoopClock:
 
 
 class Admission:
-    """Runs work in at most `workers` threads at once, and of each learner one piece at a time.
+    """Runs work in at most `workers` threads, and never two pieces of work for one learner at once.
 
-    queue: requests that may wait besides those at work; wait_s: how long each may; limit_s: how long work may take
-    before the caller gets an error that it took too long.
+    queue: number of requests that may wait for a thread. wait_s: longest wait of a request, in seconds.
+    limit_s: seconds that the work may take before the caller gets TooSlow.
     """
 
     def __init__(self, workers: int, *, queue: int, wait_s: float, limit_s: float) -> None:
@@ -77,7 +76,10 @@ class Admission:
         return self.present >= self._most
 
     async def run(self, learner: str, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. Raises Shed before it has begun, or TooSlow."""
+        """Run `work` in a thread and return its result.
+
+        Raises Shed if the work cannot start in time, TooSlow if it takes too long, and every error of `work`.
+        """
         if self.full:
             raise Shed
         self.present += 1
@@ -123,6 +125,6 @@ class Admission:
 
 
 def _drop_error(future: asyncio.Future[T]) -> None:
-    """The caller has given up, so its error is dropped."""
+    """Ignore the error of work whose caller has given up."""
     with suppress(asyncio.CancelledError):
         future.exception()

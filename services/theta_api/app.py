@@ -1,8 +1,7 @@
-"""θ over HTTP: requested by learner, answered with what was measured and stored, or with a problem that gives the
-reason.
+"""θ over HTTP. A request names a learner; the response contains the measured θ, or a problem with the reason.
 
-Reads and writes go through `Ledger`, in the threads of `Admission`. What does not belong here: how θ is computed (see
-`abilities.online`), and who may ask (see `access`).
+`Ledger` reads and writes, in the threads of `Admission`. What does not belong here: how θ is computed (see
+`abilities.online`), and who may request it (see `access`).
 """
 
 import asyncio
@@ -37,7 +36,7 @@ from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks,
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
 HOOK = "irt-theta-client"
-"""How the session hook names itself."""
+"""User-Agent of the session hook."""
 LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
@@ -45,13 +44,14 @@ POSTS_PER_WORKER = 16
 POSTS_WAIT_S = 2.0
 POSTS_LIMIT_S = 15.0
 LATE_S = 0.05
-"""If the event loop reads requests this late, answers would come too late to be useful, whatever the queue."""
+"""Delay of the event loop, in seconds, from which requests are turned away: responses would come too late to be
+useful, even if the queue is empty."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
-"""Runs a task for a learner on a connection, in a thread."""
+"""A function that runs a task for a learner on a connection, in a thread."""
 LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
-"""For the API's description only: `Door` decides who may pass."""
+"""Only for the OpenAPI page: `Door` checks the tokens."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -> FastAPI:
@@ -95,7 +95,7 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
     app.add_middleware(Door, access=access, refusal=refusal, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
-        """Run `task` on a connection, in a thread; rolled back if it raises."""
+        """Run `task` in a transaction, in a thread. The transaction is rolled back if the task raises."""
 
         def in_transaction() -> Any:
             with ledger.connect() as connection:
@@ -136,7 +136,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         dependencies=LOCKED,
     )
     async def update_theta(asked: Asked, request: Request) -> Response:
-        """Measure a learner anew, store the θ, and return it."""
+        """Measure a learner's θ from the answers in the log, store it and return it."""
         began = time.perf_counter()
         result = "failed"
         try:
@@ -169,7 +169,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         dependencies=LOCKED,
     )
     async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
-        """The θ based on the latest answers, and those before it; nothing is measured."""
+        """Return the latest θ and the earlier ones, as they are stored. Nothing is measured."""
         _caller(request).require(user_id)
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
@@ -179,17 +179,17 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
 
 def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
-    """Add the pages on the service itself: its health, the invariants and its metrics."""
+    """Add the endpoints for health, invariants and metrics."""
 
     @app.get("/health")
     @app.get("/healthz")
     async def health() -> dict[str, str]:
-        """Whether the process answers; the database is not checked."""
+        """Whether the process answers. The database is not checked."""
         return {"status": "ok"}
 
     @app.get("/ready", responses=described(503))
     async def ready() -> dict[str, str]:
-        """Whether a θ can be asked for: parameters are read, and the database was there when it was last needed."""
+        """Whether θ can be requested: parameters have been read, and the database answered when it was last used."""
         if not ledger.ready:
             raise unavailable(f"Not ready: {ledger.why_away or 'what is published is too old'}", "not_ready")
         return {"status": "ready"}
@@ -205,7 +205,7 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
     @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
     async def invariants_history(request: Request) -> Looks:
-        """Every stored evaluation, and the violations that are open or were resolved."""
+        """The last evaluations and the last violations, open violations first."""
         _caller(request).require_anyone()
         return Looks(**await work("", history_of_invariants))
 
@@ -215,7 +215,7 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
 
 
 def _add_problems(app: FastAPI) -> None:
-    """Add the responses to requests that fail."""
+    """Add the handlers that turn errors into problem responses."""
 
     @app.exception_handler(Problem)
     async def problem_response(_request: Request, problem: Problem) -> Response:
@@ -240,10 +240,10 @@ def _add_problems(app: FastAPI) -> None:
 
 
 class Door:
-    """Keeps requests without a good token, or with too large a body, from learners' data.
+    """Middleware that refuses requests without a valid token or with too large a body.
 
-    While `refusal` gives a response for the path, every request gets it before any of the request is read: under ten
-    times the load nine requests in ten end here.
+    If `refusal` returns a response for the path, the request gets it before anything of the request is read. Under a
+    tenfold load, nine requests in ten end here.
     """
 
     def __init__(
@@ -344,7 +344,10 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
 
 
 def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures) -> dict[str, Any]:
-    """θ of the learner's target scale; without one, of the scale with the most answers."""
+    """Response body with θ on the target scale or, without a target, on the scale with the most answers.
+
+    Raises Problem 422 if there is no θ on that scale.
+    """
     by_scale = {scale_id: _ability_body(one, measures) for scale_id, one in sorted(found.items())}
     wanted = online.scale_to_answer_by(learner, found)
     if wanted is None or wanted not in found:
@@ -381,7 +384,7 @@ def _z(time: datetime) -> str:
 
 
 def _faults(error: RequestValidationError) -> str:
-    """Which fields are wrong and why, without repeating any of the input."""
+    """The wrong fields with the reasons, without any of the input."""
     faults = []
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"][1:])

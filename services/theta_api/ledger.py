@@ -1,7 +1,4 @@
-"""The API's access to the database: a small pool of connections, and what is in force, cached and refreshed.
-
-What does not belong here: HTTP, and what θ is (see `abilities.online`).
-"""
+"""The API's access to the database: two small pools of connections, and a cache of the published parameters."""
 
 import logging
 import threading
@@ -29,12 +26,13 @@ from resources.serving import traces
 
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
-"""Seconds between refreshes: a release is in force within a minute."""
+"""Seconds between refreshes, so that a release is in force within a minute."""
 OLDEST_S = 300.0
-"""A published set that could not be refreshed for this long is not used for scoring."""
+"""Seconds after which a published set that could not be refreshed is no longer used for scoring."""
 AGAIN_S = 1.0
 FIRST_LOOK_S = 120.0
-"""Compiling included; a database that does not answer is known to be away within seconds."""
+"""Longest wait for the first reading, in seconds. It includes compiling; a database that does not answer is detected
+within seconds."""
 STATEMENT_S = 2
 CONNECT_S = 2
 OPTIONS = (
@@ -42,8 +40,9 @@ OPTIONS = (
     "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan "
     "-c enable_nestloop=off -c jit=off"
 )
-"""One plan for each statement and connection: to plan a learner's query takes longer than to run it. That plan must
-suit learners with thousands of answers too: with 400 omissions in 2,000, nested loops took 170 ms, hashes take 30."""
+"""Settings of a connection for θ. Each statement is planned once per connection, because planning a learner's query
+takes longer than running it. The plan must also suit learners with thousands of answers: with 400 omissions in 2,000
+answers, nested loops took 170 ms, hash joins take 30."""
 
 
 POST_OPTIONS = (
@@ -53,11 +52,11 @@ POST_OPTIONS = (
 
 
 class Away(TransientFailure):
-    """The database, or what is read from it, is not there at the moment."""
+    """The database does not answer at the moment, or the data from it is missing or too old."""
 
 
 class Ledger:
-    """Opens connections and reads `measures`, from `start` to `stop`, again whenever the database comes back."""
+    """Opens connections and keeps `measures` current from `start` to `stop`, across failures of the database."""
 
     def __init__(
         self,
@@ -80,12 +79,11 @@ class Ledger:
         self.why_away = "the API is starting: the published parameters are not read yet"
 
     def start(self) -> None:
-        """Returns at once; `ready` becomes true when the published parameters are read and θ is compiled."""
+        """Start reading in a thread. `ready` becomes true when the published parameters are read and θ is compiled."""
         self._thread.start()
 
     def wait_for_first_look(self) -> None:
-        """Wait until it is `ready`, or known why not, so that requests that came during a restart are not turned
-        away."""
+        """Wait for the first reading, successful or not, so that requests sent during a restart are not turned away."""
         self._looked.wait(FIRST_LOOK_S)
 
     def stop(self) -> None:
@@ -106,7 +104,7 @@ class Ledger:
         return time.monotonic() - self._read_at if self._measures is not None else float("inf")
 
     def measures(self) -> Measures:
-        """What is in force. Raises Away before it was read, and when it is too old to be trusted."""
+        """The parameters in force. Raises Away if they have not been read yet, or if they are older than `OLDEST_S`."""
         if self._measures is None:
             raise Away(self.why_away)
         if self.age_s > OLDEST_S:
@@ -115,7 +113,10 @@ class Ledger:
 
     @contextmanager
     def connect(self, *, to_post: bool = False) -> Iterator[psycopg.Connection]:
-        """A connection of θ's pool, or of the posts', and one transaction. Raises Away where there is none in time."""
+        """Run one transaction on a connection of the pool for θ, or of the pool for posts if `to_post`.
+
+        Raises Away if no connection is free in time, or if the database does not answer or cannot be written to.
+        """
         pool = self._post_pool if to_post else self._pool
         if pool is None:
             raise Away(self.why_away)
@@ -124,13 +125,13 @@ class Ledger:
                 try:
                     yield connection
                 except ReadOnlySqlTransaction:
-                    connection.close()  # a new one may lead to the primary
+                    connection.close()  # a new connection may lead to the primary
                     raise
         except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             raise self._away(error) from error
 
     def refresh(self) -> None:
-        """Read what is in force, now. Raises PermanentFailure where the schema is not one for this code."""
+        """Read the parameters in force now. Raises PermanentFailure if the schema does not fit this code."""
         if self._measures is None and (fault := schema_version(self._database).fault):
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
@@ -146,7 +147,7 @@ class Ledger:
         self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
 
     def record_online_updates(self, connection: psycopg.Connection) -> None:
-        """Once: the exam service's session hook is on, whatever the setting of this process."""
+        """Record, once, that the exam service's session hook is on, even if this process's own setting is off."""
         if not self._online_updates:
             record_online_updates(connection, True)
             self._online_updates = True

@@ -1,7 +1,7 @@
-"""Answers that programs post: read, unpacked and stored before they are acknowledged, each row with its own answer.
+"""Answers that programs post. They are stored before they are acknowledged, and each row has a result of its own.
 
-What belongs here: HTTP. What does not: what is wrong with a row, and how it is stored once (see
-`responses.importing.posted`), and who may post (see `access`). Bodies and ids are in no log.
+This module handles HTTP; `irt_assets.intake.posted` checks the rows and stores each once. Bodies and ids are never
+logged.
 """
 
 import json
@@ -32,11 +32,11 @@ from services.theta_api.shapes import AttemptsTaken
 LOG = logging.getLogger("services.theta_api")
 POSTS_PATH = "/api/seedtest/attempts"
 LARGEST_POST = 2 * 2**20
-"""Bytes, unpacked."""
+"""Largest body, in bytes after unpacking."""
 LINES = "application/x-ndjson"
 SECONDS = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 EXAMPLE = {"user_id": "u42", "item_id": "q7", "completed_at": "2026-11-20T08:00:31Z", "correct": True}
-ATTEMPT = {"description": f"an object with some of {', '.join(ATTEMPT_COLUMNS)}; others are refused, each by itself"}
+ATTEMPT = {"description": f"an object with some of {', '.join(ATTEMPT_COLUMNS)}; one with another field is refused"}
 BODY = {
     "required": True,
     "content": {
@@ -44,7 +44,7 @@ BODY = {
             "schema": {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ATTEMPT},
             "example": [EXAMPLE],
         },
-        LINES: {"schema": {"description": "an attempt a line; a line that is none is refused by itself"}},
+        LINES: {"schema": {"description": "one attempt per line; a line that is not an attempt is refused by itself"}},
     },
 }
 RESULTS = ("accepted", "duplicate", "corrected", "rejected", "withdrawn", "left_out")
@@ -52,7 +52,7 @@ Run = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 
 
 def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
-    """The page to which answers are posted. `run` runs the work in a thread of the posts."""
+    """Add the endpoint for posted answers. `run` runs the work in a thread of the pool for posts."""
     registry = app.state.registry
     attempts = Counting("irt_posted_attempts", "Attempts that were posted", ["result"], registry=registry)
     seconds = Histogram("irt_posts_seconds", "From post to its answer", buckets=SECONDS, registry=registry)
@@ -69,8 +69,8 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         dry_run: Annotated[bool, Query()] = False,
         kind: Annotated[Literal["xapi"] | None, Query(alias="as")] = None,
     ) -> Response:
-        """Store 1 to 1,000 attempts, each once. `dry_run`: say what would become of them; `as=xapi`: they come as a
-        statement or an array of statements of xAPI."""
+        """Store 1 to 1,000 attempts, each once. With `dry_run`, return the same results and store nothing. With
+        `as=xapi`, the body is an xAPI statement or an array of them."""
         began = time.perf_counter()
         caller = request.state.caller
         caller.require_post()
@@ -124,7 +124,7 @@ def _encoding(request: Request) -> Callable[[bytes], bytes]:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """Never more than LARGEST_POST of it is made."""
+    """Unpack a gzipped body, and stop as soon as it is larger than LARGEST_POST. Raises Problem 400 or 413."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
         text = unpacking.decompress(body, LARGEST_POST + 1)

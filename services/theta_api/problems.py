@@ -1,7 +1,4 @@
-"""The API's errors: problem+json (RFC 9457), each with a way out.
-
-What does not belong here: when a problem arises.
-"""
+"""The API's errors: problem+json (RFC 9457), each with a sentence that says what to do."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +24,7 @@ TITLES = {
 
 
 class Problem(Exception):
-    """Ends a request with a status, a kind for programs, and a sentence for people that says what to do."""
+    """An error that ends a request: a status, a kind for programs, and a sentence for people that says what to do."""
 
     def __init__(self, status: int, kind: str, detail: str, retry_after: int | None = None, **more: Any) -> None:
         super().__init__(detail)
@@ -57,7 +54,7 @@ def unavailable(detail: str, kind: str = "unavailable", retry_after: int = 2) ->
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Problems of these statuses as FastAPI describes responses."""
+    """FastAPI's `responses` argument for problems with these statuses."""
     content = {MEDIA_TYPE: {"schema": ProblemShown.model_json_schema()}}
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": TITLES[status], "content": content} for status in statuses

@@ -1,4 +1,4 @@
-"""The θ API as a server: its parts put together, and one process that serves until SIGTERM and then drains."""
+"""Build the θ API from its parts, and serve it in one process until SIGTERM."""
 
 import logging
 import sys
@@ -16,16 +16,17 @@ from services.theta_api.ledger import Ledger
 LOG = logging.getLogger("services.theta_api")
 DRAIN_S = 20
 TURN_S = 0.0005
-"""How long a computing thread may keep the others waiting, among them the one that takes requests. Python's default of
-5 ms is as long as a whole update."""
+"""Seconds for which a computing thread may keep other threads waiting, including the thread that reads requests.
+Python's default of 5 ms is as long as a whole update."""
 CONNECTIONS = 4
-"""Connections and threads for θ, and as many more for posted answers."""
+"""Number of connections and threads for θ, and again for posted answers."""
 KEPT_S = 75
-"""Longer than nginx keeps an idle connection (60 s), so that it never sends a request into a closing one."""
+"""Seconds for which an idle connection is kept: longer than nginx keeps it (60 s), so that nginx never sends a request
+into a connection that is closing."""
 
 
 def theta_app(settings: Settings) -> FastAPI:
-    """Raises PermanentFailure where settings are missing or unfit; connects to nothing yet."""
+    """Build the app without connecting to anything. Raises PermanentFailure if settings are missing or invalid."""
     access = build_access(settings)
     ledger = Ledger(Database(settings), CONNECTIONS, posts=CONNECTIONS)
     app = build_app(access, ledger, CONNECTIONS, posts=CONNECTIONS)
@@ -34,9 +35,9 @@ def theta_app(settings: Settings) -> FastAPI:
 
 
 def serve(settings: Settings) -> None:
-    """Run until SIGTERM: requests that have come are answered, for at most `DRAIN_S` seconds; SIGHUP starts it anew.
+    """Run until SIGTERM. Requests that have arrived are answered, for at most `DRAIN_S` seconds. SIGHUP restarts it.
 
-    Raises PermanentFailure where settings are missing or unfit.
+    Raises PermanentFailure if settings are missing or invalid.
     """
     traces.start("theta-api", settings)
     app = theta_app(settings)

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 LONGEST_ID = 600
-"""Bytes, as an import has it."""
+"""Bytes; imports have the same limit."""
 
 
 def _storable(text: str) -> str:
-    """Raises ValueError for what the database cannot hold as an id."""
+    """Return the text. Raises ValueError if the database cannot store it as an id."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -22,7 +22,7 @@ def _storable(text: str) -> str:
 
 
 def _whole(number: object) -> object:
-    """30.0 is an integer in JSON Schema."""
+    """Convert a whole float to an int, because 30.0 is an integer in JSON Schema."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
@@ -40,7 +40,7 @@ UserId = Annotated[
 
 
 class Asked(BaseModel):
-    """Whose θ, from the answers of how many days."""
+    """A request to update a learner's θ."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -48,8 +48,8 @@ class Asked(BaseModel):
     lookback_days: Annotated[
         Annotated[int, Field(ge=1, le=365)] | None,
         Field(
-            description="answers of this many days count; without it 30, or all of a year if ability moves; then "
-            "the θ of these days is returned and the θ of all answers is stored"
+            description="number of days whose answers count. Default: 30, or all of a year if ability moves. If "
+            "ability moves and a number is given, the θ of these days is returned and the θ of all answers is stored"
         ),
         BeforeValidator(_whole),
     ] = None
@@ -64,25 +64,29 @@ class OfScale(BaseModel):
     theta: float
     se: float
     model: str | None = Field(
-        description="the scale's, such as 2PL, 3PL, RASCH or GPCM; null: nothing is in force on the scale any more"
+        description="model of the scale, such as 2PL, 3PL, RASCH or GPCM; null if the scale has no parameters in force"
     )
-    version: str = Field(description="of the scale's anchors, e.g. v1")
+    version: str = Field(description="version of the scale's anchors, e.g. v1")
     updated_at: str
-    as_of: str | None = Field(description="the last of its answers; null: measured before version 1.1")
+    as_of: str | None = Field(description="time of the last answer used; null if measured before version 1.1")
     n_items: int
-    set_hash: str = Field(description="of the published parameters that were used")
+    set_hash: str = Field(description="hash of the published parameters that were used")
     kind: str = Field(description="monthly, nightly or online")
     se_total: float | None = Field(
-        description="with the errors of the item parameters and of their linking; null: they are not known"
+        description="standard error that includes the errors of the item parameters and of their linking; null if "
+        "these errors are not known"
     )
     lookback_days: int | None = Field(
-        description="ability moves, and θ is of the answers of the requested number of days; the θ of all answers is "
-        "stored; null: θ is of all answers that count"
+        description="the requested number of days, if ability moves and θ uses only the answers of these days; the θ "
+        "of all answers is stored. null otherwise"
     )
 
 
 class Answer(OfScale):
-    """θ on the learner's target scale, else on the scale with the most answers; and on every scale."""
+    """θ on the learner's target scale or, without a target, on the scale with the most answers.
+
+    `by_scale` contains θ on every scale.
+    """
 
     user_id: str
     scale_id: str
@@ -90,11 +94,13 @@ class Answer(OfScale):
 
 
 class Dated(OfScale):
+    """A stored θ of a learner, with its scale."""
+
     scale_id: str
 
 
 class History(Answer):
-    """The θ of the latest answers, and all before it, newest first."""
+    """The latest θ, and in `history` the stored ones, newest first."""
 
     history: list[Dated]
 
@@ -109,14 +115,17 @@ class ProblemShown(BaseModel):
 
 
 class NotTested(BaseModel):
-    """What of an invariant could not be tested."""
+    """An invariant that could not be tested completely, and why."""
 
     invariant: str
     why: str
 
 
 class ViolationShown(BaseModel):
-    """`partition` is empty where the violation has none; `resolved_at` is null while it is open."""
+    """A violation of an invariant.
+
+    `partition` is empty if the violation belongs to no partition; `resolved_at` is null while the violation is open.
+    """
 
     invariant: str
     partition: str
@@ -129,14 +138,16 @@ class ViolationShown(BaseModel):
 
 
 class Judged(BaseModel):
+    """The result of one invariant, with its open violations."""
+
     name: str
-    severity: str | None = Field(description="error or warning; null: this version knows no such invariant")
+    severity: str | None = Field(description="error or warning; null if this version has no such invariant")
     passed: bool
     violations: list[ViolationShown]
 
 
 class LatestLook(BaseModel):
-    """Every invariant as the latest evaluation found it."""
+    """The results of all invariants in the latest evaluation."""
 
     run: str
     evaluated_at: str
@@ -145,6 +156,8 @@ class LatestLook(BaseModel):
 
 
 class Look(BaseModel):
+    """One evaluation: `held` of `of` invariants passed."""
+
     run: str
     evaluated_at: str
     held: int
@@ -152,31 +165,33 @@ class Look(BaseModel):
 
 
 class Looks(BaseModel):
-    """The stored evaluations, newest first, and the violations, open ones first."""
+    """The last evaluations, newest first, and the last violations, open ones first."""
 
     runs: list[Look]
     violations: list[ViolationShown]
 
 
 class AttemptTaken(BaseModel):
-    """What became of an attempt."""
+    """The result of one attempt."""
 
-    result: str = Field(description="accepted, duplicate, corrected or rejected; of xAPI also withdrawn or left_out")
-    attempt_id: str | None = Field(None, description="as it is stored; not of one that is rejected or left out")
-    reason: str | None = Field(None, description="of a rejected attempt")
-    value: str | None = Field(None, description="the value that is the reason")
-    what_to_do: str | None = Field(None, description="of a rejected attempt")
+    result: str = Field(description="accepted, duplicate, corrected or rejected; for xAPI also withdrawn or left_out")
+    attempt_id: str | None = Field(None, description="the stored id, unless the attempt was rejected or left out")
+    reason: str | None = Field(None, description="why the attempt was rejected")
+    value: str | None = Field(None, description="the value that caused the rejection")
+    what_to_do: str | None = Field(None, description="how to correct a rejected attempt")
 
 
 class AttemptsTaken(BaseModel):
-    """`attempts`: in the order sent. Nothing is stored where `dry_run` is true."""
+    """The results of a post. `attempts` is in the order sent. Nothing is stored if `dry_run` is true."""
 
     dry_run: bool
     accepted: int
     duplicate: int
     corrected: int
     rejected: int
-    withdrawn: int = Field(description="voided by a statement of xAPI")
-    left_out: int = Field(description="statements of xAPI with other verbs than answered and voided")
-    clock_ahead: int = Field(description="accepted with the time of arrival, as theirs was up to five minutes ahead")
+    withdrawn: int = Field(description="voided by an xAPI statement")
+    left_out: int = Field(description="xAPI statements with other verbs than answered and voided")
+    clock_ahead: int = Field(
+        description="accepted with the time of arrival, because their own time was up to five minutes ahead"
+    )
     attempts: list[AttemptTaken]

@@ -1,5 +1,8 @@
-"""The exam service calls this when a session is over; the learner's θ is then updated in the background. It may also
-send its answers: `send_attempts` waits until they are stored, an `AttemptSpool` until they are on this machine's disk.
+"""The client of the θ API, for the exam service.
+
+The exam service calls `on_session_complete` when a session is over; the learner's θ is then updated in the background.
+It may also send its answers: `send_attempts` waits until they are stored, an `AttemptSpool` until they are on this
+machine's disk.
 
 Standard library only, Python 3.9 or newer: this runs inside another program's process and must never harm it. The
 sensor `theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
@@ -21,7 +24,7 @@ from .updates import Updates
 __all__ = ["AttemptSpool", "AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
 
 ON = {"1", "true", "t", "yes", "y", "on"}
-LONGEST_ID = 1000  # characters; a longer id is not a learner's, and thousands of them would fill the memory
+LONGEST_ID = 1000  # characters; no learner has a longer id, and thousands of longer ids would fill the memory
 SECONDS_AT_EXIT = 0.5
 
 _enabled: bool | None = None
@@ -29,7 +32,7 @@ _updates = Updates(update_theta)
 
 
 def on_session_complete(user_id: Any, session_id: Any) -> None:  # noqa: ARG001 - θ belongs to the learner
-    """Queues an update of the learner's θ where ENABLE_IRT_ONLINE_UPDATE is on. Returns at once and never raises."""
+    """Queue an update of the learner's θ if ENABLE_IRT_ONLINE_UPDATE is on. Returns at once and never raises."""
     with contextlib.suppress(Exception):
         global _enabled
         if _enabled is None:
@@ -39,12 +42,12 @@ def on_session_complete(user_id: Any, session_id: Any) -> None:  # noqa: ARG001 
 
 
 def counters() -> dict[str, int]:
-    """Counts of this process's calls: sent, failed, dropped, and merged with one that still waited."""
+    """Counts of this process's calls: sent, failed, dropped, and merged with a waiting call for the same learner."""
     return _updates.counters()
 
 
 def _text_of(user_id: Any) -> str | None:
-    """The id as the API takes it, or None. Runs no code of the object that it is given."""
+    """The id as the API accepts it. Returns None if it is not a learner's id. Runs no code of the object."""
     if issubclass(type(user_id), str):
         text = str.__str__(user_id)
     elif type(user_id) is UUID or (type(user_id) is int and user_id.bit_length() < 64):
@@ -55,7 +58,7 @@ def _text_of(user_id: Any) -> str | None:
 
 
 def _forget_the_parent() -> None:
-    """In a child after a fork: it has no worker, and its parent sends what waited."""
+    """Start with an empty queue in a child after a fork: the parent sends the waiting updates."""
     global _enabled, _updates
     _enabled = None
     _updates = Updates(update_theta)

@@ -1,7 +1,7 @@
-"""Requests to the θ API: the settings, the connection, and whether a response contains a learner's θ.
+"""Requests to the θ API: the settings, the connection, and the check that a response contains a learner's θ.
 
-Redirects and proxies are not followed, so that the token reaches no host but the one in IRT_THETA_URL. This is why
-`http.client` is used, and not `urllib.request`, which follows both unless it is told not to.
+Redirects are not followed and proxies are not used, so that the token reaches no host but the one in IRT_THETA_URL.
+Therefore the module uses `http.client`: by default `urllib.request` follows redirects and uses proxies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_PAUSE = 60.0
 
 
 class UpdateFailed(Exception):
-    """Says why θ was not updated. For `pause` seconds no further request should be sent."""
+    """θ was not updated; the message is the reason. For `pause` seconds no further request should be sent."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ class UpdateFailed(Exception):
 
 
 class Address(NamedTuple):
-    """Where the θ API is, and what each request to it says."""
+    """The address of the θ API, and the token that each request sends."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Address(NamedTuple):
 
 
 def update_theta(user_id: str) -> None:
-    """Ask the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
+    """Request an update of one learner's θ. Raises `UpdateFailed` if the API does not update it."""
     address = read_address()
     body = json.dumps({"user_id": user_id}).encode()
     where = f"{address.host}:{address.port}"
@@ -60,7 +60,7 @@ def update_theta(user_id: str) -> None:
 
 @contextlib.contextmanager
 def post_json(address: Address, path: str, body: bytes, timeout: float) -> Iterator[HTTPResponse]:
-    """The API's response to a JSON body. `timeout`: seconds for connecting, for TLS and for each read."""
+    """Send a JSON body and yield the API's response. `timeout`: seconds for connecting, for TLS and for each read."""
     if address.tls is None:
         connection = HTTPConnection(address.host, address.port, timeout=timeout)
     else:
@@ -76,7 +76,10 @@ def post_json(address: Address, path: str, body: bytes, timeout: float) -> Itera
 
 @cache
 def read_address() -> Address:
-    """From the environment, at the first use. A bad setting fails each update, as another value would be a guess."""
+    """Read the address from the environment, at the first use.
+
+    Raises `UpdateFailed` if a setting is invalid, at each use: any other value would be a guess.
+    """
     url = os.environ.get("IRT_THETA_URL", "http://127.0.0.1:8001").strip()
     token = os.environ.get("IRT_THETA_TOKEN", "").strip()
     try:

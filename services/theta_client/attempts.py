@@ -1,7 +1,7 @@
-"""Answers sent to the θ API: each call waits until they are stored, or raises.
+"""Send answers to the θ API. Each call waits until they are stored, or raises.
 
-Unlike the session hook it does not work in the background: whoever loses the rows of a failed call loses answers.
-`spool` keeps them.
+Unlike the session hook, nothing runs in the background: a caller that loses the rows of a failed call loses answers.
+`spool` keeps them on disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ LARGEST_BODY = 2 * 2**20
 
 
 class AttemptsNotSent(Exception):
-    """Says why it is not known that all rows are stored: send the same rows again, after `pause` seconds.
+    """Perhaps not all rows are stored; the message is the reason. Send the same rows again, after `pause` seconds.
 
-    `again`: whether that can help; otherwise the setting or the rows are at fault. `retry_after`: the seconds that the
-    API asked for, if it did.
+    Attributes:
+        again: whether sending again can help. If not, a setting is wrong.
+        retry_after: the pause in seconds that the API requested, if any.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None, again: bool = True) -> None:
@@ -35,10 +36,10 @@ class AttemptsNotSent(Exception):
 
 
 def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What became of each row, in the order given; all of them are stored, known or refused when it returns.
+    """Send the rows and return the result of each, in the order given. Each is then stored, known or refused.
 
-    A row without `attempt_id` is given one, in place, so that the same rows can be sent again after an error and each
-    is stored once. Raises `AttemptsNotSent`.
+    Each row without `attempt_id` gets one, in place, so that the same rows can be sent again after an error and are
+    stored only once. Raises `AttemptsNotSent` if it is not certain that all rows are stored.
     """
     try:
         address = read_address()
@@ -83,7 +84,7 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def parsed_object(text: bytes) -> dict[str, Any] | None:
-    """The JSON object. Returns None if the text is not an object, or could not be sent again as JSON in UTF-8."""
+    """Parse a JSON object. Returns None if the text is not an object, or could not be sent again as JSON in UTF-8."""
     try:
         parsed = json.loads(text)
         json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode()

@@ -1,9 +1,9 @@
-"""Answers that wait on disk until the θ API has them, for an exam service that cannot wait itself.
+"""Answers that wait on disk until the θ API has stored them, for an exam service that cannot wait itself.
 
-What belongs here: the files, who sends which, and for how long. What does not: how answers are sent, and what an error
-means (see `attempts`). A process locks the file to which it writes and which ends in `.part`; a closed file ends in
-`.jsonl`. Whoever locks a file sends it, and deletes it when the API has all of it. After a kill some answers are sent
-twice, and stored once, as each has its id.
+A process locks the file to which it writes. The name of this file ends in `.part`, the name of a closed file in
+`.jsonl`. A process that can lock a file of either kind sends it, and deletes it when the API has all its answers. After
+a kill, some answers are sent twice; they are stored once, because each has an id. What does not belong here: how
+answers are sent, and what an error means (see `attempts`).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ LARGEST_FILE = LARGEST_BODY
 LARGEST_LINE = LARGEST_BODY // 2
 LONGEST_PAUSE = SECONDS_BETWEEN_WARNINGS = 60.0
 SECONDS_BETWEEN_LOOKS = 5.0
-"""How often a process with nothing to send looks for files of processes that died."""
+"""Pause after which a process with nothing to send searches again for files of processes that died."""
 SCALARS = (str, int, float, bool, type(None))
 
 
 class AttemptSpool:
-    """A folder of answers on a disk of this machine, and a thread that sends them for as long as it takes.
+    """A folder of answers on a disk of this machine, and a thread that tries to send them until all are sent.
 
-    Several processes may share the folder. `refused`: how many answers the API refused to this object; they are kept in
-    `refused.jsonl`, each with the reason.
+    Several processes may share the folder. `refused` is the number of answers that this object sent and the API
+    refused; they are kept in `refused.jsonl`, each with the reason.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -59,10 +59,10 @@ class AttemptSpool:
         os.register_at_fork(after_in_child=self._forget_the_parent)
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Returns when the rows are on disk. A row without `attempt_id` is given one, in place.
+        """Write the rows, and return when they are on disk. Each row without `attempt_id` gets one, in place.
 
-        Raises OSError where the disk does not take them, such as a full one, and ValueError where a row is nothing that
-        the API could read. The same rows can then be added again.
+        Raises OSError if they cannot be written, for example because the disk is full; the same rows can then be added
+        again. Raises ValueError if the spool is closed, or if the API could not read a row.
         """
         lines = b"".join(map(_line, rows))
         with self._changed:
@@ -79,8 +79,10 @@ class AttemptSpool:
         own.sync(end)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Waits until all is sent, for `timeout` seconds at most, and says whether it is. The next process that opens
-        the folder sends the rest."""
+        """Wait until everything is sent, at most `timeout` seconds. Returns whether everything is sent.
+
+        The next process that opens the folder sends the rest.
+        """
         with self._changed:
             done = self._changed.wait_for(lambda: self._is_idle, timeout)
             self._is_over = True
@@ -95,14 +97,14 @@ class AttemptSpool:
         self._worker.start()
 
     def _close_own(self) -> bool:
-        """Whether there was a file to close."""
+        """Close this process's file. Returns whether there was one."""
         own, self._own = self._own, None
         if own is not None:
             own.close()
         return own is not None
 
     def _forget_the_parent(self) -> None:
-        """In a child after a fork, which has no thread: its parent sends what it wrote."""
+        """Start without a file in a child after a fork: the parent sends the answers that it wrote."""
         self._changed = threading.Condition()
         self._is_idle = True
         if self._own is not None:
@@ -121,7 +123,7 @@ class AttemptSpool:
             except AttemptsNotSent as failure:
                 wait = (failure.retry_after or pause) if failure.again else LONGEST_PAUSE
                 self._warn("answers wait on disk: %s", str(failure))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the answers stay and are tried again
+            except Exception as error:  # noqa: BLE001 - after any error the answers stay on disk and are sent again
                 wait = pause
                 self._warn("answers wait on disk: %s", getattr(error, "strerror", None) or type(error).__name__)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -130,7 +132,7 @@ class AttemptSpool:
                 self._changed.wait_for(lambda: self._is_over, wait)
 
     def _close_or_rest(self) -> None:
-        """Closes this process's file, so that it is sent; where there is none, waits for one, or to look once more."""
+        """Close this process's file, so that it is sent. If there is none, wait until there may be a file to send."""
         with self._changed:
             if not self._close_own() and not self._is_over:
                 self._is_idle = True
@@ -138,7 +140,7 @@ class AttemptSpool:
                 self._changed.wait(SECONDS_BETWEEN_LOOKS)
 
     def _send_oldest(self) -> bool:
-        """Send the oldest file that no process has and that can be read. Returns whether there was one.
+        """Send the oldest file that no process has locked and that can be read. Returns whether there was one.
 
         Raises OSError if the only files that are left cannot be read.
         """
@@ -157,7 +159,7 @@ class AttemptSpool:
         return False
 
     def _send_file(self, path: Path, file: int) -> None:
-        closed = path.rename(path.with_suffix(".jsonl"))  # it was of a process that died
+        closed = path.rename(path.with_suffix(".jsonl"))  # a .part file that is not locked is from a dead process
         name, place = self._progress
         place, end = place if name == closed.name else 0, os.fstat(file).st_size
         while place < end and not self._is_over:
@@ -167,7 +169,7 @@ class AttemptSpool:
             closed.unlink()
 
     def _send(self, chunk: bytes) -> int:
-        """Sends the answers at the beginning of a chunk; how many bytes they are."""
+        """Send the answers at the beginning of a chunk. Returns their size in bytes."""
         lines = chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True)[:MOST_ROWS] or [chunk]
         rows = []
         refused: list[dict[str, Any]] = []
@@ -196,7 +198,7 @@ class AttemptSpool:
         self._warn("answers were refused; see the reasons in %s in the folder of the spool", REFUSED)
 
     def _warn(self, message: str, what: str) -> None:
-        """At most once a minute, and never with an answer or an id."""
+        """Log the warning, at most once a minute, and never with an answer or an id."""
         now = time.monotonic()
         if now >= self._warn_at.get(message, 0.0):
             self._warn_at[message] = now + SECONDS_BETWEEN_WARNINGS
@@ -204,7 +206,7 @@ class AttemptSpool:
 
 
 class _OwnFile:
-    """The file to which a process writes, of `size` bytes; `is_lost`: what is written may never reach the disk."""
+    """The file to which a process writes. `size`: bytes so far. `is_lost`: written lines may never reach the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.size = self._synced = 0
@@ -214,12 +216,12 @@ class _OwnFile:
             self._path = folder / f"{time.time_ns():020}-{uuid4().hex[:8]}.part"
             self.file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(self.file, fcntl.LOCK_EX)
-            if _is_at(self._path, self.file):  # nobody took it for a dead process's before it was locked
+            if _is_at(self._path, self.file):  # before the lock, another process may have sent and deleted it
                 break
             os.close(self.file)
 
     def write(self, lines: bytes) -> int:
-        """Appends all or nothing; how far `sync` has to go for it."""
+        """Append all lines or none. Returns the file size that `sync` has to reach."""
         try:
             if os.pwrite(self.file, lines, self.size) < len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -230,7 +232,10 @@ class _OwnFile:
         return self.size
 
     def sync(self, until: int) -> None:
-        """All who wait for the disk wait for it once."""
+        """Wait until the first `until` bytes are on disk. One fsync serves all threads that wait.
+
+        Raises OSError if the lines may be lost.
+        """
         with self._sync_lock:
             if self._synced >= until:
                 return
@@ -242,12 +247,12 @@ class _OwnFile:
                 if not self._synced:
                     _sync_folder(self._path.parent)
             except OSError:
-                self.is_lost = True  # asked once more, the system would say that all is well
+                self.is_lost = True  # a second fsync would report success although data is lost
                 raise
             self._synced = size
 
     def close(self) -> None:
-        """Leaves it to whoever locks it next. Of what is not on disk then, `sync` says so to those who wait."""
+        """Leave the file to the next process that locks it. If lines are lost, `sync` raises in the waiting threads."""
         with contextlib.suppress(OSError):
             self.sync(self.size)
         self._path.rename(self._path.with_suffix(".jsonl"))
@@ -255,7 +260,7 @@ class _OwnFile:
 
 
 def _line(row: dict[str, Any]) -> bytes:
-    """The row as a line, with an id. Raises ValueError."""
+    """The row as a line; a row without an id gets one. Raises ValueError if the API could not read the row."""
     if not row.get("attempt_id"):
         row["attempt_id"] = uuid4().hex
     if not all(isinstance(name, str) and isinstance(value, SCALARS) for name, value in row.items()):
@@ -268,7 +273,7 @@ def _line(row: dict[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int | None]:
-    """The file, locked; None where another has it, or it is gone."""
+    """Open and lock a file. Yields None if another process has locked it, or if it no longer exists."""
     with contextlib.ExitStack() as ending:
         found = None
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -280,13 +285,13 @@ def _locked(path: Path) -> Iterator[int | None]:
 
 
 def _unlock(file: int) -> None:
-    """Closes the file, and unlocks it where a child that was forked meanwhile has it open, too."""
+    """Close the file. It is unlocked explicitly, because a forked child may have it open, too."""
     fcntl.flock(file, fcntl.LOCK_UN)
     os.close(file)
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the path still leads to the open file."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(file))
     return False

@@ -1,7 +1,4 @@
-"""Learners who wait for a new θ, and the one thread that requests it.
-
-What belongs here: the bounded queue, the worker, the counters and the warning. How to ask is `api`'s business.
-"""
+"""A bounded queue of learners whose θ is to be updated, and the thread that requests the updates with `api`."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from .api import UpdateFailed
 log = logging.getLogger("irt_theta_client")
 
 MOST_WAITING = 2000
-"""Learners. Half a minute's work of an API that answers within 15 ms."""
+"""Largest number of learners in the queue: half a minute of work if the API answers within 15 ms."""
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
@@ -36,13 +33,13 @@ class Updates:
         self._has_worker = False
         self._is_sending = False
         self._is_over = False
-        self._resume_at = 0.0  # the API asked for silence until then
+        self._resume_at = 0.0  # no request before then: the API requested a pause
         self._warn_at = 0.0  # no warning before then
         self._unreported = 0
         self._last_loss = ""
 
     def add(self, user_id: str | None) -> None:
-        """Queues a learner; drops what is not a learner's id, and everyone while the queue is full."""
+        """Queue a learner. The call is dropped if `user_id` is None or the queue is full."""
         with self._changed:
             if user_id is None:
                 self._lose("dropped", "a call without a learner's id")
@@ -55,7 +52,7 @@ class Updates:
             self._changed.notify_all()
             if not self._has_worker and not self._is_over:
                 # Unlike threading.Thread.start this does not wait until the thread runs, which takes milliseconds
-                # where other threads compute. Exiting does not wait for such a thread.
+                # if other threads compute. The process can also exit without waiting for this thread.
                 _thread.start_new_thread(self._work, ())
                 self._has_worker = True
 
@@ -65,7 +62,7 @@ class Updates:
             return dict(self._counts)
 
     def finish(self, seconds: float) -> None:
-        """Gives the worker this long to empty the queue, less if the API asked for a pause, then ends it."""
+        """Give the worker `seconds` to empty the queue, less if the API requested a pause, and then stop it."""
         deadline = self._clock() + seconds
         with self._changed:
             self._changed.wait_for(self._has_nothing_to_send, timeout=seconds)
@@ -85,7 +82,7 @@ class Updates:
                 self._has_worker = False
 
     def _next_learner(self) -> str | None:
-        """Waits for a learner, and warns meanwhile about lost updates. None when the process ends."""
+        """Wait for a learner, and warn meanwhile about lost updates. Returns None when the process ends."""
         while True:
             self._warn()
             with self._changed:
@@ -106,7 +103,7 @@ class Updates:
             self._update(user_id)
         except UpdateFailed as failure:
             pause, reason = failure.pause, str(failure)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next learner is tried
+        except Exception as error:  # noqa: BLE001 - after any error the worker goes on with the next learner
             reason = repr(error)
         with self._changed:
             self._is_sending = False
@@ -126,7 +123,7 @@ class Updates:
         self._last_loss = loss
 
     def _warn(self) -> None:
-        """At most one warning a minute, from the worker: a slow log handler must not hold the exam."""
+        """Log at most one warning a minute. Only the worker calls this: a slow log handler must not delay the exam."""
         with self._changed:
             now = self._clock()
             if not self._unreported or now < self._warn_at or self._is_over:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from irt_assets.engines.registry import installed
-from irt_psychometrics.core.models import Responses
-from irt_psychometrics.itemfit import item_statistics
 from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept
@@ -36,22 +32,3 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
         require(absence is None, str(absence))
 
     return check
-
-
-@pytest.fixture
-def simulate_about(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`simulate_about(n)`: make the law of item fit statistics under the model from about n responses, where a test
-    does not need its third digit."""
-    return partial(monkeypatch.setattr, item_statistics, "SIMULATED_RESPONSES")
-
-
-@pytest.fixture(scope="session")
-def reference_answers(shared: Path) -> Callable[[str], Responses]:
-    """A data set of shared/reference by name."""
-
-    def read(name: str) -> Responses:
-        path = shared / "reference" / f"{name}.csv"
-        ids = [item.strip('"') for item in path.read_text().splitlines()[0].split(",")]
-        return Responses.from_wide(np.genfromtxt(path, delimiter=",", skip_header=1), ids)
-
-    return read

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.alignment.common_line import Alignment, Differences, align
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE
 from tests.testbed.aligned import World, aligned, month
-from tests.testbed.linked_months import INTERCEPT, SLOPE
 
 # Trials of the BCG vaccine (Colditz et al. 1994): cases and others among the vaccinated, the same among the controls
 BCG = np.array([

@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 
 from irt_assets.file_commands.files import FILES
-from irt_assets.intake.scoring import read_key
 from irt_psychometrics import PsychometricsError
 from irt_psychometrics.commands import output
 from irt_psychometrics.commands.answers import Answers
@@ -298,7 +297,7 @@ def test_an_item_without_a_key_is_named(file) -> None:
 
 def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
     data = shared / "data"
-    key = read_key(data / "sat12_key.csv")
+    key = FILES.key(data / "sat12_key.csv")
     raw, scored = FILES.answers(data / "sat12_raw_choices.csv", key), FILES.answers(data / "sat12_scored_wide.csv")
     assert as_pairs(raw) == as_pairs(scored)
 
@@ -306,7 +305,7 @@ def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
 def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file, shared: Path) -> None:
     """SAT12's 8 is wrong here and no answer in an import with null_values: two numbers for one file."""
     data = shared / "data"
-    raw = FILES.answers(data / "sat12_raw_choices.csv", read_key(data / "sat12_key.csv"))
+    raw = FILES.answers(data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv"))
     assert raw.notes == (f"{data}/sat12_raw_choices.csv: choices that are the key of no item count as wrong: '8' (69)",)
     for text in (
         "person,x2,x10\nann,1,NA\nbob,,0\n,,\n",

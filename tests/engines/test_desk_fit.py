@@ -22,8 +22,8 @@ from irt_psychometrics.commands.fitting import FileFit
 from irt_psychometrics.commands.parameters import ParameterTable
 from irt_psychometrics.core.covariances import of_errors
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Method
+from irt_psychometrics.core.responses import Responses
 from resources.failures import PermanentFailure
 
 FIT_KEYS = (

@@ -1,6 +1,6 @@
 """The em engine against an independent likelihood, its own laws, and the truth of simulated data.
 
-Agreement with other programs is in test_em_reference.py.
+Agreement with other programs is in test_em_reference.py of the library.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from irt_psychometrics.core.design import components
 from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.model_families import SLOPE_BOUND
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import sums
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.marginal import Problem
@@ -34,7 +35,8 @@ from irt_psychometrics.estimation.mstep import em_step
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.estimation.standard_errors import inverse
-from tests.helpers.what_changed import WHERE_ENGINES_CHANGE, WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
 

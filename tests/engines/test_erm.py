@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.engines.r_process import call_r
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from irt_assets.ledger.encoding import DecodedFits, decode, encode
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from tests.helpers import rooms
 from tests.helpers.same_fits import assert_same

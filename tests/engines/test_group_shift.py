@@ -7,7 +7,7 @@ import numpy as np
 from irt_assets.ledger.group_shift import GroupShift
 from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.drift.moves import differences
-from tests.testbed.published_months import World
+from psychometrics_testbed.published_months import World
 
 
 def test_a_3pl_sees_anchors_that_moved_as_a_group() -> None:

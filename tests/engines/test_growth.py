@@ -14,8 +14,8 @@ from irt_assets.reports.place_in_order import growth_by_place
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.occasions import LearnerWeeks
@@ -31,9 +31,9 @@ from irt_psychometrics.itemfit.model_replicates import Fitted
 from irt_psychometrics.scoring.abilities import Curves
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.moving_ability import Moving, answered, walked
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world
-from tests.testbed.moving_ability import Moving, answered, walked
 
 
 @WHERE_STATISTICS_CHANGE

@@ -16,7 +16,8 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.r_engines import REngine, Sampling
 from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
+from irt_psychometrics.core.responses import Responses
 from tests.engines.r_service import missing_packages, running
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.estimation.em import fit_em
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.levels import World, bias_of, by_level, simulate
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]

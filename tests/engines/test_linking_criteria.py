@@ -21,9 +21,9 @@ from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, ids, month
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, ids, month
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -26,8 +26,9 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems, item_model, model_of
 from irt_psychometrics.core.items import ItemParameters, wabc
 from irt_psychometrics.core.model_families import TWO_PL
-from irt_psychometrics.core.models import Calibration, Convergence, Responses
+from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
@@ -46,10 +47,10 @@ from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
 from irt_psychometrics.scoring.abilities import Curves, eap_by, wle
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.made_anchors import anchors_of_items as anchors_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.trial_item_model import MODEL
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.made_anchors import anchors_of_items as anchors_of
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -14,10 +14,11 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.model_families import GPCM, TWO_PL, ItemModel
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal, Priors, RareSteps
 from irt_psychometrics.core.program_forms import columns_of as program_columns
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
@@ -26,9 +27,9 @@ from irt_psychometrics.estimation.optimizer import maximise
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 from irt_psychometrics.scoring.abilities import Curves, eap_by
+from psychometrics_testbed.made_anchors import anchors_of_items
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.sentences import unsaid
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-from tests.testbed.made_anchors import anchors_of_items
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -126,8 +127,8 @@ def test_likelihood_gradient_and_information_are_those_of_brute_force(gaps, miss
         point = problem.evaluate(x)
         parameters = s.expand(x)[: s.means.start].reshape(s.K, -1)
         assert point.loglik == pytest.approx(brute_force(responses, parameters)[0], abs=1e-8)
-        to_x = s.matrix[s.listed]
-        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        columns = s.shared_columns(s.listed, np.ones(s.size, dtype=bool))
+        information = columns.add_up(problem.observed_information(point))
         differences = np.empty((s.size, s.size))
         for k in range(s.size):
             move = np.zeros(s.size)
@@ -151,8 +152,8 @@ def test_rating_scales_have_the_gradient_and_information_of_finite_differences()
         problem = problem_of(answers(x, categories), run, ("rsm",) * 10, steps_of=blocks)
         s = problem.structure
         point = maximise(problem, problem.start(), 1e-9, 100).point
-        to_x = s.matrix[s.listed]
-        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        columns = s.shared_columns(s.listed, np.ones(s.size, dtype=bool))
+        information = columns.add_up(problem.observed_information(point))
         differences = problem.gradient_differences(point, np.arange(s.size))
     assert s.size == 10 + 2 + 1 + 1  # of d, of the t of both blocks, and the SD
     np.testing.assert_allclose(information, differences, atol=1e-5 * np.diag(information).max())

@@ -8,11 +8,11 @@ from scipy.special import expit
 
 from irt_assets.kpis.progress import goal_probability, improvement, variance_since
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring.abilities import Curves, eap
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.kpi_reference import curve, wle
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
 
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 
 GRID = Grid.spanning(41)
 

@@ -7,9 +7,9 @@ import pytest
 
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.anchors import anchors_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.aligned import disagree
-from tests.testbed.anchors import anchors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
 from tests.testbed.second_ability import Row, simulate
 

@@ -11,13 +11,13 @@ import pytest
 
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_psychometrics.core.curves import probability
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.itemfit import fit_summary
 from irt_psychometrics.itemfit.fit_summary import FitSummary
 from irt_psychometrics.itemfit.item_statistics import item_fit
 from irt_psychometrics.itemfit.m2 import form_fit
-from tests.engines.fit_worlds import known, planned
+from psychometrics_testbed.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)
 WEIGHTS = np.exp(-0.5 * THETA**2) / np.exp(-0.5 * THETA**2).sum()

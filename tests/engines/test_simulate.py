@@ -25,11 +25,12 @@ from irt_assets.simulation.scenario import (
 )
 from irt_assets.simulation.truth import CATEGORIES, SimulatedLog, Truth
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Flag, Responses
+from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.simulation.scored_items import ScoredItems
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.graded import GradedItems
 from tests.testbed.scenario import AnyScenario
 

@@ -14,7 +14,8 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_psychometrics.core.curves import information, probability
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects, number_testlets, share_testlets
 from irt_psychometrics.estimation import testlets
 from irt_psychometrics.estimation.em import fit_em
@@ -24,9 +25,9 @@ from irt_psychometrics.itemfit.dependence import local_dependence, parallel_anal
 from irt_psychometrics.itemfit.fit_summary import PARALLEL_ROUNDS, FitSummary
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score
-from tests.engines.fit_worlds import known, planned
+from psychometrics_testbed.fit_worlds import known, planned
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 from tests.helpers.fit_specs import PARALLEL, SET
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
@@ -320,8 +321,8 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
     together, apart = Information.of(items, 0.0, effects), Information.of(items, 0.0)
-    expected, alone = 1 / together.of_test[0], 1 / apart.of_test[0]
-    assert alone == pytest.approx(1 / apart.of_items.sum())
+    expected, alone = 1 / together.test[0], 1 / apart.test[0]
+    assert alone == pytest.approx(1 / apart.items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone
 

@@ -12,8 +12,9 @@ from irt_assets.engines.spec import EngineSpec, PythonPackage
 
 if TYPE_CHECKING:
     from irt_psychometrics.core.anchors import AnchorSet
-    from irt_psychometrics.core.models import Calibration, Responses
+    from irt_psychometrics.core.models import Calibration
     from irt_psychometrics.core.options import Model
+    from irt_psychometrics.core.responses import Responses
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from psychometrics_testbed.what_changed import FIXTURES
+
 WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "resources/cluster/**",
     "irt_assets/spark/**",
@@ -16,13 +18,11 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "tests/helpers/*spark*",
     "tests/spark/**",
 )
-WHERE_STATISTICS_CHANGE = pytest.mark.on_change("requirements.lock", "conftest.py", imports=True)
-"""For tests that compute and ask nothing else of the platform."""
 WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "irt_assets/engines/**",
     "services/r_irt/**",
     "requirements*.lock",
-    "conftest.py",
+    *FIXTURES,
     "tests/engines/r/**",
     "tests/engines/r_service.py",
     imports=True,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import yaml
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Exit, TyperException
 from typer.main import get_command
 
@@ -102,6 +104,18 @@ def jobs() -> set[str]:
     from jobs.plans import PLANS
 
     return {name for plan in PLANS for name in same_job(plan.job)} | set(SENSORS)
+
+
+def irt_commands(command: Any = None, name: str = "irt") -> Iterator[tuple[str, TyperCommand]]:
+    """Full name and parser of every command of our CLI, such as `irt release list`."""
+    from irt_assets.cli import Noun
+
+    command = command.command() if isinstance(command, Noun) else command or irt()
+    if isinstance(command, TyperGroup):
+        for below in command.commands.values():
+            yield from irt_commands(below, f"{name} {below.name}")
+    else:
+        yield name, command
 
 
 def fault_of_irt(words: list[str]) -> str:

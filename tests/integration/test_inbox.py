@@ -204,6 +204,7 @@ def test_what_was_set_aside_is_taken_once_its_options_say_how(desk: Desk) -> Non
         ("dichotomise: half", "half"),
         ("- zone", "YAML"),
         ("strict: perhaps", "strict"),
+        ("encoding: klingon", "encoding: 'klingon' is not an encoding"),
         ("zone: 'hunter2", ""),
         ("zone: " + "[" * 5000, ""),
         ("zone: 2026-13-45", ""),

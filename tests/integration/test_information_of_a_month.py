@@ -332,7 +332,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     }
     with Database(world_with_gaps).connect() as connection:
         judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
-    untested = "2 published items could be neither compared nor tested"
+    untested = "two published items could be neither compared nor tested"
     assert not unsaid(sentence(gaps.judged, judged_rows), "2 tested by proportion correct", untested)
     table = markdown(*unestimated_items([gaps.judged], {SCALE: judged_rows}))
     assert table.index(gaps.easier) < table.index(gaps.vanished)

@@ -33,7 +33,7 @@ from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.invariants.months import the_nightly_calibration_is_fresh
 from irt_assets.responses.scales import change_rules
 from irt_assets.simulation.truth import Truth
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
 from resources.failures import TransientFailure

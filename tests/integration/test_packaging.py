@@ -61,7 +61,9 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
 def test_the_library_is_small_and_holds_its_modules(library: Path) -> None:
     package = "packages/irt-psychometrics/"
     wanted = {name.removeprefix(package) for name in _listed(f"{package}irt_psychometrics")}
-    assert not wanted - set(zipfile.ZipFile(library).namelist())
+    names = set(zipfile.ZipFile(library).namelist())
+    assert not wanted - names
+    assert {name.partition("/")[0] for name in names} == {"irt_psychometrics", "irt_psychometrics-1.0.0.dist-info"}
     assert library.stat().st_size <= 1_000_000
 
 

@@ -262,9 +262,9 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
     assert found.testlets
-    alone = Information.of(found.in_force.items, found.theta).of_test
-    assert (found.in_force.of_test < alone).all()
-    assert found.in_force.of_test.max() > 0.4 * alone.max()
+    alone = Information.of(found.in_force.parameters, found.theta).test
+    assert (found.in_force.test < alone).all()
+    assert found.in_force.test.max() > 0.4 * alone.max()
 
 
 # -- mixed fits --------------------------------------------------------------------------------------

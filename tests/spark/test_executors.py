@@ -25,10 +25,10 @@ from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.source import InMemory
+from psychometrics_testbed.made_anchors import anchor_set_of
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
-from tests.testbed.made_anchors import anchor_set_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

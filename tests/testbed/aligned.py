@@ -15,8 +15,8 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.linking.linking import _aligned, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking
-from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
-from tests.testbed.scored_estimates import LOST
+from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+from psychometrics_testbed.scored_estimates import LOST
 
 
 @dataclass(frozen=True)

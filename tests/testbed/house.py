@@ -7,6 +7,7 @@ import ast
 from collections.abc import Iterator
 
 PRODUCT = ("irt_assets", "packages/irt-psychometrics/irt_psychometrics", "resources", "jobs", "services")
+LIBRARY_TESTS = tuple(f"packages/irt-psychometrics/{folder}" for folder in ("tests", "psychometrics_testbed"))
 
 
 def is_docstring(node: ast.AST) -> bool:

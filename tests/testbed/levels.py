@@ -18,12 +18,13 @@ from irt_assets.simulation.scenario import calibration_covariance
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import GPCM
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.levels import EarlierAnswers, LevelledFit
 from irt_psychometrics.scoring.abilities import Curves, eap_by
-from tests.testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200

@@ -14,16 +14,17 @@ import numpy as np
 from scipy.special import expit
 
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.options import Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.itemfit.misfit import Change, Window
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 from irt_psychometrics.simulation.scored_items import ScoredItems
+from psychometrics_testbed.anchors import anchors_of
 from tests.testbed.abilities import abilities
-from tests.testbed.anchors import anchors_of
 from tests.testbed.graded import GradedItems
 
 SLOPE, INTERCEPT = 1.2, 0.5

@@ -15,9 +15,9 @@ from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import AnchorLimits
+from psychometrics_testbed.anchors import anchors_of
+from psychometrics_testbed.made_anchors import with_errors_of
 from tests.testbed.aligned import disagree
-from tests.testbed.anchors import anchors_of
-from tests.testbed.made_anchors import with_errors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
 MOVED, BY = 5, 0.5

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects, number_testlets
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.testlets import estimate_effect_sd

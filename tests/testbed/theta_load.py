@@ -32,7 +32,7 @@ from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import judge_differing
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database

@@ -11,8 +11,8 @@ from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.items import ItemRow
+from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.fit_specs import CONSTANTS
-from tests.testbed.made_anchors import anchor_set_of
 
 A, B = np.array([0.8, 1.0, 1.2, 1.5]), np.array([-1.0, 0.0, 0.5, 1.5])
 MOVED_BY = np.array([0.0, 0.0, 0.7, 0.0])  # in b; the third anchor moved

@@ -17,6 +17,8 @@ import pytest
 
 from irt_assets.calibration import plots
 from irt_assets.charts import mark
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_psychometrics.commands.fitting import models_of
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import assumed_errors
@@ -27,8 +29,8 @@ from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from irt_psychometrics.plots import Chart, Picture, svg
 from irt_psychometrics.plots.axes import Line, Names, Points
-from tests.testbed.made_anchors import anchor_set_of
-from tests.testbed.made_scored import planned_mixed
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.made_scored import planned_mixed
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -266,8 +268,8 @@ def test_of_any_number_of_learners_the_histogram_counts_all() -> None:
     drawn(picture)
 
 
-def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking) -> Picture:
-    return plots.linking_scatter(calibration, anchors, linking, agree=not linking.suspects)
+def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking, disagreement: str = "") -> Picture:
+    return plots.linking_scatter(calibration, anchors, linking, agree=not linking.suspects, disagreement=disagreement)
 
 
 def test_dropped_anchors_and_only_they_are_marked() -> None:
@@ -290,6 +292,19 @@ def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> 
     assert [marked(chart) for chart in before.charts] == [{"used": 30}] * 2
     assert [marked(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
     assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
+
+
+def test_the_plot_of_too_few_anchors_that_agree_names_their_number_as_the_reason() -> None:
+    calibration = fit(30)
+    anchors = anchors_of(calibration, moved=10)
+    linking = replace(link(calibration, anchors), suspects={})
+    why = LinkingConstants.of(linking).disagreement(PublicationRules())
+    title = scatter(calibration, anchors, linking, why).title
+    assert "those used agree" in title
+    assert (
+        "\nOnly 20 anchors agree with each other, 67% of those with enough responses; needed are 5 and 70%\n" in title
+    )
+    assert "Only" not in scatter(calibration, anchors, linking).title
 
 
 def test_a_month_that_few_anchors_carry_is_drawn() -> None:

@@ -29,7 +29,7 @@ from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.plots import Chart
 from irt_psychometrics.plots.axes import Line
-from tests.helpers.drift_worlds import (
+from psychometrics_testbed.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
     FIT_COVARIANCE,
@@ -42,7 +42,7 @@ from tests.helpers.drift_worlds import (
     estimated,
     fit,
 )
-from tests.testbed.made_anchors import with_errors_of
+from psychometrics_testbed.made_anchors import with_errors_of
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
 def test_a_published_value_that_gives_no_information_is_named() -> None:
     broken = Published.of_anchors(ANCHORS_IN_FORCE)
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
-    with pytest.raises(PsychometricsError, match=f"1 published items have no information .*{IDS[2]}"):
+    with pytest.raises(PsychometricsError, match=f"1 published item has no information .*{IDS[2]}"):
         informed(month(published=broken))
 
 

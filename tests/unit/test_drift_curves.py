@@ -14,7 +14,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.drift.curves import FEWEST, CurveDifferences, Moments, curve_differences
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
-from tests.testbed.published_months import alone
+from psychometrics_testbed.published_months import alone
 
 THETA = np.linspace(-8, 8, 2001)
 A = np.array([0.8, 1.0, 1.2, 1.5, 1.8, 1.2])

@@ -29,7 +29,7 @@ from irt_assets.responses.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.snapshot import differs
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import levels
 from irt_psychometrics.estimation.levels import UNKNOWN, Earlier, correlation_with
 from irt_psychometrics.scoring.abilities import eap

@@ -381,7 +381,7 @@ def test_the_example_in_the_error_is_a_mapping_that_works(tmp_path: Path) -> Non
 
 MISTAKES = (
     "columns: {user_id: u, item_id: q, correct: c, session_id: sesion}",
-    "columns: {userid: u, item_id: q, correct: c}",
+    "columns: {userid: u, itemid: q, correct: c}",
     "colums: {user_id: u}",
     "time: {unit: minutes}",
     "encoding: utf-16",

@@ -32,8 +32,7 @@ from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.plots.axes import Boxes, Points
-from tests.helpers import fit_specs
-from tests.testbed.linked_months import (
+from psychometrics_testbed.linked_months import (
     CRITERIA,
     INTERCEPT,
     SLOPE,
@@ -45,6 +44,7 @@ from tests.testbed.linked_months import (
     ids,
     month,
 )
+from tests.helpers import fit_specs
 
 METHODS = get_args(Method)
 

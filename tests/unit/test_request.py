@@ -21,7 +21,6 @@ from irt_assets.responses.scored_models import ModelInBank
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.model_families import GPCM, TWO_PL
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.priors import (
     GUESSING_PRIOR,
     Beta,
@@ -31,8 +30,9 @@ from irt_psychometrics.core.priors import (
     Normal,
     Priors,
 )
+from irt_psychometrics.core.responses import Responses
+from psychometrics_testbed.made_anchors import anchor_set_of
 from tests.helpers.sentences import unsaid
-from tests.testbed.made_anchors import anchor_set_of
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)

@@ -34,12 +34,3 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 50
     assert [page.name for page in pages if LOADED.search(page.read_text("utf-8"))] == []
-
-
-@pytest.mark.ci
-def test_notebooks_show_what_they_print_today(
-    shared: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IRT_SHARED", str(shared))
-    notebooks = runpy.run_path(str(ROOT / "docs" / "library" / "run_notebooks.py"))
-    assert notebooks["main"](["--check"]) == 0, capsys.readouterr().out

@@ -9,15 +9,13 @@ import ast
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from irt_assets.cli import Noun
 from irt_assets.definitions import build_defs
 from irt_assets.responses.eligibility.rules import STAGE_OF
 from resources.settings import Settings
 from resources.tables import METADATA
-from tests.helpers.written_commands import irt
-from tests.testbed.house import PRODUCT, imports_within_functions, statements
+from tests.helpers.written_commands import irt_commands
+from tests.testbed.house import LIBRARY_TESTS, PRODUCT, imports_within_functions, statements
 from tests.unit.test_library_boundary import names_of_the_library
 
 ROOT = Path(__file__).parents[2]
@@ -31,23 +29,16 @@ def trees(*folders: str) -> Iterator[ast.Module]:
             yield ast.parse(path.read_text("utf-8"))
 
 
-def count_commands(command: Any) -> int:
-    if isinstance(command, Noun):
-        command = command.command()
-    below = getattr(command, "commands", None)
-    return 1 if below is None else sum(map(count_commands, below.values()))
-
-
 def measure() -> dict[str, int]:
     product = [(statements(tree), len(imports_within_functions(tree))) for tree in trees(*PRODUCT)]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     repository = build_defs(Settings(_env_file=None)).get_repository_def()
     return {
         "statements of the product": sum(n_statements for n_statements, _ in product),
-        "statements of tests": sum(map(statements, trees("tests"))),
+        "statements of tests": sum(map(statements, trees("tests", *LIBRARY_TESTS))),
         "imports inside functions": sum(n_imports for _, n_imports in product),
         "settings": len(Settings.model_fields),
-        "commands": count_commands(irt()),
+        "commands": sum(1 for _ in irt_commands()),
         "tables": len(METADATA.tables),
         "sensors": len(repository.sensor_defs),
         "rules of a scale": len(STAGE_OF),

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 from irt_assets.engines.em import EmEngine
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.linking.linking import link
-from tests.helpers.drift_worlds import anchor_set
+from psychometrics_testbed.drift_worlds import anchor_set
 from tests.helpers.written_commands import ROOT, fenced_blocks
 
 FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"

@@ -12,7 +12,7 @@ SURNAME = r"(?:(?:van der|von|de|De) )?[A-ZÅÉÖÜ][\w\-]*[a-zé](?: Falcón)?"
 YEARS = r"(?:19|20)\d\d(?:(?:, | and )(?:19|20)\d\d)*"
 CITED = re.compile(rf"({SURNAME})((?:,? (?:& |and )?{SURNAME})*)(?: et al\.)?(?:'s?|’s)?,? \(?({YEARS})(?![-–\d/:])")
 NO_AUTHORS = re.compile(
-    r"All|At|Beyond|From|Make|Simulated|With|In|On|By|Since|Until|Of|The|Version|Debian|R"
+    r"All|At|Beyond|From|Make|Simulated|With|In|On|By|Since|Until|Of|The|Version|Debian|R|False"
     r"|January|February|March|April|May|June|July|August|September|October|November|December"
 )
 """Words that stand before a year, or before a number that looks like one."""

@@ -1,4 +1,5 @@
-"""What no contract of import-linter says: tests and benchmarks, which are not installed, do not import each other."""
+"""What no contract of import-linter says: tests and benchmarks, which are not installed, do not import each other, and
+tests of the library import nothing else of the project."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.imported_files import imported_names
-from tests.testbed.house import PRODUCT
+from tests.testbed.house import LIBRARY_TESTS, PRODUCT
 
 ROOT = Path(__file__).parents[2]
 NOT_TESTS = {"testbed"}
 TESTS = sorted({path.parent.name for path in ROOT.glob("tests/*/*.py")} - NOT_TESTS)
 MUST_NOT_IMPORT = {
-    **dict.fromkeys(PRODUCT, ("tests", "benchmarks")),
+    **dict.fromkeys(PRODUCT, ("tests", "benchmarks", "psychometrics_testbed")),
+    **dict.fromkeys(LIBRARY_TESTS, ("irt_assets", "jobs", "resources", "services", "tests", "benchmarks")),
     "tests/testbed": tuple(f"tests.{other}" for other in TESTS),
     "benchmarks": tuple(f"tests.{other}" for other in TESTS),
     **{f"tests/{folder}": ("benchmarks",) for folder in TESTS},
@@ -29,7 +31,7 @@ def test_only_what_it_may(folder: str) -> None:
         for line, name in imported_names(ROOT, path)
         if f"{name}.".startswith(tuple(f"{each}." for each in MUST_NOT_IMPORT[folder]))
     ]
-    assert not found, f"what tests and benchmarks share is in tests/testbed: {found}"
+    assert not found, f"what tests and benchmarks share is in tests/testbed and psychometrics_testbed: {found}"
 
 
 def test_benchmarks_import_each_other_as_modules_of_the_package() -> None:

@@ -1,6 +1,6 @@
-"""The check before a first pull: faults of a source's rows, what follows from each, and how to correct it.
+"""The check before a first pull: the faults of a source's rows, each with its consequence and its remedy.
 
-It only reads; what is staged is rolled back.
+Nothing is changed: the rows are staged, and the staging is rolled back.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 
 SAMPLE = 500_000
-"""The most rows that are looked at, of the last month that has answers."""
+"""Rows after which the check stops reading the last `DAYS` that have answers."""
 DAYS = timedelta(days=31)
 WITHOUT = {
     "form_id": "every answer is practice: no session is an exam, and nothing counts as left out in one",
@@ -36,7 +36,7 @@ WITHOUT = {
     "response_time_ms": "no answer is taken for a rapid guess; E_t is null, and features have no rt_median",
     "hints_used": "answers with hints count like others; A_t counts its share of hints as unknown (0.5)",
 }
-"""What is off where a column is null."""
+"""Consequence of each column that is always null."""
 SESSIONS = """SELECT session_id FROM staged WHERE session_id IS NOT NULL GROUP BY session_id, user_id
     HAVING count(*) > 1 AND min(completed_at) = max(completed_at) AND count(position) = 0"""
 UNTIMED = "coalesce(response_time_ms, 0) = 0"
@@ -63,13 +63,13 @@ LOOKS = {
         "select: … CASE WHEN answered THEN correct END AS correct …",
     ),
 }
-"""Conditions on staged answers: what they are, what follows, and what mends it."""
+"""Conditions on staged answers, each with the fault, its consequence and its remedy."""
 Note = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`row`: an answer that shows it, as JSON. `statement`: a part of a SELECT, or of the file of sources."""
+    """A fault. `row`: an answer that has it, as JSON. `statement`: the remedy, such as a part of a SELECT."""
 
     what: str
     consequence: str
@@ -78,7 +78,7 @@ class Finding:
 
 
 class _Staging(PullStaging):
-    """Looks at the answers before they are compared with the log."""
+    """Checks the answers before they are compared with the log."""
 
     def judge(self, *, strict: bool) -> Any:
         connection = self._connection
@@ -89,10 +89,10 @@ class _Staging(PullStaging):
 
 
 def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
-    """Everything found in a source of answers; what was looked at goes to `note`.
+    """Check the latest answers of a source. Returns the faults; `note` is called with lines on the rows and columns.
 
-    Raises PermanentFailure where a column is missing or of a type that does not say what it means, TransientFailure
-    where the source is away.
+    Raises PermanentFailure if a column is missing or its type does not determine how times are read, and
+    TransientFailure if the source cannot be reached.
     """
     if source.kind != "attempts":
         raise PermanentFailure(f"{source.name} is of {source.kind}: its rows are checked as they are copied")
@@ -118,7 +118,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
 def _of_rows(
     database: Database, source: PullSource, binding: Binding, parts: Sequence[pa.RecordBatch], note: Note
 ) -> Iterator[Finding]:
-    """What an import of the rows refuses, and what it does not see."""
+    """The faults for which an import refuses rows, then the faults that it cannot detect."""
     rows = TableSource(source.name, parts[0].schema.names, sum(map(len, parts)), lambda: iter(parts))
     reasons, examples = Counter[str](), dict[str, Refused]()
 

@@ -1,4 +1,4 @@
-"""How a source writes times, there and back: with a zone, without one, or as seconds since 1970."""
+"""How a source writes times: with a zone, without one, or as seconds or milliseconds since 1970."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -14,13 +14,14 @@ A_SECOND = {"s": 1, "ms": 1000}
 
 @dataclass(frozen=True)
 class Clock:
-    """`zone`: of times that carry none. `unit`: times are numbers, so many a second."""
+    """How a column writes times. `zone`: zone of times that carry none. `unit`: units per second if times are numbers
+    since 1970."""
 
     zone: tzinfo | None = None
     unit: int | None = None
 
     def micros(self, value: Any) -> int:
-        """Microseconds since 1970. A local time that a change of the clocks repeats is taken as the first."""
+        """Microseconds since 1970. If clocks are set back and a local time occurs twice, the first one is meant."""
         if self.unit is not None:
             if not isfinite(value):
                 return EARLIEST if value == -inf else LATEST
@@ -35,7 +36,7 @@ class Clock:
         return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
 
     def not_after(self, at: datetime) -> Any:
-        """`theirs`, or as much earlier as clocks are set back in the hour of that instant."""
+        """As `theirs`, but earlier by the change of the clocks if that local time occurs twice."""
         theirs = self.theirs(at)
         if self.zone is None:
             return theirs
@@ -44,8 +45,11 @@ class Clock:
 
 
 def clock_of(value: Any, what: str, unit: str | None, zone: str | None, *, in_utc: bool) -> Clock | None:
-    """How a column is written, of which this is a value; None where it holds other things than times. `in_utc`: it is
-    in UTC, though it does not say so. Raises PermanentFailure where nothing says which zone it is in."""
+    """The clock of the column that contains `value`. Returns None if the column does not contain times.
+
+    `what`: name of the column in the message. `in_utc`: times without a zone are in UTC. Raises PermanentFailure if the
+    zone of the times is unknown.
+    """
     if isinstance(value, datetime):
         if value.tzinfo:
             return Clock()

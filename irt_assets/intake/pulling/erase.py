@@ -11,7 +11,7 @@ from resources.postgres.database import Database
 def erase_at_sources(database: Database, user_id: str) -> None:
     """Run the DELETE of each source that names one, in a transaction of its own.
 
-    Raises PermanentFailure if a DELETE fails or leaves rows, and TransientFailure if a source is away.
+    Raises PermanentFailure if a DELETE fails or leaves rows, and TransientFailure if a source cannot be reached.
     """
     for source in read_sources(database.settings).values():
         if source.erase is not None:
@@ -20,7 +20,7 @@ def erase_at_sources(database: Database, user_id: str) -> None:
 
 
 def left_at_sources(database: Database, user_id: str) -> Iterator[str]:
-    """A line for each source without a DELETE that still has rows of the learner, or that cannot be asked."""
+    """A line for each source without a DELETE that still has rows of the learner, or that cannot be read."""
     for source in read_sources(database.settings).values():
         if source.erase is not None or source.kind == "question":
             continue

@@ -1,6 +1,6 @@
 """Times that MariaDB stores without a valid day, such as the zero date: PyMySQL returns them as text.
 
-They are read as the first datetime, at which nobody has answered, so that they are faults of their rows.
+They are read as the first datetime, at which nobody has answered, so that only their rows are refused.
 """
 
 from datetime import datetime
@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import convert_date, convert_datetime
 
-FIRST = datetime.min  # noqa: DTZ901 - of a column without a zone
+FIRST = datetime.min  # noqa: DTZ901 - for columns without a zone
 
 
 def read_zero_dates(connection: Connection) -> None:

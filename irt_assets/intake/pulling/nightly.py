@@ -1,6 +1,6 @@
-"""Each night the days of a source are counted, there and here; what differs is fetched and withdrawn.
+"""The nightly comparison of a source with the log, day by day.
 
-What belongs here: what is done about a day. What does not: why a row is refused (see `intake`).
+If a day's counts differ, missing answers are fetched, and answers that the source has no longer are withdrawn.
 """
 
 import time
@@ -20,7 +20,7 @@ from resources.postgres.database import Database
 
 DAYS = 35
 SHARE = 0.01
-"""The share of a day's answers of which more are not changed before a person confirms it."""
+"""Largest share of a day's answers that is changed without a person's confirmation."""
 BY = "irt pull"
 HERE = """
     SELECT (completed_at AT TIME ZONE 'UTC')::date, count(*) FROM response_log
@@ -30,7 +30,7 @@ HERE = """
 
 @dataclass
 class Comparison:
-    """`seconds`: after which no further day is begun. `at_once`: also compare days compared since midnight."""
+    """`seconds`: time after which no further day is started. `at_once`: also compare days compared since midnight."""
 
     database: Database
     source: PullSource
@@ -38,10 +38,10 @@ class Comparison:
     at_once: bool = False
 
     def run(self, now: datetime, confirm: date | None = None) -> Iterator[Compared]:
-        """Compare the last days that are over; those that differ. A day is compared once a night, and looked into
-        where its counts are others than at the last time. `confirm`: a day that waits, which is then changed.
+        """Compare the last `DAYS` that are over, each once per night. Yields the days that were read again.
 
-        Raises as `Pull.run`.
+        A day is read again if its counts differ and have changed since the last comparison. `confirm`: compare only
+        this day, and change it even if more than SHARE of its answers change. Raises as `Pull.run`.
         """
         ends = time.monotonic() + (self.seconds or float("inf"))
         with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
@@ -78,7 +78,8 @@ class Comparison:
                     store_day(connection, found)
 
     def _look_into(self, reader: SqlRows, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
-        """Read the day once more; changed is only what a night may change, or what was confirmed."""
+        """Read the day again, and fetch and withdraw answers. Unless `confirmed`, the day waits if more than SHARE of
+        its answers would change."""
         start, end = day_bounds(str(day.day))
         part = Part(start=start, end=end)
         rows = TableSource(self.source.name, reader.given, day.there, lambda: (read.rows for read in reader.read(part)))

@@ -18,14 +18,14 @@ from resources.failures import TransientFailure
 from resources.postgres.database import Database
 
 AS_POSTGRESQL = postgresql.dialect(paramstyle="qmark")
-"""DuckDB reads its SQL."""
+"""SQL dialect that DuckDB understands."""
 ZONED_NS = "timestamptz_ns"
-"""The times that pandas writes. DuckDB does not compare them with other times."""
+"""Type of the times that pandas writes. DuckDB cannot compare it with other types of times."""
 
 
 class ParquetRows(SqlRows):
-    """All files `*.parquet` of a folder and the folders in it, as one table. A file that is written there in place is
-    refused until it is whole."""
+    """All files `*.parquet` in a folder and its subfolders, as one table. The folder cannot be read while a file in it
+    is incomplete."""
 
     def _open(self, _database: Database | None) -> None:
         self._duckdb = duckdb.connect()

@@ -1,7 +1,7 @@
 """Times of PostgreSQL for which Python has no datetime: `infinity`, and years before 1 or after 9999.
 
-They are read as the first or the last datetime, at which nobody has answered, so that they are faults of their rows;
-psycopg refuses the whole batch.
+They are read as the first or the last datetime, at which nobody has answered, so that only their rows are refused;
+psycopg would refuse the whole batch.
 """
 
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 
-FIRST, LAST = datetime.min, datetime.max  # noqa: DTZ901 - of a column without a zone
+FIRST, LAST = datetime.min, datetime.max  # noqa: DTZ901 - for columns without a zone
 
 
 def read_all_times(connection: psycopg.Connection) -> None:

@@ -1,8 +1,8 @@
-"""A pull: what a source has written since the last one, into the log, each batch with the place where it ends.
+"""A pull: add the rows that a source has written since the last pull to the log.
 
-First what is behind the place, then once more what was behind the place where the pull stood ten minutes ago, because
-rows commit out of order; of that only what is new counts. The first pull goes day by day. What belongs here: the order
-of it, and what stops a source. What does not: SQL of the source (`rows`) and of where it stands (`standing`).
+Each transaction stores rows together with the place of the last one. A pull first reads the rows after its place. Then
+it reads again from the place where it was ten minutes ago, because rows commit out of order, and counts only new ones.
+The first pull reads day by day.
 """
 
 from __future__ import annotations
@@ -45,19 +45,27 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 
 BEFORE, FROM = "before", "from"
-"""Names of the rows before and from the days that the log may have. They are read at once and refused row by row."""
+"""Names of the parts of a first pull before and after the days that the log may have. Each is read at once, and its
+rows are refused one by one."""
 BATCHES = 2
-"""In one transaction: the rows by whose scores a source is judged."""
+"""Batches per transaction. Too many bad scores in the first transaction stop the source."""
 Told = Callable[[str], None]
 
 
 class SourceStopped(PermanentFailure):
-    """The source is not pulled until a person has looked at it."""
+    """The source is not pulled until a person has corrected or accepted it."""
 
 
 @dataclass
 class Pull:
-    """`seconds`: how long it may take by the clock, None: as long as it takes; what is left is for the next one."""
+    """A pull of one source.
+
+    Attributes:
+        seconds: time limit; the next pull continues where this one stops. None: no limit.
+        tell: called with lines about the progress of a first pull.
+        report: counts of the rows.
+        months: months (YYYY-MM) that a first pull has read days of.
+    """
 
     database: Database
     source: PullSource
@@ -71,10 +79,11 @@ class Pull:
         self._ends = None if self.seconds is None else self.clock() + self.seconds
 
     def run(self, *, newest_first: bool = False, accept: bool = False) -> ImportReport:
-        """Pull what is new. `newest_first`: of a first pull, the newest month. `accept`: its columns are right as they
-        are now, and a source that was stopped goes on.
+        """Pull new rows.
 
-        Raises UnderWay, SourceStopped, TransientFailure where the source is away.
+        `newest_first`: a first pull starts with the newest month. `accept`: accept the source's present columns, and
+        resume a source that was stopped. Raises UnderWay, SourceStopped, and TransientFailure if the source cannot be
+        reached.
         """
         with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
             standing = self.checked(reader, accept=accept)
@@ -93,7 +102,8 @@ class Pull:
         return self._ends is None or self.clock() < self._ends
 
     def checked(self, reader: SqlRows, *, accept: bool = False) -> Standing | None:
-        """Where it stands; None where the source has no rows yet. Raises SourceStopped where it is not as it was."""
+        """State of the pull. Returns None if the source has no rows yet. Raises SourceStopped if the source was stopped
+        or its columns have changed."""
         with self.database.connect() as connection:
             standing = standing_of(connection, self.source.name)
             if standing is not None and standing.stopped and not accept:
@@ -125,7 +135,7 @@ class Pull:
     # -- the first pull ----------------------------------------------------------------------------
 
     def _plan(self, reader: SqlRows, standing: Standing, newest_first: bool) -> None:
-        """What is written from now on is behind the greatest cursor of now."""
+        """List the days of the first pull, and set the place to the greatest cursor now: later rows come after it."""
         at, span = self._now(), reader.span()
         if span.first is None or span.last is None:
             return
@@ -133,7 +143,7 @@ class Pull:
         first, last = max(span.first, begin_log), min(span.last, at)
         days = [day_of(first + timedelta(days=n)) for n in range((last.date() - first.date()).days + 1)]
         if newest_first:
-            days.sort(key=lambda day: day[:7], reverse=True)  # of a month the first day is the first still
+            days.sort(key=lambda day: day[:7], reverse=True)  # stable: a month's days stay in order
         if span.first < begin_log:
             days.append(f"{BEFORE} {day_of(begin_log)}")
         if span.last.date() > at.date():
@@ -143,7 +153,7 @@ class Pull:
         self._store(standing)
 
     def _first_pull(self, reader: SqlRows, standing: Standing) -> bool:
-        """Whether it is over."""
+        """Read the days that remain. Returns whether the first pull is complete."""
         first = standing.first_pull
         assert first is not None
         begun, done, total = time.monotonic(), 0, len(first["days"])
@@ -196,7 +206,7 @@ class Pull:
         self._store(standing)
 
     def _clamped(self, reader: SqlRows, place: Place, at: datetime) -> Place:
-        """A cursor of a clock that is ahead does not lead past what others write until then."""
+        """The place, moved back to `at` if a writer's clock was ahead: other rows may still be written before it."""
         now = round(at.timestamp() * 1_000_000)
         return Place(now) if reader.cursor_clock is not None and place.cursor > now else place
 
@@ -210,8 +220,8 @@ class Pull:
         return at.astimezone(UTC)
 
     def _take(self, reader: SqlRows, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
-        """Store rows, and where the pull then stands. `again`: they were read before, and what is known of them is not
-        counted."""
+        """Store rows together with the state of the pull. `again`: the rows may have been read before, so known rows
+        are not counted."""
         refused_before = standing.refused if again else {}
         rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
         source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
@@ -236,7 +246,8 @@ class Pull:
 
 
 class PullStaging(Staging):
-    """`day`: also finds which answers of that day, which this source once brought, are not staged."""
+    """Staging of a pull. `day`: also find the answers of that day that this source once brought and that are not
+    staged (`vanished`)."""
 
     each_alone = True
 
@@ -268,7 +279,7 @@ def take_rows(
     number: int,
     staging: PullStaging | None = None,
 ) -> tuple[ImportReport, list[int]]:
-    """Add rows to the log: the report, and the lines of those that would be refused again."""
+    """Add rows to the log. Returns the report, and the line numbers of the rows that would be refused again."""
     advisory_lock(connection, "response_log", "import")  # keys and maximum scores stay as they are read
     report, lines = ImportReport(), list[int]()
 
@@ -288,12 +299,12 @@ def take_rows(
 
 
 def scoring_of(connection: psycopg.Connection, binding: Binding) -> AsRecorded:
-    """How a source's answers are scored: by the keys of the bank only if it has the chosen options."""
+    """Scoring of a source's answers. The bank's keys apply only if the source has the chosen options."""
     return AsRecorded(recorded_rules(connection), choices="response" in binding.columns)
 
 
 def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
-    """Start and end of a day, or of all that is before a day or from it on; None: no limit."""
+    """Start and end of a part of the first pull: a day, all before a day, or all from a day on. None: no limit."""
     which, _, day = part.rpartition(" ")
     start, end = day_bounds(day)
     return {"": (start, end), BEFORE: (None, start), FROM: (start, None)}[which]
@@ -325,7 +336,7 @@ def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[st
 
 
 def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
-    """Without the rows that were refused before as they are."""
+    """The rows, except rows that were refused before and have not been written again since."""
     if not refused:
         return rows
     return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))

@@ -1,7 +1,7 @@
-"""The rows of a source that speaks SQL, in batches: by cursor and key, or by day.
+"""The rows of a source that is read with SQL, in batches: by cursor and key, or by day.
 
-What belongs here: the statements, sent to whatever SQLAlchemy or DuckDB reaches, and cells as Arrow has them. What does
-not: where a pull stands (see `standing`), and what is done with the rows.
+What belongs here: the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells to
+Arrow. What does not: the state of a pull (see `standing`), and the import of the rows (see `pull`).
 """
 
 import json
@@ -42,7 +42,7 @@ MARIADB_TIMESTAMP, MARIADB_BIT = "TIMESTAMP", "BIT"
 
 @dataclass(frozen=True)
 class Read:
-    """Rows, and the place of the last."""
+    """A batch of rows, and the place of the last one."""
 
     rows: pa.RecordBatch
     last: Place
@@ -50,7 +50,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Part:
-    """Which rows: those behind one place and up to another, or of an answer in [start, end)."""
+    """Selection of rows: after one place and up to another, and with an answer in [start, end). None: no limit."""
 
     behind: Place | None = None
     up_to: Place | None = None
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Span:
-    """The first and the last answer, and the greatest cursor; None where there are none."""
+    """Times of the first and the last answer, and the greatest cursor. All are None if there are no answers."""
 
     first: datetime | None
     last: datetime | None
@@ -68,21 +68,21 @@ class Span:
 
 
 class Locked(TransientFailure):
-    """Somebody holds the source's table: the next pull reads it."""
+    """Another session has locked the source's table: the next pull reads it."""
 
 
 class SqlRows:
-    """A source with a connection of its own, which reads and changes nothing.
+    """A source, read over a connection of its own. Only `erase` changes anything there.
 
-    Raises TransientFailure if the source cannot be reached, PermanentFailure if its columns are not as the file of
-    sources says.
+    Raises TransientFailure if the source cannot be reached, and PermanentFailure if it lacks columns that the file of
+    sources names.
     """
 
     holds_locks = False
-    """Whether others wait until its statement is read."""
+    """Whether a statement locks the table until its rows have been read, so that others may have to wait."""
 
     def __init__(self, source: PullSource, database: Database | None = None) -> None:
-        """`database`: ours, for a source in it."""
+        """`database`: the platform's, needed for a source in it."""
         self.source = source
         self._rules = source.rules
         self._open(database)
@@ -102,7 +102,7 @@ class SqlRows:
             options = {"connect_args": {"connect_timeout": 10}}
         try:
             self._engine = sa.create_engine(url, poolclass=NullPool, **options)
-        except (sa.exc.ArgumentError, ImportError):  # no dialect of that name, or not its driver
+        except (sa.exc.ArgumentError, ImportError):  # the dialect or its driver is not installed
             raise PermanentFailure(
                 f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
                 "driver, or name another one in the address, such as postgresql:// or mysql://"
@@ -143,7 +143,7 @@ class SqlRows:
 
     @cached_property
     def _described(self) -> dict[str, str]:
-        """Every column of the table or the SELECT, and its type."""
+        """Type of every column of the table or the SELECT."""
         return self._describe(sa.select(sa.text("*")).select_from(self._relation([])).where(sa.false()))
 
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
@@ -180,7 +180,7 @@ class SqlRows:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns that the mapping reads and those of the cursor, with their types."""
+        """Types of the columns that the mapping and the cursor use."""
         rules = self.binding.mapping
         read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
         wanted = {*read, self.cursor.column, self.cursor.key}
@@ -188,7 +188,7 @@ class SqlRows:
 
     @property
     def given(self) -> list[str]:
-        """The columns of its batches."""
+        """The columns of the batches."""
         return [*self.columns, *["revision"] * (self.source.revision is not None)]
 
     @property
@@ -198,7 +198,7 @@ class SqlRows:
 
     @property
     def time_column(self) -> str:
-        """Which column says when an answer was given, by which days are read and counted."""
+        """The column with the time of the answer, by which days are read and counted."""
         names = self.binding.columns.get("completed_at", ())
         if len(names) != 1:
             raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
@@ -216,10 +216,10 @@ class SqlRows:
 
     @cached_property
     def _sample(self) -> Sequence[Any]:
-        """The time and the cursor of some row; None where there is no row."""
+        """Time and cursor of any row that has both; (None, None) if there is no such row."""
         time, cursor = self._time, self._table.c[self.cursor.column]
         some = sa.select(time, cursor).where(time.is_not(None), cursor.is_not(None)).limit(1)
-        found = [row for rows in self._fetch(some) for row in rows]  # to the end, so that the connection is free again
+        found = [row for rows in self._fetch(some) for row in rows]  # read to the end, which frees the connection
         return found[0] if found else (None, None)
 
     @property
@@ -232,7 +232,7 @@ class SqlRows:
 
     @property
     def clock(self) -> Clock:
-        """How `completed_at` is written."""
+        """How `completed_at` is written. Raises PermanentFailure if it does not contain times."""
         name = self.time_column
         clock = self._clock_of(name, self._sample[0], self.binding.mapping.time.unit)
         if clock is None:
@@ -244,7 +244,7 @@ class SqlRows:
 
     @property
     def cursor_clock(self) -> Clock | None:
-        """None where the cursor counts something else than time."""
+        """How the cursor is written; None if it does not contain times."""
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
@@ -259,7 +259,7 @@ class SqlRows:
         return Place(_storable(cursor), _storable(key))
 
     def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
-        """A place's cursor as the source writes it. `early`: or before it, where clocks were set back meanwhile."""
+        """A place's cursor as the source writes it. `early`: the earlier one, if that local time occurs twice."""
         clock = self.cursor_clock
         if clock is None:
             return cursor
@@ -271,16 +271,16 @@ class SqlRows:
     # -- rows --------------------------------------------------------------------------------------
 
     def check_clocks(self) -> None:
-        """Raises PermanentFailure where it is not known how times are to be read; the source is not empty."""
+        """Raise PermanentFailure if it is unknown how times are written. The source must not be empty."""
         _ = self.clock, self.cursor_clock
 
     @property
     def identity(self) -> list[str]:
-        """The columns by which a row as it is now is known."""
+        """The columns that identify a row in its present version."""
         return [self.cursor.column, self.cursor.key]
 
     def span(self) -> Span:
-        """How far the answers reach; the source is not empty."""
+        """Span of the answers. The source must not be empty."""
         time, cursor = self._time, self._table.c[self.cursor.column]
         clock, where = self.clock, self._where(Part())
         statement = sa.select(sa.func.min(time), sa.func.max(time), sa.func.max(cursor)).where(*where)
@@ -291,8 +291,11 @@ class SqlRows:
         return Span(first, last, self._place(greatest, None).cursor)
 
     def read(self, part: Part) -> Iterator[Read]:
-        """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
-        any more, as some drivers do; one of PostgreSQL is over, with its lock, before somebody computes."""
+        """Yield the rows of a part, in the order of cursor and key.
+
+        Each statement is limited, because some drivers read a result to its end even if it is abandoned. PostgreSQL's
+        statement is read completely, which releases its lock, before its rows are yielded.
+        """
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
         places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
         most, n = BATCH if self.holds_locks else BATCHES * BATCH, -1
@@ -322,7 +325,7 @@ class SqlRows:
             yield self._time < self.clock.theirs(part.end)
 
     def count_days(self, bounds: Sequence[datetime]) -> list[int]:
-        """How many rows each day has; `bounds` are their beginnings, and the end of the last."""
+        """Number of rows of each day. `bounds`: the starts of the days, and the end of the last one."""
         time, clock = self._time, self.clock
         whens = [(time < clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
         days = sa.select(sa.case(*whens).label("day")).where(*self._where(Part(start=bounds[0], end=bounds[-1])))
@@ -332,7 +335,7 @@ class SqlRows:
         return [found.get(n, 0) for n in range(len(bounds) - 1)]
 
     def present(self, ids: Sequence[str]) -> set[str]:
-        """Which of the answers are in the source on any day, whatever became of them; none where they have no ids."""
+        """The ids that the source has on any day. Empty if the mapping does not name one column of ids."""
         names = self.binding.columns.get("attempt_id", ())
         if len(names) != 1:
             return set()
@@ -344,7 +347,7 @@ class SqlRows:
         return found
 
     def _as_written(self, name: str, ids: Sequence[str]) -> list[Any]:
-        """Ids as a column has them; without those that it cannot hold."""
+        """Ids in the type of a column, without those that the type cannot hold."""
         if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
             return [int(one) for one in ids if one.isdigit()]
         return [*ids]
@@ -352,7 +355,7 @@ class SqlRows:
     # -- the table as a whole ----------------------------------------------------------------------
 
     def whole(self, known: Collection[str]) -> pa.Table:
-        """The columns that the mapping names, as text; without a mapping, those of `known` that are there."""
+        """All rows as text, with the columns that the mapping names or, without a mapping, those also in `known`."""
         wanted = {*chain(*self._rules.columns.values())} if self._rules else {*known} & self._described.keys()
         if lacking := wanted - self._described.keys():
             there = ", ".join(self._described)
@@ -384,7 +387,7 @@ class SqlRows:
     def erase(self, user_id: str) -> None:
         """Run the DELETE of a learner. Raises PermanentFailure if it fails or leaves rows; then nothing is deleted."""
         assert self.source.erase is not None
-        _ = self._described  # which ends a transaction
+        _ = self._described  # read before the DELETE, because reading them commits
         try:
             self._connection.exec_driver_sql(self.source.erase, {"user_id": user_id})
         except sa.exc.DBAPIError as error:
@@ -399,7 +402,7 @@ class SqlRows:
         self._connection.commit()
 
     def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
-        """The rows, as the server has them ready; the connection serves nothing else meanwhile."""
+        """Yield the rows in batches as the server sends them. The connection is busy until the last one."""
         try:
             streaming = self._connection.execution_options(stream_results=True, yield_per=BATCH)
             result = streaming.execute(statement)
@@ -423,7 +426,7 @@ class SqlRows:
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
-    """A column of Python's values, with dictionaries and the like as text."""
+    """A column of Python values as Arrow. Values that are not plain, such as dictionaries, become text."""
     first = next((value for value in values if value is not None), None)
     if type_name == MARIADB_BIT:
         values = [None if value is None else int.from_bytes(value) for value in values]
@@ -439,7 +442,7 @@ def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
 
 
 def _text(value: Any) -> str | None:
-    """1.0000000 of a decimal as 1."""
+    """A value as text; decimals without trailing zeros."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Decimal):
@@ -456,6 +459,6 @@ def _storable(value: Any) -> Any:
 
 
 def at_micros(micros: int) -> datetime:
-    """The instant, or the first or the last one that can be a time of an answer."""
+    """Time from microseconds since 1970, limited to the range that times of answers can have."""
     micros = min(max(micros, EARLIEST), LATEST)
     return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)

@@ -1,6 +1,6 @@
-"""The file of sources, IRT_PULL_SOURCES: what each is called, where it is, and what its columns mean.
+"""The file of sources, IRT_PULL_SOURCES: the name, the address and the mapping of each source.
 
-Addresses hold passwords, so the file is its owner's alone, and no message repeats a value of it.
+Addresses contain passwords, so only the owner may read the file, and no message repeats a value from it.
 """
 
 import re
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 
-from irt_assets.intake.mapping import AUTO, Mapping, load_mapping
+from irt_assets.intake.mapping import AUTO, Mapping, load_mapping, problems_of
 from irt_assets.intake.times import zone_named
 from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
@@ -21,7 +21,7 @@ from resources.settings import Settings, in_a_pod
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 PARQUET = "parquet:"
 THIS = "this"
-"""The address of the database that holds our tables."""
+"""Address of a source in the platform's own database."""
 DELETE = re.compile(r"\s*DELETE\s+FROM\b[^;]*%\(user_id\)s[^;]*;?\s*", re.I)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -37,8 +37,13 @@ class _Strict(BaseModel):
 
 
 class Cursor(_Strict):
-    """`column` grows when a row is written; `key` differs between rows with one value there. `unit`: it counts seconds
-    or milliseconds since 1970."""
+    """The columns by which new rows are found.
+
+    Attributes:
+        column: column whose values grow with each row that is written.
+        key: column that distinguishes rows with the same value of `column`.
+        unit: unit of `column`, if it counts seconds or milliseconds since 1970.
+    """
 
     column: str
     key: str
@@ -46,9 +51,18 @@ class Cursor(_Strict):
 
 
 class PullSource(_Strict):
-    """A source. `kind`: of answers, or a table of items or learners that is copied. `since`: earlier answers are left
-    where they are. `revision`: the cursor is the time of the last write, so that a row that was written again replaces
-    the answer. `erase`: the DELETE that removes a learner there."""
+    """A source.
+
+    Attributes:
+        kind: `attempts` are pulled as answers; `question` and `learner` are tables that are copied.
+        address: URL of a database, `parquet:` and a folder, or `this` (the platform's own database).
+        table, select: the rows of a database; exactly one of them is given.
+        mapping: name of a preset, a mapping file, or the mapping itself.
+        zone: IANA name of the zone of times that carry none.
+        since: day before which answers are not pulled.
+        revision: the cursor is the time of the last write, so a row that is written again replaces the answer.
+        erase: DELETE that removes a learner there.
+    """
 
     name: str
     kind: Literal["attempts", "question", "learner"] = "attempts"
@@ -93,7 +107,7 @@ class PullSource(_Strict):
 
     @property
     def where(self) -> str:
-        """The address without what is secret."""
+        """The address without its secrets."""
         return "this database" if self.is_here else str(self.url.set(username=None, password=None, query={}))
 
     @property
@@ -109,7 +123,7 @@ class PullSource(_Strict):
 
     @property
     def rules(self) -> Mapping | None:
-        """The mapping; None where the names of the columns say it."""
+        """The mapping; None if it follows from the names of the columns."""
         if isinstance(self.mapping, str):
             rules = load_mapping(self.mapping)
         else:
@@ -120,8 +134,8 @@ class PullSource(_Strict):
 
 
 def read_sources(settings: Settings) -> dict[str, PullSource]:
-    """All sources by name, none where the setting is unset. Raises PermanentFailure that says what is wrong in the file
-    and repeats none of it."""
+    """All sources by name; empty if the setting is unset. Raises PermanentFailure, without any value from the file, if
+    the file is wrong."""
     path = settings.irt_pull_sources
     if path is None:
         return {}
@@ -158,8 +172,5 @@ def _source(name: str, given: Map[str, Any]) -> PullSource:
             _ = source.url
         _ = source.rules
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)
-        )
-        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems}") from None
+        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems_of(error)}") from None
     return source

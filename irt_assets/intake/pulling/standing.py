@@ -1,7 +1,4 @@
-"""Where each pull stands: the tables `pull_source` and `pull_day`.
-
-What belongs here: their SQL. What does not: how a source is read (see `rows`).
-"""
+"""The state of each pull: the tables `pull_source` and `pull_day`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,25 +14,27 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value, record, records
 
 OUT_OF_ORDER = timedelta(minutes=10)
-"""So much later than its cursor says a row may be committed."""
+"""Longest time between a row's cursor and its commit that pulls allow for."""
 MOST_REFUSED = 10_000
 
 
 class Place(NamedTuple):
-    """Where a pull stands: cursor, of a time in microseconds since 1970, and key of the last row; a key of None: before
-    the rows with this cursor."""
+    """A place in a source's rows: cursor and key of the last row that was read.
+
+    A cursor that is a time is in microseconds since 1970. Without a key, the place is before the rows with this cursor.
+    """
 
     cursor: Any
     key: Any = None
 
 
 class UnderWay(PermanentFailure):
-    """Another process pulls this source."""
+    """Another process is pulling this source."""
 
 
 @dataclass
 class Standing:
-    """A row of `pull_source`."""
+    """The state of a source's pulls: a row of `pull_source`."""
 
     name: str
     number: int
@@ -54,17 +53,17 @@ class Standing:
         return Place(*self.position)
 
     def move(self, place: Place, at: datetime) -> None:
-        """Stand at `place`, as the source was at `at`."""
+        """Move to `place`, which the source had at `at`."""
         self.position = [*place]
         self.stood.append([at.isoformat(), place.cursor])
 
     def refuse(self, rows: Iterable[str]) -> None:
-        """Remember refused rows, the last that there is room for."""
+        """Remember the hashes of refused rows, at most the latest MOST_REFUSED."""
         self.refused |= dict.fromkeys(rows, datetime.now(UTC).isoformat())
         self.refused = dict(sorted(self.refused.items(), key=itemgetter(1))[-MOST_REFUSED:])
 
     def settle(self, at: datetime) -> None:
-        """What was passed before is read to its end, as the source was at `at`: forget what is not needed any more."""
+        """Forget older places and refused rows: all rows that were committed late have been read, as of `at`."""
         since = (at - OUT_OF_ORDER).isoformat()
         older = [one for one in self.stood if one[0] <= since]
         self.stood = older[-1:] + [one for one in self.stood if one[0] > since]
@@ -73,7 +72,7 @@ class Standing:
 
 @contextmanager
 def one_at_a_time(database: Database, name: str) -> Iterator[None]:
-    """Raises UnderWay where another process pulls the source."""
+    """Hold the lock of a source's pulls. Raises UnderWay if another process is pulling the source."""
     with database.connect() as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("pull", name),)):
             raise UnderWay(f"{name}: a pull is under way")
@@ -81,12 +80,12 @@ def one_at_a_time(database: Database, name: str) -> Iterator[None]:
 
 
 def standing_of(connection: psycopg.Connection, name: str) -> Standing | None:
-    """None where the source was never pulled."""
+    """The state of a source's pulls. Returns None if the source has never been pulled."""
     return record(connection, Standing, "SELECT * FROM pull_source WHERE name = %s", (name,))
 
 
 def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> Standing:
-    """A source that was never pulled."""
+    """Insert the state of a source that has never been pulled."""
     [made] = records(
         connection,
         Standing,
@@ -118,7 +117,7 @@ def stop(database: Database, name: str, why: str) -> None:
 
 
 def first_pull_under_way(connection: psycopg.Connection) -> bool:
-    """Whether a source's first pull goes on: what follows from its days is made once, at its end."""
+    """Whether a first pull is in progress. Results that depend on its days are computed once, at its end."""
     return bool(
         one_value(
             connection,
@@ -130,7 +129,7 @@ def first_pull_under_way(connection: psycopg.Connection) -> bool:
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of `pull_day`."""
+    """A day's comparison of a source with the log: a row of `pull_day`."""
 
     name: str
     day: date
@@ -165,7 +164,7 @@ def store_day(connection: psycopg.Connection, day: Compared) -> None:
 
 
 def pulls_in_words(connection: psycopg.Connection) -> list[str]:
-    """A line for each source, and for each day that waits for a person."""
+    """A line for each source, and for each day that waits for a person's confirmation."""
     lines = []
     for one in records(connection, Standing, "SELECT * FROM pull_source ORDER BY name"):
         if one.stopped:

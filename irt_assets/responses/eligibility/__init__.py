@@ -1,1 +1,1 @@
-"""Which attempts count in a window, and the rules of a scale."""
+"""Eligibility: the rules of a scale, and the judgement of attempts by them."""

@@ -1,6 +1,6 @@
-"""Which attempts of a scale count, how they are scored, and why the others are left out.
+"""Judge the attempts of a scale: give each a score, or the reason why it does not count.
 
-Does not belong here: reading attempts, and knowing what was answered before (the caller names the repeats).
+What does not belong here: reading attempts, and finding repeats (the caller marks them).
 """
 
 import dataclasses
@@ -23,21 +23,25 @@ NO_SCORE = np.iinfo(np.int16).min
 
 @dataclass(frozen=True)
 class Attempts:
-    """R attempts of one scale, one array of shape (R,) per column, but for what is known of its J items.
+    """R attempts on J items of one scale. Every array has shape (R,), unless a shape is named.
 
     Attributes:
-        user, item: codes ≥ 0 (small whole numbers: arrays of max + 1 counts are made from them).
-        live: made in live mode. is_test: by a test account. unknown_item: the bank does not know the item.
-        seen_before: the learner met the item earlier within the look-back.
-        exam: made inside an exam session. answered_later: a later item of that session was answered.
-        correct: int8; 1 for full credit, else 0, or −1 where shown and not answered.
-        hints: int32; hints taken, −1 where unknown.
-        time_ms: response time, NaN where unknown.
-        item_median_ms, item_n_timed: shape (J,), by code; the item's median time over its live answers, and how many
-            times that is of. item_timed: the place of each attempt in them where they are as of several times, and then
-            of any length; None: its item's code.
-        score: int16; the score from 0, `NO_SCORE` where what `correct` says is all that is known; None: everywhere.
-        max_score: int16; the highest score of the attempt's item; None: 1 everywhere.
+        user, item: codes ≥ 0. They should be small, because arrays of max + 1 counts are made from them.
+        live: whether the attempt was made in live mode.
+        is_test: whether a test account made the attempt.
+        unknown_item: whether the item is missing from the bank.
+        seen_before: whether the learner met the item earlier within the look-back.
+        exam: whether the attempt was made in an exam session.
+        answered_later: whether a later item of that session was answered.
+        correct: int8; 1 for full credit, 0 for less, −1 if the item was shown and not answered.
+        hints: int32; number of hints taken, −1 if unknown.
+        time_ms: response time, NaN if unknown.
+        item_median_ms: shape (J,) by code of the item; median time of the item's live answers.
+        item_n_timed: shape (J,); number of times in that median.
+        item_timed: each attempt's index in `item_median_ms` and `item_n_timed`, which then have any length, for items
+            with medians as of several dates. None: the index is the item's code.
+        score: int16; the score from 0, `NO_SCORE` if only `correct` is known. None: only `correct` is known everywhere.
+        max_score: int16; maximum score of the attempt's item. None: 1 everywhere.
     """
 
     user: Codes
@@ -88,12 +92,12 @@ class Attempts:
 
     @property
     def scored(self) -> Mask:
-        """Whether the attempt is to an item with more than right and wrong."""
+        """Whether the attempt is on a scored item, with a maximum score above 1."""
         return np.zeros(self.size, dtype=bool) if self.max_score is None else self.max_score > 1
 
     @property
     def points(self) -> npt.NDArray[np.int8]:
-        """The score: of right and wrong 1 and 0, of full credit the highest one; −1 where nobody knows it."""
+        """The score; −1 if unknown. Full credit without a score is the item's maximum score."""
         points = self.correct
         if self.score is not None and self.max_score is not None:
             by_correct = np.where(self.correct == 1, self.max_score, -1)
@@ -103,7 +107,7 @@ class Attempts:
 
     @property
     def contradictory(self) -> Mask:
-        """Whether a score is none that the item can have, or is not what `correct` says."""
+        """Whether the score is out of the item's range, or disagrees with `correct`."""
         if self.score is None or self.max_score is None:
             return np.zeros(self.size, dtype=bool)
         beyond = (self.score < 0) | (self.score > self.max_score)
@@ -113,15 +117,17 @@ class Attempts:
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What others ask of a reason.
+    """Properties of a reason.
 
     Attributes:
-        value: its name as it is stored.
-        explanation: what it means, for people.
-        applies: shape (R,), the attempts that it applies to by themselves; None for a minimum.
-        is_answer: real learners' answers and omissions in live mode, of which the rejected are a share.
-        is_rejected: counts as rejected.
-        shows_drift: drift of an item is looked for in such answers, too: leaks show in rapid ones.
+        value: stored name.
+        explanation: meaning, as a sentence for people.
+        applies: function that returns the attempts with this reason, shape (R,). None if the reason is a minimum, which
+            depends on more than one attempt.
+        is_answer: whether such attempts count in the denominator of the rejected share: answers and omissions of real
+            learners in live mode.
+        is_rejected: whether such attempts count as rejected.
+        shows_drift: whether such answers are used to detect drift of an item. Rapid answers are, as they reveal leaks.
     """
 
     value: str
@@ -133,7 +139,7 @@ class _Meaning:
 
 
 def _rapid(attempts: Attempts, rules: Rules) -> Mask:
-    """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
+    """Whether each attempt is a rapid answer; false if its time or the item's median is unknown (NaN)."""
     limit = np.minimum(rules.eligibility.rapid_share * attempts.item_median_ms, rules.eligibility.rapid_cap_ms)
     limit[attempts.item_n_timed < rules.eligibility.rapid_min_times] = np.nan
     return attempts.answered & (
@@ -146,12 +152,12 @@ def _wrong_by_hint(attempts: Attempts, rules: Rules) -> Mask:
 
 
 class Reason(StrEnum):
-    """Why an attempt is not scored, in order of precedence: of several reasons the first is given."""
+    """Why an attempt is not scored. If several reasons apply, the first in this order is given."""
 
     meaning: _Meaning
 
     def __new__(cls, meaning: _Meaning | str) -> Self:
-        assert isinstance(meaning, _Meaning)  # a text is looked up among the values
+        assert isinstance(meaning, _Meaning)  # StrEnum looks up a text by value and does not call __new__
         name = str.__new__(cls, meaning.value)
         name._value_, name.meaning = meaning.value, meaning
         return name
@@ -211,13 +217,13 @@ _CODE = {reason: code for code, reason in enumerate(_REASONS)}
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of each of R attempts.
+    """Scores and reasons of R attempts.
 
     Attributes:
-        code: int8, shape (R,). Place in `Judgement.REASONS`; −1 where the attempt is scored.
-        score: int8, shape (R,). From 0 to the item's highest score; −1 where the attempt is not scored.
-        counts: attempts as `counts_by_reason` has them; they sum to R.
-        few_items: item code → responses it had when it was left out for having too few.
+        code: int8, shape (R,). Index in `Judgement.REASONS`; −1 if the attempt is scored.
+        score: int8, shape (R,). From 0 to the item's maximum score; −1 if the attempt is not scored.
+        counts: number of attempts by reason, as `counts_by_reason` returns it; they sum to R.
+        few_items: item code → its number of responses, for items that were left out for having too few.
     """
 
     code: npt.NDArray[np.int8]
@@ -229,7 +235,7 @@ class Judgement:
 
     @property
     def scored(self) -> Mask:
-        """Shape (R,): which attempts are responses."""
+        """Whether each attempt is a response, shape (R,)."""
         return self.code < 0
 
     @property
@@ -240,29 +246,28 @@ class Judgement:
 def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_item: bool = True) -> Judgement:
     """Give every attempt a score or the first reason that applies to it.
 
-    A null `correct` is an omission, scored 0, where a later item of an exam session was answered. A rapid answer is
-    one with time < min(rapid_share · median, rapid_cap_ms), whether it is right or wrong; omissions are not judged by
-    time. Learners with too few responses go first, then items, until both minima hold for what is left.
+    A null `correct` is an omission, scored 0, if a later item of the exam session was answered. An answer is rapid if
+    its time is below min(rapid_share · median, rapid_cap_ms), whether it is right or wrong; omissions are not judged by
+    time. Learners with too few responses are dropped first, then items, until both minima hold for the rest.
 
-    `min_learner=False` and `min_item=False` leave those filters out: abilities are reported for every learner, and
-    from answers to items that were published long ago.
+    `min_learner=False` and `min_item=False` switch these filters off, because abilities are reported for every learner
+    and also from answers to items that were published long ago.
     """
     part = JudgedLearners.from_attempts(attempts, rules, min_learner=min_learner)
     return part.with_minimum(rules.eligibility.min_fitted_responses if min_item else 0)
 
 
 class JudgedLearners:
-    """Some learners' attempts of one scale, all of each learner, judged as `judge` says but for the minimum of items:
-    that needs the responses of everybody.
+    """All attempts of some learners of one scale, judged as by `judge`, but without the minimum of responses per item.
 
-    Whoever has them, counted over all parts (`responses`), drops the `items_with_few` from every part, and counts again
-    until there are none.
+    That minimum needs the responses of all learners: sum `responses` over all parts, drop the `items_with_few` from
+    every part, and repeat until no item has too few.
     """
 
     def __init__(
         self, user: Codes, item: Codes, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8], least: int
     ) -> None:
-        """Begin from codes and scores as a `Judgement` without minima has them; a learner needs `least` responses."""
+        """`code`, `score`: as in a `Judgement` without minima. `least`: the responses that a learner needs."""
         self._user, self._item, self._score, self._least = user, item, score, least
         self._code = code.copy()
         self._kept = np.flatnonzero(code < 0)
@@ -280,7 +285,7 @@ class JudgedLearners:
         return cls(attempts.user, attempts.item, code, score, least)
 
     def with_minimum(self, least: int) -> Judgement:
-        """Leave out items with fewer responses than `least` if these are everybody's attempts."""
+        """Leave out items with fewer responses than `least`. These must be the attempts of all learners."""
         present = np.flatnonzero(np.bincount(self._item)) if self._item.size else np.empty(0, np.int64)
         few_items: dict[int, int] = {}
         while few := items_with_few(
@@ -292,17 +297,17 @@ class JudgedLearners:
         return Judgement(code=code, score=score, counts=counts_by_reason(code), few_items=few_items)
 
     def responses(self) -> Ints:
-        """Responses that are left, by code of the item up to the highest that occurs."""
+        """Number of remaining responses by code of the item, up to the highest code."""
         highest = int(self._item.max()) if self._item.size else -1
         return np.bincount(self._item[self._kept], minlength=highest + 1)
 
     def drop_items(self, items: Sequence[int] | Codes) -> None:
-        """Leave out items, which have too few responses, and then the learners who have too few without them."""
+        """Leave out items with too few responses, and then learners who have too few without these items."""
         self._drop(np.isin(self._item[self._kept], items), Reason.FEW_ITEM_RESPONSES)
         self._drop_learners()
 
     def outcome(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
-        """Code and score of each attempt, as a `Judgement` has them."""
+        """Code and score of each attempt, as in a `Judgement`."""
         return self._code, np.where(self._code < 0, self._score, np.int8(-1))
 
     def _drop_learners(self) -> None:
@@ -315,23 +320,25 @@ class JudgedLearners:
 
 
 def items_with_few(responses: Iterable[tuple[K, int]], least: int, before: Container[K]) -> dict[K, int]:
-    """The items with fewer responses than `least` that were not dropped `before`, and how many each has."""
+    """Item → its number of responses, for items with fewer than `least` that are not in `before`."""
     return {item: n for item, n in responses if n < least and item not in before}
 
 
 def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
-    """Attempts by reason, every reason present but SCORE_MISSING where it has none, those that are scored under
-    "scored"."""
+    """Number of attempts by reason ("scored": scored attempts).
+
+    Reasons without an attempt have 0, except SCORE_MISSING, which is absent then.
+    """
     tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
     counts = {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
     return {reason: n for reason, n in counts.items() if n or reason != Reason.SCORE_MISSING}
 
 
 def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
-    """Rejected answers (rapid and unusable) and all live answers of real learners, from counts by reason.
+    """Number of rejected answers (rapid and unusable), and of all live answers of real learners, from counts by reason.
 
-    An omission counts as an answer, as it is scored; what was not reached, and what was ineligible for who or how it
-    was answered in (test accounts, sandbox), does not count.
+    An omission counts as an answer, because it is scored. Items that were not reached, and attempts of test accounts or
+    in the sandbox, do not count.
     """
     no_answer = {reason for reason in Reason if not reason.meaning.is_answer}
     answers = sum(n for reason, n in counts.items() if reason not in no_answer)

@@ -1,4 +1,4 @@
-"""A smaller minimum of responses an item for a small log, and what it would give."""
+"""Propose a smaller minimum of responses per item for a small log, with the items and errors to expect of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from irt_psychometrics import PsychometricsError
 
 @dataclass(frozen=True)
 class Option:
-    """What a minimum of responses per item would give.
+    """Effect of a minimum of responses per item.
 
     Attributes:
-        min_responses: the setting.
-        items_admitted, share_admitted: how many of the log's items reach it, and which share.
-        expected_b_se: SE(b) to expect of an item that just reaches it (unit: SD of θ).
+        min_responses: the minimum.
+        items_admitted, share_admitted: number and share of the log's items that reach it.
+        expected_b_se: expected SE(b) of an item that just reaches it (unit: SD of θ).
     """
 
     min_responses: int
@@ -34,8 +34,8 @@ def expected_b_se(n: float) -> float:
 
     The expected information of one response about (a, b) is E[P(1 − P) · g gᵀ] with g = (θ − b, −a). At b = 0 the
     off-diagonal term E[P(1 − P) θ] is zero by symmetry, so Var(b) = 1 / (n · a² · E[P(1 − P)]), with
-    E[P(1 − P)] = 0.2066. It is a floor: it treats θ as known (with 20 items of a ≈ 1 a learner SE(b) is some 15 %
-    larger), and an item far from the learners or flatter than a = 1 has more.
+    E[P(1 − P)] = 0.2066. It is a lower bound: it treats θ as known (with 20 items of a ≈ 1 per learner, SE(b) is about
+    15 % larger), and SE(b) is larger for an item far from the learners or flatter than a = 1.
     """
     theta, weight = np.polynomial.hermite_e.hermegauss(41)
     p = 1 / (1 + np.exp(-theta))
@@ -43,10 +43,10 @@ def expected_b_se(n: float) -> float:
 
 
 def propose_minimum(n_per_item: npt.ArrayLike, minima: Sequence[int] = MINIMA) -> list[Option]:
-    """What each of `minima`, largest first, would admit of a log with `n_per_item` (shape (J,)) responses per item.
+    """Options for a log with `n_per_item` responses per item, shape (J,): one for each of `minima`, largest first.
 
-    The counts are those before the two sample-size filters (`judge` with both off). Items that drop out may take
-    learners below their own minimum, so an option near a count may admit fewer.
+    Pass counts from before the two sample-size filters (`judge` with both off). Without the items that are left out,
+    learners may fall below their own minimum, so an option close to an item's count may admit fewer items.
     """
     n = np.asarray(n_per_item)
     if n.size == 0:
@@ -58,9 +58,9 @@ def propose_minimum(n_per_item: npt.ArrayLike, minima: Sequence[int] = MINIMA) -
 
 
 def recommend(options: Sequence[Option]) -> Option:
-    """The largest minimum that keeps nine items in ten; where none does, the smallest on offer.
+    """The option with the largest minimum that keeps 90 % of the items, or else the option with the smallest minimum.
 
-    The smallest of `MINIMA` is 50: below it SE(b) exceeds 0.3, and a 2PL slope is more noise than measure.
+    The smallest of `MINIMA` is 50: below it SE(b) exceeds 0.3, and the slope of a 2PL is mostly noise.
     """
     ordered = sorted(options, key=lambda option: -option.min_responses)
     return next((option for option in ordered if option.share_admitted >= _ENOUGH_ITEMS), ordered[-1])

@@ -1,7 +1,7 @@
 """The rules of a scale by stage, with their ranges.
 
-Belongs here: `Rules`, the limits of gates among them, from which the page of the rules and the help of `irt scale set`
-are made. Does not belong here: judging attempts by them (see `attempts`), and acting on a gate.
+The reference page of the rules and the help of `irt scale set` are generated from `Rules`. What does not belong here:
+judging attempts by them (see `attempts`), and acting on a gate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 HoldRule = Literal["warn", "hold"]
 Occasions = Literal["month", "week"]
-"""What is a person in a fit: a learner's month, or each of a learner's weeks in it."""
+"""Unit that counts as a person in a fit: a learner's month, or each of a learner's weeks in it."""
 OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 
 
@@ -37,7 +37,7 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     change: ClassVar[str]
-    """What becomes stale where one of these rules is changed, in a sentence."""
+    """Sentence that says what becomes stale if one of these rules is changed."""
 
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the defaults."""
@@ -45,7 +45,7 @@ class Stage(BaseModel):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the settings: two scales with the same one are treated alike in this stage."""
+        """SHA-256 of the settings. Two scales with the same hash are treated alike in this stage."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
@@ -55,7 +55,7 @@ UpTo100 = Annotated[float, Field(ge=0, le=100)]
 
 
 class AnswerRules(Stage):
-    """Which answers a month is made from."""
+    """Time for which a month stays open for answers."""
 
     change: ClassVar[str] = "A change moves the night in which months that are open close."
 
@@ -69,7 +69,7 @@ class AnswerRules(Stage):
 
 
 class EligibilityRules(Stage):
-    """Which attempts count, and how many a fit needs."""
+    """Conditions for an attempt to count, and the numbers of responses that a fit needs."""
 
     change: ClassVar[str] = "A change makes the snapshot of every month stale, and all that is made from it."
 
@@ -107,16 +107,16 @@ class EligibilityRules(Stage):
 
     @property
     def min_fitted_responses(self) -> int:
-        """An item with fewer responses is not fitted."""
+        """Number of responses below which an item is not fitted."""
         return min(self.min_responses, self.min_provisional_responses)
 
     def min_published_responses(self, model: Model) -> int:
-        """A fitted item with fewer responses is provisional."""
+        """Number of responses below which a fitted item is provisional."""
         return max(self.min_responses, self.min_responses_3pl) if item_model(model).guesses else self.min_responses
 
 
 class FitRules(Stage):
-    """How learners are thought to be distributed."""
+    """Assumptions about the distribution of θ and the assignment of items."""
 
     change: ClassVar[str] = (
         "A change makes the fit of every month stale, and all that is made from it; the snapshots stay."
@@ -145,7 +145,7 @@ class FitRules(Stage):
 
 
 class LinkingRules(Stage):
-    """Which anchors place a fit on the scale."""
+    """Conditions for an anchor to be used in linking."""
 
     change: ClassVar[str] = (
         "A change makes the linking of every month stale, and all that is made from it; the fits stay."
@@ -162,7 +162,7 @@ class LinkingRules(Stage):
 
 
 class PublicationRules(Stage):
-    """The limits of the gates: what holds a month, and what holds back an item."""
+    """Limits of the gates. Set gates hold a month, and item gates hold back an item."""
 
     change: ClassVar[str] = (
         "A change makes nothing stale. Set gates are judged again at once, by what is stored of each month; items are "
@@ -189,7 +189,7 @@ class PublicationRules(Stage):
         description="A month that follows the model worse than the scale's origin, whose linking jumps or whose "
         "anchors moved against the other published items is warned of, or held, from when it is next materialised.",
     )
-    # Two constants fit two anchors whatever these are.
+    # At least 3: the two linking constants fit any two anchors exactly.
     min_anchors: int = Field(
         default=5, ge=3, le=10_000, description="Set gate: how many usable anchors must not have moved."
     )
@@ -215,12 +215,12 @@ class PublicationRules(Stage):
 
     @property
     def demands(self) -> tuple[str, ...]:
-        """The names in `demanded_engines`."""
+        """Names of the engines in `demanded_engines`."""
         return _names(self.demanded_engines)
 
 
 class WarningRules(Stage):
-    """What a month is warned of, and what is looked for; nothing is held for it."""
+    """Limits for warnings, and settings of the drift and DIF analyses. None of them holds a month."""
 
     change: ClassVar[str] = (
         "A change makes nothing stale; drift, DIF and engines' agreement follow when a month is next materialised."
@@ -255,7 +255,7 @@ class WarningRules(Stage):
 
 
 class Rules(BaseModel):
-    """The settings of a scale, by the stage of a month that reads them. Outside this class their names stand alone."""
+    """The settings of a scale, by the stage of a month that reads them. Elsewhere they are named without a stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -268,10 +268,10 @@ class Rules(BaseModel):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
-        """The defaults with `settings` laid over them.
+        """The defaults, replaced by `settings`.
 
-        Raises PsychometricsError for a name that is not a rule, a value of another type, or one out of its range;
-        the message lists the valid names or the range.
+        Raises PsychometricsError if a name is not a rule, or a value has the wrong type or is out of range. The message
+        lists the valid names or the range.
         """
         unknown = [name for name in settings if name not in STAGE_OF]
         if unknown:
@@ -302,9 +302,9 @@ class Rules(BaseModel):
         return {name: value for stage in STAGES for name, value in getattr(self, stage).changed().items()}
 
     def require_effect(self) -> None:
-        """Raises PsychometricsError where a rule can have no effect next to the others, or leaves nothing to publish.
+        """Raise PsychometricsError if a rule can have no effect next to the others, or leaves nothing to publish.
 
-        For rules that somebody sets: a scale that has had them for long is still read.
+        Called when rules are set, not when they are read, so that a scale with such rules can still be read.
         """
         warned, held = self.warnings.warn_anchor_share, self.publication.min_anchor_share
         if warned < held:
@@ -335,12 +335,12 @@ STAGE_OF = {name: stage for stage, rules in STAGES.items() for name in rules.mod
 
 
 def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `settings` that belong to a stage."""
+    """The settings that belong to a stage."""
     return {name: value for name, value in settings.items() if STAGE_OF.get(name) == stage}
 
 
 def allowed(rule: FieldInfo) -> str:
-    """The values of a rule in words: its range, its choices, or what its list names."""
+    """The valid values of a rule in words: its range, its choices, or the kind of names in its list."""
     kinds = get_args(rule.annotation)
     if kinds:
         return f"one of {', '.join(kinds)}"
@@ -351,7 +351,7 @@ def allowed(rule: FieldInfo) -> str:
 
 
 def _explanation(error: ErrorDetails) -> str:
-    """Why a setting is refused, as pydantic found it."""
+    """The message for a setting that pydantic rejected."""
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     stage, name = error["loc"]

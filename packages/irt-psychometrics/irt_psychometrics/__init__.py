@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         PsychometricsWarning,
     )
     from irt_psychometrics.core.items import ItemParameters
-    from irt_psychometrics.core.models import Calibration, Responses
+    from irt_psychometrics.core.models import Calibration
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
+    from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.fitting import Fit, FitStatistics, InformationTable, ItemTable, PersonScores, fit
     from irt_psychometrics.links import ItemDif, ItemDrift, ScaleLink, find_dif, find_drift, link
     from irt_psychometrics.simulation.from_items import simulate_responses

@@ -18,10 +18,10 @@ from irt_psychometrics.core.errors import ComparisonWarning, PsychometricsError
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.results import Result, shown, shown_p
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.parameter_layout import LATENT_SD_BOUNDS
 from irt_psychometrics.fitting import Fit
-from irt_psychometrics.results import Result, shown, shown_p
 
 _RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2}
 """Order of the models of one number of scores: each contains those before. A rasch and a 1pl are one model."""
@@ -220,7 +220,7 @@ def _require_same_responses(first: Fit, second: Fit) -> None:
         )
     differ = one.estimated != two.estimated
     if differ.any():
-        named = some(item for item, other in zip(one.item_ids, differ, strict=True) if other)
+        named = some_of(item for item, other in zip(one.item_ids, differ, strict=True) if other)
         raise PsychometricsError(
             f"only one of the fits has parameters for {named}, so their log-likelihoods are of different responses. "
             "Leave these items out of both"
@@ -277,8 +277,8 @@ def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
     guessed = [item for item, less, more in pairs if more == "3pl" and less != "3pl"]
     if guessed:
         notes.append(
-            f"c = 0 of {some(guessed, 3)} lies at its bound in the larger model, where the χ² reference does not hold: "
-            "its p is too large. Trust AIC and BIC, or simulate under the smaller model."
+            f"c = 0 of {some_of(guessed, 3)} lies at its bound in the larger model, where the χ² reference does not "
+            "hold: its p is too large. Trust AIC and BIC, or simulate under the smaller model."
         )
     for name, fit in (("smaller", small), ("larger", large)):
         if bounds := _at_bounds(fit):
@@ -293,16 +293,16 @@ def _at_bounds(fit: Calibration) -> str:
     least, most = low * (1 + _AT_BOUND), high * (1 - _AT_BOUND)
     sds = [population.name for population in fit.populations if not least < population.sd < most]
     if sds:
-        found.append(f"the SD of θ ({some(sds)}) lies at its bound")
+        found.append(f"the SD of θ ({some_of(sds)}) lies at its bound")
     lowest, highest = (np.log(x / (1 - x)) for x in GUESSING_BOUNDS)
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.log(fit.c / (1 - fit.c))
     at: Mask = (np.array(fit.models) == "3pl") & ((logits <= lowest + _AT_BOUND) | (logits >= highest - _AT_BOUND))
     if at.any():
-        found.append(f"c of {some(np.array(fit.item_ids, dtype=object)[at])} lies at its bound")
+        found.append(f"c of {some_of(np.array(fit.item_ids, dtype=object)[at])} lies at its bound")
     slopes = [item for item, flags in zip(fit.item_ids, fit.flags, strict=True) if Flag.AT_BOUND in flags]
     if slopes:
-        found.append(f"the slope of {some(slopes)} lies at its bound")
+        found.append(f"the slope of {some_of(slopes)} lies at its bound")
     return " and ".join(found)
 
 

@@ -15,33 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.assumed_errors import assumed_errors
-from irt_psychometrics.core.design import row_starts
 from irt_psychometrics.core.errors import ItemWarning, NotConvergedWarning, PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters, ItemRow
-from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import LatentRule
 from irt_psychometrics.core.priors import Priors
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, columns_of_rows, shown
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import FitOptions, fit_em
 from irt_psychometrics.estimation.latent_shape import Shape
 from irt_psychometrics.estimation.optimizer import Progress, reporting
-from irt_psychometrics.results import Result, columns_of_rows, shown
 from irt_psychometrics.scoring.abilities import Curves, Method, Scores, eap_by, score
-from irt_psychometrics.scoring.reliability import fitted_reliability
+from irt_psychometrics.scoring.reliability import fitted_posteriors, reliability_of
 
 if TYPE_CHECKING:
     from irt_psychometrics.plots.figures import FitPlots
 
-NODES = 121
-"""Nodes of a normal θ for the log-likelihood of persons: .1 SD apart, enough for posteriors of long tests."""
-_AT_ONCE = 50_000
-"""Persons whose log probabilities at all nodes are computed together."""
 MISFIT = 0.05
 """An item fits badly if its RMSD exceeds this and what a sound item exceeds once in a thousand times."""
 _REMEDIES = {
@@ -237,7 +232,7 @@ class FitStatistics(Result):
 
     def _notes(self) -> list[str]:
         bad = self.misfitting
-        return [f"{some(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
+        return [f"{some_of(bad)}: the curve does not fit; draw it, or try another model."] if bad else []
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -446,7 +441,8 @@ class Fit(Result):
         sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
         if strange := [item for item in x.item_ids if item not in place]:
             raise PsychometricsError(
-                f"the fit has no item {some(strange)}; leave such items out, as x.of_items([…]) does, or fit them, too"
+                f"the fit has no item {some_of(strange)}; leave such items out, as x.of_items([…]) does, or fit them, "
+                "too"
             )
         code = np.array([place[item] for item in x.item_ids], dtype=np.int32)
         beyond = np.flatnonzero(x.score >= sizes[code][x.item])
@@ -578,13 +574,8 @@ def fit(
         else:
             calibration = fit_em(x, model=models, latent=latent, **asked)
             shape = Shape(latent, f"θ is taken as {'normal' if latent == 'normal' else 'a histogram'}, as asked")
-    found = Fit(
-        calibration,
-        fitted_reliability(x, calibration, groups=labels),
-        person_log_likelihood(x, calibration, labels),
-        shape,
-        x.frame_kind,
-    )
+    persons = fitted_posteriors(x, calibration, groups=labels)
+    found = Fit(calibration, reliability_of(persons), persons.log_likelihood, shape, x.frame_kind)
     _warn(found)
     return found
 
@@ -598,7 +589,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
         return source
     items = items_of(source)
     if item_ids is not None and (lost := [item for item in item_ids if item not in set(items.item_ids)]):
-        raise PsychometricsError(f"{some(lost)} cannot be an anchor: there are no such parameters")
+        raise PsychometricsError(f"{some_of(lost)} cannot be an anchor: there are no such parameters")
     chosen = items.item_ids if item_ids is None else tuple(item_ids)
     if len(set(chosen)) != len(chosen):
         raise PsychometricsError("an item is named twice among the anchors; name it once")
@@ -609,7 +600,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
     assumed = ~errors[usable]
     known = known.select([item for item, use in zip(chosen, usable, strict=True) if use])
     if not known.item_ids:
-        raise PsychometricsError(f"none of {some(chosen)} has parameters with a > 0, so none can be an anchor")
+        raise PsychometricsError(f"none of {some_of(chosen)} has parameters with a > 0, so none can be an anchor")
     if assumed.any():
         cov = known.cov_of_each.copy()
         a_se, b_se, cov_ab = assumed_errors(known.a, known.b, known.c, known.others)
@@ -649,25 +640,7 @@ def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> li
         named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
         if named:
             remedy = _REMEDIES.get(flag, "")
-            found.append(f"{some(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}.")
-    return found
-
-
-def person_log_likelihood(x: Responses, fit: Calibration, labels: list[str] | None = None) -> Floats:
-    """Shape (N,): log ∫ Π P(response | θ) g(θ) dθ of each person, over the items that have parameters; 0 without any.
-
-    `labels`: the group of each person, where the fit has groups.
-    """
-    own, found = x.of_rows(fit.estimated[x.item]), np.zeros(x.n_persons)
-    start = row_starts(own)
-    for population, here in populations_of(fit, labels, x.n_persons):
-        curves = Curves.of(fit.curves, population=population, nodes=NODES)
-        rows, prior = curves.rows(own), population.log_density(curves.nodes)
-        table, prior = curves.table(rows, curves.nodes), prior - np.logaddexp.reduce(prior)
-        chosen = csr_matrix((np.ones(own.n_responses), rows, start), (x.n_persons, len(table)))
-        persons = np.flatnonzero(here & (np.diff(start) > 0))
-        for some_ in np.array_split(persons, -(-persons.size // _AT_ONCE) or 1):
-            found[some_] = np.logaddexp.reduce(chosen[some_] @ table + prior, axis=1)
+            found.append(f"{some_of(named)}: {flag.explanation}{'; ' if remedy else ''}{remedy}.")
     return found
 
 
@@ -679,10 +652,10 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
     names = [population.name for population in fit.latent]
     if labels is None:
         if len(names) > 1:
-            raise PsychometricsError(f"the fit has the groups {some(names)}: say groups=, the label of each person")
+            raise PsychometricsError(f"the fit has the groups {some_of(names)}: say groups=, the label of each person")
         return [(fit.latent[0], np.ones(n_persons, dtype=bool))]
     if strange := set(labels) - set(names):
-        raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some(names)}")
+        raise PsychometricsError(f"the fit has no group {min(strange)!r}; its groups are {some_of(names)}")
     of_person = np.array(labels, dtype=object)
     return [(population, of_person == population.name) for population in fit.latent]
 
@@ -713,9 +686,11 @@ def _models(x: Responses, model: str | Mapping[str, str]) -> Any:
     if isinstance(model, str):
         return model.lower()
     if missing := [item for item in x.item_ids if item not in model]:
-        raise PsychometricsError(f"no model is named for {some(missing)}; name one for each item")
+        raise PsychometricsError(f"no model is named for {some_of(missing)}; name one for each item")
     if strange := [item for item in model if item not in set(x.item_ids)]:
-        raise PsychometricsError(f"a model is named for {some(strange)}, not among the items ({some(x.item_ids)})")
+        raise PsychometricsError(
+            f"a model is named for {some_of(strange)}, not among the items ({some_of(x.item_ids)})"
+        )
     return tuple(model[item].lower() for item in x.item_ids)
 
 

@@ -17,9 +17,10 @@ from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.design import seen_sets
 from irt_psychometrics.core.errors import LinkWarning, PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import DEFAULT_MODEL, Method
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.results import Result, shown, shown_p
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.dif.analysis import TESTABLE, Dif
 from irt_psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_psychometrics.dif.wald import severity_of
@@ -29,7 +30,6 @@ from irt_psychometrics.fitting import Fit, anchors_from, items_of, require_respo
 from irt_psychometrics.linking.linking import link as link_anchors
 from irt_psychometrics.linking.linking import match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
-from irt_psychometrics.results import Result, shown, shown_p
 
 FEWEST_ANCHORS = 3
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=FEWEST_ANCHORS)
@@ -150,7 +150,9 @@ class ItemDrift(Result):
     def _notes(self) -> list[str]:
         if not self.flagged:
             return []
-        return [f"{some(self.flagged)}: look for an exposed item, a changed key or text; then give it new parameters."]
+        return [
+            f"{some_of(self.flagged)}: look for an exposed item, a changed key or text; then give it new parameters."
+        ]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -286,8 +288,8 @@ def _linked(
     common = [item for item in (bank.item_ids if anchors is None else anchors) if item in known]
     if not common:
         raise LinkingError(
-            f"the two have no item in common ({some(new.item_ids)} and {some(bank.item_ids)}), so their scales cannot "
-            "be related. Are the names written alike?"
+            f"the two have no item in common ({some_of(new.item_ids)} and {some_of(bank.item_ids)}), so their scales "
+            "cannot be related. Are the names written alike?"
         )
     frozen = anchors_from(old, common)
     pairs, dropped = match(new.calibration, frozen, _LIMITS)

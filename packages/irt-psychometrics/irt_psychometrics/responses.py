@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from irt_psychometrics._lazy import names_when_used
 
 if TYPE_CHECKING:
-    from irt_psychometrics.core.models import Responses
+    from irt_psychometrics.core.responses import Responses
 else:
     __getattr__ = names_when_used(__name__)
 

@@ -16,9 +16,10 @@ from scipy.special import logsumexp
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, MODELS, Model
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import fit_em
 from irt_psychometrics.scoring import score
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import irt_psychometrics as irt
 
@@ -67,6 +68,17 @@ def test_anchors_keep_their_parameters_and_scale() -> None:
     assert f.items.b[:5] == pytest.approx(anchors.b)
     assert f.calibration.latent_mean == pytest.approx(1.0, abs=0.2)
     assert f.calibration.latent_sd == pytest.approx(2.0, abs=0.2)
+
+
+@pytest.mark.parametrize("slope", [0.4, 2.5])
+def test_rescaled_priors_have_the_same_density_apart_from_the_jacobian(slope: float) -> None:
+    """For θ* = slope·θ: a* = a/slope with |da/da*| = slope, and b* = slope·b with |db/db*| = 1/slope."""
+    priors = irt.Priors(a=irt.LogNormal(0.1, 0.5), b=irt.Normal(0.5, 1.2), c=irt.Beta(5, 17)).rescaled(slope)
+    a, b = np.array([0.3, 1.0, 2.2]), np.array([-1.5, 0.0, 2.0])
+    of_a, of_b = priors.a.terms(a / slope).density, priors.b.terms(slope * b).density
+    assert of_a == pytest.approx(stats.lognorm.logpdf(a, 0.5, scale=np.exp(0.1)) + np.log(slope))
+    assert of_b == pytest.approx(stats.norm.logpdf(b, 0.5, 1.2) - np.log(slope))
+    assert priors.c == irt.Beta(5, 17)
 
 
 def test_wrong_keys_and_missing_data_are_item_warnings() -> None:

@@ -47,7 +47,7 @@ def test_package_lists_its_names_in_order_and_has_them_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["core.models", "core.items", "fitting", "links", "comparison", "simulation.from_items"]
+    "module", ["core.responses", "core.items", "fitting", "links", "comparison", "simulation.from_items"]
 )
 def test_examples_of_docstrings_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"irt_psychometrics.{module}"))

@@ -1,4 +1,4 @@
-"""The views, a module each, in the order of the menu; the first is the one that is shown without an address."""
+"""The views, each in a module, in the order of the menu. An address without `view=` shows the first."""
 
 from services.dashboard.page import View
 from services.dashboard.views import (

@@ -1,6 +1,6 @@
-"""Anchors that a person may take out of the linking, or put back: why, what it would do, and the decision.
+"""Drop anchors from the linking, or restore them: the evidence, the effect and the decision.
 
-Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; of several `&chosen:K7=on` each.
+Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; for several anchors, `&chosen:K7=on` for each.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ RESTORING = "Restored, they have the values that they were frozen with, and late
 
 @dataclass(frozen=True)
 class Chosen:
-    """Anchors, of a month and a scale."""
+    """The anchors that the address chooses, for a month and a scale."""
 
     month: str
     scale_id: str
@@ -115,13 +115,13 @@ def _links(chosen: Chosen) -> Paragraph:
 
 
 def _kind(connection: psycopg.Connection, chosen: Chosen) -> What:
-    """Whether the page is about dropping the anchors or, as all of them were dropped, about restoring them."""
+    """`put_back` if all the anchors have been dropped, otherwise `drop`."""
     scale = read_scales(connection, bounds_of_month(chosen.month)[0])[chosen.scale_id]
     return "put_back" if {*chosen.items} <= dropped_anchors(connection, scale) else "drop"
 
 
 def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
-    """For each month that the change makes stale, whether it would be green."""
+    """Whether each month that the change makes stale would be green, as a list."""
     try:
         with asked.reader.connect() as connection:
             what = ANCHORS[_kind(connection, chosen)]
@@ -133,7 +133,7 @@ def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
 
 
 def _chosen(asked: Asked) -> Chosen:
-    """Raises NotFound where the address does not name anchors of a month and a scale."""
+    """Read the address. Raises NotFound if it does not name a month, a scale and at least one anchor."""
     items = names_in(asked, "item")
     month, scale_id = asked.field("month"), asked.field("scale")
     if not (items and month and scale_id):

@@ -1,7 +1,4 @@
-"""What came into the log: whether each source still comes, what it brought, and which rows were refused.
-
-What does not belong here: when a source is silent, and why a row is refused (see `responses.importing`).
-"""
+"""Arrivals in the log: whether each source still sends answers, its row counts, and the refused rows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +54,7 @@ def page(asked: Asked) -> Page:
 
 
 def refused_table(asked: Asked) -> pd.DataFrame:
-    """The refused rows that are kept, with the reason of each. Raises PermanentFailure where a file has not room."""
+    """The stored refused rows with their reasons. Raises PermanentFailure if there are more than `MOST_ROWS`."""
     with asked.reader.connect(60_000) as connection:
         rows = list(islice(refused_rows(connection), MOST_ROWS + 1))
     if len(rows) > MOST_ROWS:
@@ -66,7 +63,7 @@ def refused_table(asked: Asked) -> pd.DataFrame:
 
 
 def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Text:
-    """Whether answers come, in a sentence."""
+    """Whether answers arrive, in a sentence."""
     if not states:
         return prose("Nothing came in the last 28 days: `irt import attempts`, or have a program post its answers.")
     rows, refused = sum(one.read for one in states), sum(one.refused for one in states)

@@ -1,6 +1,6 @@
-"""The items of a scale: what is in force, what the newest month shows of each, and what waits; searched and sorted.
+"""The items of a scale, searched and sorted: values in force, findings of the newest month, and waiting decisions.
 
-Whatever is chosen stands in the address, which `downloads` reads as well.
+The search and the order are fields of the address, which `downloads` reads as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +51,12 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
 }
 """Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key."""
 OF_SCORED = ("max_score", "a_m")
-"""Those of a scale with scored items alone."""
+"""Columns that are shown only for scales with scored items."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the address chooses of a scale's items, in its order; `all`: every item of the scale."""
+    """The items of a scale that the address chooses, in its order. `all`: every item of the scale."""
 
     scale: Scale
     scales: tuple[str, ...]
@@ -67,7 +67,7 @@ class Chosen:
 
 
 def chosen(asked: Asked, at: datetime) -> Chosen:
-    """Raises NotFound for what the address cannot mean."""
+    """Read the items that the address chooses. Raises NotFound if a field has an unknown value."""
     search, status, flag = (asked.field(name) for name in ("search", "status", "flag"))
     sort = asked.field("sort", "item")
     if status:
@@ -91,7 +91,7 @@ def chosen(asked: Asked, at: datetime) -> Chosen:
 
 
 def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
-    """The scale of the address, or else the first that has an origin; and the names of all."""
+    """The scale of the address, or else the first scale that has an origin. Also returns the names of all scales."""
     name = asked.field("scale")
     if name:
         require_known("scale", name, scales)
@@ -102,7 +102,7 @@ def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple
 
 
 def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
-    """The items sorted by a column, with `-` before it the largest first; items without a value come last."""
+    """The items sorted by a column; with `-` before its name, largest first. Items without a value come last."""
     key = COLUMNS[sort.removeprefix("-")][2]
     with_value = [item for item in items if key(item) is not None]
     with_value.sort(key=key, reverse=sort.startswith("-"))
@@ -170,7 +170,7 @@ def form(asked: Asked, found: Chosen) -> Tag:
 
 
 def flags(item: BankItem) -> Text:
-    """Everything that needs review, the gravest first."""
+    """Badges and links for everything that needs review: first a proposal, then drift, DIF and doubtful estimates."""
     found: list[Text] = []
     if (p := item.proposal) is not None:
         found.append(page_link(f"decision waits ({p.window})", "proposal", proposal=str(p.reference)))
@@ -183,7 +183,7 @@ def flags(item: BankItem) -> Text:
 
 
 def state(item: BankItem) -> Text:
-    """Its status, and a decision on it that has not begun."""
+    """The item's status, and a decision on its use that is not in force yet."""
     word = Badge(item.status, STATUS_TONES[item.status])
     last = item.decided
     if last is None or last.is_withdrawn == item.withdrawn:
@@ -213,7 +213,7 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
 
 
 def _row(item: BankItem, scale: str) -> dict[str, Cell]:
-    """By column."""
+    """The cells of an item, by column."""
     values = item.values.in_brief if item.values else {}
     whole = values.get(ItemRow.WHOLE_SLOPE) or values.get("a")
     return {
@@ -238,7 +238,7 @@ def _gravity(item: BankItem) -> tuple[int, int]:
 
 
 def _header(asked: Asked, name: str, sort: str) -> Span:
-    """A link that sorts by this column; if it is sorted by it, the other way round."""
+    """A link that sorts by this column, or reverses the order if the table is already sorted by it."""
     mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
     text, kind, _ = COLUMNS[name]
     first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name

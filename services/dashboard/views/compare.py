@@ -55,8 +55,14 @@ CHANGES_SHOWN = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two months. `fit`: its linked fit with its items, `linked`: how it was linked, `flags`: item → what
-    was found; `in_force`: item → the publication that scoring uses at its end."""
+    """One of the two months.
+
+    Attributes:
+        fit: its linked fit, with the items.
+        linked: how the fit was linked.
+        flags: findings by item.
+        in_force: publication that scoring uses at the end of the month, by item.
+    """
 
     state: MonthState
     scale: Scale
@@ -75,7 +81,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The items that both months estimated, by each, and the area between the curves, shape (J,)."""
+    """The items that both months estimated.
+
+    Attributes:
+        sides: their parameters in the first and in the second month.
+        apart: wABC between the two curves of each item, shape (J,).
+    """
 
     sides: tuple[ItemParameters, ItemParameters]
     apart: Floats
@@ -86,7 +97,7 @@ class Pairs:
 
     @property
     def movers(self) -> list[int]:
-        """Where the curves are furthest apart, first."""
+        """Indices of the items whose curves are furthest apart, largest distance first."""
         return [int(k) for k in np.argsort(-self.apart, kind="stable")[:MOVERS_SHOWN]]
 
 
@@ -240,7 +251,7 @@ def _link(item: str, side: Side) -> Text:
 
 
 def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
-    """Both months' value of a parameter, and the change."""
+    """The two months' values of a parameter and the change, each with its error, as text."""
     change = value_with_error(values[1] - values[0], math.hypot(*errors), sign=True)
     return [*map(value_with_error, values, errors), change]
 
@@ -264,7 +275,7 @@ def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other
 
 
 def changes_in_force(one: Side, other: Side) -> list[str]:
-    """Items that are scored with other parameters at the end of the second month than at the end of the first."""
+    """Items whose parameters for scoring differ between the ends of the two months, sorted."""
 
     def scored(side: Side, item: str) -> list[Any] | None:
         return side.in_force[item].values.scored_with if item in side.in_force else None

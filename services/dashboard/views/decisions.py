@@ -1,4 +1,4 @@
-"""What waits for a decision, each with its evidence in a line, and the latest decisions."""
+"""Everything that waits for a decision, with the evidence in a line each, and the latest decisions."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -143,8 +143,8 @@ def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked)
 def _choosing(
     asked: Asked, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
 ) -> Tag | TagList:
-    """The table; those who may decide get a box in each row, which can be ticked or not, and a button to the page that
-    decides on the ticked rows."""
+    """The table. People who may decide also get a box in each row and a button to the page that decides on the ticked
+    rows. `boxes` maps a row's name to whether its box can be ticked."""
     if not may_decide(asked.identity):
         return shown(rows, notice(f"Deciding needs the role {DECIDER}.", "neutral"))
     ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]

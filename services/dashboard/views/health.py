@@ -1,6 +1,6 @@
-"""Whether all is well: invariants, alerts, schedules, the daemon and the runs under way; `invariant=` shows one.
+"""The health of the platform: invariants, alerts, schedules, the daemon and the runs under way.
 
-What does not belong here: what is late or violated.
+With `invariant=NAME` in the address, the page shows one invariant.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def page(asked: Asked) -> Page:
 
 
 def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, zone: str) -> Text:
-    """Whether all is well, in a sentence."""
+    """The state of the invariants and the schedules, in a sentence."""
     late = [one.job for one in overview.schedules if one.late]
     pace = f"{listed(late)} {is_or_are(len(late))} late" if late else "nothing is late"
     if not overview.daemon_alive:
@@ -105,7 +105,7 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
 def _next_steps(
     latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview
 ) -> Iterator[tuple[Text, Tone]]:
-    """What to do, in order: without a daemon nothing else gets better."""
+    """The next steps, in order. The daemon comes first: without it nothing else improves."""
     if not overview.daemon_alive:
         yield prose("start the daemon, `irt serve`, or see why it ended."), "warning"
     if latest is None:
@@ -241,12 +241,12 @@ def _violation(one: Latest, zone: str) -> tuple[Cell, ...]:
 
 
 def _of_partition(key: str) -> Text | None:
-    """A link to the month's page, if the key is a month."""
+    """A link to the month's page if the key is a month, otherwise the key. Returns None if the key is empty."""
     return page_link(key, "month", month=key) if MONTH.fullmatch(key) else key or None
 
 
 def _alerts(asked: Asked, found: Sequence[RecordedAlert]) -> Iterator[Block]:
-    """Open ones and recent ones, each in a table."""
+    """A table of the open alerts, and a table of the recent alerts that are over."""
     zone = asked.reader.settings.irt_time_zone
 
     def listed_as(caption: str, of: Sequence[RecordedAlert]) -> Table:

@@ -1,4 +1,4 @@
-"""One item: whether it is in use and sound, how learners answer it, and its whole history."""
+"""One item: whether it is in use and sound, how learners answer it, and its history."""
 
 import shlex
 
@@ -55,7 +55,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def facts_asked(asked: Asked) -> ItemFacts:
-    """The facts of the address's item, on the address's scale or else on any. Raises NotFound if there is none."""
+    """The facts of the address's item, on its scale or else on any scale. Raises NotFound if no scale has the item."""
     name = asked.fields.get("item", "")
     if not name or "\0" in name:
         raise NotFound("The address names no item: take one from the bank.")
@@ -71,7 +71,7 @@ def facts_asked(asked: Asked) -> ItemFacts:
 
 
 def _month(asked: Asked, facts: ItemFacts) -> ItemInMonth | None:
-    """The month of the address, or else the newest."""
+    """The month of the address, or else the newest month. Raises NotFound if the item has no linked fit of it."""
     months = {month.month: month for month in facts.months}
     name = asked.field("month", next(reversed(months), ""))
     if name and name not in months:
@@ -97,7 +97,7 @@ def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
 
 
 def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
-    """The proportions, or why there are none."""
+    """The observed proportions, or None and the reason why there are none."""
 
     def read() -> Observed | None:
         with asked.reader.connect() as connection:
@@ -111,7 +111,7 @@ def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Obser
 
 
 def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
-    """The form to withdraw it, or to restore it if it is or will be withdrawn."""
+    """The form to withdraw the item, or to restore it if it is or will be withdrawn."""
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
         return section(

@@ -1,4 +1,4 @@
-"""How the whole organisation's learners do, week by week: median and quartiles of every KPI."""
+"""KPIs of all learners of the organisation, week by week: median and quartiles."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -16,7 +16,7 @@ from services.dashboard.page import Asked, Page
 
 WEEKS_SHOWN = 8
 BESIDE = timedelta(days=4)
-"""Before the first week and after the last."""
+"""Margin of the time axis before the first week and after the last."""
 
 
 def page(asked: Asked) -> Page:
@@ -33,13 +33,13 @@ def page(asked: Asked) -> Page:
 
 
 def _of_week(asked: Asked, connection: psycopg.Connection, week: date) -> list[Quartiles]:
-    """Sorting a week of 100,000 learners takes most of a second; few weeks change from a day to the next."""
+    """The quartiles of a week, cached: sorting 100,000 learners takes most of a second, and few weeks change daily."""
     key = ("quartiles", f"{week}", *map(str, version_of(connection, week)))
     return asked.reader.remembered(key, lambda: quartiles(connection, week))
 
 
 def _answer(found: Sequence[Quartiles]) -> str:
-    """How the median learner does, and where it went in a week."""
+    """Median engagement and churn risk in the newest week, and the change since the week before, in a sentence."""
     of_week = {(one.week_start, one.name): one for one in found}
     if not found:
         return "No weekly KPIs were computed yet: the job weekly_kpi makes them, every week and every day."
@@ -55,7 +55,7 @@ def _answer(found: Sequence[Quartiles]) -> str:
 
 
 def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
-    """Newest first."""
+    """The section of a KPI. `weeks`: newest first."""
     newest = weeks[0]
     low, high = RANGES[name]
     at = [one.week_start for one in weeks]

@@ -1,6 +1,6 @@
-"""Where one learner stands: θ on each scale and over time, weekly KPIs, activity, reports.
+"""One learner: θ on each scale and over time, weekly KPIs, activity, reports.
 
-What does not belong here: how any of it is computed, and how it is laid out (see `reports.standing_shown`).
+`reports.standing_shown` lays out everything except the reports.
 """
 
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""A search for learners by the beginning of their id. What does not belong here: one learner's data (see `learner`)."""
+"""Search for learners by the beginning of their id."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ def page(asked: Asked) -> Page:
 
 
 def refuse_below_analyst(asked: Asked) -> None:
-    """Raises NotAllowed."""
+    """Raise NotAllowed if the sender has no role from analyst up."""
     if not asked.identity.has_role("analyst"):
         raise NotAllowed(
             "Data of individual learners is personal: only analysts and higher roles see it. The person who assigns "
@@ -45,13 +45,15 @@ def refuse_below_analyst(asked: Asked) -> None:
 
 
 def cannot_be_an_id(text: str) -> bool:
-    """Whether PostgreSQL cannot hold the text."""
+    """Whether PostgreSQL cannot store the text."""
     return "\x00" in text
 
 
 def _search(asked: Asked, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
-    """Learners, more than `MOST_SHOWN` where there are more, and by learner and scale the θ of the latest answers of
-    those that are shown."""
+    """The learners that are found, and the latest θ of the shown ones by learner and scale.
+
+    More than `MOST_SHOWN` learners are returned if there are more, but not all of them.
+    """
     if cannot_be_an_id(prefix):
         return [], {}
     with asked.reader.connect() as connection:

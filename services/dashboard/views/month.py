@@ -1,8 +1,4 @@
-"""One month of a scale: whether it is safe to release, and the evidence for it.
-
-Belongs here: the answer, what to do next, and where else to look. Does not belong here: the evidence (see
-`reports.month_shown`).
-"""
+"""One month of a scale: whether it is safe to release, the next steps, and the evidence (see `reports.month_shown`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -108,7 +104,7 @@ def _what_to_do(
 
 
 def _neighbours(state: MonthState, newest_first: Sequence[str], scales: Sequence[str]) -> Paragraph:
-    """Links to the months before and after, to the comparison with the one before, and to the other scales."""
+    """Links to the months before and after, to the comparison with the month before, and to the other scales."""
     at, scale_id = newest_first.index(state.month), state.scale_id
     links: list[Span] = []
     for earlier in newest_first[at + 1 : at + 2]:

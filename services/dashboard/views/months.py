@@ -74,7 +74,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
-    """A sentence on the last month of every scale, of those with answers where there is one."""
+    """A sentence for each scale about its last month with answers, or about the last month if none has answers."""
     months, scales = months_of(overview), scales_of(overview)
     with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
     last = next((month for month in months if month in with_answers), months[0])
@@ -90,7 +90,7 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
 
 
 def _missing(asked: Asked, overview: Overview) -> Iterator[Paragraph]:
-    """Where the missing months are launched together."""
+    """A link to Dagster and a command, each of which computes all missing months."""
     missing = sorted({one.month for one in overview.months if one.state is State.MISSING})
     if missing:
         there = f"{asked.reader.settings.ui_url}{backfill_path(missing)}"
@@ -101,14 +101,14 @@ def _missing(asked: Asked, overview: Overview) -> Iterator[Paragraph]:
 
 
 def backfill_path(months: Sequence[str]) -> str:
-    """The page of the monthly job on Dagster's address, whose dialog is filled in with these months."""
+    """Path in the Dagster UI to the monthly job, whose dialog is filled in with these months."""
     in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
     chosen = f"[{months[0]}...{months[-1]}]" if in_a_row else ",".join(months)
     return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={chosen}"
 
 
 def _around(asked: Asked, overview: Overview) -> Paragraph:
-    """When the overview was read, and what else is wrong."""
+    """The time at which the overview was read, and everything outside the months that is wrong."""
     zone = asked.reader.settings.irt_time_zone
     wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, _remade(asked, overview), zone))
     return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or ALL_IS_WELL))
@@ -136,7 +136,7 @@ def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> It
 
 
 def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Text:
-    """How many rules are broken, for which months, and as of when. `remade`: months made since the evaluation."""
+    """The number of broken rules, their months, and the time of the evaluation. `remade`: months recomputed since."""
     where, last, many = _where_broken(overview), months_of(overview)[0], len(overview.violations)
     n = page_link(counted(many, "rule"), "health")
     at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
@@ -156,7 +156,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
 
 
 def _where_broken(overview: Overview) -> set[str]:
-    """The months and days of the violations; "" for violations without a month or day."""
+    """Months and days of the violations; "" stands for violations without a month or day."""
     return {p for one in overview.violations for p in one.partitions}
 
 
@@ -186,7 +186,7 @@ def _list(overview: Overview, scale_id: str) -> Block:
 
 
 def _grid(overview: Overview, scales: Sequence[str]) -> Block:
-    """A row a month, a column a scale."""
+    """A table with a row per month and a column per scale."""
     by_place = {(state.month, state.scale_id): state for state in overview.months}
 
     def row(month: str) -> Sequence[Cell]:
@@ -197,7 +197,8 @@ def _grid(overview: Overview, scales: Sequence[str]) -> Block:
 
 
 def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[Sequence[Cell]]:
-    """A row a month, and one for months in a row that are all empty, or all in the origin window, on every scale."""
+    """A row per month. Consecutive months that are empty or in the origin window on every scale share a row if their
+    states are equal."""
     states: dict[str, set[State]] = defaultdict(set)
     for one in overview.months:
         states[one.month].add(one.state)
@@ -210,7 +211,7 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[
 
 
 def _origins(asked: Asked, scales: Sequence[str]) -> Iterator[Section]:
-    """The fit of each scale's origin window, and what that left out."""
+    """A section with the fit of each scale's origin window and the items that it left out."""
     rows: list[tuple[Cell, ...]] = []
     with asked.reader.connect() as connection:
         for scale_id in scales:

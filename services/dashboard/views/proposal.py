@@ -1,6 +1,6 @@
-"""One proposal, or several: the evidence, the effect, and the decision.
+"""One or several proposals: the evidence, the effect, and the decision.
 
-Addresses are `?view=proposal&proposal=2026-10/A21`; of several `&chosen:2026-10/A21=on` each.
+Addresses are `?view=proposal&proposal=2026-10/A21`; for several proposals, `&chosen:2026-10/A21=on` for each.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from services.dashboard.page import Asked, NotFound, Page
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
 KINDS: tuple[What, ...] = ("accept", "reject", "undo", "withdraw")
-_impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each needs a processor to itself
+_impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each computation needs a whole processor
 
 
 def page(asked: Asked) -> Page:
@@ -63,7 +63,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return TagList(*(tags.p(sentence) for sentence in computed.result()))
 
     def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> Form:
-        tomorrow = what == "withdraw"  # the day on the form is that of the values
+        tomorrow = what == "withdraw"  # the day on the form is the first day of the values, not of the withdrawal
         return Form(what, references, reason, "" if tomorrow else since, although_it_leaked)
 
     def after(_form: Form, _outcome: Outcome) -> TagChild:
@@ -74,7 +74,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def references_in(asked: Asked) -> list[Reference]:
-    """The proposals of the address. Raises NotFound where it names none."""
+    """The proposals that the address names. Raises NotFound if it names none or more than `MOST`."""
     names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
         raise NotFound(
@@ -94,7 +94,7 @@ def address_of(references: Sequence[Reference]) -> str:
 
 
 def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str, ...]:
-    """What accepting them together would do to learners, or why that is not known. Takes a while."""
+    """The effect on learners of accepting the proposals together, or why it is not known. Takes a while."""
     try:
         with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
             found = find_proposals(connection, references)
@@ -112,7 +112,7 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
 
 
 def decision_state(asked: Asked, references: Sequence[Reference]) -> TagList:
-    """Their present state in the ledger, and where to see it."""
+    """The present state of the proposals in the ledger, with links to the items."""
     states: list[Text] = []
     with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
         for p in find_proposals(connection, references)[:MOST]:
@@ -213,7 +213,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
 
 
 def _out_of_use(p: Proposal) -> tuple[What, ...]:
-    """The way out of a leak; months are linked by an anchor, which stays in use until it is dropped."""
+    """The remedy for a leaked item: withdrawing it. Not for an anchor, which stays in use until it is dropped."""
     return ("withdraw",) if p.leaked and not p.anchor and not p.withdrawn else ()
 
 

@@ -1,4 +1,5 @@
-"""The reports that were made: drift of each month and scale, learners' weeks as counts; each to open or to download."""
+"""The reports that have been written: drift reports of each month and scale to open or download, and the number of
+learners' reports of each week."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ def page(asked: Asked) -> Page:
 
 
 def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month: str) -> str:
-    """Which reports are there, in a sentence."""
+    """The number of drift reports, in a sentence."""
     if not reports:
         return (
             f"No report {f'of {month} ' if month else ''}has been written yet: it follows the calibration of a month."

@@ -16,8 +16,8 @@ from irt_psychometrics.commands.choices import Choices, blanks_described, shorte
 from irt_psychometrics.commands.tables import Cells, Table, faults
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import MAX_SCORE
+from irt_psychometrics.core.responses import Responses
 
 SCORE_NAMES = ("score", "correct", "response")
 BLANK = ("", "na", "nan")

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from irt_psychometrics.commands.tables import Cells, Table, some_of
+from irt_psychometrics.commands.tables import Cells, Table
 from irt_psychometrics.core.arrays import Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.wording import some_of
 
 MANY = 50
 """Answers among which a key that nobody chose is an error: if one person in ten is right, p = .005 for none of 50."""

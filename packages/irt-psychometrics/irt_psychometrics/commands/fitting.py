@@ -17,10 +17,11 @@ from irt_psychometrics.core.arrays import Floats, finite
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.items import WHOLE_SLOPE
-from irt_psychometrics.core.models import Calibration, Flag, Population, Responses
+from irt_psychometrics.core.models import Calibration, Flag, Population
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_psychometrics.core.program_forms import columns_of as columns_of_form
 from irt_psychometrics.core.program_forms import log_odds_of
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import Normality, Shape, fit_em, normality
 from irt_psychometrics.itemfit import ItemFit, item_fit
 from irt_psychometrics.linking import AnchorSet

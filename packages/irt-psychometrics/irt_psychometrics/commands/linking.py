@@ -7,12 +7,12 @@ import numpy as np
 
 from irt_psychometrics.commands.output import Report
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.commands.tables import some_of
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.linking.criteria import Pairs, solve
 from irt_psychometrics.linking.linking import link as link_fit
 from irt_psychometrics.linking.linking import match, weighted_by_populations

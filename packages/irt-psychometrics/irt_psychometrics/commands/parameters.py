@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from irt_psychometrics.commands.answers import MaxScores, is_blank
-from irt_psychometrics.commands.tables import ITEM_NAMES, Table, faults, some_of
+from irt_psychometrics.commands.tables import ITEM_NAMES, Table, faults
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import item_model
@@ -30,6 +30,7 @@ from irt_psychometrics.core.program_forms import (
     parameters_of,
     require_known_model,
 )
+from irt_psychometrics.core.wording import some_of
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")

@@ -10,9 +10,9 @@ import numpy as np
 from irt_psychometrics.commands.answers import Answers
 from irt_psychometrics.commands.output import Report, ReportTable, csv_of, write_whole
 from irt_psychometrics.commands.parameters import ParameterTable
-from irt_psychometrics.commands.tables import some_of
 from irt_psychometrics.core.arrays import finite
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.scoring import Scores
 from irt_psychometrics.scoring import score as score_by
 

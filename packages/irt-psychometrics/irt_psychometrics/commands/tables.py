@@ -152,12 +152,6 @@ def faults(path: Path, what: Sequence[str], remedy: str) -> PsychometricsError:
     return PsychometricsError(f"{path}: {'; '.join(what[:FAULTS_NAMED])}{more}. {remedy}")
 
 
-def some_of(names: Sequence[str], most: int = 5, between: str = ", ") -> str:
-    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more."""
-    rest = len(names) - most
-    return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
 def encode(texts: Iterable[str]) -> Cells:
     """Distinct texts, and the place of each."""
     known: dict[str, int] = {}

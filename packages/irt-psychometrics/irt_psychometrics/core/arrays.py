@@ -1,4 +1,4 @@
-"""Names of array types, and numbers that JSON has."""
+"""Names of array types, block-diagonal matrices, and numbers that JSON can hold."""
 
 import math
 from typing import Any
@@ -9,6 +9,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+
+def block_diagonal(*blocks: Floats) -> Floats:
+    """The matrices in a row on the diagonal of one, with 0 elsewhere."""
+    matrix = np.zeros(np.sum([block.shape for block in blocks], axis=0))
+    row = column = 0
+    for block in blocks:
+        matrix[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return matrix
 
 
 def finite(x: float | np.floating[Any]) -> float | None:

@@ -5,7 +5,8 @@ A score of an item scored 0 … m counts as its share of m, and the mean share i
 
 import numpy as np
 
-from irt_psychometrics.core.models import Floats, Responses
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
 
 
 def proportion_correct(responses: Responses) -> Floats:

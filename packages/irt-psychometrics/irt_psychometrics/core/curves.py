@@ -5,11 +5,11 @@ and never overflow; NaN parameters give NaN.
 """
 
 import numpy as np
-from scipy.special import expit, log_expit, logit
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
+from irt_psychometrics.core.logistic import expit, log_expit, logit
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 """Area between two curves of an item, weighted by learners, from which on the difference matters."""

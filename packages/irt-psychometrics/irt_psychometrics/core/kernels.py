@@ -311,7 +311,8 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
 
 @_inlined
 def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
-    """Mean and SD of a posterior on the nodes, from its logarithm up to a constant, which is overwritten."""
+    """Mean and SD of a posterior on the nodes, and the log of its sum over them, from its logarithm up to a constant,
+    which is overwritten."""
     top = -np.inf
     for q in range(nodes.size):
         top = max(top, post[q])
@@ -325,16 +326,16 @@ def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
     variance = 0.0
     for q in range(nodes.size):
         variance += post[q] * (nodes[q] - mean) ** 2
-    return mean, np.sqrt(variance / total)
+    return mean, np.sqrt(variance / total), top + np.log(total)
 
 
 @_compiled
 def posterior_moments(first, last, persons, answers, table, nodes, log_weights, reach, into):  # type: ignore[no-untyped-def]
-    """EAP and posterior SD of persons[first … last − 1] from a table of log P, in which each answer has a row, on the
-    nodes, equally spaced, that are at most `reach` nodes from the one nearest to theta. answers: start and row; into:
-    theta and se."""
+    """EAP, posterior SD and log-likelihood of persons[first … last − 1] from a table of log P, in which each answer has
+    a row, on the nodes, equally spaced, that are at most `reach` nodes from the one nearest to theta. answers: start
+    and row; into: theta, se and loglik."""
     start, row = answers
-    theta, se = into
+    theta, se, loglik = into
     for k in range(first, last):
         i = persons[k]
         nearest = round((theta[i] - nodes[0]) / (nodes[1] - nodes[0]))
@@ -344,4 +345,4 @@ def posterior_moments(first, last, persons, answers, table, nodes, log_weights, 
             logs = table[row[r], low:high]
             for q in range(logs.size):
                 post[q] += logs[q]
-        theta[i], se[i] = _mean_and_sd(post, nodes[low:high])
+        theta[i], se[i], loglik[i] = _mean_and_sd(post, nodes[low:high])

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
-from scipy.special import expit, logit, softmax
 
 from irt_psychometrics.core import curves
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.logistic import expit, logit, softmax
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit, logit
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.logistic import expit, logit
 
 _SEED = 1
 

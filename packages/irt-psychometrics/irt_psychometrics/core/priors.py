@@ -6,16 +6,17 @@ Every density is the one of the quantity it is named after, with no Jacobian for
 """
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy.special import betaln, expit, logit, xlog1py, xlogy
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.logistic import expit, log_expit, logit
 
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -102,10 +103,14 @@ class Beta:
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
         return Terms(
-            xlogy(right, c) + xlog1py(wrong, -c) - betaln(self.alpha, self.beta),
+            right * log_expit(value) + wrong * log_expit(-value) - _log_beta(self.alpha, self.beta),
             right * (1 - c) - wrong * c,
             (right + wrong) * c * (1 - c),
         )
+
+
+def _log_beta(alpha: float, beta: float) -> float:
+    return math.lgamma(alpha) + math.lgamma(beta) - math.lgamma(alpha + beta)
 
 
 Prior = Normal | LogNormal | LogitNormal | Beta
@@ -253,7 +258,9 @@ def prior_from_text(parameter: str, text: str) -> Prior | None:
     except ValueError:
         values = [float("nan")]
     if not np.isfinite(values).all():
-        raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
+        raise PsychometricsError(
+            f"prior {text!r} on {parameter} needs two finite numbers, such as {_EXAMPLES[parameter]}"
+        )
     return families[found[1]](*values)
 
 

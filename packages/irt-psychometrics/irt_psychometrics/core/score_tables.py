@@ -1,7 +1,7 @@
 """Scores from the cells of a table: numbers from 0 to a maximum, or choices of which a key says the right ones.
 
 Belongs here: what a cell means, and the errors that name its row, item and value. Does not belong here: kinds of frames
-(see `frames`), and responses in sparse form (see `models`).
+(see `frames`), and responses in sparse form (see `responses`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
-    """Returns the first names, and the number of the others."""
+def some_of(names: Iterable[str], most: int = 5, between: str = ", ") -> str:
+    """Returns the first names, and the number of the others: a, b, c and 12 more."""
     known = list(names)
-    return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
+    rest = len(known) - most
+    return between.join(known[:most]) + (f" and {rest:,} more" if rest > 0 else "")

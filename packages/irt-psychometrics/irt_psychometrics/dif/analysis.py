@@ -20,8 +20,8 @@ from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.errors import PsychometricsError, Refused
 from irt_psychometrics.core.item_models import item_model, model_of
 from irt_psychometrics.core.model_families import PCM, RSM
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_psychometrics.dif.mantel import Mantel, mantel

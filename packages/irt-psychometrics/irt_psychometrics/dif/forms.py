@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 
 PART_OF_FORM = 0.5
 """An item belongs to a form if at least this share of the form's sittings has an answer to it."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc, expit
+from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats
+from irt_psychometrics.core.logistic import expit
 from irt_psychometrics.dif.forms import Cells
 
 Size = Literal["A", "B", "C"]

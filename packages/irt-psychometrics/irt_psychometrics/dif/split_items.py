@@ -27,9 +27,10 @@ from irt_psychometrics.alignment.common_line import invariant
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems, model_of, parts, which
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.latent_shape import FEWEST_LEARNERS
 from irt_psychometrics.linking.criteria import Pairs, medians

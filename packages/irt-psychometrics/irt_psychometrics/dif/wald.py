@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc, expit
+from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.curves import (
@@ -35,6 +35,7 @@ from irt_psychometrics.core.curves import (
 )
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import OtherItems
+from irt_psychometrics.core.logistic import expit
 from irt_psychometrics.core.models import pooled
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.significance import q_values

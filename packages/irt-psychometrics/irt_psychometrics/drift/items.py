@@ -29,8 +29,8 @@ from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_psychometrics.core.items import ItemParameters, wabc
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_psychometrics.drift.errors import Comparison

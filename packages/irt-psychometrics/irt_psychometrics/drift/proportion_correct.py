@@ -26,7 +26,7 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
 from irt_psychometrics.scoring.rest_posterior import RestPosterior

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array, csr_array
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.design import row_starts
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Point, Problem
 

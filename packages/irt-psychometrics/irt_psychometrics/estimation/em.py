@@ -44,7 +44,6 @@ from irt_psychometrics.core.models import (
     Convergence,
     Flag,
     Population,
-    Responses,
     places_of_parameters,
     pooled,
     spread,
@@ -52,9 +51,9 @@ from irt_psychometrics.core.models import (
 from irt_psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors, RareSteps
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import share_testlets
-from irt_psychometrics.core.wording import some
-from irt_psychometrics.estimation.clustered_scores import products_by_learner
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
@@ -464,6 +463,8 @@ def _by_learner(
             "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
             "be months"
         )
+    from irt_psychometrics.estimation.clustered_scores import products_by_learner  # imports SciPy's sparse matrices
+
     return lambda point: products_by_learner(problem, point, *gathered, learners)
 
 
@@ -700,7 +701,7 @@ def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
-            f"({some(list(named[found.unidentified]))}): the observed information is singular there"
+            f"({some_of(list(named[found.unidentified]))}): the observed information is singular there"
         )
     if fit.same.any():
         reasons.append(same_answers(named[fit.same].tolist()))

@@ -16,10 +16,10 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves, model_of, which
 from irt_psychometrics.core.model_families import ItemModel
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.response_layout import Counts
 from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -75,7 +75,9 @@ class Persons:
         if reference is None:
             return cls(tuple(labels), group.astype(np.int64), weight)
         if reference not in labels:
-            raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {some(list(labels))}")
+            raise PsychometricsError(
+                f"no person is in the reference group {reference!r}; groups: {some_of(list(labels))}"
+            )
         order = np.argsort(labels != reference, kind="stable")
         return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
 
@@ -171,13 +173,13 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
     if not given.known.any():
         raise PsychometricsError(
             f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
-            f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+            f"({some_of(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
         )
     guessed = given.known & (given.c > 0)
     if guessed.any() and not model.logistic:
         raise PsychometricsError(
             f"anchors with guessing cannot be held beside scored items yet "
-            f"({some(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
+            f"({some_of(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
         )
     scores = np.full(items.n_items, 2)
     for others in given.others:
@@ -270,14 +272,14 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
     if keep.sum() < least:
         flags = counts.flags(keep, {})
         left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]
-        because = f"; left out: {some(left_out)}" if left_out else ""
+        because = f"; left out: {some_of(left_out)}" if left_out else ""
         raise PsychometricsError(
             f"a {model.name} model needs at least {least} items that were answered {ways}, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
         )
     if given.known.any() and not (given.known & keep).any():
         raise PsychometricsError(
-            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
+            f"no learner answered an anchor ({some_of(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
             f"so they cannot hold the scale. Fit without anchors and link"
         )
 
@@ -294,7 +296,7 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
         named = [f"{names[g]} ({informative[g]:.0f})" for g in small.tolist()]
         raise PsychometricsError(
             f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
-            f"an ability distribution of their own: {some(named)}. Join them to another group or leave them out"
+            f"an ability distribution of their own: {some_of(named)}. Join them to another group or leave them out"
         )
 
 
@@ -302,7 +304,7 @@ def no_common_scale(slopes: str, names: Iterable[str]) -> str:
     """Why a fit is not a result in which items with such slopes have become the ability scale."""
     return (
         f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
-        f"of the learners ({some(list(names))}), so that those answers alone decide θ. Look for duplicated or "
+        f"of the learners ({some_of(list(names))}), so that those answers alone decide θ. Look for duplicated or "
         f"dependent items among them"
     )
 
@@ -310,6 +312,6 @@ def no_common_scale(slopes: str, names: Iterable[str]) -> str:
 def same_answers(alike: Sequence[str]) -> str:
     """Why a fit of items of which these are `alike` is not a result."""
     return (
-        f"{len(alike)} items have the same answers by the same learners as another ({some(alike)}): "
+        f"{len(alike)} items have the same answers by the same learners as another ({some_of(alike)}): "
         f"they are not independent pieces of evidence. Leave one of each out"
     )

@@ -19,10 +19,11 @@ from irt_psychometrics.core.covariances import mirrored
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.item_models import ItemCurves, model_of
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
-from irt_psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
+from irt_psychometrics.core.models import Calibration, Convergence, Flag, spread
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import LogitNormal, Priors
-from irt_psychometrics.core.wording import some
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.em import engine_version
 from irt_psychometrics.estimation.em_request import (
     RULING_SHARE,
@@ -276,7 +277,7 @@ class ExternalFit:
         if unidentified.any():
             reasons.append(
                 f"the responses do not determine the parameters of {unidentified.sum()} of {len(n)} items "
-                f"({some(list(named[unidentified]))})"
+                f"({some_of(list(named[unidentified]))})"
             )
         if same.any():
             reasons.append(same_answers(named[same].tolist()))

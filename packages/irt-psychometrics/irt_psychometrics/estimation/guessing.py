@@ -3,12 +3,14 @@
 What does not belong here: comparing fits, and the shape of θ (see `latent_shape`).
 """
 
+import math
+
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
 from irt_psychometrics.estimation.likelihood import Guessing, missing_information_blocks
 from irt_psychometrics.estimation.response_layout import ResponseLayout
@@ -20,7 +22,7 @@ LEAST_GUESSING = 0.05
 LARGEST_ERROR = 0.2
 """Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
 answered it: it is not tested."""
-_LOWER = float(ndtri(0.95))
+_Z95_ONE_SIDED = 1.644854
 _ZERO = 1e-8
 """The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
 
@@ -32,8 +34,8 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
     tested = np.flatnonzero(se < LARGEST_ERROR)
     c, se = c[tested], se[tested]
     z = c / se
-    q = q_values(ndtr(-z))
-    named = np.flatnonzero((q < level) & (c - _LOWER * se >= LEAST_GUESSING))
+    q = q_values(np.array([math.erfc(value / math.sqrt(2)) / 2 for value in z]))
+    named = np.flatnonzero((q < level) & (c - _Z95_ONE_SIDED * se >= LEAST_GUESSING))
     named = named[np.argsort(-z[named], kind="stable")]
     return {responses.item_ids[tested[j]]: float(q[j]) for j in named}
 

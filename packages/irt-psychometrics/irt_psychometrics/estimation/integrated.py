@@ -11,8 +11,8 @@ import numpy as np
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import integrated_kernels
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 

@@ -7,9 +7,8 @@ knows of answers: the E-step says how many persons it expects at the nodes, and 
 from dataclasses import replace
 
 import numpy as np
-from scipy.linalg import block_diag, cho_factor, cho_solve
 
-from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.arrays import Floats, Ints, block_diagonal
 from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
@@ -122,7 +121,7 @@ class Histograms(NormalGroups):
         for g, persons in enumerate(at_nodes.sum(axis=1)):
             matrix = self._complete_information(log_weights[g], persons, g)
             own = gradient.reshape(log_weights.shape)[g]
-            steps.append(cho_solve(cho_factor(matrix, check_finite=False), own, check_finite=False))
+            steps.append(np.linalg.solve(matrix, own))
         return np.concatenate(steps)
 
     def em_step(self, log_weights: Floats, at_nodes: Floats) -> Floats:
@@ -168,11 +167,11 @@ class Histograms(NormalGroups):
             held = np.stack([weights, *constrained], axis=1)
             directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
             moments.append(np.stack([by_mean, by_log_sd]))
-        return block_diag(*directions), block_diag(*moments)
+        return block_diagonal(*directions), block_diagonal(*moments)
 
     def penalty_information(self, log_weights: Floats, free: Floats) -> Floats:
         """Shape (W, W): what of the information of the free directions comes from the penalties on shape."""
-        return free.T @ block_diag(*(self.shape_penalty(each) for each in log_weights)) @ free
+        return free.T @ block_diagonal(*(self.shape_penalty(each) for each in log_weights)) @ free
 
     def _maximum(self, log_weights: Floats, at_nodes: Floats, group: int) -> Floats:
         """The log weights (Q,) of a group that its expected persons at the nodes and the penalties give."""

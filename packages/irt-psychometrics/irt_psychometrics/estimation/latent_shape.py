@@ -23,9 +23,10 @@ import numpy as np
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import model_of
 from irt_psychometrics.core.model_families import CLOGLOG, ONE_PL, THREE_PL, TWO_PL
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, LatentRule, Model
-from irt_psychometrics.core.wording import some as few_of
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.core.wording import some_of
 from irt_psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_psychometrics.estimation.guessing import guessed_items
 from irt_psychometrics.estimation.normality_test import Normality, normality
@@ -246,7 +247,7 @@ def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
     if rejected and gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
         signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
-        of_items = f"{len(items)} item{'' if len(items) == 1 else 's'}: {few_of(items)}"
+        of_items = f"{len(items)} item{'' if len(items) == 1 else 's'}: {some_of(items)}"
         signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {of_items}")
     if not signs:
         return _Guessing(False, None, gain)

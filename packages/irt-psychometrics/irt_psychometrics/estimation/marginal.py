@@ -6,17 +6,17 @@ No optimiser and no judgement of items here.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
-from scipy.special import logit
 
 from irt_psychometrics.core import kernels
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.curves import with_asymptote
 from irt_psychometrics.core.item_models import ItemCurves, which
+from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.priors import ItemTerms, Priors, StepTerms, item_terms
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.latent_distribution import Histograms, NormalGroups
 from irt_psychometrics.estimation.likelihood import (
     Categories,
@@ -306,7 +306,7 @@ class Problem:
         full[:before, :before] = self.observed_information(point)
         full[items, before:] = shared.reshape(len(shared), -1)[s.listed[items]]
         full[before:, items] = full[items, before:].T
-        full[before:, before:] = block_diag(*self.information_of_weights(point))
+        full[before:, before:] = block_diagonal(*self.information_of_weights(point))
         return full
 
     def information_of_weights(self, point: Point) -> Floats:

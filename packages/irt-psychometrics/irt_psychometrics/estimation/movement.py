@@ -28,8 +28,9 @@ from scipy.stats import chi2
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.movement import WEEK, Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_psychometrics.scoring.abilities import Curves
 from irt_psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, filter_into

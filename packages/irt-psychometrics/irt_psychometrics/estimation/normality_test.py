@@ -6,14 +6,15 @@ What does not belong here: estimating another shape, which `em` does.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtrc, logit
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.logistic import logit
+from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.priors import Priors
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import Counts, ResponseLayout
@@ -100,7 +101,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     estimates = np.linalg.solve(left, score)
     statistic = float(score @ estimates)
     z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
-    return Normality(statistic, float(chdtrc(len(score), statistic)), float(z[0]), float(z[1]))
+    p = float(np.exp(-statistic / 2))  # of χ² with 2 degrees of freedom
+    return Normality(statistic, p, float(z[0]), float(z[1]))
 
 
 def _covariance_of_items(
@@ -118,9 +120,9 @@ def _covariance_of_items(
     items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
     used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
     free[s.index[items][used]] = True
-    to_full = s.matrix[items, np.flatnonzero(free)]
-    information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
-    return to_full @ (to_full @ scaled_inverse(information)).T
+    columns = s.shared_columns(np.arange(s.K * J), free)
+    information = columns.add_up(problem.observed_information(point)[items, items])
+    return columns.spread(scaled_inverse(information))
 
 
 def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 
 WEEK_DAYS = 7.0
 SHARED_ITEMS, SHARED_ANSWERS = 5, 20

@@ -1,15 +1,16 @@
 """Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.special import logit
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import LOGIT_C, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
@@ -19,6 +20,34 @@ LATENT_SD_BOUNDS = (0.1, 10.0)
 """A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
 LATENT_MEAN_BOUND = 20.0
 """A latent mean stops here: a cohort this far from its anchors answers all of them alike."""
+
+
+@dataclass(frozen=True)
+class SharedColumns:
+    """Parameters of which some are fixed and some are one and the same: full = fixed + Z · x, Z of zeros and ones.
+
+    Attributes:
+        column: shape (P,), the place of each parameter among the columns of Z, −1 if it is fixed.
+        n_columns: C.
+    """
+
+    column: Ints
+    n_columns: int
+
+    def add_up(self, matrix: Floats) -> Floats:
+        """Zᵀ M Z, shape (C, C), of M (P, P): the rows and columns of the same parameter are added up."""
+        known = self.column >= 0
+        column, total = self.column[known], np.zeros((self.n_columns, self.n_columns))
+        np.add.at(total, np.ix_(column, column), matrix[np.ix_(known, known)])
+        return total
+
+    def spread(self, matrix: Floats) -> Floats:
+        """Z M Zᵀ, shape (P, P), of M (C, C); of a vector (C,), Z times it."""
+        known = self.column >= 0
+        at = (self.column[known],) * matrix.ndim
+        full = np.zeros((len(self.column),) * matrix.ndim)
+        full[np.ix_(*(known,) * matrix.ndim)] = matrix[np.ix_(*at)]
+        return full
 
 
 @dataclass(frozen=True)
@@ -219,11 +248,11 @@ class ParameterLayout:
         """Free parameters but a histogram's weights: they are the first of x."""
         return int(self.index[: self.weights.start].max()) + 1
 
-    @cached_property
-    def matrix(self) -> csr_array:
-        """Shape (F, size), full = fixed + matrix · x."""
-        free = self.free
-        return csr_array((np.ones(len(free)), (free, self.index[free])), shape=(len(self.index), self.size))
+    def shared_columns(self, parameters: Ints, free: Mask) -> SharedColumns:
+        """Columns of `parameters`, shape (P,), places among all F, in a matrix of the `free`, shape (size,)."""
+        column = np.where(free, np.cumsum(free) - 1, -1)
+        place = self.index[parameters]
+        return SharedColumns(np.where(place >= 0, column[place], -1), int(free.sum()))
 
     @property
     def bounds(self) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import sums
 from irt_psychometrics.estimation.em_request import EVERYONE, Persons
 from irt_psychometrics.estimation.response_layout import (

@@ -15,7 +15,8 @@ from irt_psychometrics.core import kernels, layout_kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links, require_connected, row_starts, set_codes
 from irt_psychometrics.core.model_families import ItemModel
-from irt_psychometrics.core.models import Flag, Responses, answered_rows, category_rows
+from irt_psychometrics.core.models import Flag
+from irt_psychometrics.core.responses import Responses, answered_rows, category_rows
 from irt_psychometrics.estimation.sums import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
 RARE = 20

@@ -8,7 +8,7 @@ import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links, first_alike
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.response_layout import Answers, Counts, Facts, ResponseLayout, listed_answers
 from irt_psychometrics.estimation.sums import number_of_shards

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
-from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.estimation.marginal import Point, Problem, held
@@ -82,7 +81,7 @@ def no_errors(problem: Problem, point: Point) -> Errors:
     none, effective_df = np.zeros(J, dtype=bool), 0.0
     if problem.latent.n_free_weights:
         free, _ = problem.histograms.free_directions(point.log_weights)
-        own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
+        own = free.T @ block_diagonal(*problem.information_of_weights(point)) @ free
         penalty = problem.histograms.penalty_information(point.log_weights, free)
         effective_df = _effective_df(scaled_inverse(own), penalty)
     return Errors(
@@ -138,20 +137,20 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
     free = ~at_bound
     free[s.index[s.weights]] = False
     w = len(s.listed)
-    to_full = s.matrix[s.listed[:, None], np.flatnonzero(free)]
+    columns = s.shared_columns(s.listed, free)
     scale = problem.information_scale(point)[free]
     profile = _Profile.of(problem, point) if problem.latent.n_free_weights else None
     observed = problem.observed_information(point) if profile is None else profile.information
-    information = to_full.T @ (to_full.T @ observed).T / np.outer(scale, scale)
+    information = columns.add_up(observed) / np.outer(scale, scale)
     covariance, lost = inverse(information)
-    full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    full = columns.spread(covariance / np.outer(scale, scale))
     if products is not None:
         made = products(point)
         full = full @ (made[np.ix_(s.listed, s.listed)] if profile is None else profile.effective(made)) @ full
     elif profile is not None:
         full = profile.sampling(full)
     share = np.zeros(s.weights.start)
-    share[s.listed] = to_full @ lost
+    share[s.listed] = columns.spread(lost)
     unidentified = share[: s.n_curve * J].reshape(-1, J).max(axis=0) > _SHARE
     missing = unidentified | s.items_using(at_bound)
     of_scores = s.listed_at[2 : 2 + s.n_scores].T
@@ -328,12 +327,13 @@ def inverse(information: Floats) -> tuple[Floats, Floats]:
     parameter with a share of 0.
     """
     try:
-        whole = cho_solve(cho_factor(information), np.eye(len(information)))
-    except LinAlgError:
+        np.linalg.cholesky(information)
+        whole: Floats | None = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    except np.linalg.LinAlgError:  # not positive definite
         whole = None
     if whole is not None and np.diag(whole).max() < VARIANCE_INFLATION_LIMIT:
         return whole, np.zeros(len(information))
-    values, vectors = eigh(information)
+    values, vectors = np.linalg.eigh(information)
     sound = values > 1.0 / VARIANCE_INFLATION_LIMIT
-    part = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
+    part: Floats = (vectors[:, sound] / values[sound]) @ vectors[:, sound].T
     return part, (vectors[:, ~sound] ** 2).sum(axis=1)

@@ -20,8 +20,9 @@ from scipy.optimize import minimize
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.curves import complement_at, information
-from irt_psychometrics.core.models import Calibration, Flag, Responses
+from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.quadrature import WIDEST_STEP
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.estimation.latent_distribution import normalised
 from irt_psychometrics.scoring import testlet_kernels

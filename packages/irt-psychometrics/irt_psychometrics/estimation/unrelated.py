@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import xlogy
 
 from irt_psychometrics.core import kernels
+from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.model_families import GPCM, ONE_PL, PCM, TWO_PL, ItemModel
-from irt_psychometrics.core.models import Responses
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.optimizer import maximise
@@ -132,6 +132,12 @@ def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels
 def _apart(data: Answers) -> float:
     """The log-likelihood of answers that have nothing in common."""
     if data.counts is not None:
-        return float(xlogy(data.counts.table, data.shares).sum())
+        return _sum_of_logs(data.counts.table, data.shares)
     n, right = data.n, data.correct
-    return float((xlogy(right, right / n) + xlogy(n - right, 1 - right / n)).sum())
+    return _sum_of_logs(right, right / n) + _sum_of_logs(n - right, 1 - right / n)
+
+
+def _sum_of_logs(n: Floats, share: Floats) -> float:
+    """Σ n·log(share) over n > 0."""
+    given = n > 0
+    return float(n[given] @ np.log(share[given]))

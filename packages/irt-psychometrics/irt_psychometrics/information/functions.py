@@ -115,53 +115,53 @@ class Information:
 
     Attributes:
         theta: shape (T,), increasing.
-        items: the J items.
-        of_items: shape (T, J), per θ²; 0 for an item with a ≤ 0 or without a curve.
+        parameters: the parameters of the J items.
+        items: information of each item, shape (T, J), per θ²; 0 for an item with a ≤ 0 or without a curve.
         effects: of testlets, if some are in force.
     """
 
     theta: Floats
-    items: ItemParameters
-    of_items: Floats
+    parameters: ItemParameters
+    items: Floats
     effects: Effects | None = None
 
     @classmethod
-    def of(cls, items: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+    def of(cls, parameters: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
         theta = np.atleast_1d(np.asarray(theta, dtype=float))
-        return cls(theta, items, item_information(theta, items.curves), effects)
+        return cls(theta, parameters, item_information(theta, parameters.curves), effects)
 
     @property
-    def of_test(self) -> Floats:
+    def test(self) -> Floats:
         """Joint information of the items, shape (T,), 1/SE² of a maximum likelihood θ.
 
         It is their sum S; if testlets have effects, the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k)
         (Godambe 1960), with the covariances of answers that `scoring.eap_by` takes.
         """
-        total: Floats = self.of_items.sum(axis=1)
+        total: Floats = self.items.sum(axis=1)
         if self.effects is None:
             return total
         pairs = np.zeros_like(total)
         for t in range(self.effects.testlet.max() + 1):
-            own = self.of_items[:, self.effects.testlet == t]
+            own = self.items[:, self.effects.testlet == t]
             pairs += own.sum(axis=1) ** 2 - (own**2).sum(axis=1)
         return np.where(total > 0, total / (1 + self.effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
 
     @property
     def se(self) -> Floats:
         """Conditional standard error, shape (T,): of a maximum likelihood θ, ∞ if there is no information."""
-        return conditional_se(self.of_test)
+        return conditional_se(self.test)
 
     @property
     def greatest(self) -> Floats:
         """Greatest information of each item at any θ, shape (J,)."""
-        return greatest_information(self.items.curves)
+        return greatest_information(self.parameters.curves)
 
     def without(self, retired: Collection[str]) -> Self:
         """The test without some of its items.
 
         Raises PsychometricsError for an item that is not in the test.
         """
-        ids = self.items.item_ids
+        ids = self.parameters.item_ids
         unknown = sorted(set(retired) - set(ids))
         if unknown:
             raise PsychometricsError(
@@ -170,8 +170,8 @@ class Information:
             )
         stays = ~np.isin(np.array(ids, dtype=object), list(retired))
         left = None if self.effects is None else Effects(self.effects.testlet[stays], self.effects.sd)
-        kept = self.items.select([item for item, is_kept in zip(ids, stays, strict=True) if is_kept])
-        return replace(self, items=kept, of_items=self.of_items[:, stays], effects=left)
+        kept = self.parameters.select([item for item, is_kept in zip(ids, stays, strict=True) if is_kept])
+        return replace(self, parameters=kept, items=self.items[:, stays], effects=left)
 
     def relative_efficiency(self, whole: Information) -> Floats:
         """Information of this test over that of `whole`, shape (T,) (Lord 1980, ch. 6).
@@ -179,7 +179,7 @@ class Information:
         This test would have to be 1/efficiency as long, with items like its own, to measure as `whole` does. NaN if
         `whole` has no information.
         """
-        after, before = self.of_test, whole.of_test
+        after, before = self.test, whole.test
         return np.divide(after, before, out=np.full(before.shape, np.nan), where=before > 0)
 
     def theta_with_se_above(self, limit: float) -> tuple[tuple[float, float], ...]:
@@ -189,7 +189,7 @@ class Information:
         """
         if not limit > 0:
             raise PsychometricsError(f"the limit on the standard error must be positive, got {limit}")
-        return _below(self.theta, self.of_test, 1 / limit**2)
+        return _below(self.theta, self.test, 1 / limit**2)
 
 
 @dataclass(frozen=True)
@@ -397,8 +397,9 @@ def _require_published(published: Published, information: Floats) -> None:
     named = [item for item, x in zip(published.item_ids, information, strict=True) if not x > 0]
     if named:
         raise PsychometricsError(
-            f"{len(named)} published items have no information where the learners are: {', '.join(named[:5])};"
-            " a published a must be positive, so correct or withdraw these values"
+            f"{len(named)} published {'item has' if len(named) == 1 else 'items have'} no information where "
+            f"the learners are: {', '.join(named[:5])}; a published a must be positive, so correct or withdraw these "
+            "values"
         )
 
 

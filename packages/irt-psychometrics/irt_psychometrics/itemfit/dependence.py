@@ -15,7 +15,8 @@ from scipy.special import stdtr
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.curves import probability_at
 from irt_psychometrics.core.design import over_learners, row_starts
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure
 from irt_psychometrics.itemfit.model_replicates import Fitted

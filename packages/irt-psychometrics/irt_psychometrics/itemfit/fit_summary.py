@@ -18,7 +18,8 @@ from scipy.linalg import LinAlgError
 
 from irt_psychometrics.core.arrays import Ints, finite
 from irt_psychometrics.core.classical import item_rest_correlation
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.itemfit.dependence import (
     FLAG_ABOVE_MEAN,

@@ -28,7 +28,8 @@ from scipy.sparse.linalg import lsmr
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.design import over_learners
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import Fitted

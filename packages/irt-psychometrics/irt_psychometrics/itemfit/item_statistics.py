@@ -29,16 +29,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.curves import complement_at, weight_at
 from irt_psychometrics.core.item_models import which
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.item_sums import ItemSums
@@ -59,6 +60,7 @@ _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
 """Fourier series of a sum's distribution if some items have several scores: period, number of terms, and the largest
 contribution of one answer. Lengths are in SDs of the sum. The omitted terms change a probability by less than .01, and
 not at all if the sum varies smoothly."""
+_STANDARD_NORMAL = NormalDist()
 _LEAST = 1e-6
 """Tail probabilities below this come from the normal distribution."""
 _TERMS = 16
@@ -376,9 +378,13 @@ class _ByTransform:
         powers = np.exp(n[:, None] * np.log1p(self.transform))
         waves = (np.exp(-1j * u * z[..., None]) - (-1.0) ** terms) / (-1j * u)
         below = 0.5 + (z + 2 * (powers * waves).real.sum(axis=-1)) / _PERIOD
-        by_law: Floats = ndtri(np.clip(below, _LEAST, 1 - _LEAST))
+        by_law = _normal_quantiles(np.clip(below, _LEAST, 1 - _LEAST))
         far = (np.abs(z) > _PERIOD / 4) | (np.abs(below - 0.5) > 0.5 - _LEAST)
-        return np.where(far, np.sign(z) * np.maximum(np.abs(z), -ndtri(_LEAST)), by_law)
+        return np.where(far, np.sign(z) * np.maximum(np.abs(z), -_STANDARD_NORMAL.inv_cdf(_LEAST)), by_law)
+
+
+def _normal_quantiles(p: Floats) -> Floats:
+    return np.array([_STANDARD_NORMAL.inv_cdf(share) for share in p.ravel()]).reshape(p.shape)
 
 
 def _rmsd_law(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.special import logit
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.classical import rest_correlation
+from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.models import Calibration, Floats, spread
 from irt_psychometrics.estimation.likelihood import Guessing
 from irt_psychometrics.estimation.response_layout import Answers

@@ -13,7 +13,8 @@ from scipy.special import chdtrc
 
 from irt_psychometrics.core.curves import by_asymptote_at, slope_at
 from irt_psychometrics.core.item_models import which
-from irt_psychometrics.core.models import Calibration, Floats, Population, Responses
+from irt_psychometrics.core.models import Calibration, Floats, Population
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_forms
 
 MOST_ITEMS = 120

@@ -20,7 +20,8 @@ from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, logsumexp, ndtri
 
 from irt_psychometrics.core.arrays import Floats, Mask
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_psychometrics.itemfit.m2 import form_fit

@@ -17,8 +17,9 @@ from irt_psychometrics.core.design import row_starts, seen_sets
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import CountedScores, which
 from irt_psychometrics.core.model_families import PartialCreditModel
-from irt_psychometrics.core.models import Calibration, Population, Responses, spread
+from irt_psychometrics.core.models import Calibration, Population, spread
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.fit_kernels import Rows
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring.abilities import Curves, eap_by
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from irt_psychometrics.core.design import over_learners
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.measure import Measure

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import chdtrc
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_forms
 from irt_psychometrics.scoring.sum_scores import expected_proportions, expected_shares
 

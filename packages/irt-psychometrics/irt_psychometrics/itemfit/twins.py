@@ -32,10 +32,12 @@ from itertools import combinations
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import expit, logit, logsumexp, pdtr
+from scipy.special import logsumexp, pdtr
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.logistic import expit, logit
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.dependence import answers_and_probabilities, eap
 from irt_psychometrics.itemfit.model_replicates import Fitted

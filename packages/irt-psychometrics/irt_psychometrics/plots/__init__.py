@@ -1,5 +1,7 @@
-"""Figures of calibrations, scores and comparisons, as charts that draw themselves: SVG for notebooks, reports and
-paper, Plotly's JSON for pages."""
+"""Figures of calibrations, scores and comparisons, as charts that can be rendered.
+
+Charts are rendered as SVG for notebooks, reports and paper, and as Plotly's JSON for web pages.
+"""
 
 from typing import TYPE_CHECKING
 

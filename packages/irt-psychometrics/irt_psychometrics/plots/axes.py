@@ -1,6 +1,6 @@
-"""What a chart is made of, as data: axes, and the parts on them in the order in which they are drawn.
+"""Charts as data: axes, and the parts on them in the order in which they are drawn.
 
-Nothing here draws (see `svg` and `plotly`) or knows what an item is.
+Nothing here draws (see `svg` and `plotly`) or depends on items.
 """
 
 import math
@@ -10,9 +10,9 @@ from datetime import date, datetime
 from typing import Any, TypeAlias
 
 Numbers: TypeAlias = Any
-"""An iterable of numbers, dates or aware times; None: a value that is not known."""
+"""Iterable of numbers, dates or aware datetimes; None for an unknown value."""
 Labels: TypeAlias = Any
-"""A mapping of places to labels, or an iterable of labels at 0, 1, 2 …"""
+"""Mapping from positions to labels, or iterable of labels at 0, 1, 2 …"""
 CHOICES = {
     "colour": ("blue", "orange", "green", "purple", "sky", "yellow", "black", "grey"),
     "dash": ("solid", "dash", "dot", "dashdot"),
@@ -23,10 +23,15 @@ _PLACES = {"xs", "ys", "low", "high", "left", "right", "top"}
 
 @dataclass(frozen=True)
 class Part:
-    """Places, in the units of the axes, and their colour; `name`: in the legend. Numbers are kept as a list of float,
-    NaN where one is not known.
+    """Positions in the units of the axes, and their style. Numbers are stored as lists of float, NaN if unknown.
 
-    low, high: the ends of the interval of each y, where they are given.
+    Attributes:
+        xs, ys: positions, shape (N,).
+        colour: one of `CHOICES["colour"]`; other choices are checked in the same way.
+        name: name in the legend; "" for none.
+        low, high: ends of the interval of each y, shape (N,); empty for no intervals.
+
+    Raises ValueError for an unknown colour, dash or shape.
     """
 
     xs: Numbers
@@ -46,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Line(Part):
-    """With a band from `low` to `high`. `steps`: each value holds until the next."""
+    """A line with a band from `low` to `high`. If `steps`, each value holds until the next x."""
 
     dash: str = "solid"
     width: float = 1.8
@@ -55,10 +60,14 @@ class Line(Part):
 
 @dataclass(frozen=True)
 class Points(Part):
-    """Points; `left` and `right`: the ends of the interval of each x.
+    """Points.
 
-    `titles`: the text of each point for the pointer that rests on it. `size`: half of a mark's width. `joined`: by a
-    thin line.
+    Attributes:
+        shape: one of `CHOICES["shape"]`.
+        titles: text of each point, shown when the pointer is on it.
+        size: half of a mark's width.
+        left, right: ends of the interval of each x; empty for no intervals.
+        joined: whether a thin line joins the points.
     """
 
     shape: str = "circle"
@@ -71,8 +80,14 @@ class Points(Part):
 
 @dataclass(frozen=True)
 class Boxes(Part):
-    """Bars of a histogram, cells of a table, a stretch of the axis: each from (x, y) to (`right`, `top`). `fills`: a
-    colour (#rrggbb) for each box in place of `colour`; `texts`: written into them; `pale`: behind the other parts."""
+    """Bars of a histogram, cells of a table, or ranges of an axis, each from (x, y) to (`right`, `top`).
+
+    Attributes:
+        fills: colour (#rrggbb) of each box instead of `colour`.
+        texts: text inside each box.
+        hatched: whether they are lighter, and hatched in Plotly.
+        pale: whether they are drawn behind the other parts.
+    """
 
     right: Numbers = ()
     top: Numbers = ()
@@ -84,14 +99,14 @@ class Boxes(Part):
 
 @dataclass(frozen=True)
 class Names(Part):
-    """Names next to points, except those that would overlap an earlier one."""
+    """Names next to points. A name that would overlap an earlier one is not drawn."""
 
     names: Sequence[str] = ()
 
 
 @dataclass
 class Axes:
-    """The data of a chart, which `Chart` explains."""
+    """The data of a chart; see `Chart`."""
 
     x: tuple[Any, Any]
     y: tuple[float, float]
@@ -114,13 +129,13 @@ class Axes:
 
 
 def shortened(name: str, length: int) -> str:
-    """A name that fits and that can be drawn: any text is a valid id."""
+    """Shorten a name to `length` characters, and replace characters that cannot be printed."""
     drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
     return drawable if len(drawable) <= length else drawable[: length - 1] + "…"
 
 
 def _number(value: Any) -> float:
-    """NaN for None, and the days since 1970-01-01 UTC for a date or an aware time."""
+    """Convert a value to float: None to NaN, and a date or an aware datetime to days since 1970-01-01 UTC."""
     if value is None:
         return math.nan
     if isinstance(value, datetime):

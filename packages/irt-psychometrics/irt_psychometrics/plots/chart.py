@@ -1,7 +1,7 @@
-"""Charts that draw themselves: SVG for notebooks, reports and paper, Plotly's JSON for pages.
+"""Charts, and pictures of several charts, which can be rendered as SVG or as Plotly's JSON.
 
-NumPy is not imported: processes that only write learner reports stay small. A colour's meaning is also in a dash or a
-shape, so that a print in grey says the same.
+NumPy is not imported, so that processes which only render charts stay small. Dashes and shapes differ together with
+colours, so that charts can also be read in grey.
 """
 
 import base64
@@ -18,24 +18,25 @@ from irt_psychometrics.plots.axes import CHOICES, Axes, Boxes, Line, Names, Numb
 
 @dataclass(repr=False)
 class Chart(Axes):
-    """One pair of axes, x and y in the units of the data, and what is drawn on them.
+    """A chart: a pair of axes, in the units of the data, and the parts drawn on them.
 
-    A notebook shows it. A point whose value is not finite is not drawn, and a point beyond an axis is an arrow at its
-    edge.
+    Notebooks display it. Points whose value is not finite are not drawn, and a point above or below the y axis is an
+    arrow at the edge.
 
     Attributes:
-        x, y: the ends of the axis, numbers or dates. The first may be the larger one.
-        x_label, y_label: what the axis shows, with its unit.
-        described: what the chart shows, for those who do not see it.
-        width, height: size in units of 1.25 pixels, or as large as the page draws it.
-        x_names, y_names: labels at these places instead of numbers, or labels at 0, 1, 2 …
-        dated: whether x is in days, so that its labels are dates.
-        heading, notes: text above the chart and in its upper left corner.
-        parts: what is drawn, the last on top.
+        x, y: ends of each axis, as numbers or (x only) dates. The first end may be the larger one.
+        x_label, y_label: label of each axis, with its unit.
+        described: description of the chart for readers who cannot see it.
+        width, height: size in units of 1.25 pixels; a page may scale it.
+        x_names, y_names: labels instead of numbers: a mapping from positions, or a sequence of labels at 0, 1, 2 …
+        dated: whether x is in days since 1970-01-01, so that its labels are dates.
+        heading: text above the chart.
+        notes: lines of text in the upper left corner.
+        parts: the parts, the last one on top.
     """
 
     SERIES: ClassVar[Sequence[str]] = CHOICES["colour"]
-    """Colours of series that have no meaning of their own."""
+    """Names of colours, in the order in which series use them."""
     shortened = staticmethod(shortened)
 
     def line(
@@ -56,11 +57,13 @@ class Chart(Axes):
         Args:
             xs, ys: shape (N,), in the units of the axes.
             colour: one of `Chart.SERIES`.
-            name: of the line in the legend.
-            dash: solid, dash, dot or dashdot.
-            steps: each value holds until the next.
+            name: name in the legend; "" for none.
+            low, high: shape (N,), ends of the band.
+            dash: "solid", "dash", "dot" or "dashdot".
+            width: width of the line, in the unit of the chart's size.
+            steps: whether each value holds until the next x.
 
-        Raises ValueError for a colour or a dash that is not one of these.
+        Raises ValueError for an unknown colour or dash.
         """
         return self._add(Line(xs, ys, colour, name, low, high, dash, width, steps))
 
@@ -85,12 +88,14 @@ class Chart(Axes):
         Args:
             xs, ys: shape (N,), in the units of the axes.
             colour, name: as in `line`.
-            shape: circle, diamond, square, triangle or cross.
-            titles: the text of each point for the pointer that rests on it.
-            size: half of a mark's width.
-            joined: by a thin line.
+            low, high: shape (N,), ends of the interval of each y.
+            left, right: shape (N,), ends of the interval of each x.
+            shape: "circle", "diamond", "square", "triangle" or "cross".
+            titles: text of each point, shown when the pointer is on it.
+            size: half of a mark's width, in the unit of the chart's size.
+            joined: whether a thin line joins the points.
 
-        Raises ValueError for a colour or a shape that is not one of these.
+        Raises ValueError for an unknown colour or shape.
         """
         return self._add(Points(xs, ys, colour, name, low, high, shape, titles, size, left, right, joined))
 
@@ -108,28 +113,30 @@ class Chart(Axes):
         hatched: bool = False,
         pale: bool = False,
     ) -> Self:
-        """Add boxes: bars of a histogram, cells of a table, stretches of an axis. Returns the chart.
+        """Add boxes: bars of a histogram, cells of a table, or ranges of an axis. Returns the chart.
 
         Args:
             left, bottom, right, top: shape (N,), edges in the units of the axes.
             colour, name: as in `line`.
-            fills: a colour (#rrggbb) for each box in place of `colour`.
-            texts: written into the boxes.
-            hatched: lighter, and hatched if Plotly draws them.
-            pale: behind the other parts.
+            fills: colour (#rrggbb) of each box instead of `colour`.
+            texts: text inside each box.
+            hatched: whether they are lighter, and hatched in Plotly.
+            pale: whether they are drawn behind the other parts.
+
+        Raises ValueError for an unknown colour.
         """
         return self._add(Boxes(left, bottom, colour, name, (), (), right, top, fills, texts, hatched, pale))
 
     def names(self, xs: Numbers, ys: Numbers, names: Iterable[str]) -> Self:
-        """Add names next to points, except those that would overlap an earlier one. Returns the chart."""
+        """Add names next to points, without names that would overlap an earlier one. Returns the chart."""
         return self._add(Names(xs, ys, names=list(names)))
 
     def stretch(self, left: float, right: float) -> Self:
-        """Add a part of the x axis in grey, from the bottom to the top. Returns the chart."""
+        """Shade the range of the x axis from `left` to `right` in grey. Returns the chart."""
         return self.boxes([left], [self.y[0]], [right], [self.y[1]], "grey", pale=True)
 
     def level(self, y: float) -> Self:
-        """Add a thin line across, as at 0. Returns the chart."""
+        """Add a thin horizontal line at `y`. Returns the chart."""
         return self.line(self.x, (y, y), "grey", width=0.8)
 
     def _add(self, part: Part) -> Self:
@@ -139,7 +146,7 @@ class Chart(Axes):
 
     @staticmethod
     def ends_of(*values: Iterable[float | None]) -> tuple[float, float]:
-        """Ends of an axis that holds all of the finite values, with some room."""
+        """Ends of an axis that contains all finite values, with a margin of 8 %; (−1, 1) if there are none."""
         found = [float(v) for some in values for v in some if v is not None and math.isfinite(v)]
         if not found:
             return -1.0, 1.0
@@ -147,21 +154,21 @@ class Chart(Axes):
         return min(found) - room, max(found) + room
 
     def to_svg(self, *, bare: bool = False) -> str:
-        """The chart as SVG, in which every text is escaped, on white and below a legend of the parts that have names.
+        """Render the chart as SVG on a white background, below a legend of the parts that have names.
 
-        bare: without both, to be placed in a page of one's own.
+        If `bare`, background and legend are left out, to place the chart in a page. All texts are escaped.
         """
         return svg.bare(self) if bare else svg.framed(self)
 
     def to_plotly(self) -> dict[str, Any]:
-        """`data` and `layout` of a Plotly figure, of plain numbers and text: `plotly.graph_objects.Figure(…)` draws it.
+        """Return `data` and `layout` of a Plotly figure, as plain numbers and text.
 
-        Names next to points are left to the pointer.
+        `plotly.graph_objects.Figure(…)` accepts them. Names next to points are not drawn.
         """
         return plotly.figure(self)
 
     def to_markdown(self, alt: str = "") -> str:
-        """The chart as an image inside Markdown; `alt`: its text for those who do not see it, else `described`."""
+        """Render the chart as an image inside Markdown, with the alternative text `alt` (default: `described`)."""
         return Picture("", [self]).to_markdown(alt or self.described)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -177,19 +184,18 @@ class Chart(Axes):
 
 @dataclass(frozen=True, repr=False)
 class Picture:
-    """Charts in rows of `columns` under a title, each as high as it says. Without charts the title stands alone."""
+    """Charts in rows of `columns` under a title. Each chart keeps its height. Without charts it is only the title."""
 
     title: str
     charts: Sequence[Chart] = ()
     columns: int = 1
 
     def to_svg(self) -> str:
-        """The charts as one SVG on white, in which every text is escaped, with a legend of the parts that have
-        names."""
+        """Render the charts as one SVG on white, with a legend of the parts that have names. All texts are escaped."""
         return svg.image(self.title, self.charts, self.columns)
 
     def to_markdown(self, alt: str = "") -> str:
-        """The picture as an image inside Markdown; `alt`: its text for those who do not see it, else the title."""
+        """Render the picture as an image inside Markdown, with the alternative text `alt` (default: the title)."""
         drawn = base64.b64encode(self.to_svg().encode()).decode()
         return f"![{(alt or self.title).replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
 

@@ -1,6 +1,6 @@
 """Figures of calibrations, scores and comparisons, drawn from the library's results.
 
-Bands and bars are 95 % intervals. What does not belong here: computing a result, and drawing (see `svg`, `plotly`).
+Bands and bars are 95 % intervals.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from irt_psychometrics.core.arrays import Floats
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.logistic import expit, logit
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.information.functions import conditional_se
 from irt_psychometrics.information.functions import item_information as information_of_items
 from irt_psychometrics.itemfit import Observed
@@ -34,9 +35,9 @@ Items: TypeAlias = Calibration | ItemParameters
 SIZE: dict[str, Any] = {"width": 640, "height": 320}
 NODES = 121
 MAX_CURVES = 8
-"""Information curves that have a colour and a name; further items are grey."""
+"""Maximum number of information curves with a colour and a name. Further curves are grey."""
 MAX_ROWS = 60
-"""Items of a figure with a row for each."""
+"""Maximum number of items in a figure with one row per item."""
 ID_LENGTH = 24
 THETA = "ability θ"
 SOUND: dict[str, Any] = {"colour": "blue", "shape": "circle"}
@@ -51,22 +52,23 @@ def item_curves(
     each_score: bool = False,
     theta: npt.ArrayLike | None = None,
 ) -> Chart:
-    """Response curves with their 95 % bands.
+    """Draw response curves with 95 % bands.
 
     A curve is the probability of a right answer, or the expected score as a share of the maximum score. Its band is
-    pointwise, by the delta method on the logit, from the item's covariance of all its parameters; items without
-    errors have no band.
+    pointwise. It follows from the covariance of all parameters of the item by the delta method on the logit. Items
+    without standard errors have no band.
 
     Args:
-        fit: the items.
-        items: an id, or several.
-        responses: draws what was observed, too: proportions in groups of persons of like ability, by their other
-            answers, with 95 % intervals.
-        each_score: draws the probability of each score of one item instead.
-        theta: shape (T,), abilities; by default 4 SD to each side of the population's mean.
+        fit: a calibration, or items.
+        items: one item id or several.
+        responses: if given, observed proportions are drawn, too, with 95 % intervals. Persons are grouped by their
+            ability from their answers to the other items.
+        each_score: whether to draw the probability of each score of one item instead.
+        theta: shape (T,), increasing abilities; by default ±4 SD around the population's mean. Items without a
+            calibration have the population N(0, 1).
 
-    Raises PsychometricsError for an item that is not in the fit or has no parameters, and for `each_score` of several
-    items.
+    Raises PsychometricsError if an item is not in the fit or has no parameters, if `each_score` is used with several
+    items, or if `theta` is not increasing and finite.
     """
     wanted = [items] if isinstance(items, str) else list(items)
     known = _parameters(fit, wanted)
@@ -90,7 +92,7 @@ def item_curves(
 
 
 def _score_curves(known: ItemParameters, item: str, at: Floats, seen: Observed | None) -> Chart:
-    """The probability of each score of one item."""
+    """Draw the probability of each score of one item."""
     described = f"Probability of each score of {shortened(item, ID_LENGTH)}"
     chart = Chart(_ends(at), (0.0, 1.0), THETA, "probability", described, heading=shortened(item, 60), **SIZE)
     for score, (p, low, high) in enumerate(_curves_of_scores(known, at)):
@@ -114,14 +116,15 @@ def _add_observed(chart: Chart, found: Observed, name: str, k: int, colour: str)
 
 
 def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: npt.ArrayLike | None = None) -> Chart:
-    """Fisher information of each item about θ.
+    """Draw the Fisher information of each item about θ, in 1/θ².
 
     Args:
-        fit: the items.
-        items: ids; by default all, of which the most informative have colours and names.
+        fit: a calibration, or items.
+        items: item ids; by default all items, of which the eight most informative have colours and names.
         theta: as in `item_curves`.
 
-    Raises PsychometricsError for an item that is not in the fit or has no parameters.
+    Raises PsychometricsError if an item is not in the fit or has no parameters, or if `theta` is not increasing and
+    finite.
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, items)
@@ -139,10 +142,15 @@ def item_information(fit: Items, items: Sequence[str] | None = None, *, theta: n
 
 
 def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Picture:  # noqa: PT028 - no test
-    """Information of all items together, and the standard error of θ that it allows, 1/√information.
+    """Draw the information of all items together, and the standard error of θ that follows, 1/√information.
 
-    Grey is the middle 95 % of a calibration's population. Arguments as in `item_curves`. Raises PsychometricsError if
-    no item has parameters.
+    The middle 95 % of a calibration's population is grey.
+
+    Args:
+        fit: a calibration, or items.
+        theta: as in `item_curves`.
+
+    Raises PsychometricsError if no item has parameters, or if `theta` is not increasing and finite.
     """
     at = _abilities(fit, theta)
     known = _parameters(fit, None)
@@ -163,15 +171,15 @@ def test_information(fit: Items, *, theta: npt.ArrayLike | None = None) -> Pictu
     return Picture(title.replace("-", "−") + whose, charts, 2)
 
 
-test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for a test
+test_information.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it as a test
 
 
 def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Chart:
-    """Persons and items on one scale: to the left a histogram of abilities, to the right the items at their difficulty.
+    """Draw persons and items on one scale: a histogram of abilities on the left, items by difficulty on the right.
 
     Args:
-        fit: the items, at b. A name is left out if there is no room for it.
-        scores: abilities of persons; by default a calibration's population is drawn.
+        fit: a calibration, or items. They are drawn at b; names without room are left out.
+        scores: scores or abilities of persons; by default the population is drawn.
 
     Raises PsychometricsError if no item has parameters.
     """
@@ -200,7 +208,10 @@ def wright_map(fit: Items, scores: Scores | npt.ArrayLike | None = None) -> Char
 
 
 def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Columns in which names do not overlap, each item's x, and the items whose names have room. unit: θ of a line."""
+    """Place items in columns in which their names do not overlap; `unit` is the θ per unit of the chart's height.
+
+    Returns the x of each item, shape (J,), and the indices of the items whose names have room.
+    """
     letters = min(max(map(len, item_ids), default=1), 20)
     columns = min(max(int(290 // (16 + 5.2 * letters)), 1), 4)
     last, places, named = np.full(columns, -np.inf), np.empty(len(b)), []
@@ -216,12 +227,12 @@ def _places_of_names(b: Floats, item_ids: Sequence[str], unit: float) -> tuple[F
 
 
 def score_distribution(scores: Scores | npt.ArrayLike, fit: Calibration | None = None) -> Chart:
-    """How many persons have which ability.
+    """Draw a histogram of abilities.
 
     Args:
-        scores: abilities; those that are not finite are left out, and counted in the chart.
-        fit: draws the ability distribution of its populations, too. EAP estimates of ability vary less than it, and ML
-            and WLE estimates more, by their errors.
+        scores: scores or abilities. Values that are not finite are left out, and their number is noted in the chart.
+        fit: if given, the ability distribution of its populations is drawn, too. EAP estimates vary less than this
+            distribution; ML and WLE estimates vary more, because of their errors.
 
     Raises PsychometricsError if no ability is finite.
     """
@@ -258,15 +269,16 @@ def dif_curves(
     names: tuple[str, str] = ("reference", "focal"),
     theta: npt.ArrayLike | None = None,
 ) -> Chart:
-    """The response curve of an item in each of two groups, with 95 % bands.
+    """Draw the response curve of an item in each of two groups, with 95 % bands.
 
     Args:
-        reference, focal: the items as either group has them, on one scale: two fits, of which the second is linked.
-        item: its id.
-        names: of the groups.
+        reference, focal: fits of the two groups on the same scale: the second is linked to the first.
+        item: the item's id.
+        names: names of the groups.
         theta: as in `item_curves`.
 
-    Raises PsychometricsError for an item that is not in both or has no parameters.
+    Raises PsychometricsError if the item is missing in a fit or has no parameters, or if `theta` is not increasing and
+    finite.
     """
     at = _abilities(reference, theta)
     known = [_parameters(fit, [item]) for fit in (reference, focal)]
@@ -282,13 +294,16 @@ def dif_curves(
 
 
 def dif_effects(found: Dif, group: str | None = None) -> Chart:
-    """How much harder each item is for a group than for the reference, Δb, with 95 % intervals.
+    """Draw how much harder each item is for a focal group than for the reference group (Δb), with 95 % intervals.
+
+    Items that differ with q < 0.05 are orange. At most the 60 items furthest from 0 are drawn.
 
     Args:
         found: the comparison of the groups.
-        group: the focal group; by default the first that was compared.
+        group: the focal group; by default the first one.
 
-    Raises PsychometricsError if the groups could not be compared, or if there is no such group.
+    Raises PsychometricsError if the groups could not be compared, if there is no such focal group, or if no item has a
+    value.
     """
     if found.wald is None:
         raise PsychometricsError(f"the groups of {found.attribute} could not be compared: {found.reason}")
@@ -303,16 +318,16 @@ def dif_effects(found: Dif, group: str | None = None) -> Chart:
 
 
 def linking(new: Items, old: Items, constants: Linking) -> Picture:
-    """b and a of the anchors in two fits against each other, with the line of the linking.
+    """Draw b and a of the anchors in two fits against each other, with the line of the linking.
 
-    Anchors that were left out are orange crosses with names. Bars are 95 % intervals of both sides.
+    Anchors that were left out are orange crosses with names. Bars are 95 % intervals in both fits.
 
     Args:
         new: the fit before linking.
-        old: the anchors on the scale on which `new` was placed.
+        old: the anchors on the scale to which `new` was linked.
         constants: the result of the linking.
 
-    Raises PsychometricsError if the two have no item in common that has parameters.
+    Raises PsychometricsError if the fits have no item with parameters in common.
     """
     sides = [fit.items if isinstance(fit, Calibration) else fit for fit in (new, old)]
     known = [{item for item, ok in zip(of.item_ids, of.curves.known, strict=True) if ok} for of in sides]
@@ -348,13 +363,15 @@ def linking(new: Items, old: Items, constants: Linking) -> Picture:
 
 
 def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
-    """How far each item moved from its published value, with 95 % intervals; flagged items are triangles.
+    """Draw each item's change from its published value, with 95 % intervals. Flagged items are orange.
+
+    At most the 60 items furthest from 0 are drawn.
 
     Args:
         found: the result of the comparison.
-        parameter: b, the difficulty, or a, the discrimination.
+        parameter: "b" (difficulty) or "a" (discrimination).
 
-    Raises PsychometricsError for another parameter.
+    Raises PsychometricsError for another parameter, or if no item has a value.
     """
     if parameter not in ("a", "b"):
         raise PsychometricsError(f"drift is drawn of a or b, not of {parameter!r}")
@@ -364,15 +381,15 @@ def drift(found: Drift, parameter: Literal["a", "b"] = "b") -> Chart:
 
 
 def item_fit(fit: Items, found: ItemFit) -> Chart:
-    """Infit and outfit of each item by its difficulty; both are 1 under the model.
+    """Draw infit and outfit of each item by its difficulty. Both are near 1 under the model.
 
-    Items whose RMSD exceeds its cutoff, as one sound item in a thousand does, are orange and have names.
+    Items whose RMSD exceeds its cutoff are orange and have names. One sound item in a thousand exceeds it.
 
     Args:
-        fit: the items, of which `found` has the fit statistics in the same order.
-        found: the fit statistics.
+        fit: a calibration, or items.
+        found: fit statistics of the same items, in the same order.
 
-    Raises PsychometricsError if the two differ in the number of items.
+    Raises PsychometricsError if the numbers of items differ.
     """
     items = fit.items if isinstance(fit, Calibration) else fit
     if len(items.item_ids) != len(found.infit):
@@ -392,38 +409,38 @@ def item_fit(fit: Items, found: ItemFit) -> Chart:
 
 
 class FitPlots:
-    """The figures of one calibration.
+    """Figures of one calibration.
 
     Args:
         calibration: the fit.
-        responses: those it was estimated from, which add observed proportions to its curves.
+        responses: the fitted responses; if given, observed proportions are added to the curves.
     """
 
     def __init__(self, calibration: Calibration, responses: Responses | None = None) -> None:
         self._calibration, self._responses = calibration, responses
 
     def curves(self, *items: str, each_score: bool = False) -> Chart:
-        """Response curves of these items, as `item_curves`."""
+        """Draw response curves of the items; see `item_curves`."""
         return item_curves(self._calibration, items, responses=self._responses, each_score=each_score)
 
     def information(self) -> Picture:
-        """Test information and the standard error of θ, as `test_information`."""
+        """Draw test information and the standard error of θ; see `test_information`."""
         return test_information(self._calibration)
 
     def item_information(self, *items: str) -> Chart:
-        """Information of these items, or of all, as `item_information`."""
+        """Draw the information of the items, or of all items without arguments; see `item_information`."""
         return item_information(self._calibration, items or None)
 
     def wright_map(self, scores: Scores | npt.ArrayLike | None = None) -> Chart:
-        """Persons and items on one scale, as `wright_map`."""
+        """Draw persons and items on one scale; see `wright_map`."""
         return wright_map(self._calibration, scores)
 
     def scores(self, scores: Scores | npt.ArrayLike) -> Chart:
-        """How many persons have which ability, as `score_distribution`."""
+        """Draw a histogram of abilities with the population; see `score_distribution`."""
         return score_distribution(scores, self._calibration)
 
     def fit(self, found: ItemFit) -> Chart:
-        """Infit and outfit of each item, as `item_fit`."""
+        """Draw infit and outfit of each item; see `item_fit`."""
         return item_fit(self._calibration, found)
 
     def __repr__(self) -> str:
@@ -432,7 +449,7 @@ class FitPlots:
 
 
 def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
-    """The wanted items, or all that have parameters."""
+    """Select the wanted items, or all items that have parameters if `wanted` is None."""
     items = fit.items if isinstance(fit, Calibration) else fit
     known = dict(zip(items.item_ids, items.curves.known.tolist(), strict=True))
     if wanted is None:
@@ -453,7 +470,7 @@ def _parameters(fit: Items, wanted: Iterable[str] | None) -> ItemParameters:
 
 
 def _population(fit: Items) -> tuple[float, float]:
-    """Mean and SD of θ; 0 and 1 for items by themselves."""
+    """Mean and SD of θ in the population; 0 and 1 for items without a calibration."""
     return (fit.latent_mean, fit.latent_sd) if isinstance(fit, Calibration) else (0.0, 1.0)
 
 
@@ -468,7 +485,7 @@ def _abilities(fit: Items, theta: npt.ArrayLike | None) -> Floats:
 
 
 def _middle(fit: Items, at: Floats) -> list[tuple[float, float]]:
-    """The middle 95 % of a calibration's population, within `at`."""
+    """The middle 95 % of a calibration's population, cut to the range of `at`; empty without a calibration."""
     if not isinstance(fit, Calibration):
         return []
     low, high = (fit.latent_mean + sign * Z95 * fit.latent_sd for sign in (-1, 1))
@@ -484,7 +501,7 @@ def _observed(fit: Items, responses: Responses | None, item: str) -> Observed | 
 
 
 class _Banded(NamedTuple):
-    """A curve and its 95 % band, shape (T,) each; no band without errors."""
+    """A curve and its 95 % band, shape (T,) each; the band is empty without standard errors."""
 
     p: Floats
     low: Floats | tuple[()]
@@ -500,7 +517,7 @@ def _curve(one: ItemParameters, theta: Floats) -> _Banded:
 
 
 def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_Banded]:
-    """The probability of each score of one item."""
+    """Probability of each score of one item, with bands."""
     if not one.others:
         p, low, high = _curve(one, theta)
         below: tuple[Any, Any] = (1 - np.asarray(high), 1 - np.asarray(low)) if len(low) else ((), ())
@@ -508,7 +525,7 @@ def _curves_of_scores(one: ItemParameters, theta: Floats) -> list[_Banded]:
     (some,) = one.others
     parameters = some.parameters(one.a, one.d)
     p = some.model.probabilities(theta, parameters, some.categories)[0]
-    by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p, by a, d and the further ones
+    by = some.model.by_parameters(theta, parameters, some.categories)[:, 0]  # of log p by a, d and further parameters
     by_ab = np.concatenate([[by[0] - one.b[0] * by[1], -one.a[0] * by[1]], by[2:]])
     cov = one.cov_of_all[0, : len(by_ab), : len(by_ab)]
     found = []
@@ -534,7 +551,7 @@ def _band(p: Floats, se_logit: Floats) -> tuple[Floats | tuple[()], Floats | tup
 
 
 def _rows(item_ids: Sequence[str], values: Floats, half: Floats, kinds: Sequence[str], label: str, plain: str) -> Chart:
-    """A row for each item with a value, in the order of the values; `plain`: what the legend calls the kind ""."""
+    """Draw one row per item with a value, ordered by value. `plain` is the legend's name of the kind ""."""
     known = np.flatnonzero(np.isfinite(values))
     if not known.size:
         raise PsychometricsError("no item has a value, so there is nothing to draw")
@@ -583,7 +600,7 @@ def _finite(scores: Scores | npt.ArrayLike | None) -> Floats:
 
 
 def _edges(theta: Floats) -> Floats:
-    """Edges of a histogram's bins."""
+    """Edges of a histogram's bins, shape (bins + 1,)."""
     bins = min(40, max(5, round(theta.size**0.5)))
     return np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, bins + 1)
 

@@ -1,6 +1,6 @@
-"""Charts as figures of Plotly: the JSON that its script draws in the browser, in the colours of the page.
+"""Convert charts to Plotly figures: JSON that Plotly's script draws in the browser, on light and dark pages.
 
-The Python package Plotly is not imported: only its script is used. What does not belong here: what is drawn.
+The Python package plotly is not imported.
 """
 
 import math
@@ -17,11 +17,11 @@ COLOURS = {
 SHAPES = {"triangle": "triangle-up", "cross": "x"}
 MS_A_DAY = 86_400_000
 HEIGHT = 360
-"""The least height of a figure in pixels."""
+"""Minimum height of a figure in pixels."""
 
 
 def figure(chart: Axes) -> dict[str, Any]:
-    """`data` and `layout`, of plain numbers and text; names next to points are left to the pointer."""
+    """Return `data` and `layout` as plain numbers and text. Names next to points are not drawn."""
     draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: lambda *_: ()}
     traces = [trace for part in chart.parts for trace in draw[type(part)](part, chart.dated)]
     for trace in traces:
@@ -117,7 +117,7 @@ def _boxes(boxes: Boxes, dated: bool) -> Iterator[dict[str, Any]]:
 
 
 def _values(values: Sequence[float], *, dated: bool = False) -> list[float | None]:
-    """JSON knows no NaN; six digits are enough, and a time is in milliseconds since 1970."""
+    """Values for JSON: NaN becomes None, numbers are rounded to six digits, and days become milliseconds."""
     return [
         None if not math.isfinite(value) else round(value * MS_A_DAY) if dated else float(f"{value:.6g}")
         for value in values

@@ -1,8 +1,8 @@
-"""Charts as SVG text, small enough for hundreds in a report, and the same on screen and on paper.
+"""Render charts as SVG text, small enough for hundreds of charts in a report, and equal on screen and on paper.
 
-Everything is in presentation attributes, since a PDF's images see no style sheet; a `<title>` shows a value where the
-pointer rests. Colours are those of Okabe and Ito, which differ for every kind of colour vision. What does not belong
-here: what is drawn.
+Styles are presentation attributes, because style sheets do not apply to images in a PDF. A `<title>` shows the value
+of a point under the pointer. Colours are similar to those of Okabe and Ito, which can be distinguished with every kind
+of colour vision.
 """
 
 import math
@@ -23,30 +23,30 @@ DASHES = {
 }  # fmt: skip
 FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
 WIDTH, PIXELS = 720, 900
-"""A picture's width in the units of its charts, and in the pixels that fit Dagster's pane."""
+"""Width of a picture in the units of its charts, and in pixels."""
 MOST_POINTS = 1000
-"""A picture shows one of every few points of a series that has more, so that it stays below 150 kB."""
+"""Maximum number of points of a series in a picture, so that it stays below 150 kB. Longer series are thinned."""
 _RIGHT, _BOTTOM, _LINE, _LETTER = 8, 32, 12, 5.2
-_NAME = 60, 10  # the space that a name takes
+_NAME = 60, 10  # width and height of the space for a name
 _TICK_NAME = 30
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"})
 
 
 def bare(chart: Axes) -> str:
-    """The chart by itself, with a title at each point that has one."""
+    """Render the chart without background and legend, with a title at each point that has one."""
     return _document(
         "".join(_Drawing(chart, chart.width).body()), (chart.width, chart.height), chart.width, chart.described
     )
 
 
 def framed(chart: Axes) -> str:
-    """The chart on white below its legend, with a title at each point that has one."""
+    """Render the chart on white below its legend, with a title at each point that has one."""
     body, height = _rows([chart], 1, chart.width, None, *_legend([chart], chart.width, 4.0))
     return _document(body, (chart.width, height), round(PIXELS * chart.width / WIDTH), chart.described)
 
 
 def image(title: str, charts: Sequence[Axes], columns: int) -> str:
-    """Charts under a title on white, with a legend of the parts that have names."""
+    """Render charts under a title on white, with a legend of the parts that have names."""
     y = 4.0
     parts = []
     for line in (line for text in title.split("\n") for line in textwrap.wrap(text, 130)):
@@ -58,7 +58,7 @@ def image(title: str, charts: Sequence[Axes], columns: int) -> str:
 
 
 def _legend(charts: Sequence[Axes], whole: int, y: float) -> tuple[list[str], float]:
-    """A sample and the name of each part that has one, below `y`, and where it ends."""
+    """Legend of the parts that have names, below `y`. Returns its elements and the y at which it ends."""
     parts, x = [], float(whole)
     for name, part in {part.name: part for chart in charts for part in chart.parts if part.name}.items():
         width = 34 + _LETTER * len(name)
@@ -72,7 +72,7 @@ def _legend(charts: Sequence[Axes], whole: int, y: float) -> tuple[list[str], fl
 def _rows(
     charts: Sequence[Axes], columns: int, whole: int, most: int | None, above: Sequence[str], y: float
 ) -> tuple[str, float]:
-    """White, what stands `above` it, and the charts from `y` on; and where they end."""
+    """Background, the elements `above`, and the charts from `y` on. Returns them and the total height."""
     parts = [*above]
     y += 6
     width = whole // columns
@@ -86,7 +86,7 @@ def _rows(
 
 
 class _Drawing:
-    """One chart in `width`; `most`: points of a series that are drawn, without titles. None: all, with theirs."""
+    """A chart in `width`. `most` limits the points of a series and drops their titles; None draws all, with titles."""
 
     def __init__(self, chart: Axes, width: int, most: int | None = None) -> None:
         self.chart, self.most = chart, most
@@ -197,7 +197,7 @@ class _Drawing:
             yield _text(*place, ' stroke="white" stroke-width="3"') + _text(*place)  # white around black
 
     def _x_ticks(self) -> list[tuple[float, str]]:
-        """The names, as many as there is room for, the last among them; else round numbers, or days."""
+        """Labels of the x axis: names as far as there is room, including the last; else round numbers or days."""
         chart = self.chart
         if chart.x_names:
             every = math.ceil(len(chart.x_names) * _TICK_NAME / (self.right - self.left)) or 1
@@ -218,7 +218,7 @@ class _Drawing:
 
 
 def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str = "") -> str:
-    """One path with a mark at each place (`M… …`)."""
+    """One path with a mark at each position (`M… …`)."""
     wide = f"{1.4 * r:.1f}"
     outline, stroke = {
         "circle": ("h.01", 2 * r),
@@ -235,7 +235,7 @@ def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str 
 
 
 def _sample(part: Part, x: float, y: float) -> str:
-    """What a part looks like, for the legend."""
+    """Sample of a part for the legend."""
     colour = COLOURS[part.colour]
     if isinstance(part, Points):
         return _marks(part.shape, [f"M{x + 9} {y}"], part.size, colour)
@@ -262,7 +262,7 @@ def _escaped(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without characters that XML does not allow."""
+    """Replace characters that XML does not allow, and shorten the text to 1000 characters."""
     return shortened(text, 1000)
 
 
@@ -271,12 +271,12 @@ def _share(value: float, ends: tuple[float, float]) -> float:
 
 
 def _numbered(tick: float) -> tuple[float, str]:
-    """The place of a tick and its number, with a true minus sign."""
+    """Position of a tick, and its number with a true minus sign."""
     return tick, f"{tick:g}".replace("-", "−")
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers within the axis, four to eight of them."""
+    """Round numbers within the axis, at most seven."""
     low, high = min(low, high), max(low, high)
     raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))

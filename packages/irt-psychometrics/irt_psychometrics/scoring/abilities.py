@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import over_learners, row_starts
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
 from irt_psychometrics.core.model_families import PartialCreditModel
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.testlets import Effects
 from irt_psychometrics.scoring import score_kernels, testlet_kernels
 
@@ -202,7 +202,9 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
         rows = slice(start[first], start[last])
         place = responses.person[rows] - first, responses.item[rows]
         shape, right = (last - first, responses.n_items), responses.score[rows].astype(float)
-        chosen, missed = (csr_matrix((x, place), shape=shape) for x in (right, 1 - right))
+        chosen, missed = np.zeros(shape), np.zeros(shape)
+        np.add.at(chosen, place, right)
+        np.add.at(missed, place, 1 - right)
         known = (chosen + missed) @ information
         slope = chosen @ of_right + missed @ of_wrong + (chosen + missed) @ bend / (2 * np.maximum(known, _TINY))
         informed = np.flatnonzero(known.max(axis=1) > 0)
@@ -302,40 +304,55 @@ def _around(population: Population, nodes: int) -> Floats:
     return population.mean + population.sd * Grid.spanning(nodes).nodes
 
 
-def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
-    """`eap` with curves in the order of `responses.item_ids`.
+class Posteriors(NamedTuple):
+    """Mean, SD and log ∫ Π P(response | θ) g(θ) dθ of persons, each of shape (N,); those of the prior, and 0, without
+    a response to an item with a curve."""
+
+    theta: Floats
+    se: Floats
+    log_likelihood: Floats
+
+
+def posteriors(responses: Responses, curves: Curves, *, threads: int | None = None) -> Posteriors:
+    """The posterior of each person's θ, with curves in the order of `responses.item_ids`.
 
     Posteriors too narrow for the nodes are computed on a finer grid around their mean.
+    """
+    start, row, prior = row_starts(responses), curves.rows(responses), curves.population
+    informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
+    found = Posteriors(*(np.full(responses.n_persons, float(x)) for x in (prior.mean, prior.sd, 0.0)))
+
+    def compute(chosen: Mask, grid: Floats, nodes: Floats, reach: int) -> None:
+        persons, rows = np.flatnonzero(chosen), row[np.repeat(chosen, np.diff(start))]
+        if not persons.size:
+            return
+        table, of_grid = curves.table(rows, nodes), prior.log_density(grid)
+        weights = prior.log_density(nodes) - np.logaddexp.reduce(of_grid)
+
+        def moments(first: int, last: int) -> None:
+            kernels.posterior_moments(first, last, persons, (start, row), table, nodes, weights, reach, found)
+
+        with kernels.runner(threads) as run:
+            run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
+
+    compute(informed, curves.nodes, curves.nodes, len(curves.nodes))
+    narrow = found.se < _NARROW * prior.sd
+    if narrow.any():
+        finer = _around(prior, _FINE_NODES)
+        above = np.searchsorted(finer, found.theta[narrow])
+        first, last = max((above.min() - 1) // _REACH - 1, 0), above.max() // _REACH + 2
+        compute(narrow, finer, finer[_REACH * first : _REACH * last], _REACH)
+    return found
+
+
+def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
+    """`eap` with curves in the order of `responses.item_ids`.
 
     Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
     information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
     the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
     """
-    mean, sd = curves.population.mean, curves.population.sd
-    start, row = row_starts(responses), curves.rows(responses)
-    theta = np.full(responses.n_persons, float(mean))
-    se = np.full(responses.n_persons, float(sd))
-    informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
-
-    def compute(chosen: Mask, nodes: Floats, reach: int) -> None:
-        persons, rows = np.flatnonzero(chosen), row[np.repeat(chosen, np.diff(start))]
-        if not persons.size:
-            return
-        table, prior = curves.table(rows, nodes), curves.population.log_density(nodes)
-
-        def moments(first: int, last: int) -> None:
-            kernels.posterior_moments(first, last, persons, (start, row), table, nodes, prior, reach, (theta, se))
-
-        with kernels.runner(threads) as run:
-            run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
-
-    compute(informed, curves.nodes, len(curves.nodes))
-    narrow = se < _NARROW * sd
-    if narrow.any():
-        finer = _around(curves.population, _FINE_NODES)
-        above = np.searchsorted(finer, theta[narrow])
-        first, last = max((above.min() - 1) // _REACH - 1, 0), above.max() // _REACH + 2
-        compute(narrow, finer[_REACH * first : _REACH * last], _REACH)
+    theta, se, _ = posteriors(responses, curves, threads=threads)
     if curves.effects is not None and responses.n_responses:
         se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
     return Scores(theta, se)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from irt_psychometrics.core.arrays import Ints
-from irt_psychometrics.core.models import DAY, Responses
 from irt_psychometrics.core.movement import STILL, Movement
+from irt_psychometrics.core.responses import DAY, Responses
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by, information_in_testlets
 from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 

@@ -24,8 +24,9 @@ from scipy.fft import next_fast_len
 
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.models import Population, Responses
+from irt_psychometrics.core.models import Population
 from irt_psychometrics.core.movement import WEEK, Movement
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring import filter_kernels
 from irt_psychometrics.scoring.abilities import Curves
 

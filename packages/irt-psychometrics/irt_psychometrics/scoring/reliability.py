@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems
-from irt_psychometrics.core.models import Calibration, Floats, Responses
+from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.scoring.abilities import Curves, Posteriors, Scores, posteriors
 
 
 def marginal_reliability(
@@ -32,13 +33,29 @@ def fitted_reliability(
     `groups`: n_persons labels, where the fit has groups. Learners without an answer to an item with parameters do not
     count.
     """
-    fit, N = calibration, responses.n_persons
-    informed = np.bincount(responses.person[fit.estimated[responses.item]], minlength=N) > 0
-    label = np.array([fit.latent[0].name] * N if groups is None else groups, dtype=object)
-    theta, se = np.full(N, np.nan), np.full(N, np.nan)
+    return reliability_of(fitted_posteriors(responses, calibration, groups=groups, threads=threads))
+
+
+def reliability_of(found: Posteriors) -> float:
+    """Empirical reliability of the EAP scores that are not NaN."""
+    informed = ~np.isnan(found.theta)
+    return Scores(found.theta[informed], found.se[informed]).reliability
+
+
+def fitted_posteriors(
+    responses: Responses, fit: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
+) -> Posteriors:
+    """The posterior of each person in a fit, under the latent distribution of the person's group.
+
+    Mean and SD are NaN, and the log-likelihood is 0, for a person without a response to an item with parameters.
+    """
+    label = np.array([fit.latent[0].name] * responses.n_persons if groups is None else groups, dtype=object)
+    found = Posteriors(*(np.full(responses.n_persons, np.nan) for _ in Posteriors._fields))
     for group in fit.latent:
         here = label == group.name
-        curves = Curves.of(fit.curves, population=group)
-        scores = eap_by(responses, curves, threads=threads)
-        theta[here], se[here] = scores.theta[here], scores.se[here]
-    return Scores(theta[informed], se[informed]).reliability
+        own = posteriors(responses, Curves.of(fit.curves, population=group), threads=threads)
+        for into, values in zip(found, own, strict=True):
+            into[here] = values[here]
+    informed = np.bincount(responses.person[fit.estimated[responses.item]], minlength=responses.n_persons) > 0
+    found.theta[~informed] = found.se[~informed] = np.nan
+    return found

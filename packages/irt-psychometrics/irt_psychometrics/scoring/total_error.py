@@ -43,7 +43,8 @@ from irt_psychometrics.core.curves import (
 from irt_psychometrics.core.item_models import CountedScores
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import PartialCreditModel
-from irt_psychometrics.core.models import Calibration, Responses
+from irt_psychometrics.core.models import Calibration
+from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.scoring import score_kernels
 from irt_psychometrics.scoring.abilities import Scores
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import ItemCurves
-from irt_psychometrics.core.models import Responses
+from irt_psychometrics.core.responses import Responses
 
 
 class Items(Protocol):

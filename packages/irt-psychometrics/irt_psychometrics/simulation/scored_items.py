@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from irt_psychometrics.core.arrays import Floats, Ints
+from irt_psychometrics.core.logistic import softmax
 
 STEP_DISTANCE, STEP_SD = 0.8, 0.25
 """Mean distance of an item's neighbouring steps, and the SD by which each strays: some items have disordered steps."""

@@ -1,0 +1,419 @@
+"""Scored responses in sparse form, and their answers to items of several categories as rows.
+
+Belongs here: `Responses`, which go into every engine. Does not belong here: what comes out (see `models`), and what the
+cells of a table mean (see `score_tables`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_psychometrics.core.arrays import Floats, Ints, Mask
+from irt_psychometrics.core.design import Component, components
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.frames import Column, Frame, read
+from irt_psychometrics.core.results import Result
+from irt_psychometrics.core.score_tables import Key, Scoring, numbered, person_labels
+from irt_psychometrics.core.testlets import share_testlets
+
+DAY = 86_400_000_000
+"""A day in microseconds, the unit of `Responses.at`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Responses(Result):
+    """Scored responses in sparse form, sorted by person: one entry per person-item pair that was seen.
+
+    Attributes:
+        person: shape (R,), int32, index of the person, non-decreasing.
+        item: shape (R,), int32, index into `item_ids`.
+        score: shape (R,), int8, 0 or 1, or below the number of the item's categories.
+        n_persons: number of persons (indices run from 0 to n_persons − 1).
+        item_ids: J item ids; an item may have no responses.
+        categories: shape (J,), how many categories each item has; None: 2 for all.
+        key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
+        at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
+        person_ids: n_persons labels, whole numbers or texts; None: persons have their number alone.
+        frame_kind: the kind of data frame that the responses came in, such as "pandas"; results give frames of this
+            kind. None: they came in no frame. It does not count in equality.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> x = irt.Responses.from_wide({"q1": [1, 0, 1], "q2": [0, None, 1]})
+    >>> x
+    Responses(3 persons, 2 items, 5 responses)
+    >>> irt.Responses.from_json(x.to_json()) == x
+    True
+    """
+
+    person: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    n_persons: int
+    item_ids: tuple[str, ...]
+    categories: Ints | None = None
+    key: npt.NDArray[np.uint32] | None = None
+    at: Ints | None = None
+    person_ids: tuple[str | int, ...] | None = None
+    frame_kind: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Responses({self.n_persons:,} persons, {self.n_items:,} items, {self.n_responses:,} responses)"
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.key.shape != (self.n_persons,):
+            raise PsychometricsError(f"key must be {self.n_persons} numbers, one per person; got {self.key.shape}")
+        if not (self.person.shape == self.item.shape == self.score.shape):
+            raise PsychometricsError("person, item and score must have one length")
+        if self.at is not None and self.at.shape != self.person.shape:
+            raise PsychometricsError(f"at must be {self.n_responses} times, one per response; got {self.at.shape}")
+        if self.person_ids is not None and len(self.person_ids) != self.n_persons:
+            raise PsychometricsError(
+                f"person_ids must be {self.n_persons} labels, one per person; got {len(self.person_ids)}"
+            )
+        if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
+            raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
+        for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
+            if index.size and not (index.min() >= 0 and index.max() < size):
+                raise PsychometricsError(
+                    f"{name} indices must lie in 0 … {size - 1}, found {index.min()} … {index.max()}"
+                )
+        if self.categories is not None:
+            self._require_categories(self.categories)
+        if np.any(np.diff(self.person) < 0):
+            raise PsychometricsError("responses must be sorted by person")
+        # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
+        for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
+            object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
+
+    def _require_categories(self, categories: Ints) -> None:
+        if categories.shape != (self.n_items,) or np.any(categories < 2):
+            raise PsychometricsError(
+                f"categories must be {self.n_items} numbers of at least 2, one per item; got shape {categories.shape}"
+                f"{f', the least {categories.min()}' if categories.size else ''}"
+            )
+        beyond = np.flatnonzero((self.score < 0) | (self.score >= categories[self.item]))
+        if beyond.size:
+            j = self.item[beyond[0]]
+            raise PsychometricsError(
+                f"item {self.item_ids[j]} has {categories[j]} categories, scored 0 … {categories[j] - 1}; found a "
+                f"score of {self.score[beyond[0]]}"
+            )
+
+    @classmethod
+    def from_wide(
+        cls,
+        data: Any,
+        item_ids: Sequence[str] | None = None,
+        categories: npt.ArrayLike | None = None,
+        *,
+        person: str | None = None,
+        key: Key | None = None,
+        max_score: int | Mapping[str, int] | None = None,
+    ) -> Self:
+        """Build from a table with a row for each person and a column for each item.
+
+        Parameters
+        ----------
+        data
+            A data frame of any kind, a mapping column → cells, or a persons × items matrix. None, NaN and empty text
+            mean that the person did not see the item.
+        item_ids
+            Of a frame: the columns that are items, in this order; None: all but `person`. Of a matrix: the items'
+            names; None: i1, i2, …
+        categories
+            Shape (J,), how many scores each item has; of a matrix only. `max_score` says the same.
+        person
+            The column with the persons' labels; None: persons have their row number, counted from 0.
+        key
+            Item → right option, or a list of right options. Cells of these items are choices, and any other choice is
+            wrong. 3, 3.0 and "3" are the same option.
+        max_score
+            The highest score of all items, or item → highest score (1 if an item is not named). It is never inferred
+            from the data, as perhaps nobody reached it.
+
+        Raises
+        ------
+        PsychometricsError
+            For a cell that is not a score, a person without a label or in two rows, and a column that is not there. The
+            message names row, item and value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> answers = {"who": ["ann", "bo"], "q1": ["A", "C"], "q2": ["B", ""]}
+        >>> x = irt.Responses.from_wide(answers, person="who", key={"q1": "A", "q2": ["B", "D"]})
+        >>> x.person_ids, x.score.tolist()
+        (('ann', 'bo'), [1, 1, 0])
+        """
+        frame = read(data)
+        if frame is None and key:
+            cells = np.array(data, dtype=object)
+            ids = _matrix_ids(item_ids, cells.shape[1])
+            frame = Frame({item: Column.of(cells[:, j]) for j, item in enumerate(ids)}, None)
+        if frame is None:
+            x = np.asarray(data, dtype=float)
+            if max_score is not None:
+                ids = _matrix_ids(item_ids, x.shape[1])
+                categories = Scoring.of(ids, None, max_score).categories(ids)
+            return cls._of_matrix(x, item_ids, categories)
+        if categories is not None:
+            raise PsychometricsError("categories is for a matrix; of a data frame say max_score=")
+        ids = tuple(map(str, item_ids if item_ids is not None else (c for c in frame.columns if c != person)))
+        columns = [frame.column(item, "an item") for item in ids]
+        scoring = Scoring.of(ids, key, max_score)
+        labels = None if person is None else person_labels(frame.column(person, "persons"), person)
+
+        def place(row: int) -> str:
+            return f"row {row}" + ("" if labels is None else f" (person {labels[row]})")
+
+        if labels is not None and len(set(labels)) < len(labels):
+            code, _ = numbered(labels)
+            twice = int(np.flatnonzero(np.bincount(code) > 1)[0])
+            first, second = np.flatnonzero(code == twice)[:2].tolist()
+            raise PsychometricsError(
+                f"person {labels[first]} is in rows {first} and {second}; keep one of the rows, or leave person= out "
+                "if rows are persons"
+            )
+        x = np.stack([scoring.scores(column, item, place) for column, item in zip(columns, ids, strict=True)], axis=1)
+        found = cls._of_matrix(x, ids, scoring.categories(ids))
+        return replace(found, person_ids=None if labels is None else tuple(labels), frame_kind=frame.kind)
+
+    @classmethod
+    def _of_matrix(cls, x: Floats, item_ids: Sequence[str] | None, categories: npt.ArrayLike | None) -> Self:
+        person, item = np.nonzero(~np.isnan(x))
+        values = x[person, item]
+        known = (0.0, 1.0) if categories is None else np.arange(np.max(categories, initial=2))
+        if not np.isin(values, known).all():
+            k = np.flatnonzero(~np.isin(values, known))[0]
+            raise PsychometricsError(
+                f"scores must be 0, {'1' if categories is None else '1, …'} or NaN, found {values[k]} in row "
+                f"{person[k]}, column {item[k]}"
+            )
+        ids = _matrix_ids(item_ids, x.shape[1])
+        sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
+        return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
+
+    @classmethod
+    def from_long(
+        cls,
+        data: Any,
+        *,
+        person: str = "person",
+        item: str = "item",
+        score: str = "score",
+        item_ids: Sequence[str] | None = None,
+        key: Key | None = None,
+        max_score: int | Mapping[str, int] | None = None,
+    ) -> Self:
+        """Build from a table with a row for each answer.
+
+        Parameters
+        ----------
+        data
+            A data frame of any kind, or a mapping column → cells.
+        person, item, score
+            The columns with the person's label, the item, and the score (or, with `key`, the choice). A row without a
+            score is an item that the person did not see.
+        item_ids
+            The items in their order, of which some may have no answer; None: as they first occur.
+        key, max_score
+            As in `from_wide`.
+
+        Raises
+        ------
+        PsychometricsError
+            For a cell that is not a score, a second answer of a person to an item, a row without person or item, and a
+            column that is not there. The message names row, item and value.
+
+        Examples
+        --------
+        >>> import irt_psychometrics as irt
+        >>> log = {"person": ["ann", "bo", "ann"], "item": ["q1", "q1", "q2"], "score": [1, 0, 1]}
+        >>> irt.Responses.from_long(log)
+        Responses(2 persons, 2 items, 3 responses)
+        """
+        frame = read(data)
+        if frame is None:
+            raise PsychometricsError("from_long needs a data frame or a mapping column → cells")
+        who, what, cells = (
+            frame.column(c, use) for c, use in ((person, "persons"), (item, "items"), (score, "scores"))
+        )
+        code, labels = numbered(person_labels(who, person))
+        if what.missing.any():
+            raise PsychometricsError(f"row {int(np.flatnonzero(what.missing)[0])} has no item in column {item!r}")
+        of_row = [str(what.label(row)) for row in range(len(code))]
+        ids = tuple(dict.fromkeys(of_row)) if item_ids is None else tuple(map(str, item_ids))
+        number = {name: j for j, name in enumerate(ids)}
+        if strange := next((name for name in of_row if name not in number), None):
+            raise PsychometricsError(
+                f"row {of_row.index(strange)} has item {strange!r}, which is not among item_ids; add it, or drop its "
+                "rows"
+            )
+        column = np.array([number[name] for name in of_row], dtype=np.int64)
+        scoring, values = Scoring.of(ids, key, max_score), np.empty(len(code))
+        for j, name in enumerate(ids):
+            rows = np.flatnonzero(column == j)
+            own = cells.cells[rows] if isinstance(cells.cells, np.ndarray) else [cells.cells[r] for r in rows.tolist()]
+
+            def place(k: int, rows: Ints = rows) -> str:
+                return f"row {rows[k]} (person {labels[code[rows[k]]]})"
+
+            values[rows] = scoring.scores(Column(own, cells.missing[rows]), name, place)
+        order = np.flatnonzero(~np.isnan(values))
+        order = order[np.lexsort((column[order], code[order]))]
+        twice = np.flatnonzero((np.diff(code[order]) == 0) & (np.diff(column[order]) == 0))
+        if twice.size:
+            first, second = sorted(order[twice[0] : twice[0] + 2].tolist())
+            raise PsychometricsError(
+                f"person {labels[code[first]]} answered item {of_row[first]} in rows {first} and {second}, with "
+                f"{cells.cells[first]} and {cells.cells[second]}; keep one of them, such as the first answer"
+            )
+        parts = (code[order].astype(np.int32), column[order].astype(np.int32), values[order].astype(np.int8))
+        sizes = scoring.categories(ids)
+        return cls(*parts, len(labels), ids, sizes, person_ids=labels, frame_kind=frame.kind)
+
+    def _title(self) -> str:
+        return f"{self.n_persons:,} persons × {self.n_items:,} items"
+
+    def _facts(self) -> dict[str, str]:
+        missing = self.n_persons * self.n_items - self.n_responses
+        return {"answers": f"{self.n_responses:,}", "missing": f"{missing:,}"}
+
+    def _columns(self) -> dict[str, Any]:
+        """A row for each answer; a person without a label is a number."""
+        labels = range(self.n_persons) if self.person_ids is None else self.person_ids
+        return {
+            "person": [labels[k] for k in self.person.tolist()],
+            "item": [self.item_ids[j] for j in self.item.tolist()],
+            "score": self.score.astype(np.int64),  # sums and products of int8 overflow
+        }
+
+    def _shown_columns(self) -> dict[str, Any]:
+        """A row for each item. `facility` is the mean as a share of the maximum score."""
+        answers = np.bincount(self.item, minlength=self.n_items)
+        points = np.bincount(self.item, self.score, minlength=self.n_items)
+        mean = np.divide(points, answers, out=np.full(self.n_items, np.nan), where=answers > 0)
+        most = self.n_categories - 1
+        columns = {"item": self.item_ids, "answers": answers, "missing": self.n_persons - answers}
+        if self.categories is not None:
+            columns |= {"mean": mean, "max_score": most}
+        return columns | {"facility": mean / most}
+
+    @property
+    def days_since_first(self) -> Floats:
+        """Days since the person's first response, shape (R,). Raises PsychometricsError if the times are not known."""
+        at = self.known_times / DAY
+        first = np.full(self.n_persons, np.inf)
+        np.minimum.at(first, self.person, at)
+        days: Floats = at - first[self.person]
+        return days
+
+    def of_items(self, keep: npt.ArrayLike) -> Self:
+        """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
+        kept = np.arange(self.n_items)[np.asarray(keep)]
+        place = np.full(self.n_items, -1, dtype=np.int32)
+        place[kept] = np.arange(len(kept))
+        rows = place[self.item] >= 0
+        ids = tuple(self.item_ids[j] for j in kept)
+        sizes = None if self.categories is None else self.categories[kept]
+        return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
+
+    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
+        """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
+        place = np.full(self.n_persons, -1, dtype=np.int32)
+        place[persons] = np.arange(len(persons))
+        some, labels = self.of_rows(place[self.person] >= 0), self.person_ids
+        labels = None if labels is None else tuple(labels[k] for k in persons.tolist())
+        return replace(some, person=place[some.person], n_persons=len(persons), key=None, person_ids=labels)
+
+    def placed(self, place: npt.NDArray[np.int32], n_persons: int) -> Self:
+        """The same responses, of persons with the numbers `place` (n_persons of now,), in any order, among `n_persons`;
+        without `key` and `person_ids`."""
+        person = place[self.person]
+        order = np.argsort(person, kind="stable")
+        at = None if self.at is None else self.at[order]
+        item, score = self.item[order], self.score[order]
+        return replace(
+            self, person=person[order], item=item, score=score, at=at, n_persons=n_persons, key=None, person_ids=None
+        )
+
+    def of_rows(self, rows: Mask) -> Self:
+        """The responses that `rows` (R,) marks; persons and items keep their numbers."""
+        at = None if self.at is None else self.at[rows]
+        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
+
+    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
+        """The same responses with `item_ids` as the items, of which some may have no response.
+
+        Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
+        item is not among them.
+        """
+        place = {item: j for j, item in enumerate(item_ids)}
+        if missing := [item for item in self.item_ids if item not in place]:
+            raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
+        code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
+        sizes = None
+        if self.categories is not None or categories is not None:
+            sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
+            sizes[code] = self.n_categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
+
+    def share_testlets(self, testlets: Mapping[str, str]) -> bool:
+        """Whether two of the items are in one testlet (item → testlet)."""
+        return share_testlets(self.item_ids, testlets)
+
+    def components(self) -> list[Component]:
+        """The groups of items that share neither a learner nor an item, the one with most items first; one if the
+        responses hang together."""
+        return components(self)
+
+    @property
+    def n_categories(self) -> Ints:
+        """Shape (J,): how many categories each item has."""
+        return np.full(self.n_items, 2) if self.categories is None else self.categories
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.person.size)
+
+    @property
+    def known_times(self) -> Ints:
+        """`at`. Raises PsychometricsError if the times are not known."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times: give `at`")
+        return self.at
+
+    @property
+    def last_at(self) -> Ints:
+        """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
+        at = self.known_times
+        if not self.n_responses:
+            return np.empty(0, dtype=np.int64)
+        return np.maximum.reduceat(at, np.searchsorted(self.person, np.arange(self.n_persons)))
+
+
+def _matrix_ids(item_ids: Sequence[str] | None, n_items: int) -> tuple[str, ...]:
+    return tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(n_items))
+
+
+def category_rows(categories: Ints) -> tuple[Ints, Ints]:
+    """Item and category of the rows, shape (M,) each, of which an item has one for each category above 0."""
+    item = np.repeat(np.arange(len(categories)), categories - 1)
+    return item, np.arange(len(item)) - (np.cumsum(categories - 1) - categories + 1)[item] + 1
+
+
+def answered_rows(responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    """Answers to items of several categories as right and wrong answers to rows, shape (R,) each: the row of the chosen
+    category is right, and where this is 0 the item's first is wrong."""
+    rows = responses.n_categories - 1
+    chosen = (np.cumsum(rows) - rows)[responses.item] + np.maximum(responses.score, 1) - 1
+    return chosen.astype(np.int32), (responses.score > 0).astype(np.int8)

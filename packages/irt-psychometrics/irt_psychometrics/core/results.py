@@ -1,0 +1,275 @@
+"""What every result can do: a short repr, an HTML form for notebooks, a data frame in the caller's kind, and JSON.
+
+Belongs here: the forms. Does not belong here: what a result holds (see `responses`, `fitting`, `links`, `comparison`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from itertools import chain
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.frames import make
+
+FORMAT, VERSION = "irt-psychometrics", 1
+MAX_ROWS = 60
+"""Rows of an HTML table; a longer one shows its first and last rows."""
+_CORE = "irt_psychometrics.core.models"
+_KEPT = {
+    "AnchorSet": "irt_psychometrics.core.anchors",
+    "Calibration": _CORE,
+    "Compared": "irt_psychometrics.estimation.latent_shape",
+    "Convergence": _CORE,
+    "Linking": "irt_psychometrics.linking.placement",
+    "Normality": "irt_psychometrics.estimation.normality_test",
+    "Population": _CORE,
+    "Shape": "irt_psychometrics.estimation.latent_shape",
+}
+"""Records within results that JSON may name, and their modules."""
+_NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+_STYLE = """<style>
+.irt-result{color:inherit;font-size:.9em;line-height:1.35;overflow-x:auto}
+.irt-result table{border-collapse:collapse;margin:.4em 0;border:0;color:inherit;font-size:1em}
+.irt-result caption{caption-side:top;text-align:left;font-weight:600;color:inherit;padding:.2em 0}
+.irt-result th,.irt-result td{padding:.15em .7em;text-align:right;border:0;white-space:nowrap;color:inherit;
+background:transparent;font-variant-numeric:tabular-nums}
+.irt-result thead th{border-bottom:1px solid currentColor;font-weight:600}
+.irt-result tbody tr{background:transparent}
+.irt-result tbody tr:nth-child(even){background:rgba(128,128,128,.12)}
+.irt-result .irt-text{text-align:left}
+.irt-result dl{display:flex;flex-wrap:wrap;gap:.1em 1.6em;margin:.3em 0;padding:0}
+.irt-result dl div{display:flex;gap:.5em}
+.irt-result dt,.irt-result dd{margin:0;padding:0;font-weight:400;font-variant-numeric:tabular-nums}
+.irt-result dt{opacity:.75}
+.irt-result dd{font-weight:600}
+.irt-result ul{margin:.3em 0;padding-left:.8em;list-style:none;border-left:.25em solid #d98200;max-width:60em}
+</style>"""
+
+
+class Result:
+    """A result: frozen, equal to another with the same content, and unchanged after a round trip to JSON.
+
+    A class gives its `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
+    frame. The kind does not count in equality: it says how a result is shown, not what it holds.
+    """
+
+    frame_kind: str | None
+    _classes: ClassVar[dict[str, type[Result]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Result._classes[cls.__name__] = cls
+
+    def _title(self) -> str:
+        raise NotImplementedError
+
+    def _facts(self) -> Mapping[str, str]:
+        """Numbers of the whole result, as text."""
+        return {}
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """The table, by column."""
+        raise NotImplementedError
+
+    def _shown_columns(self) -> Mapping[str, Sequence[Any]]:
+        """The columns of the HTML form."""
+        return self._columns()
+
+    def _notes(self) -> Sequence[str]:
+        """Sentences of what its reader has to know."""
+        return ()
+
+    def to_frame(self, kind: str | None = None) -> Any:
+        """The table as a data frame.
+
+        Parameters
+        ----------
+        kind
+            "pandas", "polars" or "pyarrow". None: the kind in which the responses came, or the first of these that is
+            installed.
+
+        Raises
+        ------
+        PsychometricsError
+            If no data frame of this kind can be made.
+        """
+        return make(self._columns(), kind or self.frame_kind)
+
+    def to_json(self) -> str:
+        """The result as JSON, from which `from_json` makes an equal one."""
+        return json.dumps({"format": FORMAT, "version": VERSION, "result": _encoded(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The result that `to_json` wrote.
+
+        Raises
+        ------
+        PsychometricsError
+            If the text is not JSON of a result of this class.
+        """
+        try:
+            stored = json.loads(text)
+            if not (isinstance(stored, dict) and stored.get("format") == FORMAT):
+                raise PsychometricsError(f"this JSON has no format {FORMAT!r}; read what to_json() wrote")
+            if stored["version"] != VERSION:
+                raise PsychometricsError(
+                    f"this JSON has version {stored['version']} and this release reads {VERSION}; write it again"
+                )
+            found = _decoded(stored["result"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, PsychometricsError):
+                raise
+            raise PsychometricsError(f"this is not JSON of a result ({error}); read what to_json() wrote") from error
+        if not isinstance(found, cls):
+            raise PsychometricsError(f"this JSON holds a {type(found).__name__}; read it with {type(found).__name__}")
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and _content(self) == _content(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<{type(self).__name__}: {self._title()}{': ' if facts else ''}{facts}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape  # responses are made without HTML
+
+        facts = "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in self._facts().items()
+        )
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self._notes())
+        return (
+            f'{_STYLE}<div class="irt-result" tabindex="0" role="group" aria-label="{escape(self._title())}">'
+            f"{_table(self._shown_columns(), self._title())}"
+            f"{f'<dl>{facts}</dl>' if facts else ''}{f'<ul>{notes}</ul>' if notes else ''}</div>"
+        )
+
+
+def shown(value: Any, digits: int = 3) -> str:
+    """A number or a text for people: rounded, without a sign for 0, and empty if there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value):
+            return ""
+        if np.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        return f"{round(float(value), digits) + 0.0:,.{digits}f}".replace("-", "−")
+    return str(value)
+
+
+def shown_p(p: float) -> str:
+    """A probability of a test."""
+    return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
+    from html import escape
+
+    lists = {name: cells.tolist() if isinstance(cells, np.ndarray) else list(cells) for name, cells in columns.items()}
+    n = max((len(cells) for cells in lists.values()), default=0)
+    rows: list[int | None] = list(range(n))
+    if n > MAX_ROWS:
+        rows = [*range(MAX_ROWS // 2), None, *range(n - MAX_ROWS // 2, n)]
+    of_text = {name for name, cells in lists.items() if any(isinstance(cell, str) for cell in cells)}
+    head = "".join(f'<th scope="col"{_class(name in of_text)}>{escape(name)}</th>' for name in lists)
+    body = []
+    for row in rows:
+        if row is None:
+            hidden = f"… {n - MAX_ROWS:,} more rows; to_frame() has all of them"
+            body.append(f'<tr><td class="irt-text" colspan="{len(lists)}">{hidden}</td></tr>')
+            continue
+        cells = (f"<td{_class(name in of_text)}>{escape(_cell(name, of[row]))}</td>" for name, of in lists.items())
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    caption = f"<caption>{escape(title)}</caption>"
+    inside = f"{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<table class="irt-table">{inside}</table>'
+
+
+def _cell(column: str, value: Any) -> str:
+    """Probabilities of tests are in columns named p, q or …_p."""
+    is_p = isinstance(value, float) and (column in ("p", "q") or column.endswith("_p"))
+    return shown_p(value) if is_p else shown(value)
+
+
+def _class(is_text: bool) -> str:
+    return ' class="irt-text"' if is_text else ""
+
+
+def _content(result: Any) -> dict[str, Any]:
+    """The fields that count in equality, as JSON has them: all but the kind of frame."""
+    values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
+    return {name: _content(x) if isinstance(x, Result) else _encoded(x) for name, x in values.items()}
+
+
+def _encoded(value: Any) -> Any:
+    """As JSON has it; what it has not is a mapping with one name that begins with $."""
+    from irt_psychometrics.core.models import Flag  # imports SciPy
+
+    if isinstance(value, Flag):
+        return {"$flag": str(value.value)}
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, np.generic):
+        return _encoded(value.item())
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else {"$number": str(value)}
+    if isinstance(value, np.ndarray):
+        flat = value.ravel().tolist()
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            flat = [x if np.isfinite(x) else str(x) for x in flat]
+        return {"$array": value.dtype.str, "shape": list(value.shape), "values": flat}
+    if isinstance(value, tuple):
+        return {"$tuple": [_encoded(x) for x in value]}
+    if isinstance(value, list):
+        return [_encoded(x) for x in value]
+    if isinstance(value, Mapping):
+        return {str(name): _encoded(x) for name, x in value.items()}
+    name = type(value).__name__
+    if is_dataclass(value) and (name in _KEPT or name in Result._classes):
+        own = {field.name: _encoded(getattr(value, field.name)) for field in fields(value)}
+        return {"$record": name, "fields": own}
+    raise TypeError(f"{name} has no form in JSON")
+
+
+def _decoded(value: Any) -> Any:
+    from irt_psychometrics.core.models import Flag
+
+    if isinstance(value, list):
+        return [_decoded(x) for x in value]
+    if not isinstance(value, dict):
+        return value
+    if "$flag" in value:
+        return next(flag for flag in Flag if flag.value == value["$flag"])
+    if "$number" in value:
+        return _NUMBERS[value["$number"]]
+    if "$array" in value:
+        flat = [_NUMBERS[x] if isinstance(x, str) else x for x in value["values"]]
+        return np.array(flat, dtype=np.dtype(value["$array"])).reshape(value["shape"])
+    if "$tuple" in value:
+        return tuple(_decoded(x) for x in value["$tuple"])
+    if "$record" in value:
+        name = value["$record"]
+        found = Result._classes.get(name) or resolve_name(f"{_KEPT[name]}:{name}")
+        return found(**{field: _decoded(x) for field, x in value["fields"].items()})
+    return {name: _decoded(x) for name, x in value.items()}
+
+
+def columns_of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Columns of numbers from rows that may lack some, which are NaN."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}

@@ -1,0 +1,88 @@
+"""Learners whose ability moves, and the filter said slowly: every day's walk on a fine and wide grid of one spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irt_psychometrics.core.item_models import ItemCurves
+from irt_psychometrics.core.movement import Movement
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.scoring.abilities import Curves
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Responses and their days, and the abilities (learners, occasions) on these."""
+
+    responses: Responses
+    day: np.ndarray
+    theta: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> Moving:
+        """These responses alone."""
+        of = self.responses
+        some = replace(of, person=of.person[rows], item=of.item[rows], score=of.score[rows])
+        return Moving(some, self.day[rows], self.theta)
+
+
+def answered(items: ItemCurves, theta: np.ndarray, days: np.ndarray, a_day: int, rng: np.random.Generator) -> Moving:
+    """`a_day` answers to random items of 0 and 1 on each of the days, of learners with the abilities `theta` (n, T)."""
+    n, occasions = theta.shape
+    item = rng.integers(0, len(items.a), (n, occasions, a_day))
+    p = items.c[item] + (1 - items.c[item]) / (1 + np.exp(-(items.a[item] * theta[:, :, None] + items.d[item])))
+    responses = Responses(
+        np.repeat(np.arange(n), occasions * a_day).astype(np.int32),
+        item.ravel().astype(np.int32),
+        (rng.random(p.shape) < p).ravel().astype(np.int8),
+        n,
+        tuple(f"i{j}" for j in range(len(items.a))),
+    )
+    return Moving(responses, np.tile(np.repeat(days, a_day), n), theta)
+
+
+def walked(
+    n: int, days: np.ndarray, movement: Movement, rng: np.random.Generator, start: tuple[float, float] = (0.0, 1.0)
+) -> np.ndarray:
+    """Abilities (n, T) on the days, those of each day with what is its own."""
+    gaps = np.diff(days)
+    steps = rng.normal(movement.growth_over(gaps), np.sqrt(movement.variance_over(gaps)), (n, len(gaps)))
+    path = np.cumsum(np.column_stack([rng.normal(*start, n), steps]), axis=1)
+    return path + rng.normal(0, np.sqrt(movement.occasion_variance), path.shape)
+
+
+def slow_filter(
+    responses: Responses, day: np.ndarray, curves: Curves, movement: Movement, nodes: int = 961, reach: float = 9.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD of each learner's posterior at his last answer, shape (2, n): normal steps on nodes so close that
+    their kernel is one, curves evaluated where growth has moved the nodes."""
+    at_first = curves.population.mean + curves.population.sd * np.linspace(-reach, reach, nodes)
+    step = at_first[1] - at_first[0]
+    found = np.empty((2, responses.n_persons))
+    row = curves.rows(responses)
+    for i in range(responses.n_persons):
+        mine = np.flatnonzero(responses.person == i)
+        weights, at, last = np.exp(curves.population.log_density(at_first)), at_first, None
+        for today in np.unique(day[mine]):
+            if last is not None:
+                at = at + movement.growth_over(today - last)
+                weights = _spread(weights, movement.variance_over(today - last) / step**2)
+            of_day = mine[day[mine] == today]
+            logs = np.concatenate(curves.items.score_tables(at))[row[of_day]].sum(axis=0)
+            weights = weights * _spread(np.exp(logs - logs.max()), movement.occasion_variance / step**2)
+            weights, last = weights / weights.sum(), today
+        mean = weights @ at
+        found[:, i] = mean, np.sqrt(weights @ (at - mean) ** 2)
+    return found[0], found[1]
+
+
+def _spread(values: np.ndarray, variance: float) -> np.ndarray:
+    """Values at nodes, convolved with a normal of this variance in squared nodes, as its spectrum says."""
+    if variance == 0:
+        return values
+    n = len(values)
+    padded = np.concatenate([np.full(n, values[0]), values, np.full(n, values[-1])])
+    frequency = 2 * np.pi * np.fft.rfftfreq(3 * n)
+    found = np.fft.irfft(np.fft.rfft(padded) * np.exp(-variance * frequency**2 / 2), 3 * n)[n : 2 * n]
+    return np.where(found > 1e-14 * found.max(), found, 0.0)  # below that the transform is rounding

@@ -1,0 +1,66 @@
+"""Drift: differences of linked fits from published values are as uncertain as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from irt_psychometrics.drift.errors import Comparison
+from irt_psychometrics.drift.item_trends import trends
+from irt_psychometrics.drift.items import Drift
+from psychometrics_testbed.drift_worlds import ANCHORS, IDS, ITEMS, world
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
+
+
+@pytest.fixture(scope="module")
+def worlds() -> list[Comparison]:
+    generator = np.random.default_rng(11)
+    return [world(generator)[1][0] for _ in range(300)]
+
+
+def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds: list[Comparison]) -> None:
+    """The empirical covariance over 300 worlds, whitened by the computed one, is the identity. An entry's standard
+    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four of these."""
+    for j in range(ITEMS):
+        root = np.linalg.cholesky(np.mean([w.cov[j] for w in worlds], axis=0))
+        white = np.array([np.linalg.solve(root, w.delta[j]) for w in worlds])
+        off = white.T @ white / len(worlds) - np.eye(2)
+        assert np.abs(np.diag(off)).max() < 0.33, (worlds[0].item_ids[j], off)
+        assert abs(off[0, 1]) < 0.23, (worlds[0].item_ids[j], off)
+
+
+def test_p_is_uniform_where_nothing_moved(worlds: list[Comparison]) -> None:
+    """An anchor, which pulls the constants itself, is tested, and an item that an earlier fit published."""
+    for item in (IDS[0], IDS[ITEMS - 1]):
+        p = [Drift.of(w).p[w.item_ids.index(item)] for w in worlds]
+        assert kstest(p, "uniform").pvalue > 1e-3, item
+
+
+def test_forgetting_what_an_anchor_did_to_the_constants_would_be_seen(worlds: list[Comparison]) -> None:
+    """The mean of W is 2; with the two sides' errors added as if they were independent it is not. 300 worlds of 9
+    anchors give it a standard error below 2/√300 = 0.12 even if the nine were one, and near 0.04 as they are."""
+    w, naive = [], []
+    for c in worlds:
+        j = [c.item_ids.index(item) for item in IDS[:ANCHORS]]
+        both = c.by_anchors[j] @ c.published.with_anchors[j].transpose(0, 2, 1)
+        naive_cov = c.cov[j] + both + both.transpose(0, 2, 1)
+        w.append(np.einsum("jk,jkl,jl->j", c.delta[j], np.linalg.inv(c.cov[j]), c.delta[j]))
+        naive.append(np.einsum("jk,jkl,jl->j", c.delta[j], np.linalg.inv(naive_cov), c.delta[j]))
+    assert np.mean(w) == pytest.approx(2.0, abs=0.12)
+    assert np.mean(naive) < 1.88
+
+
+def test_a_slope_of_sound_items_is_as_uncertain_as_it_says() -> None:
+    """Three windows share the published errors and the anchors'. The mean of z² is 1; over 150 worlds its standard
+    error is √(2/150) = 0.12 for one item, of which the worst of 14 keeps within four."""
+    generator = np.random.default_rng(4)
+    z = []
+    for _ in range(150):
+        anchors, windows = world(generator, windows=3)
+        found = trends(windows, [1, 2, 3], anchors)
+        z.append(found.slope / found.slope_se)
+    assert np.abs((np.array(z) ** 2).mean(axis=0) - 1).max() < 0.48
+    assert (np.array(z) ** 2).mean() == pytest.approx(1.0, abs=0.15)

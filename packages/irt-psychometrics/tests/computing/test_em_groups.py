@@ -1,0 +1,588 @@
+"""Anchors, groups, histograms and weights of the em engine: a plain likelihood, recovery, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit, logsumexp
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_psychometrics.core.item_models import ItemCurves, item_model
+from irt_psychometrics.core.models import Flag
+from irt_psychometrics.core.priors import (
+    GUESSING_PRIOR,
+    Beta,
+    KnownGuessing,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Priors,
+)
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation import standard_errors
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.em_request import EVERYONE
+from irt_psychometrics.estimation.marginal import Problem
+from irt_psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_WITH_GUESSING, ParameterLayout
+from irt_psychometrics.estimation.response_layout import ResponseLayout
+from psychometrics_testbed.covariances import cov_adc
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+
+def answers(rng, theta, a, b, c=0.0, seen=1.0):
+    x = (rng.random((len(theta), len(a))) < c + (1 - c) * expit(a * (theta[:, None] - b))).astype(float)
+    x[rng.random(x.shape) > seen] = np.nan
+    return x
+
+
+def bank(rng, n_items):
+    return np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
+
+
+def anchor_set(items, a, b, c=None):
+    none, some = np.zeros(len(items)), np.full(len(items), 0.1)
+    c = none if c is None else c
+    return anchor_set_of("s", "1", tuple(items), a, b, c, some, some, none, (None,) * len(items), none.astype(bool))
+
+
+def plain_loglik(x, a, d, log_weights):
+    theta = np.linspace(-6, 6, 61)
+    eta = theta[:, None] * a + d
+    right, wrong = (x == 1).astype(float), (x == 0).astype(float)
+    return logsumexp(right @ log_expit(eta).T + wrong @ log_expit(-eta).T + log_weights, axis=1)
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
+def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(model):
+    rng = np.random.default_rng(1)
+    a, b = bank(rng, 6)
+    x = answers(rng, rng.normal(0.3, 1.1, 60), a, b, seen=0.8)
+    group, weights = rng.integers(0, 3, 60), rng.integers(0, 4, 60).astype(float)
+    held = np.isin(np.arange(6), [1, 4])
+    given = ItemCurves(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
+    structure = ParameterLayout.of(item_model(model), 6, given=given, n_groups=3)
+    data = ResponseLayout.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
+    free = rng.normal(0.4, 0.2, structure.size)
+
+    def plain(at):
+        full = structure.expand(at)
+        means, sds = full[12:15], np.exp(full[15:18])
+        log_weights = -0.5 * ((np.linspace(-6, 6, 61) - means[:, None]) / sds[:, None]) ** 2
+        log_weights -= logsumexp(log_weights, axis=1, keepdims=True)
+        return weights @ plain_loglik(x, full[:6], full[6:12], log_weights[group])
+
+    with kernels.runner(2) as run:
+        point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
+    assert point.loglik == pytest.approx(plain(free), abs=1e-9)
+    steps = np.eye(len(free)) * 1e-5
+    found = [(plain(free + s) - plain(free - s)) / 2e-5 for s in steps]
+    np.testing.assert_allclose(point.gradient, found, atol=5e-6)  # differences of a sum of weights near 90
+    np.testing.assert_array_equal(structure.expand(free)[:6][held], a[held])
+
+
+@pytest.mark.parametrize("smoothing", [SMOOTHING, SMOOTHING_WITH_GUESSING])
+def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
+    rng = np.random.default_rng(2)
+    a, b = bank(rng, 5)
+    x = answers(rng, rng.normal(size=80), a, b)
+    structure = replace(ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2)
+    normal = Grid.spanning().log_weights()
+    free = np.concatenate([a, -a * b, normal, normal]) * rng.uniform(0.9, 1.1, 10 + 122)
+    with kernels.runner(1) as run:
+        problem = Problem(data, structure, Grid.spanning(), run)
+        point = problem.evaluate(free)
+        steps = np.eye(len(free))[::7] * 1e-5
+        found = [(problem.evaluate(free + s).objective - problem.evaluate(free - s).objective) / 2e-5 for s in steps]
+    # the penalty of so rough a histogram is about 2e5, and differences of it keep eleven digits
+    np.testing.assert_allclose(point.gradient[::7], found, rtol=1e-6, atol=2e-4)
+    logs = free[10:].reshape(2, -1)
+    log_weights = (logs - logsumexp(logs, axis=1, keepdims=True))[np.arange(80) % 2]
+    assert point.loglik == pytest.approx(plain_loglik(x, free[:5], free[5:10], log_weights).sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "smoothing"), [("2pl", SMOOTHING), ("3pl", SMOOTHING_WITH_GUESSING), ("rasch", SMOOTHING)]
+)
+def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model, smoothing):
+    """Differences of gradients (rounding leaves 1e-5 of a diagonal), but for what holds a change of all log weights
+    together, which changes nothing."""
+    rng = np.random.default_rng(4)
+    a, b = bank(rng, 5)
+    x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
+    structure = replace(ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
+    with kernels.runner(1) as run:
+        problem = Problem(data, structure, Grid.spanning(), run)
+        start = problem.start() + rng.normal(0, 0.05, structure.size)
+        point = problem.evaluate(start)
+        found = problem.information_with_weights(point)
+        columns = structure.shared_columns(np.arange(len(found)), np.ones(structure.size, dtype=bool))
+        found = columns.add_up(found)
+        steps = 1e-6 * np.eye(structure.size)
+        plain = np.stack([problem.evaluate(start - s).gradient - problem.evaluate(start + s).gradient for s in steps])
+    plain /= 2e-6
+    for g, weights in enumerate(np.exp(point.log_weights)):
+        at = slice(structure.size - (2 - g) * 61, structure.size - (1 - g) * 61)
+        plain[at, at] += point.mass[g] * np.outer(weights, weights)
+    scale = np.sqrt(np.diag(found))
+    assert np.abs((found - plain) / np.outer(scale, scale)).max() < 1e-4
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
+def test_anchors_with_guessing_hold_the_scale_of_every_model(model):
+    rng = np.random.default_rng(4)
+    a, b = bank(rng, 12)
+    c = np.full(12, 0.2 if model == "3pl" else 0.0)
+    c[:6] = 0.2
+    a = np.where(np.arange(12) < 6, a, {"rasch": 1.0, "1pl": 1.3}.get(model, a))
+    x = answers(rng, rng.normal(1.0, 0.8, 4000), a, b, c)
+    names = [f"i{j + 1}" for j in range(12)]
+    fit = fit_em(Responses.from_wide(x, names), model=model, anchors=anchor_set(names[:6], a[:6], b[:6], c[:6]))
+    assert fit.convergence.converged, fit.convergence.reason
+    np.testing.assert_array_equal(fit.c[:6], 0.2)
+    population = fit.populations[0]
+    assert abs(population.mean - 1.0) < 4 * population.mean_se
+    assert abs(population.sd - 0.8) < 4 * population.sd_se
+    free = slice(6, 12)
+    assert np.all(np.abs((fit.d + a * b)[free]) < 4 * fit.d_se[free])
+    if model != "3pl":
+        np.testing.assert_array_equal(fit.c[free], 0.0)
+
+
+def test_anchors_join_forms_that_share_nobody_and_nothing_else():
+    rng = np.random.default_rng(5)
+    a, b = bank(rng, 16)
+    x = answers(rng, rng.normal(0, 1, 3000), a, b)
+    x[:1500, 8:], x[1500:, :8] = np.nan, np.nan
+    names = [f"i{j + 1}" for j in range(16)]
+    responses = Responses.from_wide(x, names)
+    with pytest.raises(DisconnectedDesignError):
+        fit_em(responses)
+    with pytest.raises(DisconnectedDesignError, match="anchors"):
+        fit_em(responses, anchors=anchor_set(names[:4], a[:4], b[:4]))
+    known = [0, 1, 2, 3, 8, 9, 10, 11]
+    fit = fit_em(responses, anchors=anchor_set([names[j] for j in known], a[known], b[known]))
+    assert fit.convergence.converged
+    free = ~np.isin(np.arange(16), known)
+    assert np.all(np.abs(fit.d + a * b)[free] < 4 * fit.d_se[free])
+
+
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_anchors_far_from_zero_are_followed_there(model):
+    rng = np.random.default_rng(17)
+    a, b = bank(rng, 12)
+    a = np.ones(12) if model == "rasch" else a
+    names = [f"i{j + 1}" for j in range(12)]
+    responses = Responses.from_wide(answers(rng, rng.normal(0.3, 1.1, 1500), a, b), names)
+    priors = [Priors(b=Normal(mean, 1.5)) for mean in (0.0, 9.0)]
+    near = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6]), priors=priors[0])
+    far = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6] + 9), priors=priors[1])
+    assert far.convergence.converged, far.convergence.reason
+    # nodes elsewhere, 4 SDs of the population away from the last of them: equal to about 1e-4
+    np.testing.assert_allclose(far.b, near.b + 9, atol=5e-4)
+    np.testing.assert_allclose(far.a_se, near.a_se, rtol=1e-3)
+    assert far.latent_mean == pytest.approx(near.latent_mean + 9, abs=5e-4)
+    assert Priors.from_dict(far.priors) == priors[1]
+
+
+def test_an_anchor_keeps_its_parameters_whatever_the_answers_say():
+    rng = np.random.default_rng(6)
+    a, b = bank(rng, 8)
+    x = answers(rng, rng.normal(0, 1, 500), a, b)
+    x[:, 0], x[:, 1] = 1, np.nan
+    names = [f"i{j + 1}" for j in range(8)]
+    fit = fit_em(Responses.from_wide(x, names), anchors=anchor_set(names[:4], a[:4], b[:4]))
+    np.testing.assert_array_equal(fit.a[:4], a[:4])
+    assert (fit.flags[0], fit.flags[1], fit.anchored) == ((), (Flag.NO_DATA,), tuple(names[:4]))
+    assert not fit.joint_cov[:8].any()
+
+
+def test_anchors_that_nobody_answered_cannot_hold_a_scale():
+    rng = np.random.default_rng(7)
+    a, b = bank(rng, 6)
+    x = answers(rng, rng.normal(0, 1, 100), a, b)
+    with pytest.raises(PsychometricsError, match=r"none of the 1 anchors .* \(elsewhere\)"):
+        fit_em(Responses.from_wide(x), anchors=anchor_set(["elsewhere"], a[:1], b[:1]))
+    x[:, 0] = np.nan
+    with pytest.raises(PsychometricsError, match=r"no learner answered an anchor \(i1\)"):
+        fit_em(Responses.from_wide(x), anchors=anchor_set(["i1"], a[:1], b[:1]))
+
+
+def test_groups_recover_their_means_and_sds():
+    rng = np.random.default_rng(8)
+    a, b = bank(rng, 30)
+    truth = {"weak": (-0.8, 0.9), "middle": (0.0, 1.0), "strong": (0.9, 1.3)}
+    groups = np.repeat(list(truth), 1500)
+    theta = np.concatenate([rng.normal(*of, 1500) for of in truth.values()])
+    fit = fit_em(Responses.from_wide(answers(rng, theta, a, b, seen=0.5)), groups=groups, reference="middle")
+    assert [p.name for p in fit.populations] == ["middle", "strong", "weak"]
+    assert (fit.populations[0].mean_se, fit.populations[0].sd_se) == (0.0, 0.0)
+    for population in fit.populations[1:]:
+        mean, sd = truth[population.name]
+        assert abs(population.mean - mean) < 4 * population.mean_se + 4 / np.sqrt(1500)  # the unit is the sample's
+        assert abs(population.sd - sd) < 4 * population.sd_se
+        assert population.n_persons == 1500
+    z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d + a * b) / fit.d_se])
+    assert np.abs(z).max() < 4.5
+    assert (fit.latent_mean, fit.latent_sd) == pytest.approx((theta.mean(), theta.std()), abs=0.1)
+
+
+def test_one_group_by_name_is_no_group():
+    rng = np.random.default_rng(9)
+    x = answers(rng, rng.normal(size=300), *bank(rng, 6))
+    one, other = fit_em(Responses.from_wide(x)), fit_em(Responses.from_wide(x), groups=["only"] * 300)
+    np.testing.assert_array_equal(one.joint_cov, other.joint_cov)
+    assert (one.populations[0].name, other.populations[0].name) == (EVERYONE, "only")
+    assert (one.populations[0].mean, one.populations[0].sd) == (one.latent_mean, one.latent_sd) == (0.0, 1.0)
+
+
+def test_a_skewed_population_biases_slopes_unless_it_is_a_histogram():
+    rng = np.random.default_rng(10)
+    theta = (rng.chisquare(3, 4000) - 3) / np.sqrt(6)
+    a, b = bank(rng, 30)
+    responses = Responses.from_wide(answers(rng, theta, a, b))
+    normal, histogram = fit_em(responses), fit_em(responses, latent="histogram")
+    assert histogram.convergence.converged, histogram.convergence.reason
+    bias = [abs(np.log(fit.a / a).mean()) for fit in (normal, histogram)]
+    # the mean of 30 errors of ln a has a standard error of about 0.02 with the unit's own
+    assert bias[0] > 0.08
+    assert bias[1] < 0.05
+    assert histogram.convergence.loglik > normal.convergence.loglik + 50
+    population = histogram.populations[0]
+    nodes, weights = np.array(population.nodes), np.array(population.weights)
+    assert (weights.sum(), weights @ nodes, weights @ nodes**2) == pytest.approx((1.0, 0.0, 1.0), abs=1e-12)
+    assert weights @ nodes**3 > 0.8  # the skewness of χ² with 3 degrees of freedom is 1.6, that of a normal 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weights": [1.0] * 59}, "weights must be 60 numbers"),
+        ({"weights": [1.0] * 59 + [-2.0]}, r"the first is -2.0 of person 59"),
+        ({"groups": ["a"] * 59}, "groups must be 60 labels"),
+        ({"groups": ["a"] * 60, "reference": "b"}, "no person is in the reference group 'b'"),
+        ({"reference": "b"}, "without groups"),
+        ({"groups": ["a"] * 55 + ["few"] * 5}, r"fewer than 10 learners .*: few \(5\)"),
+        ({"latent": "beta"}, "latent must be 'normal' or 'histogram'"),
+        ({"model": "4pl"}, "got model '4pl'"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_with_what_was_seen(options, said):
+    rng = np.random.default_rng(13)
+    x = answers(rng, rng.normal(size=60), *bank(rng, 6))
+    with pytest.raises(PsychometricsError, match=said):
+        fit_em(Responses.from_wide(x), **options)
+
+
+def test_groups_that_share_no_item_are_disconnected():
+    rng = np.random.default_rng(14)
+    x = answers(rng, rng.normal(size=400), *bank(rng, 10))
+    x[:200, 5:], x[200:, :5] = np.nan, np.nan
+    with pytest.raises(DisconnectedDesignError):
+        fit_em(Responses.from_wide(x), groups=["a"] * 200 + ["b"] * 200)
+
+
+def test_groups_by_earlier_level_take_away_most_of_the_bias_of_one_prior():
+    """Every item within 1 SD of an earlier ability (reliability 0.86) is seen: one prior flattens slopes by half."""
+    rng = np.random.default_rng(15)
+    theta = rng.normal(size=4000)
+    earlier = theta + rng.normal(0, 0.4, 4000)
+    a, b = np.exp(rng.normal(0, 0.2, 40)), np.linspace(-2, 2, 40)
+    x = answers(rng, theta, a, b)
+    x[np.abs(earlier[:, None] - b) > 1.0] = np.nan
+    quintile = np.searchsorted(np.quantile(earlier, [0.2, 0.4, 0.6, 0.8]), earlier).astype(str)
+    responses = Responses.from_wide(x)
+    one, five = fit_em(responses), fit_em(responses, groups=quintile, reference="2")
+    assert five.convergence.converged, five.convergence.reason
+    five = five.rescaled(1 / five.latent_sd, -five.latent_mean / five.latent_sd)
+    bias = [np.log(np.abs(fit.a) / a).mean() for fit in (one, five)]
+    assert bias[0] < -0.4
+    # what is left is selection within a quintile; the mean of 40 errors of ln a has a standard error of about 0.03
+    assert abs(bias[1]) < 0.15
+
+
+def test_rescaling_there_and_back_changes_nothing():
+    rng = np.random.default_rng(16)
+    x = answers(rng, rng.normal(size=400), *bank(rng, 6), c=0.2)
+    fit = fit_em(Responses.from_wide(x), model="3pl", groups=["a", "b"] * 200)
+    there = fit.rescaled(1.7, -0.4)
+    theta = np.linspace(-2, 2, 5)[:, None]
+    np.testing.assert_allclose(there.a * (1.7 * theta - 0.4) + there.d, fit.a * theta + fit.d, atol=1e-12)
+    back = there.rescaled(1 / 1.7, 0.4 / 1.7)
+    for name in ("a", "d", "c", "cov", "joint_cov"):
+        np.testing.assert_allclose(getattr(back, name), getattr(fit, name), atol=1e-12)
+    assert back.populations[1].mean == pytest.approx(fit.populations[1].mean, abs=1e-12)
+    np.testing.assert_array_equal(there.c_se, fit.c_se)
+
+
+# -- priors ------------------------------------------------------------------------------------------
+# The 3PL and priors of the em engine against a plain likelihood, an independent optimiser and the priors' own laws.
+
+EVERY_PRIOR = Priors(a=LogNormal(0.1, 0.4), b=Normal(0.2, 1.1), c=Beta(5, 17))
+
+
+def simulated(rng, n_persons, n_items, *, c=0.2, seen=1.0):
+    """Persons × items with easy and hard items (some answered correctly by most), NaN where not seen."""
+    a = np.exp(rng.normal(0.2, 0.3, n_items))
+    d = -a * np.linspace(-1.5, 1.5, n_items)
+    theta = rng.normal(size=(n_persons, 1))
+    x = (rng.random((n_persons, n_items)) < c + (1 - c) * expit(theta * a + d)).astype(float)
+    x[rng.random(x.shape) > seen] = np.nan
+    return x, a, d
+
+
+def plain_objective(x, priors):
+    """log-likelihood and log prior of a 3PL as the textbook has them, from (a, d, logit c) one after the other."""
+    J = x.shape[1]
+    theta = np.linspace(-6, 6, 61)
+    log_weight = stats.norm.logpdf(theta) - logsumexp(stats.norm.logpdf(theta))
+    right, wrong = (x == 1).astype(float), (x == 0).astype(float)
+
+    def value(free):
+        a, d, c = free[:J], free[J : 2 * J], expit(free[2 * J :])
+        p = c + (1 - c) * expit(theta[:, None] * a + d)
+        loglik = logsumexp(right @ np.log(p).T + wrong @ np.log1p(-p).T + log_weight, axis=1).sum()
+        log_prior = 0.0
+        if priors.a:
+            log_prior += stats.lognorm.logpdf(a, priors.a.sd, scale=np.exp(priors.a.mean)).sum()
+        if priors.b:
+            log_prior += stats.norm.logpdf(-d / a, priors.b.mean, priors.b.sd).sum()
+        if isinstance(priors.c, Beta):
+            log_prior += stats.beta.logpdf(c, priors.c.alpha, priors.c.beta).sum()
+        elif priors.c:
+            log_prior += stats.norm.logpdf(logit(c), priors.c.mean, priors.c.sd).sum()
+        return loglik, loglik + log_prior
+
+    return value
+
+
+def differences(f, x, h=1e-5):
+    return np.array([(f(x + s) - f(x - s)) / (2 * h) for s in np.eye(len(x)) * h])
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("rarer", [False, True])
+@pytest.mark.parametrize("priors", [Priors(), GUESSING_PRIOR, EVERY_PRIOR])
+def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(priors, rarer):
+    rng = np.random.default_rng(11)
+    x, a, d = simulated(rng, 80, 6, seen=0.8)
+    free = np.concatenate([a, d, rng.normal(-1.4, 0.3, 6)]) + rng.normal(0, 0.1, 18)
+    data = ResponseLayout.of(Responses.from_wide(x), rarer=rarer)
+    with kernels.runner(2) as run:
+        point = Problem(data, ParameterLayout.of(item_model("3pl"), 6), Grid.spanning(), run, priors).evaluate(free)
+    plain = plain_objective(x, priors)
+    assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
+    # central differences of step 1e-5 are good to about 1e-7 here
+    np.testing.assert_allclose(point.gradient, differences(lambda p: plain(p)[1], free), atol=2e-6)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("priors", [GUESSING_PRIOR, Priors(c=Beta(5, 17)), EVERY_PRIOR])
+def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
+    x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
+    fit = fit_em(Responses.from_wide(x), model="3pl", priors=priors, tolerance=1e-7)
+    assert fit.convergence.converged, fit.convergence.reason
+    plain = plain_objective(x, priors)
+    start = np.concatenate([a, d, np.full(6, -1.4)])
+    found = minimize(lambda p: -plain(p)[1], start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
+    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    assert plain(mine)[1] >= plain(found)[1] - 1e-6
+    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about so far away
+    assert fit.convergence.loglik == pytest.approx(plain(mine)[0], abs=1e-8)
+    hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), mine, 1e-4)
+    cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
+    # second differences of step 1e-4 keep about four digits here: logit c is hardly determined
+    for j in range(6):
+        np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        fit.joint_cov.reshape(6, 2, 6, 2), cov[:2, :, :2].transpose(1, 0, 3, 2), rtol=2e-3, atol=2e-5
+    )
+    np.testing.assert_allclose(fit.c_se, fit.c * (1 - fit.c) * np.sqrt(cov[2, range(6), 2, range(6)]), rtol=1e-3)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_known():
+    x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
+    ids, known = [f"i{j}" for j in range(6)], {"i1": 0.1, "i4": 0.3, "not in the fit": 0.5}
+    fit = fit_em(Responses.from_wide(x, ids), model="3pl", tolerance=1e-7, guessing=known)
+    assert fit.convergence.converged, fit.convergence.reason
+    assert Priors.from_dict(fit.priors).known_guessing == KnownGuessing(0.12, ("i1", "i4"), (0.1, 0.3))
+    plain, others = plain_objective(x, Priors()), [0, 2, 3, 5]
+
+    def objective(free):
+        of_c = free[12:]
+        log_prior = stats.norm.logpdf(of_c[others], logit(0.2), 0.5).sum()
+        return plain(free)[0] + log_prior + stats.norm.logpdf(of_c[[1, 4]], logit([0.1, 0.3]), 0.12).sum()
+
+    start = np.concatenate([a, d, np.full(6, -1.4)])
+    found = minimize(lambda p: -objective(p), start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
+    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    np.testing.assert_allclose(mine, found, atol=2e-3)  # as above
+    hessian = differences(lambda p: differences(objective, p, 1e-4), mine, 1e-4)
+    cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
+    for j in range(6):
+        np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_priors_on_slope_and_difficulty_work_in_a_2pl_and_on_a_common_slope_once():
+    x, _, _ = simulated(np.random.default_rng(4), 300, 5, c=0.0)
+    priors = Priors(a=LogNormal(0.0, 0.2), b=Normal(0.0, 0.8))
+    two, one = (fit_em(Responses.from_wide(x), model=m, priors=priors, tolerance=1e-7) for m in ("2pl", "1pl"))
+
+    def posterior(a, d):
+        plain = plain_objective(x, Priors())(np.concatenate([np.broadcast_to(a, 5), d, np.full(5, -40.0)]))[0]
+        return plain + stats.lognorm.logpdf(a, 0.2).sum() + stats.norm.logpdf(-d / a, 0, 0.8).sum()
+
+    slopes = {"2pl": lambda p: posterior(p[:5], p[5:]), "1pl": lambda p: posterior(p[:1], p[1:])}
+    for fit, at in ((two, np.concatenate([two.a, two.d])), (one, np.concatenate([one.a[:1], one.d]))):
+        # at the mode the slope of the posterior vanishes: 1e-7 standard errors asked for, 1e-6 from differences
+        np.testing.assert_allclose(differences(slopes[fit.model], at), 0.0, atol=1e-4)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(
+    ("prior", "points", "density"),
+    [
+        (Normal(0.3, 0.7), np.array([-1.0, 0.4]), lambda v: stats.norm.logpdf(v, 0.3, 0.7)),
+        (LogNormal(0.1, 0.5), np.array([0.3, 1.9]), lambda v: stats.lognorm.logpdf(v, 0.5, scale=np.exp(0.1))),
+        (LogitNormal(-1.4, 0.5), np.array([-3.0, 0.1]), lambda v: stats.norm.logpdf(v, -1.4, 0.5)),
+        (Beta(5, 17), np.array([-3.0, 0.1]), lambda v: stats.beta.logpdf(expit(v), 5, 17)),
+    ],
+)
+def test_densities_are_scipys_and_derivatives_are_those_of_the_density(prior, points, density):
+    value, slope, bend = prior.terms(points)
+    np.testing.assert_allclose(value, density(points), rtol=1e-12)
+    h = 1e-4
+    np.testing.assert_allclose(slope, (density(points + h) - density(points - h)) / (2 * h), rtol=1e-6)
+    second = (density(points + h) - 2 * density(points) + density(points - h)) / h**2
+    np.testing.assert_allclose(bend, -second, rtol=1e-5)  # rounding of a difference of logs, 1e-16/h²
+
+
+@WHERE_STATISTICS_CHANGE
+def test_the_mode_of_a_beta_prior_is_where_its_density_is_flat():
+    for prior in (Beta(5, 17), LogitNormal(-1.2, 0.4)):
+        assert prior.terms(np.array([prior.mode]))[1][0] == pytest.approx(0.0, abs=1e-12)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_an_item_that_says_nothing_of_guessing_is_flagged_and_keeps_its_prior():
+    """Two easy items: nobody is so weak that he would have to guess there. The hard ones show it."""
+    rng = np.random.default_rng(5)
+    theta = rng.normal(size=(3000, 1))
+    b = np.array([-3.0, -2.5, 0.8, 1.0, 1.2, 1.4, 0.5, 0.0])
+    x = (rng.random((3000, 8)) < 0.2 + 0.8 * expit(1.8 * (theta - b))).astype(float)
+    fit = fit_em(Responses.from_wide(x), model="3pl", priors=Priors(c=Beta(5, 17)))
+    flagged = [Flag.GUESSING_UNIDENTIFIED in flags for flags in fit.flags]
+    assert flagged == [True, True, *[False] * 6]
+    np.testing.assert_allclose(fit.c[:2], 0.2, atol=0.02)  # the prior's mode is 4/20
+    z = (fit.c[2:] - 0.2) / fit.c_se[2:]
+    assert np.abs(z).max() < 3.5  # six normal deviates, a little shrunk
+
+
+@WHERE_STATISTICS_CHANGE
+def test_guessing_without_a_prior_and_without_information_has_no_errors_and_is_named():
+    x, _, _ = simulated(np.random.default_rng(6), 800, 6, c=0.0)
+    fit = fit_em(Responses.from_wide(x), model="3pl", priors=Priors())
+    named = np.array([Flag.GUESSING_UNIDENTIFIED in flags for flags in fit.flags])
+    assert named.any()
+    sure = np.isfinite(fit.c_se)
+    # what is not flagged is known better than a c that is uniform on (0, 1), whose logit has variance π²/3
+    assert np.all(fit.cov[~named, 2, 2] < np.pi**2 / 3)
+    assert np.all(sure[~named])
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
+def test_block_errors_are_close_to_the_full_ones_in_a_sparse_design(model, monkeypatch):
+    x, _, _ = simulated(np.random.default_rng(10), 4000, 120, seen=0.1)
+    responses, a = Responses.from_wide(x), None if model == "rasch" else LogNormal(0, 0.5)
+    priors = Priors(a=a, c=GUESSING_PRIOR.c if model == "3pl" else None)
+    full = fit_em(responses, model=model, priors=priors)
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 50)
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS_WITH_GUESSING", 50)
+    block = fit_em(responses, model=model, priors=priors)
+    assert block.joint_cov is None is not full.joint_cov
+    # blocks leave out what items share, so they are smaller, by a few per cent with a tenth of the items seen
+    for name in {"rasch": ("d_se",), "3pl": ("a_se", "d_se", "c_se")}.get(model, ("a_se", "d_se")):
+        ratio = getattr(block, name) / getattr(full, name)
+        assert np.all((ratio > 0.95) & (ratio <= 1.0 + 1e-9)), name
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_wrong_key_under_a_positive_slope_is_a_slope_near_zero():
+    x, _, _ = simulated(np.random.default_rng(12), 800, 8, c=0.0)
+    x[:, 2] = 1 - x[:, 2]
+    fit = fit_em(Responses.from_wide(x), priors=Priors(a=LogNormal(0, 0.5)))
+    assert 0 < fit.a[2] < 0.2
+    assert np.all(np.delete(fit.a, 2) > 0.6)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(
+    ("model", "priors", "said"),
+    [
+        ("rasch", Priors(a=LogNormal(0, 1)), "no slope"),
+        ("2pl", Priors(c=Beta(5, 17)), "no guessing"),
+    ],
+)
+def test_a_prior_on_what_a_model_does_not_have_is_refused(model, priors, said):
+    x, _, _ = simulated(np.random.default_rng(0), 50, 5)
+    with pytest.raises(PsychometricsError, match=said):
+        fit_em(Responses.from_wide(x), model=model, priors=priors)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize(
+    ("family", "numbers", "said"),
+    [(Beta, (1, 17), "Beta prior: alpha must be above 1, got 1"), (Normal, (0, 0), "Normal prior: sd must be above 0")],
+)
+def test_priors_that_are_none_are_refused_by_the_name_of_the_number(family, numbers, said):
+    with pytest.raises(PsychometricsError, match=said):
+        family(*numbers)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_priors_come_back_from_their_record_and_unknown_ones_are_refused():
+    fit = fit_em(Responses.from_wide(simulated(np.random.default_rng(1), 200, 5)[0]), model="3pl", priors=EVERY_PRIOR)
+    assert Priors.from_dict(fit.priors) == EVERY_PRIOR
+    with pytest.raises(PsychometricsError, match="c: LogitNormal, Beta"):
+        Priors.from_dict({"c": {"family": "Gamma"}})
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_prior_for_some_items_shrinks_these_and_leaves_the_others_their_likelihood() -> None:
+    """The others differ only through θ, which the few answers to two items out of twenty hardly move."""
+    rng = np.random.default_rng(21)
+    a, b, theta = np.exp(rng.normal(0, 0.3, 20)), rng.normal(0, 1, 20), rng.normal(size=(1500, 1))
+    x = (rng.random((1500, 20)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
+    x[60:, :2] = np.nan
+    responses = Responses.from_wide(x)
+    plain = fit_em(responses)
+    tight = fit_em(responses, priors=Priors(a=LogNormal(0.0, 0.05), only=("i1", "i2")))
+    everywhere = fit_em(responses, priors=Priors(a=LogNormal(0.0, 0.05)))
+    assert np.abs(np.log(tight.a[:2])).max() < 0.03
+    assert np.abs(np.log(everywhere.a)).max() < 0.5 * np.abs(np.log(plain.a)).max()
+    assert np.abs(tight.a[2:] - plain.a[2:]).max() < 0.1 * plain.a_se[2:].min()
+    assert tight.priors == {"a": {"family": "LogNormal", "mean": 0.0, "sd": 0.05}, "only": ["i1", "i2"]}
+    assert Priors.from_dict(tight.priors) == Priors(a=LogNormal(0.0, 0.05), only=("i1", "i2"))
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_wrong_key_shows_as_a_negative_slope_beside_items_with_a_prior() -> None:
+    rng = np.random.default_rng(22)
+    theta = rng.normal(size=(800, 1))
+    x = (rng.random((800, 10)) < 1 / (1 + np.exp(-(theta - rng.normal(0, 1, 10))))).astype(float)
+    x[:, 9] = 1 - x[:, 9]
+    fit = fit_em(Responses.from_wide(x), priors=Priors(a=LogNormal(0.0, 0.5), only=("i1",)))
+    assert fit.convergence.converged
+    assert fit.a[9] < -0.5
+    assert (fit.a[:9] > 0).all()

@@ -1,0 +1,118 @@
+"""Fit statistics of fits with groups, histograms and anchors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irt_psychometrics.core.curves import probability
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Population
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.dependence import local_dependence, parallel_analysis
+from irt_psychometrics.itemfit.item_statistics import item_fit
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.model_replicates import Abilities
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from psychometrics_testbed.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
+
+PERSONS, LENGTH = 1500, 16
+LEVELS = np.array(["low", "middle", "high"])[np.arange(PERSONS) % 3]
+MEANS = {"low": -1.2, "middle": 0.0, "high": 1.2}
+
+
+@pytest.fixture(autouse=True)
+def quick(simulate_about):
+    simulate_about(150_000)
+
+
+def by_level(seed):
+    """Three forms of rising difficulty, each given to learners of its level."""
+    rng = np.random.default_rng(seed)
+    items = 2 * LENGTH
+    a, b = np.exp(rng.normal(0, 0.3, items)), np.linspace(-2, 2, items)
+    theta = rng.normal([MEANS[level] for level in LEVELS], 0.5)
+    x = (rng.random((PERSONS, items)) < probability(theta, a, -a * b, np.zeros(items))).astype(float)
+    return Responses.from_wide(np.where(unseen(PERSONS, LENGTH), np.nan, x))
+
+
+def test_items_given_by_level_fit_within_groups_and_not_under_one_normal_distribution():
+    """Everything a month's gates ask of a scale with adaptive forms; 5 sets of 32 items, binomial error 1.7 %."""
+    rejected: dict[str, list[np.ndarray]] = {"infit": [], "rmsd": [], "s_x2": [], "m2": [], "one normal": []}
+    for seed in range(5):
+        responses = by_level(seed)
+        fit = fit_em(responses, groups=LEVELS, reference="middle")
+        found = item_fit(responses, fit, groups=LEVELS)
+        rejected["infit"].append(two_sided(found.infit_z) < 0.05)
+        rejected["rmsd"].append(found.rmsd_p < 0.05)
+        rejected["s_x2"].append(sum_score_fit(responses, fit, groups=LEVELS).p < 0.05)
+        rejected["m2"].append(np.array([form.p for form in form_fit(responses, fit, groups=LEVELS)]) < 0.05)
+        assert local_dependence(responses, fit, groups=LEVELS).flagged == ()
+        one = fit_em(responses)
+        rejected["one normal"].append(sum_score_fit(responses, one).p < 0.05)
+    rate = {name: np.concatenate(parts).mean() for name, parts in rejected.items()}
+    for name in ("infit", "rmsd", "s_x2"):
+        assert rate[name] == pytest.approx(0.05, abs=0.07)  # four binomial errors
+    assert rate["m2"] <= 0.3  # 15 forms: at most 4
+    assert rate["one normal"] > 0.07
+
+
+def test_who_is_in_which_group_must_be_said():
+    responses = by_level(0)
+    fit = fit_em(responses, groups=LEVELS, reference="middle")
+    for statistic in (item_fit, sum_score_fit, local_dependence, parallel_analysis, form_fit):
+        with pytest.raises(PsychometricsError, match="say which of them"):
+            statistic(responses, fit)
+    with pytest.raises(PsychometricsError, match="no such group in the fit: strange"):
+        item_fit(responses, fit, groups=["strange", *LEVELS[1:]])
+    with pytest.raises(PsychometricsError, match="1500 labels"):
+        item_fit(responses, fit, groups=LEVELS[1:])
+    assert np.isfinite(person_fit(responses, fit).p).mean() > 0.99  # lz* at the WLE asks for no group
+
+
+def test_abilities_are_drawn_from_each_persons_own_distribution():
+    populations = (Population("a", 2, -1.0, 0.5, 0, 0), Population("b", 2, 2.0, 1.0, 0, 0))
+    fit = replace(known(np.ones(3), np.zeros(3)), populations=populations)
+    groups = np.repeat(["b", "a"], 20_000)
+    abilities = Abilities.of(fit, groups, 40_000)
+    np.testing.assert_allclose(abilities.weights.sum(axis=1), 1)
+    np.testing.assert_allclose(abilities.weights @ abilities.nodes, [-1, 2], atol=1e-6)
+    theta = abilities.nodes[abilities.draw(np.random.default_rng(1))]
+    for name, mean, sd in (("a", -1.0, 0.5), ("b", 2.0, 1.0)):
+        here = theta[groups == name]
+        assert here.mean() == pytest.approx(mean, abs=4 * sd / np.sqrt(20_000))
+        # nodes 0.1 apart widen a distribution by 0.1²/12 at most
+        assert here.std() == pytest.approx(sd, abs=4 * sd / np.sqrt(40_000) + 0.002)
+
+
+def test_a_histogram_is_taken_as_it_is():
+    nodes, weights = (-1.0, 0.0, 1.0), (0.25, 0.5, 0.25)
+    fit = replace(known(np.ones(3), np.zeros(3)), populations=(Population("all", 9, 0.0, 0.7, 0, 0, nodes, weights),))
+    abilities = Abilities.of(fit, None, 5)
+    assert abilities.nodes.tolist() == list(nodes)
+    np.testing.assert_allclose(abilities.weights, [weights])
+
+
+def test_anchors_cost_no_degrees_of_freedom():
+    rng = np.random.default_rng(4)
+    a, d = np.exp(rng.normal(0, 0.3, 8)), rng.normal(0, 1, 8)
+    x = (rng.random((2000, 8)) < probability(rng.normal(size=2000), a, d, np.zeros(8))).astype(float)
+    responses = Responses.from_wide(x)
+    free = known(a, d)
+    held = replace(free, anchored=free.item_ids[:3])
+    difference = sum_score_fit(responses, held).df - sum_score_fit(responses, free).df
+    assert difference.tolist() == [2] * 3 + [0] * 5
+    assert form_fit(responses, held)[0].df - form_fit(responses, free)[0].df == 6
+    # an estimated latent mean and SD are two parameters beside anchors, and none where all items are free
+    moved = (Population("all", 2000, 0.0, 1.0, 0.1, 0.1),)
+    assert form_fit(responses, replace(held, populations=moved))[0].df == form_fit(responses, held)[0].df - 2
+    assert form_fit(responses, replace(free, populations=moved))[0].df == form_fit(responses, free)[0].df
+    # what estimation takes out of the residuals of a free item makes a given z larger
+    assert abs(item_fit(responses, held).infit_z[0]) < abs(item_fit(responses, free).infit_z[0])

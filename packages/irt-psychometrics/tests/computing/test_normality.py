@@ -1,0 +1,126 @@
+"""The score test of normal abilities: against brute force, and in simulations with known distributions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.special import expit, log_expit
+
+from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.estimation.normality_test import normality
+from psychometrics_testbed.made_anchors import anchor_set_of
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
+
+NODES = np.linspace(-6, 6, 61)
+SCORES = np.stack([(NODES**3 - 3 * NODES) / 6, (NODES**4 - 6 * NODES**2 + 3) / 24])
+
+
+def answers(theta: Floats, items: int, rng: np.random.Generator, guessing: float = 0.0) -> Floats:
+    a, b = np.exp(rng.normal(0.1, 0.3, items)), rng.normal(0, 1, items)
+    p = guessing + (1 - guessing) * expit(a * (theta[:, None] - b))
+    return (rng.random(p.shape) < p).astype(float)
+
+
+def posterior(x: Floats, parameters: Floats) -> tuple[float, Floats]:
+    """Log-likelihood of 2PL items with weights φ·exp(γ·H), and each person's posterior; parameters: a, d, γ."""
+    J = x.shape[1]
+    a, d, gamma = parameters[:J], parameters[J : 2 * J], parameters[2 * J :]
+    eta = np.outer(NODES, a) + d
+    log_weights = -0.5 * NODES**2 + gamma @ SCORES
+    log_weights = log_weights - np.log(np.exp(log_weights).sum())
+    joint = x @ log_expit(eta).T + (1 - x) @ log_expit(-eta).T + log_weights
+    top = joint.max(axis=1, keepdims=True)
+    each = np.exp(joint - top)
+    return float((np.log(each.sum(axis=1)) + top[:, 0]).sum()), each / each.sum(axis=1, keepdims=True)
+
+
+def test_it_is_what_brute_force_gives() -> None:
+    """Scores of persons by their posteriors, the information by second differences of the log-likelihood (a step of
+    1e-3 leaves errors of about 1e-6 of it)."""
+    rng, J, step = np.random.default_rng(5), 5, 1e-3
+    x = answers((rng.chisquare(8, 800) - 8) / 4, J, rng)
+    fit = fit_em(Responses.from_wide(x), tolerance=1e-8)
+    at = np.concatenate([fit.a, fit.d, np.zeros(2)])
+    moves = step * np.eye(len(at))
+
+    def second(i: int, j: int) -> float:
+        signs = product((1, -1), repeat=2)
+        return sum(s * t * posterior(x, at + s * moves[i] + t * moves[j])[0] for s, t in signs) / (4 * step**2)
+
+    information = -np.array([[second(i, j) for j in range(len(at))] for i in range(len(at))])
+    centred = SCORES - (SCORES @ np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum())[:, None]
+    scores = posterior(x, at)[1] @ centred.T
+    items, shared = information[:-2, :-2], information[:-2, -2:]
+    left = scores.T @ scores - shared.T @ np.linalg.solve(items, shared)
+    expected = np.linalg.solve(left, scores.sum(axis=0))
+
+    found = normality(Responses.from_wide(x), fit)
+    z = expected / np.sqrt(np.diag(np.linalg.inv(left)))
+    assert (found.skewness_z, found.kurtosis_z) == pytest.approx(tuple(z), rel=1e-3)
+    assert found.statistic == pytest.approx(float(scores.sum(axis=0) @ expected), rel=1e-3)
+
+
+@pytest.mark.ci
+def test_normal_abilities_are_rejected_as_often_as_the_level_says() -> None:
+    """200 data sets: the mean of χ²(2) is 2 with a standard error of .14; at most 18 of 200 beyond the 5 % point, which
+    a binomial exceeds once in 200 times."""
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        responses = Responses.from_wide(answers(rng.normal(size=1000), 20, rng))
+        found.append(normality(responses, fit_em(responses)))
+    assert abs(np.mean([each.statistic for each in found]) - 2) < 3 * 0.14
+    assert sum(each.p < 0.05 for each in found) <= 18
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_skewed_abilities_are_found_with_their_direction(sign: int) -> None:
+    """χ²₂₀ has a skewness of .63: 20 data sets of 2000 learners, and none is missed."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        responses = Responses.from_wide(answers(sign * (rng.chisquare(20, 2000) - 20) / np.sqrt(40), 40, rng))
+        found = normality(responses, fit_em(responses))
+        assert found.p < 0.01
+        assert found.skewness_z * sign > 0
+
+
+def test_guessing_looks_like_skewness_until_it_is_in_the_model() -> None:
+    rng = np.random.default_rng(3)
+    responses = Responses.from_wide(answers(rng.normal(size=4000), 30, rng, guessing=0.2))
+    assert normality(responses, fit_em(responses)).p < 1e-6
+    assert normality(responses, fit_em(responses, model="3pl")).p > 0.01
+
+
+def test_some_answered_other_items_and_an_item_that_all_got_right_does_not_count() -> None:
+    rng = np.random.default_rng(4)
+    x = answers(rng.normal(size=3000), 30, rng)
+    x[rng.random(x.shape) < 0.5] = np.nan
+    whole = normality(Responses.from_wide(x), fit_em(Responses.from_wide(x)))
+    easy = Responses.from_wide(np.column_stack([x, np.ones(len(x))]))
+    assert normality(easy, fit_em(easy)).statistic == pytest.approx(whole.statistic, rel=1e-3)
+    assert whole.p > 0.01
+
+
+def test_other_populations_are_refused() -> None:
+    rng = np.random.default_rng(6)
+    responses = Responses.from_wide(answers(rng.normal(size=500), 10, rng))
+    groups = ["x", "y"] * 250
+    fits = [fit_em(responses, groups=groups), fit_em(responses, model="rasch")]
+    ids = responses.item_ids[:5]
+    free = fits[0]
+    none, no = np.zeros(5), np.zeros(5, dtype=bool)
+    anchors = anchor_set_of("s", "v", ids, free.a[:5], free.b[:5], none, none + 0.1, none + 0.1, none, (None,) * 5, no)
+    fits.append(fit_em(responses, anchors=anchors))
+    for fit in fits:
+        with pytest.raises(PsychometricsError, match="one population"):
+            normality(responses, fit)
+    with pytest.raises(PsychometricsError, match="too many items"):
+        normality(responses, replace(fit_em(responses), joint_cov=None))

@@ -1,0 +1,159 @@
+"""Items without an estimate: their proportion correct against the published curve, with every error of both sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from irt_psychometrics.core.assumed_errors import assumed_errors
+from irt_psychometrics.core.items import ItemParameters
+from irt_psychometrics.core.models import Floats
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
+
+ITEMS, TESTED, LEARNERS, MEAN, SD = 20, 2, 600, 0.5, 1.2
+IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
+EXACT = np.zeros((ITEMS, 2, 2))
+
+
+def bank(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    return rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+
+
+def errors(a: Floats, b: Floats, learners: int) -> Floats:
+    """Shape (J, 2, 2), of (a, b), as a calibration with so many learners leaves them."""
+    a_se, b_se, cov = assumed_errors(a, b, np.zeros(ITEMS))
+    return np.stack([[a_se**2, cov], [cov, b_se**2]]).transpose(2, 0, 1) * 500 / learners
+
+
+def answered(rng: np.random.Generator, a: Floats, b: Floats, n: int, learners: int = LEARNERS) -> Responses:
+    """The first items are answered by n of the learners, θ ~ N(0.5, 1.2²); the others by all."""
+    theta = rng.normal(MEAN, SD, (learners, 1))
+    scores = (rng.random((learners, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
+    for j in range(TESTED):
+        scores[rng.permutation(learners)[n:], j] = np.nan
+    return Responses.from_wide(scores, IDS)
+
+
+def judged(
+    responses: Responses, a: Floats, b: Floats, cov: Floats = EXACT, *, c: float = 0.0, mean_se: float = 0.0
+) -> ProportionsCorrect:
+    tested = IDS[:TESTED]
+    return proportions_correct(
+        responses, tested, ItemParameters(IDS, a, b, np.full(ITEMS, c), cov), mean=MEAN, sd=SD, mean_se=mean_se
+    )
+
+
+def test_of_sound_items_one_in_twenty_falls_below_five_hundredths() -> None:
+    """300 months, 2 items of 300 answers in each, everything published from 500 learners. The share below 0.05 has a
+    Monte Carlo error of √(0.05·0.95/600) = 0.0089, that below 0.01 one of 0.0041, the SD of z one of 1/√1200 = 0.029;
+    three of each are allowed. A third of the variance is the published values': without it 0.12 are below 0.05."""
+    p, z = [], []
+    for seed in range(300):
+        rng = np.random.default_rng([4, seed])
+        a, b = bank(rng)
+        off = np.einsum("jkl,jl->jk", np.linalg.cholesky(errors(a, b, 500)), rng.standard_normal((ITEMS, 2)))
+        published_a, published_b = np.maximum(a + off[:, 0], 0.2), b + off[:, 1]
+        cov = errors(published_a, published_b, 500)
+        found = judged(answered(rng, a, b, 300), published_a, published_b, cov)
+        p.append(found.p)
+        z.append(found.difference / found.se)
+    p_all, z_all = np.concatenate(p), np.concatenate(z)
+    assert p_all.size > 580, "an extreme item now and then is not tested"
+    assert np.mean(p_all < 0.05) == pytest.approx(0.05, abs=0.027)
+    assert np.mean(p_all < 0.01) == pytest.approx(0.01, abs=0.0125)
+    assert z_all.std() == pytest.approx(1.0, abs=0.087)
+
+
+def test_an_item_that_became_easier_by_0_8_is_found_from_150_answers() -> None:
+    """It is answered 0.14 more often where θ ~ N(0.5, 1.2²), 3.6 standard errors; of 40 months at least 0.75."""
+    found, severities = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng([5, seed])
+        a, b = bank(rng)
+        a[0], b[0] = 1.0, 0.5
+        changed = b - 0.8 * (np.arange(ITEMS) == 0)
+        tested = judged(answered(rng, a, changed, 150), a, b, errors(a, b, 2000))
+        place = tested.item_ids.index("item00")
+        found += tested.severity[place] != "none"
+        severities.append(tested.severity[place])
+        assert tested.difference[place] > 0
+    assert found >= 30
+    assert severities.count("high") > severities.count("medium"), "0.14 lies above 0.10"
+
+
+def test_se_is_the_binomial_one_where_nothing_published_errs() -> None:
+    rng = np.random.default_rng(6)
+    a, b = bank(rng)
+    a[0], b[0] = 1.0, 0.5
+    found = judged(answered(rng, a, b, 400), a, b)
+    assert found.n.tolist() == [400, 400]
+    # Jensen: the spread of p over learners takes something of p̄(1 − p̄), at most its variance, here below a third
+    whole = np.sqrt(found.expected * (1 - found.expected) / found.n)
+    assert np.all((found.se < whole) & (found.se > 0.8 * whole))
+    np.testing.assert_allclose(found.p, 2 * norm.sf(np.abs(found.difference / found.se)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("item", "parameter"), [(0, 0), (0, 1), (7, 0), (7, 1)])
+@pytest.mark.parametrize("c", [0.0, 0.2])
+def test_an_error_of_a_published_value_counts_by_what_it_does_to_the_expectation(
+    item: int, parameter: int, c: float
+) -> None:
+    """The value is the tested item's own, or another item's, which counts through the learners' posteriors. The central
+    differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
+    rng = np.random.default_rng(7)
+    a, b = bank(rng)
+    a[0], b[0] = 1.0, 0.5
+    responses, h, variance = answered(rng, a, b, 200), 1e-3, 0.04
+    expected = []
+    for sign in (1, -1):
+        moved = np.stack([a, b])
+        moved[parameter, item] += sign * h
+        expected.append(judged(responses, *moved, c=c).expected[0])
+    cov = EXACT.copy()
+    cov[item, parameter, parameter] = variance
+    added = judged(responses, a, b, cov, c=c).se[0] ** 2 - judged(responses, a, b, c=c).se[0] ** 2
+    assert added == pytest.approx(variance * ((expected[0] - expected[1]) / (2 * h)) ** 2, rel=1e-4)
+
+
+def test_an_error_of_the_learners_mean_counts_likewise() -> None:
+    rng = np.random.default_rng(8)
+    a, b = bank(rng)
+    responses, h = answered(rng, a, b, 200), 1e-3
+    published = ItemParameters(IDS, a, b, np.zeros(ITEMS), EXACT)
+    up, down = (
+        proportions_correct(responses, IDS[:TESTED], published, mean=MEAN + x, sd=SD).expected[0] for x in (h, -h)
+    )
+    added = judged(responses, a, b, mean_se=0.3).se[0] ** 2 - judged(responses, a, b).se[0] ** 2
+    assert added == pytest.approx((0.3 * (up - down) / (2 * h)) ** 2, rel=1e-4)
+
+
+def test_tested_items_say_nothing_of_anyones_ability() -> None:
+    """All answers to the other tested item turned around change nothing for the first."""
+    rng = np.random.default_rng(9)
+    a, b = bank(rng)
+    responses = answered(rng, a, b, 300)
+    turned = replace(responses, score=np.where(responses.item == 1, 1 - responses.score, responses.score))
+    before, after = judged(responses, a, b), judged(turned, a, b)
+    assert before.expected[0] == after.expected[0]
+    assert before.observed[1] != after.observed[1]
+
+
+def test_too_few_answers_and_answers_nearly_all_alike_are_not_tested() -> None:
+    rng = np.random.default_rng(10)
+    a, b = bank(rng)
+    b[1] = -6.0
+    assert judged(answered(rng, a, b, FEWEST - 1), a, b).item_ids == ()
+    assert judged(answered(rng, a, b, 100), a, b).item_ids == ("item00",)
+
+
+def test_nothing_tested_is_an_empty_answer() -> None:
+    nothing = Responses.from_wide(np.full((3, ITEMS), np.nan), IDS)
+    found = judged(nothing, np.ones(ITEMS), np.zeros(ITEMS))
+    assert (found.item_ids, found.severity, found.q.tolist()) == ((), (), [])

@@ -1,0 +1,394 @@
+"""Fit statistics of items scored 0 … m: by enumeration, at the size of a test under the model, and faults.
+
+`python -m benchmarks.bench_type1 --model gpcm` does it at size; docs/explanation/fit.md has the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
+from scipy.stats import binom, norm
+
+from irt_psychometrics.core import kernels
+from irt_psychometrics.core.classical import item_rest_correlation, proportion_correct
+from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_psychometrics.core.quadrature import Grid
+from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation.em import fit_em
+from irt_psychometrics.itemfit.dependence import local_dependence
+from irt_psychometrics.itemfit.fit_summary import FitSummary
+from irt_psychometrics.itemfit.item_statistics import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
+from irt_psychometrics.itemfit.m2 import form_fit
+from irt_psychometrics.itemfit.model_replicates import Fitted
+from irt_psychometrics.itemfit.person_fit import person_fit
+from irt_psychometrics.itemfit.sum_score_fit import sum_score_fit
+from irt_psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
+from irt_psychometrics.scoring.rest_posterior import RestPosterior
+from irt_psychometrics.scoring.sum_scores import expected_shares, sum_score_table
+from irt_psychometrics.simulation.scored_items import ScoredItems
+from psychometrics_testbed.fit_worlds import known, two_sided, unseen
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
+PERSONS, ITEMS = 2000, 24
+
+
+def drawn(seed: int, n: int = ITEMS) -> tuple[ScoredItems, np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    a, b = np.exp(rng.normal(0, 0.2, n)), rng.normal(0, 1, n)
+    return ScoredItems.drawn(rng, [KINDS[j % 4] for j in range(n)], a, b), rng
+
+
+def responses_of(items: ScoredItems, x: np.ndarray) -> Responses:
+    return Responses.from_wide(x, categories=items.max_scores + 1)
+
+
+def truth(items: ScoredItems):
+    """A calibration with the true parameters."""
+    names = ["2pl" if most == 1 else "gpcm" for most in items.max_scores]
+    t = np.where(np.arange(items.t.shape[1]) <= items.max_scores[:, None], items.t, np.nan)
+    t[items.max_scores == 1] = np.nan
+    found = known(items.a, -items.a * items.b)
+    return replace(found, models=tuple(names), categories=items.max_scores + 1, further=t)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A fit under planned missing forms; the third item depends on θ as a curve that falls again."""
+    items, rng = drawn(7)
+    theta = rng.normal(size=PERSONS)
+    x = items.matrix(rng, theta)
+    x[unseen(PERSONS, ITEMS // 2)] = np.nan
+    responses = responses_of(items, x)
+    return responses, fit_em(responses, model=truth(items).models, threads=1)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_shares_by_sum_score_are_those_of_all_patterns():
+    items, _ = drawn(3, 4)
+    whole = Fitted.of(responses_of(items, np.zeros((1, 4))), truth(items))
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    by_hand = np.zeros((4, 4, items.max_scores.sum() + 1))
+    for pattern in itertools.product(*(range(most + 1) for most in items.max_scores)):
+        likelihood = weights @ np.prod([p[x, j] for j, x in enumerate(pattern)], axis=0)
+        for j, x in enumerate(pattern):
+            by_hand[j, x, sum(pattern)] += likelihood
+    rows = [(p[1 : m + 1, j], np.repeat(p[:1, j], m, axis=0)) for j, m in enumerate(items.max_scores)]
+    given, lowest = (np.concatenate(part) for part in zip(*rows, strict=True))
+    found = expected_shares(given, lowest, items.max_scores, weights)
+    possible = by_hand.sum(axis=1, keepdims=True) > 0
+    np.testing.assert_allclose(
+        np.where(possible, found, 0), by_hand / np.maximum(by_hand.sum(axis=1, keepdims=True), 1e-300), atol=1e-12
+    )
+
+
+@WHERE_STATISTICS_CHANGE
+def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
+    simulate_about(100_000)
+    responses, fit = sound
+    found = FitSummary.of(responses, fit, threads=1)
+    assert all(np.isfinite(values).all() for values in found.items.values())
+    for name in ("infit", "outfit"):
+        assert np.abs(found.items[name] - 1).max() < 0.1
+        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more come up once in 800 times
+    assert max((found.items[name] < 0.05).sum() for name in ("s_x2_p", "rmsd_p")) <= 5
+    assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
+    assert found.whole["parallel"]["p"] > 0.01
+    # m2: three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
+    assert (found.whole["q3"]["flagged"], found.whole["m2"]) == (0, [])
+
+
+@WHERE_STATISTICS_CHANGE
+def test_no_item_owes_its_parameters_to_anything_but_its_own_scores(sound):
+    """a, d and the free t of 4 scores are 4 parameters, of {0, 2} and of {0, 1} they are 2, of 3 scores 3."""
+    responses, fit = sound
+    assert Fitted.of(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
+
+
+@WHERE_STATISTICS_CHANGE
+def test_m2_is_of_the_items_scored_0_and_1():
+    items, rng = drawn(5)
+    x = items.matrix(rng, rng.normal(size=PERSONS))
+    form = form_fit(responses_of(items, x), truth(items))[0]
+    plain = items.max_scores == 1
+    by_hand = form_fit(Responses.from_wide(x[:, plain]), known(items.a[plain], -(items.a * items.b)[plain]))[0]
+    assert form.items == tuple(np.flatnonzero(plain).tolist())
+    assert (form.m2, form.df) == pytest.approx((by_hand.m2, by_hand.df))
+
+
+@WHERE_STATISTICS_CHANGE
+def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(simulate_about):
+    simulate_about(100_000)
+    items, rng = drawn(11)
+    theta = rng.normal(size=PERSONS)
+    x = items.matrix(rng, theta)
+    x[:, 0] = np.where(rng.random(PERSONS) < 0.4 * np.exp(-(theta**2)), 0, x[:, 0])
+    x[rng.random(PERSONS) < 0.3, 4] = 3
+    responses = responses_of(items, x)
+    fit = fit_em(responses, model=truth(items).models, threads=1)
+    found, by_sum = item_fit(responses, fit), sum_score_fit(responses, fit)
+    assert max(found.rmsd_p[0], by_sum.p[0]) < 0.001
+    others = np.delete(np.arange(ITEMS), [0, 4])
+    assert not ((found.rmsd_p < 0.001) | (by_sum.p < 0.001))[others].any()
+
+
+@WHERE_STATISTICS_CHANGE
+def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlikely():
+    items, rng = drawn(13)
+    x = items.matrix(rng, rng.normal(size=PERSONS))
+    copied = x.copy()
+    copied[:, 4] = np.where(rng.random(PERSONS) < 0.7, x[:, 0], x[:, 4])
+    assert local_dependence(responses_of(items, copied), truth(items), threads=1).flagged[0] == (0, 4)
+    careless = np.arange(PERSONS) < 100
+    x[careless] = rng.integers(0, items.max_scores // np.where(items.t[:, 1] == -np.inf, 2, 1) + 1, (100, ITEMS))
+    x[careless] *= np.where(items.t[:, 1] == -np.inf, 2, 1)
+    p = person_fit(responses_of(items, x), truth(items), threads=1).p
+    assert np.mean(p[careless] < 0.05) > 0.5
+    assert np.mean(p[~careless] < 0.05) < 0.07
+
+
+@WHERE_STATISTICS_CHANGE
+def test_lz_star_has_its_level_at_the_true_parameters():
+    items, rng = drawn(17)
+    p = person_fit(responses_of(items, items.matrix(rng, rng.normal(size=20_000))), truth(items)).p
+    assert 0.04 < np.mean(p < 0.05) < 0.06  # its error is .0015
+
+
+@WHERE_STATISTICS_CHANGE
+def test_proportions_and_correlations_are_of_shares_of_the_maximum():
+    items, rng = drawn(19)
+    x = items.matrix(rng, rng.normal(size=500))
+    shares, responses = x / items.max_scores, responses_of(items, x)
+    np.testing.assert_allclose(proportion_correct(responses), shares.mean(axis=0))
+    rest = shares.sum(axis=1)[:, None] - shares
+    by_hand = [np.corrcoef(shares[:, j], rest[:, j])[0, 1] for j in range(ITEMS)]
+    np.testing.assert_allclose(item_rest_correlation(responses), by_hand)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(simulate_about):
+    simulate_about(1000)
+    items, rng = drawn(23, 8)
+    x = items.matrix(rng, rng.normal(size=300))
+    fit = truth(items)
+    whole = Fitted.of(responses_of(items, x), fit)
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    posterior = np.prod([p[x[:, j].astype(int), j] for j in range(8)], axis=0) * weights
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    k = np.arange(4)[:, None]
+    mean = (p * k[:, None]).sum(axis=0)
+    variance = (p * (k[:, None] - mean) ** 2).sum(axis=0)
+    found = item_fit(responses_of(items, x), fit)
+    for j in range(8):
+        away = x[:, [j]] - mean[j]
+        infit = (away**2 * posterior).sum() / (variance[j] * posterior).sum()
+        outfit = (away**2 / variance[j] * posterior).sum() / len(x)
+        seen, residual = posterior.sum(axis=0), (away * posterior).sum(axis=0) / items.max_scores[j]
+        rmsd = np.sqrt((residual**2 / np.maximum(seen, 1e-300)).sum() / len(x))
+        assert (found.infit[j], found.outfit[j], found.rmsd[j]) == pytest.approx((infit, outfit, rmsd), abs=1e-9)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
+def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
+    """n answers of which each is an event with a probability p, worth 1 − p, and otherwise −p: a binomial number less
+    its mean. Such a law has steps, at which the series gives the middle, as far as its terms go."""
+    n = 2000
+    p = expected / n
+    sd = np.sqrt(n * p * (1 - p))
+    u = 2 * np.pi / (_PERIOD * sd) * np.arange(1, _FREQUENCIES + 1)
+    transform = p * np.exp(1j * u * (1 - p)) + (1 - p) * np.exp(-1j * u * p) - 1
+    events = np.arange(int(expected + 5 * sd))
+    law = _ByTransform(np.full((1, events.size), sd), np.tile(transform, (1, events.size, 1)))
+    below = norm.cdf(law.standardised((events - expected)[None], np.full(events.size, n))[0])
+    by_hand = binom.cdf(events, n, p) - binom.pmf(events, n, p) / 2
+    np.testing.assert_allclose(below, by_hand, atol=0.01)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_an_item_far_from_the_model_keeps_its_distance():
+    law = _ByTransform(np.ones((1, 3)), np.full((1, 3, _FREQUENCIES), -1e-3 + 0j))
+    far = law.standardised(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
+    assert far.tolist() == [-40.0, 20.0, 60.0]
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_transform_expects_every_score_given_the_other_answers():
+    """Against the posterior written out, for answers to four items, by any directions."""
+    items, rng = drawn(31, 4)
+    x = items.matrix(rng, rng.normal(size=6))
+    whole = Fitted.of(responses_of(items, x), truth(items))
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    along = rng.normal(size=(2, *p.shape))
+    sd = np.full((2, 4), 0.3)
+    with kernels.runner(1) as run:
+        tables = _Tables.of(whole)
+        transform, count = _ByTransform.summed(whole, tables, along, sd, run)
+    assert count.tolist() == [6] * 4
+    u = 2 * np.pi / (_PERIOD * 0.3) * np.arange(1, _FREQUENCIES + 1)
+    for j in range(4):
+        by_hand = np.zeros((2, u.size), dtype=complex)
+        for answers in x.astype(int):
+            others = np.prod([p[answers[k], k] for k in range(4) if k != j], axis=0) * weights
+            for points in np.flatnonzero(p[:, j].any(axis=1)):
+                joint = others * p[points, j]
+                t = np.clip(along[:, points, j] @ joint / joint.sum(), -3.0, 3.0)
+                by_hand += joint.sum() / others.sum() * (np.exp(1j * np.outer(t, u)) - 1)
+        np.testing.assert_allclose(transform[:, j], by_hand, atol=1e-9)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_other_answers():
+    items, rng = drawn(29, 8)
+    x = items.matrix(rng, rng.normal(size=200))
+    responses, fit = responses_of(items, x), truth(items)
+    rows = responses.person, responses.item, responses.score
+    others = np.arange(8) != 0
+    found = RestPosterior.of(*rows, others, fit.items, mean=0.0, sd=1.0, categories=items.max_scores + 1)
+    posterior = found.posterior(np.arange(200))
+    p = fit.item_model.probabilities(found.nodes, fit.parameters, fit.n_categories)
+    by_hand = np.prod([p[j, :, x[:, j].astype(int)] for j in range(1, 8)], axis=0) * np.exp(found.log_prior)
+    np.testing.assert_allclose(posterior, by_hand / by_hand.sum(axis=1, keepdims=True), atol=1e-10)
+
+
+# -- scored items ------------------------------------------------------------------------------------
+# θ from scored items (partial credit) beside items of 0 and 1, held to sums over every pattern of five mixed items.
+
+MEAN, SD = 0.3, 1.2
+A = np.array([1.1, 0.8, 0.5, 0.7, -0.4])
+D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
+C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
+STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
+"""t by item: scores 0 to 2; 0 to 3 of which nobody had given 1; and 0 or 2. The others are a 2PL and a 3PL."""
+MOST = np.array([1, 2, 3, 1, 2])
+SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
+PATTERNS = np.array(list(product(*SCORES)))
+OTHERS = OtherItems.of({j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
+                        for j, steps in STEPS.items()})  # fmt: skip
+CURVES = ItemCurves(A, D, C, OTHERS)
+
+
+def responses_of_patterns(patterns, most=MOST) -> Responses:
+    return Responses.from_wide(np.asarray(patterns, dtype=float), categories=np.asarray(most) + 1)
+
+
+def log_probability(j: int, k: int, theta):
+    """Log probability of score k, by the formula of the model."""
+    eta = A[j] * np.asarray(theta, dtype=float) + D[j]
+    if j not in STEPS:
+        right = C[j] + (1 - C[j]) * expit(eta)
+        return np.log(right if k else 1 - right)
+    every = np.stack([s * eta + t for s, t in enumerate(STEPS[j])])
+    return every[k] - logsumexp(every, axis=0)
+
+
+def loglik(pattern, theta):
+    return sum(log_probability(j, k, theta) for j, k in enumerate(pattern) if k >= 0)
+
+
+def test_a_posterior_mean_is_that_of_a_fine_grid_for_every_pattern():
+    found = eap(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    theta = MEAN + SD * np.linspace(-10, 10, 4001)
+    for pattern, mean, se in zip(PATTERNS, found.theta, found.se, strict=True):
+        posterior = np.exp(loglik(pattern, theta) - 0.5 * ((theta - MEAN) / SD) ** 2)
+        posterior /= posterior.sum()
+        assert mean == pytest.approx(posterior @ theta, abs=1e-6)
+        assert se == pytest.approx(np.sqrt(posterior @ (theta - mean) ** 2), abs=1e-6)
+
+
+def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
+    times, rng = 40, np.random.default_rng(1)
+    pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
+    some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
+    items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
+    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.of(items, mean=MEAN, sd=SD))
+    theta = np.linspace(-3, 3, 60_001)
+    log_posterior = sum(loglik(part, theta) for part in pattern.reshape(times, 5)) - 0.5 * ((theta - MEAN) / SD) ** 2
+    posterior = np.exp(log_posterior - log_posterior.max())
+    posterior /= posterior.sum()
+    assert found.se[0] < 0.17 * SD
+    assert found.theta[0] == pytest.approx(posterior @ theta, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["map", "ml", "wle"])
+def test_a_score_is_the_root_of_its_equation_found_by_differences(method):
+    """J = Σ P'P''/P and the information Σ P'²/P by differences of the probabilities, of every score of every item."""
+    found = score(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, method=method, mean=MEAN, sd=SD)
+    step = 1e-4
+
+    def slope(theta, pattern):
+        first = (loglik(pattern, theta + step) - loglik(pattern, theta - step)) / (2 * step)
+        if method == "map":
+            return first - (theta - MEAN) / SD**2
+        information, bend = 0.0, 0.0
+        for j, scores in enumerate(SCORES):
+            for k in scores:
+                low, p, high = np.exp(log_probability(j, k, theta + step * np.array([-1, 0, 1])))
+                information += ((high - low) / (2 * step)) ** 2 / p
+                bend += (high - low) / (2 * step) * (high - 2 * p + low) / step**2 / p
+        return first + (bend / (2 * information) if method == "wle" else 0.0)
+
+    for pattern, theta in zip(PATTERNS, found.theta, strict=True):
+        if np.isfinite(theta):
+            root = brentq(slope, theta - 0.05, theta + 0.05, args=(pattern,))
+            assert theta == pytest.approx(root, abs=2e-5)
+    assert np.isfinite(found.theta).all() == (method != "ml")
+
+
+def test_perfect_and_empty_patterns():
+    """Full credit throughout: of the item with a negative slope, none."""
+    ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
+    ends[ends < 0] = np.nan
+    of = {
+        m: score(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
+        for m in ("ml", "wle", "eap")
+    }
+    assert of["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
+    assert np.isnan(of["ml"].theta[3])
+    assert of["wle"].theta[0] > 2 > -2 > of["wle"].theta[1]
+    assert (of["eap"].theta[3], of["eap"].se[3]) == (MEAN, SD)
+    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, of["wle"].theta)
+
+
+def test_sum_scores_are_those_of_all_patterns():
+    found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    unit = Grid.spanning()
+    theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
+    joint = np.zeros((MOST.sum() + 1, theta.size))
+    for pattern in PATTERNS:
+        joint[pattern.sum()] += weights * np.exp(loglik(pattern, theta))
+    np.testing.assert_allclose(found.probability, joint.sum(axis=1), atol=1e-14)
+    known = joint.sum(axis=1) > 0
+    np.testing.assert_allclose(found.theta[known], (joint @ theta)[known] / joint.sum(axis=1)[known], rtol=1e-12)
+
+
+def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower_as_the_nearest_higher():
+    absent = OtherItems.of({0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}})
+    assert (absent[0].counted_as[0].tolist(), absent[0].counted_as[1].tolist()[:3]) == ([1, 1, 1, 3, 3], [0, 1, 1])
+    items = ItemCurves(np.array([0.8, 1.0, 1.2]), np.zeros(3), np.zeros(3), absent)
+    counted = CountedScores.of(items)
+
+    def as_counted(item, scores, categories):
+        given = np.array(scores, dtype=np.int8)
+        return counted.of_answers(np.full(given.size, item), given, categories).tolist()
+
+    bank = np.array([5, 3, 2])
+    counted_as = {
+        "known": as_counted(0, [0, 1, 2, 3, 4], bank),
+        "above what the parameters know": as_counted(0, [5, 6], np.array([7, 3, 2])),
+        "answers of which only full credit is known": as_counted(0, [0, 1], None),
+        "parameters that know full credit alone": as_counted(2, [0, 1, 2, 3], np.array([5, 3, 4])),
+    }
+    assert [*counted_as.values()] == [[1, 1, 1, 3, 3], [3, 3], [1, 3], [0, 0, 0, 1]], counted_as
+    given = eap_by(Responses.from_wide([[0, 2, 0]], categories=[5, 3, 2]), Curves.of(items))
+    same = eap_by(Responses.from_wide([[1, 1, 0]], categories=[5, 3, 2]), Curves.of(items))
+    assert (given.theta, given.se) == (same.theta, same.se)
+    plain = ItemCurves(items.a[2:], items.d[2:], items.c[2:])
+    of_plain = eap_by(Responses.from_wide([[2], [3]], categories=[4]), Curves.of(plain))
+    np.testing.assert_array_equal(of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.of(plain)).theta)

@@ -1,0 +1,52 @@
+"""A month aligned with all published values: how much items vary, which moved, and the anchors against the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_psychometrics.alignment.common_line import NoLineError
+from irt_psychometrics.drift.moves import Moves, moves
+from psychometrics_testbed.drift_worlds import compared
+from psychometrics_testbed.published_months import World
+from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
+
+
+def months(world: World, moved: np.ndarray, n: int = 20) -> list[Moves]:
+    return [moves(world.compared(np.random.default_rng([7, k]), moved)) for k in range(n)]
+
+
+def test_anchors_that_moved_as_a_group_are_told_from_the_others_and_from_items_that_moved_alone() -> None:
+    world = World()
+    moved = np.where(np.arange(world.size) < world.k, -0.3, 0.0)
+    moved[[3, 30]] += 1.5
+    found = months(world, moved)
+    shift, se = (np.array([getattr(one, name) for one in found]) for name in ("shift", "shift_se"))
+    assert shift.mean() == pytest.approx(-0.3, abs=4 * se.mean() / np.sqrt(len(found)))
+    assert 0.6 < ((shift + 0.3) / se).std() < 1.3
+    assert (np.abs(shift) > 3 * se).all()
+    assert all({found[0].item_ids[3], found[0].item_ids[30]} <= set(one.moved) for one in found)
+    assert np.mean([one.n_others for one in found]) > world.others - 1.5
+
+
+def test_the_variation_of_items_is_that_of_those_that_did_not_move() -> None:
+    world = World(n=10_000, variation=0.1)
+    moved = np.zeros(world.size)
+    moved[:4] = 0.8
+    found = months(world, moved)
+    assert np.mean([one.tau for one in found]) == pytest.approx(0.1, abs=0.012)
+    wald = np.concatenate([one.line.wald[4:] for one in found])
+    assert np.mean(wald > 5.99) == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_bank_without_other_items_has_no_group_to_compare_its_anchors_with() -> None:
+    found = moves(World(others=0).compared(np.random.default_rng(3), np.zeros(20)))
+    assert (found.n_others, found.others.any()) == (0, False)
+    assert np.isnan(found.shift)
+
+
+def test_items_that_lie_on_no_line_have_none() -> None:
+    with pytest.raises(NoLineError, match="of 4 items no 3 lie on one line"):
+        moves(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))

@@ -1,0 +1,19 @@
+"""The notebooks of the library's pages print what they show."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.ci
+def test_notebooks_show_what_they_print_today(
+    shared: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRT_SHARED", str(shared))
+    notebooks = runpy.run_path(str(ROOT / "docs" / "library" / "run_notebooks.py"))
+    assert notebooks["main"](["--check"]) == 0, capsys.readouterr().out
