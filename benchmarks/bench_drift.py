@@ -90,10 +90,10 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
             published = others.then(published)
         linking = link(new, frozen)
     except LinkingError:
-        return Month(None, Drift.of(known_scale(old, first, new, is_anchor)), True)
-    drift = Drift.of(Comparison.of(new, linking, anchors, published))
+        return Month(None, Drift.from_comparison(known_scale(old, first, new, is_anchor)), True)
+    drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))
     held = disagree(linking)
-    return Month(drift, Drift.of(known_scale(old, first, new, is_anchor)), held)
+    return Month(drift, Drift.from_comparison(known_scale(old, first, new, is_anchor)), held)
 
 
 def known_scale(old: Calibration, first: Calibration, new: Calibration, is_anchor: np.ndarray) -> Comparison:
@@ -218,7 +218,7 @@ def trend(options: argparse.Namespace) -> None:
                     linking = link(new, frozen)
                 except LinkingError:
                     continue
-                compared.append(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
+                compared.append(Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors)))
                 elapsed.append(m)
                 if m > 1:
                     hits = np.isin([f"i{j:03d}" for j in range(30)], trends(compared, elapsed, anchors).flagged)
@@ -266,7 +266,9 @@ def kinds(options: argparse.Namespace) -> None:
                 linking = link(new, frozen)
             except LinkingError:
                 continue
-            drift = Drift.of(Comparison.of(new, linking, anchors, Published.of_anchors(anchors)))
+            drift = Drift.from_comparison(
+                Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
+            )
             count, flagged = count + 2, flagged + int(np.isin(np.array(old.item_ids)[changed], drift.flagged).sum())
             sound_count += items - 2
             for variant in told:
@@ -360,7 +362,7 @@ def varying(options: argparse.Namespace) -> None:
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, row, k])
             moved = draw(rng)
-            drift = Drift.of(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
+            drift = Drift.from_comparison(world.fitted(rng, moved)[0] if options.fits else world.compared(rng, moved))
             moved = moved[np.isin(ids(40), drift.item_ids)]
             flags = np.isin(drift.item_ids, drift.flagged)
             found += list(flags[np.abs(moved) >= 0.4])

@@ -239,11 +239,11 @@ def likelihood(design: tuple[int, int, int]) -> Any:
     from irt_psychometrics.estimation.response_layout import ResponseLayout
 
     answers = Responses(*simulate(*design), design[0], tuple(f"i{j}" for j in range(design[1])))
-    data = ResponseLayout.of(answers)
+    data = ResponseLayout.from_responses(answers)
 
     def at(a: np.ndarray, d: np.ndarray) -> float:
         with kernels.runner(None) as run:
-            problem = Problem(data, ParameterLayout.of(TWO_PL, design[1]), Grid.spanning(NODES), run)
+            problem = Problem(data, ParameterLayout.from_model(TWO_PL, design[1]), Grid.spanning(NODES), run)
             return problem.evaluate(np.concatenate([a, d])).loglik
 
     return at

@@ -44,7 +44,7 @@ def error_of_b(of: World, fit: Calibration) -> tuple[np.ndarray, np.ndarray]:
 
 def by_weeks(of: World) -> tuple[Calibration, Calibration]:
     """The fit of learners' weeks, and the same with growth given back."""
-    weeks = LearnerWeeks.of(of.responses, of.days)
+    weeks = LearnerWeeks.from_responses(of.responses, of.days)
     fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner)
     unit = fit.standardised(fit.latent_mean, fit.latent_sd)
     found = Growth.within(of.responses, of.days, replace(unit, populations=()))

@@ -49,7 +49,7 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
         published = Published.of_fit(later, link(later, frozen), anchors).then(published)
     new = fitted(rng, n, a * share, b, c, MEAN, SD)
     linking = link(new, frozen)
-    return Comparison.of(new, linking, anchors, published)
+    return Comparison.from_linked_fit(new, linking, anchors, published)
 
 
 def run(options: argparse.Namespace, share: float) -> None:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, share: float) -> None:
             except LinkingError:
                 continue
             months += 1
-            found = Drift.of(found).comparison
+            found = Drift.from_comparison(found).comparison
             items = losses_of_items(found, Abilities.normal())
             sound = shares[[int(item[1:]) for item in items.item_ids]] == 1
             for which in (True, False):

@@ -168,7 +168,7 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
             except LinkingError:
                 failed += 1
                 continue
-            found.append([GroupShift.of(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in pair])
+            found.append([GroupShift.from_comparison(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in pair])
         cells = []
         for shifts in zip(*found, strict=True):
             shift, se = (np.array([getattr(one, name) for one in shifts]) for name in ("shift", "shift_se"))
@@ -212,7 +212,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             lambda some, model, latent, **how: fit_em(some, model=model, latent=latent, threads=1, **how),
             answers, "gpcm", "auto",
         )  # fmt: skip
-        statistics = statistics_spec(FitSummary.of(answers, fit, threads=1))
+        statistics = statistics_spec(FitSummary.from_fit(answers, fit, threads=1))
         return window_of(answers, fit, statistics.set), shape, statistics
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)
@@ -233,9 +233,9 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
         except LinkingError as error:
             yield JudgedMonth({"linked": str(error)}, 0, 0, 0, 0)
             continue
-        against = Comparison.of(fit, linking, anchors, published)
+        against = Comparison.from_linked_fit(fit, linking, anchors, published)
         against = against.select(np.isin(against.item_ids, usable(fit, against.item_ids)))
-        spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
+        spec = LinkedSpec(linking_constants=LinkingConstants.from_linking(linking), latent=Spread(mean=0.0, sd=1.0))
         variation = rules.linking.item_variation
         b = {item: float(value) for item, value in zip(published.item_ids, published.b, strict=True)}
         evidence = Evidence(
@@ -249,7 +249,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             ),
             calibration=fit,
             linked=LinkedFit("fit", "hash", "", "", True, spec, {}),
-            group_shift=GroupShift.of(against, mean=0.0, sd=1.0, expected_variation=variation),
+            group_shift=GroupShift.from_comparison(against, mean=0.0, sd=1.0, expected_variation=variation),
             bank=Bank(dict.fromkeys(b), b, frozenset(anchors.item_ids)),
             earlier=tuple(earlier),
         )  # fmt: skip
@@ -258,7 +258,7 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             rmsd > rules.publication.max_rmsd and p < MISFIT_LEVEL
             for rmsd, p in zip(of_items["rmsd"], of_items["rmsd_p"], strict=True)
         ]
-        drifted = len(Drift.of(against).flagged)
+        drifted = len(Drift.from_comparison(against).flagged)
         yield JudgedMonth(failures(evidence), len(off), sum(off), len(against.item_ids), drifted)
         values = linking.slope, linking.slope_se, linking.intercept, linking.intercept_se
         earlier.append(MonthConstants(month_number(name), *values))

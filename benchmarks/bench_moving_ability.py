@@ -52,7 +52,7 @@ from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
-from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
+from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filtered
 from irt_psychometrics.scoring.total_error import ParameterErrors
 from psychometrics_testbed.moving_ability import Moving, answered
 
@@ -208,7 +208,7 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
         made = made.chosen(made.day <= 7 * last[made.responses.person])
     errors = _with_errors(_fitted(items, rng, n)) if fitted else None
     begin = time.process_time()
-    curves = Curves.of(errors.items.curves if errors else items)
+    curves = Curves.from_items(errors.items.curves if errors else items)
     found = MovementEstimate.from_answers(made.responses, made.day, curves, errors.items if errors else None)
     took = time.process_time() - begin
     at = {name: (made, theta[np.arange(n), last])}
@@ -248,7 +248,9 @@ def _still(scales: int, seed: int) -> None:
             fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
             days = 7 * np.arange(26)
             made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
-            one = MovementEstimate.from_answers(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
+            one = MovementEstimate.from_answers(
+                made.responses, made.day, Curves.from_items(fit.items.curves), fit.items
+            )
             proposed.append(bool(one.proposed))
             p = ", ".join(f"{value:.3f}" for value in one.p.values())
             print(f"{an_item} answers an item, scale {k}: p {p}; {one.proposed}", flush=True)
@@ -314,7 +316,7 @@ def _on_log(path: Path, rng: np.random.Generator) -> None:
             model="2pl",
         )
         a[own], d[own] = fit.a, fit.d
-    curves = Curves.of(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
+    curves = Curves.from_items(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
     found = MovementEstimate.from_answers(*of(np.ones(len(users), bool)), curves)
     print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {found}")
     proposed = [] if not found.proposed else [found.proposed]
@@ -336,12 +338,14 @@ def _show_forecasts(
 
     def log_p(movement: Movement) -> np.ndarray:
         """Of each chosen day, given the days before: with it, less without."""
-        lattice, found = Lattice.of(curves.population, movement), []
+        lattice, found = Lattice.from_population(curves.population, movement), []
         for to in (end, begin):
             rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])
             person = np.repeat(np.arange(len(to)), to - first).astype(np.int32)
             some = Responses(person, responses.item[rows], responses.score[rows], len(to), responses.item_ids)
-            found.append(filtered(Answers.of(some, day[rows], curves), curves, lattice, 1).log_likelihood)
+            found.append(
+                filtered(OccasionAnswers.from_responses(some, day[rows], curves), curves, lattice, 1).log_likelihood
+            )
         return found[0] - found[1]
 
     n, still = end - begin, log_p(Movement(1e-12))

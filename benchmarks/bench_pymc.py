@@ -66,7 +66,7 @@ def ours(responses: Responses, nodes: int, plan: Plan) -> Result:
     start = time.perf_counter()
     em = fit_em(responses)
     priors = PymcEngine().model_priors(responses.item_ids, "2pl")
-    model = build(responses, "2pl", priors, Likelihood.of(responses, nodes, guessing=False))
+    model = build(responses, "2pl", priors, Likelihood.from_responses(responses, nodes, guessing=False))
     density = Density(model)
     at = density.flatten({"a": np.clip(em.a, 0.2, 4), "b": np.clip(em.b, -4, 4)})
     density(at)

@@ -69,8 +69,8 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
     found["slope covered"].append(abs(linking.slope - slope) <= half * linking.slope_se)
     found["intercept covered"].append(abs(linking.intercept - INTERCEPT) <= half * linking.intercept_se)
     found["bias of the intercept"].append(linking.intercept - INTERCEPT)
-    comparison = Comparison.of(new, linking, anchors, Published.of_anchors(anchors))
-    drift, losses = Drift.of(comparison), losses_of_items(comparison, Abilities.normal())
+    comparison = Comparison.from_linked_fit(new, linking, anchors, Published.of_anchors(anchors))
+    drift, losses = Drift.from_comparison(comparison), losses_of_items(comparison, Abilities.normal())
     of_moved = ids(truth.size)[moved] if args.moved else ""
     kinds = dict(zip(ids(truth.size), np.where(truth.categories > 2, "scored", "0/1"), strict=True))
     for item, p, p_loss in zip(comparison.item_ids, drift.p, losses.p, strict=True):

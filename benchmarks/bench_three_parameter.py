@@ -116,7 +116,7 @@ class Tested:
 
     @classmethod
     def of(cls, comparison: Comparison, moved: Iterable[str] = ()) -> Tested:
-        drift = Drift.of(comparison)
+        drift = Drift.from_comparison(comparison)
         losses = losses_of_items(comparison.select(~comparison.across_models), Abilities.normal())
         sound = ~np.isin(drift.item_ids, list(moved))
         flagged = np.isin(drift.item_ids, drift.flagged)
@@ -172,13 +172,15 @@ def month(row: Row, seed: list[int]) -> Month:
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
-        "sound": Tested.of(Comparison.of(fits[1], linkings[1], anchors, published)),
-        "moved": Tested.of(Comparison.of(fits[2], linkings[2], anchors, published), moved_ids),
+        "sound": Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], anchors, published)),
+        "moved": Tested.of(Comparison.from_linked_fit(fits[2], linkings[2], anchors, published), moved_ids),
     }
     if row.model == "3pl":
         before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
-        tests["sound, across models"] = Tested.of(Comparison.of(fits[1], linkings[1], anchors, before))
-        tests["moved, across models"] = Tested.of(Comparison.of(fits[2], linkings[2], anchors, before), moved_ids)
+        tests["sound, across models"] = Tested.of(Comparison.from_linked_fit(fits[1], linkings[1], anchors, before))
+        tests["moved, across models"] = Tested.of(
+            Comparison.from_linked_fit(fits[2], linkings[2], anchors, before), moved_ids
+        )
     return Month(tuple(linkings[:2]), 0, by_criterion, covered(linkings[0].transform(fits[0]), truth), tests)
 
 

@@ -36,7 +36,7 @@ from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.response_layout import Answers
+from irt_psychometrics.estimation.response_layout import LaidOutAnswers
 from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
 
@@ -72,10 +72,10 @@ def peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def steps(answers: Answers, threads: int, repeats: int) -> tuple[float, float]:
+def steps(answers: LaidOutAnswers, threads: int, repeats: int) -> tuple[float, float]:
     """Median seconds of an E-step at the starting values, and its log-likelihood."""
     with kernels.runner(threads) as run:
-        problem = Problem(answers, ParameterLayout.of(item_model("2pl"), ITEMS), Grid.spanning(), run)
+        problem = Problem(answers, ParameterLayout.from_model(item_model("2pl"), ITEMS), Grid.spanning(), run)
         x = problem.start()
         problem.evaluate(x)
         found = []

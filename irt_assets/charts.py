@@ -28,11 +28,11 @@ MARKS = {
 }
 """Colour, shape and size of the points of a kind; every other kind is an orange triangle. "" is the kind with nothing
 to say."""
-MOST_NAMES = 14
+MAX_NAMES = 14
 CORRECT = "probability correct"
 
 
-def credit(*, scored: bool) -> str:
+def response_axis_label(*, scored: bool) -> str:
     """What the curve of an item shows."""
     return "score as a share of the maximum" if scored else CORRECT
 
@@ -152,7 +152,7 @@ def against(
     return mark(chart, x, y, kinds, **how)
 
 
-def bulk(*values: Floats) -> tuple[float, float]:
+def robust_limits(*values: Floats) -> tuple[float, float]:
     """Ends of an axis that hold every value within 3 interquartile ranges of the quartiles, and some room."""
     joined = np.concatenate(values)
     finite = joined[np.isfinite(joined)]

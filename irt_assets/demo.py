@@ -19,7 +19,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 
 from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
-from irt_assets.common.retries import says_held
+from irt_assets.common.retries import failed_because_held
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.origin import initialise
@@ -227,7 +227,7 @@ def _held(instance: DagsterInstance, month: str) -> bool:
     """Whether the newest run of the month judged it and held it."""
     newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
     failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
-    return any(says_held(f.dagster_event.step_failure_data) for f in failures if f.dagster_event is not None)
+    return any(failed_because_held(f.dagster_event.step_failure_data) for f in failures if f.dagster_event is not None)
 
 
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:

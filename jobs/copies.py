@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.decisions.withdrawal import SOONEST, next_day, restore, withdraw
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, next_day, restore, withdraw
 from irt_assets.intake.bank import COPIES, Kind, binding_of, take_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
@@ -108,7 +108,7 @@ def _retire(database: Database, name: str, there: Collection[str]) -> tuple[str,
     anchors, which a person has to drop first.
     """
     now = datetime.now(UTC)
-    since = next_day(now + SOONEST)
+    since = next_day(now + MIN_LEAD_TIME)
     with database.connect() as connection:
         bank, status = first_column(connection, "SELECT item_id FROM question ORDER BY 1"), item_status(connection)
         ours = {item: one.is_withdrawn for item, one in status.items() if one.decided_by == BY}

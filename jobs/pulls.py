@@ -17,7 +17,7 @@ from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.rows import Locked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
-from irt_assets.intake.pulling.standing import UnderWay
+from irt_assets.intake.pulling.standing import PullInProgress
 from jobs.copies import keep_in_step
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
@@ -73,7 +73,7 @@ def _pulled(database: Database, source: PullSource, seconds: float, marks: Marks
             left = seconds - (time.monotonic() - began)
             if now.hour >= NIGHT and left > 0:
                 found = [*Comparison(database, source, left).run(now)]
-    except (UnderWay, Locked) as held:
+    except (PullInProgress, Locked) as held:
         return str(held)
     except Exception as failure:
         known = isinstance(failure, PermanentFailure | TransientFailure)

@@ -41,7 +41,7 @@ GIB = 2**30
 APT = "apt install"
 READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry", "SPARK_": "Spark", "PYSPARK_": "Spark", "JAVA_HOME": "Spark"}
 """Prefixes of variables that a library reads itself."""
-LARGEST_SKEW_S = 30.0
+MAX_SKEW_S = 30.0
 """Largest difference in seconds between this machine's clock and the database's; tokens are allowed as much."""
 
 
@@ -170,7 +170,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject, "error", f"{version} at {shown}", f"Use PostgreSQL {OLDEST_POSTGRES} or later.")
         return
     yield Finding(subject, "ok", f"{kind} {version} at {shown}")
-    if abs(ahead_s) > LARGEST_SKEW_S:
+    if abs(ahead_s) > MAX_SKEW_S:
         is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
         yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
     if read_only == "on":
@@ -292,7 +292,7 @@ def _spark(settings: Settings) -> Iterator[Finding]:
     elif settings.irt_attempts is None:
         fix = "Set it to the folder or s3:// URL of a lake (irt attempts export)."
         yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
-    elif silence := spark.nobody_answers(master, spark.DOCTOR_WAITS_S):
+    elif silence := spark.master_unreachable(master, spark.DOCTOR_WAITS_S):
         yield Finding(subject, "error", *silence.rsplit(": ", 1))
     else:
         yield Finding(subject, "ok", f"pyspark {installed_version('pyspark')} at {master}")

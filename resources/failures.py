@@ -18,7 +18,7 @@ class TransientFailure(Exception):
 
 
 CONNECTION_EXCEPTIONS = "08"  # class of SQLSTATEs; psycopg's types for them have no common base
-MENDED_BY_TIME = {
+TRANSIENT_CODES = {
     "25006",  # read-only transaction
     "40001",  # serialization failure
     "40P01",  # deadlock detected
@@ -66,7 +66,7 @@ def is_transient(error: BaseException) -> bool:
     error, of_connection = _of_driver(error)
     state = _sqlstate(error)
     if state is not None:
-        return state in MENDED_BY_TIME or state.startswith(CONNECTION_EXCEPTIONS)
+        return state in TRANSIENT_CODES or state.startswith(CONNECTION_EXCEPTIONS)
     if of_connection:
         return REFUSED.search(str(error)) is None
     return isinstance(_of_spark(error) or error, TransientFailure)

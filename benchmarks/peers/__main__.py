@@ -216,11 +216,11 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
     from irt_psychometrics.estimation.parameter_layout import ParameterLayout
     from irt_psychometrics.estimation.response_layout import ResponseLayout
 
-    layout = ResponseLayout.of(Responses.from_wide(np.where(answers < 0, np.nan, answers)))
+    layout = ResponseLayout.from_responses(Responses.from_wide(np.where(answers < 0, np.nan, answers)))
 
     def at(a: Floats, b: Floats) -> float:
         with kernels.runner(None) as of:
-            problem = Problem(layout, ParameterLayout.of(TWO_PL, len(a)), Grid.spanning(NODES), of)
+            problem = Problem(layout, ParameterLayout.from_model(TWO_PL, len(a)), Grid.spanning(NODES), of)
             return problem.evaluate(np.concatenate([a, -a * b])).loglik
 
     return at

@@ -28,7 +28,7 @@ def main() -> None:
             answers, known = FILES.answers(Path(folder, "responses.csv")), FILES.parameters(Path(folder, "items.csv"))
         score(answers, known, method="eap")
         score(answers, known, method="map")
-        FitSummary.of(answers.responses, _fit(EmEngine(), answers.responses, model))
+        FitSummary.from_fit(answers.responses, _fit(EmEngine(), answers.responses, model))
         few = simulate_responses(persons=FEW, model=model)
         _fit(PymcEngine(draws=10, tune=10, chains=2), Responses.from_wide(few.score, few.item_ids), model)
 

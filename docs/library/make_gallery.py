@@ -191,7 +191,9 @@ def _results() -> dict[str, Any]:
         "second_linked": second.rescaled(constants.slope, constants.intercept),
         "anchors": anchors,
         "constants": constants,
-        "moved": Drift.of(Comparison.of(second, constants, anchors, Published.of_anchors(anchors))),
+        "moved": Drift.from_comparison(
+            Comparison.from_linked_fit(second, constants, anchors, Published.of_anchors(anchors))
+        ),
         "dif": Dif.from_responses("sample", both, groups, model=_models()),
         "scores": scores,
     }

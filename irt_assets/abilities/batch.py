@@ -249,7 +249,7 @@ def curves_of(
     """Response curves of `item_ids` by the parameters `items`. An item without parameters has no curve."""
     known = ItemParameters.of_rows(item_ids, map(items.get, item_ids))
     effects = testlets.effects(item_ids) if testlets else None
-    return Curves.of(known.curves, mean=scale.mu, sd=scale.sigma, effects=effects)
+    return Curves.from_items(known.curves, mean=scale.mu, sd=scale.sigma, effects=effects)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.scoring import Curves, ParameterErrors, theta_now
 from resources.postgres.database import advisory_lock, records
 
-MOST_HISTORY = 100
+MAX_HISTORY = 100
 USUAL_DAYS = 30
 """Days of answers that count if θ is constant and the request names no number of days."""
 JUDGING_S = 300
@@ -50,9 +50,9 @@ class Measure:
     scored_by: str
 
     @classmethod
-    def of(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
+    def from_published_set(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
         """Build a scale's measure. Reuses the curves of `before`, an earlier one, if scale and set are the same."""
-        items = ScoredItems.of(published.items, published.withdrawn)
+        items = ScoredItems.from_item_ids(published.items, published.withdrawn)
         if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
             curves = before.curves
         else:
@@ -132,7 +132,9 @@ def read_measures(connection: psycopg.Connection, now: datetime, known: Measures
     scales, measures = read_scales(connection, now), {}
     for scale_id, scale in scales.items():
         if (published := set_with_errors(connection, scale_id, now)).items:
-            measures[scale_id] = Measure.of(scale, published, known.scales.get(scale_id) if known else None)
+            measures[scale_id] = Measure.from_published_set(
+                scale, published, known.scales.get(scale_id) if known else None
+            )
     if known is not None and now - known.judging.read_at < timedelta(seconds=JUDGING_S):
         return Measures(now, measures, known.judging)
     items = {item for measure in measures.values() for item in measure.items.item_ids}
@@ -241,7 +243,7 @@ def _store(connection: psycopg.Connection, user_id: str, theta: Theta, published
     return replace(theta, window_end=window_end, fitted_at=fitted_at)
 
 
-def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
+def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MAX_HISTORY) -> list[Theta]:
     """At most `most` θs of a learner, of every kind and scale, newest first."""
     return records(
         connection,

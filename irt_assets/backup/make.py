@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
-from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File, Manifest, read_rows, read_sets
+from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, BackupManifest, Contents, File, read_rows, read_sets
 from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -26,7 +26,7 @@ from resources.version import code_version
 
 
 @dataclass(frozen=True)
-class Made:
+class BackupResult:
     """A backup that was made.
 
     Attributes:
@@ -36,14 +36,14 @@ class Made:
     """
 
     address: str
-    manifest: Manifest
+    manifest: BackupManifest
     size: int
     seconds: float
     missing: list[str]
     removed: list[str]
 
 
-def make_backup(settings: Settings, database: Database, store: ObjectStore, place: FolderPlace) -> Made:
+def make_backup(settings: Settings, database: Database, store: ObjectStore, place: FolderPlace) -> BackupResult:
     """Back up the platform's schema and Dagster's schema to `place`. An error leaves nothing behind."""
     began, now = time.monotonic(), datetime.now(UTC)
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
@@ -57,7 +57,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = with_hashes(cited, store)
         write_listing(folder / OBJECTS, files)
-        manifest = Manifest(
+        manifest = BackupManifest(
             format=FORMAT,
             made_at=now,
             code_version=code_version(),
@@ -68,7 +68,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             pg_dump=programs.program_for("pg_dump", server).version,
             first_month=settings.irt_first_month,
             store=store.uri("reports").removesuffix("reports"),
-            files={name: File.of(folder / name) for name in (DATABASE, OBJECTS)},
+            files={name: File.from_path(folder / name) for name in (DATABASE, OBJECTS)},
             objects=len(files),
             object_bytes=sum(file.size or 0 for file in files),
             missing=sum(file.size is None for file in files),
@@ -87,7 +87,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             (place.uri(name), now, total, seconds),
         )
     missing = [file.key for file in files if file.size is None]
-    return Made(place.uri(name), manifest, total, seconds, missing, keep_newest(place, name))
+    return BackupResult(place.uri(name), manifest, total, seconds, missing, keep_newest(place, name))
 
 
 @contextmanager

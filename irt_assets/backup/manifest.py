@@ -30,7 +30,7 @@ class File(BaseModel):
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def from_path(cls, path: Path) -> Self:
         with path.open("rb") as file:
             return cls(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -53,7 +53,7 @@ class Contents(Rows):
     sets: dict[str, str]
 
 
-class Manifest(BaseModel):
+class BackupManifest(BaseModel):
     """Description of a backup.
 
     Attributes:
@@ -87,7 +87,7 @@ class Manifest(BaseModel):
         return SchemaVersion(self.revision, self.oldest_code)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> BackupManifest:
     """The manifest of a backup. Raises PermanentFailure if it is missing or damaged, or has another format."""
     path = folder / MANIFEST
     try:
@@ -95,7 +95,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise PermanentFailure(f"{folder} is not a backup: it has no {MANIFEST}") from None
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = BackupManifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError) as error:
         raise PermanentFailure(f"{path} is damaged, or of another irt-assets: {error}") from None
     if manifest.format != FORMAT:

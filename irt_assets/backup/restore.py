@@ -16,8 +16,8 @@ from irt_assets.backup.cited import faults, read_listing
 from irt_assets.backup.manifest import (
     DATABASE,
     OBJECTS,
+    BackupManifest,
     File,
-    Manifest,
     read_manifest,
     read_rows,
     read_sets,
@@ -52,7 +52,7 @@ class Restored:
         differences: differences between the copy and the backup, one sentence each.
     """
 
-    manifest: Manifest
+    manifest: BackupManifest
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
@@ -84,13 +84,13 @@ def restore_backup(settings: Settings, database: Database, place: FolderPlace, n
     return restored
 
 
-def _check(folder: Path, manifest: Manifest) -> None:
+def _check(folder: Path, manifest: BackupManifest) -> None:
     """Raise PermanentFailure if a file of the backup has changed, or if this code does not work with its schema."""
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
-        if (found := File.of(path)) != wanted:
+        if (found := File.from_path(path)) != wanted:
             raise PermanentFailure(
                 f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
                 "written). Use another backup."
@@ -107,7 +107,7 @@ def _check(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _load(database: Database, manifest: Manifest, source: Path) -> None:
+def _load(database: Database, manifest: BackupManifest, source: Path) -> None:
     here = [database.schema, database.settings.irt_dagster_schema]
     if manifest.schemas != here[: len(manifest.schemas)]:
         raise PermanentFailure(
@@ -134,7 +134,7 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
         connection.execute("ANALYZE")  # a dump has no statistics, without which queries over the log are slow
 
 
-def _adapt_to_installation(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
+def _adapt_to_installation(settings: Settings, database: Database, manifest: BackupManifest) -> Iterator[str]:
     """Adapt the copy to this code and this store. Yields a sentence for each change."""
     version = schema_version(database)
     if version.fault:
@@ -153,7 +153,9 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
         adopt_folder(settings, database)
 
 
-def _new_violations(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
+def _new_violations(
+    settings: Settings, database: Database, store: ObjectStore, manifest: BackupManifest
+) -> Iterator[str]:
     """Yield a sentence for each invariant of severity error that the copy violates and no report in it mentions.
 
     Invariants that could not be evaluated get a sentence, too.

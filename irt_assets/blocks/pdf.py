@@ -17,9 +17,9 @@ from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
 
 TEMPLATES = Path(__file__).parent / "templates"
-LONGEST_WORD = 24
+MAX_WORD_LENGTH = 24
 """Length in letters of the longest word that fits into a column of a PDF. Longer words may be broken."""
-_LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
+_LONG = re.compile(rf"[^\s\u200b]{{{MAX_WORD_LENGTH + 1},}}")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
 """Unicode categories of characters that are removed. A mark (M…) stays if NFC combines it with its letter."""
 _ONE_AT_A_TIME = Lock()

@@ -20,7 +20,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.evidence import Evidence, Verdict, load_evidence
+from irt_assets.gates.evidence import Evidence, GateResult, load_evidence
 from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
@@ -155,7 +155,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
     return _MonthCheck(gate.name, f"{kind}{gate.explanation} Where it fails: {gate.fix}", severity, judge)
 
 
-def _moved_anchors(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:
+def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:
     rows = [
         (scale, item, round(anchor.delta_b, 2), round(anchor.delta_a, 2), anchor.parameter, round(anchor.z, 1))
         for scale, verdict in verdicts.items()
@@ -166,7 +166,7 @@ def _moved_anchors(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evide
     return {"moved anchors": rows_shown(columns, rows)} if rows else {}
 
 
-def _evidence(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
+def _evidence(verdicts: Mapping[str, GateResult]) -> dict[str, dg.MetadataValue]:
     """Details of the verdicts as metadata: numbers, whose trend Dagster plots, and tables."""
     found: dict[str, dg.MetadataValue] = {}
     for scale, verdict in verdicts.items():

@@ -68,4 +68,4 @@ def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: date
     ]
     comparison = comparison.select(np.isin(comparison.item_ids, usable))
     variation = scale.rules.linking.item_variation
-    return GroupShift.of(comparison, mean=scale.mu, sd=scale.sigma, expected_variation=variation)
+    return GroupShift.from_comparison(comparison, mean=scale.mu, sd=scale.sigma, expected_variation=variation)

@@ -479,7 +479,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
             return outcome
     staged = fits.never_linked(connection, staged, run_id)
     if placed.error is not None:
-        constants = LinkingConstants.of(placed.linking) if placed.linking else None
+        constants = LinkingConstants.from_linking(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)
         before = f"{month} cannot be placed on scale {scale.scale_id}: " if placed.anchors else ""
         return replace(outcome, error=f"{before}{placed.error}")

@@ -130,7 +130,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
         outcomes = [_write(connection, one, start, end, run_id) if isinstance(one, _Fitted) else one for one in fitted]
         for outcome in outcomes:
             if outcome.quiet:
-                fits.forget(connection, outcome.scale_id, "nightly", start)
+                fits.delete_fits(connection, outcome.scale_id, "nightly", start)
         measured = measure_at(connection, end, "nightly", run_id)
     night = Night(day, outcomes, measured, share)
     if night.failed:
@@ -193,7 +193,7 @@ def _write(
         item for item, known in zip(raw.item_ids, raw.estimated, strict=True) if known and item not in published
     )
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-    fits.forget(connection, scale.scale_id, "nightly", start)
+    fits.delete_fits(connection, scale.scale_id, "nightly", start)
     fits.save_linked_fit(
         connection,
         fits.StagedFit(

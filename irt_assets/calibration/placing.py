@@ -48,6 +48,6 @@ def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
     linking = link(raw, anchors, limits=scale.rules.anchor_limits)
-    constants, limits = LinkingConstants.of(linking), scale.rules.publication
+    constants, limits = LinkingConstants.from_linking(linking), scale.rules.publication
     used_agree = not constants.used_disagree(limits)
     return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, linking.transform(raw))

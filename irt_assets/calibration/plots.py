@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.blocks import chance
-from irt_assets.charts import MOST_NAMES, NOW, against, bulk, by_rank, credit, histogram, over_ability
+from irt_assets.charts import (
+    MAX_NAMES,
+    NOW,
+    against,
+    by_rank,
+    histogram,
+    over_ability,
+    response_axis_label,
+    robust_limits,
+)
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import with_capital
@@ -34,9 +43,9 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     order = estimated[np.argsort(calibration.b[estimated])]
     kinds = ["flagged" if calibration.flags[j] else "" for j in order]
     flagged = np.flatnonzero(kinds)
-    named = [(k, calibration.item_ids[order[k]]) for k in flagged[:MOST_NAMES]]
+    named = [(k, calibration.item_ids[order[k]]) for k in flagged[:MAX_NAMES]]
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), named=named)
+        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, robust_limits(value), named=named)
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -57,7 +66,7 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
     for item in item_ids:
         j = calibration.item_ids.index(item)
         scored = calibration.n_categories[j] > 2
-        what = credit(scored=bool(scored))
+        what = response_axis_label(scored=bool(scored))
         full = "with full credit" if scored else "correct"
         most = calibration.n_categories[j] - 1
         whole = f", {ItemRow.WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
@@ -176,7 +185,9 @@ def linking_scatter(
         ]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
         charts.append(
-            against(labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, plain="used", named=named)
+            against(
+                labels, label, x, y, kinds, robust_limits(x, y), x_half=x_half, y_half=y_half, plain="used", named=named
+            )
         )
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
@@ -210,7 +221,7 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
         (x, y), (x_se, y_se) = one.value, one.se
         named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
         charts.append(
-            against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
+            against(labels, label, x, y, kinds, robust_limits(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
         )
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
@@ -231,7 +242,7 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         d.published,
         d.night,
         ["moved" if one else "" for one in moved],
-        bulk(d.published, d.night),
+        robust_limits(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
         named=[(k, d.item_ids[k]) for k in np.flatnonzero(moved)],

@@ -474,7 +474,7 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
     if growth is None and request.days is not None:
         growth = Growth.within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # threads only slow down products of small matrices
-        found = FitSummary.of(
+        found = FitSummary.from_fit(
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,

@@ -16,7 +16,7 @@ from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, 
 from irt_assets.cli.installation import current_database, current_settings, signed
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.release import require_text
-from irt_assets.intake.corrections import Answers, Correction, Rescoring
+from irt_assets.intake.corrections import AnswerSelection, Correction, Rescoring
 from irt_assets.intake.corrections import rescore as rescore_answers
 from irt_assets.intake.corrections import withdraw as withdraw_answers
 from irt_assets.ledger import closings
@@ -52,7 +52,7 @@ def rescore(
 ) -> None:
     """Score an item's answers again with another key, if their chosen options are stored. Old scores stay on record."""
     by, reason = signed(by), require_text("reason", reason)
-    which = Answers(item, None, *_period(first, last))
+    which = AnswerSelection(item, None, *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
     done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     _print(done, as_json)
@@ -80,7 +80,7 @@ def withdraw(
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
     named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
-    which = Answers(item, sorted(named), *_period(first, last))
+    which = AnswerSelection(item, sorted(named), *_period(first, last))
     opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     _print(done, as_json)

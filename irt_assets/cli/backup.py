@@ -14,8 +14,8 @@ from irt_assets.cli.installation import current_database, current_settings, curr
 from irt_assets.common.wording import counted, listed
 
 app = typer.Typer()
-MOST_NAMED = 3
-MOST_DIFFERENCES = 10
+MAX_NAMED = 3
+MAX_DIFFERENCES = 10
 
 
 @app.command(epilog="Example: irt backup --out s3://exam-backups/irt")
@@ -53,7 +53,7 @@ def backup(
         print_error(
             "warning: ",
             f"{counted(len(made.missing), 'file')} that the database cites cannot be found: "
-            f"{listed(made.missing, MOST_NAMED)}: `irt invariants run` says what to do",
+            f"{listed(made.missing, MAX_NAMED)}: `irt invariants run` says what to do",
         )
 
 
@@ -82,10 +82,10 @@ def restore(
     else:
         for note in restored.notes:
             say(note)
-        for difference in restored.differences[:MOST_DIFFERENCES]:
+        for difference in restored.differences[:MAX_DIFFERENCES]:
             print_error("differs: ", difference)
-        if len(restored.differences) > MOST_DIFFERENCES:
-            print_error("differs: ", f"… and {len(restored.differences) - MOST_DIFFERENCES} more (--json has all)")
+        if len(restored.differences) > MAX_DIFFERENCES:
+            print_error("differs: ", f"… and {len(restored.differences) - MAX_DIFFERENCES} more (--json has all)")
         rows = restored.manifest.contents.tables.get("response_log", 0)
         ledger = restored.manifest.contents.tables.get("item_parameter_publication", 0)
         what = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"

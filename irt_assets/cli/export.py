@@ -12,7 +12,7 @@ import typer
 from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database
 from irt_assets.decisions.exports import read_export, write_export
-from irt_psychometrics.items import Form
+from irt_psychometrics.items import ProgramForm
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
@@ -30,7 +30,7 @@ def export(
     ] = None,
     to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="File format.")] = "csv",
     form: Annotated[
-        Form | None,
+        ProgramForm | None,
         typer.Option(help="Parameters in the columns of another program; steps: a, b1, b2, … of each item."),
     ] = None,
     metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7. Slopes are divided by it.")] = 1.0,

@@ -15,12 +15,12 @@ from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 @app.command("list", epilog="Example: irt intake list --last 5")
 def list_(
-    most: Annotated[int, typer.Option("--last", min=1, help="Number of arrivals.")] = MOST_SHOWN,
+    most: Annotated[int, typer.Option("--last", min=1, help="Number of arrivals.")] = MAX_SHOWN,
     as_json: AsJson = False,
 ) -> None:
     """List the last arrivals, one row per file and per minute of posts, and files that were set aside."""
@@ -72,7 +72,7 @@ def rejects(
     if as_json:
         print_json([dict(zip(("source", "line", "reason", "value", "row"), row, strict=True)) for row in found])
         return
-    shown = [(who, str(line), reason, value) for who, line, reason, value, _ in found[-MOST_SHOWN:]]
+    shown = [(who, str(line), reason, value) for who, line, reason, value, _ in found[-MAX_SHOWN:]]
     print_blocks(table(("source", "line", "reason", "value"), shown))
-    if len(found) > MOST_SHOWN:
+    if len(found) > MAX_SHOWN:
         say(f"these are the last of {len(found):,}: --csv FILE writes all, with the rows")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
 
 app = typer.Typer(no_args_is_help=True)
-MOST_ROWS = 10
+MAX_ROWS = 10
 
 
 @app.command(epilog="Example: irt invariants run --strict")
@@ -122,8 +122,8 @@ def _print(report: Report) -> None:
         for verdict in report.violated(severity):
             out.print(f"{mark} [bold]{verdict.invariant.name}[/bold]")
             rows = [(v.partition, v.subject, v.observed, v.expected) for v in verdict.violations]
-            print_blocks(table(("partition", "subject", "seen", "expected"), rows[:MOST_ROWS]))
-            if len(rows) > MOST_ROWS:
-                say(f"  … and {len(rows) - MOST_ROWS} more (--json shows all)")
+            print_blocks(table(("partition", "subject", "seen", "expected"), rows[:MAX_ROWS]))
+            if len(rows) > MAX_ROWS:
+                say(f"  … and {len(rows) - MAX_ROWS} more (--json shows all)")
             say(f"  → {verdict.invariant.fix}")
     say(report.sentence)

@@ -18,7 +18,7 @@ from irt_assets.responses.item_status import Status, item_status
 
 app = typer.Typer(no_args_is_help=True)
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
 
 
@@ -39,7 +39,7 @@ def withdraw(
     """
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
-    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} do not count towards θ")
+    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MAX_NAMED)} do not count towards θ")
     confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 

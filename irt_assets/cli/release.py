@@ -22,7 +22,7 @@ from irt_assets.reports.decision_blocks import proposal, proposals_table
 
 app = typer.Typer(no_args_is_help=True)
 
-MOST_LISTED, MOST_NAMED = 30, 10
+MAX_LISTED, MAX_NAMED = 30, 10
 LONGEST = 100
 """Maximum number of characters of a reason, so that it fits on a line."""
 
@@ -58,10 +58,10 @@ def list_(
         print_json([as_dict(p) for p in shown])
         return
     if shown:
-        print_blocks(proposals_table(shown if every else shown[:MOST_LISTED], states=every))
+        print_blocks(proposals_table(shown if every else shown[:MAX_LISTED], states=every))
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals need a decision"
-    asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
+    asks += f"; the {MAX_LISTED} that change most are listed" if len(shown) > MAX_LISTED else ""
     settled = sum(bool(p.settled) for p in found)
     rest = f"; {settled} are contradicted by later months or rejected leaks" if settled else ""
     rest += f"; {silent - settled} open ones confirm what is published" if silent > settled else ""
@@ -191,7 +191,7 @@ def recalibrate(
         say(f"  passed over: {month} {shortened(why, LONGEST)}")
     for name, since in done.changed.items():
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
-    for name, problems in list(done.held.items())[:MOST_NAMED]:
+    for name, problems in list(done.held.items())[:MAX_NAMED]:
         say(f"  held back: {name}: {shortened('; '.join(problems), LONGEST)}")
     say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 

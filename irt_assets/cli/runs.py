@@ -16,7 +16,7 @@ from irt_assets.cli.installation import current_database, current_instance, curr
 from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
 from irt_assets.invariants.open_violations import open_violations
-from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
+from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, evaluate
 from irt_assets.runs.start import start, with_daemon
 from jobs.plans import plan_of
 from jobs.watching.daemons import daemon_alive
@@ -107,7 +107,7 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
     _require_success(outcomes)
 
 
-def _as_they_end(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def _as_they_end(outcomes: Iterable[RunOutcome]) -> list[RunOutcome]:
     """Print the outcome of each run when it ends. Returns the outcomes."""
     found = []
     for outcome in outcomes:
@@ -116,7 +116,7 @@ def _as_they_end(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return found
 
 
-def _require_success(outcomes: Iterable[Outcome]) -> None:
+def _require_success(outcomes: Iterable[RunOutcome]) -> None:
     if not all(outcome.success for outcome in outcomes):
         raise typer.Exit(1)
 

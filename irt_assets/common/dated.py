@@ -16,7 +16,7 @@ from resources.dagster_compat import AssetCheckExecutionRecordStatus
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-MOST_NAMED = 6
+MAX_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def dated_result(
     found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey, failing: list[str]
 ) -> dg.AssetCheckResult:
     """The result of the check `key`, whose description also names its partition and the partitions in `failing`."""
-    still = f". Still fails: {some_of(failing, MOST_NAMED)}" if failing else ""
+    still = f". Still fails: {some_of(failing, MAX_NAMED)}" if failing else ""
     description = f"{_partition(context)}: {found.description}{still}"
     return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
 

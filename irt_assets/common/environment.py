@@ -25,7 +25,7 @@ CODE_LOCATION = "irt_assets"
 """The name of our code location in workspace.yaml."""
 STACK_LOCK = Path("dagster") / "stack.lock"
 """Lock file under IRT_HOME: held exclusively by `irt serve`, or shared by the servers of `irt run`."""
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_LENGTH = 100
 """The kernel's limit on a socket's path, in bytes."""
 
 
@@ -123,7 +123,7 @@ def code_server_socket(settings: Settings) -> Path:
     """
     home = settings.irt_home / "dagster"
     path = home / "code-server.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
         return path
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"

@@ -13,7 +13,7 @@ from resources.dagster_tables import heartbeats
 from resources.failures import PermanentFailure, explain, root_cause
 from resources.postgres.database import Database
 from resources.postgres.schema_version import schema_version
-from resources.serving.service_manager import PATIENCE_S
+from resources.serving.service_manager import TIMEOUT_S
 
 SILENT_S = 180.0
 """Time without a heartbeat after which a daemon counts as dead. It sends one every 30 s; Dagster waits half an hour."""
@@ -43,7 +43,7 @@ def webserver(address: str) -> str | None:
     from resources.serving.own_servers import ask  # imports requests; only this probe needs it
 
     try:
-        with ask(f"{address}/server_info", PATIENCE_S) as answer:
+        with ask(f"{address}/server_info", TIMEOUT_S) as answer:
             answer.raise_for_status()
             answer.json()["dagster_webserver_version"]
     except (OSError, KeyError) as error:
@@ -86,7 +86,7 @@ def code_server(address: str) -> str | None:
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=PATIENCE_S
+                health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=TIMEOUT_S
             )
         except grpc.RpcError as error:
             return f"no code server answers at {address.removeprefix('unix:')} ({error.code().name.lower()})"

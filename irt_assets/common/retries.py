@@ -59,7 +59,7 @@ def first_cause(error: SerializableErrorInfo) -> str:
     return error.message.strip()
 
 
-def says_held(failed: StepFailureData) -> bool:
+def failed_because_held(failed: StepFailureData) -> bool:
     """Whether a step failed because its month is held."""
     return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata
 

@@ -33,7 +33,7 @@ REPEATED_WITHIN = timedelta(hours=6)
 """Age up to which failed runs count as waiting for the daemon to repeat them."""
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
-MOST_REPORTS = 5
+MAX_REPORTS = 5
 """Number of failure reports after which a run no longer waits to be repeated (see `jobs.sensors`)."""
 
 
@@ -87,7 +87,7 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
         if backfill is None or backfill.status in BULK_ACTION_TERMINAL_STATUSES:
             return False
     reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    return len(reports) < MOST_REPORTS and not asked_again(instance, record)
+    return len(reports) < MAX_REPORTS and not asked_again(instance, record)
 
 
 def broke_off(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

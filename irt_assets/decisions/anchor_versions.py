@@ -215,7 +215,7 @@ def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking
     try:
         with BreakdownError.explained("the anchors do not determine the linking"):
             linking = link(raw, anchors, limits=scale.rules.anchor_limits)
-        return linking, LinkingConstants.of(linking).disagreement(scale.rules.publication)
+        return linking, LinkingConstants.from_linking(linking).disagreement(scale.rules.publication)
     except PsychometricsError as error:
         return None, str(error)
 

@@ -87,7 +87,7 @@ def _item(
 ) -> BankItem:
     problems: list[str] = []
     if row["fitted"]:
-        problems = item_problems(FittedItem.of(row), scale.rules)
+        problems = item_problems(FittedItem.from_row(row), scale.rules)
     return BankItem(
         item_id=row["item_id"],
         topic=row["topic_id"],

@@ -18,13 +18,13 @@ from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
 from irt_psychometrics import PsychometricsError
-from irt_psychometrics.items import Form, ItemRow
+from irt_psychometrics.items import ItemRow, ProgramForm
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
 
 What = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]
-MOST_EXCEL_ROWS = 2**20 - 1
+MAX_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
 
 _ABILITIES = """
@@ -36,7 +36,7 @@ ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 
 
 def read_export(
-    connection: psycopg.Connection, what: What, at: datetime, form: Form | None = None, metric_d: float = 1.0
+    connection: psycopg.Connection, what: What, at: datetime, form: ProgramForm | None = None, metric_d: float = 1.0
 ) -> pd.DataFrame:
     """Read the rows to export.
 
@@ -67,13 +67,13 @@ def _read(further: object) -> dict[str, float]:
     return json.loads(further) if isinstance(further, str) else {}
 
 
-def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
+def _in_form(frame: pd.DataFrame, form: ProgramForm, metric_d: float) -> pd.DataFrame:
     """Convert to the columns of `form`. Raises PermanentFailure if the form cannot represent an item."""
     rows = []
     for row in frame.to_dict("records"):
         known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
         try:
-            found = ItemRow.of(known | {"further": _read(row.get("further"))}).columns(form, metric_d)
+            found = ItemRow.from_row(known | {"further": _read(row.get("further"))}).columns(form, metric_d)
         except PsychometricsError as error:
             raise PermanentFailure(f"item {row['item_id']}: {error}") from None
         rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found)
@@ -88,7 +88,7 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
 
     Raises PermanentFailure if an Excel sheet is too small or the file cannot be written.
     """
-    if kind == "xlsx" and len(frame) > MOST_EXCEL_ROWS:
+    if kind == "xlsx" and len(frame) > MAX_EXCEL_ROWS:
         raise PermanentFailure(f"{len(frame):,} rows do not fit on a sheet of Excel: write csv or parquet instead")
     try:
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part.{kind}", dir=path.parent)

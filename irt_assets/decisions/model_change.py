@@ -46,7 +46,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
 
 MODELS: tuple[Model, ...] = get_args(Model)
-MOST_NAMED = 10
+MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> l
             f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
         )
     ]
-    lines += [f"  not an anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
-    more = len(anchors.left_out) - MOST_NAMED
+    lines += [f"  not an anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MAX_NAMED]]
+    more = len(anchors.left_out) - MAX_NAMED
     return [*lines, f"  … and {more} more"] if more > 0 else lines
 
 

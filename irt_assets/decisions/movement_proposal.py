@@ -35,7 +35,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 
 YEAR = timedelta(weeks=52)
-MOST_INTERCEPTS = 6
+MAX_INTERCEPTS = 6
 
 
 def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
@@ -90,7 +90,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
         found = MovementEstimate.from_answers(
             responses,
             responses.at // DAY,
-            Curves.of(items.curves, mean=scale.mu, sd=scale.sigma),
+            Curves.from_items(items.curves, mean=scale.mu, sd=scale.sigma),
             items,
             order=order,
             growth_in_windows=growth,
@@ -98,7 +98,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     except PsychometricsError as error:
         return MovementProposal(scale_id, month, str(error))
     effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
-    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]}
+    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MAX_INTERCEPTS:]}
     return MovementProposal(
         scale_id,
         month,

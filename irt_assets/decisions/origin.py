@@ -25,7 +25,7 @@ from irt_assets.engines.registry import installed
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
-from irt_assets.gates.model_gates import LARGEST_RATIO, eigenvalue_ratio
+from irt_assets.gates.model_gates import MAX_RATIO, eigenvalue_ratio
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.encoding import encode
@@ -140,7 +140,7 @@ def initialise(
     if statistics is None:
         return done
     ratio = eigenvalue_ratio(statistics)
-    holds = rules.publication.new_misfit == "hold" and ratio is not None and ratio > LARGEST_RATIO
+    holds = rules.publication.new_misfit == "hold" and ratio is not None and ratio > MAX_RATIO
     return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds=holds)
 
 

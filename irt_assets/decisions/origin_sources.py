@@ -145,11 +145,11 @@ def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
         raise PermanentFailure(
             f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
             f"({some_of(without, 5)}): a 3PL month cannot be linked to values of "
-            f"a model without guessing. {WAYS_OUT.format(scale=scale_id)}"
+            f"a model without guessing. {REMEDIES.format(scale=scale_id)}"
         )
 
 
-WAYS_OUT = (
+REMEDIES = (
     "Make a scale of its own whose origin is a window (`irt scale init --scale NEW --model 3pl --origin 2026-07`), or "
     "keep the model and accept that learners guess (`irt scale accept guessing --scale {scale} --by NAME --reason …`)"
 )

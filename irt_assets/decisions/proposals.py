@@ -286,14 +286,16 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
     for scale in scales.values():
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
         ids = [rows[k]["item_id"] for k in of_scale]
-        new, old = (ItemParameters.of_rows(ids, (ItemRow.of(rows[k], of) for k in of_scale)) for of in ("", "old_"))
+        new, old = (
+            ItemParameters.of_rows(ids, (ItemRow.from_row(rows[k], of) for k in of_scale)) for of in ("", "old_")
+        )
         for k, area in zip(of_scale, new.wabc(old, scale.mu, scale.sigma), strict=True):
             found[k] = float(area)
     return found
 
 
 def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Proposal:
-    new, old = ItemRow.of(row), ItemRow.if_known(row, "old_")
+    new, old = ItemRow.from_row(row), ItemRow.if_known(row, "old_")
     state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
     decided = ""
     if row["decision"]:
@@ -334,11 +336,11 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
 
 def _settled(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Status | None) -> str:
     later, leak = row["later"], row["rejected_leak"]
-    estimate = ItemRow.of(later) if later and old else None
+    estimate = ItemRow.from_row(later) if later and old else None
     if estimate and old and (row["no_drift"] or estimate.agrees_with(old)) and not estimate.agrees_with(new):
         return f"contradicted by {row['later_month']}"
     in_use_since = leak and (use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]))
-    if in_use_since and ItemRow.of(leak).agrees_with(new):
+    if in_use_since and ItemRow.from_row(leak).agrees_with(new):
         return f"the leak of {leak['month']} that {leak['decided_by']} rejected"
     return ""
 

@@ -22,7 +22,7 @@ from irt_assets.responses.open_months import scales_of_other_verdicts
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
-SAID = 10
+MAX_LINES_SHOWN = 10
 LONGEST = 2_000
 """Largest length of a name or a reason, in characters. Longer text was probably pasted by mistake."""
 
@@ -142,9 +142,9 @@ def reject(
 def effect_of_reject(found: Sequence[Proposal]) -> str:
     """A sentence on the effect of a reject."""
     kept = ", ".join(
-        f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
+        f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:MAX_LINES_SHOWN]
     )
-    more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
+    more = f" and {len(found) - MAX_LINES_SHOWN} more stay as they are" if len(found) > MAX_LINES_SHOWN else ""
     return f"{kept}{more}; no θ changes, and the proposals are closed"
 
 

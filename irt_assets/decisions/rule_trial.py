@@ -22,7 +22,7 @@ from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.evidence import Verdict, load_evidence
+from irt_assets.gates.evidence import GateResult, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -50,11 +50,11 @@ DONE_AGAIN = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrialResult:
     """A month of a scale as it stands: what the gates and the checks that warn say, the items held back and why, and
     the numbers of its linked fit: the items and the linking constants, None where it is not linked."""
 
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, GateResult]
     held: dict[str, list[str]]
     items: dict[str, ItemRow]
     constants: LinkingConstants | None
@@ -79,8 +79,8 @@ class RuleTrial:
     month: str
     change: RuleChange
     stage: str
-    before: Judged
-    after: Judged
+    before: TrialResult
+    after: TrialResult
     seconds: float
 
     @property
@@ -120,11 +120,11 @@ class RuleTrial:
             )
 
 
-def _passed(judged: Judged) -> str:
+def _passed(judged: TrialResult) -> str:
     return f"{sum(judged.verdicts[gate.name].passed for gate in SET_GATES)} of {len(SET_GATES)} pass"
 
 
-def _spoken(verdict: Verdict) -> str:
+def _spoken(verdict: GateResult) -> str:
     return "passes" if verdict.passed else "fails"
 
 
@@ -215,15 +215,15 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
     return found
 
 
-def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
+def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> TrialResult:
     scale = scales_of_month(connection, month)[scale_id]
     evidence = load_evidence(connection, month, scale, store)
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)
-    verdicts["engines_agree"] = Verdict(agreement.agrees, agreement.sentence)
+    verdicts["engines_agree"] = GateResult(agreement.agrees, agreement.sentence)
     fit = evidence.on_the_scale
     problems = {item: item_problems(one, scale.rules) for item, one in fit.items.items()} if fit else {}
-    return Judged(
+    return TrialResult(
         verdicts,
         {item: found for item, found in problems.items() if found},
         fit.values if fit else {},

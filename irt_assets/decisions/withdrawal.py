@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
 Use = Literal["withdrawn", "restored"]
-SOONEST = timedelta(minutes=1)
+MIN_LEAD_TIME = timedelta(minutes=1)
 """Smallest time between a decision and its effect, within which every server reads the decision."""
 
 
@@ -114,7 +114,7 @@ def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: 
 
 
 def _too_early(item: str, since: datetime, last: Status | None, now: datetime) -> str:
-    if since < now + SOONEST:
+    if since < now + MIN_LEAD_TIME:
         return (
             f"{since:%Y-%m-%d %H:%M} UTC is not in the future: answers since then count in θ that were reported. "
             f"The next day begins at {next_day(now):%Y-%m-%d %H:%M} UTC"

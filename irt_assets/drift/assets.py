@@ -101,7 +101,7 @@ def build_drift_assets(
     ) -> dg.MaterializeResult:
         with classify_failures():
             rows_by_scale = dif_of_month(database, store, context.partition_key, threads)
-        found = {scale: [*map(DifRow.of, rows)] for scale, rows in rows_by_scale.items()}
+        found = {scale: [*map(DifRow.from_row, rows)] for scale, rows in rows_by_scale.items()}
         drawn_by_name = {
             f"plot: DIF ({scale}, {whole.attribute})": md(Figure(drawn, alt="DIF"))
             for scale, rows in found.items()
@@ -216,6 +216,6 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Pict
     found["change"] = np.copysign(found.wabc, found.harder)
     found["flag"] = found.severity.map({"none": ""}).fillna(found.severity.str[0])
     largest = found.assign(flagged=found.flag != "").groupby("item")[["flagged", "wabc"]].max()
-    items = largest.sort_values(["flagged", "wabc"], ascending=False).index[: plots.MOST_ITEMS]
+    items = largest.sort_values(["flagged", "wabc"], ascending=False).index[: plots.MAX_ITEMS]
     change, flags = (found.pivot(index="item", columns="month", values=name).loc[items] for name in ("change", "flag"))
     return plots.heat_map([*items], [*change.columns], change.to_numpy(), flags.fillna("").to_numpy())

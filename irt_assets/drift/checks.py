@@ -131,7 +131,7 @@ def _items_check(
     def judge(look: Looked) -> dg.AssetCheckResult:
         rows = look.connection.execute(query, (look.partition,)).fetchall()
         known = settled_items(look.connection, look.partition)
-        found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
+        found = [ReportedItem(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
         first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""
         silent = unjudged(look.connection, look.store, look.partition, asset)
         return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
@@ -172,7 +172,7 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
 def _published_items_are_in_the_bank(look: Looked) -> dg.AssetCheckResult:
     connection, start = look.connection, Month(look.partition).start
     found = [
-        Named(scale_id, item, why)
+        ReportedItem(scale_id, item, why)
         for scale_id in read_scales(connection)
         for item, why in items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items)).items()
     ]
@@ -248,7 +248,7 @@ def _kept(details: dict) -> str:
     return f"{kept}; {details['caution']}" if details["caution"] else kept
 
 
-class Named(NamedTuple):
+class ReportedItem(NamedTuple):
     """An item that a check names, the reason, and the month or decision that reported or settled it before."""
 
     scale_id: str
@@ -261,7 +261,7 @@ class Named(NamedTuple):
 
 
 def items_result(
-    found: Sequence[Named],
+    found: Sequence[ReportedItem],
     fine: str,
     fix: str,
     *,

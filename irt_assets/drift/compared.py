@@ -25,7 +25,7 @@ from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedMonth:
     """A month's linked fit, the set in force when the month began, and the verdict on their common items."""
 
     window: LinkedWindow
@@ -34,7 +34,7 @@ class Compared:
     drift: Drift
 
 
-def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> Compared:
+def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> ComparedMonth:
     """Compare a month with the set in force when it began. Raises PsychometricsError if the month is not judged."""
     if red := why_not(connection, store, scale, month):
         raise PsychometricsError(f"not judged: {red}")
@@ -48,7 +48,7 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = against_published(window, anchors, at, start)
     accepted = "misfit" in accepted_subjects(connection, scale.scale_id, start)
-    drift = Drift.of(
+    drift = Drift.from_comparison(
         comparison,
         mean=scale.mu,
         sd=scale.sigma,
@@ -56,4 +56,4 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
         max_item_variation=scale.rules.warnings.item_variation_max,
         misfit_accepted=accepted,
     )
-    return Compared(window, anchors, at, drift)
+    return ComparedMonth(window, anchors, at, drift)

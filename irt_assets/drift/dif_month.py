@@ -35,7 +35,7 @@ from resources.postgres.database import Database, database_settings
 
 Row = dict[str, Any]
 
-LONGEST_GROUP = 100
+MAX_GROUP_LENGTH = 100
 """The longest value, in characters, that names a group; a longer one is free text."""
 MANTEL = ("smd", "se", "chi2", "p")
 """Statistics stored for a scored item instead of the Mantel-Haenszel ones."""
@@ -49,7 +49,7 @@ BY_LEVEL = (
 
 
 @dataclass(frozen=True)
-class Answers:
+class MonthAnswers:
     """The responses that were fitted for a month of a scale, with forms, learners and the assumed distribution of θ.
 
     Attributes:
@@ -88,7 +88,7 @@ def dif_of_month(
             answers = answers_of(connection, store, month, scale, files)
             attributes = {
                 name: groups_of(connection, name, answers.learners.tolist())
-                if isinstance(answers, Answers)
+                if isinstance(answers, MonthAnswers)
                 else ([], 0)
                 for name in scale.rules.warnings.attributes
             }
@@ -105,7 +105,9 @@ def dif_of_month(
     return found
 
 
-def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[str | None], threads: int | None) -> Dif:
+def _compared(
+    attribute: str, answers: MonthAnswers | NotCompared, groups: Sequence[str | None], threads: int | None
+) -> Dif:
     """Compare the groups of an attribute. If that is impossible, the result has the reason."""
     if isinstance(answers, NotCompared):
         return Dif.untested(attribute, answers.why)
@@ -127,7 +129,7 @@ def _compared(attribute: str, answers: Answers | NotCompared, groups: Sequence[s
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
-) -> Answers | NotCompared:
+) -> MonthAnswers | NotCompared:
     """The responses behind the month's linked fit by the scale's own engine, or the reason why there are none.
 
     For a month of the origin window without a fit of its own, the fit of the window is used. `files`: cache of
@@ -150,7 +152,7 @@ def answers_of(
     scored, forms = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
     sample = sample_for_run(snapshot, most, scale.scale_id)
     models = _models(connection, fit.fit_id, scored.responses, scale)
-    return Answers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, models, sample)
+    return MonthAnswers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, models, sample)
 
 
 def _models(
@@ -193,7 +195,7 @@ def group_of(value: object) -> str | None:
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
     name = " ".join(value.split()) if isinstance(value, str) else ""
-    return name if 0 < len(name) <= LONGEST_GROUP else None
+    return name if 0 < len(name) <= MAX_GROUP_LENGTH else None
 
 
 def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Row]:

@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.partitions import Month
-from irt_assets.drift.compared import Compared, compare_month
+from irt_assets.drift.compared import ComparedMonth, compare_month
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
@@ -54,7 +54,7 @@ class Items:
     now: ItemParameters
 
     @classmethod
-    def of(cls, compared: Compared) -> Self:
+    def from_comparison(cls, compared: ComparedMonth) -> Self:
         old, now_of, window = compared.at.published, compared.drift.comparison.window, compared.window
         fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
         known = set(old.item_ids)
@@ -107,7 +107,7 @@ class MonthInformation:
     """
 
     scale: Scale
-    compared: Compared
+    compared: ComparedMonth
     unestimated: Unestimated
     items: Items
     theta: Floats
@@ -121,7 +121,9 @@ class MonthInformation:
     def of(self, parameters: ItemParameters, which: np.ndarray) -> Information:
         """Information of the items `which` (J,) by their `parameters`."""
         ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
-        return Information.of(parameters.select(ids), self.theta, self.testlets.effects(ids) if self.testlets else None)
+        return Information.from_parameters(
+            parameters.select(ids), self.theta, self.testlets.effects(ids) if self.testlets else None
+        )
 
     @property
     def drifted(self) -> list[str]:
@@ -183,7 +185,7 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
         with BreakdownError.explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
-            items = Items.of(compared).item_ids
+            items = Items.from_comparison(compared).item_ids
             testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)
             return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated, testlets))
     except PsychometricsError as error:
@@ -191,22 +193,22 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
 
 
 def inform(
-    scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
+    scale: Scale, compared: ComparedMonth, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
     """Compute a month's information. Raises PsychometricsError, naming them, if published items give no information."""
     drift = compared.drift
-    loss = InformationLoss.of(drift.comparison, mean=scale.mu, sd=scale.sigma)
+    loss = InformationLoss.from_comparison(drift.comparison, mean=scale.mu, sd=scale.sigma)
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
     tested = unestimated.drift.proportions if unestimated.drift else None
     if tested is not None:
         severity |= zip(tested.item_ids, tested.severity, strict=True)
-    items = Items.of(compared)
+    items = Items.from_comparison(compared)
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
     retiring = tuple(sorted({*loss.items.flagged, *high(severity)}))
     force = items.in_force
     ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
     effects = testlets.effects(ids) if testlets else None
-    in_force = Information.of(items.latest.select(ids), theta, effects)
+    in_force = Information.from_parameters(items.latest.select(ids), theta, effects)
     return MonthInformation(
         scale,
         compared,
@@ -230,11 +232,13 @@ def high(severity: Mapping[str, str]) -> list[str]:
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     """A row for every item in force and every new item."""
     items, people, losses = found.items, found.loss.abilities, found.loss.items
-    published, now = (Information.of(x, found.theta).items.T for x in (items.published, items.now))  # (J, T)
+    published, now = (
+        Information.from_parameters(x, found.theta).items.T for x in (items.published, items.now)
+    )  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
-    latest = Information.of(items.latest, people.theta)
+    latest = Information.from_parameters(items.latest, people.theta)
     average, greatest = people.weights @ latest.items, latest.greatest
-    of_published = people.weights @ Information.of(items.published, people.theta).items
+    of_published = people.weights @ Information.from_parameters(items.published, people.theta).items
     across = found.compared.drift.across_models
     rows = []
     for j, item in enumerate(items.item_ids):

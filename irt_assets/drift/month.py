@@ -16,7 +16,7 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
-from irt_assets.drift.compared import Compared, compare_month
+from irt_assets.drift.compared import ComparedMonth, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
@@ -87,7 +87,9 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
         return ScaleDrift(scale.scale_id, why=str(error))
 
 
-def _with_trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared, drift: Drift) -> Drift:
+def _with_trends(
+    connection: psycopg.Connection, month: str, scale: Scale, compared: ComparedMonth, drift: Drift
+) -> Drift:
     before = evidence.linked_before(connection, scale, month, TREND_MONTHS - 1)
     at, anchors = compared.at, compared.anchors
     since = dict(zip(at.published.item_ids, at.since, strict=True))
@@ -108,7 +110,7 @@ def _with_changes(
     store: ObjectStore,
     month: str,
     scale: Scale,
-    compared: Compared,
+    compared: ComparedMonth,
     drift: Drift,
     flagged: Sequence[str],
 ) -> Drift:

@@ -14,10 +14,10 @@ from irt_assets.common.intervals import Z95
 from irt_assets.drift.rows import DifRow, InformationRow
 from irt_psychometrics.plots import Chart, Picture
 
-MOST_ITEMS = 30
+MAX_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end
 EASIER, HARDER, MISSING = (84, 39, 136), (179, 88, 6), "#EEEEEE"  # of ColorBrewer's PuOr
-MOST_GROUPS = 4
+MAX_GROUPS = 4
 """Largest number of panels in the plot of an attribute's DIF."""
 INFORMATION = "information (1/θ²)"
 
@@ -74,7 +74,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
         return None
     reference = Chart.shortened(whole.reference_group, 24)
     charts = []
-    for name in names[:MOST_GROUPS]:
+    for name in names[:MAX_GROUPS]:
         rows = [row for row in tested if row.focal_group == name]
         rows.sort(key=lambda row: row.wald["delta_b"])
         delta = np.array([row.wald["delta_b"] for row in rows])
@@ -95,7 +95,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
                 named=[(k, row.item_id) for k, row in enumerate(rows) if row.large],
             )
         )
-    more = f" (the first {MOST_GROUPS} of {len(names)} groups)" if len(names) > MOST_GROUPS else ""
+    more = f" (the first {MAX_GROUPS} of {len(names)} groups)" if len(names) > MAX_GROUPS else ""
     return Picture(
         f"{Chart.shortened(whole.attribute, 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "
         "(q < 0.05), triangles with a name: large",

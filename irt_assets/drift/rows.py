@@ -51,7 +51,7 @@ class DifRow:
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Build the row from a mapping that contains its columns; other keys are ignored."""
         return cls(**{column.name: row[column.name] for column in fields(cls)})
 

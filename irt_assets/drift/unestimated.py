@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
-from irt_assets.drift.compared import Compared
+from irt_assets.drift.compared import ComparedMonth
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
@@ -60,7 +60,7 @@ class Unestimated:
 
 
 def look_at_unestimated(
-    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, compared: Compared
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, compared: ComparedMonth
 ) -> Unestimated:
     """Test the items that were in force when the month began and have no estimate in it.
 

@@ -31,7 +31,7 @@ class Calibrator(Protocol):
     ) -> Calibration: ...
 
 
-class Drawn(NamedTuple):
+class SampledCalibration(NamedTuple):
     """A calibration with the posterior draws that it summarises.
 
     Attributes:
@@ -48,4 +48,4 @@ class Drawn(NamedTuple):
 class Sampler(Protocol):
     """A Calibrator that also returns its draws. Raises the same errors as `Calibrator.calibrate`."""
 
-    def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> Drawn: ...
+    def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> SampledCalibration: ...

@@ -55,7 +55,7 @@ def fit_brms(
         anchors=known,
         options=dict(options),
     )
-    answer = Answer.of(call("irt_calibrate", payload), len(kept))
+    answer = Answer.from_result(call("irt_calibrate", payload), len(kept))
     version, software = answer.software_versions("brms", "rstan")
     calibration = replace(answer.estimates, c=np.zeros(len(kept))).in_place_of(
         em,

@@ -34,7 +34,7 @@ def fit_mirt(
     Raises PsychometricsError for refused responses, models, priors and anchors, and the errors of `call`.
     """
     scored = _has_scored_items(responses, model, anchors)
-    asked = ExternalFit.of(responses, ENGINE, model, anchors=anchors, priors=priors)
+    asked = ExternalFit.from_request(responses, ENGINE, model, anchors=anchors, priors=priors)
     of, held, curves = asked.item_model, asked.held, asked.curves
     guessing = _prior_on_guessing(asked.priors)
     payload = request(
@@ -49,7 +49,7 @@ def fit_mirt(
         guessing_prior=None if guessing is None else {"mean_logit": guessing.mean, "sd_logit": guessing.sd},
         **({"categories": asked.responses.n_categories.tolist()} if scored else {}),
     )
-    answer = Answer.of(call("irt_calibrate", payload), asked.responses.n_items)
+    answer = Answer.from_result(call("irt_calibrate", payload), asked.responses.n_items)
     version, software = answer.software_versions(ENGINE)
     return asked.calibration(answer.estimates, version=version, software=software, data_hash=data_hash)
 

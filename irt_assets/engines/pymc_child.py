@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from irt_assets.engines import Drawn
+from irt_assets.engines import SampledCalibration
 from irt_assets.engines.child import Limits, die_with_parent, run
 from irt_assets.engines.pymc_engine import ENGINE, PymcEngine
 from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
@@ -38,7 +38,7 @@ class PymcInChild:
 
     def draw(
         self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
-    ) -> Drawn:
+    ) -> SampledCalibration:
         engine = self.engine if anchors is None else replace(self.engine, anchors=anchors)
         request = {"responses": responses, "model": one_model(ENGINE, RIGHT_AND_WRONG, model), "data_hash": data_hash}
         with tempfile.TemporaryDirectory(prefix="irt-pymc-") as name:
@@ -51,13 +51,13 @@ class PymcInChild:
                 log=folder / "printed.txt",
                 limits=Limits(seconds=self.timeout_s),
             )
-            answer: Drawn | Exception = pickle.loads((folder / "result").read_bytes())  # noqa: S301 - our child's own
+            answer: SampledCalibration | Exception = pickle.loads((folder / "result").read_bytes())  # noqa: S301 - our child's own
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _answer(engine: PymcEngine, request: dict[str, Any]) -> Drawn | Exception:
+def _answer(engine: PymcEngine, request: dict[str, Any]) -> SampledCalibration | Exception:
     try:
         posterior = engine.sample(**request)
     except (PsychometricsError, PermanentFailure) as error:
@@ -68,7 +68,7 @@ def _answer(engine: PymcEngine, request: dict[str, Any]) -> Drawn | Exception:
         "min_ess": min(found.min_bulk_ess, found.min_tail_ess),
         "divergences": found.divergences,
     }
-    return Drawn(posterior.calibration, posterior.to_parquet(), sampling)
+    return SampledCalibration(posterior.calibration, posterior.to_parquet(), sampling)
 
 
 def main(folder: Path) -> None:

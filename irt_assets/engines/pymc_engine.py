@@ -211,7 +211,7 @@ class PymcEngine:
         c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
         parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
         numbers = NODES if self.nodes is None else (self.nodes,)
-        tried = [Likelihood.of(responses, nodes, guessing=priors.guessing) for nodes in numbers]
+        tried = [Likelihood.from_responses(responses, nodes, guessing=priors.guessing) for nodes in numbers]
         values = [one.value(*parameters) for one in tried]
         return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _SAME_LOGLIK))]
 

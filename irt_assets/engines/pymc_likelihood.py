@@ -33,9 +33,9 @@ class Likelihood:
     plain: MarginalLikelihood
 
     @classmethod
-    def of(cls, responses: Responses, nodes: int, *, guessing: bool) -> "Likelihood":
+    def from_responses(cls, responses: Responses, nodes: int, *, guessing: bool) -> "Likelihood":
         """The likelihood of these responses, with this number of quadrature nodes for θ."""
-        plain = MarginalLikelihood.of(responses, nodes, guessing=guessing)
+        plain = MarginalLikelihood.from_responses(responses, nodes, guessing=guessing)
         shared = tuple(pytensor.shared(value, name=name, borrow=True) for name, value in plain.data.items())
         return cls(LikelihoodOp(guessing), shared, plain)
 

@@ -50,7 +50,7 @@ class Answer:
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, result: Mapping[str, Any], n_items: int) -> Self:
+    def from_result(cls, result: Mapping[str, Any], n_items: int) -> Self:
         """Parse an answer, and log R's warnings. Raises EngineFailure unless it is an answer for `n_items` items."""
         try:
             for warning in result["warnings"] or ():

@@ -16,7 +16,7 @@ from rpy2 import robjects
 
 from irt_assets.engines.child import die_with_parent
 
-CAUGHT = """function(call, request) tryCatch(
+R_TRY_CATCH = """function(call, request) tryCatch(
   list(value = if (length(request)) call(request) else call()),
   error = function(e) list(error = conditionMessage(e), kind = class(e)[1])
 )"""
@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     die_with_parent()
     payload = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     robjects.r.source(payload["source"])
-    outcome = robjects.r(CAUGHT)(robjects.globalenv[payload["function"]], to_r(payload["argument"]))
+    outcome = robjects.r(R_TRY_CATCH)(robjects.globalenv[payload["function"]], to_r(payload["argument"]))
     unfinished = folder / "result.unfinished"
     unfinished.write_text(json.dumps(from_r(outcome), allow_nan=False), encoding="utf-8")
     unfinished.rename(folder / "result.json")

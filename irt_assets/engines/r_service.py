@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure, TransientFailure, root_cause
 
 ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 MIB = 2**20
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Service:
         """
         attempts = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential(multiplier=self.pause, max=LONGEST_PAUSE) + wait_random(0, self.pause),
+            wait=wait_exponential(multiplier=self.pause, max=MAX_PAUSE) + wait_random(0, self.pause),
             retry=retry_if_exception_type(TransientFailure),
             before_sleep=_log_retry,
             reraise=True,

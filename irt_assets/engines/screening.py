@@ -13,7 +13,7 @@ from irt_psychometrics.items import Model, Priors
 
 ITEM_PRIORS = Priors.weakly_informative()
 """Priors of items that are not anchors; `irt.R` has the same priors."""
-FEWEST_ITEMS = 3
+MIN_ITEMS = 3
 
 
 def screen_items(
@@ -21,11 +21,11 @@ def screen_items(
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
     """The em engine's fit, and the indices (K,) of the items to sample: those it estimates with a positive slope.
 
-    Raises PsychometricsError if em refuses the responses, or if fewer than `FEWEST_ITEMS` items are left.
+    Raises PsychometricsError if em refuses the responses, or if fewer than `MIN_ITEMS` items are left.
     """
     em = fit_em(responses, model=model, priors=priors, data_hash=data_hash)
     kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))
-    if len(kept) < FEWEST_ITEMS:
+    if len(kept) < MIN_ITEMS:
         negative = [item for item, a in zip(em.item_ids, em.a, strict=True) if a < 0]
         raise PsychometricsError(
             f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "

@@ -17,7 +17,7 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
 
 
 def _are_conserved(look: Looked) -> dg.AssetCheckResult:
-    wrong = unconserved(look.connection, look.window.start, look.window.end)
+    wrong = days_with_wrong_counts(look.connection, look.window.start, look.window.end)
     differences = "; ".join(
         f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()
     )
@@ -28,7 +28,7 @@ def _are_conserved(look: Looked) -> dg.AssetCheckResult:
     )
 
 
-def unconserved(
+def days_with_wrong_counts(
     connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
 ) -> dict[str, tuple[int, int]]:
     """Days of [start, end), two midnights, on which features and log differ, with the live answers in each.

@@ -5,12 +5,12 @@ from scipy.special import ndtr
 
 from irt_assets.common.wording import counted, some_of
 from irt_assets.gates.coverage import gaps
-from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
 from irt_psychometrics.itemfit import WindowGrowth
 
-MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
+MOST_CORRELATED, MIN_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
 alone reaches 0.2."""
 SKEWED = 0.05
@@ -19,51 +19,51 @@ MOST_UNLIKELY = 0.10
 """Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
 
 
-def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
+def one_ability_explains_the_answers(evidence: Evidence) -> GateResult:
     """Not repeated where the scale demands one dimension: then the gate reports it."""
     if evidence.scale.rules.publication.second_dimension != "warn":
-        return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
+        return GateResult(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 
-def misfit_is_as_before(evidence: Evidence) -> Verdict:
+def misfit_is_as_before(evidence: Evidence) -> GateResult:
     """Not repeated where the scale holds months for new misfit: then the gates report it."""
     if evidence.scale.rules.publication.new_misfit != "warn":
-        return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
+        return GateResult(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
     return new_misfit(evidence)
 
 
-def items_are_independent(evidence: Evidence) -> Verdict:
+def items_are_independent(evidence: Evidence) -> GateResult:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
     if evidence.statistics is None:
-        return Verdict(True, "without fit statistics there is nothing to judge by")
+        return GateResult(True, "without fit statistics there is nothing to judge by")
     q3 = evidence.statistics.q3
     if not q3.pairs:
-        return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
+        return GateResult(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
     if not q3.flagged:
-        return Verdict(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
+        return GateResult(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
     largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
     named = some_of(largest, 5, q3.flagged)
     share = "shares" if q3.flagged == 1 else "share"
-    return Verdict(
+    return GateResult(
         False, f"{counted(q3.flagged, 'pair')} of items {share} more than the ability: {named}", q3.as_json()
     )
 
 
-def learners_have_one_id(evidence: Evidence) -> Verdict:
+def learners_have_one_id(evidence: Evidence) -> GateResult:
     """Pairs of ids whose answers are equal beyond chance: the same answers counted twice make errors too small."""
     twins = evidence.statistics.twins if evidence.statistics else None
     if twins is None or twins.learner_pairs is None:
-        return Verdict(True, "whether learners have two ids is not known: persons of the fit are not learners")
+        return GateResult(True, "whether learners have two ids is not known: persons of the fit are not learners")
     if not twins.learner_pairs:
-        return Verdict(True, "no two ids have the same answers beyond chance")
+        return GateResult(True, "no two ids have the same answers beyond chance")
     pairs = counted(twins.learner_pairs, "pair")
     rows = [
         {"learner": one, "pair": k, "common answers": pair.common, "equal": pair.equal}
         for k, pair in enumerate(twins.learners, start=1)
         for one in pair.ids
     ]
-    return Verdict(
+    return GateResult(
         False,
         f"{pairs} of learner ids have the same answers beyond chance (the table names "
         f"{'it' if twins.learner_pairs == 1 else 'the most certain'}). If one learner has two ids, these answers are "
@@ -72,13 +72,13 @@ def learners_have_one_id(evidence: Evidence) -> Verdict:
     )
 
 
-def items_are_distinct(evidence: Evidence) -> Verdict:
+def items_are_distinct(evidence: Evidence) -> GateResult:
     """Pairs of items that nearly all learners answer equally: an item that counts twice makes slopes too large."""
     twins = evidence.statistics.twins if evidence.statistics else None
     if twins is None:
-        return Verdict(True, "whether items are nearly the same is not known")
+        return GateResult(True, "whether items are nearly the same is not known")
     if not twins.item_pairs:
-        return Verdict(True, "no two items are answered equally beyond chance")
+        return GateResult(True, "no two items are answered equally beyond chance")
     named = some_of(
         [f"{'/'.join(pair.items)} ({pair.equal:.0%} equal, {pair.expected:.0%} by chance)" for pair in twins.items],
         5,
@@ -91,15 +91,15 @@ def items_are_distinct(evidence: Evidence) -> Verdict:
     why = (
         f"{counted(twins.item_pairs, 'pair')} of items have nearly the same answers, which makes their slopes too large"
     )
-    return Verdict(False, f"{why}: {named}", {"pairs": twins.item_pairs, "nearly the same": rows})
+    return GateResult(False, f"{why}: {named}", {"pairs": twins.item_pairs, "nearly the same": rows})
 
 
-def patterns_are_likely(evidence: Evidence) -> Verdict:
+def patterns_are_likely(evidence: Evidence) -> GateResult:
     """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     lz = evidence.statistics.lz if evidence.statistics else None
     if lz is None or lz.unlikely is None:
-        return Verdict(True, "without patterns there is nothing to judge by")
-    return Verdict(
+        return GateResult(True, "without patterns there is nothing to judge by")
+    return GateResult(
         lz.unlikely <= MOST_UNLIKELY,
         f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
         f"{lz.level:.0%} critical value)",
@@ -107,45 +107,45 @@ def patterns_are_likely(evidence: Evidence) -> Verdict:
     )
 
 
-def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
+def items_are_assigned_as_the_scale_says(evidence: Evidence) -> GateResult:
     """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
     found = evidence.staged.spec.assignment if evidence.staged else None
     scale = evidence.scale
-    if found is None or found.correlation is None or found.learners < FEWEST_LEARNERS:
-        return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
+    if found is None or found.correlation is None or found.learners < MIN_LEARNERS:
+        return GateResult(True, "too few learners have answers from before the month to see how items are assigned")
     sentence = (
         f"over the answers of {found.learners:,} learners, difficulty and earlier θ correlate {found.correlation:+.2f}"
     )
     if scale.rules.fit.assignment == "by_level":
-        return Verdict(True, f"fitted by level; {sentence}", found.as_json())
+        return GateResult(True, f"fitted by level; {sentence}", found.as_json())
     if found.correlation <= MOST_CORRELATED:
-        return Verdict(True, sentence, found.as_json())
+        return GateResult(True, sentence, found.as_json())
     why = (
         f"{sentence}: items seem to be assigned by level on a linear scale, which makes slopes too small. If they are, "
         "declare it, for all months and for good: "
         f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
     )
-    return Verdict(False, why, found.as_json())
+    return GateResult(False, why, found.as_json())
 
 
-def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
+def ability_stands_still_within_the_month(evidence: Evidence) -> GateResult:
     """Whether growth within the month goes into the difficulty of items that have an order."""
     growth = evidence.statistics.growth if evidence.statistics else None
     if growth is None or growth.r2 is None:
-        return Verdict(True, "no learner's answers are known to lie a day apart")
+        return GateResult(True, "no learner's answers are known to lie a day apart")
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
-        return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
+        return GateResult(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
     if evidence.staged and evidence.staged.spec.occasions == "week":
-        return Verdict(
+        return GateResult(
             True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
         )
     if growth.strictly_ordered:
-        return Verdict(False, f"{sentence}. It would go into b, the later the item the more", details)
+        return GateResult(False, f"{sentence}. It would go into b, the later the item the more", details)
     if growth.outcome in ("constant", "not separable"):
-        return Verdict(True, sentence, details)
+        return GateResult(True, sentence, details)
     looks = "easier" if growth.outcome == "grows" else "harder"
-    return Verdict(False, f"{sentence}, so that later items look {looks} than they are", details)
+    return GateResult(False, f"{sentence}, so that later items look {looks} than they are", details)
 
 
 def growth_in_words(growth: WindowGrowth) -> str:
@@ -160,14 +160,14 @@ def growth_in_words(growth: WindowGrowth) -> str:
     return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
 
 
-def published_items_are_fitted(evidence: Evidence) -> Verdict:
+def published_items_are_fitted(evidence: Evidence) -> GateResult:
     """Published items with too few responses in the month are named, not merely left out."""
     left_out = evidence.staged.spec.left_out if evidence.staged else {}
     missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
     if not missing:
-        return Verdict(True, "every published item that was answered has been fitted")
+        return GateResult(True, "every published item that was answered has been fitted")
     named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
-    return Verdict(
+    return GateResult(
         False,
         f"{counted(len(missing), 'published item')} {'has' if len(missing) == 1 else 'have'} too few responses to be "
         f"fitted, so nothing shows whether the published values still hold: {named}. Pool "
@@ -176,13 +176,13 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
     )
 
 
-def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
+def anchors_cover_the_bank(evidence: Evidence) -> GateResult:
     """Enough of the anchors were used, and they place the bank well at both ends of its b and in each topic.
 
     Errors that the bank did not give are reported without a warning: the anchors are frozen as they are.
     """
     if evidence.linked is None:
-        return Verdict(True, "the month is not linked: see the check 'linked'")
+        return GateResult(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
     uncovered = gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
     sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
@@ -191,26 +191,26 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     sound = f"{n} anchors cover the difficulties and topics of the bank"
     if not evidence.bank.has_more_than_anchors:
         sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
-    return Verdict(
+    return GateResult(
         enough and not uncovered,
         sentence or sound,
         {"anchors": n, "items": len(evidence.bank.topics), "warnings": list(constants.warnings), "gaps": uncovered},
     )
 
 
-def anchors_scatter_evenly(evidence: Evidence) -> Verdict:
+def anchors_scatter_evenly(evidence: Evidence) -> GateResult:
     """Anchors used lie around the line as far on one side as on the other. Several that moved a little in the same
     direction are not named, and move the intercept."""
     constants = evidence.constants
     if constants is None or constants.skewness is None:
-        return Verdict(True, "too few anchors were aligned to see whether they scatter evenly")
+        return GateResult(True, "too few anchors were aligned to see whether they scatter evenly")
     n = len(constants.anchors_used)
     p = p_of_skewness(constants.skewness, n)
     why = f"the b of the {n} anchors used have a skewness of {constants.skewness:+.2f} around the line (p = {p:.2g})"
     if p >= SKEWED:
-        return Verdict(True, why, {"skewness": constants.skewness, "p": p})
+        return GateResult(True, why, {"skewness": constants.skewness, "p": p})
     easier = "harder" if constants.skewness > 0 else "easier"
-    return Verdict(
+    return GateResult(
         False,
         f"{why}: some of them may have become {easier} together, each by less than is named, which moves the "
         "intercept. One sound month in twenty looks like this",

@@ -20,14 +20,14 @@ from irt_assets.ledger.publications import publications_in_force
 from irt_assets.responses.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
-LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
+MAX_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """Largest change of a linking constant since the last month without a warning (mean and SD of the learners' θ)."""
 SHIFT_Z = 3.0
-LARGEST_DIFFERENCE = 0.25
+MAX_DIFFERENCE = 0.25
 """Smallest difference in b that counts as drift."""
 FALSE_DISCOVERIES = 0.05
 """Expected share of the named items that have not moved (Benjamini & Hochberg 1995)."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 Value = tuple[float, float]
 """An estimate and its standard error."""
@@ -49,7 +49,7 @@ class Shift:
     @property
     def is_large(self) -> bool:
         value, se = self.difference
-        return abs(value) > max(LARGEST_SHIFT[self.name], SHIFT_Z * se)
+        return abs(value) > max(MAX_SHIFT[self.name], SHIFT_Z * se)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Difficulties:
         from scipy.stats import false_discovery_control  # takes half a second to import
 
         p = 2 * ndtr(-np.abs(self.difference) / self.se)
-        return (np.abs(self.difference) > LARGEST_DIFFERENCE) & (false_discovery_control(p) < FALSE_DISCOVERIES)
+        return (np.abs(self.difference) > MAX_DIFFERENCE) & (false_discovery_control(p) < FALSE_DISCOVERIES)
 
     def moved_items(self) -> dict[str, str]:
         """Published and nightly b in words, for each item that moved."""
@@ -115,9 +115,9 @@ class EarlyWarning:
             found.append(f"the anchors do not carry the night: {self.disagreement}")
         d = self.difficulties
         if n := int(d.moved.sum()):
-            furthest = d.furthest(min(n, MOST_NAMED))
+            furthest = d.furthest(min(n, MAX_NAMED))
             named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
-            found.append(f"b differs from the published value of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
+            found.append(f"b differs from the published value of {counted(n, 'item')}: {some_of(named, MAX_NAMED, n)}")
         return found
 
 
@@ -137,7 +137,7 @@ def compare(
     constants = night.constants
     return EarlyWarning(
         month[0] if month else None,
-        tuple(Shift(name, constants.value(name), month[1].constants.value(name)) for name in LARGEST_SHIFT)
+        tuple(Shift(name, constants.value(name), month[1].constants.value(name)) for name in MAX_SHIFT)
         if month
         else (),
         Difficulties(item_ids, *b[kept].T),

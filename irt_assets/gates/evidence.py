@@ -26,7 +26,7 @@ NO_SNAPSHOT = "no snapshot of the month has been taken"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """Result of a gate: whether it passed, and why, in a sentence."""
 
     passed: bool
@@ -120,33 +120,33 @@ def load_evidence(
     )
 
 
-def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
+def as_the_scale_says(evidence: Evidence, found: GateResult) -> GateResult:
     """Turn a failed verdict into a passed one with a warning if the scale's rule new_misfit is "warn"."""
     if found.passed or evidence.scale.rules.publication.new_misfit == "hold":
         return found
-    return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
+    return GateResult(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
 
 
-def current_fit(evidence: Evidence) -> Calibration | Verdict:
+def current_fit(evidence: Evidence) -> Calibration | GateResult:
     """The fit of the month's current snapshot, or a failed verdict with the reason if there is none."""
     staged = evidence.staged
     if staged is None:
-        return Verdict(False, "the month has not been fitted: materialise item_calibration")
+        return GateResult(False, "the month has not been fitted: materialise item_calibration")
     if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
-        return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+        return GateResult(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
     if other := made_otherwise(staged.spec, evidence.scale):
-        return Verdict(False, f"{other}: materialise item_calibration")
+        return GateResult(False, f"{other}: materialise item_calibration")
     if evidence.calibration is None:
-        return Verdict(False, staged.error or "the fit failed")
+        return GateResult(False, staged.error or "the fit failed")
     return evidence.calibration
 
 
-def needs_fit(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+def needs_fit(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], GateResult]:
     """Decorate a gate so that it fails with the reason if the month's current snapshot has no fit."""
 
     @functools.wraps(judge)
-    def judged(evidence: Evidence) -> Verdict:
+    def judged(evidence: Evidence) -> GateResult:
         fit = current_fit(evidence)
-        return fit if isinstance(fit, Verdict) else judge(evidence)
+        return fit if isinstance(fit, GateResult) else judge(evidence)
 
     return judged

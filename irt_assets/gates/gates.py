@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from irt_assets.engines.registry import asset_of
-from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
+from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, GateResult, current_fit
 from irt_assets.gates.linking_gates import (
     anchors_agree,
     anchors_move_with_the_others,
@@ -30,20 +30,20 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_psychometrics.estimation import Flag
 
 
-def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
+def snapshot_matches_its_hash(evidence: Evidence) -> GateResult:
     if evidence.snapshot is None or evidence.snapshot_problem:
-        return Verdict(False, f"{evidence.snapshot_problem}: materialise scored_responses")
-    return Verdict(True, f"the stored file is the one taken ({evidence.snapshot.snapshot_hash[:12]}…)")
+        return GateResult(False, f"{evidence.snapshot_problem}: materialise scored_responses")
+    return GateResult(True, f"the stored file is the one taken ({evidence.snapshot.snapshot_hash[:12]}…)")
 
 
-def few_answers_are_rejected(evidence: Evidence) -> Verdict:
+def few_answers_are_rejected(evidence: Evidence) -> GateResult:
     """Rapid guesses and unusable rows among the live answers of real learners.
 
     Answers to items that the bank does not have belong to no scale, so they count against every one.
     """
     snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
     if snapshot is None:
-        return Verdict(False, NO_SNAPSHOT)
+        return GateResult(False, NO_SNAPSHOT)
     counts = snapshot.counts.get(scale_id, {})
     strays = sum(
         of_none.get(Reason.UNUSABLE, 0)
@@ -53,19 +53,19 @@ def few_answers_are_rejected(evidence: Evidence) -> Verdict:
     n_rejected, answers = (n + strays for n in rejected(counts))
     share = n_rejected / answers if answers else 0.0
     limit = evidence.scale.rules.publication.max_rejected_share
-    return Verdict(
+    return GateResult(
         share <= limit,
         f"{share:.1%} of {answers:,} answers were rapid guesses or unusable (at most {limit:.0%} allowed)",
         {"share": share, "rejected": n_rejected, "answers": answers},
     )
 
 
-def converged(evidence: Evidence) -> Verdict:
+def converged(evidence: Evidence) -> GateResult:
     fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
+    if isinstance(fit, GateResult):
         return fit
     c = fit.convergence
-    return Verdict(
+    return GateResult(
         c.converged,
         f"{fit.engine} converged after {c.iterations} iterations"
         if c.converged
@@ -78,24 +78,28 @@ _DISCONNECTED = "DisconnectedDesignError"
 """Type of the stored error if the answers fall into groups without a common scale."""
 
 
-def connected(evidence: Evidence) -> Verdict:
+def connected(evidence: Evidence) -> GateResult:
     staged = evidence.staged
     if staged is not None and staged.error_kind == _DISCONNECTED:
-        return Verdict(False, staged.error or "")
+        return GateResult(False, staged.error or "")
     fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
+    if isinstance(fit, GateResult):
         return fit
-    return Verdict(True, "every item is connected with every other through learners who answered both or items shared")
+    return GateResult(
+        True, "every item is connected with every other through learners who answered both or items shared"
+    )
 
 
-def demanded_engines_fitted(evidence: Evidence) -> Verdict:
+def demanded_engines_fitted(evidence: Evidence) -> GateResult:
     """Each other engine that the scale demands has a converged fit of the current snapshot."""
     problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
     if problems:
-        return Verdict(
+        return GateResult(
             False, "; ".join(f"{engine} is demanded and {why}" for engine, why in problems.items()), problems
         )
-    return Verdict(True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded")
+    return GateResult(
+        True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded"
+    )
 
 
 def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
@@ -125,7 +129,7 @@ class SetGate:
     them, because a person uses it to let a single month pass.
     """
 
-    judge: Callable[[Evidence], Verdict]
+    judge: Callable[[Evidence], GateResult]
     asset: str
     explanation: str
     fix: str

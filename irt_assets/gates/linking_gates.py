@@ -3,32 +3,34 @@
 from typing import Any
 
 from irt_assets.gates.coverage import Bank, ends_of
-from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, needs_fit
+from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, needs_fit
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
 from irt_psychometrics.linking import MonthConstants
 
-NOT_ON_THE_SCALE = Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
+NOT_ON_THE_SCALE = GateResult(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
 
 
 @needs_fit
-def linked(evidence: Evidence) -> Verdict:
+def linked(evidence: Evidence) -> GateResult:
     assert evidence.staged is not None
     if evidence.on_the_scale is None:
         why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
-        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _details(evidence.constants))
+        return GateResult(
+            False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _details(evidence.constants)
+        )
     constants = evidence.on_the_scale.constants
     why = f"θ* = {constants.slope:.3f}·θ {constants.intercept:+.3f} from {len(constants.anchors_used)} anchors"
-    return Verdict(True, why, _details(constants))
+    return GateResult(True, why, _details(constants))
 
 
-def anchors_agree(evidence: Evidence) -> Verdict:
+def anchors_agree(evidence: Evidence) -> GateResult:
     """Enough anchors lie on one line, vary little around it, and place both ends of the bank; those that moved are
     named, the largest change first."""
     constants = evidence.constants
     if constants is None:
-        return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
+        return GateResult(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
     dropped, suspects = constants.anchors_dropped, constants.moved
     n_used = len(constants.anchors_used)
     n, limits = n_used + len(dropped), evidence.scale.rules.publication
@@ -43,7 +45,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     elif constants.diagnosis:
         why += f"; {constants.diagnosis}"
     others = [item for item in dropped if item not in suspects]
-    return Verdict(
+    return GateResult(
         not problem, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), _details(constants)
     )
 
@@ -56,7 +58,7 @@ def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
     return f"the anchors place {' and '.join(found)}, limit {limit:g}" if found else ""
 
 
-def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
+def linking_stays_near_its_history(evidence: Evidence) -> GateResult:
     """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
     if evidence.on_the_scale is None:
         return NOT_ON_THE_SCALE
@@ -64,26 +66,28 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     n = len(evidence.earlier)
     if n < MonthConstants.MIN_EARLIER:
         months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
-        return Verdict(True, f"{months} taken to the ledger, and {MonthConstants.MIN_EARLIER} are needed to compare")
+        return GateResult(True, f"{months} taken to the ledger, and {MonthConstants.MIN_EARLIER} are needed to compare")
     values = (*constants.value("slope"), *constants.value("intercept"))
     found = MonthConstants(month_number(evidence.month), *values).jumps(evidence.earlier)
     seen = [one for one in found if one.seen]
     jumps_text = "; ".join(one.sentence for one in seen or found)
     why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
     numbers = {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
-    return as_the_scale_says(evidence, Verdict(not seen, why, numbers))
+    return as_the_scale_says(evidence, GateResult(not seen, why, numbers))
 
 
-def anchors_move_with_the_others(evidence: Evidence) -> Verdict:
+def anchors_move_with_the_others(evidence: Evidence) -> GateResult:
     """The anchors as a group did not move against the other published items (see `group_shift`)."""
     if evidence.on_the_scale is None:
         return NOT_ON_THE_SCALE
     shift = evidence.group_shift
     if shift is None:
-        return Verdict(False, "whether the anchors moved as a group is not known: materialise linked_item_parameters")
+        return GateResult(
+            False, "whether the anchors moved as a group is not known: materialise linked_item_parameters"
+        )
     largest = evidence.scale.rules.publication.max_anchor_shift
     details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
-    return as_the_scale_says(evidence, Verdict(not shift.moved(largest), shift.sentence(largest), details))
+    return as_the_scale_says(evidence, GateResult(not shift.moved(largest), shift.sentence(largest), details))
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from irt_assets.common.wording import counted, listed
-from irt_assets.gates.model_gates import LARGEST_RATIO, alike, eigenvalue_ratio, items_together
+from irt_assets.gates.model_gates import MAX_RATIO, alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
-from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, Together
+from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, TopContributors
 from irt_assets.ledger.month_state import Reference
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
@@ -21,7 +21,7 @@ from irt_psychometrics.itemfit import Measure, Window
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
-MOST_NAMED = 10
+MAX_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, and the scale's months are not any more"
 BY_WEEK = "the month was fitted by weeks of learners, and these are not compared with learners"
@@ -94,7 +94,7 @@ def compared(
         growth=Growth(**change.growth),
         now=Measures(**vars(change.now)),
         before=Measures(**vars(change.before)),
-        together=Together(**change.loading_items),
+        together=TopContributors(**change.loading_items),
     )
 
 
@@ -104,7 +104,7 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     if ratio is None:
         sentences = ["dimensions could not be tested"]
     else:
-        together = items_together(statistics) if ratio > LARGEST_RATIO else ()
+        together = items_together(statistics) if ratio > MAX_RATIO else ()
         largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
         sentences = [largest + alike(together)]
     forms = [
@@ -116,7 +116,7 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
         rmsea = Measure.rmsea(*zip(*forms, strict=True))
         interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
         sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
-    clusters = "; ".join(listed(cluster, MOST_NAMED) for cluster in statistics.q3.clusters)
+    clusters = "; ".join(listed(cluster, MAX_NAMED) for cluster in statistics.q3.clusters)
     sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz.rare is not None:
         sentences.append(
@@ -127,7 +127,7 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
         pairs = counted(statistics.twins.learner_pairs, "pair")
         sentences.append(f"{pairs} of learner ids have the same answers beyond chance, which makes errors too small")
     if statistics.twins and statistics.twins.items:
-        named = listed(["/".join(pair.items) for pair in statistics.twins.items], MOST_NAMED)
+        named = listed(["/".join(pair.items) for pair in statistics.twins.items], MAX_NAMED)
         sentences.append(f"items that are nearly the same: {named}")
     if split is not None:
         sentences.append(

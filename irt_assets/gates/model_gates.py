@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from irt_assets.common.wording import listed
-from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit, needs_fit
+from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, current_fit, needs_fit
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
 from irt_psychometrics.itemfit import Measure
 
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""
-LARGEST_RATIO = 1.15
+MAX_RATIO = 1.15
 """Largest accepted ratio of the largest residual eigenvalue to the one expected under the model. Real tests of one
 ability stay below it."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
@@ -26,11 +26,11 @@ MOST_ALIKE = 5
 FEW_TOGETHER = f"no two items were seen by {Measure.MIN_LEARNERS_OF_PAIR} learners"
 
 
-def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+def _names_its_sample(judge: Callable[[Evidence], GateResult]) -> Callable[[Evidence], GateResult]:
     """Decorate a gate so that its reason mentions the sample of learners, if the fit's statistics come from one."""
 
     @functools.wraps(judge)
-    def judged(evidence: Evidence) -> Verdict:
+    def judged(evidence: Evidence) -> GateResult:
         verdict = judge(evidence)
         sample = evidence.staged.spec.sample if evidence.staged else None
         return replace(verdict, why=f"{verdict.why}; judged on {sample}") if sample else verdict
@@ -39,25 +39,25 @@ def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidenc
 
 
 @needs_fit
-def one_dimension(evidence: Evidence) -> Verdict:
+def one_dimension(evidence: Evidence) -> GateResult:
     """If the scale demands it: the largest eigenvalue of the residual correlations is likely under the model."""
     found = second_dimension(evidence)
     if evidence.scale.rules.publication.second_dimension == "warn":
-        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
+        return GateResult(True, f"the scale does not demand one dimension; {found.why}", found.details)
     return found
 
 
 @_names_its_sample
 @needs_fit
-def second_dimension(evidence: Evidence) -> Verdict:
+def second_dimension(evidence: Evidence) -> GateResult:
     """Verdict on the parallel analysis of the month's fit, regardless of the scale's demands."""
     if evidence.statistics is None:
-        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
+        return GateResult(False, "the fit has no fit statistics: materialise item_calibration")
     parallel = evidence.statistics.parallel
-    return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
+    return one_ability(parallel) if parallel else GateResult(True, f"dimensions could not be tested: {FEW_TOGETHER}")
 
 
-def one_ability(parallel: Parallel) -> Verdict:
+def one_ability(parallel: Parallel) -> GateResult:
     """Judge a fit's parallel analysis. No other code judges it."""
     one = parallel.p >= MISFIT_LEVEL
     why = (
@@ -65,94 +65,94 @@ def one_ability(parallel: Parallel) -> Verdict:
         f"{parallel.expected:.2f} is expected where one ability explains the answers (p = {parallel.p:.2g})"
     )
     details = {name: getattr(parallel, name) for name in ("eigenvalue", "expected", "rounds", "p")}
-    return Verdict(one, why if one else f"a second dimension: {why}", details)
+    return GateResult(one, why if one else f"a second dimension: {why}", details)
 
 
 @_names_its_sample
 @needs_fit
-def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
+def guessing_is_in_the_model(evidence: Evidence) -> GateResult:
     """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
     assert evidence.staged is not None
     shape = evidence.staged.spec.shape
     if shape is None:
-        return Verdict(True, "not judged then: guessing is judged where em fits one population")
+        return GateResult(True, "not judged then: guessing is judged where em fits one population")
     details = evidence.staged.spec.as_json()["shape"]
     if not shape.guessing:
-        return Verdict(True, shape.why, details)
+        return GateResult(True, shape.why, details)
     if "guessing" in evidence.accepted:
-        return Verdict(True, f"guessing is accepted; {shape.why}", details)
-    return Verdict(False, shape.why, details)
+        return GateResult(True, f"guessing is accepted; {shape.why}", details)
+    return GateResult(False, shape.why, details)
 
 
 @_names_its_sample
-def misfit_was_accepted(evidence: Evidence) -> Verdict:
+def misfit_was_accepted(evidence: Evidence) -> GateResult:
     """The items of the reference window measure one ability, or a person has accepted that they do not."""
     found = _compared(evidence)
-    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
+    return found if isinstance(found, GateResult) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
 
 
 @_names_its_sample
-def misfit_has_not_grown(evidence: Evidence) -> Verdict:
+def misfit_has_not_grown(evidence: Evidence) -> GateResult:
     """The month's misfit has not grown since the reference window."""
     found = _compared(evidence)
-    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
+    return found if isinstance(found, GateResult) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
 
 
-def new_misfit(evidence: Evidence) -> Verdict:
+def new_misfit(evidence: Evidence) -> GateResult:
     """Verdict on new misfit, regardless of the scale's demands."""
     found = _compared(evidence)
-    if isinstance(found, Verdict):
-        return Verdict(True, found.why)
+    if isinstance(found, GateResult):
+        return GateResult(True, found.why)
     verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
     return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
 
 
-def _compared(evidence: Evidence) -> ComparedMisfit | Verdict:
+def _compared(evidence: Evidence) -> ComparedMisfit | GateResult:
     """The stored comparison of the month's misfit with its reference, or a verdict if the fit has no comparison."""
     fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
+    if isinstance(fit, GateResult):
         return fit
     assert evidence.staged is not None
     found = evidence.staged.spec.misfit
     if found is None and fit.convergence.converged:
-        return Verdict(False, "how misfit compares with earlier months is not known: materialise item_calibration")
+        return GateResult(False, "how misfit compares with earlier months is not known: materialise item_calibration")
     if found is None:
-        return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
+        return GateResult(True, "not judged then: misfit is compared where the scale's engine fits the month")
     return found
 
 
-def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
     if found.reference:
         ratio, together = found.ratio, found.ratio_together
     else:
         ratio, together = eigenvalue_ratio(evidence.statistics), items_together(evidence.statistics)
     name = found.reference or f"{evidence.month}, which later months are compared with,"
     if ratio is None:
-        return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
+        return GateResult(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
     why = (
         f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times what one ability gives, "
-        f"limit {LARGEST_RATIO:g}"
+        f"limit {MAX_RATIO:g}"
     )
-    if ratio <= LARGEST_RATIO:
-        return Verdict(True, why, {"ratio": ratio})
+    if ratio <= MAX_RATIO:
+        return GateResult(True, why, {"ratio": ratio})
     why += alike(together)
     if "misfit" not in evidence.accepted:
-        return Verdict(False, why, {"ratio": ratio})
-    return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
+        return GateResult(False, why, {"ratio": ratio})
+    return GateResult(True, f"misfit is accepted; {why}", {"ratio": ratio})
 
 
-def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> GateResult:
     reference = found.reference
     if reference is None:
-        return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
+        return GateResult(True, f"{evidence.month} is the month that later ones are compared with")
     if found.why is not None:
-        return Verdict(not found.lost, f"not compared with {reference}: {found.why}")
+        return GateResult(not found.lost, f"not compared with {reference}: {found.why}")
     growth = found.growth.measured()
     beyond = {name: measure for name, measure in growth.items() if measure.low > LIMITS[name]}
     details = {f"growth of {MEASURES[name]}": measure.value for name, measure in growth.items()}
     if not growth:
         why = FEW_TOGETHER if found.items >= Measure.MIN_ITEMS else f"they have {found.items} items in common"
-        return Verdict(True, f"could not be compared with {reference}: {why}")
+        return GateResult(True, f"could not be compared with {reference}: {why}")
     together = found.together.by_measure()
     named = next((name for name, items in together.items() if name in beyond and items), None)
     grown = "; ".join(
@@ -163,8 +163,8 @@ def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
     if found.items < Measure.MIN_ITEMS:
         grown += f"; the rest could not be compared: they have {found.items} items in common"
     if beyond:
-        return Verdict(False, f"misfit that {reference} did not have: {grown}", details)
-    return Verdict(True, f"no more misfit than {reference}: {grown}", details)
+        return GateResult(False, f"misfit that {reference} did not have: {grown}", details)
+    return GateResult(True, f"no more misfit than {reference}: {grown}", details)
 
 
 MEASURES = {

@@ -15,9 +15,9 @@ FILES = "irt import"
 """Name of all files together in lists of sources."""
 SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
 """SQL for the name of a source of `intake` in lists and alerts."""
-MOST_A_DAY = 10_000
+MAX_PER_DAY = 10_000
 DAYS_KEPT = 30
-LONGEST_ROW = 10_000
+MAX_ROW_LENGTH = 10_000
 UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
 """Reasons for which a row is refused before its learner is read."""
 ERASURES = "SELECT count(*) FROM erasure"
@@ -57,7 +57,7 @@ class Arrival:
 
     def refuse(self, rows: Iterable[Refused]) -> None:
         refused = list(rows)
-        self._refused += refused[: MOST_A_DAY - len(self._refused)]
+        self._refused += refused[: MAX_PER_DAY - len(self._refused)]
         self._reject(refused)
 
     def note(self) -> None:
@@ -80,7 +80,7 @@ class Arrival:
             (self._source, self._kind, line, reason, "", "")
             if erasures and reason in unread
             else (self._source, self._kind, line, reason, _storable(value), _storable(row))
-            for _, line, reason, value, row in self._refused[: max(0, MOST_A_DAY - today)]
+            for _, line, reason, value, row in self._refused[: max(0, MAX_PER_DAY - today)]
         ]
         with self._connection.cursor() as cursor:
             cursor.executemany(
@@ -91,7 +91,7 @@ class Arrival:
 
 
 def _storable(text: str) -> str:
-    return text[:LONGEST_ROW].replace("\0", "\N{SYMBOL FOR NULL}")
+    return text[:MAX_ROW_LENGTH].replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ INTAKE = "attempts_intake"
 INBOX_FILE = "irt/inbox_file"
 """Tag of a run: the file of the inbox that it imports."""
 COUNTS = ("read", "accepted", "corrected", "duplicates", "refused")
-MOST_SHOWN = 500
+MAX_SHOWN = 500
 OF_DAY = """
     SELECT source, kind, sum(read)::bigint, sum(accepted)::bigint, sum(corrected)::bigint, sum(duplicates)::bigint,
       sum(read - accepted - corrected - duplicates)::bigint
@@ -68,8 +68,8 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
             metadata={
                 "dagster/row_count": sum(row[3] for row in came),
                 "refused": sum(row[6] for row in came),
-                "sources": rows_shown(("source", "kind", *COUNTS), came[:MOST_SHOWN]),
-                "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MOST_SHOWN]),
+                "sources": rows_shown(("source", "kind", *COUNTS), came[:MAX_SHOWN]),
+                "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MAX_SHOWN]),
             }
         )
 

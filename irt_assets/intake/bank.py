@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from irt_assets.intake.arrivals import Arrival
-from irt_assets.intake.clean import LONGEST_ID, NAMES, Columns
+from irt_assets.intake.clean import MAX_ID_LENGTH, NAMES, Columns
 from irt_assets.intake.jsonlines import NotKept, parse
 from irt_assets.intake.mapping import AUTO, Binding, Mapping, bind, encoding_of, load_mapping
 from irt_assets.intake.max_scores import (
@@ -255,7 +255,7 @@ def _judged(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple
         raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
     filled = {name: value for name, value in cells.items() if value is not None}
     limited = [*filled, *(filled.get(name, "") for name in NAMES)]
-    if long := next((text for text in limited if len(text.encode()) > LONGEST_ID), None):
+    if long := next((text for text in limited if len(text.encode()) > MAX_ID_LENGTH), None):
         raise _Refusal("id_too_long", long)
     if nul := next((name for name, value in filled.items() if "\0" in name + value), None):
         raise _Refusal("bad_character", nul)

@@ -12,8 +12,8 @@ from resources.failures import PermanentFailure
 
 MANY = 50
 """Answers from which on an unchosen key is an error: if one learner in ten is right, p = .005 for none of 50."""
-MOST_CHOICES = 1_000
-SHOWN = 5
+MAX_CHOICES = 1_000
+MAX_LINES_SHOWN = 5
 REMEDY = (
     "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
     " the item out of the key"
@@ -37,9 +37,9 @@ class Choices:
             if item not in self._keys:
                 continue
             counts = self._of.setdefault(item, Counter())
-            if choice in counts or len(counts) < MOST_CHOICES or choice == self._keys[item]:
+            if choice in counts or len(counts) < MAX_CHOICES or choice == self._keys[item]:
                 counts[choice] += n
-            if choice not in self._options and (choice in self._others or len(self._others) < MOST_CHOICES):
+            if choice not in self._options and (choice in self._others or len(self._others) < MAX_CHOICES):
                 self._others[choice] += n
 
     def check(self, file: str, *, name_absent: bool = True) -> list[str]:
@@ -53,17 +53,21 @@ class Choices:
         if every:
             raise PermanentFailure(
                 f"{file}: nobody chose the key of {len(every)} of {len(self._of)} items:"
-                f" {some_of(self._named(every), SHOWN, between='; ')}. {REMEDY}."
+                f" {some_of(self._named(every), MAX_LINES_SHOWN, between='; ')}. {REMEDY}."
             )
         notes = []
         if unchosen:
-            notes.append(f"{file}: nobody chose the key of {some_of(self._named(unchosen), SHOWN, between='; ')}")
+            notes.append(
+                f"{file}: nobody chose the key of {some_of(self._named(unchosen), MAX_LINES_SHOWN, between='; ')}"
+            )
         absent = [item for item in self._keys if item not in self._of] if name_absent else []
         if absent:
-            notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent, SHOWN)}")
+            notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent, MAX_LINES_SHOWN)}")
         if self._others:
             named = [f"{choice!r} ({n:,})" for choice, n in self._others.most_common()]
-            notes.append(f"{file}: choices that are the key of no item count as wrong: {some_of(named, SHOWN)}")
+            notes.append(
+                f"{file}: choices that are the key of no item count as wrong: {some_of(named, MAX_LINES_SHOWN)}"
+            )
         return notes
 
     @property
@@ -74,7 +78,7 @@ class Choices:
         named = []
         for item in items:
             chosen = [f"{choice!r} ({n:,})" for choice, n in self._of[item].most_common() if n]
-            named.append(f"item {item}, key {self._keys[item]!r}, chosen: {some_of(chosen, SHOWN)}")
+            named.append(f"item {item}, key {self._keys[item]!r}, chosen: {some_of(chosen, MAX_LINES_SHOWN)}")
         return named
 
 
@@ -83,7 +87,7 @@ def not_answered(counts: Map[str, int]) -> str:
     cells."""
     spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
     named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
-    return f"taken for no answer: {some_of(named, SHOWN)}" if named else ""
+    return f"taken for no answer: {some_of(named, MAX_LINES_SHOWN)}" if named else ""
 
 
 def spellings(cells: pa.StringArray) -> Counter[str]:

@@ -31,7 +31,7 @@ from irt_assets.intake.scoring import (
 from irt_assets.intake.sources import Batch, plain
 from irt_assets.intake.times import MISSING, parse_times
 
-LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
+MAX_ID_LENGTH = 600  # bytes: an index row of PostgreSQL holds 2,704 bytes, and an index row of DIF has four ids
 WHOLE_NUMBERS = {  # smallest value, largest value, reason for refusing other values
     "response_time_ms": (0, 2**53, "bad_response_time"),
     "position": (1, 2**31 - 1, "bad_position"),
@@ -387,7 +387,7 @@ class Cleaner:
         for ours in self._named():
             of_row = self._columns.ours(rows, ours)
             if pa.types.is_string(of_row.type):  # cut, because it is repeated for each item; long ids are still refused
-                of_row = pc.utf8_slice_codeunits(of_row, 0, LONGEST_ID + 1)
+                of_row = pc.utf8_slice_codeunits(of_row, 0, MAX_ID_LENGTH + 1)
             raw.columns[ours] = of_row.take(pa.array(places))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
@@ -436,7 +436,7 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
         verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
     for ours in NAMES:
         if ours in columns:
-            long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
+            long = pc.greater(pc.binary_length(columns[ours]), MAX_ID_LENGTH)
             verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
     for values in columns.values():
         if pa.types.is_string(values.type) and _holds_nul(values):

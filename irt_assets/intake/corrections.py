@@ -20,7 +20,7 @@ from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
 
-MOST_CHOICES_NAMED = 10
+MAX_CHOICES_NAMED = 10
 Reopen = Callable[[psycopg.Connection, Sequence[ClosedMonth]], None]
 """Called with the closed months that a correction may concern, to reopen them in its transaction."""
 
@@ -59,7 +59,7 @@ class Rescoring(Correction):
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerSelection:
     """Selection of answers: by item or by ids, with completed_at in [start, end). None: no limit in time."""
 
     item_id: str | None = None
@@ -75,7 +75,7 @@ OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
 
 def rescore(
     database: Database,
-    which: Answers,
+    which: AnswerSelection,
     key: str,
     *,
     by: str,
@@ -102,7 +102,7 @@ def rescore(
             values,
         ).fetchall()
         if key not in (choices or ()):
-            chosen = listed(sorted(choices or ()), MOST_CHOICES_NAMED) or "none, as none is stored"
+            chosen = listed(sorted(choices or ()), MAX_CHOICES_NAMED) or "none, as none is stored"
             raise PermanentFailure(f"no answer to {which.item_id} chose {key!r}; chosen were: {chosen}")
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
                       WHERE {OF_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
@@ -133,7 +133,13 @@ def rescore(
 
 
 def withdraw(
-    database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False, reopen: Reopen | None = None
+    database: Database,
+    which: AnswerSelection,
+    *,
+    by: str,
+    reason: str,
+    dry_run: bool = False,
+    reopen: Reopen | None = None,
 ) -> Correction:
     """Withdraw answers from the log. Raises PermanentFailure if the log has no such answers."""
     with database.connect() as connection:
@@ -147,7 +153,7 @@ def withdraw(
         return done
 
 
-def take_out(connection: psycopg.Connection, which: Answers, *, by: str, reason: str) -> int:
+def take_out(connection: psycopg.Connection, which: AnswerSelection, *, by: str, reason: str) -> int:
     """Withdraw answers in the transaction of `connection`, which holds the lock of imports. Returns their number."""
     changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     values = vars(which) | {"by": by, "reason": reason}

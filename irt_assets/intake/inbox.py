@@ -50,7 +50,7 @@ from resources.postgres.database import LOCK, Database, first_column, lock_key, 
 LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
-SETTLED = timedelta(seconds=60)
+FIXED_FACTS = timedelta(seconds=60)
 FILES = """
     WITH listed AS MATERIALIZED (
         SELECT *, %(inbox)s || name AS path FROM ROWS FROM (
@@ -125,7 +125,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileOutcome:
     """Result for a file. `why`: reason if it was not imported."""
 
     path: str
@@ -134,7 +134,7 @@ class Outcome:
     report: ImportReport = field(default_factory=ImportReport)
 
 
-def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
+def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = FIXED_FACTS) -> list[Listed]:
     """Record the files of the inbox. Returns the waiting files, in the order in which to import them.
 
     `settled`: time for which a file must be unchanged. Raises PermanentFailure if the inbox cannot be read.
@@ -155,8 +155,8 @@ def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETT
 
 
 def take_waiting(
-    database: Database, inbox: Inbox, name: str | None = None, *, settled: timedelta = SETTLED
-) -> Iterator[Outcome]:
+    database: Database, inbox: Inbox, name: str | None = None, *, settled: timedelta = FIXED_FACTS
+) -> Iterator[FileOutcome]:
     """Import the file `name` if it waits (None: every waiting file), and yield the result of each.
 
     Only one process at a time imports. Raises PermanentFailure if the inbox cannot be read, and any error that is not
@@ -173,7 +173,7 @@ def take_waiting(
                 continue
             options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
             try:
-                how = _How.read(inbox, folder)
+                how = FolderOptions.read(inbox, folder)
             except PermanentFailure as failure:
                 yield _set_aside(database, options, failure, waiting)
                 continue
@@ -184,7 +184,7 @@ def take_waiting(
 
 
 @dataclass(frozen=True)
-class _How:
+class FolderOptions:
     """The options in a folder's `_import.yaml`."""
 
     rules: Mapping | None
@@ -194,7 +194,7 @@ class _How:
     encoding: str | None
 
     @classmethod
-    def read(cls, inbox: Inbox, folder: str) -> _How:
+    def read(cls, inbox: Inbox, folder: str) -> FolderOptions:
         """Read the options; defaults if there is no such file. Raises PermanentFailure that names the wrong key."""
         name = f"{folder}/{OPTIONS_FILE}"
         kind = _AnswerOptions if folder == "attempts" else _BankOptions
@@ -226,18 +226,18 @@ class _How:
             return cls(rules, scoring, options.zone, options.strict, encoding)
 
 
-def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Outcome:
+def _take_file(database: Database, inbox: Inbox, file: Listed, how: FolderOptions) -> FileOutcome:
     try:
         with inbox.on_disk(file.name) as local:
             source = open_source(local, how.encoding)
             source.address = file.path
             if file.sha256 != source.sha256:
-                return Outcome(file.path, "taken", report=_take(database, source, file, how))
+                return FileOutcome(file.path, "taken", report=_take(database, source, file, how))
         with database.connect() as connection:
             _note_taken(connection, file, source)
-        return Outcome(file.path, "unchanged")
+        return FileOutcome(file.path, "unchanged")
     except NothingThere as failure:
-        return Outcome(file.path, "vanished", str(failure))
+        return FileOutcome(file.path, "vanished", str(failure))
     except Exception as failure:
         if not _is_the_files_fault(failure):
             raise
@@ -251,7 +251,7 @@ def _is_the_files_fault(failure: Exception) -> bool:
     return not isinstance(failure, TransientFailure | OSError)
 
 
-def _take(database: Database, source: Source, file: Listed, how: _How) -> ImportReport:
+def _take(database: Database, source: Source, file: Listed, how: FolderOptions) -> ImportReport:
     """Import a file and record it as imported; for answers, in one transaction."""
     if file.folder in KINDS:
         report = take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
@@ -311,7 +311,7 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
     return sorted(path for (path,) in found)
 
 
-def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
+def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> FileOutcome:
     """Record why a file, or a folder's options, cannot be used, and open an alert.
 
     `files` are not imported until they or the options change.
@@ -327,7 +327,7 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
         )
         resolve_alert(connection, _alert_key(path))
         open_alert(connection, Alert(_alert_key(path), "error", f"{path} was set aside: {why}", fix))
-    return Outcome(path, "set aside", why)
+    return FileOutcome(path, "set aside", why)
 
 
 def _why(failure: Exception) -> str:

@@ -79,7 +79,7 @@ class TimeRules(_Rules):
     order: str | None = None
 
 
-class Wide(_Rules):
+class MatrixMapping(_Rules):
     """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
 
     items: Texts
@@ -102,7 +102,7 @@ class Mapping(_Rules):
     time: TimeRules = TimeRules()
     skip_rows_where: dict[str, Texts] = {}
     integer_ids: bool = False
-    wide: Wide | None = None
+    wide: MatrixMapping | None = None
     max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
     denominator: Annotated[int, Field(ge=1, le=100)] = 1
     encoding: Encoding | None = None

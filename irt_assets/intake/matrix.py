@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from irt_assets.intake.cells import as_text, trimmed
 from irt_assets.intake.choices import spellings
 from irt_assets.intake.mapping import Binding, matches
-from irt_assets.intake.scoring import MOST_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.scoring import MAX_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
 from irt_assets.intake.sources import Batch
 
-MOST_VALUES = 200
+MAX_VALUES = 200
 
 
 class MatrixColumns(NamedTuple):
@@ -38,7 +38,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     """Find the columns of a matrix that are items, from the whole file.
 
     A key's items, or the columns that match a pattern of the mapping other than `*`, are items. With `*`, if points are
-    dichotomised, a column is an item if all its values are whole numbers up to `MOST_POINTS`. Else it is an item if
+    dichotomised, a column is an item if all its values are whole numbers up to `MAX_POINTS`. Else it is an item if
 
     - at least half of its values are scores and, if some are not, one of them is a zero: the choices 1–5 of an unscored
       test are not scores, although some are 1; or
@@ -90,7 +90,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
 
 def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequence[str]) -> None:
     """Count the values of a column, until there are so many that they can be neither scores nor points."""
-    if len(counts) > MOST_VALUES:
+    if len(counts) > MAX_VALUES:
         return
     nothing = pc.is_in(cells, pa.array(["", *null_values], pa.string()))
     counts.update(spellings(pc.utf8_lower(cells.filter(pc.invert(nothing)).drop_null())))
@@ -106,7 +106,7 @@ def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
 
 
 def _are_points(counts: Counter[str]) -> bool:
-    return _in_range(counts, MOST_POINTS) == counts.total()
+    return _in_range(counts, MAX_POINTS) == counts.total()
 
 
 def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:

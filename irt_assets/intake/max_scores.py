@@ -10,7 +10,7 @@ from irt_assets.intake.staging import kept_as_corrections
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 class NewMaximum(NamedTuple):
@@ -76,7 +76,7 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
               SELECT q.item_id, q.scale_id, q.max_score, q.meta->'irt'->>'model' AS model,
                      q.meta->'irt'->>'block' AS block
               FROM question q JOIN staged s ON s.item_id = q.item_id)
-            {INCONSISTENT} ORDER BY 1 LIMIT {MOST_NAMED}"""
+            {INCONSISTENT} ORDER BY 1 LIMIT {MAX_NAMED}"""
     ).fetchall()
     if found:
         why = "; ".join(f"item {item}: {text}" for item, text in found)
@@ -97,12 +97,12 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
         return []
     items, most = [one.item_id for one in changed], [one.max_score for one in changed]
     values = {"items": items, "most": most}
-    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
+    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MAX_NAMED)
     query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
     if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
+            f"{listed(published, MAX_NAMED)}: with another maximum it is another item, so give "
             "it an id of its own. Nothing was imported."
         )
     maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"

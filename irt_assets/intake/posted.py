@@ -24,7 +24,7 @@ from irt_assets.intake import xapi
 from irt_assets.intake.jsonlines import NotKept, as_cell, parse
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
-from irt_assets.intake.report import WAYS_OUT, ImportReport
+from irt_assets.intake.report import REMEDIES, ImportReport
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import BadRow, Batch, Source
 from irt_assets.intake.staging import (
@@ -46,12 +46,12 @@ from irt_assets.intake.staging import (
 from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.postgres.database import LOCK, first_column, lock_key
 
-MOST_ROWS = 1_000
-MAX_LINES = 10 * MOST_ROWS  # including empty lines
+MAX_ROWS = 1_000
+MAX_LINES = 10 * MAX_ROWS  # including empty lines
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
-WHAT_TO_DO = WAYS_OUT | {
-    **xapi.WAYS_OUT,
+WHAT_TO_DO = REMEDIES | {
+    **xapi.REMEDIES,
     "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
     "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
     "missing_field": "Send user_id, item_id, completed_at, and correct or score, null where nothing was answered.",
@@ -163,7 +163,7 @@ class Post(Source):
         }
         self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
         self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
-        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.Void)}
+        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.VoidedStatement)}
         named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
         self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
         self.rows = len(rows)
@@ -338,7 +338,7 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 
 
 def _check_number(rows: list[Any]) -> None:
-    if len(rows) > MOST_ROWS:
+    if len(rows) > MAX_ROWS:
         raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
 
 
@@ -374,7 +374,9 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
     return ("missing_field", missing[0]) if missing else cells
 
 
-def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
+def _of_statement(
+    row: Any, place: int, naming: xapi.Naming
+) -> dict[str, str | None] | BadRow | xapi.VoidedStatement | None:
     """`xapi.attempt_of` with fields as text, or a BadRow.
 
     Only the id of a refused statement is kept, because an erasure could not find a learner in a whole statement.

@@ -20,7 +20,7 @@ ERASED = "erased_learner"
 WITHDRAWN = "withdrawn_attempt"
 COLUMNS = ("file", "line", "reason", "value", "row")
 SEE_REJECTS = "--csv FILE, or irt intake rejects, names each with its line and the value that is the reason."
-WAYS_OUT = {
+REMEDIES = {
     "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
     "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}; and, if times"
@@ -143,7 +143,7 @@ class ImportReport:
         reason, lost = max(losses.items(), key=lambda loss: loss[1], default=("", 0))
         if 2 * lost <= self.read:
             return None
-        return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {WAYS_OUT.get(reason, see)}"
+        return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {REMEDIES.get(reason, see)}"
 
     @property
     def complaint(self) -> str | None:

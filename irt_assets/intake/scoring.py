@@ -31,7 +31,7 @@ WORDS = pa.array(["false", "true", "f", "t"])
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # before three digits, the comma may group thousands
 WHOLE = 1e-6  # tolerance for shares: 0.3333333 of 3 points is 1 point
-MOST_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
+MAX_POINTS = 20  # a column of larger numbers is an age or a sum and not an item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
 
 
@@ -209,10 +209,10 @@ def scoring_of(
     if dichotomise == "full":
         return FromPoints(None)
     mark = dichotomise.removeprefix("at=")
-    if not re.match(NUMBER, mark) or not 0 < float(mark) < MOST_POINTS + 1:
+    if not re.match(NUMBER, mark) or not 0 < float(mark) < MAX_POINTS + 1:
         raise PermanentFailure(
             f"--dichotomise {dichotomise}: it takes full (right is the item's highest score) or at=K (right is K"
-            f" points or more, K up to {MOST_POINTS}), such as at=2."
+            f" points or more, K up to {MAX_POINTS}), such as at=2."
         )
     return FromPoints(float(mark))
 
@@ -314,11 +314,11 @@ def refusal(file: str, what: Sequence[str]) -> PermanentFailure:
     """The error for scores that are not 0 and 1."""
     more = f" and {len(what) - 5} more items" if len(what) > 5 else ""
     return PermanentFailure(
-        f"{file}: scores are not 0 and 1: {'; '.join(what[:5])}{more}. Nothing was imported.\n{WAYS_OUT}"
+        f"{file}: scores are not 0 and 1: {'; '.join(what[:5])}{more}. Nothing was imported.\n{REMEDIES}"
     )
 
 
-WAYS_OUT = """\
+REMEDIES = """\
 Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
 the most that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and, in a list,
 a column that is named score.

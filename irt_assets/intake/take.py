@@ -35,7 +35,7 @@ from irt_assets.intake.report import (
     refused_as_erased,
 )
 from irt_assets.intake.scoring import (
-    WAYS_OUT,
+    REMEDIES,
     AsGiven,
     AsRecorded,
     ByKey,
@@ -332,11 +332,11 @@ class AnswerSource:
                 raise refusal(self.name, named)
             if self._guessed and len(items) <= len(aside) and aside:
                 why = "no preset fits, and it is not a matrix of 0/1 scores"
-                raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)
+                raise unknown_header(self.name, self.source.columns, why, ways_out=REMEDIES)
         if aside and not items:
             what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
             raise PermanentFailure(
-                f"{self.name}: no column {what}. Columns: {names_of(self.source.columns)}.\n{WAYS_OUT}"
+                f"{self.name}: no column {what}. Columns: {names_of(self.source.columns)}.\n{REMEDIES}"
             )
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")

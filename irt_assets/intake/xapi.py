@@ -17,7 +17,7 @@ DURATION = re.compile(
 )
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
 """Milliseconds of a week, a day, an hour, a minute and a second."""
-WAYS_OUT = {
+REMEDIES = {
     "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
     "not_an_account": "The actor has to be an Agent with an account (homePage and name), as a mailbox is an e-mail "
     "address.",
@@ -37,7 +37,7 @@ class Naming:
 
 
 @dataclass(frozen=True)
-class Void:
+class VoidedStatement:
     """A voiding statement, which withdraws this attempt."""
 
     attempt_id: str
@@ -51,7 +51,7 @@ class NotTaken(Exception):
         self.reason, self.value = reason, value
 
 
-def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Void | None:
+def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | VoidedStatement | None:
     """The attempt's fields, or the attempt that the statement voids. Returns None for any other verb.
 
     Raises NotTaken if the statement is refused.
@@ -64,7 +64,7 @@ def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Vo
     if _needed(statement, "object.objectType") != "StatementRef":
         raise NotTaken("bad_statement", "object.objectType")
     _needed(statement, "object.id")
-    return Void(_uuid(statement, "object.id"))
+    return VoidedStatement(_uuid(statement, "object.id"))
 
 
 def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:

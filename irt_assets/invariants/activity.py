@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.common.wording import counted, some_of
-from irt_assets.features.checks import unconserved
+from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.meaning import RANGES
 from resources.postgres.database import first_column, one_value
@@ -19,7 +19,7 @@ GRADES_SAMPLED = 1_000_000
 UNCHOSEN = 200
 """Consecutive wrong answers after which a key that nobody has chosen is a violation. If one learner in ten is right,
 the probability of 200 wrong answers is .9^200 = 7e-10."""
-MOST_CHOICES = 5
+MAX_CHOICES = 5
 GRADED = """
     SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
            NOT EXISTS (SELECT FROM attempt_correction c
@@ -50,7 +50,7 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     first, settled = (
         datetime.combine(day, time(), UTC) for day in (first_day, (look.now - SETTLED_AFTER).astimezone(UTC).date())
     )
-    for day, (stored, logged) in unconserved(look.connection, first, settled).items():
+    for day, (stored, logged) in days_with_wrong_counts(look.connection, first, settled).items():
         yield Violation(day, f"{stored:,} answers in the features", f"{logged:,}, as in the log", day)
 
 
@@ -132,7 +132,7 @@ def _unchosen_keys(
             named = [f"{choice!r} ({times:,})" for choice, times in choices[item].most_common()]
             yield Violation(
                 f"{scale_id}: {item}",
-                f"nobody chose the key {key!r} in {counted(n, 'answer')}; chosen: {some_of(named, MOST_CHOICES)}",
+                f"nobody chose the key {key!r} in {counted(n, 'answer')}; chosen: {some_of(named, MAX_CHOICES)}",
                 f"a key that is one of the choices ({_rescore(item, 'OPTION')})",
             )
 

@@ -9,7 +9,7 @@ from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.invariants.history import take_report
-from irt_assets.invariants.invariant import Verdict
+from irt_assets.invariants.invariant import InvariantResult
 from irt_assets.invariants.registry import INVARIANTS
 from resources.dagster_schema import HOW_TO_FIX, column_schema
 from resources.files.object_store import ObjectStore
@@ -60,7 +60,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
     return [invariant_report]
 
 
-def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
+def _check_result(verdict: InvariantResult) -> dg.AssetCheckResult:
     one, n = verdict.invariant, len(verdict.violations)
     summary = f"{n} violations: {', '.join(v.subject for v in verdict.violations[:ROWS_SHOWN])}" if n else "it holds"
     untested = "; ".join(dict.fromkeys(missing.why for missing in verdict.not_tested))
@@ -73,7 +73,7 @@ def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
     )
 
 
-def _violations(verdicts: list[Verdict], limit: int) -> Table:
+def _violations(verdicts: list[InvariantResult], limit: int) -> Table:
     rows = []
     for verdict in verdicts:
         name = verdict.invariant.name

@@ -6,10 +6,10 @@ from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.audit import drift_without_a_publication, judgements_without_a_fit, large_drift
 from irt_assets.ledger.linked_windows import last_linked_at
-from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
+from irt_assets.reports.assets import DRIFT_REPORT, REPORT_SOURCES
 from resources.postgres.database import one_value
 
-FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
+FOLLOWING = (*REPORT_SOURCES, DRIFT_REPORT)
 """Assets that analyse a month. They materialise automatically once the month is green."""
 MADE_WITHIN = timedelta(hours=6)
 LONGEST_UNDECIDED = timedelta(days=31)

@@ -20,9 +20,9 @@ from irt_psychometrics.scoring import Movement
 
 LEARNERS = 1_000
 """Largest number of learners per scale whose next answers are forecast, chosen by a hash of their ids."""
-FEWEST_LEARNERS = 100
-FEWEST_ANSWERS = 1_000
-LARGEST_DIFFERENCE = 0.02
+MIN_LEARNERS = 100
+MIN_ANSWERS = 1_000
+MAX_DIFFERENCE = 0.02
 """Largest accepted difference between the mean forecast and the share of right answers in a decile."""
 
 
@@ -67,10 +67,10 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
     rows = np.isin(answered, before)[later.person]
     later = later.of_rows(rows if later.categories is None else rows & (later.categories == 2)[later.item])
     n = np.unique(later.person).size
-    if n < FEWEST_LEARNERS or later.n_responses < FEWEST_ANSWERS:
+    if n < MIN_LEARNERS or later.n_responses < MIN_ANSWERS:
         yield NotTested(
             f"{later.n_responses:,} answers of {month} on scale {scale.scale_id} that are right or wrong are by {n:,} "
-            f"learners measured before it by its movement; {FEWEST_ANSWERS:,} and {FEWEST_LEARNERS} are needed",
+            f"learners measured before it by its movement; {MIN_ANSWERS:,} and {MIN_LEARNERS} are needed",
             subject=scale.scale_id,
         )
         return
@@ -101,7 +101,7 @@ def _judged(scale_id: str, month: str, later: Responses, p: Floats, constant: Fl
             month,
         )
     for k, share in enumerate(by_decile(p, later.score, later.person), 1):
-        if share.off(LARGEST_DIFFERENCE):
+        if share.off(MAX_DIFFERENCE):
             yield Violation(
                 f"{scale_id}: decile {k}",
                 f"{share.observed:.1%} of {share.n:,} answers were right (± {share.se:.1%})",

@@ -18,7 +18,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict, evaluate
+from irt_assets.invariants.invariant import Invariant, InvariantContext, InvariantResult, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.files.object_store import ObjectStore
@@ -30,7 +30,7 @@ class Report:
     """The results of one evaluation."""
 
     evaluated_at: datetime
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[InvariantResult, ...]
 
     @property
     def incomplete(self) -> list[tuple[str, str]]:
@@ -39,10 +39,10 @@ class Report:
         return crashed + [(v.invariant.name, n.why) for v in self.verdicts for n in v.not_tested]
 
     @property
-    def crashed(self) -> list[Verdict]:
+    def crashed(self) -> list[InvariantResult]:
         return [verdict for verdict in self.verdicts if verdict.crashed]
 
-    def violated(self, severity: str) -> list[Verdict]:
+    def violated(self, severity: str) -> list[InvariantResult]:
         return [v for v in self.verdicts if v.violations and v.invariant.severity == severity]
 
     @property
@@ -80,7 +80,7 @@ def look_at_everything(
     take long, and a long transaction would keep the database from vacuuming. Each of their queries is a transaction of
     its own.
     """
-    wanted, verdicts = list(invariants), list[Verdict]()
+    wanted, verdicts = list(invariants), list[InvariantResult]()
     for reads_files in (False, True):
         with database.connect() as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -100,7 +100,7 @@ def record(connection: psycopg.Connection, run: str, report: Report) -> None:
         _alert(connection, verdict.invariant)
 
 
-def _store_verdict(connection: psycopg.Connection, run: str, verdict: Verdict) -> None:
+def _store_verdict(connection: psycopg.Connection, run: str, verdict: InvariantResult) -> None:
     observed = f"it could not be evaluated: {verdict.crashed}" if verdict.crashed else None
     if verdict.violations:
         observed = f"{len(verdict.violations)} violations"
@@ -114,7 +114,7 @@ def _store_verdict(connection: psycopg.Connection, run: str, verdict: Verdict) -
     )
 
 
-def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict) -> None:
+def _store_violations(connection: psycopg.Connection, run: str, verdict: InvariantResult) -> None:
     name = verdict.invariant.name
     connection.cursor().executemany(
         """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed, expected, fix)

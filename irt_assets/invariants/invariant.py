@@ -120,7 +120,7 @@ class Invariant:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class InvariantResult:
     """The outcome of one invariant. `crashed`: why it could not be evaluated; empty if it could."""
 
     invariant: Invariant
@@ -148,7 +148,7 @@ def invariant(
     )
 
 
-def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Verdict]:
+def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[InvariantResult]:
     """The verdicts of the invariants. One that crashes does not stop the others. Raises transient errors."""
     verdicts = []
     for one in invariants:
@@ -158,8 +158,8 @@ def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Ve
         except Exception as error:
             if is_transient(error):
                 raise
-            verdicts.append(Verdict(one, crashed=f"{type(error).__name__}: {error}"))
+            verdicts.append(InvariantResult(one, crashed=f"{type(error).__name__}: {error}"))
             continue
         violations = tuple(v for v in found if isinstance(v, Violation))
-        verdicts.append(Verdict(one, violations, tuple(n for n in found if isinstance(n, NotTested))))
+        verdicts.append(InvariantResult(one, violations, tuple(n for n in found if isinstance(n, NotTested))))
     return verdicts

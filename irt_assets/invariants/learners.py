@@ -17,16 +17,16 @@ from irt_psychometrics import ItemParameters
 from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow
 
-LARGEST_EXPOSURE = 0.30
-FEWEST_LEARNERS = 100
+MAX_EXPOSURE = 0.30
+MIN_LEARNERS = 100
 """Fewest learners from which a share is computed."""
 MEASURED_ANEW = 10
 SAME_THETA = 1e-9
 """Tolerance: two runs on the same answers and parameters may add the same numbers in a different order."""
-LARGEST_POSITION_EFFECT = 0.05
+MAX_POSITION_EFFECT = 0.05
 """Largest accepted change in the probability of a correct answer from the first to the last place of a session."""
 POSITION_Z = 4.0
-FEWEST_ANSWERS = 1_000
+MIN_ANSWERS = 1_000
 
 
 @invariant(
@@ -148,19 +148,19 @@ def items_are_not_overexposed(look: InvariantContext) -> Found:
             look.window(month) | {"scale": scale_id, "forms_too": forms_too},
         ).fetchall()
         learners, items = rows[0][2:] if rows else (0, 0)
-        if learners < FEWEST_LEARNERS:
+        if learners < MIN_LEARNERS:
             where = "" if forms_too else " outside forms, which a linear scale gives to all alike"
             yield NotTested(f"{learners} learners of scale {scale_id} in {month}{where}", subject=subject)
             continue
         usual = sum(row[1] for row in rows) / (learners * items)
-        if usual > LARGEST_EXPOSURE / 2:
+        if usual > MAX_EXPOSURE / 2:
             mean = f"learners of scale {scale_id} see {usual:.0%} of its {items:,} items on average"
             yield NotTested(f"{mean}: too small a bank to keep one unknown", subject=subject)
             continue
         for item, n, *_ in rows:
-            if n / learners > LARGEST_EXPOSURE:
+            if n / learners > MAX_EXPOSURE:
                 observed = f"{n / learners:.0%} of {learners:,} learners saw it in {month} ({usual:.0%} is usual)"
-                yield Violation(f"{scale_id}: {item}", observed, f"at most {LARGEST_EXPOSURE:.0%}")
+                yield Violation(f"{scale_id}: {item}", observed, f"at most {MAX_EXPOSURE:.0%}")
 
 
 @invariant(
@@ -172,17 +172,17 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
     for scale_id in look.scales:
         settled = look.settled[scale_id]
         residual, place = _residuals(look.connection, look, scale_id, settled[-1]) if settled else (np.array([]),) * 2
-        if len(residual) < FEWEST_ANSWERS or np.ptp(place) == 0:
-            why = f"{len(residual):,} answers of scale {scale_id} have a position, {FEWEST_ANSWERS:,} are needed"
+        if len(residual) < MIN_ANSWERS or np.ptp(place) == 0:
+            why = f"{len(residual):,} answers of scale {scale_id} have a position, {MIN_ANSWERS:,} are needed"
             yield NotTested(why, subject=scale_id)
             continue
         x = place - place.mean()
         slope = float(x @ residual / (x @ x))
         rest = residual - residual.mean() - slope * x
         z = slope / float(np.sqrt((rest @ rest) / (len(x) - 2) / (x @ x)))
-        if abs(slope) > LARGEST_POSITION_EFFECT and abs(z) > POSITION_Z:
+        if abs(slope) > MAX_POSITION_EFFECT and abs(z) > POSITION_Z:
             observed = f"a correct answer is {slope:+.2f} likelier at a session's end (z = {z:.1f}, {settled[-1]})"
-            yield Violation(scale_id, observed, f"within ±{LARGEST_POSITION_EFFECT:g}")
+            yield Violation(scale_id, observed, f"within ±{MAX_POSITION_EFFECT:g}")
 
 
 def _residuals(

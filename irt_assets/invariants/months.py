@@ -11,12 +11,12 @@ from irt_assets.ledger.overview import last_night
 from irt_assets.responses.eligibility.attempts import rejected
 from irt_assets.responses.snapshot import current_snapshots
 
-LONGEST_PAUSE = timedelta(hours=25)
+MAX_PAUSE = timedelta(hours=25)
 EARLIER_MONTHS = 6
-FEWEST_EARLIER = 3
+MIN_EARLIER_MONTHS = 3
 """Fewest earlier months with which a month can be compared."""
 
-LARGEST_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
+MAX_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
 """Largest accepted difference from the mean of earlier months. If these vary much, three of their standard deviations
 are accepted."""
 SDS = 3.0
@@ -71,8 +71,8 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
 )
 def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
     months = sorted({state.month for state in look.states})[-(EARLIER_MONTHS + 1) :]
-    if len(months) <= FEWEST_EARLIER:
-        yield NotTested(f"{len(months)} months, and {FEWEST_EARLIER + 1} are needed to compare one with others")
+    if len(months) <= MIN_EARLIER_MONTHS:
+        yield NotTested(f"{len(months)} months, and {MIN_EARLIER_MONTHS + 1} are needed to compare one with others")
         return
     window = {"start": look.window(months[0])["start"], "end": look.window(months[-1])["end"]}
     rows = look.connection.execute(
@@ -91,11 +91,11 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
             if row[place] is not None:
                 totals[row[0]] += row[4]
                 counted[row[place]][row[0]] += row[4]
-        if len(totals) <= FEWEST_EARLIER:
+        if len(totals) <= MIN_EARLIER_MONTHS:
             yield NotTested(f"{len(totals)} months have the {attribute}", subject=f"{attribute} ")
             continue
         for value, by_month in sorted(counted.items()):
-            if len(by_month.keys() - {months[-1]}) >= FEWEST_EARLIER:  # a form of one month has no history
+            if len(by_month.keys() - {months[-1]}) >= MIN_EARLIER_MONTHS:  # a form of one month has no history
                 shares = {month: by_month[month] / total for month, total in totals.items()}
                 yield from _compared("share", shares, f"{attribute} {value}")
 
@@ -118,13 +118,13 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
     """Compare the last month's value with the values of up to six months before."""
     months = sorted(by_month)
     earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
-    if len(earlier) < FEWEST_EARLIER:
+    if len(earlier) < MIN_EARLIER_MONTHS:
         yield NotTested(
-            f"{subject}: {len(earlier)} of the {FEWEST_EARLIER} earlier months that are needed", subject=subject
+            f"{subject}: {len(earlier)} of the {MIN_EARLIER_MONTHS} earlier months that are needed", subject=subject
         )
         return
     last, usual = by_month[months[-1]], fmean(earlier)
-    allowed = max(LARGEST_SHIFT[quantity], SDS * stdev(earlier))
+    allowed = max(MAX_SHIFT[quantity], SDS * stdev(earlier))
     if abs(last - usual) > allowed:
         yield Violation(subject, f"{quantity} {last:.3f} in {months[-1]}", f"{usual:.3f} ± {allowed:.3f}")
 
@@ -138,5 +138,5 @@ def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:
     last = last_night(look.connection)
     if last is None:
         yield NotTested("no nightly calibration has run yet")
-    elif look.now - last > LONGEST_PAUSE:
+    elif look.now - last > MAX_PAUSE:
         yield Violation("nightly calibration", f"last at {last:%Y-%m-%d %H:%M} UTC", "within 25 hours")

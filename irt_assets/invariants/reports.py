@@ -12,7 +12,7 @@ from resources.postgres.database import one_value
 AT_ONCE = 16
 """Files read at the same time: a bucket takes a few milliseconds for each, and serves many in parallel."""
 READ_AGAIN_WITHIN = 28
-MOST_A_DAY = 20_000
+MAX_PER_DAY = 20_000
 """Days within which every file is read again, and the most files per day. With more than 560,000 files it takes longer
 than four weeks."""
 OTHERS = "the other files"
@@ -43,7 +43,7 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
     if not n:
         yield NotTested("no report has been written yet")
         return
-    rounds = max(READ_AGAIN_WITHIN, ceil(n / MOST_A_DAY))
+    rounds = max(READ_AGAIN_WITHIN, ceil(n / MAX_PER_DAY))
     today = look.now.toordinal() % rounds
     wrong_before = {
         subject

@@ -7,7 +7,7 @@ import psycopg
 from irt_assets.invariants.open_violations import SEVERITY
 from resources.postgres.database import named_rows
 
-MOST_RUNS, MOST_VIOLATIONS = 60, 500
+MAX_RUNS, MOST_VIOLATIONS = 60, 500
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
 
 def history_of_invariants(connection: psycopg.Connection) -> dict[str, Any]:
     """The last reports, newest first, and the last violations, open ones first."""
-    return {"runs": runs_of_invariants(connection, MOST_RUNS), "violations": _violations(connection, "true")}
+    return {"runs": runs_of_invariants(connection, MAX_RUNS), "violations": _violations(connection, "true")}
 
 
 def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str,
     rows = connection.execute(
         """SELECT evaluated_at, passed, not_tested, observed FROM invariant_result
            WHERE subject = '' AND invariant = %s ORDER BY evaluated_at DESC LIMIT %s""",
-        (name, MOST_RUNS),
+        (name, MAX_RUNS),
     ).fetchall()
     looks = [
         {"evaluated_at": at.isoformat(), "passed": passed, "not_tested": untested, "observed": observed}

@@ -16,7 +16,7 @@ import pyarrow as pa
 from irt_assets.abilities.batch import estimate_with_errors
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import microseconds
-from irt_assets.kpis.meaning import LEAST_ANSWERS
+from irt_assets.kpis.meaning import MIN_ANSWERS
 from irt_assets.kpis.progress import improvement, variance_since
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses import item_status
@@ -79,7 +79,7 @@ def _abilities(
     counts = [np.bincount(responses.person[rows], minlength=users.size) for rows in (recent, previous)]
     scores = estimate_with_errors(responses, published, scale)
     weeks = np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))
-    enough = np.minimum(*counts) >= LEAST_ANSWERS
+    enough = np.minimum(*counts) >= MIN_ANSWERS
     return pd.DataFrame(
         {
             "user_id": users,
@@ -105,6 +105,6 @@ def _improvement(
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
     part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons), key=None)
-    curves = Curves.of(items.curves, mean=scale.mu, sd=scale.sigma)
+    curves = Curves.from_items(items.curves, mean=scale.mu, sd=scale.sigma)
     changed[persons] = improvement(part, recent[used], curves)
     return changed

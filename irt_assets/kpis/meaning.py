@@ -26,21 +26,21 @@ MEANINGS = {
     "S": "churn risk: how long the learner has been quiet, over eight weeks; 1 is gone",
 }
 """Each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
-LEAST_ANSWERS = 5
+MIN_ANSWERS = 5
 """Least number of eligible answers in each of the two fortnights."""
-LEAST_TIMED = 20
+MIN_TIMED = 20
 
 
-class Why(StrEnum):
+class NullReason(StrEnum):
     """Why a KPI is null, in the words of a record."""
 
     NO_SCALE = "the learner has no target scale, and the bank has several"
     NOTHING_PUBLISHED = "no parameters of the scale were in force"
-    FEW_RECENT = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the last 14 days"
-    FEW_PREVIOUS = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the 14 days before the last 14"
+    FEW_RECENT = f"fewer than {MIN_ANSWERS} eligible answers to published items in the last 14 days"
+    FEW_PREVIOUS = f"fewer than {MIN_ANSWERS} eligible answers to published items in the 14 days before the last 14"
     NO_INFORMATION = "the items answered say nothing of ability"
-    FEW_TIMED_RECENT = f"fewer than {LEAST_TIMED} correct answers with a time in the last 28 days"
-    FEW_TIMED_PREVIOUS = f"fewer than {LEAST_TIMED} correct answers with a time in the 28 days before the last 28"
+    FEW_TIMED_RECENT = f"fewer than {MIN_TIMED} correct answers with a time in the last 28 days"
+    FEW_TIMED_PREVIOUS = f"fewer than {MIN_TIMED} correct answers with a time in the 28 days before the last 28"
     NOTHING_WRONG = "no item was wrong at its last answer 28 to 56 days ago"
     NOT_AGAIN = "no item that was wrong 28 to 56 days ago was answered again"
     NO_TARGET = "the learner has no target ability on this scale"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
-from irt_assets.kpis.meaning import LEAST_ANSWERS, LEAST_TIMED, Why
+from irt_assets.kpis.meaning import MIN_ANSWERS, MIN_TIMED, NullReason
 from irt_assets.kpis.progress import goal_probability
 
 Bools = npt.NDArray[np.bool_]
@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Judged:
+class KpiValues:
     """A KPI of N learners, shapes (N,): `value`, or NaN with the reason in `why`, which is '' otherwise."""
 
     value: Floats
@@ -33,7 +33,7 @@ DAY = microseconds(timedelta(days=1))
 LONG_SESSION = microseconds(timedelta(minutes=15))
 
 
-def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged]:
+def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, KpiValues]:
     """I_t, E_t, R_t and R_t_coverage of learners on scales.
 
     `rows` has scale_id (null: no scale) and the columns of `ability.abilities`, `behaviour.pace` and
@@ -47,28 +47,28 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged
     wrong, again = np.nan_to_num(numbers["wrong"]), np.nan_to_num(numbers["again"])
     with np.errstate(divide="ignore", invalid="ignore"):
         recovered, coverage = numbers["recovered"] / again, again / wrong
-    nothing_wrong = (wrong == 0, Why.NOTHING_WRONG)
+    nothing_wrong = (wrong == 0, NullReason.NOTHING_WRONG)
     return {
         "I_t": _judged(
             numbers["improvement"],
             no_scale,
             unpublished,
-            (counts["n_recent"] < LEAST_ANSWERS, Why.FEW_RECENT),
-            (counts["n_previous"] < LEAST_ANSWERS, Why.FEW_PREVIOUS),
-            (np.isnan(numbers["improvement"]), Why.NO_INFORMATION),
+            (counts["n_recent"] < MIN_ANSWERS, NullReason.FEW_RECENT),
+            (counts["n_previous"] < MIN_ANSWERS, NullReason.FEW_PREVIOUS),
+            (np.isnan(numbers["improvement"]), NullReason.NO_INFORMATION),
         ),
         "E_t": _judged(
             np.clip(-np.expm1(numbers["slow_recent"] - numbers["slow_previous"]), 0.0, 1.0),
             no_scale,
-            (counts["timed_recent"] < LEAST_TIMED, Why.FEW_TIMED_RECENT),
-            (counts["timed_previous"] < LEAST_TIMED, Why.FEW_TIMED_PREVIOUS),
+            (counts["timed_recent"] < MIN_TIMED, NullReason.FEW_TIMED_RECENT),
+            (counts["timed_previous"] < MIN_TIMED, NullReason.FEW_TIMED_PREVIOUS),
         ),
-        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, Why.NOT_AGAIN)),
+        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, NullReason.NOT_AGAIN)),
         "R_t_coverage": _judged(coverage, no_scale, nothing_wrong),
     }
 
 
-def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
+def goal(rows: pd.DataFrame, published: Collection[str]) -> KpiValues:
     """P of learners on scales, from scale_id, target_theta and the columns of `ability.abilities`.
 
     θ is compared with a target, so its total error is used, or the error of measurement if the total one is unknown.
@@ -80,21 +80,24 @@ def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
     return _judged(
         goal_probability(theta, se, since, target),
         no_scale,
-        (np.isnan(target), Why.NO_TARGET),
+        (np.isnan(target), NullReason.NO_TARGET),
         unpublished,
-        (np.isnan(theta), Why.NO_ABILITY),
+        (np.isnan(theta), NullReason.NO_ABILITY),
     )
 
 
 def _scale_reasons(rows: pd.DataFrame, published: Collection[str]) -> tuple[tuple[Bools, str], tuple[Bools, str]]:
     scale = rows["scale_id"]
-    return (scale.isna().to_numpy(), Why.NO_SCALE), (~scale.isin(list(published)).to_numpy(), Why.NOTHING_PUBLISHED)
+    return (scale.isna().to_numpy(), NullReason.NO_SCALE), (
+        ~scale.isin(list(published)).to_numpy(),
+        NullReason.NOTHING_PUBLISHED,
+    )
 
 
-def _judged(value: Floats, *reasons: tuple[Bools, str]) -> Judged:
+def _judged(value: Floats, *reasons: tuple[Bools, str]) -> KpiValues:
     """The value of each learner if no reason applies, else NaN with the first reason that applies."""
     why = np.select([holds for holds, _ in reasons], [np.array(reason) for _, reason in reasons], "").astype(object)
-    return Judged(np.where(why == "", value, np.nan), why)
+    return KpiValues(np.where(why == "", value, np.nan), why)
 
 
 def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
@@ -134,7 +137,7 @@ def _weighted_sum(
     return np.where(there, np.clip(total, 0.0, 1.0), without), named
 
 
-def records(columns: Mapping[str, Judged]) -> list[Record]:
+def records(columns: Mapping[str, KpiValues]) -> list[Record]:
     """A record per learner: every KPI of `columns`, null where undefined, and the reasons under `why`."""
     found: list[Record] = [{"why": {}} for _ in next(iter(columns.values())).value]
     for name, judged in columns.items():

@@ -27,7 +27,7 @@ from irt_assets.kpis.behaviour import (
     recovery,
     scales_answered,
 )
-from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.kpis.meaning import RANGES, NullReason
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors
@@ -186,7 +186,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     run, answers = _read_log(connection, end, scales)
     frame = quiet(run, end, scales, published, answers)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
-    blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
+    blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NullReason.NOT_COMPUTED)}
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE quiet (user_id text, kpis jsonb) ON COMMIT DROP")
         with cursor.copy("COPY quiet FROM STDIN") as copy:

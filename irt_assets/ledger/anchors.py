@@ -21,7 +21,7 @@ from irt_psychometrics.items import ItemRow
 from irt_psychometrics.linking import AnchorSet
 from resources.postgres.database import first_column, named_rows, one_value
 
-MOST_WITH_COVARIANCES = 300
+MAX_WITH_COVARIANCES = 300
 """Largest number of anchors whose joint covariance is stored with the set (360,000 numbers)."""
 _ROW = f"item_id, version, {item_columns('n')}, errors_assumed, topic_id, cov"
 Anchors = dict[str, ItemRow]
@@ -48,7 +48,7 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     if not rows:
         return None
-    items = ItemParameters.of_rows([row["item_id"] for row in rows], map(ItemRow.of, rows))
+    items = ItemParameters.of_rows([row["item_id"] for row in rows], map(ItemRow.from_row, rows))
     return AnchorSet(
         **vars(items) | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint(rows)[None]},
         scale_id=scale_id,
@@ -148,9 +148,9 @@ def freeze_anchors(
 def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Covariances of (a, b) between all pairs of `items`, flattened by row, as stored in `anchor_set.cov`.
 
-    Returns an empty dict if the fit has no joint covariance or if there are more than MOST_WITH_COVARIANCES items.
+    Returns an empty dict if the fit has no joint covariance or if there are more than MAX_WITH_COVARIANCES items.
     """
-    if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
+    if fit.joint_cov is None or len(items) > MAX_WITH_COVARIANCES:
         return {}
     place = {item: j for j, item in enumerate(fit.item_ids)}
     cov = fit.select([place[item] for item in items]).items.joint_cov
@@ -171,7 +171,7 @@ def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str])
     """The anchor set that `freeze_set` would write for the items, and its hash."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
     rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF, wanted)]
-    digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
+    digest = hash_of_anchors({row["item_id"]: ItemRow.from_row(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 
 

@@ -53,7 +53,7 @@ def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPubl
 def values_now(connection: psycopg.Connection) -> dict[tuple[str, str], ItemRow]:
     """The parameters in force now, by scale and item."""
     rows = named_rows(connection, "SELECT * FROM item_parameter_current ORDER BY scale_id, item_id")
-    return {(row["scale_id"], row["item_id"]): ItemRow.of(row) for row in rows}
+    return {(row["scale_id"], row["item_id"]): ItemRow.from_row(row) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], Fro
     )
     for row in rows:
         of_version = found[row["scale_id"], row["version"]]
-        of_version.anchors[row["item_id"]] = ItemRow.of(row)
+        of_version.anchors[row["item_id"]] = ItemRow.from_row(row)
         of_version.hashes.add(row["anchor_hash"])
     return dict(found)
 

@@ -246,7 +246,7 @@ class Form(Part):
     rmsea: float | None
 
 
-class Halves(Part):
+class SplitHalfDifference(Part):
     """Difference in θ (`apart`) between the two halves of the items that disagree most, and the difference `expected`
     from their errors alone."""
 
@@ -298,7 +298,7 @@ class SetStatistics(Part):
     parallel: Parallel | None
     m2: tuple[Form, ...] | None
     loadings: dict[str, float] = {}
-    halves: Halves | None = None
+    halves: SplitHalfDifference | None = None
     growth: WindowGrowth | None = None
     twins: Twins | None = None
 
@@ -342,7 +342,7 @@ class Growth(Measures):
         return {name: measure for name in names if (measure := getattr(self, name)) is not None}
 
 
-class Together(Part):
+class TopContributors(Part):
     """The items that contribute most to each measure."""
 
     dependence: tuple[str, ...] = ()
@@ -376,7 +376,7 @@ class ComparedMisfit(Part):
     growth: Growth = Growth()
     now: Measures = Measures()
     before: Measures = Measures()
-    together: Together = Together()
+    together: TopContributors = TopContributors()
 
     @property
     def was_compared(self) -> bool:
@@ -446,7 +446,7 @@ class LinkingConstants(Part):
         return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
 
     @classmethod
-    def of(cls, linking: Linking) -> Self:
+    def from_linking(cls, linking: Linking) -> Self:
         return cls.from_json(linking.as_constants(), "that was linked")
 
     @classmethod

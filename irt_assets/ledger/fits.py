@@ -270,7 +270,7 @@ def record_failed_linking(
 
 def linked_spec(spec: StagedSpec, linked: Calibration, linking: Linking | None) -> LinkedSpec:
     """The facts to store with a linked fit. `linking` is None for an origin, which defines the scale."""
-    constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
+    constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.from_linking(linking)
     latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
     testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
     return spec.linked(constants, latent, testlets, linked.software)
@@ -335,7 +335,7 @@ def save_linked_fit(
     warehouse.append(connection, tables.mirt_item_params, items)
 
 
-def forget(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:
+def delete_fits(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:
     """Delete a window's linked fits by all engines. Only for kinds from which nothing is ever published."""
     connection.execute(
         """WITH gone AS (

@@ -34,7 +34,7 @@ class FittedItem:
     statistics: Mapping[str, float | None]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Build the item from columns of `mirt_item_params`; columns of statistics may be missing."""
         statistics = {name: row[name] for name in STATISTICS if name in row} | row["params"].get("fit", {})
         return cls(ItemRow.if_known(row["params"]), row["n_responses"], tuple(row["flags"]), statistics)
@@ -51,7 +51,7 @@ def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, Fitte
                FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id""",
         (fit_id,),
     )
-    return {row["item_id"]: FittedItem.of(row) for row in rows}
+    return {row["item_id"]: FittedItem.from_row(row) for row in rows}
 
 
 def items_of_origin(connection: psycopg.Connection, scale_id: str) -> dict[str, FittedItem]:
@@ -70,7 +70,7 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
            ORDER BY jsonb_array_length(i.flags) DESC, i.rmsd DESC NULLS LAST, i.item_id""",
         (scale.scale_id, scale.engine, month),
     )
-    return {row["item_id"]: FittedItem.of(row) for row in rows}
+    return {row["item_id"]: FittedItem.from_row(row) for row in rows}
 
 
 def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class GroupShift:
     sd: float = 1.0
 
     @classmethod
-    def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
+    def from_comparison(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
         """Estimate the shift of a month. N(mean, sd²) is the scale's population."""
         try:
             found = Drift.of_anchors(comparison, mean=mean, sd=sd, expected_variation=expected_variation)

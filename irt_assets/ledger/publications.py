@@ -82,7 +82,7 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
     Its hash covers the parameters and, if an SD of testlet effects is in force, the testlets.
     """
     rows = _last_published(connection, scale_id, at, f"fit_id, {item_columns('p')}")
-    items = {row["item_id"]: ItemRow.of(row) for row in rows}
+    items = {row["item_id"]: ItemRow.from_row(row) for row in rows}
     content = [(item, *values.scored_with) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
@@ -104,7 +104,7 @@ def in_force_at(columns: LiteralString) -> LiteralString:
 def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[ItemInForce]:
     """The last publication of each item with effective_from ≤ at, by item."""
     rows = _last_published(connection, scale_id, at, f"fit_id, effective_from, {item_columns('p')}")
-    return [ItemInForce(row["item_id"], ItemRow.of(row), row["fit_id"], row["effective_from"]) for row in rows]
+    return [ItemInForce(row["item_id"], ItemRow.from_row(row), row["fit_id"], row["effective_from"]) for row in rows]
 
 
 def _last_published(
@@ -184,7 +184,7 @@ def values_settled(connection: psycopg.Connection, scale_id: str, month: str) ->
            WHERE (p.scale_id, p.month) = (%(scale)s, %(month)s)""",
         {"scale": scale_id, "month": month},
     ):
-        settled.setdefault(row["item_id"], []).append(ItemRow.of(row))
+        settled.setdefault(row["item_id"], []).append(ItemRow.from_row(row))
     return settled
 
 
@@ -197,7 +197,7 @@ def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str)
         (scale_id, item_id),
     )
     stored = [f.name for f in fields(Publication) if f.name != "values"]
-    return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
+    return [Publication(values=ItemRow.from_row(row), **{name: row[name] for name in stored}) for row in rows]
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:

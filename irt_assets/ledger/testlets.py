@@ -24,7 +24,7 @@ class InTestlets:
 
     def effects(self, item_ids: Sequence[str]) -> Effects | None:
         """Testlet effects of the items. Returns None if there are none."""
-        return Effects.of(item_ids, self.of, self.sd)
+        return Effects.from_testlets(item_ids, self.of, self.sd)
 
 
 def effects_in_force(

@@ -152,4 +152,4 @@ def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, sta
     held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
-    return Comparison.of(window.raw, window.linking, anchors, at.published.select(items))
+    return Comparison.from_linked_fit(window.raw, window.linking, anchors, at.published.select(items))

@@ -12,7 +12,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
-TOLD_BY = ("item_drift", "dif_analysis", "test_information")
+REPORT_SOURCES = ("item_drift", "dif_analysis", "test_information")
 """Assets that the report covers. It can be written without them, and then lists what is missing."""
 LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
 
@@ -28,7 +28,7 @@ def build_report_assets(
 
     @dg.asset(
         partitions_def=months,
-        deps=list(TOLD_BY),
+        deps=list(REPORT_SOURCES),
         description="One row per file, HTML and PDF for every scale: whether the month is safe to release, and what "
         "needs review. The files are in the object store; `irt report drift` writes the same ones.",
         kinds={"html", "pdf"},

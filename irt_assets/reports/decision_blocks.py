@@ -132,7 +132,7 @@ def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterat
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:
     """Source of an item's published values, by name. `row` comes from `lineage`."""
-    values = ItemRow.of(row)
+    values = ItemRow.from_row(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
     most = values.max_score

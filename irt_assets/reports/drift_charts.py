@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.charts import MOST_NAMES, NOW, PUBLISHED, by_month, by_rank, credit, over_ability
+from irt_assets.charts import MAX_NAMES, NOW, PUBLISHED, by_month, by_rank, over_ability, response_axis_label
 from irt_assets.common.arrays import Floats
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import counted
@@ -29,7 +29,7 @@ def changes(facts: Facts) -> Chart:
         half,
         kinds,
         Chart.ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
-        named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MOST_NAMES]],
+        named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MAX_NAMES]],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
 
@@ -78,7 +78,7 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     share = n["focal"] / (n["focal"] + n["reference"])
     theta = abilities(facts.scale)
     described = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
-    chart = over_ability(theta, credit(scored=item.values.max_score > 1), described, 1.0)
+    chart = over_ability(theta, response_axis_label(scored=item.values.max_score > 1), described, 1.0)
     for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
         a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])

@@ -39,7 +39,7 @@ class DriftReport:
     month: str
     scale_id: str
     only_scale: bool
-    verdict: drift_report.Verdict
+    verdict: drift_report.ReleaseVerdict
     made_at: datetime
     files: dict[Format, bytes]
     problem: str = ""

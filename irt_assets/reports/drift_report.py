@@ -41,7 +41,7 @@ ASKED = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReleaseVerdict:
     """Whether the month is safe to release.
 
     Attributes:
@@ -65,7 +65,7 @@ class Verdict:
         return f"{self.headline} {self.look_at}"
 
 
-def verdict(facts: Facts) -> Verdict:
+def verdict(facts: Facts) -> ReleaseVerdict:
     """Decide whether the month is safe to release.
 
     A green month is: drift holds no month, because published values stay until someone decides. Findings still need
@@ -84,14 +84,14 @@ def verdict(facts: Facts) -> Verdict:
     look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
     if facts.origin is not None:
         headline = f"{name} is part of {origin_report.described(facts.origin)}."
-        return Verdict("yes", "Released with the scale.", headline, RESTS_ON, look_at)
+        return ReleaseVerdict("yes", "Released with the scale.", headline, RESTS_ON, look_at)
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
     stays = "What is published stays in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
     n_open = len(facts.open_decisions)
     waiting = f", {counted(n_open, 'decision')} open" if n_open else ""
-    return Verdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {says}", why, look_at, n_open)
+    return ReleaseVerdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {says}", why, look_at, n_open)
 
 
 def to_look_at(facts: Facts) -> list[Item]:
@@ -168,7 +168,7 @@ def _of_origin(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Secti
     ]
 
 
-def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator[Block]:
+def _first_page(facts: Facts, found: ReleaseVerdict, items: Sequence[Item]) -> Iterator[Block]:
     yield Box(
         (
             Paragraph(Span(found.answer, "bold"), "lead"),

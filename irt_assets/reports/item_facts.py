@@ -213,7 +213,7 @@ SELECT median_ms, n FROM item_time WHERE item_id = %(item)s ORDER BY month DESC 
 def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[ItemInMonth, ...]:
     return tuple(
         ItemInMonth(
-            **vars(FittedItem.of(row)),
+            **vars(FittedItem.from_row(row)),
             month=row["month"],
             start=row["start"],
             end=row["end"],

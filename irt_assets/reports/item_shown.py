@@ -30,7 +30,7 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.charts import NOW, PUBLISHED, credit, mark, observe, over_ability
+from irt_assets.charts import NOW, PUBLISHED, mark, observe, over_ability, response_axis_label
 from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
@@ -56,7 +56,7 @@ from irt_psychometrics.plots import Chart
 
 LONG = 50
 """Length in characters of the longest text that fits next to another pair."""
-ROOM = timedelta(days=10)
+AXIS_MARGIN = timedelta(days=10)
 """Space left of the first month, so that its point is not on the edge."""
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
@@ -150,7 +150,7 @@ def curves(
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    chart = over_ability(theta, credit(scored=_is_scored(published, values)), f"{described}.", 1.0)
+    chart = over_ability(theta, response_axis_label(scored=_is_scored(published, values)), f"{described}.", 1.0)
     for name, (curve, style) in found.items():
         bounds: tuple[Sequence[float] | Floats, ...] = curve.interval(theta) or ((), ())
         chart.line(theta, curve.curve(theta), name=name, low=bounds[0], high=bounds[1], **style)
@@ -241,9 +241,9 @@ def _use(facts: ItemFacts, at: datetime) -> str:
         return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
     if row is None:
         return f"{name} comes into use on {after['effective_from']:%Y-%m-%d}."
-    in_use = f"{name} is in use with {_in_words(ItemRow.of(row))} since {row['effective_from']:%Y-%m-%d}."
-    values = ItemRow.of(after)
-    if values.scored_with == ItemRow.of(row).scored_with:
+    in_use = f"{name} is in use with {_in_words(ItemRow.from_row(row))} since {row['effective_from']:%Y-%m-%d}."
+    values = ItemRow.from_row(after)
+    if values.scored_with == ItemRow.from_row(row).scored_with:
         return in_use
     return f"{in_use} {after['decided_by']} decided on {_in_words(values)} from {after['effective_from']:%Y-%m-%d} on."
 
@@ -259,7 +259,7 @@ def identity(facts: ItemFacts) -> Pairs:
     row, time = facts.published, facts.response_time
     return pairs(
         {
-            "published": "nothing" if row is None else parameters(ItemRow.of(row)),
+            "published": "nothing" if row is None else parameters(ItemRow.from_row(row)),
             "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
             "topic": shortened(facts.topic) if facts.topic else None,
             "anchor": "yes: months are linked by it" if facts.anchor else "no",
@@ -330,7 +330,7 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     of_a_point = name == "a" and any(month.values is not None and month.values.max_score > 1 for month in fitted)
     what = PARAMETERS[name] + (" of a point" if of_a_point else "")
     chart = Chart(
-        (min(times) - ROOM, max(times)),
+        (min(times) - AXIS_MARGIN, max(times)),
         Chart.ends_of(low, high, published),
         "month",
         what,

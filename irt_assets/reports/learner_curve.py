@@ -13,7 +13,7 @@ from irt_psychometrics.plots import Chart
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
 """Labelled levels: SDs from the population mean, and the number of 100 learners who are below."""
 HIGHEST = 2.6
-BESIDE = 0.12
+AXIS_MARGIN = 0.12
 """Margin left of the first and right of the last date, as a share of the time between them."""
 
 
@@ -56,7 +56,7 @@ def curve(
     at = [level.day.toordinal() for level in levels]
     theta = [level.theta for level in levels]
     low, high = ([level.theta + sign * Z95 * level.se for level in levels] for sign in (-1, 1))
-    beside = BESIDE * (at[-1] - at[0]) or 1.0
+    beside = AXIS_MARGIN * (at[-1] - at[0]) or 1.0
     chart = Chart(
         (at[0] - beside, at[-1] + beside),
         (mu - HIGHEST * sigma, mu + HIGHEST * sigma),

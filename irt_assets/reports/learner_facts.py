@@ -15,10 +15,10 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.partitions import week_bounds
-from irt_assets.features.checks import unconserved
+from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
-from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.kpis.meaning import RANGES, NullReason
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.reports.learner_curve import Level
@@ -38,7 +38,7 @@ from resources.postgres.database import first_column, named_rows
 NO_TOPIC = "unknown"
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
-NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGES, Why.NOT_COMPUTED)}
+NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGES, NullReason.NOT_COMPUTED)}
 
 
 def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
@@ -117,7 +117,9 @@ def load_facts(
 def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
     start, end = week_bounds(week)
     if missing := [
-        day for day, (have, _) in unconserved(connection, start, end, on_postgres(connection)).items() if not have
+        day
+        for day, (have, _) in days_with_wrong_counts(connection, start, end, on_postgres(connection)).items()
+        if not have
     ]:
         raise PermanentFailure(
             f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
@@ -126,7 +128,7 @@ def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
     computed, oldest = connection.execute(
         """SELECT count(*), min(updated_at) FROM weekly_kpi
            WHERE week_start = %s AND kpis#>>'{why,A_t}' IS DISTINCT FROM %s""",
-        (start.date(), Why.NOT_COMPUTED),
+        (start.date(), NullReason.NOT_COMPUTED),
     ).fetchall()[0]
     if not computed or oldest < end:
         state = f"are of {oldest:%Y-%m-%d %H:%M} UTC, before its end" if computed else "were not computed"
@@ -264,7 +266,9 @@ def _judge_topics(
         if not rows.size:
             continue
         person, item = responses.person[rows], responses.item[rows]
-        curves = Curves.of(ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves)
+        curves = Curves.from_items(
+            ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+        )
         topic = np.array([topics[topic_of[item_id]] for item_id in responses.item_ids])
         pairs, group = np.unique(person.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.kpis.meaning import RANGES, NullReason
 
 KPIS = ("P", "I_t", "R_t", "A_t", "S", "E_t")
 """KPIs in the order of the report."""
@@ -25,7 +25,7 @@ FEW_ANSWERS = 10
 """Minimum number of eligible answers for a verdict on a topic."""
 CERTAIN = 1.645
 """Posterior mean over SD at which the topic is easier (or harder) than others with a probability of 95 %."""
-MOST_STEPS = 3
+MAX_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def verdict(kpi: str, value: float) -> str:
 def reason_key(kpis: Mapping[str, Any], kpi: str) -> str:
     """Key of the reason why a KPI is null; `other` for a reason that this code does not know."""
     stored = kpis["why"].get(kpi)
-    return next((reason.name for reason in Why if reason == stored), "other")
+    return next((reason.name for reason in NullReason if reason == stored), "other")
 
 
 def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
@@ -88,7 +88,7 @@ def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
 def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bool) -> list[tuple[str, str]]:
     """One to three next steps, most urgent first, as pairs of key under `steps` and topic name (or '')."""
     far = kpis["P"] is not None and verdict("P", kpis["P"]) in ("away", "far")
-    return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("easier" if far else "keep_going", "")]
+    return [*_steps(kpis, topics, answered)][:MAX_STEPS] or [("easier" if far else "keep_going", "")]
 
 
 def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> Iterator[tuple[str, str]]:

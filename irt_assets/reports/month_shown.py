@@ -69,7 +69,7 @@ from irt_assets.responses.snapshot import snapshot_for_scale
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.itemfit import WindowGrowth
 
-MOST_SHOWN, MOST_ITEMS = 100, 10
+MAX_SHOWN, MAX_ITEMS = 100, 10
 """Maximum numbers of findings shown, and of items shown in other tables."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
 
@@ -177,7 +177,7 @@ def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> I
     if found is None or fit is None or found.set.growth is None:
         yield Paragraph("It was not looked for when the month was calibrated.")
         return
-    yield from growth_blocks(found, fit, MOST_ITEMS)
+    yield from growth_blocks(found, fit, MAX_ITEMS)
     by_place = growth_of_anchors(connection, scale, month)
     if by_place is not None:
         size = f"{number(by_place.estimate)} ± {number(by_place.se)} in θ in {WindowGrowth.PERIOD_DAYS:.0f} days"
@@ -258,7 +258,7 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
     counts = "Later answers count for θ, features, KPIs and later months, and change nothing of this one."
     yield Paragraph(("The month closed on ", since, f". {said}{counts}"))
     if items := known.came.get("items"):
-        rows = sorted(items.items(), key=lambda entry: -entry[1])[:MOST_ITEMS]
+        rows = sorted(items.items(), key=lambda entry: -entry[1])[:MAX_ITEMS]
         yield table(
             ("item", "changed answers"),
             [(page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id), n) for item, n in rows],
@@ -366,8 +366,8 @@ def flagged_items(
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
     yield Paragraph(f"Information of the test: {information_said(information)}.")
     if found:
-        yield table(("item", "finding", "in words"), found[:MOST_SHOWN], caption="What was found, item by item")
-    if (more := len(found) - MOST_SHOWN) > 0:
+        yield table(("item", "finding", "in words"), found[:MAX_SHOWN], caption="What was found, item by item")
+    if (more := len(found) - MAX_SHOWN) > 0:
         bank = page_link("the item bank", "bank", dashboard=dashboard, scale=scale.scale_id)
         yield Paragraph((f"{more:,} more findings: ", bank))
 

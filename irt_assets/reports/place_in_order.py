@@ -7,7 +7,7 @@ import numpy as np
 from irt_assets.common.arrays import Floats
 from irt_psychometrics.itemfit import WindowGrowth
 
-FEWEST_ANCHORS = 5
+MIN_ANCHORS = 5
 """Minimum number of anchors for an estimate."""
 
 
@@ -32,11 +32,11 @@ def growth_by_place(shift: Floats, error: Floats, later: Floats, variation: floa
         later: shape (K,), days by which learners reach the anchor later, on average, than in the origin window.
         variation: SD of b between windows.
 
-    Returns None if fewer than `FEWEST_ANCHORS` anchors are known, or if `later` is the same for all of them.
+    Returns None if fewer than `MIN_ANCHORS` anchors are known, or if `later` is the same for all of them.
     """
     known = np.isfinite(shift) & np.isfinite(error) & np.isfinite(later)
     n = int(known.sum())
-    if n < FEWEST_ANCHORS or np.ptp(later[known]) == 0:
+    if n < MIN_ANCHORS or np.ptp(later[known]) == 0:
         return None
     weight = 1 / (error[known] ** 2 + variation**2)
     time = later[known] / WindowGrowth.PERIOD_DAYS

@@ -39,7 +39,7 @@ KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on r
 """Words for the `kind` of a θ: when it was measured."""
 SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 DAYS_IN_FIGURE = 56
-BESIDE = timedelta(days=4)
+AXIS_MARGIN = timedelta(days=4)
 """Margin before the first point and after the last."""
 IDLE = timedelta(days=7)
 YEAR = timedelta(days=365)
@@ -164,7 +164,7 @@ def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
     first, last = thetas[-1], thetas[0]
     at = [as_of(one) for one in thetas]
     chart = Chart(
-        (min(at) - BESIDE, max(at) + BESIDE),
+        (min(at) - AXIS_MARGIN, max(at) + AXIS_MARGIN),
         Chart.ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
         "as of",
         "θ with its 95 % interval",
@@ -207,7 +207,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
     )
     starts = [week.week_start for week in weeks]
     chart = Chart(
-        (starts[-1] - BESIDE, starts[0] + BESIDE),
+        (starts[-1] - AXIS_MARGIN, starts[0] + AXIS_MARGIN),
         (-1.05, 1.05),
         "week from",
         "KPI",
@@ -278,7 +278,7 @@ def _answers(
     left = [datetime.combine(day, time(), UTC) - wide / 2 for day in answers]
     right = [start + wide for start in left]
     both, correct = ([n[name] for n in answers.values()] for name in ("answers", "of them correct"))
-    ends = shown or (min(left) - BESIDE, max(right) + BESIDE)
+    ends = shown or (min(left) - AXIS_MARGIN, max(right) + AXIS_MARGIN)
     chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", f"{said}.", dated=True)
     chart.boxes(left, [0] * len(left), right, correct, name="correct")
     chart.boxes(left, correct, right, both, "orange", "wrong", hatched=True)

@@ -39,7 +39,7 @@ COLUMNS = (
 """Columns of `attempt` that eligibility reads."""
 ITEM_COLUMNS = ("scale_id", "item_id", "max_score")
 """Columns of `question` that eligibility reads."""
-GIVEN = ("score", "max_score")
+SCORE_COLUMNS = ("score", "max_score")
 """Columns of `attempt` and `question` that eligibility reads only if a scale has scored items."""
 SCORES = ("given_score", "max_score")
 """Columns of facts if a scale has scored items: an attempt's score and its item's maximum score; null for all other
@@ -80,9 +80,9 @@ def first_midnight(at: datetime) -> datetime:
 
 
 def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
-    """The columns among `columns` that the facts need. `GIVEN` are left out if no scale has scored items."""
+    """The columns among `columns` that the facts need. `SCORE_COLUMNS` are left out if no scale has scored items."""
     scored = any(scale.scored for scale in scales.values())
-    return [name for name in columns if scored or name not in GIVEN]
+    return [name for name in columns if scored or name not in SCORE_COLUMNS]
 
 
 class Bounds(NamedTuple):

@@ -81,7 +81,7 @@ class ScoredItems:
     withdrawn: Withdrawals
 
     @classmethod
-    def of(cls, items: Collection[str], withdrawn: Withdrawals) -> ScoredItems:
+    def from_item_ids(cls, items: Collection[str], withdrawn: Withdrawals) -> ScoredItems:
         item_ids = tuple(sorted(items))
         return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, withdrawn)
 

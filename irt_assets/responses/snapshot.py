@@ -24,7 +24,7 @@ from irt_assets.responses.eligibility.rules import Rules, of_stage
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
-    Manifest,
+    SnapshotManifest,
     SpoiltSnapshotError,
     is_manifest,
     snapshot_files,
@@ -51,7 +51,7 @@ FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
 """Columns that a calibration reads: `FIT_COLUMNS`, and the time of each answer."""
 CollectMonth = Callable[
-    [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, Manifest]
+    [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, SnapshotManifest]
 ]
 """Function that stores the attempts of a lake's month as parts, with their verdicts and the minima of their scales.
 

@@ -53,7 +53,7 @@ class Part(BaseModel):
     sums: tuple[str, str]
 
 
-class Manifest(BaseModel):
+class SnapshotManifest(BaseModel):
     """The list of a snapshot's parts.
 
     `columns`: names and Arrow types, the same in each part. `data_hash`: hash of the rows of all parts.
@@ -69,7 +69,7 @@ class Manifest(BaseModel):
     columns: tuple[tuple[str, str], ...]
 
     @classmethod
-    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> Manifest:
+    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> SnapshotManifest:
         """Build the manifest of these parts."""
         found = tuple(sorted(parts, key=lambda part: part.key))
         return cls(
@@ -81,7 +81,7 @@ class Manifest(BaseModel):
         )
 
     @model_validator(mode="after")
-    def _adds_up(self) -> Manifest:
+    def _adds_up(self) -> SnapshotManifest:
         if len({part.key for part in self.parts}) < len(self.parts):
             raise ValueError("it names a part twice")
         digest = _hash_of(self.parts).removeprefix(MARK)
@@ -108,7 +108,7 @@ def hash_in(uri: str) -> str:
     return uri.rpartition("/")[2].partition(".")[0]
 
 
-def read_manifest(key: str, content: bytes) -> Manifest:
+def read_manifest(key: str, content: bytes) -> SnapshotManifest:
     """Parse a manifest. Raises SpoiltSnapshotError if it is not a manifest, or has another format."""
     try:
         described = json.loads(content)
@@ -117,7 +117,7 @@ def read_manifest(key: str, content: bytes) -> Manifest:
                 f"the snapshot {key} has format {described['format']}, and this code reads {FORMAT}: install the newer "
                 "irt-assets"
             )
-        return Manifest.model_validate(described)
+        return SnapshotManifest.model_validate(described)
     except ValueError as error:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise SpoiltSnapshotError(f"the snapshot {key} is not a manifest of parts: {why}") from error
@@ -165,7 +165,7 @@ def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFil
         return StoredFile(key, digest, file.stat().st_size)
 
 
-def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple[str, str]:
+def store_manifest(store: ObjectStore, folder: str, manifest: SnapshotManifest) -> tuple[str, str]:
     """Store a manifest under its hash, after its parts. Returns its key and sha256."""
     content = manifest.written()
     digest = hashlib.sha256(content).hexdigest()
@@ -202,7 +202,7 @@ def _verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: boo
     raise SpoiltSnapshotError(f"{name} has sha256 {digest[:12]}…, not {sha256[:12]}…")
 
 
-def _check_columns(name: str, file: BinaryIO, manifest: Manifest, part: Part) -> None:
+def _check_columns(name: str, file: BinaryIO, manifest: SnapshotManifest, part: Part) -> None:
     """Raise SpoiltSnapshotError if a part cannot be read, or its rows or columns differ from the manifest.
 
     Reads only the metadata at the end of the Parquet file.

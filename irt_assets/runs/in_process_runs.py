@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.retries import first_cause, is_dagsters_own, says_held, why_it_failed
+from irt_assets.common.retries import failed_because_held, first_cause, is_dagsters_own, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
@@ -41,9 +41,9 @@ SENSORS = (
 missing here are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
 """A dependency that does not trigger automation, because a held month is linked too (see `jobs.automation`)."""
-MOST_ROUNDS = 5
+MAX_ROUNDS = 5
 """Largest number of rounds of requests; a run may cause a second run, e.g. drift its report."""
-LONGEST_OUTAGE_S = 300.0
+MAX_OUTAGE_S = 300.0
 """Time for which the repetition of a run waits for the database; a step is retried for the same time."""
 CURSOR = "irt without a daemon: {}"
 
@@ -55,7 +55,7 @@ def _graph(settings: Settings) -> dg.Definitions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """Result of a run of a job, or of some assets.
 
     Attributes:
@@ -83,7 +83,7 @@ def name_of_run(job: str, partition: str | None) -> str:
 
 def outcome_of(
     job: str, partition: str | None, run_id: str, success: bool, events: Iterable[dg.DagsterEvent], otherwise: str = ""
-) -> Outcome:
+) -> RunOutcome:
     """The result of a run, from its events. `otherwise`: the reason of a failure without a failed step."""
     failed, warnings, why = [], [], otherwise or NO_STEP
     for event in events:
@@ -99,10 +99,10 @@ def outcome_of(
         why = ""
     elif failed:
         why = why_it_failed(failed[0])
-    return Outcome(job, partition, success, why, run_id, tuple(warnings), held=any(map(says_held, failed)))
+    return RunOutcome(job, partition, success, why, run_id, tuple(warnings), held=any(map(failed_because_held, failed)))
 
 
-def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> Outcome:
+def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
     """Execute the monthly job, or only some of its assets, for a month in this process.
 
     Raises PermanentFailure like `require_free`.
@@ -144,7 +144,7 @@ def run_here(
     assets: Sequence[str] = (),
     *,
     log_level: str | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Execute a job, or only some of its assets, in this process, even if a run of it is under way."""
     keys = [dg.AssetKey(name) for name in assets]
     result = _execute(_graph(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
@@ -217,7 +217,7 @@ def _execute(
             return result
     LOG.warning("Dagster lost its database during a run of %s, which is repeated when it answers again", job.name)
     once_more = retry_if_exception(is_transient)
-    patient = Retrying(retry=once_more, wait=wait_fixed(1), stop=stop_after_delay(LONGEST_OUTAGE_S), reraise=True)
+    patient = Retrying(retry=once_more, wait=wait_fixed(1), stop=stop_after_delay(MAX_OUTAGE_S), reraise=True)
     left = patient(instance.get_run_by_id, run_id)
     if left is not None and not left.is_finished:
         instance.report_run_failed(left, "Dagster lost its database during the run.")
@@ -225,7 +225,7 @@ def _execute(
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """A requested run: of a job, or of `assets` if `job` is None."""
 
     partition: str | None
@@ -234,10 +234,10 @@ class Asked:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
+def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[RunOutcome]:
     """Execute the runs that sensors and automation request, until they request no more; then evaluate other sensors."""
     defs = _graph(settings)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, LAUNCHING)]
         if not asked:
             break
@@ -247,13 +247,13 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outc
         yield _run(instance, settings, one)
 
 
-def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
+def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[RunOutcome]:
     """Evaluate one of `SENSORS` once, and execute the runs that it requests."""
     for one in _sensor_requests(instance, _graph(settings), (sensor,)):
         yield _run(instance, settings, one)
 
 
-def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
+def _run(instance: dg.DagsterInstance, settings: Settings, one: RunRequest) -> RunOutcome:
     defs = _graph(settings)
     job = defs.resolve_job_def(one.job) if one.job else defs.resolve_implicit_job_def_def_for_assets(one.assets)
     assert job is not None
@@ -262,7 +262,7 @@ def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcom
     return outcome_of(name, one.partition, result.run_id, result.success, result.all_events)
 
 
-def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
+def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[RunRequest]:
     """Evaluate sensors, store their cursors, and yield the requested runs whose run key has no run yet."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
@@ -283,12 +283,12 @@ def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: 
         for request in tick.run_requests or ():
             tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
             if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):
-                yield Asked(request.partition_key, request.job_name, tuple(request.asset_selection or ()), tags)
+                yield RunRequest(request.partition_key, request.job_name, tuple(request.asset_selection or ()), tags)
         if tick.cursor:
             cursors.set_cursor_values({key: tick.cursor})
 
 
-def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[RunRequest]:
     """Requests for the automatic assets of each month that are missing or older than their dependencies.
 
     Assets that depend on such an asset follow in later rounds. The daemon remembers its requests and makes each once;
@@ -309,4 +309,4 @@ def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> 
             if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, -1):
                 due.setdefault(month, []).append(key)
     for month in sorted(due):
-        yield Asked(month, assets=tuple(due[month]))
+        yield RunRequest(month, assets=tuple(due[month]))

@@ -20,7 +20,7 @@ import dagster as dg
 from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
-from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
+from irt_assets.runs.in_process_runs import RunOutcome, follow_up, name_of_run, outcome_of, require_free, run_here
 from irt_assets.runs.queue import enqueue
 from jobs.plans import Plan, last_tick_before, plan_of
 from jobs.schedules import missing, ran_since
@@ -35,10 +35,10 @@ from resources.settings import Settings, in_a_pod
 LOG = logging.getLogger("irt.run")
 RUN_KEY_TAG = "irt/run_key"
 """Run tag: the IRT_RUN_KEY under which a run was requested."""
-PATIENCE_S = 600.0
+TIMEOUT_S = 600.0
 BETWEEN_LOOKS_S = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
-LONGEST_TICK_S = 90.0
+MAX_TICK_S = 90.0
 """Time to wait for a tick. Dagster allows a schedule 60 s; if the daemon is killed meanwhile, the tick never ends."""
 EVENTS_A_LOOK = 1000
 NO_DAEMON = (
@@ -62,7 +62,7 @@ def start(
     here: bool = False,
     quiet: bool = False,
     if_missing: bool = False,
-) -> Iterator[Outcome]:
+) -> Iterator[RunOutcome]:
     """Run a job, and yield the result of each run.
 
     Without a daemon, the runs that sensors and automation request follow, and their results are yielded too.
@@ -137,7 +137,7 @@ def partitions_to_run(
 
 def _through_the_daemon(
     instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None, *, pod: bool
-) -> Iterator[Outcome]:
+) -> Iterator[RunOutcome]:
     """Request the runs, then follow them one after the other and repeat their logs.
 
     If the daemon was stopped and left a run in the queue, the run is executed in this process, except in a pod.
@@ -145,9 +145,7 @@ def _through_the_daemon(
     ask = partial(_asked_for, instance, settings, database, plan, asked)
     runs = with_daemon(instance, ask) if pod else ask()
     for partition, run_id in runs.items():
-        outcome = _through_outages(
-            partial(await_run, instance, run_id, plan.job, partition, PATIENCE_S if pod else 0.0)
-        )
+        outcome = _through_outages(partial(await_run, instance, run_id, plan.job, partition, TIMEOUT_S if pod else 0.0))
         if pod or not _withdrawn(instance, run_id):
             yield outcome
         else:
@@ -195,7 +193,7 @@ def _of_schedule_since(instance: dg.DagsterInstance, plan: Plan, before: str | N
     state = None if plan.asset else schedule_states(instance).get(plan.name)
     if state is None:
         return None
-    given_up = time.monotonic() + LONGEST_TICK_S
+    given_up = time.monotonic() + MAX_TICK_S
     while time.monotonic() < given_up:
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         if not ticks or ticks[0].status is not TickStatus.STARTED:
@@ -241,7 +239,7 @@ def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 def await_run(
     instance: dg.DagsterInstance, run_id: str, job: str, partition: str | None, patience_s: float = 0.0
-) -> Outcome:
+) -> RunOutcome:
     """Wait for a run, or for its last repetition if its worker was killed. Returns its result.
 
     patience_s: time for which the daemon may be down while the run needs it.
@@ -250,7 +248,7 @@ def await_run(
     while True:
         run = instance.get_run_by_id(run_id)
         if run is None:
-            return Outcome(job, partition, success=False, why=f"its run {run_id} was deleted")
+            return RunOutcome(job, partition, success=False, why=f"its run {run_id} was deleted")
         page = instance.get_records_for_run(run_id, cursor, limit=EVENTS_A_LOOK)
         cursor = page.cursor
         for record in page.records:
@@ -278,7 +276,7 @@ def await_run(
             daemon_seen = time.monotonic()
         elif time.monotonic() - daemon_seen >= patience_s:
             waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
-            return Outcome(job, partition, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
+            return RunOutcome(job, partition, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -307,7 +305,7 @@ def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
 
     Raises PermanentFailure if there is no daemon, or `do` fails, for ten minutes.
     """
-    given_up, why = time.monotonic() + PATIENCE_S, ""
+    given_up, why = time.monotonic() + TIMEOUT_S, ""
     while True:
         before, why = why, "there was no daemon"
         try:
@@ -333,9 +331,9 @@ def _through_outages(do: Callable[[], T]) -> T:
             return do()
         except Exception as error:
             now = time.monotonic()
-            if outage_began is None or now - began > PATIENCE_S:
+            if outage_began is None or now - began > TIMEOUT_S:
                 outage_began = now
-            if not is_transient(error) or now - outage_began > PATIENCE_S:
+            if not is_transient(error) or now - outage_began > TIMEOUT_S:
                 raise
             LOG.warning("%s; looking again", error)
         time.sleep(BETWEEN_LOOKS_S)

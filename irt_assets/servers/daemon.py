@@ -16,7 +16,7 @@ from irt_assets.common.probes import DAEMONS, daemon
 from resources.dagster_compat import have_the_last_word_on_logs, run_daemon
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
-from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.postgres.daemon_lock import REFUSED, TIMEOUT_S, DaemonLock
 from resources.postgres.database import Database
 from resources.postgres.open_database import open_database
 from resources.serving import logs, metrics
@@ -30,7 +30,7 @@ STOPS_WITHIN_S = 6.0
 server gives the lock to another daemon."""
 
 
-def main(patience_s: float = PATIENCE_S) -> None:
+def main(patience_s: float = TIMEOUT_S) -> None:
     os.umask(0o077)
     logs.configure()
     have_the_last_word_on_logs(logs.configure)

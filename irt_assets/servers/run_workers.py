@@ -15,7 +15,7 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
-from jobs.launching.launcher import be_the_first_to_go
+from jobs.launching.launcher import prefer_as_oom_victim
 from resources.serving.child_processes import end_with_parent, name_this_process
 
 NAME = "irt-run-worker"
@@ -71,4 +71,4 @@ def begin() -> None:
     """Prepare a worker before its run: it ends with its parent, and is killed first when memory runs out."""
     end_with_parent()
     name_this_process(NAME)
-    be_the_first_to_go()
+    prefer_as_oom_victim()

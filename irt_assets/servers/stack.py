@@ -20,7 +20,7 @@ from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.server_commands import DAEMON, DEFINITIONS, Service, commands
 from irt_assets.servers.supervisor import Supervisor
 from resources.files.folder_claim import open_store
-from resources.postgres.daemon_lock import PATIENCE_S, DaemonLock
+from resources.postgres.daemon_lock import TIMEOUT_S, DaemonLock
 from resources.postgres.database import Database, embedded_postgres
 from resources.serving.own_servers import ask
 from resources.serving.service_manager import NOTIFY_SOCKET, http_health, notify
@@ -51,7 +51,7 @@ class Stack:
     read_only: bool = False
     module: str = DEFINITIONS
     daemon: str = DAEMON
-    patience_s: float = PATIENCE_S
+    patience_s: float = TIMEOUT_S
     services: tuple[Service, ...] = ()
     supervisor: Supervisor = field(init=False)
     _claims: Claims = field(default_factory=Claims, init=False)

@@ -16,7 +16,7 @@ from resources.serving.child_processes import end_with_parent
 LOG = logging.getLogger("irt.stack")
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
-LONGEST_PAUSE_S = 60.0
+MAX_PAUSE_S = 60.0
 """Longest pause between restarts of a server that keeps dying, in seconds."""
 LOG_LIMIT = 16 * 2**20
 """Log size in bytes above which the next start of the server begins a new log."""
@@ -67,7 +67,7 @@ class Supervisor:
                 if child.name == "daemon" and child.process.returncode == REFUSED:
                     raise StackError(f"The daemon may not start:\n{_tail(child.log, 1)}")
                 lived = now - child.started
-                child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(LONGEST_PAUSE_S, 2 * child.pause + 1)
+                child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(MAX_PAUSE_S, 2 * child.pause + 1)
                 child.restart_at = now + child.pause
                 LOG.warning(
                     "The %s ended (%s) after %.0f s; starting it again in %.0f s. Its log: %s",

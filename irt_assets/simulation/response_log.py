@@ -20,7 +20,7 @@ from irt_assets.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Sce
 from irt_assets.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
 
 MINUTE = 60_000
-SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
+MIN_MS, LONGEST_MS = 300, 10 * MINUTE
 """Limits of response times: nobody reads an item faster, and the exam closes an item that is open for longer."""
 
 LANGUAGES = ("en", "ko")
@@ -293,7 +293,7 @@ class _Cohort:
         # Learners remember an item that they have met, and answer it 15 % faster.
         time = np.exp(log_time) * time_factor * np.where(familiar, 0.85, 1.0)
         time = np.where(rapid, rng.uniform(0.15, 0.7, rows) * 0.1 * np.exp(bank.time_intensity[item]), time)
-        time = np.clip(time, SHORTEST_MS, LONGEST_MS).astype(np.int64)
+        time = np.clip(time, MIN_MS, LONGEST_MS).astype(np.int64)
         pause = rng.integers(500, 3000, rows)
         completed = self.start[session] + _running_sum(time + pause, self.n_items) - pause
         finished = (self.start + np.bincount(session, weights=time + pause)).astype(np.int64)

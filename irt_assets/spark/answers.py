@@ -29,10 +29,10 @@ Layout = Callable[[int, Responses, Ints], dict[str, npt.NDArray[Any]]]
 
 _log = logging.getLogger("irt_assets.calibration")
 
-MOST_IN_A_PARTITION = 50_000_000
+MAX_PER_PARTITION = 50_000_000
 """Maximum number of answers in a partition, unless there are too few bundles for more partitions. A partition is laid
 out, and if it is lost computed again, as a whole."""
-MOST_SHUFFLED = 20_000_000
+MAX_SHUFFLED = 20_000_000
 """Maximum number of answers that the driver reads to compare them with shuffled ones if a fit hardly beats chance."""
 DRIVER_BYTES = 4_000_000_000
 """Size of the answers, about 1.5 bytes each, up to which the driver computes a fit."""
@@ -151,7 +151,7 @@ class SparkAnswers(RemoteAnswers):
         from pyspark.sql import functions as f
 
         n_bundles = len(self.bundles)
-        n_parts = min(n_bundles, max(_cores(self.session), -(-self.n_answers // MOST_IN_A_PARTITION)))
+        n_parts = min(n_bundles, max(_cores(self.session), -(-self.n_answers // MAX_PER_PARTITION)))
         shard = (f.crc32(f.col("learner_key").cast("string").cast("binary")) % self.n_shards).cast("int")
         bundle = f"(((shard + 1) * {n_bundles} - 1) div {self.n_shards})"
         part = f.expr(f"({bundle} * {n_parts}) div {n_bundles}").cast("int")
@@ -180,7 +180,7 @@ class SparkAnswers(RemoteAnswers):
         return f.array(*(f.lit(place[k]).cast("long") for k in range(n_parts)))[part]
 
     def gather(self) -> tuple[Responses, Ints] | None:
-        if self.n_answers > MOST_SHUFFLED:
+        if self.n_answers > MAX_SHUFFLED:
             return None
         columns = ["learner_key", "item_id", "score", *(["group"] if len(self.names) > 1 else [])]
         found = self.frame.select(*columns).orderBy("learner_key", "item_id").toArrow()

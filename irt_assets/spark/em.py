@@ -117,7 +117,9 @@ class EmOnSpark(EmEngine):
     def _keep_sums(self, there: SparkAnswers, calibration: Calibration) -> None:
         assert there.answers is not None
         if calibration.convergence.converged and calibration.item_model.two_categories:
-            self._sums.append((calibration, ItemSums.of(there.answers, calibration, threads=self.settings.irt_threads)))
+            self._sums.append(
+                (calibration, ItemSums.from_answers(there.answers, calibration, threads=self.settings.irt_threads))
+            )
 
     def _report(self, sentence: str) -> None:
         _log.info(sentence)

@@ -28,7 +28,7 @@ from resources.cluster.lake import (
     SPARK_TYPES,
     Lake,
     LakeFile,
-    Manifest,
+    LakeManifest,
     days_between,
 )
 from resources.cluster.relational import Run, on_duckdb, on_postgres
@@ -247,7 +247,7 @@ def store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[Lak
                 writer.close()
 
 
-def day_rows(manifest: Manifest) -> DayRows:
+def day_rows(manifest: LakeManifest) -> DayRows:
     return DayRows(manifest.rows, manifest.judged, manifest.data_hash)
 
 

@@ -15,15 +15,15 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from irt_assets.spark.lake import Progress, day_rows, on_files, rows_of_files, store_files
-from resources.cluster.lake import SCHEMA, Lake, LakeFile, Manifest, schema_problem
+from resources.cluster.lake import SCHEMA, Lake, LakeFile, LakeManifest, schema_problem
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     import duckdb
 
-READERS_END = timedelta(days=1)
+READER_GRACE = timedelta(days=1)
 """Longest time for which a reader may still read files that another manifest has replaced."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,12 @@ def _remember_ids(ids: duckdb.DuckDBPyConnection, lake: Lake, day: str, files: I
             )
 
 
-def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mapping[str, Manifest]) -> Iterator[Fault]:
+def _ids_seen_twice(
+    ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mapping[str, LakeManifest]
+) -> Iterator[Fault]:
     twice = "FROM (SELECT id, min(day) AS first, max(day) AS day FROM seen GROUP BY id HAVING count(*) > 1)"
     for first, day, n, examples in ids.execute(
-        f"SELECT first, day, count(*), array_agg(id::text ORDER BY id)[:{MOST_NAMED}] {twice} GROUP BY 1, 2 ORDER BY 2"
+        f"SELECT first, day, count(*), array_agg(id::text ORDER BY id)[:{MAX_NAMED}] {twice} GROUP BY 1, 2 ORDER BY 2"
     ).fetchall():
         with on_files(lake, manifests[day].files) as run:
             wanted = ", ".join(f"'{one}'" for one in examples)
@@ -144,7 +146,7 @@ def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
 
 def prune(lake: Lake) -> int:
     """Delete the files that no manifest names and that are older than a day. Returns their number."""
-    before = datetime.now(UTC) - READERS_END
+    before = datetime.now(UTC) - READER_GRACE
     unnamed = lake.unnamed(before)
     for path in unnamed:
         lake.delete(path)

@@ -38,7 +38,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.row_hash import digest_of, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
-from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
+from irt_assets.responses.snapshot_files import Part, SnapshotManifest, columns_of, store_parquet
 from irt_assets.responses.stored_window import (
     HASHED,
     ScaleVerdicts,
@@ -106,7 +106,7 @@ def collect_on_spark(
     folder: str,
     month: str,
     scales: Mapping[str, Scale],
-) -> tuple[WindowTotals, Manifest]:
+) -> tuple[WindowTotals, SnapshotManifest]:
     """Collect a month on Spark, as a `snapshot.CollectMonth`. Days that differ between the lake and PostgreSQL are
     first written to the lake.
 
@@ -119,7 +119,7 @@ def collect_on_spark(
     lake.require_judged(start, end)
     n = sum(one.rows for one in lake.manifests(start, end).values())
     if n == 0:
-        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), Manifest.over(month, [], [])
+        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), SnapshotManifest.over(month, [], [])
     run = on_log(connection, start, end)
     with spark_jobs(run.connection, f"scored_responses of {month}"):
         return _parts(run, store, folder, month, n, scales)
@@ -138,7 +138,7 @@ def _write_days(database: Database, connection: psycopg.Connection, lake: Lake, 
 
 def _parts(
     run: Run, store: ObjectStore, folder: str, month: str, n: int, scales: Mapping[str, Scale]
-) -> tuple[WindowTotals, Manifest]:
+) -> tuple[WindowTotals, SnapshotManifest]:
     rows = verdict_rows(*Month(month).bounds, in_lake=True)
     hashed = run.backend.sql(rows.mutate(h=row_hash(rows, HASHED)))
     dealt = _dealt(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
@@ -162,7 +162,7 @@ def _parts(
         raise TransientFailure("attempts changed while they were collected on the cluster: collect the month again")
     _require_stored(store, parts)
     totals = _totals(found, minima.rounds, scales, digest_of((total, *sums)))
-    return totals, Manifest.over(month, parts, columns_of(columns))
+    return totals, SnapshotManifest.over(month, parts, columns_of(columns))
 
 
 def map_learners(

@@ -21,7 +21,7 @@ from resources.postgres.database import Database
 from resources.serving import logs, metrics
 from resources.serving.guard import Guard
 from resources.serving.listening import listening
-from resources.serving.service import Server, serve_until_told
+from resources.serving.service import Server, serve_until_signal
 from resources.serving.service_manager import host_from_here, report_to_service_manager
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, Verifier, build_verifier
@@ -66,7 +66,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
             server_header=False,
             timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
-        serve_until_told(Server(config), listening(host, port))
+        serve_until_signal(Server(config), listening(host, port))
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from irt_assets.webserver.operations import (
     read_body,
     read_request,
     required_role,
-    signs_for_another,
+    would_record_unverified_name,
 )
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import (
@@ -40,7 +40,7 @@ from resources.serving.guard import (
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier, sent_token
 
 LOG = logging.getLogger("irt_assets.webserver")
-LARGEST_BODY = 16 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 """Largest body in bytes, as in nginx."""
 
 
@@ -140,7 +140,7 @@ def _require_allowed(request: Request, identity: Identity) -> None:
         if not identity.has_role(role):
             why = f"{mutation.name} needs the role {role}, which your token does not give you."
             raise Refusal(HTTPStatus.FORBIDDEN, why)
-        if signs_for_another(mutation):
+        if would_record_unverified_name(mutation):
             raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
     if request.mutations:
         LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
@@ -199,8 +199,8 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     body = b""
     async for piece in HttpRequest(scope, receive).stream():
         body += piece
-        if len(body) > LARGEST_BODY:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {LARGEST_BODY} bytes.")
+        if len(body) > MAX_BODY_BYTES:
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {MAX_BODY_BYTES} bytes.")
     return body
 
 

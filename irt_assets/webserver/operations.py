@@ -33,7 +33,7 @@ LAUNCHING_RUNS = frozenset(
 )
 LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
 ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
-MOST_TOKENS = 20_000
+MAX_TOKENS = 20_000
 """Length of the longest accepted document: parsing longer documents would delay other requests."""
 
 
@@ -78,7 +78,7 @@ def read_request(parsed: object) -> Request:
     if not isinstance(variables, dict | None):
         raise Unreadable("The request's `variables` must be an object.")
     try:
-        document = parse(query, no_location=True, max_tokens=MOST_TOKENS)
+        document = parse(query, no_location=True, max_tokens=MAX_TOKENS)
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
         mutations = [
             mutation
@@ -98,7 +98,7 @@ def required_role(mutation: Mutation) -> Role:
     return "analyst" if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS | ENDING else "operator"
 
 
-def signs_for_another(mutation: Mutation) -> bool:
+def would_record_unverified_name(mutation: Mutation) -> bool:
     """Whether a mutation would give the runs of a backfill an unverified name of their launcher.
 
     The daemon launches these runs with the backfill's tags. Runs that a person launches in the UI get the verified name

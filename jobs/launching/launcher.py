@@ -62,7 +62,7 @@ def own_worker_tags() -> dict[str, str]:
     return {WORKER_TAG: json.dumps(worker), MAX_RETRIES_TAG: "0"}
 
 
-def be_the_first_to_go() -> None:
+def prefer_as_oom_victim() -> None:
     """Let the kernel kill this run worker before the code server, which shares its memory limit."""
     with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")

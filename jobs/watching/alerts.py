@@ -12,7 +12,7 @@ import dagster as dg
 
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
-from irt_assets.common.retries import says_held, why_it_failed
+from irt_assets.common.retries import failed_because_held, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
@@ -24,7 +24,7 @@ from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
 
 MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
-LONGEST_REASON = 300
+MAX_REASON_LENGTH = 300
 SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
 """Beginnings of alerts' keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
@@ -67,7 +67,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
     steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
     if (
         steps
-        and all(says_held(event.step_failure_data) for event in steps)
+        and all(failed_because_held(event.step_failure_data) for event in steps)
         and held_alert(instance, partition_of(run), dashboard_url) is not None
     ):
         return None
@@ -330,7 +330,7 @@ def backup_alert(last: LastBackup | None, now: datetime) -> Alert | None:
 
 def _short(reason: str) -> str:
     line = " ".join(reason.split())
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+    return line if len(line) <= MAX_REASON_LENGTH else f"{line[:MAX_REASON_LENGTH]}…"
 
 
 def silent(key: dg.AssetCheckKey) -> bool:

@@ -30,11 +30,11 @@ LOOK_BACK = timedelta(days=1)
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-    sentences = tell_of_ready_months(database, context.instance, datetime.now(UTC))
+    sentences = alert_ready_months(database, context.instance, datetime.now(UTC))
     return dg.SkipReason("; ".join(sentences) or "no month has turned green")
 
 
-def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
+def alert_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Open an alert for each month and scale that turned green. Returns the alerts' texts."""
     with database.connect() as connection:
         untold = done_and_not_announced(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")

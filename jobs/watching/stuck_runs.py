@@ -52,7 +52,7 @@ class UnfinishedRun:
     why: str = ""
 
     @classmethod
-    def of(cls, record: dg.RunRecord, why: str = "") -> Self:
+    def from_record(cls, record: dg.RunRecord, why: str = "") -> Self:
         run = record.dagster_run
         since = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)
         works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
@@ -107,7 +107,7 @@ def sees_processes(instance: dg.DagsterInstance) -> bool:
 def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
     """Every run that has not ended, newest first. `why`: the reason why runs wait that are not working."""
     found = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return [UnfinishedRun.of(record, why) for record in found]
+    return [UnfinishedRun.from_record(record, why) for record in found]
 
 
 def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
@@ -116,7 +116,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     why = NO_DAEMON if absent else ""
     found = runs_under_way(instance, why)
     waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
-    found += [UnfinishedRun.of(record, waits) for record in to_be_repeated(instance)]
+    found += [UnfinishedRun.from_record(record, waits) for record in to_be_repeated(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
         job = job_of(backfill.job_name or "assets")

@@ -110,7 +110,7 @@ class Channel:
 
     def send(self, message: Message) -> str | None:
         """Send a message. Returns None if it arrived, else the reason why it did not."""
-        heard = _Heard()
+        heard = AppriseLog()
         logging.getLogger("apprise").addHandler(heard)
         try:
             plugin = self.plugin(message)
@@ -130,7 +130,7 @@ class Channel:
         return text
 
 
-class _Heard(logging.Handler):
+class AppriseLog(logging.Handler):
     """Collects apprise's log of this thread, the only place where apprise explains a failure."""
 
     def __init__(self) -> None:
@@ -205,17 +205,17 @@ def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str
     return arrived
 
 
-Outcome = tuple[Due, str | None]
+AlertOutcome = tuple[Due, str | None]
 
 
 def _attempts(
     configured: dict[str, Channel], waiting: dict[str, list[Due]], settings: Settings, limit_s: float
-) -> list[Outcome]:
+) -> list[AlertOutcome]:
     """Run every channel in its own thread for at most `limit_s`; threads that hang after that are abandoned.
 
     Returns the messages that were tried, with None or the reason why they did not arrive.
     """
-    told: dict[str, list[Outcome]] = {name: [] for name, messages in waiting.items() if messages}
+    told: dict[str, list[AlertOutcome]] = {name: [] for name, messages in waiting.items() if messages}
     over = threading.Event()
 
     def work(name: str) -> None:
@@ -235,7 +235,7 @@ def _attempts(
     for thread in threads.values():
         thread.join(max(0.0, end - time.monotonic()))
     over.set()
-    found: list[Outcome] = []
+    found: list[AlertOutcome] = []
     for name, thread in threads.items():
         of_channel = list(told[name])
         found.extend(of_channel)

@@ -17,7 +17,7 @@ from resources.postgres.database import records
 Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 60, 3600
+FIRST_WAIT_S, MAX_WAIT_S = 60, 3600
 """Pauses in seconds between two attempts to send a message: doubled from the first to the longest."""
 
 
@@ -180,7 +180,7 @@ def record(connection: psycopg.Connection, message: Due, error: str | None) -> N
         {
             "error": error,
             "first": FIRST_WAIT_S,
-            "longest": LONGEST_WAIT_S,
+            "longest": MAX_WAIT_S,
             "alert": message.alert_id,
             "event": message.event,
             "channel": message.channel,

@@ -11,9 +11,9 @@ from resources.settings import Settings
 
 VIOLATED = 3
 """Exit status of `irt job invariants` if an invariant is violated, which has its own alert."""
-LAST_WORDS = 10
+LOG_TAIL_LINES = 10
 """Lines of the journal in the alert."""
-PATIENCE_S = 20
+TIMEOUT_S = 20
 
 
 def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
@@ -28,7 +28,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
         what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
         fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
         kind="last words",
-        subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LAST_WORDS), "-o", "cat", "--no-pager"))],
+        subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LOG_TAIL_LINES), "-o", "cat", "--no-pager"))],
     )
     message = Message(due, settings.env_name, settings.ui_url)
     return {name: channel.send(message) for name, channel in channels(settings).items()}
@@ -37,7 +37,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
 def _output(*command: str) -> str:
     """The output of a command of systemd, or the reason why it failed."""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"({command[0]} gave no output: {error})"
     return ran.stdout.strip() or ran.stderr.strip() or "nothing"

@@ -64,7 +64,7 @@ class LakeFile:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class LakeManifest:
     """The files of a day.
 
     Attributes:
@@ -127,7 +127,7 @@ class Lake:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def manifests(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, Manifest]:
+    def manifests(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, LakeManifest]:
         """The manifests of the days that overlap [since, until), by day, in order."""
         wanted = [day for day in self._committed() if _overlaps(day, since, until)]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -265,9 +265,9 @@ class Lake:
         self.store.put(self.prefix + key, path)
         return LakeFile(key, digest, pq.read_metadata(path).num_rows, path.stat().st_size)
 
-    def commit(self, day: str, files: Sequence[LakeFile], data_hash: str, judged: int) -> Manifest:
+    def commit(self, day: str, files: Sequence[LakeFile], data_hash: str, judged: int) -> LakeManifest:
         """Write the manifest of a day, which replaces its previous files by these."""
-        made = Manifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
+        made = LakeManifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
         content = asdict(made) | {"rows": made.rows}
         self.store.put(f"{self.prefix}{MANIFESTS}/{day}.json", json.dumps(content, indent=1).encode())
         return made
@@ -290,7 +290,7 @@ class Lake:
         names = (key.rpartition("/")[2] for key, _ in self.store.list(self.prefix + MANIFESTS))
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
-    def _manifest(self, day: str) -> Manifest:
+    def _manifest(self, day: str) -> LakeManifest:
         key = f"{self.prefix}{MANIFESTS}/{day}.json"
         try:
             content = json.loads(self.store.get(key))
@@ -301,7 +301,7 @@ class Lake:
             files = tuple(LakeFile(**file) for file in content["files"])
             judged = content.get("judged", 0)  # earlier releases wrote no verdicts
             named = content["data_hash"], judged, content["exported_at"], content["schema_version"]
-            found = Manifest(content["day"], files, *named)
+            found = LakeManifest(content["day"], files, *named)
             if found.day != day or found.rows != content["rows"]:
                 raise ValueError("its day or its rows")
         except (ValueError, KeyError, TypeError) as error:

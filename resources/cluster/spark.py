@@ -149,7 +149,7 @@ def addresses_of(master: str) -> list[tuple[str, int]]:
     return [(host.strip("[]"), int(port)) if host else (port, default) for host, _, port in parts]
 
 
-def nobody_answers(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
+def master_unreachable(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
     """The problem if no master or Connect server accepts a connection.
 
     Returns None if one of them does, or if `master` contains no address.
@@ -176,7 +176,7 @@ def _see_that_it_can_start(master: str) -> None:
         raise PermanentFailure(f"IRT_SPARK is set, and the package {missing} is missing: {INSTALL}")
     if not master.startswith("sc://") and (problem := _java_problem()):
         raise PermanentFailure(f"IRT_SPARK is set, and {problem}: {INSTALL_JAVA}")
-    if silence := nobody_answers(master):  # else Spark itself would try for a minute
+    if silence := master_unreachable(master):  # else Spark itself would try for a minute
         raise TransientFailure(silence)
 
 
@@ -274,7 +274,7 @@ def is_remote(session: SparkSession) -> bool:
 def _lives(session: SparkSession, master: str) -> bool:
     try:
         if is_remote(session):
-            return nobody_answers(master) is None and bool(session.version)
+            return master_unreachable(master) is None and bool(session.version)
         context = session.sparkContext._jsc
         return context is not None and not context.sc().isStopped()
     except Exception:  # noqa: BLE001 - any error means that the session has ended

@@ -192,7 +192,7 @@ def explain_spark(error: BaseException) -> Failure | None:
         return failure
     for meaning in MEANINGS:
         if found := re.search(meaning.words, f"{text}\n", re.DOTALL):
-            return meaning.kind(f"{meaning.sentence.format(**found.groupdict())}\nSpark: {_essence(text)}")
+            return meaning.kind(f"{meaning.sentence.format(**found.groupdict())}\nSpark: {_key_line(text)}")
     return None
 
 
@@ -225,7 +225,7 @@ def _of_python(text: str) -> Failure | None:
     return None
 
 
-def _essence(text: str) -> str:
+def _key_line(text: str) -> str:
     """The most informative line of a Java exception with its stack, at most 300 characters."""
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(("at ", "..."))]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]

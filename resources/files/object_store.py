@@ -34,13 +34,13 @@ IN_PARTS_FROM = 8 * 2**20
 PIECE = 2**20
 CONNECTIONS = 32
 """Largest number of concurrent requests of one process."""
-TOLD_BOTO3 = (
+BOTO3_VARIABLES = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION"),
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"),
     *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
 )
 """Environment variables of boto3 that have the same meaning on every machine."""
-LONGEST_PREFIX = 64
+MAX_PREFIX_LENGTH = 64
 LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
 
@@ -214,7 +214,7 @@ class BucketStore(_Store):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another machine, with boto3's variables of this one. boto3 finds its files and roles there."""
-        told = {name: value for name in TOLD_BOTO3 if (value := os.environ.get(name))}
+        told = {name: value for name in BOTO3_VARIABLES if (value := os.environ.get(name))}
         return {"bucket": self.bucket, "told": told}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -372,7 +372,7 @@ def object_store(settings: Settings) -> ObjectStore:
 def key_part(name: str) -> str:
     """Any name as one part of a key: the quoted name or, if it is long or begins with a dot, `hashed_part`."""
     quoted = quote(name, safe="")
-    return hashed_part(name) if quoted.startswith(".") or len(quoted) > LONGEST_PREFIX else quoted
+    return hashed_part(name) if quoted.startswith(".") or len(quoted) > MAX_PREFIX_LENGTH else quoted
 
 
 def hashed_part(name: str) -> str:
@@ -382,7 +382,7 @@ def hashed_part(name: str) -> str:
     """
     raw = name.encode("utf-8", "surrogatepass")
     quoted = quote(raw, safe="").replace(".", "%2E").replace("~", "%7E")
-    return f"{re.sub('%.?$', '', quoted[:LONGEST_PREFIX])}~{hashlib.sha256(raw).hexdigest()[:20]}"
+    return f"{re.sub('%.?$', '', quoted[:MAX_PREFIX_LENGTH])}~{hashlib.sha256(raw).hexdigest()[:20]}"
 
 
 def _validate_key(key: str) -> str:

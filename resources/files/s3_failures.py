@@ -9,7 +9,7 @@ from resources.failures import PermanentFailure, TransientFailure
 if TYPE_CHECKING:
     from botocore import exceptions
 
-MENDED_BY_TIME = {
+TRANSIENT_CODES = {
     "BadDigest",  # the bytes were damaged on the way
     "IncompleteBody",
     "InternalError",
@@ -32,7 +32,7 @@ RIGHTS = (
 )
 PLACE = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
 KEY = "Let the bucket's encryption use a key that is enabled and that the bucket's user may use."
-WAY_OUT = {
+REMEDY = {
     "AccessDenied": RIGHTS,
     "AllAccessDisabled": RIGHTS,
     "AuthorizationHeaderMalformed": PLACE,
@@ -89,7 +89,7 @@ def _response_failure(uri: str, error: exceptions.ClientError) -> Exception:
         return PermanentFailure(f"{uri}: there is no such bucket. {PLACE}")
     if code in ("404", "NoSuchKey", "NotFound"):
         return NothingThere(f"There is nothing at {uri}.")
-    if code in MENDED_BY_TIME or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
+    if code in TRANSIENT_CODES or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
         return TransientFailure(f"{uri}: {error}")
     message = str(error).rstrip(".")
-    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")
+    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else REMEDY.get(code, REFUSED)}")

@@ -16,14 +16,14 @@ from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import LOCK, Database, lock_key
 
 LOG = logging.getLogger(__name__)
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 """Default wait in seconds: longer than the server needs to notice that the other daemon's host is gone."""
 PAUSE_S = 0.5
 REFUSED = 3
 """Exit status of a daemon that must not start: another daemon is running, or the files are elsewhere. Starting it again
 does not help."""
 KEY = lock_key("dagster's daemon")
-LONGEST_NAME = 63
+MAX_NAME_LENGTH = 63
 """Length at which PostgreSQL truncates `application_name`."""
 SERVER_NOTICES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 """Connection options with which the server notices after 25 s that a host is gone, and releases the lock."""
@@ -36,7 +36,7 @@ class DaemonLock:
         self._database = database
         self._connection: psycopg.Connection | None = None
 
-    def acquire(self, patience_s: float = PATIENCE_S) -> None:
+    def acquire(self, patience_s: float = TIMEOUT_S) -> None:
         """Wait for the lock, at most `patience_s` seconds.
 
         Raises PermanentFailure, which names the other daemon, if the lock is still taken, and TransientFailure if the
@@ -83,7 +83,7 @@ class DaemonLock:
     def _try(self) -> str | None:
         """Try to take the lock once. Returns None if this process holds it now, else the process that does."""
         self.release()
-        name = f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
+        name = f"irt daemon {os.getpid()} {socket.gethostname()}"[:MAX_NAME_LENGTH]
         self._connection = self._database.open(
             SERVER_NOTICES, autocommit=True, application_name=name, tcp_user_timeout="8000"
         )

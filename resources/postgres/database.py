@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
+REMEDY = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
 
 
 class Connection(psycopg.Connection[Any]):
@@ -139,10 +139,10 @@ class Database:
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
     """The server that is used if DATABASE_URL is unset. Raises PermanentFailure in a pod and in a unit of systemd."""
-    refuse_in_a_pod("DATABASE_URL", "an embedded database", WAY_OUT)
+    refuse_in_a_pod("DATABASE_URL", "an embedded database", REMEDY)
     if started_by_systemd():
         raise PermanentFailure(
-            f"DATABASE_URL is not set, and a unit of systemd has no embedded database: {WAY_OUT}, in its env file"
+            f"DATABASE_URL is not set, and a unit of systemd has no embedded database: {REMEDY}, in its env file"
         )
     return EmbeddedPostgres(settings.irt_home / "postgres")
 

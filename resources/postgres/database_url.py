@@ -14,7 +14,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.own_schema import path_option
 
 ENCODE = "in the user name and the password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
-LIBPQ_SAYS = (
+LIBPQ_HINTS = (
     (re.compile(r"percent-encoded|forbidden value"), f"has a % that begins no percent-encoded character: {ENCODE}"),
     (re.compile(r"IPv6|\]"), "has a [ without its ] around the host's address"),
     (re.compile(r"query parameter"), "has something after its ? that is not NAME=VALUE with an option of libpq"),
@@ -22,7 +22,7 @@ LIBPQ_SAYS = (
 REFUSED_VALUE = re.compile(
     r"invalid (?:(\w+) value|port number|integer value .* for connection option \"(\w+)\")", re.S
 )
-LARGEST_PORT = 65535
+MAX_PORT = 65535
 GIVES_UP = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -46,13 +46,13 @@ def read_database_url(text: str) -> str:
         parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError as error:
         message = str(error)
-        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(message)), f"is not an address: {ENCODE}")
+        fault = next((fault for words, fault in LIBPQ_HINTS if words.search(message)), f"is not an address: {ENCODE}")
         raise _fault(fault) from None
     if "@" in parts.get("host", "") + parts.get("dbname", ""):
         raise _fault(f"has an @ too many: {ENCODE}")
     for port in filter(None, parts.get("port", "").split(",")):
-        if not (port.isascii() and port.isdigit() and 0 < int(port) <= LARGEST_PORT):
-            raise _fault(f"has no number from 1 to {LARGEST_PORT} as its port; {ENCODE}")
+        if not (port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+            raise _fault(f"has no number from 1 to {MAX_PORT} as its port; {ENCODE}")
     return url
 
 

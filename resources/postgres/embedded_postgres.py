@@ -25,17 +25,17 @@ from typing import Literal
 import psutil
 
 from resources.failures import PermanentFailure, TransientFailure
-from resources.postgres.server_account import WAY_OUT as ACCOUNT_WAY_OUT
+from resources.postgres.server_account import REMEDY as ACCOUNT_WAY_OUT
 from resources.postgres.server_account import Account, NoAccountError, account_for, nobody, surroundings
 from resources.serving.listening import bound_port
 from resources.version import way_to_install
 
 USER = DATABASE = "irt"
 PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
-ORPHANS_GET = 2.0  # seconds for the server's processes to end by themselves after their parent died
+ORPHAN_GRACE_S = 2.0  # seconds for the server's processes to end by themselves after their parent died
 LAUNCHES = 3  # attempts, because another program can take a free port before the server binds it
 LOG_LIMIT = 16 * 2**20
-WAY_OUT = "Set IRT_HOME to a folder on a local disk that you may write to, or DATABASE_URL to a PostgreSQL server."
+REMEDY = "Set IRT_HOME to a folder on a local disk that you may write to, or DATABASE_URL to a PostgreSQL server."
 
 SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
                         launches += 1
                 if (url := self._url()) is not None:
                     return url
-                if launches == 0 and time.monotonic() > deadline - PATIENCE + ORPHANS_GET:
+                if launches == 0 and time.monotonic() > deadline - PATIENCE + ORPHAN_GRACE_S:
                     self._kill_orphans()
                 time.sleep(0.02)
             raise TransientFailure(
@@ -316,7 +316,7 @@ class EmbeddedPostgres:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-15:])
 
     def _failure(self, what: str, detail: str) -> PermanentFailure:
-        return PermanentFailure(f"{what} ({self.folder}):\n{detail.strip()}\n{WAY_OUT}")
+        return PermanentFailure(f"{what} ({self.folder}):\n{detail.strip()}\n{REMEDY}")
 
 
 def _locked(descriptor: int) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WAY_OUT = (
+REMEDY = (
     "Clone into a folder that every user may enter (/opt, /srv), or work as a plain user, or set DATABASE_URL to a "
     "PostgreSQL server."
 )
@@ -117,4 +117,4 @@ if __name__ == "__main__":
         check(*(Path(argument).absolute() for argument in sys.argv[1:]))
     except NoAccountError as error:
         user = "root" if os.geteuid() == 0 else f"user id {os.geteuid()}"
-        sys.exit(f"The embedded PostgreSQL cannot run here for {user}:\n{error}\n{WAY_OUT}")
+        sys.exit(f"The embedded PostgreSQL cannot run here for {user}:\n{error}\n{REMEDY}")

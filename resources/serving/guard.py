@@ -23,7 +23,7 @@ PROBE = "/server_info"
 GRAPHQL = "/graphql"
 REPORTED_EVENTS = "/report_asset_"
 DEBUG_FILES = "/download_debug"
-OUTPUT_OF_A_RUN = re.compile(r"/logs(/[^./\\\0][^/\\\0]*){2,}")
+RUN_OUTPUT_PATH = re.compile(r"/logs(/[^./\\\0][^/\\\0]*){2,}")
 """Path with at least two names, none of which leads out of the folder. Dagster fails on any other path."""
 READING = (HTTPMethod.GET, HTTPMethod.HEAD)
 SAME_ORIGIN_HEADERS = {
@@ -32,7 +32,7 @@ SAME_ORIGIN_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Headers of every response: no other site may frame the page (clickjacking) or embed its files."""
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 POLICY_VIOLATION = 1008
 """Close code of a WebSocket (policy violation). If it is not accepted yet, the client gets a 403 without a body."""
 
@@ -83,8 +83,8 @@ class Guard:
         if asked is None or not self.names.answers_to(asked):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                f"This page does not answer to the host name {(host or '')[:LONGEST_NAME]!r}. If people reach it under "
-                "that name, set IRT_UI_URL to its address.",
+                f"This page does not answer to the host name {(host or '')[:MAX_NAME_LENGTH]!r}. If people reach it "
+                "under that name, set IRT_UI_URL to its address.",
             )
         if path.startswith(REPORTED_EVENTS):
             return Refusal(
@@ -97,7 +97,7 @@ class Guard:
                 "Debug files of runs contain all that is known about a run: write one on the server by dagster debug "
                 "export RUN_ID FILE.",
             )
-        if path.startswith("/logs/") and not OUTPUT_OF_A_RUN.fullmatch(path):
+        if path.startswith("/logs/") and not RUN_OUTPUT_PATH.fullmatch(path):
             return Refusal(HTTPStatus.NOT_FOUND, "There is no such output of a run.")
         if method is None:
             return self._foreign_origin(headers, asked)
@@ -122,7 +122,7 @@ class Guard:
             return None
         return Refusal(
             HTTPStatus.FORBIDDEN,
-            f"A page of {(origin or 'several origins')[:LONGEST_NAME]!r} may not use this one. If people reach this "
+            f"A page of {(origin or 'several origins')[:MAX_NAME_LENGTH]!r} may not use this one. If people reach this "
             "one there, set IRT_UI_URL to its address.",
         )
 

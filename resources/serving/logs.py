@@ -30,7 +30,7 @@ DAGSTERS = ("dagster", "dagster-webserver")
 """Loggers to which Dagster's servers add their own handlers."""
 DAGSTER_META = "dagster_meta"
 """Attribute of records that belong to a run's log; Dagster prints them itself."""
-SHORTEST_SECRET = 6
+MIN_SECRET_LENGTH = 6
 """Length of the shortest secret that is hidden in any text: shorter secrets would match ordinary words. In a URL they
 are found by their position."""
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -203,7 +203,7 @@ def _secrets() -> tuple[str, ...]:
                 found |= passwords_of(text)
             else:
                 found.add(text)
-    return tuple(secret for secret in found if len(secret) >= SHORTEST_SECRET)
+    return tuple(secret for secret in found if len(secret) >= MIN_SECRET_LENGTH)
 
 
 def passwords_of(url: str) -> set[str]:

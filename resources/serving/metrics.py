@@ -23,7 +23,7 @@ from resources.version import code_version
 
 LOG = logging.getLogger(__name__)
 BUILD_INFO = ("irt_build_info", "Always 1; which code this is.")
-OF_A_SOCKET = {"websocket.accept": "101", "websocket.close": "403"}
+WEBSOCKET_STATUS = {"websocket.accept": "101", "websocket.close": "403"}
 """HTTP status for the client if a WebSocket is opened, and if it is refused."""
 
 
@@ -62,7 +62,7 @@ class Counted:
 
         async def count(message: Message) -> None:
             nonlocal counted
-            status = str(message.get("status") or OF_A_SOCKET.get(message["type"], ""))
+            status = str(message.get("status") or WEBSOCKET_STATUS.get(message["type"], ""))
             if status and not counted:
                 counted = True
                 self._requests.labels(status).inc()

@@ -66,7 +66,7 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
     config = uvicorn.Config(
         app, log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False, **options
     )
-    serve_until_told(Server(config), listener)
+    serve_until_signal(Server(config), listener)
 
 
 class Server(uvicorn.Server):
@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
+def serve_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
     """Run until SIGTERM, or until SIGHUP, after which the process restarts and keeps listening."""
 
     def stop() -> None:

@@ -30,8 +30,8 @@ SECONDS_BETWEEN_LOOKS = 10.0
 """Pause between probes if systemd sets no watchdog. With a watchdog it is a quarter of the watchdog's period, because a
 server on a busy machine sometimes responds late."""
 UNTIL_READY_S = 0.5
-PATIENCE_S = 2.0
-SAYS_READY = ("theta_api",)
+TIMEOUT_S = 2.0
+HAS_READY_PROBE = ("theta_api",)
 """Services that send READY once `/ready` passes; other services send it once `/health` passes."""
 
 Probe = Callable[[], str | None]
@@ -82,7 +82,7 @@ def http_health(address: str, page: str = "health", *, any_answer: bool = False)
     from resources.serving.own_servers import ask  # here, because most commands import this module
 
     try:
-        with ask(f"{address}/{page}", PATIENCE_S) as answer:
+        with ask(f"{address}/{page}", TIMEOUT_S) as answer:
             if any_answer or answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
                 return None
             beginning: bytes = next(answer.iter_content(200), b"")
@@ -93,7 +93,7 @@ def http_health(address: str, page: str = "health", *, any_answer: bool = False)
 
 def service_fault(package: str, settings: Settings, *, host: str | None = None) -> str | None:
     """A probe of a package of `services` on this machine: None if it is ready to work, else the reason why not."""
-    return http_health(service_address(package, settings, host), "ready" if package in SAYS_READY else "health")
+    return http_health(service_address(package, settings, host), "ready" if package in HAS_READY_PROBE else "health")
 
 
 def service_address(package: str, settings: Settings, host: str | None = None) -> str:

@@ -8,13 +8,13 @@ from irt_assets.common.wording import listed
 from irt_assets.gates.month_judged import MonthState
 from jobs.watching.overview import Overview
 from services.dashboard.elements import shortened
-from services.dashboard.page import Asked, NotFound
+from services.dashboard.page import NotFound, ViewRequest
 
 CHOSEN = "chosen:"
 """Prefix of a ticked box's name in the fields of an address."""
 
 
-def names_in(asked: Asked, field: str) -> list[str]:
+def names_in(asked: ViewRequest, field: str) -> list[str]:
     """The names in the ticked boxes and in a field of the address, without repetitions."""
     names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
     return list(dict.fromkeys([*names, *filter(None, [asked.field(field)])]))
@@ -26,7 +26,7 @@ def require_known(what: str, named: str, known: Collection[str]) -> None:
         raise NotFound(f"There is no {what}{there}.")
 
 
-def whole_number(asked: Asked, field: str, what: str, otherwise: int, lowest: int, highest: int) -> int:
+def whole_number(asked: ViewRequest, field: str, what: str, otherwise: int, lowest: int, highest: int) -> int:
     """The number in a field of the address, or `otherwise` if the field is empty."""
     text = asked.field(field, str(otherwise))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
@@ -51,7 +51,7 @@ def months_of(overview: Overview) -> list[str]:
     return list(dict.fromkeys(state.month for state in reversed(overview.months)))
 
 
-def scale_named(asked: Asked, overview: Overview) -> str:
+def scale_named(asked: ViewRequest, overview: Overview) -> str:
     """The scale that the address names, or else the first scale."""
     scales = scales_of(overview)
     if not scales:
@@ -61,7 +61,7 @@ def scale_named(asked: Asked, overview: Overview) -> str:
     return named
 
 
-def month_named(asked: Asked, overview: Overview, field: str, otherwise: str) -> str:
+def month_named(asked: ViewRequest, overview: Overview, field: str, otherwise: str) -> str:
     """The month that a field of the address names, or `otherwise` if the field is empty."""
     months = months_of(overview)
     if not months:

@@ -17,7 +17,7 @@ from irt_assets.decisions import anchor_versions, closing, release, release_undo
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused
 
 LOG = logging.getLogger("services.dashboard")
@@ -30,7 +30,7 @@ USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored
 
 
 @dataclass(frozen=True)
-class Form:
+class DecisionForm:
     """The filled-in form.
 
     Attributes:
@@ -51,7 +51,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DecisionOutcome:
     """The effect of a decision, before or after it is made.
 
     Attributes:
@@ -70,31 +70,31 @@ def may_decide(identity: Identity) -> bool:
     return identity.has_role(DECIDER)
 
 
-def review(asked: Asked, form: Form) -> Outcome:
+def review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     """The effect that the decision would have. Changes nothing."""
     return _in_words(lambda: _review(asked, form))
 
 
-def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
+def decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
     """Decide on all references or on none. seen: the proposals as reviewed; nothing is decided if they have changed."""
     return _in_words(lambda: _decide(asked, form, seen))
 
 
-def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
+def make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     """Queue a run of each of the months that is stale, in the caller's name."""
     return _in_words(lambda: _make_again(asked, months))
 
 
-def _make_again(asked: Asked, months: Sequence[str]) -> Outcome:
+def _make_again(asked: ViewRequest, months: Sequence[str]) -> DecisionOutcome:
     _require_decider(asked.identity)
     reader, by = asked.reader, asked.identity.sub
     queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.forget()
     said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
-    return Outcome(True, (said,), stale=tuple(queued))
+    return DecisionOutcome(True, (said,), stale=tuple(queued))
 
 
-def _review(asked: Asked, form: Form) -> Outcome:
+def _review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
     _require_decider(asked.identity)
     release.require_text("name", asked.identity.sub)
     release.require_text("reason", form.reason)
@@ -102,21 +102,23 @@ def _review(asked: Asked, form: Form) -> Outcome:
     with asked.reader.connect() as connection:
         if what := ANCHORS.get(form.what):
             change = anchor_versions.preview_change(connection, what, form.scale_id, _items(form), _month(form))
-            return Outcome(True, (with_stop(change.sentence), _way_back(change)), stale=change.stale)
+            return DecisionOutcome(True, (with_stop(change.sentence), _way_back(change)), stale=change.stale)
         if use := USES.get(form.what):
             begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
-            return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
+            return DecisionOutcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
         if form.what == "reopen":
             opening = closing.preview_reopening(connection, _month(form))
-            return Outcome(True, _said(opening), stale=opening.stale)
+            return DecisionOutcome(True, _said(opening), stale=opening.stale)
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
-            return Outcome(True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone))
+            return DecisionOutcome(
+                True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone)
+            )
         if form.what == "reject":
             rejected = release.open_proposals(connection, form.references)
             sentences = [release.effect_of_reject(rejected), *release.changes_of_answers(connection, rejected)]
-            return Outcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
+            return DecisionOutcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
         since = release.in_force_since(form.since, now)
         accepted = release.acceptable(connection, form.references, since, now)
         _require_leaks_confirmed(form, accepted)
@@ -126,10 +128,10 @@ def _review(asked: Asked, form: Form) -> Outcome:
         )
         rest = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
         changes = map(with_stop, release.changes_of_answers(connection, accepted))
-        return Outcome(True, (*lines, rest, *changes), tuple(accepted))
+        return DecisionOutcome(True, (*lines, rest, *changes), tuple(accepted))
 
 
-def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
+def _decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal]) -> DecisionOutcome:
     _require_decider(asked.identity)
     by, reason, now, database = asked.identity.sub, form.reason, asked.reader.now(), asked.reader.database
     stale: tuple[str, ...] = ()
@@ -165,7 +167,7 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         )
         sentences = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
     asked.reader.forget()
-    return Outcome(True, _few(sentences), stale=stale)
+    return DecisionOutcome(True, _few(sentences), stale=stale)
 
 
 def _said(opening: closing.Reopening) -> tuple[str, ...]:
@@ -177,12 +179,12 @@ def _require_decider(identity: Identity) -> None:
     identity.require_role(DECIDER)
 
 
-def _require_leaks_confirmed(form: Form, accepted: Sequence[Proposal]) -> None:
+def _require_leaks_confirmed(form: DecisionForm, accepted: Sequence[Proposal]) -> None:
     if not form.although_it_leaked:
         release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
 
 
-def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
+def _in_words(attempt: Callable[[], DecisionOutcome]) -> DecisionOutcome:
     try:
         return attempt()
     except TokenRefused as refused:
@@ -212,15 +214,15 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
         )
 
 
-def _not(why: str) -> Outcome:
-    return Outcome(False, (why,))
+def _not(why: str) -> DecisionOutcome:
+    return DecisionOutcome(False, (why,))
 
 
-def _items(form: Form) -> list[str]:
+def _items(form: DecisionForm) -> list[str]:
     return [reference.item_id for reference in form.references]
 
 
-def _day(form: Form) -> datetime | None:
+def _day(form: DecisionForm) -> datetime | None:
     return release.midnight(form.since, "the first day") if form.since else None
 
 
@@ -239,7 +241,7 @@ def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
     return f"{item} is in use again from {day} on; answers given while it was withdrawn never count."
 
 
-def _month(form: Form) -> str:
+def _month(form: DecisionForm) -> str:
     return form.references[0].window if form.references else ""
 
 

@@ -8,9 +8,9 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
-from services.dashboard.deciding import DECIDER, Form, Outcome, What, decide, may_decide, review
+from services.dashboard.deciding import DECIDER, DecisionForm, DecisionOutcome, What, decide, may_decide, review
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 
 BUTTONS: dict[What, str] = {
     "accept": "Accept …",
@@ -40,7 +40,7 @@ DAYS: dict[What, str] = {
 }
 
 
-def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag | TagList:
+def form(asked: ViewRequest, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag | TagList:
     """Reason, day and buttons for those who may decide; for others, why they may not.
 
     kinds: a button for each; the label of the day belongs to the first. since: the day that is filled in. leaked:
@@ -84,10 +84,10 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
 
 
 def converse(
-    asked: Asked,
+    asked: ViewRequest,
     inputs: Inputs,
-    fill: Callable[[What, str, str, bool], Form],
-    after: Callable[[Form, Outcome], TagChild],
+    fill: Callable[[What, str, str, bool], DecisionForm],
+    after: Callable[[DecisionForm, DecisionOutcome], TagChild],
     kinds: Sequence[What],
 ) -> None:
     """React to the form of `kinds` while the page is open.
@@ -95,7 +95,7 @@ def converse(
     fill: makes the form from kind, reason, day, and whether the box is ticked. after: makes the elements below the
     sentences of an outcome, such as links to the page that shows the effect.
     """
-    pending: reactive.Value[tuple[Form, Outcome] | None] = reactive.Value(None)
+    pending: reactive.Value[tuple[DecisionForm, DecisionOutcome] | None] = reactive.Value(None)
     outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
 
     @render.ui
@@ -135,7 +135,7 @@ def converse(
         outcome_shown.set(None)
 
 
-def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
+def _question(asked: ViewRequest, filled: DecisionForm, outcome: DecisionOutcome) -> Tag:
     return tags.div(
         tags.p(tags.strong("This will happen:")),
         _sentences(outcome),
@@ -150,13 +150,13 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
     )
 
 
-def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> Tag:
+def _message(outcome: DecisionOutcome, follows: TagChild = None, *, tone: str) -> Tag:
     """Element with the sentences of an outcome. Its class `decided` closes the form."""
     decided = " decided" if outcome.ok else ""
     return tags.div(_sentences(outcome), follows, class_=f"alert alert-{tone}{decided}", data_seen="")
 
 
-def _sentences(outcome: Outcome) -> TagList:
+def _sentences(outcome: DecisionOutcome) -> TagList:
     return shown(*(Paragraph(prose(one)) for one in outcome.sentences))
 
 

@@ -20,7 +20,7 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
 from services.dashboard.chosen import require_known
 from services.dashboard.elements import shortened
-from services.dashboard.page import Asked, NotFound
+from services.dashboard.page import NotFound, ViewRequest
 from services.dashboard.views import arrivals, bank
 from services.jwt_verifier.tokens import Role, TokenRefused
 
@@ -34,33 +34,35 @@ STATEMENT_TIMEOUT_MS = 60_000
 PIECE = 2**16
 AT_ONCE = threading.BoundedSemaphore(2)
 """Limits the files that are written at once: a table of a million rows needs a gigabyte."""
-LONGEST_WAIT_S = 30
+MAX_WAIT_S = 30
 
 
-def download(asked: Asked) -> Response:
+def download(asked: ViewRequest) -> Response:
     """The file, named after its table, scale and day, or a sentence that says why there is none."""
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
-        return _sorry(404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}")
+        return _error_page(
+            404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}"
+        )
     read_table, role = DOWNLOADS[what]
     try:
         asked.identity.require_role(role)
     except TokenRefused as refused:
-        return _sorry(refused.status, f"{what} are data of learners, for the role {role} and above: {refused}")
-    if not AT_ONCE.acquire(timeout=LONGEST_WAIT_S):
-        return _sorry(503, "other files are being made: try again in a minute")
+        return _error_page(refused.status, f"{what} are data of learners, for the role {role} and above: {refused}")
+    if not AT_ONCE.acquire(timeout=MAX_WAIT_S):
+        return _error_page(503, "other files are being made: try again in a minute")
     try:
         opened, size = _write_table(read_table(asked), cast("Kind", kind))
     except NotFound as missing:
-        return _sorry(404, str(missing))
+        return _error_page(404, str(missing))
     except PermanentFailure as failure:
-        return _sorry(422, str(failure))
+        return _error_page(422, str(failure))
     except psycopg.errors.QueryCanceled:
-        return _sorry(503, f"reading it took longer than a minute: `irt export {what}` has no such limit")
+        return _error_page(503, f"reading it took longer than a minute: `irt export {what}` has no such limit")
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
-        return _sorry(503, "the database does not answer: try again in a minute")
+        return _error_page(503, "the database does not answer: try again in a minute")
     finally:
         AT_ONCE.release()
     headers = {
@@ -89,24 +91,24 @@ def _pieces(opened: BufferedReader) -> Iterator[bytes]:
             yield piece
 
 
-def _name(asked: Asked, what: str) -> str:
+def _name(asked: ViewRequest, what: str) -> str:
     """The file's name. The scale is reduced to letters and digits, because the name is sent in a header."""
     scale = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.field("scale"))[:40].strip("._-")
     return "_".join(part for part in (what, scale, f"{asked.reader.now():%Y-%m-%d}") if part)
 
 
-def _sorry(status: int, why: str) -> Response:
+def _error_page(status: int, why: str) -> Response:
     return PlainTextResponse(f"{sentence(why)}\n", HTTPStatus(status), {"Cache-Control": "no-store"})
 
 
-def _bank(asked: Asked) -> pd.DataFrame:
+def _bank(asked: ViewRequest) -> pd.DataFrame:
     """All items that the dashboard's page with the same address fields lists."""
     shown = bank.chosen(asked, asked.reader.now())
     return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
 
 
-def _export(what: What) -> Callable[[Asked], pd.DataFrame]:
-    def read(asked: Asked) -> pd.DataFrame:
+def _export(what: What) -> Callable[[ViewRequest], pd.DataFrame]:
+    def read(asked: ViewRequest) -> pd.DataFrame:
         scale = asked.field("scale")
         with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
             if scale:
@@ -117,7 +119,7 @@ def _export(what: What) -> Callable[[Asked], pd.DataFrame]:
     return read
 
 
-DOWNLOADS: Mapping[str, tuple[Callable[[Asked], pd.DataFrame], Role]] = {
+DOWNLOADS: Mapping[str, tuple[Callable[[ViewRequest], pd.DataFrame], Role]] = {
     "bank": (_bank, "viewer"),
     "parameters": (_export("parameters"), "viewer"),
     "flags": (_export("flags"), "viewer"),

@@ -8,10 +8,10 @@ from shiny import ui
 from irt_assets.common.dashboard_pages import address
 from resources.version import code_version
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked, Page, View
+from services.dashboard.page import Page, View, ViewRequest
 
 
-def document(page: Page, asked: Asked, views: Sequence[View]) -> Tag:
+def document(page: Page, asked: ViewRequest, views: Sequence[View]) -> Tag:
     """The whole page as HTML."""
     return ui.page_fluid(
         head_content(
@@ -37,7 +37,7 @@ def document(page: Page, asked: Asked, views: Sequence[View]) -> Tag:
     )
 
 
-def _head(asked: Asked, views: Sequence[View]) -> Tag:
+def _head(asked: ViewRequest, views: Sequence[View]) -> Tag:
     menu = [
         tags.li(
             tags.a(

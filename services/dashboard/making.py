@@ -11,24 +11,24 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import listed
 from irt_assets.gates.month_judged import State
-from services.dashboard.deciding import DECIDER, Outcome, make_again, may_decide
-from services.dashboard.page import Asked
+from services.dashboard.deciding import DECIDER, DecisionOutcome, make_again, may_decide
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import BeingRead
 
 LOOK_AGAIN_S = 3.0
 
 
-def place(asked: Asked) -> TagChild:
+def place(asked: ViewRequest) -> TagChild:
     """The element in which the button appears, for those who may recompute months."""
     if not may_decide(asked.identity):
         return tags.p(f"Making months again needs the role {DECIDER}.", class_="text-body-secondary")
     return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
-def converse(asked: Asked, inputs: Inputs) -> None:
+def converse(asked: ViewRequest, inputs: Inputs) -> None:
     """Show the button for the stale months, and after a click the outcome."""
     offered: list[str] = []
-    requested: reactive.Value[Outcome | None] = reactive.Value(None)
+    requested: reactive.Value[DecisionOutcome | None] = reactive.Value(None)
 
     @render.ui
     async def making() -> TagChild:
@@ -49,7 +49,7 @@ def converse(asked: Asked, inputs: Inputs) -> None:
         requested.set(await asyncio.to_thread(make_again, asked, tuple(offered)))
 
 
-def _answer(asked: Asked, outcome: Outcome) -> TagList:
+def _answer(asked: ViewRequest, outcome: DecisionOutcome) -> TagList:
     runs = f"{asked.reader.settings.ui_url}/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}/runs"
     reload = tags.a("load this page again", href="")
     if not outcome.ok:

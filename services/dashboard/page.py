@@ -24,7 +24,7 @@ class NotAllowed(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ViewRequest:
     """A request for a view: who sends it, and the fields of the page's address."""
 
     view: str
@@ -57,6 +57,6 @@ class View:
     """
 
     name: str
-    page: Callable[[Asked], Page]
+    page: Callable[[ViewRequest], Page]
     menu: str = ""
-    server: Callable[[Asked, Inputs, Outputs, Session], None] | None = None
+    server: Callable[[ViewRequest, Inputs, Outputs, Session], None] | None = None

@@ -24,7 +24,7 @@ FRESH = timedelta(seconds=30)
 OLDEST_SHOWN = timedelta(minutes=10)
 """Greatest age of an overview that is shown: a month may have turned red since."""
 REMEMBERED = 256
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
 class BeingRead(Exception):
@@ -71,7 +71,7 @@ class Reader:
             connection.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
             yield connection
 
-    def remembered(self, key: tuple[str, ...], read: Callable[[], Made]) -> Made:
+    def remembered(self, key: tuple[str, ...], read: Callable[[], Value]) -> Value:
         """The result of `read`, cached while it is among the last `REMEMBERED` results. `key` must identify data that
         never changes."""
         found = self._remembered.get(key)
@@ -81,7 +81,7 @@ class Reader:
                 while len(self._remembered) >= REMEMBERED:
                     self._remembered.pop(next(iter(self._remembered)))
                 self._remembered[key] = found
-        return cast("Made", found)
+        return cast("Value", found)
 
     def now(self) -> datetime:
         return datetime.now(UTC)

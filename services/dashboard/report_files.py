@@ -7,17 +7,17 @@ from starlette.responses import Response
 
 from irt_assets.reports.artifacts import Recorded
 from services.dashboard.elements import DASH
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.report_files import answer
 
 
-def report(asked: Asked) -> Response:
+def report(asked: ViewRequest) -> Response:
     """The report file with the id in the address, or a sentence that says why there is none."""
     saved, no_learners = asked.field("save") not in ("", "0"), no_learner_reports(asked)
     return answer(asked.reader.connect, asked.reader.store, asked.field("id"), no_learners=no_learners, saved=saved)
 
 
-def no_learner_reports(asked: Asked) -> str:
+def no_learner_reports(asked: ViewRequest) -> str:
     """Why learners' reports are not shown. Empty if they are shown."""
     if not asked.identity.has_role("analyst"):
         return "Learners' reports are personal data: only analysts and higher roles may read them."

@@ -36,7 +36,7 @@ from services.dashboard.figures import PLOTLY_JS, shown
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
 from services.dashboard.messages import Checked
-from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
+from services.dashboard.page import NotAllowed, NotFound, Page, View, ViewRequest
 from services.dashboard.reader import FRESH, BeingRead, Reader
 from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
@@ -76,29 +76,29 @@ class Pages:
         await self.app(scope, receive, send_with_status)
 
 
-def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Asked:
-    return Asked(query.get("view") or VIEWS[0].name, dict(query), identity, reader)
+def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> ViewRequest:
+    return ViewRequest(query.get("view") or VIEWS[0].name, dict(query), identity, reader)
 
 
-def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
+def make_page(asked: ViewRequest) -> tuple[HTTPStatus, Page]:
     """The status and the page, or a page that says why the requested one cannot be shown."""
     try:
         return HTTPStatus.OK, _with_age(view_of(asked).page(asked), asked.reader)
     except NotFound as missing:
-        return HTTPStatus.NOT_FOUND, _sorry("Not found", str(missing))
+        return HTTPStatus.NOT_FOUND, _error_page("Not found", str(missing))
     except NotAllowed as refused:
-        return HTTPStatus.FORBIDDEN, _sorry("Not for your role", str(refused))
+        return HTTPStatus.FORBIDDEN, _error_page("Not for your role", str(refused))
     except BeingRead:
         why = (
             "What is known of them is too old to be shown, or was never read; the first reading after a start takes "
             "longest, as it covers the answers of every month. The page reloads by itself."
         )
-        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The months are being read", why, AGAIN)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The months are being read", why, AGAIN)
     except PermanentFailure as failure:
-        return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
+        return HTTPStatus.UNPROCESSABLE_ENTITY, _error_page("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
         why = "Reading it took too long: narrow what you ask for, or try again when fewer runs are under way."
-        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database is busy", why)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database is busy", why)
     except psycopg.OperationalError as error:
         return _away(error)
     except Exception as error:
@@ -106,7 +106,7 @@ def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
             return _away(error)
         LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
         why = "This is a fault of the dashboard: its log says more. Nothing was changed."
-        return HTTPStatus.INTERNAL_SERVER_ERROR, _sorry("This page failed", why)
+        return HTTPStatus.INTERNAL_SERVER_ERROR, _error_page("This page failed", why)
 
 
 def _with_age(page: Page, reader: Reader) -> Page:
@@ -123,10 +123,10 @@ def _with_age(page: Page, reader: Reader) -> Page:
 
 def _away(error: Exception) -> tuple[HTTPStatus, Page]:
     LOG.warning("the database does not answer: %s", explain(error) or error)
-    return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database does not answer", "Try again in a minute.")
+    return HTTPStatus.SERVICE_UNAVAILABLE, _error_page("The database does not answer", "Try again in a minute.")
 
 
-def view_of(asked: Asked) -> View:
+def view_of(asked: ViewRequest) -> View:
     for view in VIEWS:
         if view.name == asked.view:
             return view
@@ -217,7 +217,7 @@ def _verifier(settings: Settings) -> Verifier:
         raise PermanentFailure(f"{failure}; a demo on this machine needs none: irt run dashboard --demo") from failure
 
 
-def _sorry(title: str, why: str, *more: TagChild) -> Page:
+def _error_page(title: str, why: str, *more: TagChild) -> Page:
     return Page(title, shown(notice(why, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more))
 
 

@@ -24,7 +24,7 @@ from resources.serving.service import serve_http
 from resources.settings import Settings
 from resources.version import code_version
 from services.exporter.families import BUILD_INFO, FAMILIES, UP, Sample
-from services.exporter.readings import READINGS, Look
+from services.exporter.readings import READINGS, ScrapeContext
 
 LOG = logging.getLogger(__name__)
 CACHED_S = 30.0
@@ -56,7 +56,7 @@ class StateCollector(Collector):
             with self._database.connect() as connection:
                 connection.read_only = True
                 connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
-                look = Look(connection, self._settings, datetime.now(UTC))
+                look = ScrapeContext(connection, self._settings, datetime.now(UTC))
                 for reading in READINGS:
                     try:
                         with connection.transaction():

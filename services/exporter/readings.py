@@ -33,7 +33,7 @@ MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSIN
 
 
 @dataclass(frozen=True)
-class Look:
+class ScrapeContext:
     """The context of one reading: connection, settings and time."""
 
     connection: psycopg.Connection
@@ -41,7 +41,7 @@ class Look:
     now: datetime
 
 
-def runs(look: Look) -> Iterator[Sample]:
+def runs(look: ScrapeContext) -> Iterator[Sample]:
     for status, n in (where_dagster_ran(look.connection, runs_by_status) or {}).items():
         yield Sample(families.RUNS, n, (status.lower(),))
     ended = where_dagster_ran(look.connection, last_successes) or {}
@@ -51,13 +51,13 @@ def runs(look: Look) -> Iterator[Sample]:
             yield Sample(families.LAST_SUCCESS, by_job[plan.job], (plan.documents_name,))
 
 
-def overdue(look: Look) -> Iterator[Sample]:
+def overdue(look: ScrapeContext) -> Iterator[Sample]:
     late = read_lateness(look.connection, PLANS, look.settings.irt_first_month, look.now)
     for plan in PLANS:
         yield Sample(families.OVERDUE, plan in late, (plan.documents_name,))
 
 
-def months(look: Look) -> Iterator[Sample]:
+def months(look: ScrapeContext) -> Iterator[Sample]:
     """The state of each month, from its fit, its publication step, and decisions and verdicts since.
 
     Changed rules are not included; only `irt status` reports them.
@@ -100,20 +100,20 @@ def month_state(one: SettledMonth, decided: str | None, *, has_other_answers: bo
     ).state
 
 
-def links(look: Look) -> Iterator[Sample]:
+def links(look: ScrapeContext) -> Iterator[Sample]:
     for scale, (slope, intercept) in last_linkings(look.connection).items():
         if slope is not None and intercept is not None:
             yield Sample(families.SLOPE, slope, (scale,))
             yield Sample(families.INTERCEPT, intercept, (scale,))
 
 
-def violations(look: Look) -> Iterator[Sample]:
+def violations(look: ScrapeContext) -> Iterator[Sample]:
     n = {one.invariant: one.subjects for one in open_violations(look.connection)}
     for name, severity in SEVERITY.items():
         yield Sample(families.VIOLATIONS, n.get(name, 0), (name, severity))
 
 
-def last_times(look: Look) -> Iterator[Sample]:
+def last_times(look: ScrapeContext) -> Iterator[Sample]:
     backup = last_backup(look.connection)
     times = {
         families.INVARIANTS_LAST: last_evaluated(look.connection),
@@ -123,7 +123,7 @@ def last_times(look: Look) -> Iterator[Sample]:
     yield from (Sample(family, time.timestamp()) for family, time in times.items() if time is not None)
 
 
-def undelivered(look: Look) -> Iterator[Sample]:
+def undelivered(look: ScrapeContext) -> Iterator[Sample]:
     """Undelivered messages of the configured channels. Messages of a removed channel are not counted."""
     waiting: dict[str, int] = dict(
         look.connection.execute(
@@ -134,13 +134,13 @@ def undelivered(look: Look) -> Iterator[Sample]:
         yield Sample(families.UNDELIVERED, waiting.get(channel, 0), (channel,))
 
 
-def daemon(look: Look) -> Iterator[Sample]:
+def daemon(look: ScrapeContext) -> Iterator[Sample]:
     beats = where_dagster_ran(look.connection, heartbeats) or {}
     farthest = max(abs(look.now.timestamp() - beats.get(part, float("-inf"))) for part in DAEMONS)
     yield Sample(families.HEARTBEAT_AGE, farthest)
 
 
-def intake(look: Look) -> Iterator[Sample]:
+def intake(look: ScrapeContext) -> Iterator[Sample]:
     for one in source_states(look.connection):
         yield Sample(families.INTAKE_LAST, one.last.timestamp(), (one.source,))
         for result, n in (("stored", one.stored), ("duplicate", one.duplicates), ("refused", one.refused)):
@@ -149,7 +149,7 @@ def intake(look: Look) -> Iterator[Sample]:
         yield Sample(families.INTAKE_SILENT, int(silence is not None), (source,))
 
 
-READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
+READINGS: tuple[Callable[[ScrapeContext], Iterator[Sample]], ...] = (
     daemon,
     runs,
     overdue,

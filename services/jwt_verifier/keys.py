@@ -24,13 +24,13 @@ from resources.settings import Settings
 
 LOG = logging.getLogger("services.jwt_verifier")
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-SHORTEST_RSA_BITS = 2048
+MIN_RSA_BITS = 2048
 REFRESH_S = 300.0
 BETWEEN_REFETCHES_S = 30.0
 """Seconds between fetches after a failure or for unknown key ids, so that random key ids do not flood the issuer."""
 OLDEST_S = 24 * 3600.0
 """Seconds after which fetched keys are no longer trusted."""
-LONGEST_WAIT_S = 5.0
+MAX_WAIT_S = 5.0
 """Seconds for which a token with an unknown key id waits for a fetch that is under way."""
 FETCH_S = 10.0
 LARGEST_JWKS = 256 * 1024
@@ -51,7 +51,7 @@ class VerificationKey:
 
 def algorithm_of(public: object) -> str:
     """Algorithm for a key of this type. Raises ValueError if the type is not supported or the key is too short."""
-    if isinstance(public, RSAPublicKey) and public.key_size >= SHORTEST_RSA_BITS:
+    if isinstance(public, RSAPublicKey) and public.key_size >= MIN_RSA_BITS:
         return "RS256"
     if isinstance(public, EllipticCurvePublicKey) and isinstance(public.curve, SECP256R1):
         return "ES256"
@@ -75,7 +75,7 @@ class PemKey:
         self._stamp: tuple[int, ...] = ()
         self._key = self._read()
 
-    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey:  # noqa: ARG002
+    def find(self, key_id: str | None, wait_s: float = MAX_WAIT_S) -> VerificationKey:  # noqa: ARG002
         if self._stamp != _stamp(self._path):
             self.refresh()
         return self._key
@@ -147,7 +147,7 @@ class JwksKeys:
         """Seconds since the keys were last read from their source; infinite if they never were."""
         return self._clock() - self._fetched_at
 
-    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
+    def find(self, key_id: str | None, wait_s: float = MAX_WAIT_S) -> VerificationKey | None:
         """The key with this id. Returns None if there is none. Raises KeysUnavailable if no key can be trusted."""
         with self._state:
             key = self._known(key_id)

@@ -18,7 +18,7 @@ import jwt
 
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from services.jwt_verifier.keys import LONGEST_WAIT_S, KeySource, KeysUnavailable, key_source
+from services.jwt_verifier.keys import MAX_WAIT_S, KeySource, KeysUnavailable, key_source
 
 LOG = logging.getLogger("services.jwt_verifier")
 Role = Literal["viewer", "analyst", "psychometrician", "operator"]
@@ -31,8 +31,8 @@ LATEST = 253_402_300_800
 LEEWAY_S = 30
 MAX_AGE_S = 24 * 3600
 """Greatest age of a token, in seconds. An older token is refused, even if its `exp` is in the future."""
-LARGEST_TOKEN = 8 * 1024
-LONGEST_NAME = 256
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_NAME_LENGTH = 256
 COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 BRINGS_A_KEY = ("jwk", "jku", "x5u", "x5c")
@@ -157,7 +157,7 @@ class Verifier:
     keys: KeySource
     rules: Rules
 
-    def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
+    def verify(self, token: str, wait_s: float = MAX_WAIT_S) -> Identity:
         """The token's identity. Raises only TokenRefused. `wait_s`: seconds to wait for keys that are being fetched."""
         try:
             return self._verify(token, wait_s)
@@ -170,7 +170,7 @@ class Verifier:
             raise TokenRefused("internal") from None
 
     def _verify(self, token: str, wait_s: float) -> Identity:
-        if len(token) > LARGEST_TOKEN:
+        if len(token) > MAX_TOKEN_BYTES:
             raise TokenRefused("too_large")
         if not COMPACT.fullmatch(token):
             raise TokenRefused("malformed")
@@ -205,7 +205,7 @@ class Verifier:
         sub, org_id = claims["sub"], self.rules.org_id
         if self.rules.org_claim is not None and _claim(claims, self.rules.org_claim) != org_id:
             raise TokenRefused("wrong_organisation")
-        if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
+        if not 0 < len(sub) <= MAX_NAME_LENGTH or not sub.isprintable():
             raise TokenRefused("bad_name")
         texts = (name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
         granted = {self.rules.roles.get(name) for name in texts}
@@ -279,7 +279,7 @@ def _key_id(header: dict[str, Any]) -> str | None:
     key_id, kind = header.get("kid"), header.get("typ", "JWT")
     if "crit" in header or "b64" in header or not isinstance(kind, str) or kind.lower() not in TYPES:
         raise TokenRefused("malformed")
-    if key_id is not None and (not isinstance(key_id, str) or len(key_id) > LONGEST_NAME):
+    if key_id is not None and (not isinstance(key_id, str) or len(key_id) > MAX_NAME_LENGTH):
         raise TokenRefused("malformed")
     return key_id
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Shed(Exception):
+class Overloaded(Exception):
     """There are more requests than can be answered in time."""
 
 
@@ -81,7 +81,7 @@ class Admission:
         Raises Shed if the work cannot start in time, TooSlow if it takes too long, and every error of `work`.
         """
         if self.full:
-            raise Shed
+            raise Overloaded
         self.present += 1
         turn = self._turns.setdefault(learner, _Turn())
         turn.waiting += 1
@@ -102,7 +102,7 @@ class Admission:
                     held.append(one)
         except TimeoutError:
             leave()
-            raise Shed from None
+            raise Overloaded from None
         except BaseException:
             leave()
             raise

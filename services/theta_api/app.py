@@ -27,17 +27,17 @@ from irt_assets.abilities.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
-from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow, require_caller
-from services.theta_api.ledger import Away, Ledger
+from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
+from services.theta_api.ledger import DatabaseUnavailable, Ledger
 from services.theta_api.posts import LARGEST_POST, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, described, unavailable
-from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks, UserId
+from services.theta_api.shapes import Answer, History, InvariantHistory, InvariantReport, ThetaRequest, UserId
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
 HOOK = "irt-theta-client"
 """User-Agent of the session hook."""
-LARGEST_BODY = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
 POSTS_PER_WORKER = 16
@@ -108,12 +108,12 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
     async def admitted(through: Admission, turn: str, task: Callable[[], Any]) -> Any:
         try:
             return await through.run(turn, task)
-        except Shed:
+        except Overloaded:
             shed.inc()
             raise _too_much() from None
         except TooSlow:
             raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
-        except Away as away:
+        except DatabaseUnavailable as away:
             raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
 
     _add_theta(app, ledger, work)
@@ -135,7 +135,7 @@ def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
         response_model=None,
         dependencies=LOCKED,
     )
-    async def update_theta(asked: Asked, request: Request) -> Response:
+    async def update_theta(asked: ThetaRequest, request: Request) -> Response:
         """Measure a learner's θ from the answers in the log, store it and return it."""
         began = time.perf_counter()
         result = "failed"
@@ -195,19 +195,19 @@ def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
         return {"status": "ready"}
 
     @app.get("/invariants/latest", responses=described(401, 403, 404, 413, 503), dependencies=LOCKED)
-    async def invariants_latest(request: Request) -> LatestLook:
+    async def invariants_latest(request: Request) -> InvariantReport:
         """The latest evaluation of every invariant."""
         _caller(request).require_anyone()
         found = await work("", latest_invariants)
         if found is None:
             raise Problem(404, "no_report", "No invariant has been evaluated yet: run `irt invariants run`.")
-        return LatestLook(**found)
+        return InvariantReport(**found)
 
     @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
-    async def invariants_history(request: Request) -> Looks:
+    async def invariants_history(request: Request) -> InvariantHistory:
         """The last evaluations and the last violations, open violations first."""
         _caller(request).require_anyone()
-        return Looks(**await work("", history_of_invariants))
+        return InvariantHistory(**await work("", history_of_invariants))
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -264,7 +264,7 @@ class Door:
         try:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
             scope.setdefault("state", {})["caller"] = await self._access.caller(sent)
-            body = await _body(receive, LARGEST_POST if scope["path"] == POSTS_PATH else LARGEST_BODY)
+            body = await _body(receive, LARGEST_POST if scope["path"] == POSTS_PATH else MAX_BODY_BYTES)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -305,12 +305,12 @@ def _caller(request: Request) -> Caller:
 def _measures(ledger: Ledger) -> Measures:
     try:
         return ledger.measures()
-    except Away as away:
+    except DatabaseUnavailable as away:
         raise unavailable(f"What is published cannot be read: try again soon. ({away})", "database_away") from None
 
 
 def _update(
-    connection: psycopg.Connection, measures: Measures, asked: Asked, now: datetime
+    connection: psycopg.Connection, measures: Measures, asked: ThetaRequest, now: datetime
 ) -> tuple[dict[str, Theta], online.Learner]:
     learner = _learner(connection, asked.user_id)
     if learner.is_test:

@@ -51,7 +51,7 @@ POST_OPTIONS = (
 )
 
 
-class Away(TransientFailure):
+class DatabaseUnavailable(TransientFailure):
     """The database does not answer at the moment, or the data from it is missing or too old."""
 
 
@@ -106,9 +106,9 @@ class Ledger:
     def measures(self) -> Measures:
         """The parameters in force. Raises Away if they have not been read yet, or if they are older than `OLDEST_S`."""
         if self._measures is None:
-            raise Away(self.why_away)
+            raise DatabaseUnavailable(self.why_away)
         if self.age_s > OLDEST_S:
-            raise Away(f"the published parameters could not be read for {self.age_s / 60:.0f} minutes")
+            raise DatabaseUnavailable(f"the published parameters could not be read for {self.age_s / 60:.0f} minutes")
         return self._measures
 
     @contextmanager
@@ -119,7 +119,7 @@ class Ledger:
         """
         pool = self._post_pool if to_post else self._pool
         if pool is None:
-            raise Away(self.why_away)
+            raise DatabaseUnavailable(self.why_away)
         try:
             with traces.span("transaction"), pool.connection(CONNECT_S) as connection:
                 try:
@@ -194,14 +194,14 @@ class Ledger:
                 self._looked.set()
                 self._wanted.wait(REFRESH_S)
 
-    def _away(self, error: Exception) -> Away:
+    def _away(self, error: Exception) -> DatabaseUnavailable:
         reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
             reason = "the database gives no connection"
         if not isinstance(error, QueryCanceled | LockNotAvailable | ReadOnlySqlTransaction):
             self.why_away = reason
             self._wanted.set()
-        return Away(reason)
+        return DatabaseUnavailable(reason)
 
 
 def _compile() -> None:

@@ -21,7 +21,7 @@ from prometheus_client import Histogram
 from psycopg.errors import IntegrityError
 
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS
-from irt_assets.intake.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
+from irt_assets.intake.posted import MAX_ROWS, Post, Posted, UnreadablePost, take_post
 from irt_assets.intake.xapi import Naming
 from resources.settings import Settings
 from services.theta_api.admission import require_caller
@@ -41,7 +41,7 @@ BODY = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ATTEMPT},
+            "schema": {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": ATTEMPT},
             "example": [EXAMPLE],
         },
         LINES: {"schema": {"description": "one attempt per line; a line that is not an attempt is refused by itself"}},
@@ -146,6 +146,6 @@ def _post(sender: str, body: bytes, lines: bool, statements: Naming | None) -> P
         return Post(sender, body, lines=lines, statements=statements)
     except UnreadablePost as fault:
         if fault.too_many:
-            raise Problem(413, "too_many", f"Send at most {MOST_ROWS:,} attempts at once: {fault}.") from None
+            raise Problem(413, "too_many", f"Send at most {MAX_ROWS:,} attempts at once: {fault}.") from None
         detail = f"The body cannot be read, and nothing was stored: {fault}. Send such as {json.dumps([EXAMPLE])}"
         raise Problem(400, "bad_request", detail) from None

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-LONGEST_ID = 600
+MAX_ID_LENGTH = 600
 """Bytes; imports have the same limit."""
 
 
@@ -16,8 +16,8 @@ def _storable(text: str) -> str:
         raise ValueError("not valid Unicode") from None
     if "\x00" in text:
         raise ValueError("an id must not contain the character NUL")
-    if size > LONGEST_ID:
-        raise ValueError(f"an id may have at most {LONGEST_ID} bytes")
+    if size > MAX_ID_LENGTH:
+        raise ValueError(f"an id may have at most {MAX_ID_LENGTH} bytes")
     return text
 
 
@@ -30,8 +30,8 @@ UserId = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=LONGEST_ID,
-        description=f"the learner; at most {LONGEST_ID} bytes",
+        max_length=MAX_ID_LENGTH,
+        description=f"the learner; at most {MAX_ID_LENGTH} bytes",
         examples=["test-user-123"],
         json_schema_extra={"pattern": "^[^\\x00]*$"},
     ),
@@ -39,7 +39,7 @@ UserId = Annotated[
 ]
 
 
-class Asked(BaseModel):
+class ThetaRequest(BaseModel):
     """A request to update a learner's θ."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -58,7 +58,7 @@ class Asked(BaseModel):
     version: Annotated[Any, Field(description="ignored")] = None
 
 
-class OfScale(BaseModel):
+class ScaleTheta(BaseModel):
     """A learner's θ on a scale."""
 
     theta: float
@@ -82,7 +82,7 @@ class OfScale(BaseModel):
     )
 
 
-class Answer(OfScale):
+class Answer(ScaleTheta):
     """θ on the learner's target scale or, without a target, on the scale with the most answers.
 
     `by_scale` contains θ on every scale.
@@ -90,10 +90,10 @@ class Answer(OfScale):
 
     user_id: str
     scale_id: str
-    by_scale: dict[str, OfScale]
+    by_scale: dict[str, ScaleTheta]
 
 
-class Dated(OfScale):
+class PastTheta(ScaleTheta):
     """A stored θ of a learner, with its scale."""
 
     scale_id: str
@@ -102,7 +102,7 @@ class Dated(OfScale):
 class History(Answer):
     """The latest θ, and in `history` the stored ones, newest first."""
 
-    history: list[Dated]
+    history: list[PastTheta]
 
 
 class ProblemShown(BaseModel):
@@ -121,7 +121,7 @@ class NotTested(BaseModel):
     why: str
 
 
-class ViolationShown(BaseModel):
+class Violation(BaseModel):
     """A violation of an invariant.
 
     `partition` is empty if the violation belongs to no partition; `resolved_at` is null while the violation is open.
@@ -137,25 +137,25 @@ class ViolationShown(BaseModel):
     resolved_at: str | None
 
 
-class Judged(BaseModel):
+class InvariantStatus(BaseModel):
     """The result of one invariant, with its open violations."""
 
     name: str
     severity: str | None = Field(description="error or warning; null if this version has no such invariant")
     passed: bool
-    violations: list[ViolationShown]
+    violations: list[Violation]
 
 
-class LatestLook(BaseModel):
+class InvariantReport(BaseModel):
     """The results of all invariants in the latest evaluation."""
 
     run: str
     evaluated_at: str
     incomplete: list[NotTested]
-    invariants: list[Judged]
+    invariants: list[InvariantStatus]
 
 
-class Look(BaseModel):
+class InvariantRun(BaseModel):
     """One evaluation: `held` of `of` invariants passed."""
 
     run: str
@@ -164,14 +164,14 @@ class Look(BaseModel):
     of: int
 
 
-class Looks(BaseModel):
+class InvariantHistory(BaseModel):
     """The last evaluations, newest first, and the last violations, open ones first."""
 
-    runs: list[Look]
-    violations: list[ViolationShown]
+    runs: list[InvariantRun]
+    violations: list[Violation]
 
 
-class AttemptTaken(BaseModel):
+class AttemptResult(BaseModel):
     """The result of one attempt."""
 
     result: str = Field(description="accepted, duplicate, corrected or rejected; for xAPI also withdrawn or left_out")
@@ -194,4 +194,4 @@ class AttemptsTaken(BaseModel):
     clock_ahead: int = Field(
         description="accepted with the time of arrival, because their own time was up to five minutes ahead"
     )
-    attempts: list[AttemptTaken]
+    attempts: list[AttemptResult]

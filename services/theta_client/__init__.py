@@ -24,7 +24,7 @@ from .updates import Updates
 __all__ = ["AttemptSpool", "AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
 
 ON = {"1", "true", "t", "yes", "y", "on"}
-LONGEST_ID = 1000  # characters; no learner has a longer id, and thousands of longer ids would fill the memory
+MAX_ID_LENGTH = 1000  # characters; no learner has a longer id, and thousands of longer ids would fill the memory
 SECONDS_AT_EXIT = 0.5
 
 _enabled: bool | None = None
@@ -54,7 +54,7 @@ def _text_of(user_id: Any) -> str | None:
         text = str(user_id)
     else:
         return None
-    return text if 0 < len(text) <= LONGEST_ID else None
+    return text if 0 < len(text) <= MAX_ID_LENGTH else None
 
 
 def _forget_the_parent() -> None:

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 PATH = "/api/seedtest/analysis/irt/update-theta"
 SECONDS = 1.0
-LARGEST_ANSWER = 64 * 1024
-LONGEST_PAUSE = 60.0
+MAX_RESPONSE_BYTES = 64 * 1024
+MAX_PAUSE = 60.0
 
 
 class UpdateFailed(Exception):
@@ -100,7 +100,7 @@ def _require_theta(response: HTTPResponse, user_id: str) -> None:
     """Raise `UpdateFailed` unless the response contains the learner's θ."""
     status = response.status
     if status == 200:
-        content = response.read(LARGEST_ANSWER)
+        content = response.read(MAX_RESPONSE_BYTES)
         if not _is_theta_of(user_id, content):
             raise UpdateFailed("the answer is not a θ: is IRT_THETA_URL the address of the θ API?")
     elif status in (401, 403):
@@ -109,7 +109,7 @@ def _require_theta(response: HTTPResponse, user_id: str) -> None:
         raise UpdateFailed(f"IRT_THETA_URL redirects ({status}): set it to the API's own address")
     else:
         asked = re.fullmatch(r"[0-9]{1,9}", response.getheader("Retry-After") or "")
-        pause = min(float(asked[0]), LONGEST_PAUSE) if asked and status in (429, 503) else 0.0
+        pause = min(float(asked[0]), MAX_PAUSE) if asked and status in (429, 503) else 0.0
         raise UpdateFailed(f"the API answered {status} {response.reason[:100]!a}", pause)
 
 

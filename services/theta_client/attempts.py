@@ -16,8 +16,8 @@ from .api import Address, UpdateFailed, post_json, read_address
 PATH = "/api/seedtest/attempts"
 SECONDS = 20.0
 ROWS_AT_FAULT = "urn:irt:problem:bad_request"
-MOST_ROWS = 1_000
-LARGEST_BODY = 2 * 2**20
+MAX_ROWS = 1_000
+MAX_BODY_BYTES = 2 * 2**20
 
 
 class AttemptsNotSent(Exception):
@@ -49,15 +49,15 @@ def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not row.get("attempt_id"):
             row["attempt_id"] = uuid4().hex
     results: list[dict[str, Any]] = []
-    for start in range(0, len(rows), MOST_ROWS):
-        results += _send(address, rows[start : start + MOST_ROWS])
+    for start in range(0, len(rows), MAX_ROWS):
+        results += _send(address, rows[start : start + MAX_ROWS])
     return results
 
 
 def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     body = json.dumps(rows, allow_nan=False, ensure_ascii=False).encode()
     half = len(rows) // 2
-    if len(body) > LARGEST_BODY and half:
+    if len(body) > MAX_BODY_BYTES and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
     where = f"{address.host}:{address.port}"
     try:

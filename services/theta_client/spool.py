@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .attempts import LARGEST_BODY, MOST_ROWS, AttemptsNotSent, parsed_object, send_attempts
+from .attempts import MAX_BODY_BYTES, MAX_ROWS, AttemptsNotSent, parsed_object, send_attempts
 
 with contextlib.suppress(ImportError):  # absent on Windows, where only the hook and `send_attempts` work
     import fcntl
@@ -30,9 +30,9 @@ with contextlib.suppress(ImportError):  # absent on Windows, where only the hook
 log = logging.getLogger("irt_theta_client")
 
 REFUSED = "refused.jsonl"
-LARGEST_FILE = LARGEST_BODY
-LARGEST_LINE = LARGEST_BODY // 2
-LONGEST_PAUSE = SECONDS_BETWEEN_WARNINGS = 60.0
+MAX_FILE_BYTES = MAX_BODY_BYTES
+MAX_LINE_BYTES = MAX_BODY_BYTES // 2
+MAX_PAUSE = SECONDS_BETWEEN_WARNINGS = 60.0
 SECONDS_BETWEEN_LOOKS = 5.0
 """Pause after which a process with nothing to send searches again for files of processes that died."""
 SCALARS = (str, int, float, bool, type(None))
@@ -68,7 +68,7 @@ class AttemptSpool:
         with self._changed:
             if self._is_over:
                 raise ValueError("the spool is closed")
-            if self._own is not None and (self._own.is_lost or self._own.size > LARGEST_FILE):
+            if self._own is not None and (self._own.is_lost or self._own.size > MAX_FILE_BYTES):
                 self._close_own()
             own = self._own = self._own or _OwnFile(self.folder)
             end = own.write(lines)
@@ -121,13 +121,13 @@ class AttemptSpool:
                     self._close_or_rest()
                 continue
             except AttemptsNotSent as failure:
-                wait = (failure.retry_after or pause) if failure.again else LONGEST_PAUSE
+                wait = (failure.retry_after or pause) if failure.again else MAX_PAUSE
                 self._warn("answers wait on disk: %s", str(failure))
             except Exception as error:  # noqa: BLE001 - after any error the answers stay on disk and are sent again
                 wait = pause
                 self._warn("answers wait on disk: %s", getattr(error, "strerror", None) or type(error).__name__)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            wait = min(wait, LONGEST_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
+            pause = min(2 * pause, MAX_PAUSE)
+            wait = min(wait, MAX_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, wait)
 
@@ -163,14 +163,14 @@ class AttemptSpool:
         name, place = self._progress
         place, end = place if name == closed.name else 0, os.fstat(file).st_size
         while place < end and not self._is_over:
-            place += self._send(os.pread(file, LARGEST_BODY, place))
+            place += self._send(os.pread(file, MAX_BODY_BYTES, place))
             self._progress = closed.name, place
         if place >= end:
             closed.unlink()
 
     def _send(self, chunk: bytes) -> int:
         """Send the answers at the beginning of a chunk. Returns their size in bytes."""
-        lines = chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True)[:MOST_ROWS] or [chunk]
+        lines = chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True)[:MAX_ROWS] or [chunk]
         rows = []
         refused: list[dict[str, Any]] = []
         for line in lines:
@@ -266,8 +266,8 @@ def _line(row: dict[str, Any]) -> bytes:
     if not all(isinstance(name, str) and isinstance(value, SCALARS) for name, value in row.items()):
         raise ValueError("the fields of an answer are texts, numbers, true, false or null")
     line = json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-    if len(line) > LARGEST_LINE:
-        raise ValueError(f"an answer may have at most {LARGEST_LINE} bytes")
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"an answer may have at most {MAX_LINE_BYTES} bytes")
     return line
 
 

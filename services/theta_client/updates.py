@@ -12,7 +12,7 @@ from .api import UpdateFailed
 
 log = logging.getLogger("irt_theta_client")
 
-MOST_WAITING = 2000
+MAX_WAITING = 2000
 """Largest number of learners in the queue: half a minute of work if the API answers within 15 ms."""
 SECONDS_BETWEEN_WARNINGS = 60.0
 
@@ -45,7 +45,7 @@ class Updates:
                 self._lose("dropped", "a call without a learner's id")
             elif user_id in self._waiting:
                 self._counts["merged"] += 1
-            elif self._is_over or len(self._waiting) >= MOST_WAITING:
+            elif self._is_over or len(self._waiting) >= MAX_WAITING:
                 self._lose("dropped", f"learner {user_id!a}: {len(self._waiting)} others are already waiting")
             else:
                 self._waiting[user_id] = None

@@ -45,7 +45,9 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fitted(rng, n_new, a, b + moved, 0.5, 1.2)
     anchors = frozen
-    drift = Drift.of(Comparison.of(new, link(new, frozen), anchors, Published.of_anchors(anchors)))
+    drift = Drift.from_comparison(
+        Comparison.from_linked_fit(new, link(new, frozen), anchors, Published.of_anchors(anchors))
+    )
     return drift, np.array([level != "none" for level in drift.severity])
 
 
@@ -98,7 +100,7 @@ def of_few_answers(seed: int) -> np.ndarray:
     new = fit_em(asked.responses, priors=asked.priors(), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
     linking = link(new, of_20)
-    drift = Drift.of(Comparison.of(new, linking, anchors, published))
+    drift = Drift.from_comparison(Comparison.from_linked_fit(new, linking, anchors, published))
     return drift.p[np.isin(drift.item_ids, provisional)]
 
 

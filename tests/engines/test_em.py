@@ -84,8 +84,8 @@ def differences(f, x, h=1e-5):
 def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
     x, _, _ = simulated(rng, 60, 6, seen=0.7)
-    data = ResponseLayout.of(Responses.from_wide(x))
-    structure = ParameterLayout.of(item_model(model), 6)
+    data = ResponseLayout.from_responses(Responses.from_wide(x))
+    structure = ParameterLayout.from_model(item_model(model), 6)
     free = rng.normal(0.3, 0.4, structure.size)
     with kernels.runner(2) as run:
         point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
@@ -216,9 +216,11 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
     a, b = np.exp(rng.normal(0, 0.4, ITEMS)), rng.normal(0, 1, ITEMS)
     b[0] = -3.0  # an easy item, whose c the answers leave open
     p = 0.2 + 0.8 * expit(a * (rng.normal(size=(1500, 1)) - b))
-    data = ResponseLayout.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
+    data = ResponseLayout.from_responses(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
     with kernels.runner(1) as run:
-        problem = Problem(data, ParameterLayout.of(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
+        problem = Problem(
+            data, ParameterLayout.from_model(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR
+        )
         point = problem.evaluate(problem.start())
         moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
     theta = problem.grid.nodes
@@ -271,7 +273,7 @@ def test_groups_are_consecutive_shards(shards):
 @WHERE_STATISTICS_CHANGE
 def test_shards_hold_every_person_once_by_their_key():
     responses = drawn(500)
-    data = ResponseLayout.of(responses, shards=5)
+    data = ResponseLayout.from_responses(responses, shards=5)
     seen = np.bincount(sums.shard_of(responses.key, 500, 5), minlength=5)
     assert [len(people.set_of) for people in data.shards] == seen.tolist()
     assert data.size == data.n_persons == 500
@@ -280,16 +282,16 @@ def test_shards_hold_every_person_once_by_their_key():
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 3, 70])
 def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(shards):
-    responses, structure, found = drawn(800), ParameterLayout.of(item_model("2pl"), ITEMS_SUMMED), []
+    responses, structure, found = drawn(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
     x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
     for threads in (1, 3):
         with kernels.runner(threads) as run:
-            data = ResponseLayout.of(responses, shards=shards)
+            data = ResponseLayout.from_responses(responses, shards=shards)
             problem = Problem(data, structure, Grid.spanning(), run)
             point = problem.evaluate(x)
             found.append((point.loglik, point.gradient, problem.observed_information(point)))
     with kernels.runner(1) as run:
-        problem = Problem(ResponseLayout.of(responses, shards=1), structure, Grid.spanning(), run)
+        problem = Problem(ResponseLayout.from_responses(responses, shards=1), structure, Grid.spanning(), run)
         whole = problem.evaluate(x)
         information = problem.observed_information(whole)
     for one, other in zip(*found, strict=True):

@@ -19,7 +19,9 @@ def test_a_3pl_sees_anchors_that_moved_as_a_group() -> None:
         at, _ = differences(comparison, 0.0, 1.0)
         common = at.common.reshape(2 * len(at.d), -1)
         assert np.linalg.eigvalsh(block_diagonal(at.cov) + common @ at.common_cov @ common.T)[0] > 0
-    before, after = (GroupShift.of(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in (sound, moved))
+    before, after = (
+        GroupShift.from_comparison(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in (sound, moved)
+    )
     assert not before.moved(0.1)
     assert after.moved(0.1)
     assert abs(after.shift - 0.3) < 3 * after.shift_se < 0.3

@@ -44,8 +44,8 @@ def test_the_score_is_the_slope_of_the_likelihood(model: str) -> None:
     rng = np.random.default_rng(3)
     responses = answers_of(model, rng)
     fit = fit_em(responses, model=model, threads=1)  # type: ignore[arg-type]
-    whole = Fitted.of(responses, fit)
-    found = _Answers.of(whole, 1)
+    whole = Fitted.from_responses(responses, fit)
+    found = _Answers.from_fit(whole, 1)
     t = rng.random(responses.n_responses)
     nodes, weights = whole.abilities.nodes, whole.abilities.weights[0]
 
@@ -72,8 +72,8 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
 @WHERE_STATISTICS_CHANGE
 def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
     of = world(1, learners=400, items=20)
-    whole = Fitted.of(of.responses, fit_em(of.responses, threads=1))
-    answers = _Answers.of(whole, 1)
+    whole = Fitted.from_responses(of.responses, fit_em(of.responses, threads=1))
+    answers = _Answers.from_fit(whole, 1)
     left = answers.beside_items_and_learners(of.days, of.responses) * answers.information
     theta = answers.theta[of.responses.person]
     for sums in (np.bincount(of.responses.item, left), np.bincount(of.responses.item, left * theta)):
@@ -172,7 +172,7 @@ def test_what_growth_took_from_b_is_given_back() -> None:
     trends = []
     for seed in range(8):
         of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
-        weeks = LearnerWeeks.of(of.responses, of.days)
+        weeks = LearnerWeeks.from_responses(of.responses, of.days)
         fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
         unit = fit.standardised(fit.latent_mean, fit.latent_sd)
         found = Growth.within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
@@ -214,7 +214,7 @@ def test_errors_clustered_by_learner_are_the_sandwich() -> None:
 @WHERE_STATISTICS_CHANGE
 def test_weeks_of_learners_are_persons() -> None:
     of = world(7, learners=300, items=12, order="own")
-    weeks = LearnerWeeks.of(of.responses, of.days)
+    weeks = LearnerWeeks.from_responses(of.responses, of.days)
     assert weeks.responses.n_responses == of.responses.n_responses
     assert weeks.responses.n_persons == weeks.learner.size == len(weeks.groups)
     week = np.array([int(name.removeprefix("week ")) for name in weeks.groups])
@@ -232,7 +232,7 @@ def test_weeks_of_learners_are_persons() -> None:
 def test_weeks_without_common_items_are_refused() -> None:
     of = world(8, learners=200, items=12, paces=1.0)
     with pytest.raises(PsychometricsError, match="week 2 since learners' first answers does not share 5 items"):
-        LearnerWeeks.of(of.responses, of.days)
+        LearnerWeeks.from_responses(of.responses, of.days)
 
 
 # -- movement ----------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0
 
 
 def estimated(moving: Moving, **how) -> MovementEstimate:
-    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(items()), **how)
+    return MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **how)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_errors_of_items_are_not_taken_for_movement_of_learners() -> None:
     seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
     known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
-    moving, curves = made(Movement(), seed=1), Curves.of(known.curves)
+    moving, curves = made(Movement(), seed=1), Curves.from_items(known.curves)
     as_known = MovementEstimate.from_answers(moving.responses, moving.day, curves)
     found = MovementEstimate.from_answers(moving.responses, moving.day, curves, known)
     assert isinstance(as_known, MovementEstimate)
@@ -312,7 +312,7 @@ def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
     moving = made(Movement())
     known = items()
     exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
-    assert MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(known), exact) == still()
+    assert MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(known), exact) == still()
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
@@ -342,7 +342,7 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
     proposed = estimated(moving).proposed
     assert replace(proposed, variance=0.0) == Movement()
     assert (proposed.variance > 0) == (falls > 0)
-    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), proposed, threads=1)
+    scores = moving_eap(moving.responses, moving.day, Curves.from_items(items()), proposed, threads=1)
     covered = (np.abs(scores.theta - theta[:, -1]) < 1.96 * scores.se).mean()
     # 95 % less two standard errors
     assert covered > 0.925
@@ -376,7 +376,7 @@ def test_the_likelihood_is_that_of_the_answers_given_those_before():
 def test_too_little_and_an_order_of_items_with_growth_within_windows_are_refused(how, options, why):
     moving = made(Movement(), **how)
     with pytest.raises(PsychometricsError, match=re.escape(why)):
-        MovementEstimate.from_answers(moving.responses, moving.day, Curves.of(items()), **options)
+        MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
 @pytest.mark.parametrize("growth", [0.0, 1.0])
@@ -403,7 +403,7 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     assert (halves.first, halves.second) == pytest.approx((0.625 / 26, 0.137 / 26), abs=0.006)
     assert found.proposed.growth == halves.proposed
     assert found.proposed.variance > 0
-    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), found.proposed, threads=1)
+    scores = moving_eap(moving.responses, moving.day, Curves.from_items(items()), found.proposed, threads=1)
     # the standard error of the mean of 300 learners is .01
     assert abs((scores.theta - theta[:, -1]).mean()) < 0.05
 
@@ -426,11 +426,11 @@ def test_answers_that_are_all_right_say_nothing():
     moving = made(Movement())
     right = replace(moving.responses, score=np.ones_like(moving.responses.score))
     with pytest.raises(PsychometricsError, match="mean at the start"):
-        MovementEstimate.from_answers(right, moving.day, Curves.of(items()))
+        MovementEstimate.from_answers(right, moving.day, Curves.from_items(items()))
 
 
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
-    for limit in ("MOST_LEARNERS", "FEWEST_LEARNERS"):
+    for limit in ("MAX_LEARNERS", "MIN_LEARNERS"):
         monkeypatch.setattr(f"irt_psychometrics.estimation.movement.{limit}", 30)
     moving = made(Movement(0.05**2), learners=40)
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)

@@ -18,7 +18,7 @@ from irt_psychometrics.core.covariances import block_diagonal
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Convergence, Population
 from irt_psychometrics.core.options import Method, Model
-from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
 from psychometrics_testbed.linked_months import CRITERIA, INTERCEPT, SLOPE, calibration, ids, month
@@ -45,12 +45,14 @@ def columns(form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return a, b, c
 
 
-def pairs_of(new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np.ndarray, weights: np.ndarray) -> Pairs:
+def pairs_of(
+    new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np.ndarray, weights: np.ndarray
+) -> AnchorPairs:
     """In one direction, over these nodes of the old scale."""
     k, no_errors = len(new[0]), np.zeros((len(new[0]), 2, 2))
     weights = weights / weights.sum()
     ids = tuple(f"i{j}" for j in range(k))
-    return Pairs(
+    return AnchorPairs(
         ItemParameters(ids, *new, no_errors), ItemParameters(ids, *old, no_errors), ("3pl",) * k, theta, weights
     )  # fmt: skip
 
@@ -175,7 +177,7 @@ def test_a_symmetric_criterion_is_over_the_windows_histogram_on_the_windows_scal
 # --- Q ------------------------------------------------------------------------------------------------------------
 
 
-def disagreeing(model: Model, seed: int = 3) -> Pairs:
+def disagreeing(model: Model, seed: int = 3) -> AnchorPairs:
     """Nine anchors with correlated errors of a and b."""
     rng = np.random.default_rng(seed)
     k = 9
@@ -184,7 +186,7 @@ def disagreeing(model: Model, seed: int = 3) -> Pairs:
     cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
     new, old = ((a_new, b_new, np.zeros(k), cov_new), (a_old, b_old, np.zeros(k), cov_old))
-    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k)
+    return AnchorPairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k)
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
@@ -235,7 +237,7 @@ def test_anchors_of_a_3pl_differ_by_what_moved_their_curves() -> None:
     harder = b.copy()
     harder[2] += 0.01
     new = ItemParameters(ids, a * 1.2, (harder - 0.5) / 1.2, c, cov)
-    pairs = Pairs(new, ItemParameters(ids, a, b, c, cov), ("3pl",) * k)
+    pairs = AnchorPairs(new, ItemParameters(ids, a, b, c, cov), ("3pl",) * k)
     d = pairs.differences(1.2, 0.5).d
     others = np.arange(k) != 2
     np.testing.assert_allclose(d[others], 0, atol=1e-12)
@@ -254,7 +256,7 @@ def test_differences_and_their_errors_follow_parameters_and_constants_as_derivat
     for side_a, side_b in ((a * 1.2, (b - 0.5) / 1.2), (a, b)):
         guessing = np.tile(own[2], (k, 1, 1)) if model == "3pl" else None
         sides.append(ItemParameters(ids, side_a, side_b, c, np.tile(own[:2, :2], (k, 1, 1)), guessing))
-    pairs = Pairs(*sides, (model,) * k)
+    pairs = AnchorPairs(*sides, (model,) * k)
     at = pairs.differences(1.2, 0.5)
 
     def derivative(of: Callable[[float], np.ndarray]) -> np.ndarray:
@@ -284,7 +286,7 @@ def test_differences_and_their_errors_follow_parameters_and_constants_as_derivat
 
 def agree(linking: Linking) -> bool:
     """Whether the gate on agreement leaves the month alone, as far as anchors are concerned."""
-    return not LinkingConstants.of(linking).disagreement(Rules().publication)
+    return not LinkingConstants.from_linking(linking).disagreement(Rules().publication)
 
 
 def months(n: int, seed: int, **options: object) -> list[Linking]:

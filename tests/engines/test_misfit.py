@@ -84,7 +84,7 @@ def test_the_error_of_an_eigenvalue_that_stands_out_is_the_sd_that_samples_have(
 
 
 def fitted(responses: Responses) -> Fitted:
-    return Fitted.of(responses, fit_em(responses, threads=1))
+    return Fitted.from_responses(responses, fit_em(responses, threads=1))
 
 
 def test_dependence_that_was_there_before_is_not_new() -> None:

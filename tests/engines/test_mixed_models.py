@@ -33,7 +33,7 @@ from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.items import Drift
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import Compared, Shape
+from irt_psychometrics.estimation.latent_shape import ComparedFit, Shape
 from irt_psychometrics.information.functions import (
     Abilities,
     _information,
@@ -201,7 +201,7 @@ def test_rows_and_exports_are_those_of_fits_of_one_model(mixed: Calibration, par
                 assert value == pytest.approx(other["params"][name], rel=1e-12), name
             else:
                 assert value == other["params"][name], name
-    read = [FittedItem.of(row).values for row in found]
+    read = [FittedItem.from_row(row).values for row in found]
     items = ItemParameters.of_rows(mixed.item_ids, read)
     np.testing.assert_allclose(items.curve(THETA), mixed.rescaled(SLOPE, INTERCEPT).items.curve(THETA), rtol=1e-9)
 
@@ -210,7 +210,7 @@ def test_abilities_are_those_of_the_items_curves(mixed: Calibration) -> None:
     rng = np.random.default_rng(1)
     p = mixed.curves.probability(rng.standard_normal(200))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), mixed.item_ids)
-    scored = eap_by(responses, Curves.of(mixed.curves))
+    scored = eap_by(responses, Curves.from_items(mixed.curves))
     nodes = Grid.spanning().nodes
     logs = mixed.item_model.log_probabilities(nodes, mixed.parameters, mixed.n_categories)
     joint = np.tile(-(nodes**2) / 2, (200, 1))
@@ -252,10 +252,10 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     moved = mixed.d.copy()
     moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
     raw = replace(mixed, d=moved)
-    comparison = Comparison.of(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
     assert comparison.models == comparison.models_published == mixed.models
     assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
-    judged = Drift.of(comparison)
+    judged = Drift.from_comparison(comparison)
     assert (judged.flagged, judged.across_models) == (("2pl-1", "3pl-1", f"{MODEL.name}-1"), {})
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     for k in range(3):
@@ -270,7 +270,7 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     across = replace(comparison, published=as_2pl)
     assert across.across_models.tolist() == [False] * EACH + [True] * 2 * EACH
     assert across.by_curves.tolist() == comparison.by_curves.tolist()
-    assert Drift.of(across).across_models == {
+    assert Drift.from_comparison(across).across_models == {
         item: ("2pl", model) for item, model in zip(mixed.item_ids, mixed.models, strict=True) if model != "2pl"
     }
 
@@ -291,7 +291,9 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
     steeper = np.where(np.arange(EACH) < 2, 1.5, 1.0)  # the first is of the 1PL, the second of the 2PL
     moved = {name: replace(fit, a=steeper * fit.a, d=steeper * fit.d) for name, fit in fits.items()}
     waldes = {
-        name: Drift.of(Comparison.of(fit, found[name], anchors, Published.of_anchors(anchors))).wald
+        name: Drift.from_comparison(
+            Comparison.from_linked_fit(fit, found[name], anchors, Published.of_anchors(anchors))
+        ).wald
         for name, fit in moved.items()
     }
     assert waldes["1pl+2pl"][0] < 1e-6
@@ -342,7 +344,7 @@ def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
 
 def test_compared_fits_of_several_models_are_read_as_they_were_written() -> None:
     fit = together(*map(of_one_model, MODELS))
-    shape = Shape("normal", "", compared=(Compared.of(fit, "normal"), Compared.of(fit, "histogram")))
+    shape = Shape("normal", "", compared=(ComparedFit.from_fit(fit, "normal"), ComparedFit.from_fit(fit, "histogram")))
     stored = StagedSpec(shape=shape).as_json()
     assert [one["model"] for one in stored["shape"]["compared"]] == ["2pl+3pl+2plu"] * 2
     assert StagedSpec.from_json(json.loads(json.dumps(stored)), "fit").shape == shape
@@ -446,9 +448,9 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     truth[1, 3] -= 0.9 * truth[0, 3]
     raw = fit_em(trial_answers(5, truth), model=MODEL.name, threads=1)
     found = link(raw, anchors, limits=AnchorLimits(min_anchors=5))
-    comparison = Comparison.of(raw, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(raw, found, anchors, Published.of_anchors(anchors))
     assert comparison.by_curves.all()
-    judged = Drift.of(comparison)
+    judged = Drift.from_comparison(comparison)
     assert judged.flagged == (raw.item_ids[3],)
     differences = curve_differences(comparison, mean=0.0, sd=1.0)
     weights = np.exp(Grid.spanning().log_weights())
@@ -487,7 +489,7 @@ def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit:
 def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: Calibration) -> None:
     message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
-        FitSummary.of(trial_answers(1), fit)
+        FitSummary.from_fit(trial_answers(1), fit)
     with pytest.raises(PsychometricsError, match=f"an error that holds within testlets {message}"):
         fit_em(trial_answers(1), model=MODEL.name, testlets={"i1": "t", "i2": "t"})
     TWO_PL.require_logistic("this")

@@ -89,8 +89,8 @@ def brute_force(responses, parameters):
 
 
 def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **of):
-    data = ResponseLayout.of(responses, by_category=True)
-    layout = ParameterLayout.of(
+    data = ResponseLayout.from_responses(responses, by_category=True)
+    layout = ParameterLayout.from_model(
         model_of(models),
         responses.n_items,
         categories=responses.n_categories,
@@ -259,7 +259,7 @@ def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refus
 
 def test_abilities_are_the_posterior_means_of_brute_force(world):
     _, theta, responses, fit = world
-    scored = eap_by(responses, Curves.of(fit.curves), threads=1)
+    scored = eap_by(responses, Curves.from_items(fit.curves), threads=1)
     loglik, posterior = brute_force(responses, fit.parameters)
     assert fit.convergence.loglik == pytest.approx(loglik, abs=1e-8)
     nodes = Grid.spanning().nodes
@@ -374,7 +374,9 @@ def test_steps_beside_a_rare_score_have_a_weak_prior_that_the_fit_names():
     named = Priors.from_dict(decode(encode(fit)).priors).rare_steps
     assert named.sd == STEP_SD
     rare = {
-        j for j, n in enumerate(ResponseLayout.of(responses, by_category=True).counts.table) if (n < RARE_SCORE).any()
+        j
+        for j, n in enumerate(ResponseLayout.from_responses(responses, by_category=True).counts.table)
+        if (n < RARE_SCORE).any()
     }
     assert {f"i{j + 1}" for j in rare if CATEGORIES[j] == 4 or x[:, j].max() < 2} <= set(named.items)
     step = fit.d[1] - fit.further[1, 2]  # ln P(3)/P(2) at θ = 0

@@ -41,7 +41,7 @@ def test_improvement_is_the_shrunk_difference_of_warms_estimates(guessing: float
     rng = np.random.default_rng(1)
     a, b, c = bank(40, rng, guessing)
     responses, recent = answers(rng.normal(0, 1, 60), (6, 11), (a, b, c), rng)
-    found = improvement(responses, recent, Curves.of(ItemCurves(a, -a * b, c)))
+    found = improvement(responses, recent, Curves.from_items(ItemCurves(a, -a * b, c)))
     for person in range(60):
         rows = np.flatnonzero(responses.person == person)
         told = [(a[j], b[j], c[j], int(x)) for j, x in zip(responses.item[rows], responses.score[rows], strict=True)]
@@ -56,7 +56,9 @@ def test_improvement_is_the_shrunk_difference_of_warms_estimates(guessing: float
 def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
     responses = Responses.from_wide([[1, 0]], ["flat", "good"])
     a, d = np.array([0.0, 1.0]), np.array([0.3, 0.0])
-    assert np.isnan(improvement(responses, np.array([True, False]), Curves.of(ItemCurves(a, d, np.zeros(2))))).all()
+    assert np.isnan(
+        improvement(responses, np.array([True, False]), Curves.from_items(ItemCurves(a, d, np.zeros(2))))
+    ).all()
 
 
 def test_variance_since_the_last_answer_is_that_of_the_walk() -> None:

@@ -73,7 +73,7 @@ def model_of(responses, model="2pl"):
     from irt_assets.engines.pymc_model import build
 
     priors = PymcEngine().model_priors(responses.item_ids, model)
-    return build(responses, model, priors, Likelihood.of(responses, 61, guessing=model == "3pl"))
+    return build(responses, model, priors, Likelihood.from_responses(responses, 61, guessing=model == "3pl"))
 
 
 @WHERE_ENGINES_CHANGE
@@ -87,7 +87,10 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     value, gradient = density(np.concatenate([log_a, b]))
     with kernels.runner(1) as run:
         point = Problem(
-            ResponseLayout.of(responses), ParameterLayout.of(item_model("2pl"), J), Grid.spanning(61), run
+            ResponseLayout.from_responses(responses),
+            ParameterLayout.from_model(item_model("2pl"), J),
+            Grid.spanning(61),
+            run,
         ).evaluate(np.concatenate([np.exp(log_a), -np.exp(log_a) * b]))
     # the density of log a is that of a times the Jacobian a
     priors = lognorm.logpdf(np.exp(log_a), 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
@@ -105,7 +108,7 @@ def test_python_and_compiled_code_of_the_op_agree(truth):
 
     from irt_assets.engines.pymc_likelihood import Likelihood
 
-    likelihood = Likelihood.of(truth[2], 31, guessing=False)
+    likelihood = Likelihood.from_responses(truth[2], 31, guessing=False)
     slope, intercept = pt.dvector(), pt.dvector()
     function = pytensor.function([slope, intercept], likelihood(slope, intercept), mode="FAST_COMPILE")
     a, d = np.linspace(0.5, 2, 40), np.linspace(-2, 2, 40)
@@ -353,7 +356,7 @@ def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradien
 
     responses, J = guessed_truth[3], 24
     engine = PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, prior))
-    likelihood = Likelihood.of(responses, 61, guessing=True)
+    likelihood = Likelihood.from_responses(responses, 61, guessing=True)
     density = Density(build(responses, "3pl", engine.model_priors(responses.item_ids, "3pl"), likelihood))
     rng = np.random.default_rng(1)
     log_a, b, logit_c = rng.normal(0, 0.3, J), rng.normal(size=J), rng.normal(-1.5, 0.4, J)
@@ -362,7 +365,10 @@ def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradien
     a, c = np.exp(log_a), expit(logit_c)
     with kernels.runner(1) as run:
         problem = Problem(
-            ResponseLayout.of(responses), ParameterLayout.of(item_model("3pl"), J), Grid.spanning(61), run
+            ResponseLayout.from_responses(responses),
+            ParameterLayout.from_model(item_model("3pl"), J),
+            Grid.spanning(61),
+            run,
         )
         point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))
     # the density of log a is that of a times the Jacobian a, that of logit c the one of c times c(1 − c)

@@ -46,7 +46,7 @@ def textbook(x, a, d, c):
 def likelihood_of(x, guessing):
     from irt_assets.engines.pymc_likelihood import Likelihood
 
-    found = Likelihood.of(Responses.from_wide(x), len(GRID.nodes), guessing=guessing)
+    found = Likelihood.from_responses(Responses.from_wide(x), len(GRID.nodes), guessing=guessing)
     arrays = [shared.get_value(borrow=True) for shared in found.shared]
     return lambda *parameters: found.op.kernel(*parameters, *arrays)
 

@@ -115,7 +115,7 @@ def answers(rng, persons=1500, items=24, *, second=0.0):
 def test_a_sound_set_has_no_misfit_and_its_numbers_are_those_of_the_single_statistics() -> None:
     responses = Responses.from_wide(answers(np.random.default_rng(1)))
     fit = fit_em(responses)
-    found = FitSummary.of(responses, fit)
+    found = FitSummary.from_fit(responses, fit)
     assert found.whole["parallel"]["p"] > 0.001
     assert found.whole["q3"] == {
         "pairs": 276,
@@ -135,7 +135,7 @@ def test_a_sound_set_has_no_misfit_and_its_numbers_are_those_of_the_single_stati
 @pytest.mark.ci
 def test_a_second_ability_in_a_third_of_the_items_is_seen() -> None:
     responses = Responses.from_wide(answers(np.random.default_rng(2), second=1.0))
-    found = FitSummary.of(responses, fit_em(responses)).whole
+    found = FitSummary.from_fit(responses, fit_em(responses)).whole
     assert found["parallel"]["p"] < 1e-6
     assert found["m2"][0]["rmsea"] > 0.02
 
@@ -145,7 +145,7 @@ def test_an_item_that_copies_another_is_named_as_a_pair() -> None:
     x = answers(np.random.default_rng(3))
     copied = np.where(np.random.default_rng(4).random(1500) < 0.8, x[:, 0], x[:, 1])
     responses = Responses.from_wide(np.column_stack([x, copied]))
-    found = FitSummary.of(responses, fit_em(responses)).whole["q3"]
+    found = FitSummary.from_fit(responses, fit_em(responses)).whole["q3"]
     assert found["largest"][0]["items"] == ["i1", "i25"]
     assert all("i25" in pair["items"] for pair in found["largest"])
 
@@ -156,7 +156,7 @@ def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.Mon
     monkeypatch.setattr(fit_summary, "PARALLEL_RESPONSES", 6_000)
     responses = Responses.from_wide(answers(np.random.default_rng(6)))
     fit = fit_em(responses)
-    first, again = FitSummary.of(responses, fit), FitSummary.of(responses, fit)
+    first, again = FitSummary.from_fit(responses, fit), FitSummary.from_fit(responses, fit)
     assert (first.whole["learners"], first.whole) == ({"items": 1500, "set": 500, "parallel": 250}, again.whole)
 
 
@@ -164,7 +164,7 @@ def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.Mon
 def test_where_no_two_items_were_seen_together_dimensions_are_not_spoken_of() -> None:
     x = answers(np.random.default_rng(7), persons=150)
     responses = Responses.from_wide(x)
-    found = FitSummary.of(responses, fit_em(responses)).whole
+    found = FitSummary.from_fit(responses, fit_em(responses)).whole
     assert (found["parallel"], found["m2"]) == (None, [])
 
 
@@ -177,7 +177,7 @@ def test_groups_of_a_fit_are_judged_each_by_its_own_distribution() -> None:
     theta = rng.normal(size=2000) * 0.5 + np.where(np.array(groups) == "top", 1.5, -1.5)
     x = (rng.random((2000, 20)) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(float)
     responses = Responses.from_wide(x)
-    found = FitSummary.of(responses, fit_em(responses, groups=groups), groups=groups)
+    found = FitSummary.from_fit(responses, fit_em(responses, groups=groups), groups=groups)
     assert np.nanmin(found.items["rmsd_p"]) > 1e-4
     assert found.whole["parallel"]["p"] > 0.001
 
@@ -186,6 +186,6 @@ def test_groups_of_a_fit_are_judged_each_by_its_own_distribution() -> None:
 def test_statistics_survive_json_with_nulls_for_what_is_missing() -> None:
     x = np.column_stack([answers(np.random.default_rng(9), persons=400), np.ones(400)])
     responses = Responses.from_wide(x)
-    spec = statistics_spec(FitSummary.of(responses, fit_em(responses)))
+    spec = statistics_spec(FitSummary.from_fit(responses, fit_em(responses)))
     again = json.loads(json.dumps(spec.as_json(), allow_nan=False))
     assert (again["items"]["rmsd"][-1], len(again["items"]["rmsd"])) == (None, 25)

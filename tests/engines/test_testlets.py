@@ -115,7 +115,7 @@ def test_the_likelihood_is_that_of_brute_force() -> None:
     fit = replace(fit_em(Responses.from_wide(rng.integers(0, 2, (300, 5)), items), threads=1), a=a, d=-a * b)
     of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
     some, abilities = testlets._drawn(Responses.from_wide(x, items), fit, np.arange(5), None)
-    likelihood = testlets._Likelihood.of(some, fit, np.arange(5), number_testlets(items, of), abilities)
+    likelihood = testlets._Likelihood.from_responses(some, fit, np.arange(5), number_testlets(items, of), abilities)
     sd = 0.6
     with testlets.kernels.runner(1) as run:
         found = likelihood.value(run, sd, 1.0, 1.0)
@@ -263,7 +263,7 @@ def test_the_error_of_theta_is_that_of_the_formula() -> None:
     _, responses = answers(row, row.learners, a, b, np.random.default_rng(12))
     places = number_testlets(IDS, row.testlets)
     plain = eap(responses, a, -a * b, 0 * a, mean=0.2, sd=1.3)
-    curves = Curves.of(ItemCurves(a, -a * b, 0 * a), mean=0.2, sd=1.3, effects=Effects(places, 0.8))
+    curves = Curves.from_items(ItemCurves(a, -a * b, 0 * a), mean=0.2, sd=1.3, effects=Effects(places, 0.8))
     found = eap_by(responses, curves)
     np.testing.assert_array_equal(found.theta, plain.theta)
     for i in range(responses.n_persons):
@@ -283,7 +283,7 @@ def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
     responses = Responses.from_wide(x, IDS)
     effects = Effects(number_testlets(IDS, Row(0.7).testlets), 0.7)
     plain = eap(responses, a, -a * b, 0 * a)
-    found = eap_by(responses, Curves.of(ItemCurves(a, -a * b, 0 * a), effects=effects))
+    found = eap_by(responses, Curves.from_items(ItemCurves(a, -a * b, 0 * a), effects=effects))
     np.testing.assert_array_equal(found.se, plain.se)
     assert found.se[1] == 1.0
 
@@ -304,7 +304,10 @@ def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> Non
 
 def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
     responses, fit, _ = fitted(Row(1.0))
-    without, found = FitSummary.of(responses, fit), FitSummary.of(responses, fit, testlets=Row(1.0).testlets)
+    without, found = (
+        FitSummary.from_fit(responses, fit),
+        FitSummary.from_fit(responses, fit, testlets=Row(1.0).testlets),
+    )
     assert without.whole["q3"]["flagged"] > 0
     assert (found.whole["q3"]["flagged"], found.whole["q3"]["mean"]) == (0, without.whole["q3"]["mean"])
 
@@ -320,7 +323,7 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
     items = ItemParameters(tuple(f"i{j}" for j in range(20)), a, b, 0 * a, np.zeros((20, 2, 2)))
-    together, apart = Information.of(items, 0.0, effects), Information.of(items, 0.0)
+    together, apart = Information.from_parameters(items, 0.0, effects), Information.from_parameters(items, 0.0)
     expected, alone = 1 / together.test[0], 1 / apart.test[0]
     assert alone == pytest.approx(1 / apart.items.sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
@@ -422,7 +425,7 @@ def fit_of_six_items() -> tuple[Responses, Calibration]:
 
 def test_what_is_kept_is_the_analysis_itself() -> None:
     responses, fit = fit_of_six_items()
-    statistics = SetStatistics.from_json(FitSummary.of(responses, fit, threads=1).whole, "fit")
+    statistics = SetStatistics.from_json(FitSummary.from_fit(responses, fit, threads=1).whole, "fit")
     found = window_of(responses, fit, statistics).dimensions
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     np.testing.assert_array_equal(found.under_model, again.under_model)

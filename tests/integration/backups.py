@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from irt_assets.backup.make import Made, make_backup
+from irt_assets.backup.make import BackupResult, make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
 from resources.files.folder_claim import open_store
@@ -33,7 +33,7 @@ def empty_database(server: str, home: Path) -> Iterator[Settings]:
         yield settings
 
 
-def back_up(settings: Settings, folder: Path) -> Made:
+def back_up(settings: Settings, folder: Path) -> BackupResult:
     database = Database(settings)
     return make_backup(settings, database, open_store(settings, database), FolderPlace(folder))
 

@@ -17,7 +17,7 @@ from irt_assets.common.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.common.retries import HELD
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, record
-from irt_assets.invariants.invariant import Verdict, Violation
+from irt_assets.invariants.invariant import InvariantResult, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan
@@ -345,7 +345,7 @@ def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_
         Database(world.settings),
         record,
         "night",
-        Report(datetime.now(UTC), tuple(Verdict(one, (red,)) for one in violated)),
+        Report(datetime.now(UTC), tuple(InvariantResult(one, (red,)) for one in violated)),
     )
     assert [open_ for *_, open_ in world.alerts()] == [True] * 3
     world.watch()

@@ -394,7 +394,7 @@ class Instance:
         return [MonthState(month, SCALE, self.states[month], "") for month in months]
 
     def told(self, now: datetime | None = None) -> list[str]:
-        return ready_months.tell_of_ready_months(self.database, self.instance, now or datetime.now(UTC))
+        return ready_months.alert_ready_months(self.database, self.instance, now or datetime.now(UTC))
 
     def published_again(self) -> None:
         run_sql(self.database, "UPDATE publication_step SET stepped_at = now() WHERE month = %s", (FEB,))

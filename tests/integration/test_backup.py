@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from irt_assets.backup import cited, places, programs
-from irt_assets.backup.make import Made, make_backup
+from irt_assets.backup.make import BackupResult, make_backup
 from irt_assets.backup.manifest import DATABASE, OBJECTS
 from irt_assets.backup.places import MANIFEST, FolderPlace
 from irt_assets.backup.programs import Program
@@ -59,7 +59,7 @@ def copy(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> BackupResult:
     """A backup that tests only read."""
     return back_up(calibrated, tmp_path_factory.mktemp("backups"))
 
@@ -214,7 +214,7 @@ def test_a_backup_in_a_bucket(
 
 
 @pytest.fixture
-def damaged(made: Made, tmp_path: Path) -> Path:
+def damaged(made: BackupResult, tmp_path: Path) -> Path:
     """A copy of the backup, to be damaged."""
     return Path(shutil.copytree(made.address, tmp_path / Path(made.address).name))
 
@@ -255,7 +255,7 @@ def test_a_backup_that_is_not_for_this_code_is_refused(
     assert is_empty(copy)
 
 
-def test_a_database_that_is_not_empty_is_left_alone(made: Made, world: Settings) -> None:
+def test_a_database_that_is_not_empty_is_left_alone(made: BackupResult, world: Settings) -> None:
     before = rooms.rows(Database(world), "SELECT count(*) FROM response_log")
     with pytest.raises(PermanentFailure, match=r"not empty: it holds .* nothing was changed"):
         restore(world, Path(made.address))
@@ -288,7 +288,7 @@ def test_a_copy_that_differs_is_told_of(damaged: Path, copy: Settings, irt: Call
     assert f"differs: the published set in force on scale {rooms.SCALE} is not the backup's" in typed.err
 
 
-def test_missing_and_changed_files_are_named(made: Made, calibrated: Settings, copy: Settings) -> None:
+def test_missing_and_changed_files_are_named(made: BackupResult, calibrated: Settings, copy: Settings) -> None:
     shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
     lost, spoilt = sorted((copy.irt_home / "objects" / "snapshots").rglob("*.parquet"))
     lost.unlink()
@@ -392,7 +392,7 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
 # -- what it holds, and who may read it --------------------------------------------------------------
 
 
-def test_a_backup_is_its_owners_alone(made: Made, calibrated: Settings) -> None:
+def test_a_backup_is_its_owners_alone(made: BackupResult, calibrated: Settings) -> None:
     folder = Path(made.address)
     assert {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.iterdir()]} == {
         folder.name: 0o700,
@@ -408,7 +408,7 @@ def test_a_backup_is_its_owners_alone(made: Made, calibrated: Settings) -> None:
     assert password not in (folder / MANIFEST).read_text("utf-8")
 
 
-def test_the_listing_has_every_file_that_rows_cite(made: Made, calibrated: Settings) -> None:
+def test_the_listing_has_every_file_that_rows_cite(made: BackupResult, calibrated: Settings) -> None:
     store = rooms.folder_store(calibrated)
     listed = {file.key: file for file in cited.read_listing(Path(made.address) / OBJECTS)}
     rows = rooms.rows(Database(calibrated), "SELECT uri, snapshot_hash FROM scored_snapshot")

@@ -20,7 +20,7 @@ from irt_assets.common.partitions import DAYS, WEEKS
 from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
 from irt_assets.runs import start as starting
-from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.runs.in_process_runs import RunOutcome
 from irt_assets.runs.start import await_run, partitions_to_run, start
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, last_tick_before, plan_of
@@ -218,7 +218,7 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
     monkeypatch.setattr(
         starting,
         "_through_the_daemon",
-        lambda *those, **_: iter([Outcome(those[3].job, those[4], True)]),
+        lambda *those, **_: iter([RunOutcome(those[3].job, those[4], True)]),
     )
 
     def made(key: str | None = None, *, if_missing: bool = False, **environment: str) -> list[str | None]:
@@ -338,10 +338,10 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
     return run.run_id
 
 
-def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Outcome]:
+def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., RunOutcome]:
     """Following a run ends it."""
 
-    def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> Outcome:
+    def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> RunOutcome:
         run = instance.get_run_by_id(run_id)
         assert patience_s >= 600
         if not run.is_finished:
@@ -350,7 +350,7 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
             if not well:
                 instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
             run = instance.get_run_by_id(run_id)
-        return Outcome(job, partition, run.status is dg.DagsterRunStatus.SUCCESS)
+        return RunOutcome(job, partition, run.status is dg.DagsterRunStatus.SUCCESS)
 
     return follow
 
@@ -383,7 +383,7 @@ def failing_once(fault: BaseException, then: Callable[..., Any]) -> Callable[...
 
 def asked(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan = FEATURES, partition: str | None = DAY
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     partitions = None if partition is None else [partition]
     return list(starting.start(instance, settings, Database(settings), plan.job, partitions))
 
@@ -407,7 +407,7 @@ def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same
         instance.update_tick(begun.with_status(ended))
 
     monkeypatch.setattr(starting.time, "sleep", decides)
-    assert asked(instance, as_job, BANK, None) == [Outcome("prune", None, success=True)]
+    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     (run,) = instance.get_runs()
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
 
@@ -437,7 +437,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     (run,) = instance.get_runs()
     assert run.tags[starting.RUN_KEY_TAG] == "features-29384720"
     for _ in range(2):  # while the run goes on, and when it has ended
-        assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
+        assert asked(instance, as_job) == [RunOutcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
     asked(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
@@ -449,7 +449,7 @@ def test_a_run_that_somebody_else_asked_for_is_waited_for(instance: dg.DagsterIn
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
     assert len(instance.get_runs()) == 2
     queued(instance, BANK, None, {})
-    assert asked(instance, as_job, BANK, None) == [Outcome("prune", None, success=True)]
+    assert asked(instance, as_job, BANK, None) == [RunOutcome("prune", None, success=True)]
     assert len(instance.get_runs()) == 3
 
 
@@ -459,7 +459,7 @@ def test_a_run_by_the_documents_name_is_waited_for(instance: dg.DagsterInstance,
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
-        assert asked(instance, as_job, night, day)[0] == Outcome("calibrate_night", day, success=True)
+        assert asked(instance, as_job, night, day)[0] == RunOutcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2
 
 
@@ -515,8 +515,8 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     monkeypatch.setenv("S3_BUCKET", "bank")
-    assert starting.PATIENCE_S == 600
-    monkeypatch.setattr(starting, "PATIENCE_S", 0.0)
+    assert starting.TIMEOUT_S == 600
+    monkeypatch.setattr(starting, "TIMEOUT_S", 0.0)
     by_hand = (
         ("calibrate", "--month", "2026-02"),
         ("nightly", "--day", DAY),
@@ -531,7 +531,7 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
 
 
 def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
-    assert asked(instance, settings, MONTH, "2026-02") == [Outcome(MONTHLY_JOB, "2026-02", success=True)]
+    assert asked(instance, settings, MONTH, "2026-02") == [RunOutcome(MONTHLY_JOB, "2026-02", success=True)]
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG]) == (MONTHLY_JOB, "2026-02")
     with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
@@ -559,7 +559,7 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
         return False
 
     monkeypatch.setattr(starting, "is_to_be_repeated", just_now)
-    assert await_run(instance, first, BANK.job, None) == Outcome(BANK.job, None, success=True)
+    assert await_run(instance, first, BANK.job, None) == RunOutcome(BANK.job, None, success=True)
 
 
 def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:

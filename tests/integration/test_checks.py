@@ -23,7 +23,7 @@ from irt_assets.common.partitions import Month, last_complete_month, monthly, mo
 from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
-from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import SET_GATES, failures
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
 from irt_assets.ledger.steps import Step
@@ -116,7 +116,7 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
 def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
     calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connected(evidence: Evidence) -> Verdict:
+    def connected(evidence: Evidence) -> GateResult:
         raise ZeroDivisionError("division by zero")
 
     gates = [replace(gate, judge=connected) if gate.name == "connected" else gate for gate in SET_GATES]
@@ -323,7 +323,7 @@ def calibrate(settings: Settings, month: str) -> Step:
     return publish(settings, month)[month]
 
 
-def judged(settings: Settings, month: str, gate: Any) -> tuple[Verdict, set[str]]:
+def judged(settings: Settings, month: str, gate: Any) -> tuple[GateResult, set[str]]:
     """What a gate says, and every gate that fails."""
     with Database(settings).connect() as connection:
         evidence = evidence_of(connection, folder_store(settings), month, read_scales(connection)[SCALE])

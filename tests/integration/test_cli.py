@@ -19,7 +19,7 @@ from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.responses.scales import consider_rules
-from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up
+from irt_assets.runs.in_process_runs import SENSORS, RunOutcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.simulation.files import write
 from irt_assets.simulation.response_log import simulate
@@ -341,13 +341,15 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
 ) -> None:
     made: list[tuple[str, bool]] = []
 
-    def made_here(_: object, __: object, plan: Plan, partition: str | None, **___: object) -> Outcome:
+    def made_here(_: object, __: object, plan: Plan, partition: str | None, **___: object) -> RunOutcome:
         made.append((plan.job, True))
-        return Outcome(plan.job, partition, success=True)
+        return RunOutcome(plan.job, partition, success=True)
 
-    def queued(_: object, __: object, ___: object, plan: Plan, asked: str | None, **____: object) -> Iterator[Outcome]:
+    def queued(
+        _: object, __: object, ___: object, plan: Plan, asked: str | None, **____: object
+    ) -> Iterator[RunOutcome]:
         made.append((plan.job, False))
-        yield Outcome(plan.job, asked, success=True)
+        yield RunOutcome(plan.job, asked, success=True)
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)

@@ -19,7 +19,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.gates.evidence import current_fit, load_evidence
-from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.corrections import AnswerSelection, rescore, withdraw
 from irt_assets.intake.staging import Staging
 from irt_assets.kpis.weekly import write_week
 from irt_assets.ledger import fits
@@ -178,8 +178,8 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     home.close()
     home.come([("u1", "q0"), ("new", "q0")])
     run_sql(home.database, "UPDATE response_log SET response = 'B', recorded_at = recorded_at - interval '1 ms' WHERE attempt_id IN (SELECT attempt_id FROM response_log WHERE item_id = 'q1' AND user_id < 'u12')")  # fmt: skip  # noqa: E501
-    rescored = rescore(home.database, Answers("q1"), "A", **BY)
-    withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7' AND item_id = 'q2'")), **BY)
+    rescored = rescore(home.database, AnswerSelection("q1"), "A", **BY)
+    withdraw(home.database, AnswerSelection(ids=ids_of(home, "user_id = 'u7' AND item_id = 'q2'")), **BY)
     run_sql(home.database, "DELETE FROM response_log WHERE user_id = 'u8'")
     run_sql(home.database, "UPDATE learner SET is_test = true WHERE user_id = 'u9'")
     run_sql(home.database, """UPDATE question SET meta = '{"irt": {"max_score": 2}}' WHERE item_id = 'q4'""")
@@ -382,7 +382,7 @@ def test_exporter_has_changed_answers_of_closed_months_that_have_some(home: Home
     home.come([("new", "q1")])
     home.close()
     with home.database.connect() as connection:
-        look = readings.Look(connection, home.database.settings, datetime(2026, 8, 20, tzinfo=UTC))
+        look = readings.ScrapeContext(connection, home.database.settings, datetime(2026, 8, 20, tzinfo=UTC))
         found = [one for one in readings.months(look) if one.family is families.CHANGED]
     assert [(one.labels, one.value) for one in found] == [((rooms.SCALE, MONTH, "late"), 1)]
 

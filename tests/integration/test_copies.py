@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.decisions.withdrawal import SOONEST, restore, withdraw
+from irt_assets.decisions.withdrawal import MIN_LEAD_TIME, restore, withdraw
 from jobs import copies as copying
 from jobs import pulls
 from resources.postgres.database import Database
@@ -80,7 +80,7 @@ class Copies:
 @pytest.fixture
 def now() -> datetime:
     """The time; while the test lasts the next day stays the soonest on which an item is retired."""
-    return not_before(30.0, timedelta(days=1) - SOONEST, timedelta(0))
+    return not_before(30.0, timedelta(days=1) - MIN_LEAD_TIME, timedelta(0))
 
 
 @pytest.fixture

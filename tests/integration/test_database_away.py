@@ -119,7 +119,7 @@ def after_first_step(settings: Settings, do: Callable[[], None]) -> threading.Th
 def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
     made_month: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_process_runs, "LONGEST_OUTAGE_S", 0.5)
+    monkeypatch.setattr(in_process_runs, "MAX_OUTAGE_S", 0.5)
     ended = threading.Event()
 
     def take_away() -> None:

@@ -211,7 +211,7 @@ def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
 
 def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
     assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
-    typed = [*map(DifRow.of, bad)]
+    typed = [*map(DifRow.from_row, bad)]
     shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
     assert "<b>" not in shown
     assert "a\\|b" in shown
@@ -241,14 +241,14 @@ def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
     why = f"{MONTH} has no converged fit that was linked to the anchors"
     assert stored == [(attribute, "", why) for attribute in ("country", "lang", "tier")]
-    assert dif_said([*map(DifRow.of, found)]).count("not tested") == 3
+    assert dif_said([*map(DifRow.from_row, found)]).count("not tested") == 3
 
 
 def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> None:
     database = Database(world)
     change_rules(database, SCALE, {"dif_attributes": ""})
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
-    assert (found, "names no attribute" in dif_said([*map(DifRow.of, found)])) == ([], True)
+    assert (found, "names no attribute" in dif_said([*map(DifRow.from_row, found)])) == ([], True)
 
 
 # -- drift of items ----------------------------------------------------------------------------------

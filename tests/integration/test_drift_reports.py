@@ -15,7 +15,7 @@ import pytest
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
+from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, REPORT_SOURCES
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
@@ -174,7 +174,7 @@ def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_ch
         instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=MONTHS[1]))
 
     assert asked() == set()
-    for asset in TOLD_BY[:-1]:
+    for asset in REPORT_SOURCES[:-1]:
         made(asset)
     assert asked() == set()
     far = dg.AssetCheckEvaluation(
@@ -187,8 +187,8 @@ def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_ch
         partition=MONTHS[1],
     )
     instance.report_runless_asset_event(far)
-    made(TOLD_BY[-1])
+    made(REPORT_SOURCES[-1])
     assert (asked(), asked()) == ({MONTHS[1]}, set())
-    for asset in TOLD_BY:
+    for asset in REPORT_SOURCES:
         made(asset)
     assert asked() == {MONTHS[1]}, "made again, it is asked for again"

@@ -17,7 +17,7 @@ import pytest
 
 from irt_assets.intake import corrections
 from irt_assets.intake.bank import QUESTIONS, import_bank_file
-from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.corrections import AnswerSelection, rescore, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, take_post
 from irt_assets.intake.pulling import pull as pulling
@@ -80,7 +80,7 @@ def take(connection: Any, *attempts: dict[str, Any]) -> list[str]:
 
 
 def to_key_b(database: Database) -> None:
-    rescore(database, Answers(item_id="q"), "B", **BY)
+    rescore(database, AnswerSelection(item_id="q"), "B", **BY)
 
 
 def written(folder: Path, text: str, name: str = "bank.csv") -> Path:
@@ -214,6 +214,6 @@ def test_pulled_answers_are_graded_by_the_key_that_changes_meanwhile(
 def test_a_correction_that_has_not_committed_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
     with log.connect() as connection:
         take(connection, attempt(1, response="B", correct=None, revision=1))
-        withdrawing = beside(log, lambda: withdraw(log, Answers(item_id="q"), **BY))
+        withdrawing = beside(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))
     assert withdrawing.result().answers == 2
     assert grades(log).keys() == {"a3"}

@@ -20,7 +20,7 @@ import pytest
 from irt_assets.intake import inbox as room
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.assets import INBOX_FILE
-from irt_assets.intake.inbox import Outcome, look, set_aside, take_again, take_waiting
+from irt_assets.intake.inbox import FileOutcome, look, set_aside, take_again, take_waiting
 from irt_assets.runs.in_process_runs import evaluate
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure, TransientFailure
@@ -57,7 +57,7 @@ class Desk:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    def take(self, **options: Any) -> dict[str, Outcome]:
+    def take(self, **options: Any) -> dict[str, FileOutcome]:
         """By name, what became of each file."""
         found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
@@ -81,7 +81,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
     return Desk(database, tmp_path / "inbox")
 
 
-def whats(found: dict[str, Outcome]) -> dict[str, str]:
+def whats(found: dict[str, FileOutcome]) -> dict[str, str]:
     return {name: one.what for name, one in found.items()}
 
 
@@ -132,19 +132,19 @@ def test_names_of_files_that_are_not_ready_are_left_alone(desk: Desk, name: str)
 
 def test_a_file_is_taken_once_it_has_not_changed_for_a_minute(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.SETTLED) == {}
+    assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
     desk.write("attempts/a.csv", HEADER + answers(0, 5))
-    assert desk.take(settled=room.SETTLED) == {}
+    assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
-    assert desk.take(settled=room.SETTLED)["attempts/a.csv"].report.accepted == 5
+    assert desk.take(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
 
 
 def test_a_file_is_taken_although_the_clock_was_set_back_since_it_was_seen(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    assert desk.take(settled=room.SETTLED) == {}
+    assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
-    assert whats(desk.take(settled=room.SETTLED)) == {"attempts/a.csv": "taken"}
+    assert whats(desk.take(settled=room.FIXED_FACTS)) == {"attempts/a.csv": "taken"}
 
 
 BAD = {

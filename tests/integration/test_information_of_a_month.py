@@ -24,7 +24,7 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import compared_of
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.gates.advisory_checks import anchors_cover_the_bank
-from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
@@ -436,7 +436,7 @@ def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database
 # -- what the anchors cover ----------------------------------------------------------------------------
 
 
-def covered(bank: Database, store: FolderStore) -> Verdict:
+def covered(bank: Database, store: FolderStore) -> GateResult:
     with bank.connect() as connection:
         return anchors_cover_the_bank(evidence_of(connection, store, FEBRUARY, read_scales(connection)[SCALE]))
 

@@ -28,7 +28,15 @@ from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.invariants import activity, history
 from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
+from irt_assets.invariants.invariant import (
+    Found,
+    Invariant,
+    InvariantContext,
+    InvariantResult,
+    NotTested,
+    Violation,
+    evaluate,
+)
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
@@ -79,7 +87,7 @@ class World:
         states = self.states or tuple(MonthState(month, SCALE, State.GREEN, "") for month in self.months)
         return InvariantContext(self.connection, self.store, NOW, states, self.made)
 
-    def verdict(self, one: Invariant) -> Verdict:
+    def verdict(self, one: Invariant) -> InvariantResult:
         (verdict,) = evaluate(self.look(), [one])
         assert not verdict.crashed
         return verdict
@@ -956,7 +964,7 @@ class History:
     def look(self, *subjects: str, untested: tuple[NotTested, ...] = (), crashed: str = "", **others: Any) -> None:
         self.n += 1
         violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
-        verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
+        verdict = InvariantResult(others.get("invariant", FINE), violations, untested, crashed)
         call(self.database, history.record, f"run {self.n}", history.Report(TODAY, (verdict,)))
 
     def open(self) -> list[tuple[Any, ...]]:

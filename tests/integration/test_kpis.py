@@ -17,7 +17,7 @@ import pytest
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import week_bounds, week_of, weekly
-from irt_assets.features.checks import unconserved
+from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.assets import build_kpi_checks
@@ -199,11 +199,11 @@ def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> N
     database = Database(own)
     with database.connect() as connection:
         write_features(connection, START, END)
-        assert unconserved(connection, START, END) == {}
+        assert days_with_wrong_counts(connection, START, END) == {}
     columns = "user_id, topic_id, date, attempts"
     row = rows(database, f"SELECT {columns} FROM features_topic_daily ORDER BY {columns}")[0]
     run_sql(database, "DELETE FROM features_topic_daily WHERE (user_id, topic_id, date) = (%s, %s, %s)", row[:3])
-    ((day, (have, want)),) = call(database, unconserved, START, END).items()
+    ((day, (have, want)),) = call(database, days_with_wrong_counts, START, END).items()
     assert (day, want - have) == (row[2].isoformat(), row[3])
 
 

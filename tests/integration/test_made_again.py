@@ -23,7 +23,7 @@ from resources.failures import TransientFailure
 from resources.settings import Settings
 from services.dashboard import deciding, making
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import Reader
 from services.dashboard.safety import next_step
 from tests.helpers.dagster_private import DaemonHeartbeat, create_run_for_test
@@ -48,7 +48,7 @@ def beat(instance: dg.DagsterInstance, at: datetime) -> None:
 @pytest.fixture
 def asked(
     settings: Settings, database: object, refusals: list[Exception], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Asked]:
+) -> Iterator[ViewRequest]:
     """A page of someone who may decide, on stale months, with a daemon."""
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -68,14 +68,14 @@ def asked(
         monkeypatch.setattr(queue, "month_states", states)
         monkeypatch.setattr(queue, "queue_run", queued)
         beat(instance, datetime.now(UTC))
-        yield Asked("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
+        yield ViewRequest("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
 
 
-def runs(asked: Asked) -> list[tuple[str, str]]:
+def runs(asked: ViewRequest) -> list[tuple[str, str]]:
     return sorted((run.tags[PARTITION_TAG], run.tags[LAUNCHED_BY]) for run in asked.reader.instance.get_runs())
 
 
-def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: Asked) -> None:
+def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: ViewRequest) -> None:
     assert deciding.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
     second = deciding.make_again(asked, MONTHS)
@@ -84,20 +84,20 @@ def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: As
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
-def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(asked: Asked) -> None:
+def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(asked: ViewRequest) -> None:
     said = str(making._answer(asked, deciding.make_again(asked, MONTHS[:1])))
     assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
-def test_it_needs_the_role_that_decides(asked: Asked, roles: Any, may: bool) -> None:
+def test_it_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
     of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
     assert deciding.make_again(of_role, MONTHS).ok is may
     assert bool(runs(asked)) is may
     assert ("needs the role psychometrician" in str(making.place(of_role))) is not may
 
 
-def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, refusals: list[Exception]) -> None:
+def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: ViewRequest, refusals: list[Exception]) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
     assert deciding.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
     beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))

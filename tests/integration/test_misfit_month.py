@@ -24,7 +24,7 @@ from irt_assets.gates import gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
 from irt_assets.gates.evidence import Evidence
 from irt_assets.gates.misfit import BY_LEVEL, reference_window
-from irt_assets.gates.model_gates import LARGEST_RATIO, LIMITS
+from irt_assets.gates.model_gates import LIMITS, MAX_RATIO
 from irt_assets.ledger import encoding
 from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.ledger.month_state import find_reference
@@ -195,7 +195,7 @@ def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: 
     assert "irt scale accept misfit" not in said
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by, month.misfit["reference"]) == ("done", {}, ORIGIN_IN_WORDS)
-    assert month.misfit["ratio"] < LARGEST_RATIO
+    assert month.misfit["ratio"] < MAX_RATIO
     why = model_gates.misfit_has_not_grown(month.evidence).why
     assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
 
@@ -207,7 +207,7 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert f"`irt scale accept misfit --scale {SCALE}`" in said
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
-    assert month.misfit["ratio"] > LARGEST_RATIO
+    assert month.misfit["ratio"] > MAX_RATIO
     assert not unsaid(
         month.held_by[ACCEPTED],
         f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15",

@@ -24,7 +24,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.common.retries import HELD
 from irt_assets.decisions.closing import close_months
-from irt_assets.decisions.rule_trial import Judged, try_rules
+from irt_assets.decisions.rule_trial import TrialResult, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
 from irt_assets.gates import month_status
@@ -580,7 +580,7 @@ def test_a_trial_stores_nothing_and_is_what_the_change_does(own_graph: Graph, se
         assert now.items[item].abc == pytest.approx(values.abc, abs=1e-6)
 
 
-def as_it_is(own_graph: Graph) -> Judged:
+def as_it_is(own_graph: Graph) -> TrialResult:
     """The month as a trial of the rules that it has finds it before it begins."""
     make = partial(build, settings=own_graph.settings)
     return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before

@@ -20,7 +20,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.advisory_checks import ability_stands_still_within_the_month
-from irt_assets.gates.evidence import Verdict, load_evidence
+from irt_assets.gates.evidence import GateResult, load_evidence
 from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
 from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.reports.month_shown import growth_of_anchors, growth_within
@@ -345,7 +345,7 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
         yield settings
 
 
-def judged(settings: Settings, month: str) -> Verdict:
+def judged(settings: Settings, month: str) -> GateResult:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
         evidence = load_evidence(connection, month, scale)
@@ -431,7 +431,7 @@ def test_a_month_made_before_growth_was_looked_for_is_not_stale(world: Settings)
         """UPDATE fit_staging SET spec = jsonb_set(spec #- '{fit_statistics,set,growth}', '{fit_statistics,items}',
              (spec->'fit_statistics'->'items') - 'growth' - 'growth_se' - 'growth_days')""",
     )
-    assert judged(world, NEXT) == Verdict(True, "no learner's answers are known to lie a day apart")
+    assert judged(world, NEXT) == GateResult(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
         (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
     assert "not looked for" in str(said)

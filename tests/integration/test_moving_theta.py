@@ -235,5 +235,5 @@ def test_theta_of_what_came_since_the_night_is_that_of_verdicts(published: Setti
     assert measures is not None
     used = measures.scales[SCALE]
     for set_hash, kept in ((used.published.set_hash, True), ("of others", False)):
-        again = Measure.of(used.scale, replace(used.published, set_hash=set_hash), used)
+        again = Measure.from_published_set(used.scale, replace(used.published, set_hash=set_hash), used)
         assert (again.curves is used.curves) == kept

@@ -31,7 +31,7 @@ import requests
 from pydantic import SecretStr
 
 from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
-from irt_assets.intake.corrections import Answers, withdraw
+from irt_assets.intake.corrections import AnswerSelection, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, take_post
 from irt_assets.intake.report import csv_of_refused
@@ -269,7 +269,7 @@ def test_an_erased_learner_does_not_come_back_and_leaves_no_row(replicas: list[s
 
 def test_a_withdrawn_answer_stays_withdrawn_until_a_higher_revision(replicas: list[str], database: Database) -> None:
     post(replicas[0], [attempt(1)])
-    withdraw(database, Answers(ids=["a1"]), by="me", reason="leak")
+    withdraw(database, AnswerSelection(ids=["a1"]), by="me", reason="leak")
     answer = post(replicas[1], [attempt(1)]).json()["attempts"]
     assert answer[0]["reason"] == "withdrawn_attempt"
     assert results(post(replicas[1], [attempt(1, revision=1)])) == ["accepted"]

@@ -20,7 +20,7 @@ from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
+from irt_assets.intake.pulling.standing import ComparedRows, begin, first_pull_under_way, pulls_in_words, store
 from jobs import pulls
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
@@ -215,7 +215,7 @@ def test_answers_of_other_ways_are_never_withdrawn(company: Company, lms: Settin
     assert _compared(database, lms) == []
 
 
-def _compared(database: Database, settings: Settings, later: int = 0) -> list[Compared]:
+def _compared(database: Database, settings: Settings, later: int = 0) -> list[ComparedRows]:
     return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
 
 

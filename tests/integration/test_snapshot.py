@@ -30,7 +30,14 @@ from irt_assets.responses.snapshot import (
     snapshot_problem,
     take_snapshot,
 )
-from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
+from irt_assets.responses.snapshot_files import (
+    Part,
+    SnapshotManifest,
+    columns_of,
+    read_manifest,
+    store_manifest,
+    store_parquet,
+)
 from irt_assets.simulation.truth import Truth
 from jobs.retention.unused import prune_files
 from resources.files.object_store import FolderStore
@@ -184,7 +191,7 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     table = read_snapshot(store, whole)
     learner = pc.rank(table["learner_key"], tiebreaker="dense").to_numpy()
     parts = [stored_part(store, table.filter(pa.array(learner % N_PARTS == n))) for n in range(N_PARTS)]
-    key, digest = store_manifest(store, FOLDER, Manifest.over(MONTH, parts, columns_of(table.schema)))
+    key, digest = store_manifest(store, FOLDER, SnapshotManifest.over(MONTH, parts, columns_of(table.schema)))
     rooms.run_sql(
         database, "UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s WHERE month = %s", (digest, key, MONTH)
     )
@@ -197,7 +204,7 @@ def stored_part(store: FolderStore, table: pa.Table) -> Part:
     return Part(key=key, sha256=digest, rows=table.num_rows, bytes=size, sums=("0", "0"))
 
 
-def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
+def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
     return read_manifest(snapshot.uri, store.get(snapshot.uri))
 
 

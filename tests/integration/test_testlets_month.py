@@ -262,7 +262,7 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
     assert found.testlets
-    alone = Information.of(found.in_force.parameters, found.theta).test
+    alone = Information.from_parameters(found.in_force.parameters, found.theta).test
     assert (found.in_force.test < alone).all()
     assert found.in_force.test.max() > 0.4 * alone.max()
 
@@ -328,4 +328,4 @@ def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
     assert set(OTHERS) <= published.keys()
     assert not comparison.across_models.any()
     assert comparison.by_curves.tolist() == [MODELS[item] != "2pl" for item in comparison.item_ids]
-    assert Drift.of(comparison).flagged == ("3pl-2",)
+    assert Drift.from_comparison(comparison).flagged == ("3pl-2",)

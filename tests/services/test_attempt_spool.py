@@ -436,7 +436,7 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
         sending.add([answer(1000 * k + j) | {"response": "x" * 20_000} for j in range(20)])
         assert refused.wait(patient(60))  # from here on its thread closes no file, however the two take turns
     assert len([*tmp_path.glob("*.jsonl")]) >= 4
-    assert all(path.stat().st_size < 1.3 * spool.LARGEST_FILE for path in tmp_path.iterdir())
+    assert all(path.stat().st_size < 1.3 * spool.MAX_FILE_BYTES for path in tmp_path.iterdir())
     server.judge = lambda _rows: None
     assert sending.close(patient(30))
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)

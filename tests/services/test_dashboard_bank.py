@@ -37,7 +37,7 @@ from irt_assets.decisions.proposals import Reference, latest_waiting, proposals,
 from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.gates import gates
-from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import OpenViolation
@@ -65,11 +65,11 @@ from resources.dagster_schema import rows_shown
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
-from services.dashboard.deciding import Form, decide, review
+from services.dashboard.deciding import DecisionForm, decide, review
 from services.dashboard.downloads import TYPES, download
 from services.dashboard.figures import shown as shown_on_page
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import make_page
@@ -154,11 +154,11 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
 
 
-def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> Asked:
+def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> ViewRequest:
     with DagsterInstance.ephemeral() as instance:
         reader = Reader(settings, instance)
     reader.now = lambda: NOW  # type: ignore[method-assign]
-    return Asked(view, fields, Identity("pat", "demo", (role,), frozenset(), math.inf), reader)
+    return ViewRequest(view, fields, Identity("pat", "demo", (role,), frozenset(), math.inf), reader)
 
 
 def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
@@ -265,10 +265,10 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
     items = in_bank(faulty)
     anchor = next(i.item_id for i in items if i.anchor)
     name = next(i.item_id for i in items if i.since and not i.anchor)
-    form = Form("withdraw", (Reference("", name),), "it is on the web", "2027-01-01")
+    form = DecisionForm("withdraw", (Reference("", name),), "it is on the web", "2027-01-01")
     pat = asked(faulty[0], "item", role="psychometrician", item=name)
 
-    def told(form: Form, by: Asked = pat) -> tuple[bool, str]:
+    def told(form: DecisionForm, by: ViewRequest = pat) -> tuple[bool, str]:
         outcome = review(by, form)
         assert decide(by, form).ok is outcome.ok
         return outcome.ok, " ".join(outcome.sentences)
@@ -353,7 +353,7 @@ class World:
         return html
 
     def answer(self, **fields: str) -> tuple[HTTPStatus, str]:
-        status, page = make_page(Asked(fields.pop("view"), fields, DEMO, self.reader))
+        status, page = make_page(ViewRequest(fields.pop("view"), fields, DEMO, self.reader))
         return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
 
     def seeing(self, **changes: Any) -> World:
@@ -395,7 +395,7 @@ class World:
         for gate in gates.SET_GATES:
             found = gate.judge(evidence)
             if gate.name in failing:
-                found = Verdict(False, failing[gate.name])
+                found = GateResult(False, failing[gate.name])
             self.instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=dg.AssetKey(gate.asset),
@@ -642,7 +642,7 @@ def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -
     with dg.DagsterInstance.ephemeral() as nothing_ran:
         reader = Seen(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
-        _, page = make_page(Asked("month", {"month": JULY}, DEMO, reader))
+        _, page = make_page(ViewRequest("month", {"month": JULY}, DEMO, reader))
     html, n = TagList(page.body).get_html_string(), len(gates.SET_GATES)
     assert (f"0 of {n} gates passed" in html, html.count(">not evaluated<")) == (True, n)
 
@@ -758,9 +758,9 @@ def test_every_page_of_an_overview_says_how_old_that_is(world: World) -> None:
 
 
 def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
-    form = Form("reopen", (Reference(JUNE, ""),), "a paper form")
+    form = DecisionForm("reopen", (Reference(JUNE, ""),), "a paper form")
     decider, other = (
-        Asked("month", {"month": JUNE}, replace(DEMO, roles=(role,)), world.reader)
+        ViewRequest("month", {"month": JUNE}, replace(DEMO, roles=(role,)), world.reader)
         for role in ("psychometrician", "analyst")
     )
     assert "Reopen the month" not in world.page(view="month", month=JUNE)

@@ -32,8 +32,8 @@ from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.dashboard.deciding import Form, Outcome, decide, review
-from services.dashboard.page import Asked
+from services.dashboard.deciding import DecisionForm, DecisionOutcome, decide, review
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
 from services.dashboard.views import item, proposal
@@ -61,10 +61,10 @@ __all__ = ["bank"]  # a fixture
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
 BEN = replace(ANN, sub="Ben")
 STILL = Reference(FEB, "still")
-ACCEPT = Form("accept", (MOVED,), "it became easier", "2026-05-01")
-REJECT = Form("reject", (MOVED,), "too few answers")
-UNDO = Form("undo", (MOVED,), "an error")
-Ask = Callable[..., Asked]
+ACCEPT = DecisionForm("accept", (MOVED,), "it became easier", "2026-05-01")
+REJECT = DecisionForm("reject", (MOVED,), "too few answers")
+UNDO = DecisionForm("undo", (MOVED,), "an error")
+Ask = Callable[..., ViewRequest]
 Page = Callable[..., str]
 Look = Callable[..., None]
 
@@ -84,8 +84,8 @@ def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
 
 @pytest.fixture
 def ask(reader: Reader) -> Ask:
-    def asked(view: str = "proposal", identity: Identity = ANN, **fields: str) -> Asked:
-        return Asked(view, fields, identity, reader)
+    def asked(view: str = "proposal", identity: Identity = ANN, **fields: str) -> ViewRequest:
+        return ViewRequest(view, fields, identity, reader)
 
     return asked
 
@@ -95,7 +95,7 @@ def page(ask: Ask) -> Page:
     """The text of a page that has this status; `fields`: a mapping, as names may hold a colon."""
 
     def text(view: str, fields: dict[str, str], identity: Identity = ANN, status: int = 200) -> str:
-        found, shown = make_page(Asked(view, fields, identity, ask().reader))
+        found, shown = make_page(ViewRequest(view, fields, identity, ask().reader))
         assert found == status
         return unescape(f"{shown.title}\n{shown.body}")
 
@@ -122,12 +122,12 @@ def leaked(bank: Database) -> None:
     run_sql(bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": -0.8}}'""")
 
 
-def refusal(outcome: Outcome) -> str:
+def refusal(outcome: DecisionOutcome) -> str:
     assert not outcome.ok
     return said(outcome)
 
 
-def refusals(asked: Asked, *forms: Form) -> list[str]:
+def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
     """Why neither a review nor a decision goes on with these forms."""
     return [refusal(attempt(asked, form)) for attempt in (review, decide) for form in forms]
 
@@ -136,7 +136,7 @@ def headline_of(name: str, ask: Ask) -> str:
     return plain(item_shown.in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
-def said(outcome: Outcome) -> str:
+def said(outcome: DecisionOutcome) -> str:
     return " ".join(outcome.sentences)
 
 
@@ -167,7 +167,7 @@ def test_without_a_day_it_is_the_next_first(bank: Database, ask: Ask) -> None:
 
 
 def test_whose_role_is_too_low_decides_nothing(bank: Database, ask: Ask) -> None:
-    drop = Form("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
+    drop = DecisionForm("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
     for identity in (person("viewer"), person("analyst"), person()):
         told = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
         assert all("needs the role psychometrician" in why for why in told)
@@ -210,7 +210,7 @@ def test_of_two_at_once_one_decides_and_the_other_is_told_what(bank: Database, a
     seen = review(ask(), ACCEPT).seen
     both = Barrier(2)
 
-    def click(identity: Identity, form: Form) -> Outcome:
+    def click(identity: Identity, form: DecisionForm) -> DecisionOutcome:
         both.wait()
         return decide(ask(identity=identity), form, seen)
 
@@ -261,7 +261,7 @@ def test_a_database_that_is_away_is_told_with_the_way_out(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    asked = Asked("proposal", {}, ANN, At(away, instance))
+    asked = ViewRequest("proposal", {}, ANN, At(away, instance))
     told = [unsaid(why, "try again", "What you typed is still there") for why in refusals(asked, ACCEPT)]
     assert told == [[], []]
 
@@ -349,7 +349,7 @@ def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, a
     assert decide(ask(), REJECT).ok
     missing = unsaid(page("proposal", {"proposal": str(MOVED)}), offered, elsewhere)
     assert missing == [offered], "the day of the form there is that of the undoing"
-    form = Form("withdraw", (MOVED,), "leaked")
+    form = DecisionForm("withdraw", (MOVED,), "leaked")
     assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
     assert decide(ask(), form).ok
     assert elsewhere not in page("proposal", {"proposal": str(MOVED)})
@@ -461,7 +461,7 @@ def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask,
     assert [*call(red, moved_anchors, FEB, call(red, read_scales, Month(FEB).start)[SCALE])] == ["K2"]
     look("decisions", "moved_anchor")
     look("anchors", "anchor", month=FEB, scale=SCALE, item="K2")
-    form = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+    form = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     told = review(ask(), form)
     assert (told.ok, told.stale, rows(red, "SELECT 1 FROM release_decision")) == (True, (FEB,), [])
     done = decide(ask(), form)
@@ -474,7 +474,7 @@ def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask,
 
 def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask: Ask, page: Page) -> None:
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
-    drop = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+    drop = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     back = replace(drop, what="put_back", reason="the old text is back")
     assert (
         "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "

@@ -32,7 +32,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.downloads import download
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, make_page
@@ -99,7 +99,7 @@ def page(reader: Reader) -> Page:
     """The text of a page that has this status."""
 
     def text(view: str, identity: Identity = DEMO, status: int = 200, **fields: str) -> str:
-        found, shown = make_page(Asked(view, fields, identity, reader))
+        found, shown = make_page(ViewRequest(view, fields, identity, reader))
         assert found == status
         return unescape(f"{shown.title}\n{shown.body}")
 
@@ -179,7 +179,7 @@ def test_an_id_is_text_wherever_it_stands(reader: Reader, page: Page) -> None:
     assert STRANGE in page("learner", user=STRANGE)
     assert urlencode({"user": STRANGE}) in page("learners", search="a/b")
     for view in ("learner", "learners"):
-        body = str(make_page(Asked(view, {"user": STRANGE, "search": STRANGE[:20]}, DEMO, reader))[1].body)
+        body = str(make_page(ViewRequest(view, {"user": STRANGE, "search": STRANGE[:20]}, DEMO, reader))[1].body)
         assert ("&lt;d&gt;" in body, "<d>" in body) == (True, False)
 
 
@@ -279,9 +279,9 @@ def test_a_report_is_shown_without_scripts_and_downloaded_under_its_name(
 def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
     settings: Settings, instance: dg.DagsterInstance, reported: dict[str, int]
 ) -> None:
-    def asked(role: Role, view: str, **changes: Any) -> Asked:
+    def asked(role: Role, view: str, **changes: Any) -> ViewRequest:
         fields = {"user": SOMEBODY, "id": str(reported["learner"])}
-        return Asked(view, fields, person(role), At(settings.model_copy(update=changes), instance))
+        return ViewRequest(view, fields, person(role), At(settings.model_copy(update=changes), instance))
 
     assert f'report?id={reported["learner"]}"' in unescape(str(make_page(asked("analyst", "learner"))[1].body))
     hidden = {"irt_ui_learner_reports": False}
@@ -366,8 +366,8 @@ def test_a_viewer_reads_of_checks_without_learners(page: Page, looked: str) -> N
 def test_arrivals_are_shown_with_what_is_silent_and_refused_and_rows_for_analysts_alone(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
-    def asked(role: Role, view: str = "arrivals", **fields: str) -> Asked:
-        return Asked(view, fields, person(role), Reader(settings, instance))
+    def asked(role: Role, view: str = "arrivals", **fields: str) -> ViewRequest:
+        return ViewRequest(view, fields, person(role), Reader(settings, instance))
 
     def text(role: Role) -> str:
         return unescape(str(make_page(asked(role))[1].body))

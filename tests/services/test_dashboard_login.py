@@ -28,7 +28,7 @@ from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import login, server
-from services.dashboard.page import Asked, NotFound, Page, View
+from services.dashboard.page import NotFound, Page, View, ViewRequest
 from services.dashboard.reader import Reader
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
@@ -56,8 +56,8 @@ class NoDatabase:
         return QUIET
 
 
-def failing(error: Exception) -> Callable[[Asked], Page]:
-    def page(_asked: Asked) -> Page:
+def failing(error: Exception) -> Callable[[ViewRequest], Page]:
+    def page(_asked: ViewRequest) -> Page:
         raise error
 
     return page
@@ -66,7 +66,7 @@ def failing(error: Exception) -> Callable[[Asked], Page]:
 heard: list[str] = []
 
 
-def listens(_asked: Asked, input: Inputs, _output: Outputs, _session: Session) -> None:  # noqa: A002 - Shiny's name
+def listens(_asked: ViewRequest, input: Inputs, _output: Outputs, _session: Session) -> None:  # noqa: A002 - Shiny's name
     @reactive.effect
     def hear() -> None:
         heard.append(str(input.word()))

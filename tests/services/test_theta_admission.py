@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow, require_caller
+from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
 
 
 class Held:
@@ -53,7 +53,7 @@ async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() 
     first = await begin(gate, held)
     waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
     await asyncio.sleep(0)
-    with pytest.raises(Shed):
+    with pytest.raises(Overloaded):
         await gate.run("d", lambda: pytest.fail("it was turned away"))
     held.let_go.set()
     assert await first == "done"
@@ -66,7 +66,7 @@ async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() 
 async def test_what_waits_too_long_is_shed_without_having_begun() -> None:
     gate, held = admission(wait_s=0.01), Held()
     first = await begin(gate, held)
-    with pytest.raises(Shed):
+    with pytest.raises(Overloaded):
         await gate.run("b", lambda: pytest.fail("it was turned away"))
     held.let_go.set()
     assert await first == "done"

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from services import theta_client
 from services.theta_client import api, counters, on_session_complete, updates
 from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
-from services.theta_client.updates import MOST_WAITING, Updates
+from services.theta_client.updates import MAX_WAITING, Updates
 from tests.helpers.sentences import unsaid
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
@@ -239,12 +239,12 @@ def test_a_full_queue_drops_the_new_one() -> None:
     queue = Updates(update)
     queue.add("first")
     update.begun.acquire(timeout=patient(60))
-    for number in range(MOST_WAITING + 5):
+    for number in range(MAX_WAITING + 5):
         queue.add(f"u{number}")
     assert queue.counters() == {"sent": 0, "failed": 0, "dropped": 5, "merged": 0}
     update.go_on.set()
-    wait_for(queue, sent=MOST_WAITING + 1)
-    assert update.learners[-1] == f"u{MOST_WAITING - 1}"
+    wait_for(queue, sent=MAX_WAITING + 1)
+    assert update.learners[-1] == f"u{MAX_WAITING - 1}"
 
 
 def test_an_api_that_sheds_is_left_alone() -> None:
@@ -377,7 +377,7 @@ def test_ten_thousand_calls_while_the_api_hangs(monkeypatch: pytest.MonkeyPatch)
             on_session_complete(f"u{number}", "s1")
             taken.append(time.perf_counter() - began)
     assert quantiles(taken, n=100)[98] <= patient(MILLISECOND)
-    assert counters()["dropped"] >= 10_000 - MOST_WAITING - 2
+    assert counters()["dropped"] >= 10_000 - MAX_WAITING - 2
 
 
 def test_the_first_call_does_not_wait_for_its_thread() -> None:

@@ -37,7 +37,7 @@ from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
 from services.theta_api.app import build_app
-from services.theta_api.ledger import Away, Ledger
+from services.theta_api.ledger import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
@@ -76,7 +76,7 @@ class Untouched:
     @contextmanager
     def connect(self, *, to_post: bool = False) -> Iterator[None]:
         self.asked += 1
-        raise Away("it is a test")
+        raise DatabaseUnavailable("it is a test")
         yield
 
 

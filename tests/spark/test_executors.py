@@ -139,13 +139,13 @@ def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeyp
     """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
     monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
-    monkeypatch.setattr(sums, "MOST_BUNDLES", 3)
+    monkeypatch.setattr(sums, "MAX_BUNDLES", 3)
     monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
     assert sums.number_of_shards(small.responses.n_responses) == 7
-    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of(item_model("2pl"), ITEMS), []
+    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.from_model(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
     there = SparkAnswers(spark, frame(small), SETTINGS, None)
-    here = InMemory(small.responses, Persons.of(small.responses, None, None, None))
+    here = InMemory(small.responses, Persons.from_responses(small.responses, None, None, None))
     with kernels.runner(2) as run:
         for source in (there, here):
             laid = source.laid_out(everything, rarer=False, by_category=False)

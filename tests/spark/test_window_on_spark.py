@@ -16,7 +16,7 @@ from irt_assets.responses.eligibility.rules import Rules
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
-from irt_assets.responses.snapshot_files import Manifest
+from irt_assets.responses.snapshot_files import SnapshotManifest
 from irt_assets.responses.stored_window import WindowTotals, stored_window, verdict_hash
 from irt_assets.responses.verdicts import days_that_differ
 from irt_assets.responses.window import without_ids
@@ -127,8 +127,8 @@ def in_order(table: pa.Table) -> pa.Table:
     return table.drop_columns(["row", "session"]).sort_by(by).combine_chunks()
 
 
-def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
-    return Manifest.model_validate_json(store.get(snapshot.uri))
+def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
+    return SnapshotManifest.model_validate_json(store.get(snapshot.uri))
 
 
 def test_month_from_the_lake_equals_that_of_one_machine(

@@ -73,4 +73,4 @@ def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
 
 def disagree(linking: Linking) -> bool:
     """Whether the gate on agreement holds the month, wherever its bank ends."""
-    return bool(LinkingConstants.of(linking).disagreement(Rules().publication))
+    return bool(LinkingConstants.from_linking(linking).disagreement(Rules().publication))

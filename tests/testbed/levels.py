@@ -75,7 +75,7 @@ def simulate(rng: np.random.Generator, world: World) -> Simulated:
     steps = np.zeros((int(most.max()) + 1, scored.size))
     others = (OtherItems(GPCM, scored, steps, most[scored] + 1),) if scored.size else ()
     items = ItemCurves(a, -a * b, np.zeros(J), others)
-    known = before if world.by == "true" else eap_by(earlier, Curves.of(items)).theta
+    known = before if world.by == "true" else eap_by(earlier, Curves.from_items(items)).theta
     distance = np.abs(b - known[:, None])
     order = np.argsort(np.where(distance <= world.width, rng.random((N, J)) - 1, distance), axis=1)
     window = np.full((N, J), np.nan)

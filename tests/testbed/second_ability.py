@@ -50,7 +50,7 @@ class Judged:
         of_anchors = Published.of_anchors(frozen)
         published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
         first, second, third = (
-            Drift.of(Comparison.of(month, linking, frozen, known), misfit_accepted=True)
+            Drift.from_comparison(Comparison.from_linked_fit(month, linking, frozen, known), misfit_accepted=True)
             for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)
         )
         flagged = tuple(np.isin(drift.item_ids, drift.flagged) for drift in (first, second))

@@ -89,7 +89,7 @@ def simulate(row: Row, truth: Calibration, seed: int, month: int) -> Month:
     after = fit_em(responses, threads=1, testlets=row.testlets)
     found = estimate_effect_sd(responses, after, row.testlets, threads=1)
     effects = Effects(number_testlets(IDS, row.testlets), found.sd)
-    curves = Curves.of(after.curves, effects=effects)
+    curves = Curves.from_items(after.curves, effects=effects)
     scores = eap(responses, before.a, before.d, before.c, threads=1), eap_by(responses, curves, threads=1)
 
     def near(scores: Scores) -> float:

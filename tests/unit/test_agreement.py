@@ -19,7 +19,7 @@ ENGINES = ("em", "pymc")
 
 def item(a: float | None, b: float | None, *, flags: Sequence[str] = (), **errors: float | None) -> FittedItem:
     params = {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} | errors
-    return FittedItem.of({"params": params, "n_responses": 1000, "flags": flags})
+    return FittedItem.from_row({"params": params, "n_responses": 1000, "flags": flags})
 
 
 def of_b(first: list[float], second: list[float], se: tuple[float, float] = (0.1, 0.1)) -> Agreement:

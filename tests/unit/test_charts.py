@@ -298,7 +298,7 @@ def test_the_plot_of_too_few_anchors_that_agree_names_their_number_as_the_reason
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     linking = replace(link(calibration, anchors), suspects={})
-    why = LinkingConstants.of(linking).disagreement(PublicationRules())
+    why = LinkingConstants.from_linking(linking).disagreement(PublicationRules())
     title = scatter(calibration, anchors, linking, why).title
     assert "those used agree" in title
     assert (

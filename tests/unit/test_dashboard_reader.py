@@ -17,7 +17,7 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import decision_form
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked
+from services.dashboard.page import ViewRequest
 from services.dashboard.reader import BeingRead, Reader
 from services.dashboard.server import make_page
 
@@ -61,7 +61,7 @@ def reader(looks: Looks) -> Iterator[Reader]:
 def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_read(
     reader: Reader, looks: Looks
 ) -> None:
-    asked = Asked("months", {}, DEMO, reader)
+    asked = ViewRequest("months", {}, DEMO, reader)
     for _ in range(3):
         status, page = make_page(asked)
         assert int(status) == 503
@@ -94,7 +94,7 @@ def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(re
     reader.patience_s = LONG_S
     reader.begin()
     looks.begun.get(timeout=LONG_S).put(lost)
-    status, page = make_page(Asked("months", {}, DEMO, reader))
+    status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The database does not answer")
 
 
@@ -130,7 +130,7 @@ def test_a_page_of_an_old_overview_says_its_age_and_reloads(
 ) -> None:
     reader.patience_old_s = 0.01
     age(reader, looks, seconds=seconds)
-    status, page = make_page(Asked("months", {}, DEMO, reader))
+    status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert int(status) == 200
     assert page.title == ("Months" if ago is None else f"Months, as of {ago} ago")
     assert ('data-again="2000"' in str(page.body)) is (ago is not None)
@@ -141,7 +141,7 @@ def test_a_page_of_an_old_overview_says_its_age_and_reloads(
 def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks: Looks) -> None:
     reader.patience_old_s = 0.01
     age(reader, looks, minutes=13)
-    status, page = make_page(Asked("months", {}, DEMO, reader))
+    status, page = make_page(ViewRequest("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The months are being read")
     assert 'data-again="2000"' in str(page.body)
     looks.begun.get(timeout=LONG_S).put(overview(2))
@@ -187,5 +187,5 @@ def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks) -
 
 
 def test_the_first_day_that_a_form_shows_is_one_to_come(reader: Reader) -> None:
-    shown = str(decision_form.form(Asked("item", {}, DEMO, reader), ("withdraw",)))
+    shown = str(decision_form.form(ViewRequest("item", {}, DEMO, reader), ("withdraw",)))
     assert 'placeholder="2026-11-02"' in shown

@@ -250,7 +250,7 @@ def test_where_items_were_assigned_by_level_the_page_warns() -> None:
     groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
         made = rows_of(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level, "")
-        assert ("assigned by level" in dif_said([*map(DifRow.of, made)])) is by_level
+        assert ("assigned by level" in dif_said([*map(DifRow.from_row, made)])) is by_level
 
 
 @pytest.mark.parametrize("names", [1, 3, 60])

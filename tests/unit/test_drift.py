@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import chi2, norm
 
 from irt_assets.drift.assets import flagged_table, sentence_on_information
-from irt_assets.drift.compared import Compared
+from irt_assets.drift.compared import ComparedMonth
 from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
@@ -75,7 +75,7 @@ def test_a_linking_of_another_fit_is_refused() -> None:
     now = estimated(generator)
     linking = replace(link(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
     with pytest.raises(PsychometricsError, match="not the linking of this fit"):
-        Comparison.of(now, linking, frozen, Published.of_anchors(frozen))
+        Comparison.from_linked_fit(now, linking, frozen, Published.of_anchors(frozen))
 
 
 def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
@@ -85,7 +85,7 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     now = replace(now, a=a, cov=cov, joint_cov=joint)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
-    found = Comparison.of(now, link(now, frozen), anchors, Published.of_anchors(anchors))
+    found = Comparison.from_linked_fit(now, link(now, frozen), anchors, Published.of_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
 
@@ -141,7 +141,7 @@ def test_a_trend_needs_two_months_and_one_published_value() -> None:
 
 def verdict(delta_b: list[float], se: float = 0.02, **options: bool) -> Drift:
     changes = np.array(delta_b + [0.0] * 20)
-    return Drift.of(compared(np.zeros_like(changes), changes, se, **options))
+    return Drift.from_comparison(compared(np.zeros_like(changes), changes, se, **options))
 
 
 def test_a_quarter_and_half_a_theta_at_a_middling_item_are_medium_and_high() -> None:
@@ -165,11 +165,14 @@ def test_a_change_that_is_certain_and_does_not_matter_is_no_flag() -> None:
 
 def test_the_population_decides_how_much_a_change_matters() -> None:
     comparison = compared(np.zeros(30), np.array([0.4] + [0.0] * 29), 0.02)
-    assert (Drift.of(comparison).severity[0], Drift.of(comparison, mean=4.0).severity[0]) == ("medium", "none")
+    assert (Drift.from_comparison(comparison).severity[0], Drift.from_comparison(comparison, mean=4.0).severity[0]) == (
+        "medium",
+        "none",
+    )
 
 
 def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
-    drift = Drift.of(compared(np.array([0.25, -0.5, 0.1]), np.array([0.3, -0.6, 0.1]), se=2.0))
+    drift = Drift.from_comparison(compared(np.array([0.25, -0.5, 0.1]), np.array([0.3, -0.6, 0.1]), se=2.0))
     assert [drift.beyond_limits(name) for name in "ab"] == [("medium", "high", "none")] * 2
     assert drift.flagged == ()
 
@@ -177,27 +180,27 @@ def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
 def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     generator = np.random.default_rng(8)
     changes = generator.normal(0, 0.2, (2, 200))
-    drift = Drift.of(compared(changes[0], changes[1], se=0.1))
+    drift = Drift.from_comparison(compared(changes[0], changes[1], se=0.1))
     assert drift.tau == pytest.approx(np.sqrt(0.2**2 - 0.1**2), abs=0.03)
     assert drift.at_the_limit
     np.testing.assert_allclose(drift.se[:, 1], np.sqrt(0.1**2 + 0.1**2))
-    allowed = Drift.of(drift.comparison, max_item_variation=0.3)
+    allowed = Drift.from_comparison(drift.comparison, max_item_variation=0.3)
     assert not allowed.at_the_limit
     assert len(allowed.flagged) < len(drift.flagged)
-    calm = Drift.of(compared(changes[0] / 2, changes[1] / 2, se=0.1))
+    calm = Drift.from_comparison(compared(changes[0] / 2, changes[1] / 2, se=0.1))
     assert calm.tau < 0.05
     np.testing.assert_allclose(calm.se[:, 1], np.sqrt(0.1**2 + calm.tau**2))
-    accepted = Drift.of(calm.comparison, misfit_accepted=True)
+    accepted = Drift.from_comparison(calm.comparison, misfit_accepted=True)
     assert accepted.tau < 0.05
     np.testing.assert_allclose(accepted.comparison.cov[:, 1, 1] - calm.comparison.cov[:, 1, 1], 0.05**2)
     assert (accepted.p > calm.p).all()
 
 
 def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line_as_much_as_is_allowed() -> None:
-    two = Drift.of(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
+    two = Drift.from_comparison(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
     assert (two.tau, two.at_the_limit) == (0.1, False)
     assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
-    apart = Drift.of(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+    apart = Drift.from_comparison(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
     assert (apart.tau, apart.at_the_limit, apart.severity) == (np.inf, True, ("high", "none", "high", "high"))
 
 
@@ -217,7 +220,7 @@ def test_bayes_factor_is_the_ratio_of_marginal_likelihoods() -> None:
 
 
 def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
-    assert Drift.of(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
+    assert Drift.from_comparison(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
 
 
 def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> None:
@@ -227,7 +230,7 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
-        again = Comparison.of(raw, stored, frozen, Published.of_anchors(frozen)).linking
+        again = Comparison.from_linked_fit(raw, stored, frozen, Published.of_anchors(frozen)).linking
         np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)
         assert again.with_items is not None
         np.testing.assert_allclose(again.with_items, linking.with_items, rtol=1e-9, atol=1e-15)
@@ -241,21 +244,21 @@ ANCHORS_IN_FORCE = FROZEN
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def month(raw: Calibration | None = None, published: Published | None = None) -> Compared:
+def month(raw: Calibration | None = None, published: Published | None = None) -> ComparedMonth:
     """A fit of all items; in force are the anchors alone unless told otherwise."""
     raw = raw or estimated(np.random.default_rng(8))
     published = published or Published.of_anchors(ANCHORS_IN_FORCE)
     linking = link(raw, FROZEN, purify=False)
-    drift = Drift.of(Comparison.of(raw, linking, ANCHORS_IN_FORCE, published))
+    drift = Drift.from_comparison(Comparison.from_linked_fit(raw, linking, ANCHORS_IN_FORCE, published))
     at = InForce(published, (SINCE,) * len(published.item_ids))
-    return Compared(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
+    return ComparedMonth(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
 
 
 def names(chart: Chart) -> list[str]:
     return [part.name for part in chart.parts if isinstance(part, Line)]
 
 
-def informed(compared: Compared, unestimated: Unestimated | None = None) -> MonthInformation:
+def informed(compared: ComparedMonth, unestimated: Unestimated | None = None) -> MonthInformation:
     return inform(Scale("math"), compared, unestimated or Unestimated())
 
 

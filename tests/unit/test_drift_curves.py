@@ -72,7 +72,7 @@ def test_an_item_and_the_2pl_nearest_to_it_say_the_same_of_the_2pls_learners() -
 
 def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_item_are_not_flagged() -> None:
     of_3pl, of_2pl = sound_items()
-    drift = Drift.of(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    drift = Drift.from_comparison(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ()
     assert np.isnan([drift.delta_a, drift.delta_b, drift.delta_c]).all()
     assert np.isnan(drift.se).all()
@@ -84,7 +84,7 @@ def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_i
 def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
     of_3pl, of_2pl = sound_items()
     of_3pl[2, 1] += 0.8
-    drift = Drift.of(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    drift = Drift.from_comparison(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
     said = curves_described(drift, 2)
@@ -120,7 +120,7 @@ def test_the_model_of_a_value_of_which_none_is_named_is_told_by_its_c() -> None:
         (of_3pl, Fitted("3pl", 0.0, 1.0), set()),
         (of_2pl, Fitted("rasch", 0.0, 1.0), set()),
     ):
-        drift = Drift.of(compared(of_3pl, old, window, None))
+        drift = Drift.from_comparison(compared(of_3pl, old, window, None))
         assert set(drift.across_models.values()) == models
 
 

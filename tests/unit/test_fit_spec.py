@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from irt_assets.common.arrays import finite
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
-from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.evidence import GateResult
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
@@ -109,7 +109,7 @@ def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, 
             yield where, stored | {key: changed}
 
 
-def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, Verdict]:
+def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, GateResult]:
     """Of every gate and check on a month whose fit is stored like this."""
     month = evidence(
         scale=SCALE,
@@ -147,7 +147,7 @@ def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[st
     return found
 
 
-def passed(found: dict[str, Verdict]) -> set[str]:
+def passed(found: dict[str, GateResult]) -> set[str]:
     return {name for name, verdict in found.items() if verdict.passed}
 
 

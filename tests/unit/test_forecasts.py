@@ -12,7 +12,7 @@ from irt_psychometrics.scoring import Curves, Movement
 N, J, SE = 600, 40, 0.3
 RNG = np.random.default_rng(35)
 A, B = RNG.lognormal(0, 0.3, J), RNG.normal(0, 1, J)
-CURVES = Curves.of(ItemCurves(A, -A * B, np.zeros(J)))
+CURVES = Curves.from_items(ItemCurves(A, -A * B, np.zeros(J)))
 MEAN = RNG.normal(0, 1, N)
 THETA = MEAN + SE * RNG.standard_normal(N)
 PERSON, ITEM = np.repeat(np.arange(N), J), np.tile(np.arange(J), N)
@@ -26,7 +26,7 @@ def forecasts(mean: np.ndarray, se: float = SE) -> np.ndarray:
 @pytest.mark.parametrize(("a", "sd"), [(0.5, 1.0), (1.5, 0.4), (3.0, 1.0)])
 def test_a_forecast_is_the_mean_of_the_curve_over_what_is_thought_of_ability(a: float, sd: float) -> None:
     b = np.linspace(-3, 3, 13)
-    curves = Curves.of(ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2)))
+    curves = Curves.from_items(ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2)))
     found = forecast(curves, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
     z = np.linspace(-8, 8, 4001)
     weight = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()

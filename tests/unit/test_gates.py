@@ -15,7 +15,7 @@ from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.shown import misfit_blocks
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.gates.coverage import Bank
-from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.evidence import Evidence, GateResult
 from irt_assets.gates.gates import demanded_engines_fitted, failures, item_problems
 from irt_assets.gates.linking_gates import anchors_move_with_the_others, linking_stays_near_its_history
 from irt_assets.gates.model_gates import (
@@ -215,7 +215,9 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": [], "r
 
 
 def problems_of(n: int, flags: list[str], rmsd: float | None, **params: Any) -> list[str]:
-    return item_problems(FittedItem.of({"params": params, "n_responses": n, "flags": flags, "rmsd": rmsd}), Rules())
+    return item_problems(
+        FittedItem.from_row({"params": params, "n_responses": n, "flags": flags, "rmsd": rmsd}), Rules()
+    )
 
 
 SCORED = {"further": {"max_score": 3, "t0": 0.0, "t2": 0.4, "t3": 0.0}}
@@ -250,7 +252,7 @@ def test_items_are_held_back_with_every_reason(picture: Picture) -> None:
 
 
 def test_scored_item_has_its_scores_in_its_values() -> None:
-    values = FittedItem.of({"params": SOUND | SCORED, "n_responses": 9, "flags": []}).values
+    values = FittedItem.from_row({"params": SOUND | SCORED, "n_responses": 9, "flags": []}).values
     assert (values.max_score, values.absent_scores) == (3, [1])
     assert str(values) == "a = 1.00 ± 0.10, a·m = 3.00 ± 0.30, b = 0.50 ± 0.10, t2 = 0.40 ± ?, scored 0 … 3"
 
@@ -266,13 +268,13 @@ STAYED = GroupShift(items=20, shift=0.02, shift_se=0.05)
 
 
 def compared(
-    gate: Callable[[Evidence], Verdict],
+    gate: Callable[[Evidence], GateResult],
     group_shift: GroupShift | None = STAYED,
     rule: str = "hold",
     largest: float = 0.1,
     earlier: tuple[MonthConstants, ...] = HISTORY,
     **constants: Any,
-) -> Verdict:
+) -> GateResult:
     fit = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
     rules = Rules.from_settings({"new_misfit": rule, "max_anchor_shift": largest})
     return gate(evidence(linked=fit, group_shift=group_shift, scale=Scale("default", rules=rules), earlier=earlier))
@@ -306,11 +308,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def said(verdict: Verdict) -> str:
+def said(verdict: GateResult) -> str:
     return f"{'passes' if verdict.passed else 'fails'}: {verdict.why}"
 
 
-def of_shape(shape: Shape | None, **changes: Any) -> Verdict:
+def of_shape(shape: Shape | None, **changes: Any) -> GateResult:
     return guessing_is_in_the_model(evidence(staged=staged(spec=a_spec(shape=shape)), **changes))
 
 
@@ -323,7 +325,7 @@ def of_shape(shape: Shape | None, **changes: Any) -> Verdict:
     ],
 )
 def test_verdict_follows_from_what_a_month_shows(
-    picture: Picture, judge: Callable[..., Verdict], cases: dict[str, dict[str, Any]], name: str
+    picture: Picture, judge: Callable[..., GateResult], cases: dict[str, dict[str, Any]], name: str
 ) -> None:
     """`linking_jumps`, `anchors_move` and `guessing`."""
     picture({title: said(judge(**case)) for title, case in cases.items()}, name)

@@ -23,7 +23,7 @@ from irt_assets.intake import parquet, sources
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
 from irt_assets.intake.jsonlines import NotKept, parse
-from irt_assets.intake.mapping import Mapping, Wide, load_mapping
+from irt_assets.intake.mapping import Mapping, MatrixMapping, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, unseen
 from irt_assets.intake.sources import BadRow
@@ -470,7 +470,7 @@ def test_an_id_of_a_wide_matrix_is_not_repeated_for_each_item_at_its_length(tmp_
     row = ["x" * 2**20, "2026-07-01T12:00:00Z", *["1"] * len(items)]
     path = write(tmp_path / "log.csv", ",".join(["u", "at", *items]) + "\n" + ",".join(row) + "\n")
     columns = {"user_id": ("u",), "completed_at": ("at",)}
-    report = read_log(path, Mapping(name="ours", columns=columns, wide=Wide(items=("i*",))))
+    report = read_log(path, Mapping(name="ours", columns=columns, wide=MatrixMapping(items=("i*",))))
     assert report.rejected == {"id_too_long": 3_000}
 
 

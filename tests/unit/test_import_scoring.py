@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import Cleaned, Cleaner, Limits
-from irt_assets.intake.mapping import Mapping, Wide, bind_attempts, load_mapping, presets
+from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, unseen
@@ -662,7 +662,7 @@ def test_a_score_is_a_number_however_it_is_written(right: str, wrong: str) -> No
 
 def test_brackets_in_a_pattern_are_also_themselves() -> None:
     """`* [Score]` was a class of characters that no column fits."""
-    wide = Mapping(name="m", columns={"user_id": ("person",)}, wide=Wide(items=("* [Score]", "q[12]")))
+    wide = Mapping(name="m", columns={"user_id": ("person",)}, wide=MatrixMapping(items=("* [Score]", "q[12]")))
     batch = matrix(person=["a"], q1=["1"], q3=["1"], **{"q1 [Score]": ["1"], "q1 [Points]": ["1"]})
     assert item_columns(bind_attempts(wide, "m.csv", batch.rows.schema.names), [batch], AsGiven()).items == [
         "q1",

@@ -30,10 +30,10 @@ THETA = np.linspace(-3, 3, 7)
 
 def test_a_row_is_read_from_columns_of_its_names_and_written_as_a_sentence() -> None:
     row = {"item_id": "x", "new_a": 1.5, "new_b": 1.2, "new_c": 0.2, "new_a_se": 0.2, "new_b_se": None, "a": None}
-    assert ItemRow.of(row, "new_") == ItemRow(1.5, 1.2, 0.2, 0.2)
+    assert ItemRow.from_row(row, "new_") == ItemRow(1.5, 1.2, 0.2, 0.2)
     assert ItemRow.if_known(row) is None
-    assert ItemRow.of({"a": 1.0, "b": 0.5, "c": None}) == ItemRow(1.0, 0.5)
-    assert str(ItemRow.of(row, "new_")) == "a = 1.50 ± 0.20, b = 1.20 ± ?, c = 0.20"
+    assert ItemRow.from_row({"a": 1.0, "b": 0.5, "c": None}) == ItemRow(1.0, 0.5)
+    assert str(ItemRow.from_row(row, "new_")) == "a = 1.50 ± 0.20, b = 1.20 ± ?, c = 0.20"
     assert str(EASY) == "a = 0.80 ± 0.10, b = -1.00 ± 0.20"
 
 
@@ -102,7 +102,7 @@ GUESSING = st.floats(0, 1)
 def test_a_row_keeps_every_bit_as_json(a, b, c, error, further) -> None:  # type: ignore[no-untyped-def]
     row = ItemRow(a, b, c, error, c_se=error, further=further)
     kept = json.loads(item_as_json(row))
-    again = ItemRow.of(
+    again = ItemRow.from_row(
         {name: None if kept.get(name) is None else float(kept[name]) for name in OWN}
         | {"further": {name: kept[name] for name in further}}
     )
@@ -110,7 +110,7 @@ def test_a_row_keeps_every_bit_as_json(a, b, c, error, further) -> None:  # type
 
 
 def test_a_parameter_of_a_models_own_is_read_from_its_fit_and_written_beside_the_others() -> None:
-    row = ItemRow.of({"a": 1.5, "b": -0.5, "c": 0.2, "further": {"u": 0.95, "u_se": 0.02}, "fit": {}})
+    row = ItemRow.from_row({"a": 1.5, "b": -0.5, "c": 0.2, "further": {"u": 0.95, "u_se": 0.02}, "fit": {}})
     assert json.loads(item_as_json(row)) == {"a": 1.5, "b": -0.5, "c": 0.2, "u": 0.95, "u_se": 0.02}
     assert row.scored_with == [1.5, -0.5, 0.2, {"u": 0.95, "u_se": 0.02}]
     assert ItemRow(1.5, -0.5, 0.2).scored_with == [1.5, -0.5, 0.2]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from irt_assets.abilities.online import Learner, Theta
-from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.kpis.meaning import RANGES, NullReason
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
@@ -23,7 +23,7 @@ from tests.helpers.pictures import Picture
 
 
 def missing(**reasons: str) -> dict[str, Any]:
-    return GOOD | dict.fromkeys(reasons) | {"why": {kpi: Why[reason] for kpi, reason in reasons.items()}}
+    return GOOD | dict.fromkeys(reasons) | {"why": {kpi: NullReason[reason] for kpi, reason in reasons.items()}}
 
 
 def phrases(language: str) -> dict[str, str]:
@@ -59,7 +59,7 @@ def test_every_verdict_and_every_reason_has_its_words() -> None:
             for _, found in ladder:
                 assert words(f"kpis.{kpi}.{found}")
                 assert words(f"kpis.{kpi}.sentences.{found}", value="", points="", coverage="")
-        assert all(words(f"why.{reason.name}") for reason in Why)
+        assert all(words(f"why.{reason.name}") for reason in NullReason)
 
 
 def test_the_korean_report_has_no_english_sentence_and_the_english_one_no_korean() -> None:

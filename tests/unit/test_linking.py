@@ -28,7 +28,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration, Flag
 from irt_psychometrics.core.options import Method, Model
 from irt_psychometrics.linking.constants_history import LEVEL, Jump, MonthConstants, jump
-from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 from irt_psychometrics.plots.axes import Boxes, Points
@@ -128,7 +128,7 @@ def test_the_order_of_items_is_irrelevant() -> None:
 # --- errors of the constants and the test of agreement -----------------------------------------------------------
 
 
-def on_both_scales(pairs: Pairs, symmetric: bool) -> Pairs:
+def on_both_scales(pairs: AnchorPairs, symmetric: bool) -> AnchorPairs:
     return replace(pairs, nodes_new=NODES, weights_new=WEIGHTS) if symmetric else pairs
 
 
@@ -139,7 +139,7 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
     a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
     cov = np.tile(np.eye(2) * 0.01, (6, 1, 1))
     new = ItemParameters(ids(6), a * SLOPE, (b - INTERCEPT) / SLOPE, np.zeros(6), cov)
-    pairs = Pairs(new, ItemParameters(ids(6), a, b, np.zeros(6), cov), ("2pl",) * 6)
+    pairs = AnchorPairs(new, ItemParameters(ids(6), a, b, np.zeros(6), cov), ("2pl",) * 6)
     pairs = on_both_scales(pairs, symmetric)
     stated = getattr(solve(pairs, method, weighted=False), f"by_{side}")
     step = 1e-5
@@ -167,7 +167,7 @@ def test_anchors_that_vary_by_more_than_items_of_one_scale_do_not_agree() -> Non
     new, anchors = month(rng, n_new=5000, n_old=5000)
     found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
     assert (found.share_kept >= 0.7, found.tau_low > 0.15) == (True, True)
-    why = LinkingConstants.of(found).disagreement(Rules().publication)
+    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
     assert "from month to month beyond their errors, at least by 0." in why
 
 
@@ -219,7 +219,7 @@ def test_a_line_is_found_among_few_and_the_gate_says_that_they_are_few() -> None
     found = link(calibration(new.a, b, new.cov_ab), anchors)
     assert set(found.suspects) == set(found.anchors_dropped) == {"item00", "item01", "item02", "item03"}
     assert (found.slope, found.intercept, found.share_kept) == pytest.approx((SLOPE, INTERCEPT, 0.6), abs=1e-6)
-    why = LinkingConstants.of(found).disagreement(Rules().publication)
+    why = LinkingConstants.from_linking(found).disagreement(Rules().publication)
     assert why.startswith(
         "only 6 anchors agree with each other, 60% of those with enough responses; needed are 5 and 70%"
     )
@@ -509,7 +509,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
     cov = errors(a, b, 1000)
     a_new, b_new = a * SLOPE * np.exp(rng.normal(0, 0.01, k)), (b - INTERCEPT) / SLOPE + rng.normal(0, 0.01, k)
     new = ItemParameters(ids(k), a_new, b_new, c, cov)
-    pairs = on_both_scales(Pairs(new, ItemParameters(ids(k), a, b, c, cov), ("3pl",) * k), symmetric)
+    pairs = on_both_scales(AnchorPairs(new, ItemParameters(ids(k), a, b, c, cov), ("3pl",) * k), symmetric)
     found = solve(pairs, "stocking-lord", weighted=False)
     for side, derivatives in (("new", found.by_further_new), ("old", found.by_further_old)):
         largest = np.abs(derivatives).max()

@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.common import run_progress
 from irt_assets.common.run_progress import last_made
-from irt_assets.runs.in_process_runs import NO_STEP, Outcome, outcome_of
+from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, outcome_of
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("looked_at", asset="fit"), dg.AssetCheckSpec("sound", asset="fit")])
@@ -31,7 +31,7 @@ def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
         result = dg.materialize([fit, published], instance=instance, raise_on_error=False)
         stored = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
     why, warning = "2026-02 has no anchors", "Q7: an item that nobody answers"
-    wanted = Outcome("monthly", "2026-02", False, why, result.run_id, (warning,))
+    wanted = RunOutcome("monthly", "2026-02", False, why, result.run_id, (warning,))
     for events in (result.all_events, stored):
         assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == wanted
 
@@ -56,8 +56,8 @@ def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.Mon
 
 
 def test_a_run_that_never_began_has_no_step_to_blame() -> None:
-    assert outcome_of("monthly", "2026-02", "r1", False, []) == Outcome("monthly", "2026-02", False, NO_STEP)
-    assert outcome_of("monthly", "2026-02", "r1", True, []) == Outcome("monthly", "2026-02", True)
+    assert outcome_of("monthly", "2026-02", "r1", False, []) == RunOutcome("monthly", "2026-02", False, NO_STEP)
+    assert outcome_of("monthly", "2026-02", "r1", True, []) == RunOutcome("monthly", "2026-02", True)
 
 
 # -- runs under way ----------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ WATCHDOG_USEC = "100000"
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is asked answers in its own time: it shares the processor with all other tests."""
-    monkeypatch.setattr(service_manager, "PATIENCE_S", patient(GIVEN_UP_S))
+    monkeypatch.setattr(service_manager, "TIMEOUT_S", patient(GIVEN_UP_S))
 
 
 class Ending(threading.Thread):

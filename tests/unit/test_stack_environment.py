@@ -10,7 +10,12 @@ import sqlalchemy as sa
 import yaml
 from pydantic import SecretStr
 
-from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
+from irt_assets.common.environment import (
+    CONFIGURATION,
+    MAX_SOCKET_PATH_LENGTH,
+    WORKSPACE_OVER_TCP,
+    instance_environment,
+)
 from irt_assets.servers.server_commands import commands
 from jobs.launching.kubernetes_launcher import KubernetesRunLauncher
 from resources.failures import PermanentFailure
@@ -60,7 +65,7 @@ def test_a_deep_home_still_gets_a_socket_that_the_kernel_takes(tmp_path: Path) -
     homes = [tmp_path / letter / ("deep" * 40) for letter in "ab"]
     first, second = (Path(environment(home)["IRT_CODE_SERVER_SOCKET"]) for home in homes)
     try:
-        assert len(str(first)) <= LONGEST_SOCKET_PATH
+        assert len(str(first)) <= MAX_SOCKET_PATH_LENGTH
         assert first != second
         assert environment(homes[0])["IRT_CODE_SERVER_SOCKET"] == str(first)
         assert first.parent.stat().st_mode & 0o077 == 0

@@ -19,7 +19,9 @@ def differences(
     items = ItemCurves(*(np.array([value]) for value in (a, -a * b, c)))
     all_of_one = np.zeros(n, dtype=np.intp)
     scores = np.array(score, dtype=np.int8)
-    difference, error = topic_differences(all_of_one, 1, all_of_one, scores, np.full(n, theta), Curves.of(items))
+    difference, error = topic_differences(
+        all_of_one, 1, all_of_one, scores, np.full(n, theta), Curves.from_items(items)
+    )
     return float(difference[0]), float(error[0])
 
 
@@ -41,11 +43,11 @@ def test_discrimination_weighs_and_guessing_excuses() -> None:
 
 def test_points_of_a_scored_item_count_by_its_slope_and_spread() -> None:
     """a = 2, scores 0 to 2 equally likely at θ = 0: S = 2·(2 − 1), I = 2²·2/3. Of full credit alone, 1 is 2 points."""
-    of_scores = OtherItems.of({0: {"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0}})
+    of_scores = OtherItems.from_parameters({0: {"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0}})
     items, one = ItemCurves(np.array([2.0]), ZERO, ZERO, of_scores), np.zeros(1, dtype=np.intp)
     for points, categories in ((2, np.array([3])), (1, None)):
         found, error = topic_differences(
-            one, 1, one, np.array([points], dtype=np.int8), ZERO, Curves.of(items), categories
+            one, 1, one, np.array([points], dtype=np.int8), ZERO, Curves.from_items(items), categories
         )
         assert (found[0], error[0]) == (pytest.approx(2 / (8 / 3 + 4)), pytest.approx((8 / 3 + 4) ** -0.5))
 
@@ -64,7 +66,7 @@ def test_a_true_difference_is_found_and_its_error_is_right() -> None:
     a, b = rng.lognormal(0, 0.3, n * m), rng.normal(0, 1, n * m)
     score = (rng.random(n * m) < 1 / (1 + np.exp(-a * (theta[group] + delta[group] - b)))).astype(np.int8)
     items = ItemCurves(a, -a * b, np.zeros(n * m))
-    found, error = topic_differences(group, n, np.arange(n * m), score, theta[group], Curves.of(items))
+    found, error = topic_differences(group, n, np.arange(n * m), score, theta[group], Curves.from_items(items))
     assert np.std((found - delta) / error) == pytest.approx(1.0, abs=0.05)
     called_strong = found > 1.645 * error
     assert called_strong.mean() > 0.1

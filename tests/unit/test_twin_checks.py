@@ -92,6 +92,6 @@ def test_anchors_that_became_harder_together_are_skewed_upwards() -> None:
     world = World(n=10_000, moved=9, by=0.15)
     months = [link(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
     assert np.mean([one.skewness for one in months]) > 0.3
-    stored = LinkingConstants.of(months[0])
+    stored = LinkingConstants.from_linking(months[0])
     assert stored.as_json()["skewness"] == months[0].skewness
-    assert "skewness" not in LinkingConstants.of(replace(months[0], skewness=None)).as_json()
+    assert "skewness" not in LinkingConstants.from_linking(replace(months[0], skewness=None)).as_json()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.intake.xapi import ANSWERED, VOIDED, Naming, NotTaken, Void, attempt_of
+from irt_assets.intake.xapi import ANSWERED, VOIDED, Naming, NotTaken, VoidedStatement, attempt_of
 
 HOME = "https://exam.example.org/accounts"
 NAMING = Naming(HOME, "https://exam.example.org/items/")
@@ -163,7 +163,9 @@ def test_other_verbs_are_left_out_and_a_voiding_statement_names_what_it_voids() 
     for verb in ("http://adlnet.gov/expapi/verbs/completed", "http://adlnet.gov/expapi/verbs/experienced", "answered"):
         assert attempt_of(statement(verb={"id": verb}, actor={"mbox": 7}), NAMING) is None
     voiding = {"objectType": "StatementRef", "id": ID.upper()}
-    assert attempt_of(statement(verb={"id": VOIDED}, actor={"mbox": "x"}, object=voiding), NAMING) == Void(ID)
+    assert attempt_of(statement(verb={"id": VOIDED}, actor={"mbox": "x"}, object=voiding), NAMING) == VoidedStatement(
+        ID
+    )
     assert refused(verb={"id": VOIDED}) == ("bad_statement", "object.objectType")
     assert refused(verb={"id": VOIDED}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
 

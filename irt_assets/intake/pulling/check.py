@@ -18,7 +18,7 @@ from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import PullStaging, scoring_of
 from irt_assets.intake.pulling.rows import Part
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
+from irt_assets.intake.report import REMEDIES, ImportReport, Refused
 from irt_assets.intake.sources import TableSource
 from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.failures import PermanentFailure
@@ -144,7 +144,7 @@ def _of_rows(
             note(f"{column} is always null: {consequence}")
     for reason, n in reasons.most_common():
         one = examples[reason]
-        fix = WAYS_OUT.get(reason, f"correct {one.value!r} there, or name it in the mapping")
+        fix = REMEDIES.get(reason, f"correct {one.value!r} there, or name it in the mapping")
         yield Finding(f"{counted(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
     yield from staging.found
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from irt_assets.common.partitions import day_bounds
-from irt_assets.intake.corrections import Answers, take_out
+from irt_assets.intake.corrections import AnswerSelection, take_out
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import Pull, PullStaging, take_rows
 from irt_assets.intake.pulling.rows import Part, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
+from irt_assets.intake.pulling.standing import ComparedRows, PullState, compared_days, one_at_a_time, store_day
 from irt_assets.intake.sources import TableSource
 from resources.postgres.database import Database
 
@@ -37,7 +37,7 @@ class Comparison:
     seconds: float | None = None
     at_once: bool = False
 
-    def run(self, now: datetime, confirm: date | None = None) -> Iterator[Compared]:
+    def run(self, now: datetime, confirm: date | None = None) -> Iterator[ComparedRows]:
         """Compare the last `DAYS` that are over, each once per night. Yields the days that were read again.
 
         A day is read again if its counts differ and have changed since the last comparison. `confirm`: compare only
@@ -56,14 +56,14 @@ class Comparison:
             with self.database.connect() as connection:
                 here = dict(connection.execute(HERE, (standing.number, bounds[0], bounds[-1])).fetchall())
                 known = compared_days(connection, self.source.name)
-            as_they_were: list[Compared] = []
+            as_they_were: list[ComparedRows] = []
             for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
                 day, was = begin.date(), known.get(begin.date())
                 if was is not None and was.compared_at >= today and day != confirm and not self.at_once:
                     continue
                 if time.monotonic() > ends:
                     break
-                found = Compared(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
+                found = ComparedRows(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
                 if was is not None and (was.there, was.here) == (found.there, found.here) and day != confirm:
                     as_they_were.append(replace(was, compared_at=now))
                 elif found.there == found.here and day != confirm:
@@ -77,7 +77,7 @@ class Comparison:
                 for found in as_they_were:
                     store_day(connection, found)
 
-    def _look_into(self, reader: SqlRows, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
+    def _look_into(self, reader: SqlRows, standing: PullState, day: ComparedRows, *, confirmed: bool) -> ComparedRows:
         """Read the day again, and fetch and withdraw answers. Unless `confirmed`, the day waits if more than SHARE of
         its answers would change."""
         start, end = day_bounds(str(day.day))
@@ -93,7 +93,7 @@ class Comparison:
             if waits:
                 connection.rollback()
             elif vanished:
-                which = Answers(ids=vanished, start=start, end=end)
+                which = AnswerSelection(ids=vanished, start=start, end=end)
                 take_out(connection, which, by=BY, reason=f"{self.source.name} has it no more")
             here = sum(n for _, n in connection.execute(HERE, (standing.number, start, end)))
         return replace(day, missing=missing, vanished=len(vanished), waits=waits, here=here)

@@ -29,7 +29,7 @@ from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.pulling.standing import (
     OUT_OF_ORDER,
     Place,
-    Standing,
+    PullState,
     begin,
     one_at_a_time,
     standing_of,
@@ -82,8 +82,8 @@ class Pull:
         """Pull new rows.
 
         `newest_first`: a first pull starts with the newest month. `accept`: accept the source's present columns, and
-        resume a source that was stopped. Raises UnderWay, SourceStopped, and TransientFailure if the source cannot be
-        reached.
+        resume a source that was stopped. Raises PullInProgress, SourceStopped, and TransientFailure if the source
+        cannot be reached.
         """
         with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
             standing = self.checked(reader, accept=accept)
@@ -101,7 +101,7 @@ class Pull:
     def in_time(self) -> bool:
         return self._ends is None or self.clock() < self._ends
 
-    def checked(self, reader: SqlRows, *, accept: bool = False) -> Standing | None:
+    def checked(self, reader: SqlRows, *, accept: bool = False) -> PullState | None:
         """State of the pull. Returns None if the source has no rows yet. Raises SourceStopped if the source was stopped
         or its columns have changed."""
         with self.database.connect() as connection:
@@ -134,7 +134,7 @@ class Pull:
 
     # -- the first pull ----------------------------------------------------------------------------
 
-    def _plan(self, reader: SqlRows, standing: Standing, newest_first: bool) -> None:
+    def _plan(self, reader: SqlRows, standing: PullState, newest_first: bool) -> None:
         """List the days of the first pull, and set the place to the greatest cursor now: later rows come after it."""
         at, span = self._now(), reader.span()
         if span.first is None or span.last is None:
@@ -152,7 +152,7 @@ class Pull:
         standing.first_pull = {"days": days, "behind": None}
         self._store(standing)
 
-    def _first_pull(self, reader: SqlRows, standing: Standing) -> bool:
+    def _first_pull(self, reader: SqlRows, standing: PullState) -> bool:
         """Read the days that remain. Returns whether the first pull is complete."""
         first = standing.first_pull
         assert first is not None
@@ -183,7 +183,7 @@ class Pull:
 
     # -- from then on ------------------------------------------------------------------------------
 
-    def _go_on(self, reader: SqlRows, standing: Standing) -> None:
+    def _go_on(self, reader: SqlRows, standing: PullState) -> None:
         at, before = self._now(), standing.place
         for chunk in _chunks(reader.read(Part(behind=before))):
             if not self.in_time:
@@ -210,7 +210,7 @@ class Pull:
         now = round(at.timestamp() * 1_000_000)
         return Place(now) if reader.cursor_clock is not None and place.cursor > now else place
 
-    def _store(self, standing: Standing) -> None:
+    def _store(self, standing: PullState) -> None:
         with self.database.connect() as connection:
             store(connection, standing)
 
@@ -219,7 +219,7 @@ class Pull:
             at: datetime = one_value(connection, "SELECT now()")
         return at.astimezone(UTC)
 
-    def _take(self, reader: SqlRows, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
+    def _take(self, reader: SqlRows, standing: PullState, chunk: Sequence[Read], *, again: bool = False) -> None:
         """Store rows together with the state of the pull. `again`: the rows may have been read before, so known rows
         are not counted."""
         refused_before = standing.refused if again else {}

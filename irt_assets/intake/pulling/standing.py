@@ -15,7 +15,7 @@ from resources.postgres.database import LOCK, Database, lock_key, one_value, rec
 
 OUT_OF_ORDER = timedelta(minutes=10)
 """Longest time between a row's cursor and its commit that pulls allow for."""
-MOST_REFUSED = 10_000
+MAX_REFUSED = 10_000
 
 
 class Place(NamedTuple):
@@ -28,12 +28,12 @@ class Place(NamedTuple):
     key: Any = None
 
 
-class UnderWay(PermanentFailure):
+class PullInProgress(PermanentFailure):
     """Another process is pulling this source."""
 
 
 @dataclass
-class Standing:
+class PullState:
     """The state of a source's pulls: a row of `pull_source`."""
 
     name: str
@@ -58,9 +58,9 @@ class Standing:
         self.stood.append([at.isoformat(), place.cursor])
 
     def refuse(self, rows: Iterable[str]) -> None:
-        """Remember the hashes of refused rows, at most the latest MOST_REFUSED."""
+        """Remember the hashes of refused rows, at most the latest MAX_REFUSED."""
         self.refused |= dict.fromkeys(rows, datetime.now(UTC).isoformat())
-        self.refused = dict(sorted(self.refused.items(), key=itemgetter(1))[-MOST_REFUSED:])
+        self.refused = dict(sorted(self.refused.items(), key=itemgetter(1))[-MAX_REFUSED:])
 
     def settle(self, at: datetime) -> None:
         """Forget older places and refused rows: all rows that were committed late have been read, as of `at`."""
@@ -72,23 +72,23 @@ class Standing:
 
 @contextmanager
 def one_at_a_time(database: Database, name: str) -> Iterator[None]:
-    """Hold the lock of a source's pulls. Raises UnderWay if another process is pulling the source."""
+    """Hold the lock of a source's pulls. Raises PullInProgress if another process is pulling the source."""
     with database.connect() as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("pull", name),)):
-            raise UnderWay(f"{name}: a pull is under way")
+            raise PullInProgress(f"{name}: a pull is under way")
         yield
 
 
-def standing_of(connection: psycopg.Connection, name: str) -> Standing | None:
+def standing_of(connection: psycopg.Connection, name: str) -> PullState | None:
     """The state of a source's pulls. Returns None if the source has never been pulled."""
-    return record(connection, Standing, "SELECT * FROM pull_source WHERE name = %s", (name,))
+    return record(connection, PullState, "SELECT * FROM pull_source WHERE name = %s", (name,))
 
 
-def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> Standing:
+def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> PullState:
     """Insert the state of a source that has never been pulled."""
     [made] = records(
         connection,
-        Standing,
+        PullState,
         """INSERT INTO pull_source (name, columns, position, notices_regrading)
            VALUES (%s, %s, '[null, null]', %s) RETURNING *""",
         (name, Jsonb(columns), notices_regrading),
@@ -96,7 +96,7 @@ def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str],
     return made
 
 
-def store(connection: psycopg.Connection, standing: Standing) -> None:
+def store(connection: psycopg.Connection, standing: PullState) -> None:
     standing.pulled_at = datetime.now(UTC)
     documents = {
         name: Jsonb(value)
@@ -128,7 +128,7 @@ def first_pull_under_way(connection: psycopg.Connection) -> bool:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRows:
     """A day's comparison of a source with the log: a row of `pull_day`."""
 
     name: str
@@ -149,12 +149,12 @@ class Compared:
         )
 
 
-def compared_days(connection: psycopg.Connection, name: str) -> dict[date, Compared]:
-    found = records(connection, Compared, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
+def compared_days(connection: psycopg.Connection, name: str) -> dict[date, ComparedRows]:
+    found = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
     return {one.day: one for one in found}
 
 
-def store_day(connection: psycopg.Connection, day: Compared) -> None:
+def store_day(connection: psycopg.Connection, day: ComparedRows) -> None:
     connection.execute("DELETE FROM pull_day WHERE (name, day) = (%(name)s, %(day)s)", vars(day))
     connection.execute(
         """INSERT INTO pull_day VALUES (
@@ -166,7 +166,7 @@ def store_day(connection: psycopg.Connection, day: Compared) -> None:
 def pulls_in_words(connection: psycopg.Connection) -> list[str]:
     """A line for each source, and for each day that waits for a person's confirmation."""
     lines = []
-    for one in records(connection, Standing, "SELECT * FROM pull_source ORDER BY name"):
+    for one in records(connection, PullState, "SELECT * FROM pull_source ORDER BY name"):
         if one.stopped:
             state = f"stopped: {one.stopped}"
         elif one.first_pull is not None:
@@ -175,5 +175,5 @@ def pulls_in_words(connection: psycopg.Connection) -> list[str]:
             state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
         lines.append(f"{one.name}: {state}{blind}")
-    waiting = records(connection, Compared, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
+    waiting = records(connection, ComparedRows, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
     return [*lines, *map(str, waiting)]

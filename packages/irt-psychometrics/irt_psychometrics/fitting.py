@@ -95,7 +95,7 @@ class ItemTable(Result):
     frame_kind: str | None = None
 
     @classmethod
-    def of(cls, fit: Calibration, frame_kind: str | None) -> ItemTable:
+    def from_calibration(cls, fit: Calibration, frame_kind: str | None) -> ItemTable:
         rows = []
         for j in range(fit.n_items):
             found = ItemRow(float(fit.a[j]), float(fit.b[j]), further=fit.further_of(j)).steps
@@ -325,7 +325,7 @@ class Fit(Result):
     @property
     def items(self) -> ItemTable:
         """The items with errors and flags."""
-        return ItemTable.of(self.calibration, self.frame_kind)
+        return ItemTable.from_calibration(self.calibration, self.frame_kind)
 
     @property
     def plot(self) -> FitPlots:
@@ -419,7 +419,7 @@ class Fit(Result):
         populations_of(self.calibration, labels, x.n_persons)
         from irt_psychometrics.itemfit.fit_summary import FitSummary  # a fit needs no statistics of it
 
-        found = FitSummary.of(own, self.calibration, groups=labels, seed=random_state)
+        found = FitSummary.from_fit(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
 
     def information(self, theta: npt.ArrayLike | None = None) -> InformationTable:
@@ -458,7 +458,7 @@ class Fit(Result):
     def _scored(self, x: Responses, method: Method, population: Population) -> Scores:
         items = self.curves
         if method == "eap":
-            return eap_by(x, Curves.of(items, population=population))
+            return eap_by(x, Curves.from_items(items, population=population))
         try:
             a, d, c, others = items.a, items.d, items.c, items.others
             return score(x, a, d, c, others=others, method=method, mean=population.mean, sd=population.sd)

@@ -10,14 +10,13 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.model_families import ItemModel
     from irt_psychometrics.core.options import MAX_SCORE, Model
     from irt_psychometrics.core.priors import Beta, LogitNormal, LogNormal, Normal, Priors
-    from irt_psychometrics.core.program_forms import Form
+    from irt_psychometrics.core.program_forms import ProgramForm
 else:
     __getattr__ = names_when_used(__name__)
 
 __all__ = [
     "MAX_SCORE",
     "Beta",
-    "Form",
     "ItemModel",
     "ItemParameters",
     "ItemRow",
@@ -26,5 +25,6 @@ __all__ = [
     "Model",
     "Normal",
     "Priors",
+    "ProgramForm",
     "item_model",
 ]

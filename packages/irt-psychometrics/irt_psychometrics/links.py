@@ -31,8 +31,8 @@ from irt_psychometrics.linking.linking import link as link_anchors
 from irt_psychometrics.linking.linking import match
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError
 
-FEWEST_ANCHORS = 3
-_LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=FEWEST_ANCHORS)
+MIN_ANCHORS = 3
+_LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=MIN_ANCHORS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -294,9 +294,9 @@ def _linked(
     frozen = anchors_from(old, common)
     pairs, dropped = match(new.calibration, frozen, _LIMITS)
     said = "; ".join(f"{item}: {why}" for item, why in [*dropped.items()][:5])
-    if pairs.size < FEWEST_ANCHORS:
+    if pairs.size < MIN_ANCHORS:
         raise LinkingError(
-            f"{pairs.size} of {len(common)} common items can serve as anchors, {FEWEST_ANCHORS} are needed"
+            f"{pairs.size} of {len(common)} common items can serve as anchors, {MIN_ANCHORS} are needed"
             f"{f'. Dropped: {said}' if said else ''}. Give both sides more items in common"
         )
     try:
@@ -353,8 +353,8 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
         published = Published.of_values(own, frozen).then(published)
     population = old.calibration if isinstance(old, Fit) else None
     mean, sd = (0.0, 1.0) if population is None else (population.latent_mean, population.latent_sd)
-    comparison = Comparison.of(new.calibration, linked.linking, frozen, published)
-    found = Drift.of(comparison, mean=mean, sd=sd)
+    comparison = Comparison.from_linked_fit(new.calibration, linked.linking, frozen, published)
+    found = Drift.from_comparison(comparison, mean=mean, sd=sd)
     se = found.se
     changes = (found.delta_a, se[:, 0], found.delta_b, se[:, 1], found.wabc, found.p, found.q)
     return ItemDrift(found.item_ids, *changes, tuple(found.severity), linked, new.frame_kind)

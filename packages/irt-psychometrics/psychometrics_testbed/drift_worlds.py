@@ -84,7 +84,9 @@ def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, 
     published = Published.of_fit(earlier, link(earlier, frozen, purify=False), anchors)
     published = published.then(Published.of_anchors(anchors))
     fits = [estimated(generator) for _ in range(windows)]
-    return anchors, [Comparison.of(now, link(now, frozen, purify=False), anchors, published) for now in fits]
+    return anchors, [
+        Comparison.from_linked_fit(now, link(now, frozen, purify=False), anchors, published) for now in fits
+    ]
 
 
 def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: bool = True) -> Comparison:

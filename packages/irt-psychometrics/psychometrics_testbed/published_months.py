@@ -16,7 +16,7 @@ from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.drift.errors import Apart, Comparison, Published
+from irt_psychometrics.drift.errors import Comparison, DifferenceErrors, Published
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import Linking
@@ -67,7 +67,7 @@ class World:
 
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
-        return Comparison.of(month, link(month, anchors), anchors, published)
+        return Comparison.from_linked_fit(month, link(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
         """A month for each of `moves` (J,), of fits to answers, all after one origin and one earlier month."""
@@ -83,7 +83,7 @@ class World:
 
         def compared(b: np.ndarray) -> Comparison:
             month = fit(n, b, INTERCEPT, SLOPE)
-            found = Comparison.of(month, link(month, frozen), frozen, published)
+            found = Comparison.from_linked_fit(month, link(month, frozen), frozen, published)
             return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
 
         origin = fit(self.k, b)
@@ -99,7 +99,7 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """What a `Comparison` has of anchors whose errors have nothing in common."""
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
-    apart = Apart(window.cov_of_all, published.cov_of_all, *nothing)
+    apart = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
     return {"anchors": np.ones(k, dtype=bool), "apart": apart, "linking": placed()}
 
 

@@ -95,8 +95,8 @@ def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing
     a, b, c = np.array([-0.9, np.nan, 0.0, 1.0]), np.array([0.0, np.nan, np.inf, 0.0]), np.zeros(4)
     information = item_information(np.array([0.0]), of(a, b, c))
     assert information.tolist() == [[0.0, 0.0, 0.0, 0.25]]
-    misleading = Information.of(parameters(a[:1], b[:1], c[:1]), 0.0)
-    assert (misleading.se.tolist(), Information.of(parameters(a[3:], b[3:], c[3:]), 0.0).se.tolist()) == (
+    misleading = Information.from_parameters(parameters(a[:1], b[:1], c[:1]), 0.0)
+    assert (misleading.se.tolist(), Information.from_parameters(parameters(a[3:], b[3:], c[3:]), 0.0).se.tolist()) == (
         [np.inf],
         [2.0],
     )
@@ -262,7 +262,9 @@ def test_a_month_without_compared_items_has_no_test_to_judge() -> None:
 
 THETA = np.linspace(-4, 4, 801)
 NAMES = ("a", "b", "c", "d")
-BANK = Information.of(parameters(np.full(4, 1.2), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4), NAMES), THETA)
+BANK = Information.from_parameters(
+    parameters(np.full(4, 1.2), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4), NAMES), THETA
+)
 
 
 def test_retiring_every_other_of_equal_items_halves_the_information() -> None:

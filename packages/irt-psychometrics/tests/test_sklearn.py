@@ -63,7 +63,7 @@ def fitted(matrix) -> ItemResponseModel:
 
 def test_parameters_and_abilities_are_those_of_the_library(matrix, fitted) -> None:
     fit = fit_em(Responses.from_wide(matrix))
-    scores = eap_by(Responses.from_wide(matrix), Curves.of(fit.curves, population=fit.latent[0]))
+    scores = eap_by(Responses.from_wide(matrix), Curves.from_items(fit.curves, population=fit.latent[0]))
     assert np.array_equal(fitted.discrimination_, fit.a)
     assert np.array_equal(fitted.difficulty_, fit.b)
     # the two sum in another order

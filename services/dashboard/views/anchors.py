@@ -23,10 +23,10 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import bounds_of_month, names_in, require_known
-from services.dashboard.deciding import ANCHORS, Form, Outcome, What, may_decide
+from services.dashboard.deciding import ANCHORS, DecisionForm, DecisionOutcome, What, may_decide
 from services.dashboard.elements import DASH, section, shortened
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 
 KINDS: tuple[What, ...] = ("drop", "put_back")
 NAMED = 5
@@ -46,7 +46,7 @@ class Chosen:
     items: list[str]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     chosen = _chosen(asked)
     month, scale_id, items = chosen.month, chosen.scale_id, chosen.items
     with asked.reader.connect() as connection:
@@ -85,7 +85,7 @@ def page(asked: Asked) -> Page:
     )
 
 
-def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     try:
         chosen = _chosen(asked)
     except NotFound:
@@ -95,11 +95,11 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
     async def would_be() -> TagChild:
         return await asyncio.to_thread(_would_be, asked, chosen) if may_decide(asked.identity) else None
 
-    def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
+    def fill(what: What, reason: str, _since: str, _leaked: bool) -> DecisionForm:
         anchors = tuple(Reference(chosen.month, item) for item in chosen.items)
-        return Form(what, anchors, reason, scale_id=chosen.scale_id)
+        return DecisionForm(what, anchors, reason, scale_id=chosen.scale_id)
 
-    def after(_form: Form, outcome: Outcome) -> TagChild:
+    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
         if not outcome.stale:
             return shown(_links(chosen))
         again = Paragraph(f"To be made again: {listed(outcome.stale, NAMED)}.")
@@ -120,7 +120,7 @@ def _kind(connection: psycopg.Connection, chosen: Chosen) -> What:
     return "put_back" if {*chosen.items} <= dropped_anchors(connection, scale) else "drop"
 
 
-def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
+def _would_be(asked: ViewRequest, chosen: Chosen) -> TagChild:
     """Whether each month that the change makes stale would be green, as a list."""
     try:
         with asked.reader.connect() as connection:
@@ -132,7 +132,7 @@ def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
     return shown(List(tuple((Span(f"{stale} ", "bold"), *prose(with_stop(said))) for stale, said in found.items())))
 
 
-def _chosen(asked: Asked) -> Chosen:
+def _chosen(asked: ViewRequest) -> Chosen:
     """Read the address. Raises NotFound if it does not name a month, a scale and at least one anchor."""
     items = names_in(asked, "item")
     month, scale_id = asked.field("month"), asked.field("scale")

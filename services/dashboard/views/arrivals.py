@@ -19,18 +19,18 @@ from irt_assets.intake.arrivals import (
     source_states,
 )
 from irt_assets.intake.posted import WHAT_TO_DO
-from irt_assets.intake.report import COLUMNS, WAYS_OUT
+from irt_assets.intake.report import COLUMNS, REMEDIES
 from irt_assets.intake.silence import Silence, silent_sources, unwatched
 from resources.failures import PermanentFailure
 from services.dashboard.elements import markup, table_files
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, Page
+from services.dashboard.page import Page, ViewRequest
 
-DAYS, ARRIVALS_SHOWN, MOST_ROWS = 7, 15, 100_000
+DAYS, ARRIVALS_SHOWN, MAX_ROWS = 7, 15, 100_000
 BROUGHT = ("read", "accepted", "corrected", "duplicates", "rejected")
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     now, zone = asked.reader.now(), asked.reader.settings.irt_time_zone
     first = (now - timedelta(days=DAYS - 1)).date()
     with asked.reader.connect() as connection:
@@ -53,12 +53,12 @@ def page(asked: Asked) -> Page:
     )
 
 
-def refused_table(asked: Asked) -> pd.DataFrame:
-    """The stored refused rows with their reasons. Raises PermanentFailure if there are more than `MOST_ROWS`."""
+def refused_table(asked: ViewRequest) -> pd.DataFrame:
+    """The stored refused rows with their reasons. Raises PermanentFailure if there are more than `MAX_ROWS`."""
     with asked.reader.connect(60_000) as connection:
-        rows = list(islice(refused_rows(connection), MOST_ROWS + 1))
-    if len(rows) > MOST_ROWS:
-        raise PermanentFailure(f"more than {MOST_ROWS:,} rows are kept: irt intake rejects --csv FILE writes them all")
+        rows = list(islice(refused_rows(connection), MAX_ROWS + 1))
+    if len(rows) > MAX_ROWS:
+        raise PermanentFailure(f"more than {MAX_ROWS:,} rows are kept: irt intake rejects --csv FILE writes them all")
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -72,7 +72,7 @@ def _answer(states: Sequence[SourceState], silent: Mapping[str, Silence]) -> Tex
     return sentence(f"{brought}, of which {in_words(refused)} were refused; {pace}")
 
 
-def _sources(asked: Asked, states: Sequence[SourceState], silent: Mapping[str, Silence], now: datetime) -> Table:
+def _sources(asked: ViewRequest, states: Sequence[SourceState], silent: Mapping[str, Silence], now: datetime) -> Table:
     zone, ignored = asked.reader.settings.irt_time_zone, unwatched(asked.reader.settings)
 
     def state(source: str) -> Badge:
@@ -116,12 +116,12 @@ def _last(found: Sequence[Mapping[str, Any]], zone: str) -> Table:
     )
 
 
-def _refused(asked: Asked, refused: Sequence[Mapping[str, Any]], zone: str) -> Iterator[Block]:
+def _refused(asked: ViewRequest, refused: Sequence[Mapping[str, Any]], zone: str) -> Iterator[Block]:
     yield table(
         ("source", "reason", "rows", "last", "what to do"),
         [
             (one["source"], one["reason"], one["n"], Moment(one["last"], zone))
-            + ((WHAT_TO_DO if one["kind"] == "http" else WAYS_OUT).get(one["reason"]),)
+            + ((WHAT_TO_DO if one["kind"] == "http" else REMEDIES).get(one["reason"]),)
             for one in refused
         ],
         numbers={"rows": ","},

@@ -20,7 +20,7 @@ from irt_psychometrics.items import ItemRow
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 
 PAGE_SIZE = 50
 STATUS_TONES: Mapping[str, Tone] = {IN_USE: "good", NOT_PUBLISHED: "neutral", WITHDRAWN: "dark"}
@@ -38,7 +38,7 @@ Key = Callable[[BankItem], Any]
 COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "item": ("item", "t", lambda item: natural_order(item.item_id)),
     "status": ("status", "t", lambda item: item.status),
-    "flags": ("flags", "t", lambda item: _gravity(item)),
+    "flags": ("flags", "t", lambda item: _severity_rank(item)),
     "max_score": ("max score", "n", lambda item: item.max_score),
     "a": ("a", "n", lambda item: item.values and item.values.a),
     "a_m": (ItemRow.WHOLE_SLOPE, "n", lambda item: item.values and item.values.a * item.max_score),
@@ -66,7 +66,7 @@ class Chosen:
     sort: str
 
 
-def chosen(asked: Asked, at: datetime) -> Chosen:
+def chosen(asked: ViewRequest, at: datetime) -> Chosen:
     """Read the items that the address chooses. Raises NotFound if a field has an unknown value."""
     search, status, flag = (asked.field(name) for name in ("search", "status", "flag"))
     sort = asked.field("sort", "item")
@@ -90,7 +90,7 @@ def chosen(asked: Asked, at: datetime) -> Chosen:
     return Chosen(scale, scales, window, items, in_order(found, sort), sort)
 
 
-def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
+def scale_asked(asked: ViewRequest, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
     """The scale of the address, or else the first scale that has an origin. Also returns the names of all scales."""
     name = asked.field("scale")
     if name:
@@ -109,7 +109,7 @@ def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
     return with_value + [item for item in items if key(item) is None]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     found = chosen(asked, asked.reader.now())
     pages = max(1, -(-len(found.items) // PAGE_SIZE))
     number_of_page = whole_number(asked, "page", "page", 1, 1, pages)
@@ -157,7 +157,7 @@ def summary(found: Chosen) -> Text:
     )
 
 
-def form(asked: Asked, found: Chosen) -> Tag:
+def form(asked: ViewRequest, found: Chosen) -> Tag:
     sort = "" if found.sort == "item" else found.sort
     return asking_form(
         "bank",
@@ -232,12 +232,12 @@ def _row(item: BankItem, scale: str) -> dict[str, Cell]:
     }
 
 
-def _gravity(item: BankItem) -> tuple[int, int]:
+def _severity_rank(item: BankItem) -> tuple[int, int]:
     severity = SEVERITIES.get(item.drifted.severity, 0) if item.drifted else 0
     return severity, (item.proposal is not None) + len(item.dif) + len(item.problems)
 
 
-def _header(asked: Asked, name: str, sort: str) -> Span:
+def _header(asked: ViewRequest, name: str, sort: str) -> Span:
     """A link that sorts by this column, or reverses the order if the table is already sorted by it."""
     mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
     text, kind, _ = COLUMNS[name]
@@ -246,13 +246,13 @@ def _header(asked: Asked, name: str, sort: str) -> Span:
     return Span(text + mark, link=_same(asked, sort=other.get(sort, first), page=None))
 
 
-def _same(asked: Asked, **changes: str | None) -> str:
+def _same(asked: ViewRequest, **changes: str | None) -> str:
     """The page's address with some fields changed."""
     fields = {name: asked.field(name) for name in ("scale", "search", "status", "flag", "sort", "page")}
     return address("bank", **(fields | changes))
 
 
-def _pages(asked: Asked, current: int, pages: int) -> TagChild:
+def _pages(asked: ViewRequest, current: int, pages: int) -> TagChild:
     if pages == 1:
         return None
     near = sorted({1, pages, *range(max(1, current - 3), min(pages, current + 3) + 1)})
@@ -271,7 +271,7 @@ def _pages(asked: Asked, current: int, pages: int) -> TagChild:
     return tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
 
 
-def _files(asked: Asked, found: Chosen) -> Tag:
+def _files(asked: ViewRequest, found: Chosen) -> Tag:
     chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
     text = f"{counted(len(found.items), 'item').capitalize()} as a file, as chosen here:"
     return table_files(text, "bank", scale=found.scale.scale_id, sort=found.sort, **chosen_by)

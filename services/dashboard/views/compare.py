@@ -46,7 +46,7 @@ from irt_psychometrics.plots import Chart
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, Page
+from services.dashboard.page import Page, ViewRequest
 from services.dashboard.views.month import gate_of
 
 MOVERS_SHOWN = 15
@@ -80,7 +80,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ComparedPairs:
     """The items that both months estimated.
 
     Attributes:
@@ -101,7 +101,7 @@ class Pairs:
         return [int(k) for k in np.argsort(-self.apart, kind="stable")[:MOVERS_SHOWN]]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     reader, overview = asked.reader, asked.reader.overview()
     scale_id, months = scale_named(asked, overview), months_of(overview)
     second = month_named(asked, overview, "second", months[0] if months else "")
@@ -154,14 +154,14 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
     )
 
 
-def pairs_of(one: Side, other: Side) -> Pairs:
+def pairs_of(one: Side, other: Side) -> ComparedPairs:
     first, second = (side.fit.values if side.fit else {} for side in (one, other))
     items = [item for item in first if item in second]
     old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
-    return Pairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
+    return ComparedPairs((old, new), new.wabc(old, one.scale.mu, one.scale.sigma))
 
 
-def _answer(one: Side, other: Side, pairs: Pairs) -> str:
+def _answer(one: Side, other: Side, pairs: ComparedPairs) -> str:
     new, gone = other.flags.keys() - one.flags.keys(), one.flags.keys() - other.flags.keys()
     changed = len(changes_in_force(one, other))
     states = (one.state.state, other.state.state)
@@ -220,7 +220,7 @@ def _gates(one: Side, other: Side) -> Section:
     return Section("Gates that differ", (table(headers, rows, caption="Gates that differ"),))
 
 
-def _movers(pairs: Pairs, one: Side, other: Side) -> Section:
+def _movers(pairs: ComparedPairs, one: Side, other: Side) -> Section:
     if not pairs.items:
         none = "No item was put on the scale by both months, so none can be compared."
         return Section("Parameters", (Paragraph(none),))
@@ -256,7 +256,7 @@ def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
     return [*map(value_with_error, values, errors), change]
 
 
-def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> Figure:
+def _scatter(name: str, pairs: ComparedPairs, values: Sequence[Floats], one: Side, other: Side) -> Figure:
     movers = pairs.movers
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return Figure(

@@ -21,14 +21,14 @@ from services.dashboard.chosen import CHOSEN, require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
 from services.dashboard.elements import asking_form, choice, markup, section, shortened, tick_box
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 
 PER_PAGE = 100
 LAST_DECISIONS = 20
-Moved = dict[tuple[str, str], dict[str, Suspect]]
+MovingTheta = dict[tuple[str, str], dict[str, Suspect]]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     month, scale, every = asked.field("month"), asked.field("scale"), asked.field("all") == "1"
     with asked.reader.connect() as connection:
         scales = read_scales(connection)
@@ -73,9 +73,9 @@ def page(asked: Asked) -> Page:
     )
 
 
-def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> Moved:
+def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> MovingTheta:
     """The anchors that moved, for each held month and scale that has any."""
-    found: Moved = {}
+    found: MovingTheta = {}
     for held, of in held_months(connection):
         if month in ("", held) and scale_id in ("", of):
             scale: Scale = read_scales(connection, Month(held).start)[of]
@@ -84,7 +84,7 @@ def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_
     return found
 
 
-def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
+def _answer(waiting: Sequence[Proposal], anchors: MovingTheta, month: str) -> str:
     of = f" of {month}" if month else ""
     parts = [f"{counted(len(waiting), 'proposal')}{of}"] if waiting else []
     parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for (held, _), moved in anchors.items()]
@@ -96,7 +96,7 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
 
 
 def _proposal_list(
-    found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool
+    found: Sequence[Proposal], asked: ViewRequest, month: str, scale: str, every: bool
 ) -> Iterator[Block | TagChild]:
     if not found:
         yield Paragraph("None.")
@@ -123,7 +123,7 @@ def _settled(found: Sequence[Proposal]) -> Details:
     return Details(summary, (List(tuple(lines)),))
 
 
-def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked) -> Tag:
+def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: ViewRequest) -> Tag:
     where = {"month": month, "scale": scale_id}
     caption = f"Moved against the other anchors of {scale_id}"
     anchors = moved_table(moved, lambda item: page_link(item, "anchors", **where, item=item), caption)
@@ -141,7 +141,7 @@ def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked)
 
 
 def _choosing(
-    asked: Asked, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
+    asked: ViewRequest, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
 ) -> Tag | TagList:
     """The table. People who may decide also get a box in each row and a button to the page that decides on the ticked
     rows. `boxes` maps a row's name to whether its box can be ticked."""

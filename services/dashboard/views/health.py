@@ -43,7 +43,7 @@ from resources.alerts.outbox import RecordedAlert, recent_alerts
 from resources.settings import Settings
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 
 BY_NAME = {one.name: one for one in INVARIANTS}
 LOOKS_SHOWN, ALERTS_SHOWN, LONGEST = 14, 50, 240
@@ -55,7 +55,7 @@ TONES: Mapping[str, Tone] = {"error": "bad", "warning": "warning", "info": "info
 Latest = Mapping[str, Any]
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     name = asked.field("invariant")
     if name:
         return _one_invariant(asked, name)
@@ -120,7 +120,7 @@ def _next_steps(
 
 
 def _invariants(
-    asked: Asked, latest: Latest | None, counts: Mapping[str, OpenViolation], looks: Sequence[Latest], zone: str
+    asked: ViewRequest, latest: Latest | None, counts: Mapping[str, OpenViolation], looks: Sequence[Latest], zone: str
 ) -> Iterator[Block]:
     if latest is None:
         yield Paragraph(prose("They were never evaluated: `irt invariants run`."))
@@ -145,7 +145,12 @@ def _invariants(
 
 
 def _row(
-    asked: Asked, one: Invariant, verdict: Latest | None, untested: str, counts: Mapping[str, OpenViolation], zone: str
+    asked: ViewRequest,
+    one: Invariant,
+    verdict: Latest | None,
+    untested: str,
+    counts: Mapping[str, OpenViolation],
+    zone: str,
 ) -> tuple[Cell, ...]:
     found = counts.get(one.name)
     since = min((violation["opened_at"] for violation in verdict["violations"]), default=None) if verdict else None
@@ -176,7 +181,7 @@ def _moment(at: str | datetime | None, zone: str) -> Text:
     return Moment(time, zone) if time else DASH
 
 
-def _one_invariant(asked: Asked, name: str) -> Page:
+def _one_invariant(asked: ViewRequest, name: str) -> Page:
     one = BY_NAME.get(name)
     if one is None:
         raise NotFound(f"There is no invariant {shortened(name)!r}: take one from the page Checks and alerts.")
@@ -245,7 +250,7 @@ def _of_partition(key: str) -> Text | None:
     return page_link(key, "month", month=key) if MONTH.fullmatch(key) else key or None
 
 
-def _alerts(asked: Asked, found: Sequence[RecordedAlert]) -> Iterator[Block]:
+def _alerts(asked: ViewRequest, found: Sequence[RecordedAlert]) -> Iterator[Block]:
     """A table of the open alerts, and a table of the recent alerts that are over."""
     zone = asked.reader.settings.irt_time_zone
 
@@ -264,7 +269,7 @@ def _alerts(asked: Asked, found: Sequence[RecordedAlert]) -> Iterator[Block]:
     yield Details("Alerts that are over", (ended.beside("over", times),))
 
 
-def _what(asked: Asked, one: RecordedAlert) -> Text:
+def _what(asked: ViewRequest, one: RecordedAlert) -> Text:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
         return f"{one.key.partition('|')[0].strip()}: it names {HIDDEN}"
     where = f"{asked.reader.settings.ui_url}{one.link}"

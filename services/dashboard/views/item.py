@@ -14,16 +14,16 @@ from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.deciding import Form, Outcome, What
+from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import asking_form, choice, section, shortened
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.views.bank import scale_asked
 
 USE_KINDS: tuple[What, ...] = ("withdraw", "restore")
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     facts = facts_asked(asked)
     month = _month(asked, facts)
     name = shortened(facts.item_id)
@@ -41,20 +41,20 @@ def page(asked: Asked) -> Page:
     )
 
 
-def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     name = asked.fields.get("item", "")
 
-    def fill(what: What, reason: str, since: str, _although_it_leaked: bool) -> Form:
-        return Form(what, (Reference("", name),), reason, since)
+    def fill(what: What, reason: str, since: str, _although_it_leaked: bool) -> DecisionForm:
+        return DecisionForm(what, (Reference("", name),), reason, since)
 
-    def after(_form: Form, outcome: Outcome) -> TagChild:
+    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
         again = page_link("Reload this page", "item", scale=asked.field("scale"), item=name)
         return shown(Paragraph(again)) if outcome.ok else None
 
     decision_form.converse(asked, inputs, fill, after, USE_KINDS)
 
 
-def facts_asked(asked: Asked) -> ItemFacts:
+def facts_asked(asked: ViewRequest) -> ItemFacts:
     """The facts of the address's item, on its scale or else on any scale. Raises NotFound if no scale has the item."""
     name = asked.fields.get("item", "")
     if not name or "\0" in name:
@@ -70,7 +70,7 @@ def facts_asked(asked: Asked) -> ItemFacts:
     raise NotFound(f"{where} has no item {shortened(name)!r}: ids are case-sensitive; search for it in the bank.")
 
 
-def _month(asked: Asked, facts: ItemFacts) -> ItemInMonth | None:
+def _month(asked: ViewRequest, facts: ItemFacts) -> ItemInMonth | None:
     """The month of the address, or else the newest month. Raises NotFound if the item has no linked fit of it."""
     months = {month.month: month for month in facts.months}
     name = asked.field("month", next(reversed(months), ""))
@@ -80,7 +80,7 @@ def _month(asked: Asked, facts: ItemFacts) -> ItemInMonth | None:
     return months.get(name)
 
 
-def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
+def _answered(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
     months = [one.month for one in reversed(facts.months)]
     kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
     seen, why_not = _observed(asked, facts, month)
@@ -96,7 +96,7 @@ def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
     )
 
 
-def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
+def _observed(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
     """The observed proportions, or None and the reason why there are none."""
 
     def read() -> Observed | None:
@@ -110,7 +110,7 @@ def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Obser
     return seen, "" if seen is not None else f"No answer of {month.month} to this item could be used."
 
 
-def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
+def _use_section(asked: ViewRequest, facts: ItemFacts) -> Tag:
     """The form to withdraw the item, or to restore it if it is or will be withdrawn."""
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "

@@ -12,14 +12,14 @@ from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
 from irt_psychometrics.plots import Chart
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, Page
+from services.dashboard.page import Page, ViewRequest
 
 WEEKS_SHOWN = 8
-BESIDE = timedelta(days=4)
+AXIS_MARGIN = timedelta(days=4)
 """Margin of the time axis before the first week and after the last."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     with asked.reader.connect() as connection:
         found = [one for week in last_weeks(connection, WEEKS_SHOWN) for one in _of_week(asked, connection, week)]
     return Page(
@@ -32,7 +32,7 @@ def page(asked: Asked) -> Page:
     )
 
 
-def _of_week(asked: Asked, connection: psycopg.Connection, week: date) -> list[Quartiles]:
+def _of_week(asked: ViewRequest, connection: psycopg.Connection, week: date) -> list[Quartiles]:
     """The quartiles of a week, cached: sorting 100,000 learners takes most of a second, and few weeks change daily."""
     key = ("quartiles", f"{week}", *map(str, version_of(connection, week)))
     return asked.reader.remembered(key, lambda: quartiles(connection, week))
@@ -60,7 +60,7 @@ def _kpi(name: str, weeks: Sequence[Quartiles]) -> Section:
     low, high = RANGES[name]
     at = [one.week_start for one in weeks]
     chart = Chart(
-        (at[-1] - BESIDE, at[0] + BESIDE),
+        (at[-1] - AXIS_MARGIN, at[0] + AXIS_MARGIN),
         (low - 0.05, high + 0.05),
         "week from",
         name,

@@ -17,11 +17,11 @@ from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.learner_answers import last_live_answer
 from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
 from services.dashboard.views.learners import cannot_be_an_id, refuse_below_analyst
 
-MOST_THETAS = 1000
+MAX_THETAS = 1000
 WEEKS_SHOWN = 104
 DAYS_SHOWN = timedelta(days=365)
 HOW = (
@@ -30,7 +30,7 @@ HOW = (
 )
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     refuse_below_analyst(asked)
     user = asked.fields.get("user", "")
     now, zone = asked.reader.now(), asked.reader.settings.irt_time_zone
@@ -43,7 +43,7 @@ def page(asked: Asked) -> Page:
                 f"No learner has the id {shortened(user)!r}, and no answer in the log: ids are case-sensitive; search "
                 "on the page Learners."
             )
-        thetas = read_thetas(connection, user, MOST_THETAS)
+        thetas = read_thetas(connection, user, MAX_THETAS)
         weeks = weeks_of(connection, user, WEEKS_SHOWN)
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
@@ -53,14 +53,14 @@ def page(asked: Asked) -> Page:
         f"Where does {shortened(user)} stand?",
         shown(
             *standing,
-            tags.p(f"θ older than the latest {MOST_THETAS:,} are not shown.") if len(thetas) == MOST_THETAS else None,
+            tags.p(f"θ older than the latest {MAX_THETAS:,} are not shown.") if len(thetas) == MAX_THETAS else None,
             _reports(asked, reports, user),
             Paragraph((page_link("Other learners", "learners"), " · ", page_link("the KPIs of all", "kpis"))),
         ),
     )
 
 
-def _reports(asked: Asked, found: list[Recorded], user: str) -> TagChild:
+def _reports(asked: ViewRequest, found: list[Recorded], user: str) -> TagChild:
     refused = no_learner_reports(asked)
     if refused:
         return section("Reports", Paragraph(refused))

@@ -8,12 +8,12 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.reports.standing_shown import as_of
 from services.dashboard.elements import asking_form, shortened, text_field
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotAllowed, Page
+from services.dashboard.page import NotAllowed, Page, ViewRequest
 
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     refuse_below_analyst(asked)
     prefix = asked.fields.get("search", "")
     zone = asked.reader.settings.irt_time_zone
@@ -26,7 +26,7 @@ def page(asked: Asked) -> Page:
             Paragraph("A learner who has answers but was never imported is found only by the whole id."),
             table(
                 ("learner", "target scale", "θ", "standard error", "as of", "remarks"),
-                [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MOST_SHOWN]],
+                [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MAX_SHOWN]],
                 numbers={"θ": ".2f", "standard error": ".2f"},
                 caption="Learners in the order of their ids, each with the θ of the latest answers",
                 small=True,
@@ -35,7 +35,7 @@ def page(asked: Asked) -> Page:
     )
 
 
-def refuse_below_analyst(asked: Asked) -> None:
+def refuse_below_analyst(asked: ViewRequest) -> None:
     """Raise NotAllowed if the sender has no role from analyst up."""
     if not asked.identity.has_role("analyst"):
         raise NotAllowed(
@@ -49,25 +49,25 @@ def cannot_be_an_id(text: str) -> bool:
     return "\x00" in text
 
 
-def _search(asked: Asked, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
+def _search(asked: ViewRequest, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
     """The learners that are found, and the latest θ of the shown ones by learner and scale.
 
-    More than `MOST_SHOWN` learners are returned if there are more, but not all of them.
+    More than `MAX_SHOWN` learners are returned if there are more, but not all of them.
     """
     if cannot_be_an_id(prefix):
         return [], {}
     with asked.reader.connect() as connection:
-        found = find_learners(connection, prefix, MOST_SHOWN + 1)
+        found = find_learners(connection, prefix, MAX_SHOWN + 1)
         if prefix and prefix not in {one.user_id for one in found}:
             named = find_learner(connection, prefix)
             found = [*([named] if named else []), *found]
-        return found, latest_of(connection, [one.user_id for one in found[:MOST_SHOWN]])
+        return found, latest_of(connection, [one.user_id for one in found[:MAX_SHOWN]])
 
 
 def _answer(prefix: str, n: int) -> str:
     begins = f"whose id begins with {shortened(prefix)}" if prefix else "in all"
-    if n > MOST_SHOWN:
-        return f"Who is it? There are more than {MOST_SHOWN} learners {begins}: type more of the id."
+    if n > MAX_SHOWN:
+        return f"Who is it? There are more than {MAX_SHOWN} learners {begins}: type more of the id."
     if n:
         return f"Who is it? {n} learner{'' if n == 1 else 's'} {begins}."
     return f"No learner {begins}: ids are case-sensitive, and are searched from their beginning."

@@ -21,10 +21,10 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
-from services.dashboard.deciding import Form, Outcome, What
+from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import section
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, Page
+from services.dashboard.page import Page, ViewRequest
 from services.dashboard.report_files import report_files
 from services.dashboard.safety import next_step, verdict
 
@@ -37,7 +37,7 @@ COUNTS_NOT = "They count for this month only if it is reopened: see the end of t
 TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     overview, settings = asked.reader.overview(), asked.reader.settings
     scale_id = scale_named(asked, overview)
     name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
@@ -64,15 +64,15 @@ def page(asked: Asked) -> Page:
     return Page(f"Is {name} safe to release?", body, as_of=overview.now)
 
 
-def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     making.converse(asked, inputs)
 
-    def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
+    def fill(what: What, reason: str, _since: str, _leaked: bool) -> DecisionForm:
         overview = asked.reader.overview()
         name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
-        return Form(what, (Reference(name, ""),), reason)
+        return DecisionForm(what, (Reference(name, ""),), reason)
 
-    def after(_form: Form, outcome: Outcome) -> TagChild:
+    def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
         return shown(making.place(asked)) if outcome.stale else None
 
     decision_form.converse(asked, inputs, fill, after, ("reopen",))

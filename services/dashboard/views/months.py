@@ -37,7 +37,7 @@ from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, Page
+from services.dashboard.page import Page, ViewRequest
 from services.dashboard.safety import NOTHING_TO_DO, in_short, next_step, verdict
 
 NOTHING_YET = (
@@ -48,7 +48,7 @@ NOTHING_YET = (
 ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     overview = asked.reader.overview()
     if not overview.months:
         return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
@@ -69,11 +69,11 @@ def page(asked: Asked) -> Page:
     )
 
 
-def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     making.converse(asked, inputs)
 
 
-def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
+def _is_the_last_one_safe(asked: ViewRequest, overview: Overview) -> Box:
     """A sentence for each scale about its last month with answers, or about the last month if none has answers."""
     months, scales = months_of(overview), scales_of(overview)
     with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
@@ -89,7 +89,7 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
     return Box(tuple(Paragraph(summary, "lead") for summary in sentences), "good" if safe else "warning")
 
 
-def _missing(asked: Asked, overview: Overview) -> Iterator[Paragraph]:
+def _missing(asked: ViewRequest, overview: Overview) -> Iterator[Paragraph]:
     """A link to Dagster and a command, each of which computes all missing months."""
     missing = sorted({one.month for one in overview.months if one.state is State.MISSING})
     if missing:
@@ -107,7 +107,7 @@ def backfill_path(months: Sequence[str]) -> str:
     return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={chosen}"
 
 
-def _around(asked: Asked, overview: Overview) -> Paragraph:
+def _around(asked: ViewRequest, overview: Overview) -> Paragraph:
     """The time at which the overview was read, and everything outside the months that is wrong."""
     zone = asked.reader.settings.irt_time_zone
     wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, _remade(asked, overview), zone))
@@ -160,7 +160,7 @@ def _where_broken(overview: Overview) -> set[str]:
     return {p for one in overview.violations for p in one.partitions}
 
 
-def _remade(asked: Asked, overview: Overview) -> set[str]:
+def _remade(asked: ViewRequest, overview: Overview) -> set[str]:
     """The months with violations that were published or held after the invariants were evaluated."""
     found = set()
     with asked.reader.connect() as connection:
@@ -210,7 +210,7 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[
             yield from map(row, months)
 
 
-def _origins(asked: Asked, scales: Sequence[str]) -> Iterator[Section]:
+def _origins(asked: ViewRequest, scales: Sequence[str]) -> Iterator[Section]:
     """A section with the fit of each scale's origin window and the items that it left out."""
     rows: list[tuple[Cell, ...]] = []
     with asked.reader.connect() as connection:

@@ -26,10 +26,10 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in
-from services.dashboard.deciding import Form, Outcome, What
+from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import section, shortened
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
@@ -37,7 +37,7 @@ KINDS: tuple[What, ...] = ("accept", "reject", "undo", "withdraw")
 _impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each computation needs a whole processor
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     references = references_in(asked)
     with asked.reader.connect() as connection:
         found = _load_proposals(connection, references)
@@ -46,7 +46,7 @@ def page(asked: Asked) -> Page:
         return _one_proposal(connection, found[0], asked)
 
 
-def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     try:
         references = tuple(references_in(asked))
     except NotFound:
@@ -62,18 +62,18 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
             return _being_computed()
         return TagList(*(tags.p(sentence) for sentence in computed.result()))
 
-    def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> Form:
+    def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> DecisionForm:
         tomorrow = what == "withdraw"  # the day on the form is the first day of the values, not of the withdrawal
-        return Form(what, references, reason, "" if tomorrow else since, although_it_leaked)
+        return DecisionForm(what, references, reason, "" if tomorrow else since, although_it_leaked)
 
-    def after(_form: Form, _outcome: Outcome) -> TagChild:
+    def after(_form: DecisionForm, _outcome: DecisionOutcome) -> TagChild:
         return decision_state(asked, references)
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     computed()
 
 
-def references_in(asked: Asked) -> list[Reference]:
+def references_in(asked: ViewRequest) -> list[Reference]:
     """The proposals that the address names. Raises NotFound if it names none or more than `MOST`."""
     names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
@@ -93,7 +93,7 @@ def address_of(references: Sequence[Reference]) -> str:
     return address("proposal", **{f"{CHOSEN}{reference}": "on" for reference in references})
 
 
-def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str, ...]:
+def impact_sentences(asked: ViewRequest, references: Sequence[Reference]) -> tuple[str, ...]:
     """The effect on learners of accepting the proposals together, or why it is not known. Takes a while."""
     try:
         with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
@@ -111,7 +111,7 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
     return tuple((f"Scale {one.scale_id}: " if many else "") + with_capital(one.sentence) + "." for one in effects)
 
 
-def decision_state(asked: Asked, references: Sequence[Reference]) -> TagList:
+def decision_state(asked: ViewRequest, references: Sequence[Reference]) -> TagList:
     """The present state of the proposals in the ledger, with links to the items."""
     states: list[Text] = []
     with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
@@ -128,7 +128,7 @@ def _load_proposals(connection: psycopg.Connection, references: Sequence[Referen
         raise NotFound(f"{with_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
 
 
-def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
+def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Page:
     item = shortened(p.item_id)
     scale = read_scales(connection)[p.scale_id]
     facts = item_facts(connection, scale, p.item_id, asked.reader.now())
@@ -156,7 +156,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
     )
 
 
-def _several_proposals(found: Sequence[Proposal], asked: Asked) -> Page:
+def _several_proposals(found: Sequence[Proposal], asked: ViewRequest) -> Page:
     look_at = [
         (page_link(str(p.reference), "proposal", proposal=str(p.reference)), ": ", *prose(caution))
         for p in found
@@ -193,7 +193,7 @@ def _being_computed() -> Tag:
     return tags.p("Being computed from the last month's answers …", class_="text-body-secondary")
 
 
-def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Tag | None:
+def _decide_section(connection: psycopg.Connection, p: Proposal, asked: ViewRequest) -> Tag | None:
     if p.state is State.OPEN:
         kinds: tuple[What, ...] = ("accept", "reject", *_out_of_use(p))
         return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.leaked))
@@ -217,5 +217,5 @@ def _out_of_use(p: Proposal) -> tuple[What, ...]:
     return ("withdraw",) if p.leaked and not p.anchor and not p.withdrawn else ()
 
 
-def _first_day(asked: Asked) -> str:
+def _first_day(asked: ViewRequest) -> str:
     return f"{next_month(asked.reader.now()):%Y-%m-%d}"

@@ -12,7 +12,7 @@ from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, wee
 from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import NotFound, Page, ViewRequest
 from services.dashboard.report_files import no_learner_reports, report_files
 
 WEEKS_SHOWN = 12
@@ -21,7 +21,7 @@ Window = tuple[str, str]
 """Month and scale."""
 
 
-def page(asked: Asked) -> Page:
+def page(asked: ViewRequest) -> Page:
     month = asked.field("month")
     if month:
         bounds_of_month(month)
@@ -86,7 +86,7 @@ def _drift(
     yield Paragraph(prose("A month that lacks one: `irt report drift --month MONTH`."), "quiet")
 
 
-def _learners(of_weeks: list[WeekOfReports], asked: Asked, zone: str) -> Iterator[Block]:
+def _learners(of_weeks: list[WeekOfReports], asked: ViewRequest, zone: str) -> Iterator[Block]:
     where = "Each learner's are on the learner's page: ", page_link("find a learner", "learners"), "."
     yield Paragraph(no_learner_reports(asked) or where)
     yield table(

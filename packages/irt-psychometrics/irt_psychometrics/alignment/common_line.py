@@ -145,7 +145,7 @@ class Differences:
         inner = np.eye(common.shape[1]) + self.common_cov @ (common.T @ own_common)
         return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
 
-    def least(self, used: Mask) -> Least:
+    def least(self, used: Mask) -> QStatistic:
         """Q by what is `used` (K, 2)."""
         said = self.only(used)
         columns = np.concatenate([said.d[:, :, None], said.by_constants], axis=2)
@@ -153,11 +153,11 @@ class Differences:
         products = columns.reshape(weighted.shape).T @ weighted
         found, _, rank, _ = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=1e-12)
         weighted_residuals = (weighted[:, 0] - weighted[:, 1:] @ found).reshape(used.shape)
-        return Least(float(products[0, 0] - products[0, 1:] @ found), int(used.sum() - rank), weighted_residuals)
+        return QStatistic(float(products[0, 0] - products[0, 1:] @ found), int(used.sum() - rank), weighted_residuals)
 
 
 @dataclass(frozen=True)
-class Least:
+class QStatistic:
     """Q, the least dᵀ V⁻¹ d over the constants, and its degrees of freedom; weighted_residuals: shape (K, 2), V⁻¹ times
     what the constants leave of d. As the variance of a number grows, Q falls by the square of its weighted residual."""
 
@@ -182,9 +182,9 @@ class Agreement:
     tau_high: float
 
     @classmethod
-    def of(cls, at: Differences) -> Agreement:
+    def from_differences(cls, at: Differences) -> Agreement:
         least = at.least(at.used)
-        variation = _Variation.of(at, DIFFICULTIES)
+        variation = _Variation.from_differences(at, DIFFICULTIES)
         low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
         return cls(least.q, least.df, low, high)
 
@@ -267,7 +267,7 @@ def align(
     found = _settled(at_constants, *_first(differences, starts, others, expected_variation**2), 0.0)
     for _ in range(_MOST_ROUNDS):
         at, before = at_constants(found.constants), found.kept
-        variation = _Variation.of(at.keep(before), SLOPES, found.tau**2)
+        variation = _Variation.from_differences(at.keep(before), SLOPES, found.tau**2)
         if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
@@ -300,7 +300,7 @@ def invariant(
     return (slope, intercept), found
 
 
-def say_two_things(units: Floats) -> Mask:
+def identifies_slope_and_location(units: Floats) -> Mask:
     """Shape (K,): the items whose two moments, with these derivatives (K, 2, 2) by ln a and b, say something about
     both; those of a curve so steep that both say one thing do not."""
     return np.linalg.cond(units) < _MOST_ALIKE
@@ -344,7 +344,7 @@ def _settled(
         edge = core
         if inner.sum() < FEWEST:
             inner, edge = kept, limit
-        variation = _Variation.of(at.keep(inner), DIFFICULTIES, tau2_slope)
+        variation = _Variation.from_differences(at.keep(inner), DIFFICULTIES, tau2_slope)
         df = 1 + at.own_slopes[inner].astype(np.int64)
         least = _LEAST_OF_FEW**2 if kept.size < _FEW else 0.0
         tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
@@ -370,7 +370,7 @@ def _settled(
         wald=wald,
         tau=float(np.sqrt(tau2[DIFFICULTIES])),
         tau_slope=float(np.sqrt(tau2_slope)),
-        agreement=Agreement.of(at.keep(kept)),
+        agreement=Agreement.from_differences(at.keep(kept)),
     )
 
 
@@ -390,7 +390,7 @@ class _Variation:
     df: int
 
     @classmethod
-    def of(cls, at: Differences, number: int, tau2_of_other: float = 0.0) -> _Variation:
+    def from_differences(cls, at: Differences, number: int, tau2_of_other: float = 0.0) -> _Variation:
         """`tau2_of_other`: how the other number varies."""
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0

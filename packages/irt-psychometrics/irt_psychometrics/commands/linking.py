@@ -13,7 +13,7 @@ from irt_psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
 from irt_psychometrics.core.models import Calibration, Convergence
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.wording import some_of
-from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link as link_fit
 from irt_psychometrics.linking.linking import match, weighted_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
@@ -166,7 +166,7 @@ def _equal(a: Floats) -> bool:
     return a.size > 1 and bool(np.ptp(a) == 0)
 
 
-def _no_constants(method: Method, pairs: Pairs) -> PsychometricsError:
+def _no_constants(method: Method, pairs: AnchorPairs) -> PsychometricsError:
     return PsychometricsError(
         f"the {method} criterion gives no constants for the {pairs.size} items that can be used"
         f" ({some_of(pairs.ids) or 'none'}): link through more items, or by another --method"

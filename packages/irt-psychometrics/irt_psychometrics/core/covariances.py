@@ -34,7 +34,7 @@ def with_further(cov: Floats, further: Floats) -> Floats:
     return out
 
 
-def widened(further: Floats | None, n_items: int, size: int) -> Floats:
+def padded(further: Floats | None, n_items: int, size: int) -> Floats:
     """Shape (K, M, 2 + M) with at least `size` further parameters, 0 for those that were not there; None: 0 for all."""
     own = 0 if further is None else further.shape[1]
     if further is not None and own >= size:
@@ -64,7 +64,7 @@ def common_part(joint: Floats, by: Floats) -> Floats | None:
     return gamma if np.isfinite(gamma).all() else None
 
 
-def mirrored(cov: Floats) -> Floats:
+def symmetrized(cov: Floats) -> Floats:
     """Covariances (K, P, P) with those of further parameters equal to the last bit on both sides of the diagonal, as
     they are stored once; inverting a matrix leaves them apart there."""
     rows, columns = np.tril_indices(cov.shape[1], -1)

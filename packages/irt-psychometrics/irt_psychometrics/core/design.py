@@ -130,7 +130,9 @@ class Links:
     persons: Ints
 
     @classmethod
-    def of(cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints) -> Self:
+    def from_item_sets(
+        cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints
+    ) -> Self:
         """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
         parent = np.arange(n_items)
         layout_kernels.join_items(person, row_start, item, parent)
@@ -173,7 +175,7 @@ def components(responses: Seen) -> list[Component]:
     """
     sets = seen_sets(responses)
     alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
-    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike).components(
+    return Links.from_item_sets(sets.row_start, responses.item, responses.n_items, sets.person, alike).components(
         responses.item_ids
     )
 

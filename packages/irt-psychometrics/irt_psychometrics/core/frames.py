@@ -26,7 +26,7 @@ class Column:
     missing: Any
 
     @classmethod
-    def of(cls, cells: Any) -> Column:
+    def from_cells(cls, cells: Any) -> Column:
         """From an array or a list. None, NaN and text without a character are missing."""
         values = np.asarray(cells)
         if values.dtype.kind in "biuf":
@@ -65,7 +65,7 @@ def read(data: Any) -> Frame | None:
     if isinstance(data, (np.ndarray, list, tuple)):
         return None
     if isinstance(data, Mapping):
-        return Frame({str(name): Column.of(cells) for name, cells in data.items()}, None)
+        return Frame({str(name): Column.from_cells(cells) for name, cells in data.items()}, None)
     import narwhals as nw  # costs a tenth of a second
 
     found: Any = nw.from_native(data, pass_through=True)
@@ -77,9 +77,9 @@ def read(data: Any) -> Frame | None:
     for name in found.columns:
         series = found[name]
         if series.dtype.is_integer() and not series.is_null().any():
-            columns[str(name)] = Column.of(series.to_numpy())  # labels of persons may exceed what floats hold
+            columns[str(name)] = Column.from_cells(series.to_numpy())  # labels of persons may exceed what floats hold
         elif (series.dtype.is_numeric() and not series.dtype.is_integer()) or series.dtype == nw.Boolean:
-            columns[str(name)] = Column.of(series.cast(nw.Float64).to_numpy())
+            columns[str(name)] = Column.from_cells(series.cast(nw.Float64).to_numpy())
         else:
             cells = series.to_list()
             missing = np.array(series.is_null().to_list(), dtype=bool)

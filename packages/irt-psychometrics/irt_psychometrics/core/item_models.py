@@ -160,7 +160,7 @@ class OtherItems:
     categories: Ints
 
     @classmethod
-    def of(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
+    def from_parameters(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
         """By place, from what `ItemModel.shown` gives of each. Raises PsychometricsError for names no model has."""
         by_model: dict[str, list[int]] = {}
         for j, further in shown.items():
@@ -314,7 +314,7 @@ class ItemCurves:
         Raises PsychometricsError as `ItemModel.moments_of_answers`, with `what` as the thing that is asked for.
         """
         of = self.moments_of(item, theta, what)
-        counted = CountedScores.of(self).of_answers(item, score, categories)
+        counted = CountedScores.from_curves(self).of_answers(item, score, categories)
         return of.weight * (counted - of.expected), of.information
 
     @property
@@ -366,7 +366,7 @@ class ItemCurves:
     ) -> Mask:
         """Shape (R,): the answers that count as another share of the maximum score than they have, as nobody had given
         their score when its item was estimated. `categories`: shape (J,), of the answers."""
-        return CountedScores.of(self).otherwise(item, score, categories)
+        return CountedScores.from_curves(self).otherwise(item, score, categories)
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
@@ -386,7 +386,7 @@ class CountedScores:
     categories: Ints
 
     @classmethod
-    def of(cls, items: ItemCurves) -> CountedScores:
+    def from_curves(cls, items: ItemCurves) -> CountedScores:
         table = np.tile(np.minimum(np.arange(int(items.categories.max(initial=2))), 1), (len(items.a), 1))
         for some in items.others:
             own = some.counted_as
@@ -460,7 +460,7 @@ def model_of(models: str | Sequence[str]) -> ItemModel:
     return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
 
 
-def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
+def items_where(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
     """Shape (J,): the items of which this is so by their model."""
     return np.array([is_so(item_model(name)) for name in models], dtype=bool)
 

@@ -21,7 +21,7 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.frames import read
 from irt_psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
-from irt_psychometrics.core.program_forms import Form
+from irt_psychometrics.core.program_forms import ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 
 WHOLE_SLOPE = "a·m"
@@ -56,7 +56,7 @@ class ItemRow:
     parameters_of = staticmethod(program_forms.parameters_of)
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
+    def from_row(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
         """From values under these names, each after the prefix `before`; errors may be absent."""
         a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
         errors = (row.get(before + name) for name in ("a_se", "b_se", "cov_ab", "c_se"))
@@ -67,9 +67,9 @@ class ItemRow:
     def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
         """As `of`; None where there is no a or no b."""
         known = row.get(before + "a") is not None and row.get(before + "b") is not None
-        return cls.of(row, before) if known else None
+        return cls.from_row(row, before) if known else None
 
-    def columns(self, form: Form, metric_d: float = 1.0) -> dict[str, float]:
+    def columns(self, form: ProgramForm, metric_d: float = 1.0) -> dict[str, float]:
         """As the program of this form writes it, with D = `metric_d`: its columns, and the errors that are known.
 
         Raises PsychometricsError if the form has no place for the item.
@@ -131,14 +131,14 @@ class ItemRow:
     @property
     def max_score(self) -> int:
         """The highest score of an answer to it."""
-        return OtherItems.of({0: self.further})[0].categories[0] - 1 if self.further else 1
+        return OtherItems.from_parameters({0: self.further})[0].categories[0] - 1 if self.further else 1
 
     @property
     def absent_scores(self) -> list[int]:
         """The scores that nobody had given when it was estimated, so that they have no parameters."""
         if not self.further:
             return []
-        counted = OtherItems.of({0: self.further})[0].counted_as[0]
+        counted = OtherItems.from_parameters({0: self.further})[0].counted_as[0]
         return np.flatnonzero(counted != np.arange(counted.size)).tolist()
 
     @property
@@ -211,7 +211,14 @@ class ItemParameters:
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
         further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
-        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
+        return cls(
+            tuple(item_ids),
+            a,
+            b,
+            c,
+            covariances.of_errors(a_se, b_se, cov_ab),
+            others=OtherItems.from_parameters(further),
+        )
 
     @classmethod
     def from_frame(cls, data: Any, *, item: str = "item") -> ItemParameters:
@@ -270,9 +277,9 @@ class ItemParameters:
 
     def further_cov_of(self, known: Mapping[int, npt.ArrayLike | None]) -> Floats:
         """`further_cov`, shape (J, M, 2 + M), from that of items by their place; None: not known (NaN). Others: 0."""
-        found = covariances.widened(None, len(self.item_ids), self.n_further)
+        found = covariances.padded(None, len(self.item_ids), self.n_further)
         for j, own in known.items():
-            found[j] = np.nan if own is None else covariances.widened(np.array([own]), 1, self.n_further)[0]
+            found[j] = np.nan if own is None else covariances.padded(np.array([own]), 1, self.n_further)[0]
         return found
 
     @property
@@ -349,7 +356,7 @@ class ItemParameters:
     @property
     def cov_of_all(self) -> Floats:
         """Shape (J, 2 + M, 2 + M): each item's own covariance of a, b and the further parameters."""
-        further = covariances.widened(self.further_cov, len(self.item_ids), self.n_further)
+        further = covariances.padded(self.further_cov, len(self.item_ids), self.n_further)
         return covariances.with_further(self.cov_of_each, further)
 
     def by_further(self, theta: Floats) -> Floats:
@@ -414,7 +421,7 @@ class ItemParameters:
 
     def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
         """Derivatives of `ItemCurves.score_tables` by the item's P parameters, c held: shape (M, P, Q) each."""
-        counted = CountedScores.of(self.curves)
+        counted = CountedScores.from_curves(self.curves)
         tables = np.zeros((2, len(counted.item_of_row), 2 + self.n_further, len(nodes)))
         tiny, by, p = np.finfo(float).tiny, self.curve_by_ab(nodes).transpose(0, 2, 1), self.curve(nodes).T[:, None]
         tables[0, counted.first_row, :2] = by / np.maximum(p, tiny)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.arrays import Floats as Floats
 from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
-from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
+from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, items_where, model_of, parts
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
@@ -248,7 +248,7 @@ class Calibration:
     def parameters(self) -> Floats:
         """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
         more = [] if self.further is None else [*np.where(np.isnan(self.further), 0.0, self.further).T]
-        guessed = which(self.models, lambda model: model.guesses)
+        guessed = items_where(self.models, lambda model: model.guesses)
         if guessed.any():
             with np.errstate(divide="ignore"):
                 third = logit(self.c)

@@ -28,9 +28,9 @@ import numpy as np
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.options import MAX_SCORE
 
-Form = Literal["mirt", "steps", "parscale", "conquest", "tam"]
-FORMS: tuple[Form, ...] = get_args(Form)
-_MARKS: dict[Form, str] = {
+ProgramForm = Literal["mirt", "steps", "parscale", "conquest", "tam"]
+FORMS: tuple[ProgramForm, ...] = get_args(ProgramForm)
+_MARKS: dict[ProgramForm, str] = {
     "mirt": "a1",
     "tam": "AXsi_.Cat{}",
     "parscale": "location",
@@ -60,7 +60,7 @@ _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
 """Parameters and errors that are multiples of the logit."""
 
 
-def form_of(columns: Container[str]) -> Form | None:
+def form_of(columns: Container[str]) -> ProgramForm | None:
     """Which form these filled columns are of, if any."""
     return next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
 
@@ -125,7 +125,7 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
     return found | {"max_score": float(high)} | t | {f"t{low}": 0.0, f"t{high}": 0.0}
 
 
-def columns_of(form: Form, parameters: Mapping[str, float]) -> dict[str, float]:
+def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
     """The reverse of `parameters_of`. Raises PsychometricsError where the form has no place for an item: for steps
     where it lacks a score, and in all but mirt's for a c."""
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
@@ -163,7 +163,7 @@ def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
     return {k: (k - low) * d + value for k, value in t.items()}
 
 
-def _log_odds(form: Form, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
+def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
     """The slope of a point, and the log odds of each score at θ = 0. Raises KeyError, naming it, where one lacks."""
     if form == "mirt":
         places = _numbers("d{}", columns)

@@ -154,18 +154,18 @@ class Responses(Result):
         if frame is None and key:
             cells = np.array(data, dtype=object)
             ids = _matrix_ids(item_ids, cells.shape[1])
-            frame = Frame({item: Column.of(cells[:, j]) for j, item in enumerate(ids)}, None)
+            frame = Frame({item: Column.from_cells(cells[:, j]) for j, item in enumerate(ids)}, None)
         if frame is None:
             x = np.asarray(data, dtype=float)
             if max_score is not None:
                 ids = _matrix_ids(item_ids, x.shape[1])
-                categories = Scoring.of(ids, None, max_score).categories(ids)
+                categories = Scoring.from_key_or_maximum(ids, None, max_score).categories(ids)
             return cls._of_matrix(x, item_ids, categories)
         if categories is not None:
             raise PsychometricsError("categories is for a matrix; of a data frame say max_score=")
         ids = tuple(map(str, item_ids if item_ids is not None else (c for c in frame.columns if c != person)))
         columns = [frame.column(item, "an item") for item in ids]
-        scoring = Scoring.of(ids, key, max_score)
+        scoring = Scoring.from_key_or_maximum(ids, key, max_score)
         labels = None if person is None else person_labels(frame.column(person, "persons"), person)
 
         def place(row: int) -> str:
@@ -255,7 +255,7 @@ class Responses(Result):
                 "rows"
             )
         column = np.array([number[name] for name in of_row], dtype=np.int64)
-        scoring, values = Scoring.of(ids, key, max_score), np.empty(len(code))
+        scoring, values = Scoring.from_key_or_maximum(ids, key, max_score), np.empty(len(code))
         for j, name in enumerate(ids):
             rows = np.flatnonzero(column == j)
             own = cells.cells[rows] if isinstance(cells.cells, np.ndarray) else [cells.cells[r] for r in rows.tolist()]

@@ -29,7 +29,9 @@ class Scoring:
     most: Mapping[str, int]
 
     @classmethod
-    def of(cls, item_ids: Sequence[str], key: Key | None, max_score: int | Mapping[str, int] | None) -> Scoring:
+    def from_key_or_maximum(
+        cls, item_ids: Sequence[str], key: Key | None, max_score: int | Mapping[str, int] | None
+    ) -> Scoring:
         """Raises PsychometricsError for a maximum score that is none, and a key of which no item is here."""
         right = {item: _options(options) for item, options in (key or {}).items()}
         if right and not set(right) & set(item_ids):

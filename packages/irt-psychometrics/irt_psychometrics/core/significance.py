@@ -16,13 +16,13 @@ def q_values(p: Floats) -> Floats:
     return found.clip(max=1.0)
 
 
-FEWEST_FOR_SKEWNESS = 8
+MIN_FOR_SKEWNESS = 8
 """Fewer values have a skewness whose distribution is not known well enough."""
 
 
 def skewness_of(x: Floats) -> float | None:
-    """Skewness √b₁ of the values, shape (n,); None for fewer than `FEWEST_FOR_SKEWNESS` or without variance."""
-    if x.size < FEWEST_FOR_SKEWNESS:
+    """Skewness √b₁ of the values, shape (n,); None for fewer than `MIN_FOR_SKEWNESS` or without variance."""
+    if x.size < MIN_FOR_SKEWNESS:
         return None
     d = x - x.mean()
     variance = float(np.mean(d**2))

@@ -32,7 +32,7 @@ class Effects:
     sd: float
 
     @classmethod
-    def of(cls, item_ids: Sequence[str], testlets: Mapping[str, str], sd: float) -> Self | None:
+    def from_testlets(cls, item_ids: Sequence[str], testlets: Mapping[str, str], sd: float) -> Self | None:
         """With this SD in `testlets` (item → testlet). Returns None if answers to these items share nothing."""
         places = number_testlets(item_ids, testlets)
         return cls(places, sd) if sd > 0 and (places >= 0).any() else None

@@ -26,7 +26,7 @@ from irt_psychometrics.dif.forms import Cells, cells, sittings
 from irt_psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_psychometrics.dif.mantel import Mantel, mantel
 from irt_psychometrics.dif.mantel_haenszel import EtsClass, MantelHaenszel, mantel_haenszel
-from irt_psychometrics.dif.split_items import FEWEST_ITEMS, Groups
+from irt_psychometrics.dif.split_items import MIN_ITEMS, Groups
 from irt_psychometrics.dif.wald import Wald, compare_groups, family_q
 
 TESTABLE = 200
@@ -181,7 +181,9 @@ class Dif:
             try:
                 enough = answers[numbers] >= TESTABLE
                 return compare_groups(
-                    Groups.of(responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads)
+                    Groups.from_responses(
+                        responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads
+                    )
                 )
             except PsychometricsError as error:
                 return Refused(str(error))
@@ -272,8 +274,8 @@ def _group(name: str, n_learners: int, answers: Ints) -> Group:
     reason = ""
     if n_learners < TESTABLE:
         reason = f"{n_learners} learners, {TESTABLE} are needed"
-    elif n_enough < FEWEST_ITEMS:
-        reason = f"{n_enough} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
+    elif n_enough < MIN_ITEMS:
+        reason = f"{n_enough} items have {TESTABLE} answers of the group or more, {MIN_ITEMS} are needed"
     return Group(name, n_learners, answers, reason)
 
 

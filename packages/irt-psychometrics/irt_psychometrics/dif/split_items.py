@@ -26,16 +26,16 @@ import numpy as np
 from irt_psychometrics.alignment.common_line import invariant
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import OtherItems, model_of, parts, which
+from irt_psychometrics.core.item_models import OtherItems, items_where, model_of, parts
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.options import Latent, Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.latent_shape import FEWEST_LEARNERS
-from irt_psychometrics.linking.criteria import Pairs, medians
+from irt_psychometrics.estimation.latent_shape import MIN_LEARNERS
+from irt_psychometrics.linking.criteria import AnchorPairs, medians
 
-FEWEST_ITEMS = 4
+MIN_ITEMS = 4
 ANCHOR_P = 0.05
 """An item whose p for any group is below this is not an anchor. But at least half of the items are anchors, because DIF
 is defined relative to the majority of items. This level excludes a twentieth of the items without DIF, at hardly any
@@ -66,7 +66,7 @@ class Groups:
     threads: int | None
 
     @classmethod
-    def of(
+    def from_responses(
         cls,
         responses: Responses,
         names: Sequence[str],
@@ -87,7 +87,7 @@ class Groups:
             person, responses.item[rows], responses.score[rows], int(first.sum()), responses.item_ids,
             responses.categories,
         )  # fmt: skip
-        shape: Latent = latent if np.sum(member == 0) >= FEWEST_LEARNERS else "normal"
+        shape: Latent = latent if np.sum(member == 0) >= MIN_LEARNERS else "normal"
         return cls(own, tuple(names), group[rows[first]], answered, models, shape, threads)
 
     @property
@@ -109,10 +109,10 @@ class Groups:
                 of_reference = known
                 continue
             both = np.flatnonzero(of_reference & known)
-            if len(both) < FEWEST_ITEMS:
+            if len(both) < MIN_ITEMS:
                 raise PsychometricsError(_too_few(len(both), self.names[0], name))
             new, old = fit.select(both), fits[0].select(both)
-            pairs = Pairs(new.items, old.items, new.models)
+            pairs = AnchorPairs(new.items, old.items, new.models)
             line, p = invariant(pairs.differences, medians(pairs), ANCHOR_P)
             least[both] = np.fmin(least[both], p)
             fits[g] = fits[g].rescaled(*line)
@@ -165,7 +165,7 @@ class Groups:
         shares too few items with the reference, or if a fit fails.
         """
         shared = int((self.answered[0] & self.answered[1:]).sum(axis=1).min())
-        if shared < FEWEST_ITEMS:
+        if shared < MIN_ITEMS:
             raise PsychometricsError(_too_few(shared, self.names[0], "another"))
         anchors, near = self.apart()
         responses, J = self.responses, len(anchors)
@@ -188,7 +188,7 @@ def _all_but_items(fit: Calibration) -> bool:
 
 def _too_few(n: int, reference: str, focal: str) -> str:
     return (
-        f"{n} items have answers enough in group {reference} and {focal}, and {FEWEST_ITEMS} are needed to distinguish"
+        f"{n} items have answers enough in group {reference} and {focal}, and {MIN_ITEMS} are needed to distinguish"
         f" DIF from a difference in ability. Compare groups that answered the same items"
     )
 
@@ -224,13 +224,13 @@ class Copies:
         """Parameters of the copies, shape (G, J, K); −∞ for a parameter that the item does not have: logit c without
         guessing, or t of a score that does not exist."""
         found = self.fit.parameters.T.copy()
-        found[which(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
+        found[items_where(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
         return found[self.place]
 
     @property
     def own_slopes(self) -> Mask:
         """Whether an item has its own slope, shape (J,)."""
-        return which(self._models, lambda model: model.own_slopes)
+        return items_where(self._models, lambda model: model.own_slopes)
 
     @property
     def scored(self) -> list[OtherItems]:

@@ -41,7 +41,7 @@ from typing import Self
 import numpy as np
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.item_models import ITEM_MODELS, which
+from irt_psychometrics.core.item_models import ITEM_MODELS, items_where
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.drift.errors import Comparison, Fitted
@@ -68,7 +68,7 @@ class Moments:
     by_place: Floats
 
     @classmethod
-    def of(cls, items: ItemParameters, learners: Floats) -> Self:
+    def from_items(cls, items: ItemParameters, learners: Floats) -> Self:
         """Compute the moments. learners: mean and SD of g for each item, shape (J, 2)."""
         grid = Grid.spanning()
         z, weights = grid.nodes, np.exp(grid.log_weights())
@@ -125,7 +125,7 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
     learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
     learners = learners.reshape(-1, 2)
     of_window, of_published = learners.copy(), learners.copy()
-    df = 1 + which([fit.model for fit in simpler], lambda model: model.own_slopes)
+    df = 1 + items_where([fit.model for fit in simpler], lambda model: model.own_slopes)
     for fit in {fit for fit, is_across in zip(simpler, across, strict=True) if is_across}:
         some = across & np.array([one == fit for one in simpler])
         of_the_window = fit in windows
@@ -157,7 +157,7 @@ def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves:
 
 def _differences(comparison: Comparison, of_window: Floats, of_published: Floats, df: Ints) -> CurveDifferences:
     """Compute T. of_window, of_published: mean and SD of the learners on the scale of each side, shape (J, 2)."""
-    now, then = Moments.of(comparison.window, of_window), Moments.of(comparison.published, of_published)
+    now, then = Moments.from_items(comparison.window, of_window), Moments.from_items(comparison.published, of_published)
     shared = comparison.shared
     both = now.by_parameters[:, :, :2] @ shared @ then.by_parameters[:, :, : shared.shape[2]].transpose(0, 2, 1)
     cov = now.turned(comparison.cov_window) + then.turned(comparison.published.cov_of_all)

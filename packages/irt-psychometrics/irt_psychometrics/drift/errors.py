@@ -44,9 +44,9 @@ import numpy.typing as npt
 
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Mask
-from irt_psychometrics.core.covariances import block_diagonal, common_part, widened, with_further
+from irt_psychometrics.core.covariances import block_diagonal, common_part, padded, with_further
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import item_model, which
+from irt_psychometrics.core.item_models import item_model, items_where
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_psychometrics.core.models import Calibration, ab_by_ad
@@ -123,7 +123,7 @@ class Published(ItemParameters):
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
         """Create the set from all items with estimates in a fit, linked to the anchors."""
-        y = _Linked.of(raw, linking, anchors)
+        y = _Linked.from_calibration(raw, linking, anchors)
         with_anchors = _nothing_shared(y.fit.n_items, anchors)
         with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
         placed = (y.placed(anchors),) * y.fit.n_items
@@ -161,7 +161,7 @@ class Published(ItemParameters):
             for name in ("a", "b", "c", "cov", "with_anchors")
         )
         size = max(kept.n_further, other.n_further)
-        further = [widened(one.further_cov, len(one.item_ids), size) for one in (kept, other)]
+        further = [padded(one.further_cov, len(one.item_ids), size) for one in (kept, other)]
         return Published(
             kept.item_ids + other.item_ids, a, b, c, cov, np.concatenate(further),
             kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
@@ -206,7 +206,7 @@ class _Linked:
     by_anchors: Floats
 
     @classmethod
-    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
+    def from_calibration(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
         raw = raw.select(_compared(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
         by_constants = linking.ad_by_constants(raw.a)
@@ -317,7 +317,7 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
 
 
 @dataclass(frozen=True)
-class Apart:
+class DifferenceErrors:
     """Errors of differences without a line that all items have in common (see the module's docstring).
 
     Attributes:
@@ -331,11 +331,11 @@ class Apart:
     common: Floats
     common_cov: Floats
 
-    def select(self, keep: Mask) -> Apart:
-        return Apart(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
+    def select(self, keep: Mask) -> DifferenceErrors:
+        return DifferenceErrors(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
 
     @classmethod
-    def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
+    def from_window(cls, window: Calibration, published: Published, anchors: AnchorSet) -> DifferenceErrors:
         """Separate the errors.
 
         `window`: fit on the bank's scale, with its constants taken as known, and with all items of `published`.
@@ -347,7 +347,7 @@ class Apart:
         by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
-            _without(with_further(now.cov, widened(now.further_cov, len(now.a), size)), by_place(now), of_sample),
+            _without(with_further(now.cov, padded(now.further_cov, len(now.a), size)), by_place(now), of_sample),
             _without(published.cov_of_all, common, common_cov),
             common,
             common_cov,
@@ -408,11 +408,11 @@ class Comparison:
     by_anchors: Floats
     fitted: tuple[Fitted, ...]
     anchors: Mask
-    apart: Apart
+    apart: DifferenceErrors
     linking: Linking
 
     @classmethod
-    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
+    def from_linked_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Self:
         """Compare a linked fit with the published set, for every item with estimates and errors on both sides.
 
         Args:
@@ -424,21 +424,21 @@ class Comparison:
 
         Raises PsychometricsError if `linking` is not the linking of this fit.
         """
-        y = _Linked.of(raw, linking, anchors)
+        y = _Linked.from_calibration(raw, linking, anchors)
         known = set(published.item_ids)
         j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
         old = published.select([y.fit.item_ids[k] for k in j])
         now = y.fit.items.select(old.item_ids)
         size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
-        now = replace(now, further_cov=widened(now.further_cov, len(j), size))
-        old = replace(old, further_cov=widened(old.further_cov, len(j), size))
+        now = replace(now, further_cov=padded(now.further_cov, len(j), size))
+        old = replace(old, further_cov=padded(old.further_cov, len(j), size))
         return cls(
             window=now,
             published=old,
             by_anchors=(y.to_ab @ y.by_anchors)[j],
             fitted=Fitted.of_each(y.fit.select(j)),
             anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
-            apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
+            apart=DifferenceErrors.from_window(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
             linking=y.linking,
         )
 
@@ -469,7 +469,7 @@ class Comparison:
     @property
     def tests_slopes(self) -> Mask:
         """Whether an item has its own slope, shape (J,)."""
-        return which(self.models, lambda model: model.own_slopes)
+        return items_where(self.models, lambda model: model.own_slopes)
 
     @property
     def by_curves(self) -> Mask:
@@ -477,7 +477,7 @@ class Comparison:
 
         This is so across models, under a 3PL, and under partial credit models.
         """
-        return self.across_models | which(self.models, lambda model: model.more_than_a_and_b)
+        return self.across_models | items_where(self.models, lambda model: model.more_than_a_and_b)
 
     @property
     def shared(self) -> Floats:

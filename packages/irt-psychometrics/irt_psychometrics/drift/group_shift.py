@@ -11,7 +11,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.moves import moves
 
-FEWEST_OTHERS = 5
+MIN_OTHERS = 5
 """With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
 
 
@@ -34,10 +34,9 @@ def shift_against_anchors(
 ) -> ShiftAgainstAnchors:
     """See `Drift.of_anchors`."""
     n = int((~comparison.anchors).sum())
-    if n < FEWEST_OTHERS:
+    if n < MIN_OTHERS:
         raise PsychometricsError(
-            "of the published items besides them the month has "
-            f"estimated {n} well enough, and {FEWEST_OTHERS} are needed"
+            f"of the published items besides them the month has estimated {n} well enough, and {MIN_OTHERS} are needed"
         )
     found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
     if math.isnan(found.shift):

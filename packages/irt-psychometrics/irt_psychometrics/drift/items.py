@@ -80,7 +80,7 @@ class Drift:
     changes: dict[str, Change] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_comparison(
         cls,
         comparison: Comparison,
         *,

@@ -32,7 +32,7 @@ ACCEPTED = 10.8
 """Gain in 2ΔLL that one parameter exceeds by chance for one in a thousand items without a change."""
 FASTER = -4.0
 """z of the correct answers' log times below which an easier item counts as leaked."""
-FEWEST_TIMES = 30
+MIN_TIMES = 30
 MOST_DRIFT = 4.0
 
 
@@ -120,7 +120,7 @@ def classify_changes(
     known = published.curves.known
     examined = np.isin(answers.item_ids, list(items))
     others = known & ~examined
-    measured = RestPosterior.of(
+    measured = RestPosterior.from_answers(
         answers.person, answers.item, answers.score, others, published,
         mean=mean, sd=sd, categories=answers.categories,
     )  # fmt: skip
@@ -146,7 +146,9 @@ def _classified(
     score, scored = answers.score[rows], bool(answers.n_categories[j] > 2)
     correct = score == answers.n_categories[j] - 1
     own = item.curves.categories
-    counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, own) if item.others else score
+    counted = (
+        CountedScores.from_curves(item.curves).of_answers(np.zeros_like(score), score, own) if item.others else score
+    )
     published = _chances(item, nodes, posterior, counted, correct)
     sound = _loglik(*published, correct).sum()
     p, share = published
@@ -219,7 +221,7 @@ def _time_residuals(answers: TimedAnswers, others: Mask) -> Floats:
 
 def _mean_z(residual: Floats, usual_se: float) -> float:
     known = residual[np.isfinite(residual)]
-    if known.size < FEWEST_TIMES:
+    if known.size < MIN_TIMES:
         return np.nan
     return float(known.mean() / np.hypot(known.std(ddof=1) / np.sqrt(known.size), usual_se))
 

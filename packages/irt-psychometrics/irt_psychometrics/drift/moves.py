@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_psychometrics.alignment.common_line import Alignment, Differences, align, say_two_things
+from irt_psychometrics.alignment.common_line import Alignment, Differences, align, identifies_slope_and_location
 from irt_psychometrics.core.arrays import Floats, Mask
-from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.drift.curves import curve_differences
 from irt_psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 from irt_psychometrics.linking.criteria import by_b_alone
@@ -112,7 +112,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         curves = curve_differences(comparison, mean=mean, sd=sd)
         by_curves = curves.published.by_parameters[:, :, :2] * of_ab
         by_curves[curves.df == 1] = by_b_alone(by_curves[curves.df == 1])
-        curved = curved & say_two_things(by_curves)
+        curved = curved & identifies_slope_and_location(by_curves)
         units[curved], change[curved] = by_curves[curved], curves.t[curved]
         by_window[curved] = curves.window.by_parameters[curved]
         by_published[curved] = curves.published.by_parameters[curved]
@@ -122,7 +122,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         of_stored[curved] = (to_units @ curves.cov @ to_units.swapaxes(1, 2))[curved]
     by_line = np.zeros((len(change), 2, 2))
     by_line[:, 0, 0], by_line[:, 1, 0], by_line[:, 1, 1] = -1.0, middle.b, 1.0
-    slope_fixed = which(comparison.models, lambda model: model.fixed_slopes).all()
+    slope_fixed = items_where(comparison.models, lambda model: model.fixed_slopes).all()
     by_window, by_published = to_units @ by_window, to_units @ by_published
     at = Differences(
         (to_units @ change[:, :, None])[:, :, 0],

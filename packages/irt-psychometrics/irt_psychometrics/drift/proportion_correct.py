@@ -33,7 +33,7 @@ from irt_psychometrics.scoring.rest_posterior import RestPosterior
 
 FEWEST = 30
 """An item with fewer answers is not tested."""
-LEAST_SPREAD = 5.0
+MIN_SPREAD = 5.0
 """An item with a smaller Σ p_i(1 − p_i) is not tested: the number of right answers is then too far from normal."""
 
 
@@ -94,12 +94,12 @@ def proportions_correct(
     known = published.curves.known
     is_tested = np.isin(responses.item_ids, list(tested))
     informative = known & ~is_tested
-    others = RestPosterior.of(
+    others = RestPosterior.from_answers(
         responses.person, responses.item, responses.score, informative, published,
         mean=mean, sd=sd, categories=responses.categories,
     )  # fmt: skip
     informing = [item for item, is_one in zip(responses.item_ids, informative, strict=True) if is_one]
-    of_row = CountedScores.of(published.curves).item_of_row
+    of_row = CountedScores.from_curves(published.curves).item_of_row
     right, wrong = (answers[:, informative[of_row]] for answers in (others.right, others.wrong))
     of_right, of_wrong = published.select(informing).log_by_parameters(others.nodes)
     of_row, cov_of_others = of_row[informative[of_row]], published.select(informing).cov_of_all
@@ -117,7 +117,7 @@ def proportions_correct(
         posterior = others.posterior(people)
         curve = tested_one.curve(others.nodes)[:, 0]
         p = posterior @ curve
-        if (p * (1 - p)).sum() < LEAST_SPREAD:
+        if (p * (1 - p)).sum() < MIN_SPREAD:
             continue
         own = np.zeros(2 + tested_one.n_further)
         own[:2] = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]

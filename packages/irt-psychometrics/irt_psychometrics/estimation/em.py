@@ -34,7 +34,7 @@ import numpy.typing as npt
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
-from irt_psychometrics.core.covariances import mirrored
+from irt_psychometrics.core.covariances import symmetrized
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, model_of
@@ -80,7 +80,7 @@ from irt_psychometrics.estimation.parameter_layout import (
     ParameterLayout,
 )
 from irt_psychometrics.estimation.remote import RemoteAnswers
-from irt_psychometrics.estimation.response_layout import Answers, Counts
+from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers
 from irt_psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_psychometrics.estimation.standard_errors import (
     Errors,
@@ -223,7 +223,7 @@ def fit_em(
     def source() -> InMemory:
         if sampling_weights is not None and not how.get("likelihood_only"):
             _require_robust(responses, groups, {**_DEFAULTS, **how})
-        return InMemory(counted, Persons.of(responses, groups, reference, weights, sampling_weights))
+        return InMemory(counted, Persons.from_responses(responses, groups, reference, weights, sampling_weights))
 
     return fit_source(source, responses, **how)
 
@@ -240,7 +240,7 @@ def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: F
             "sampling_weights require. Use latent='normal', or fit each group without anchors and link"
         )
     models = asked["model"]
-    whole = MatrixSize.of(model_of([models] if isinstance(models, str) else models), responses.n_categories)
+    whole = MatrixSize.from_model(model_of([models] if isinstance(models, str) else models), responses.n_categories)
     if whole.size > whole.most:
         raise PsychometricsError(
             f"robust errors, as sampling_weights require, are made for up to {whole.most} {whole.unit}, and "
@@ -298,7 +298,7 @@ def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitO
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
 
     def lay_out(histogram_nodes: int = 0) -> ParameterLayout:
-        layout = ParameterLayout.of(
+        layout = ParameterLayout.from_model(
             of,
             len(kept_ids),
             given=held,
@@ -487,7 +487,7 @@ def _by_sample(
     return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
 
 
-def _sample_step(data: Answers) -> int:
+def _sample_step(data: LaidOutAnswers) -> int:
     """Every how-manieth learner makes a sample to start on. Items of several categories have too rare ones for it."""
     return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
 
@@ -574,7 +574,7 @@ def _calibration(
         Flag.DUPLICATE: fit.same,
         Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
     }
-    further, cov = _further(problem, point, items, kept, given), spread(mirrored(found.cov), kept, J)
+    further, cov = _further(problem, point, items, kept, given), spread(symmetrized(found.cov), kept, J)
     if further is not None:
         more = (0, 2 + further.shape[1] - cov.shape[1])
         cov = np.pad(cov, ((0, 0), more, more))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import ItemCurves, model_of, which
+from irt_psychometrics.core.item_models import ItemCurves, items_where, model_of
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
@@ -55,7 +55,7 @@ class Persons:
     weight: Floats
 
     @classmethod
-    def of(
+    def from_responses(
         cls,
         responses: Responses,
         groups: Sequence[str] | None,
@@ -227,7 +227,7 @@ def blocks_of_steps(
 
     Raises PsychometricsError where the items of a block have not the same scores.
     """
-    shares = which(models, lambda model: model.block_steps)
+    shares = items_where(models, lambda model: model.block_steps)
     if not shares.any():
         return None
     scores = counts.table > 0

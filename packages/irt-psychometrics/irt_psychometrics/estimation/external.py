@@ -15,7 +15,7 @@ import numpy.typing as npt
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.classical import item_rest_correlation
-from irt_psychometrics.core.covariances import mirrored
+from irt_psychometrics.core.covariances import symmetrized
 from irt_psychometrics.core.design import alike, require_connected
 from irt_psychometrics.core.item_models import ItemCurves, model_of
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
@@ -167,7 +167,7 @@ class ExternalFit:
     _first_alike: Ints
 
     @classmethod
-    def of(
+    def from_request(
         cls,
         responses: Responses,
         engine: str,
@@ -180,7 +180,7 @@ class ExternalFit:
         models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
         of = model_of(models)
         priors = checked_priors(of, priors)
-        source = InMemory(responses, Persons.of(responses, None, None, None))
+        source = InMemory(responses, Persons.from_responses(responses, None, None, None))
         counts, given = source.counts(), given_parameters(responses, anchors, of)
         keep = counts.estimable(of) | (given.known & (counts.n > 0))
         require_items(responses, counts, keep, given, of)
@@ -221,7 +221,7 @@ class ExternalFit:
         J, at = asked.n_items, np.flatnonzero(self._keep)
         values = np.stack([given.a, given.d + given.a * self.origin, given.c])
         values[:, at] = found.a, found.d, found.c
-        cov = spread(mirrored(judged.cov), at, J)
+        cov = spread(symmetrized(judged.cov), at, J)
         cov[given.known & ~self._keep] = 0.0
         calibration = Calibration(
             item_ids=asked.item_ids,

@@ -17,9 +17,9 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 
 LEVEL = 0.01
 """False discovery rate at which items are named (Benjamini & Hochberg 1995)."""
-LEAST_GUESSING = 0.05
+MIN_GUESSING = 0.05
 """An item is not named if the lower 95 % limit of its one-step estimate of c is below this."""
-LARGEST_ERROR = 0.2
+MAX_ERROR = 0.2
 """Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
 answered it: it is not tested."""
 _Z95_ONE_SIDED = 1.644854
@@ -31,11 +31,11 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
     """Items with c > 0 by a one-sided test of each, at this false discovery rate, and the rate from which on each is
     named, the most certain first; other arguments are those of `one_step_guessing`."""
     c, se = one_step_guessing(responses, calibration)
-    tested = np.flatnonzero(se < LARGEST_ERROR)
+    tested = np.flatnonzero(se < MAX_ERROR)
     c, se = c[tested], se[tested]
     z = c / se
     q = q_values(np.array([math.erfc(value / math.sqrt(2)) / 2 for value in z]))
-    named = np.flatnonzero((q < level) & (c - _Z95_ONE_SIDED * se >= LEAST_GUESSING))
+    named = np.flatnonzero((q < level) & (c - _Z95_ONE_SIDED * se >= MIN_GUESSING))
     named = named[np.argsort(-z[named], kind="stable")]
     return {responses.item_ids[tested[j]]: float(q[j]) for j in named}
 
@@ -61,7 +61,7 @@ def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[F
         most = np.bincount(kept.person, a[kept.item] ** 2 / 4, kept.n_persons).max()
         nodes = Grid.resolving(1 / np.sqrt(1 + most)).nodes
     log_weights = population.log_density(nodes)
-    data = ResponseLayout.of(kept, rarer=True)
+    data = ResponseLayout.from_responses(kept, rarer=True)
     with kernels.runner(None) as run:
         total = data.sums(run)
         curves = Guessing(data, nodes, a, d, np.full(len(a), np.log(_ZERO)))

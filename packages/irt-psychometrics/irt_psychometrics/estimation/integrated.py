@@ -34,11 +34,11 @@ class MarginalLikelihood:
     data: dict[str, Any]
 
     @classmethod
-    def of(cls, responses: Responses, nodes: int, *, guessing: bool) -> Self:
+    def from_responses(cls, responses: Responses, nodes: int, *, guessing: bool) -> Self:
         """On equally spaced `nodes` in [−6, 6]. Raises DisconnectedDesignError if the responses do not hang
         together."""
         grid = Grid.spanning(nodes)
-        layout = ResponseLayout.of(responses, rarer=guessing, shards=1)
+        layout = ResponseLayout.from_responses(responses, rarer=guessing, shards=1)
         people = layout.shards[0]
         data: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
         data |= (

@@ -33,12 +33,12 @@ from irt_psychometrics.estimation.normality_test import Normality, normality
 
 LEVEL = 0.01
 """Level of the score test: with a smaller p, other fits are made and compared."""
-FEWEST_LEARNERS = 1000
+MIN_LEARNERS = 1000
 """Fewer learners do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are
 biased."""
-FEWEST_LEARNERS_FOR_GUESSING = 300
+MIN_LEARNERS_FOR_GUESSING = 300
 """Guessing is looked for where there are at least this many learners."""
-MOST_LEARNERS = 10_000
+MAX_LEARNERS = 10_000
 """Learners drawn at random from a larger month for the comparison: enough to show any skewness or guessing that
 matters."""
 HISTOGRAM_GAIN = 20.0
@@ -68,7 +68,7 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedFit:
     """One of the fits that were compared.
 
     Attributes:
@@ -86,7 +86,7 @@ class Compared:
     converged: bool
 
     @classmethod
-    def of(cls, fit: Calibration, latent: Latent) -> Self:
+    def from_fit(cls, fit: Calibration, latent: Latent) -> Self:
         found = fit.convergence
         return cls(fit.model, latent, found.loglik, found.n_parameters, fit.aic, fit.bic, found.converged)
 
@@ -116,7 +116,7 @@ class Shape:
     guessing_gain: float | None = None
     guessing: bool = False
     learners: int = 0
-    compared: tuple[Compared, ...] = ()
+    compared: tuple[ComparedFit, ...] = ()
 
     @staticmethod
     def fit(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> "tuple[Calibration, Shape]":
@@ -149,22 +149,22 @@ class Shape:
             return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
         n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
         rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
-        if rejected and n < FEWEST_LEARNERS:
+        if rejected and n < MIN_LEARNERS:
             why = (
                 f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {n:,} "
-                f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
+                f"learners do not determine its shape, {MIN_LEARNERS:,} are needed"
             )
-        if n < FEWEST_LEARNERS_FOR_GUESSING:
-            why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+        if n < MIN_LEARNERS_FOR_GUESSING:
+            why += f"; guessing was not looked for: {MIN_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
             return calibration, Shape("normal", why, test)
-        some = drawn(responses, MOST_LEARNERS)
-        if rejected and n >= FEWEST_LEARNERS:
+        some = drawn(responses, MAX_LEARNERS)
+        if rejected and n >= MIN_LEARNERS:
             if some is responses:
                 made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
             else:
                 made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
         fits = _Fits(fit, some, model, made)
-        if not rejected or n < FEWEST_LEARNERS:
+        if not rejected or n < MIN_LEARNERS:
             guessing = _guessing(fits.where_guessed, rejected)
             why = f"{why}; {guessing.why}" if guessing.why else why
             return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
@@ -294,7 +294,7 @@ def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
         guessing.gain,
         guessing.found,
         fits.responses.n_persons,
-        tuple(Compared.of(fits.made[key], key[1]) for key in sorted(fits.made) if key[0] != CLOGLOG.name),
+        tuple(ComparedFit.from_fit(fits.made[key], key[1]) for key in sorted(fits.made) if key[0] != CLOGLOG.name),
     )
 
 
@@ -308,5 +308,5 @@ def drawn(responses: Responses, learners: int) -> Responses:
 def _forced(rule: Latent, learners: int) -> str:
     if rule == "normal":
         return "θ is taken as normal, as asked"
-    few = f"; {learners:,} learners do not determine its shape" if learners < FEWEST_LEARNERS else ""
+    few = f"; {learners:,} learners do not determine its shape" if learners < MIN_LEARNERS else ""
     return f"θ is taken as a histogram, as asked{few}"

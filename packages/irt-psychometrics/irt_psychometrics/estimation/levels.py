@@ -50,7 +50,7 @@ class Earlier:
         known = {item for item, usable in zip(item_ids, items.known, strict=True) if usable}
         keep = np.array([item in known for item in answers.item_ids], dtype=bool)
         kept = answers.of_items(keep).among(item_ids)
-        theta = eap_by(kept, Curves.of(items)).theta
+        theta = eap_by(kept, Curves.from_items(items)).theta
         theta[np.bincount(kept.person, minlength=kept.n_persons) < MIN_EARLIER_ANSWERS] = np.nan
         return cls(theta)
 

@@ -26,7 +26,7 @@ from irt_psychometrics.estimation import (
     score_product_kernels,
     scored_information_kernels,
 )
-from irt_psychometrics.estimation.response_layout import Answers
+from irt_psychometrics.estimation.response_layout import LaidOutAnswers
 from irt_psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
 
 SCORE_STEP = 1e-3
@@ -34,7 +34,7 @@ SCORE_STEP = 1e-3
 NOTHING = -1e4
 """The log weight of a node that is not in use."""
 Tables = TypeVar("Tables", information_kernels.Scores, scored_information_kernels.ScoredItems)
-MOST_INFORMATION = 10_000
+MAX_INFORMATION = 10_000
 """Information about θ that is told from less: an SD of a posterior of .01."""
 
 
@@ -69,7 +69,7 @@ class Logistic:
 
     K = 2
 
-    def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats) -> None:
+    def __init__(self, data: LaidOutAnswers, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
         log_wrong, self.p = logistic_table(a, d, nodes)
         self.c = np.zeros(len(a))
@@ -101,7 +101,7 @@ class Guessing:
 
     K = 3
 
-    def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+    def __init__(self, data: LaidOutAnswers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
         self.tables = tables = GuessingTables(nodes, a, d, logit_c)
         self.c = tables.c[:, 0]
@@ -142,7 +142,7 @@ class PartialCredit:
     """Curves of the partial credit family, of which the 2PL is the case of two scores. `parameters`: shape (K, J);
     `listed_at`: as `ParameterLayout` has it."""
 
-    def __init__(self, data: Answers, nodes: Floats, parameters: Floats, listed_at: Ints) -> None:
+    def __init__(self, data: LaidOutAnswers, nodes: Floats, parameters: Floats, listed_at: Ints) -> None:
         assert data.counts is not None
         assert data.row_item is not None
         assert data.row_category is not None
@@ -242,7 +242,7 @@ class PartialCredit:
 class Categories:
     """Curves of items of several categories under any model. `parameters`: shape (K, J)."""
 
-    def __init__(self, data: Answers, nodes: Floats, model: ItemModel, parameters: Floats) -> None:
+    def __init__(self, data: LaidOutAnswers, nodes: Floats, model: ItemModel, parameters: Floats) -> None:
         assert data.row_item is not None
         assert data.row_category is not None
         self.data, self.nodes, self.K = data, nodes, len(parameters)
@@ -346,7 +346,7 @@ def score_products(
 
 def most_information(information: Floats, total: SumOverPersons) -> float:
     """The most that the items of one person have together at one node, rounded up; information: (J, Q), of items."""
-    (persons,) = total(KernelSum(information_kernels.count_by_information, (information,), ((MOST_INFORMATION,),)))
+    (persons,) = total(KernelSum(information_kernels.count_by_information, (information,), ((MAX_INFORMATION,),)))
     return float(1 + np.flatnonzero(persons)[-1])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask, block_diagonal
 from irt_psychometrics.core.curves import with_asymptote
-from irt_psychometrics.core.item_models import ItemCurves, which
+from irt_psychometrics.core.item_models import ItemCurves, items_where
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_psychometrics.core.models import Calibration
@@ -34,7 +34,7 @@ from irt_psychometrics.estimation.likelihood import (
     shared_with_nodes,
 )
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.response_layout import Answers, Counts, ResponseLayout
+from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers, ResponseLayout
 
 _MIDDLE = 0.4
 """A c above it leaves nothing to match around a proportion of one half."""
@@ -80,7 +80,7 @@ class Problem:
 
     def __init__(
         self,
-        data: Answers,
+        data: LaidOutAnswers,
         structure: ParameterLayout,
         grid: Grid,
         run: kernels.Run,
@@ -131,7 +131,7 @@ class Problem:
         known = unit.estimated
         before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
         if s.item_model.guesses:
-            guessed = known & which(unit.models, lambda model: model.guesses)
+            guessed = known & items_where(unit.models, lambda model: model.guesses)
             full[s.block(2)][guessed] = logit(before[guessed])
             c = np.minimum(self.curves(full).c, _MIDDLE)
         a, d = with_asymptote(unit.a, unit.d, before, c)
@@ -412,13 +412,15 @@ def largest_scaled_gradient(
     `further`: (J, C), of items that are scored; `given`: those that were held.
     """
     J = responses.n_items
-    structure = ParameterLayout.of(model, J, given=given)
+    structure = ParameterLayout.from_model(model, J, given=given)
     more = logit(np.clip(curves.c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]
     if further is not None:
-        scores = Counts.of(responses, np.ones(responses.n_persons)).table > 0
-        structure = ParameterLayout.of(model, J, given=given, categories=responses.n_categories, given_scores=scores)
+        scores = Counts.from_responses(responses, np.ones(responses.n_persons)).table > 0
+        structure = ParameterLayout.from_model(
+            model, J, given=given, categories=responses.n_categories, given_scores=scores
+        )
         more = further.T.ravel()
-    data = ResponseLayout.of(responses, anchored=given.known, by_category=not model.logistic)
+    data = ResponseLayout.from_responses(responses, anchored=given.known, by_category=not model.logistic)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:

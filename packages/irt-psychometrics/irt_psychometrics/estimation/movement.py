@@ -33,13 +33,13 @@ from irt_psychometrics.core.movement import WEEK, Movement
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_psychometrics.scoring.abilities import Curves
-from irt_psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, filter_into
+from irt_psychometrics.scoring.moving_filter import Filtered, Lattice, OccasionAnswers, filter_into
 
-MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
+MAX_LEARNERS, MIN_LEARNERS, MIN_OCCASIONS, MIN_WEEKS = 5000, 300, 8, 26
 MAX_GAP_WEEKS = 8
-"""Weeks without an answer after which a learner starts again. Answers on `FEWEST_OCCASIONS` days that are spread evenly
+"""Weeks without an answer after which a learner starts again. Answers on `MIN_OCCASIONS` days that are spread evenly
 over a year have shorter gaps."""
-MOST_ORDER = 0.1
+MAX_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
 SIGNIFICANT = 0.01 / len(PARTS)
@@ -109,8 +109,8 @@ class MovementEstimate:
         MIN_OCCASIONS: days with answers that a learner of the sample has at least; MAX_LEARNERS: of the sample.
     """
 
-    MIN_OCCASIONS: ClassVar[int] = FEWEST_OCCASIONS
-    MAX_LEARNERS: ClassVar[int] = MOST_LEARNERS
+    MIN_OCCASIONS: ClassVar[int] = MIN_OCCASIONS
+    MAX_LEARNERS: ClassVar[int] = MAX_LEARNERS
 
     estimate: Movement
     errors: Mapping[str, float]
@@ -151,9 +151,9 @@ class MovementEstimate:
 
         At most `MAX_LEARNERS` learners are used, those with the least `responses.key`.
         """
-        if order > MOST_ORDER and growth_in_windows is not False:
+        if order > MAX_ORDER and growth_in_windows is not False:
             raise _refused_by_order(order, growth_found=bool(growth_in_windows))
-        sample = _Sample.of(responses, day, curves)
+        sample = _Sample.from_responses(responses, day, curves)
         fits = _Fits(sample.in_stretches())
         stretches = fits.sample
         every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
@@ -268,34 +268,33 @@ class _Sample:
     `_KINDS`.
     """
 
-    answers: Answers
+    answers: OccasionAnswers
     table: Floats
     population: Population
     stay: Ints
     classes: int
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample:
+    def from_responses(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample:
         """Choose the learners with enough occasions. Raises PsychometricsError if there are too few."""
-        answers = Answers.of(responses, day, curves)
+        answers = OccasionAnswers.from_responses(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
         new = np.diff(answers.day, prepend=-1) != 0
         new |= np.diff(person, prepend=-1) != 0
-        often = np.flatnonzero(np.bincount(person[new], minlength=responses.n_persons) >= FEWEST_OCCASIONS)
-        if often.size < FEWEST_LEARNERS:
+        often = np.flatnonzero(np.bincount(person[new], minlength=responses.n_persons) >= MIN_OCCASIONS)
+        if often.size < MIN_LEARNERS:
             raise PsychometricsError(
-                f"{often.size:,} learners answered on {FEWEST_OCCASIONS} days or more; {FEWEST_LEARNERS} are needed"
+                f"{often.size:,} learners answered on {MIN_OCCASIONS} days or more; {MIN_LEARNERS} are needed"
             )
         key = np.arange(responses.n_persons) if responses.key is None else responses.key
-        chosen = np.sort(often[np.lexsort((often, key[often]))][:MOST_LEARNERS])
+        chosen = np.sort(often[np.lexsort((often, key[often]))][:MAX_LEARNERS])
         of_chosen = np.isin(person, chosen)
         start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
-        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None))
+        some = OccasionAnswers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None))
         weeks = _weeks(some.day)
-        if weeks < FEWEST_WEEKS:
+        if weeks < MIN_WEEKS:
             raise PsychometricsError(
-                f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
-                f"{FEWEST_WEEKS} are needed"
+                f"the answers of learners with {MIN_OCCASIONS} days or more span {weeks} weeks; {MIN_WEEKS} are needed"
             )
         return cls(some, _table(some, curves), curves.population, *_classes(some))
 
@@ -383,8 +382,8 @@ class _Sample:
 
     def log_likelihoods(self, x: Floats) -> Floats:
         """Log-likelihood of each learner, shape (n,)."""
-        lattice = Lattice.of(self.population, self.movement(x))
-        into = Filtered.of(self.answers, self.population)
+        lattice = Lattice.from_population(self.population, self.movement(x))
+        into = Filtered.before_answers(self.answers, self.population)
         for k, start in enumerate(self.starts(x)):
             filter_into(into, self.answers, self.table, lattice, start, np.flatnonzero(self.stay == k), 1)
         return into.log_likelihood
@@ -474,13 +473,13 @@ class _Maximum(NamedTuple):
     moved: Ints
 
 
-def _table(answers: Answers, curves: Curves) -> Floats:
+def _table(answers: OccasionAnswers, curves: Curves) -> Floats:
     """Curves at all nodes that any movement within the limits needs."""
     most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
-    return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
+    return curves.table(answers.row, Lattice.from_population(curves.population, most).nodes)
 
 
-def _practice(answers: Answers) -> Floats:
+def _practice(answers: OccasionAnswers) -> Floats:
     """Weeks of growth from the learner's first answer to each answer, shape (R,)."""
     gap = np.diff(answers.day, prepend=0)
     gap[answers.start[:-1]] = 0
@@ -488,7 +487,7 @@ def _practice(answers: Answers) -> Floats:
     return total - np.repeat(total[answers.start[:-1]], np.diff(answers.start))
 
 
-def _classes(answers: Answers) -> tuple[Ints, int]:
+def _classes(answers: OccasionAnswers) -> tuple[Ints, int]:
     """Each learner's class by length of stay, and the number of classes. Equal stays are in one class."""
     stay = _practice(answers)[answers.start[1:] - 1]
     edges = np.unique(np.quantile(stay, np.arange(1, _MOST_CLASSES) / _MOST_CLASSES))

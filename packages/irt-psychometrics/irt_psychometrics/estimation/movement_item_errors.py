@@ -50,7 +50,7 @@ class ItemErrors:
             items: the items of `curves` with the errors of their parameters. None, or errors that are not known: 0.
         """
         moved = moved_curves(items, _DRAWS) if items else ()
-        drawn = [slopes(Curves.of(one, population=curves.population)) for one in moved]
+        drawn = [slopes(Curves.from_items(one, population=curves.population)) for one in moved]
         if not drawn:
             return cls(information, np.zeros(len(information)), np.zeros_like(information))
         bias = np.mean(drawn, axis=0) - slopes(curves)

@@ -69,10 +69,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         raise PsychometricsError(
             "normality is tested where the fit has a joint covariance: this one has too many items"
         )
-    counts = Counts.of(responses, np.ones(responses.n_persons))
+    counts = Counts.from_responses(responses, np.ones(responses.n_persons))
     keep = np.isfinite(calibration.a) & counts.estimable(of)
     kept = responses.of_items(keep)
-    structure = ParameterLayout.of(
+    structure = ParameterLayout.from_model(
         calibration.select(keep).item_model,
         kept.n_items,
         categories=kept.n_categories,
@@ -86,7 +86,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         values = (*values[:2], *calibration.further.T)
     for k in range(structure.K):
         full[structure.block(k)] = values[k][keep]
-    data = ResponseLayout.of(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
+    data = ResponseLayout.from_responses(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))

@@ -40,7 +40,7 @@ class LearnerWeeks:
     groups: list[str]
 
     @classmethod
-    def of(cls, responses: Responses, days: Floats) -> Self:
+    def from_responses(cls, responses: Responses, days: Floats) -> Self:
         """days: shape (R,), since the learner's first answer of the window.
 
         Raises PsychometricsError where weeks do not share enough items to be compared.

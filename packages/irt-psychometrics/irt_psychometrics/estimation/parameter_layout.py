@@ -101,7 +101,7 @@ class ParameterLayout:
     steps_of: Ints | None = None
 
     @classmethod
-    def of(
+    def from_model(
         cls,
         of: ItemModel,
         n_items: int,

@@ -20,9 +20,9 @@ from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation import sums
 from irt_psychometrics.estimation.em_request import EVERYONE, Persons
 from irt_psychometrics.estimation.response_layout import (
-    Answers,
     Counts,
     Facts,
+    LaidOutAnswers,
     Listing,
     ResponseLayout,
     listed_answers,
@@ -92,7 +92,7 @@ class RemoteAnswers(ABC):
     FACTS: ClassVar[tuple[str, ...]] = tuple(_FACTS)
 
     max_fetched_bytes: int = 0
-    answers: Answers | None = None
+    answers: LaidOutAnswers | None = None
 
     def __init__(
         self, item_ids: tuple[str, ...], scores: Floats, n_categories: Ints, groups: tuple[str, ...] = ()
@@ -161,10 +161,10 @@ class RemoteAnswers(ABC):
         found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
         known = [row for _, row in sorted(found, key=lambda shard: shard[0])]
         size, self.n_bytes = sum(row["n_persons"] for row in known), sum(row["n_bytes"] for row in known)
-        held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
+        held = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
         there = _Sharded(**{**held, "size": size, "weight": float(size)}, remote=self)
         self.answers = there.fetched() if self.n_bytes <= self.max_fetched_bytes else there
-        return LaidOut.of(self.answers, map(_facts, known))
+        return LaidOut.from_answers(self.answers, map(_facts, known))
 
     def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
         found = self.gather()
@@ -176,7 +176,7 @@ class RemoteAnswers(ABC):
 
 
 @dataclass(frozen=True)
-class _Sharded(Answers):
+class _Sharded(LaidOutAnswers):
     """The persons of a fit in the shards of `remote`."""
 
     remote: RemoteAnswers = None  # type: ignore[assignment]

@@ -34,7 +34,7 @@ class Counts:
     categories: Ints
 
     @classmethod
-    def of(cls, responses: Responses, weights: Floats) -> Counts:
+    def from_responses(cls, responses: Responses, weights: Floats) -> Counts:
         categories = responses.n_categories
         table = np.zeros((responses.n_items, categories.max(initial=2)))
         layout_kernels.count_scores(responses.person, responses.item, responses.score, weights, table)
@@ -136,7 +136,7 @@ class Listing:
             persons = persons[(start[persons] < start[persons + 1]) & (weights[persons] > 0)]
             _, seen_first, rank = np.unique(code[persons], return_index=True, return_inverse=True)
             seen_first = persons[seen_first]
-            links = Links.of(start, responses.item, responses.n_items, seen_first, np.bincount(rank))
+            links = Links.from_item_sets(start, responses.item, responses.n_items, seen_first, np.bincount(rank))
             several = persons[np.diff(start)[persons] >= 2]
             informative = np.bincount(group[several], weights[several], self.n_groups).astype(np.float64)
             key = np.random.default_rng((67, shard)).integers(
@@ -165,7 +165,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LaidOutAnswers:
     """What a fit needs to know of its answers besides sums over persons.
 
     Attributes:
@@ -237,7 +237,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class ResponseLayout(Answers):
+class ResponseLayout(LaidOutAnswers):
     """The persons of a fit in memory, in shards, in each sorted by the set of items they saw and by group.
 
     The same items seen in two groups, or in two shards, are two sets.
@@ -246,14 +246,14 @@ class ResponseLayout(Answers):
     shards: tuple[kernels.People, ...] = ()
 
     @classmethod
-    def holding(cls, shards: Sequence[kernels.People], answers: Answers, **changes: Any) -> ResponseLayout:
+    def holding(cls, shards: Sequence[kernels.People], answers: LaidOutAnswers, **changes: Any) -> ResponseLayout:
         """These persons, with everything else as `answers` have it but for `changes`."""
-        known = {field.name: getattr(answers, field.name) for field in fields(Answers)}
+        known = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
         size, weight = sum(len(p.weight) for p in shards), math.fsum(float(p.weight.sum()) for p in shards)
         return cls(**{**known, "size": size, "weight": weight, **changes}, shards=tuple(shards))
 
     @classmethod
-    def of(
+    def from_responses(
         cls,
         responses: Responses,
         *,
@@ -275,7 +275,11 @@ class ResponseLayout(Answers):
         weights = np.ones(responses.n_persons) if weights is None else weights
         number = number_of_shards(responses.n_responses) if shards is None else shards
         answers, listing = listed_answers(
-            Counts.of(responses, weights), responses.item_ids, int(group.max(initial=0)) + 1, rarer, by_category
+            Counts.from_responses(responses, weights),
+            responses.item_ids,
+            int(group.max(initial=0)) + 1,
+            rarer,
+            by_category,
         )
         found = listing.shards(responses, group, weights, number)
         require_connected(Links.joined([shard.facts.links for shard in found]), responses.item_ids, anchored)
@@ -291,12 +295,12 @@ class ResponseLayout(Answers):
 
 def listed_answers(
     counts: Counts, item_ids: tuple[str, ...], n_groups: int, rarer: bool, by_category: bool
-) -> tuple[Answers, Listing]:
+) -> tuple[LaidOutAnswers, Listing]:
     """What is known of a fit's answers before its persons are laid out, and how to lay them out."""
     listing = Listing((2 * counts.correct > counts.n) & rarer, n_groups, by_category)
     rows = category_rows(counts.categories) if by_category else (None, None)
     known = counts if by_category else None
-    return Answers(item_ids, counts.n, counts.correct, 0, 0.0, n_groups, listing.flipped, known, *rows), listing
+    return LaidOutAnswers(item_ids, counts.n, counts.correct, 0, 0.0, n_groups, listing.flipped, known, *rows), listing
 
 
 def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:

@@ -10,7 +10,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links, first_alike
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
-from irt_psychometrics.estimation.response_layout import Answers, Counts, Facts, ResponseLayout, listed_answers
+from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutAnswers, ResponseLayout, listed_answers
 from irt_psychometrics.estimation.sums import number_of_shards
 
 
@@ -24,13 +24,13 @@ class LaidOut:
         informative: shape (G,), persons of each group with two responses or more, by weight.
     """
 
-    answers: Answers
+    answers: LaidOutAnswers
     links: Links
     first_alike: Ints
     informative: Floats
 
     @classmethod
-    def of(cls, answers: Answers, facts: Iterable[Facts]) -> Self:
+    def from_answers(cls, answers: LaidOutAnswers, facts: Iterable[Facts]) -> Self:
         """`facts`: of each shard."""
         links, codes, informative = zip(*facts, strict=True)
         return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
@@ -63,16 +63,16 @@ class InMemory:
         return self.persons.names
 
     def counts(self) -> Counts:
-        return Counts.of(self.responses, self.persons.weight)
+        return Counts.from_responses(self.responses, self.persons.weight)
 
     def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         kept, persons = self.gathered(keep)
-        counts = Counts.of(kept, persons.weight)
+        counts = Counts.from_responses(kept, persons.weight)
         answers, listing = listed_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
         number = number_of_shards(self.responses.n_responses)
         shards = listing.shards(kept, persons.group, persons.weight, number)
         held = ResponseLayout.holding([shard.people for shard in shards], answers)
-        return LaidOut.of(held, [shard.facts for shard in shards])
+        return LaidOut.from_answers(held, [shard.facts for shard in shards])
 
     def gathered(self, keep: Mask) -> tuple[Responses, Persons]:
         return self.responses if keep.all() else self.responses.of_items(keep), self.persons

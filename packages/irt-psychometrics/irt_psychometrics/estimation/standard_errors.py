@@ -22,7 +22,7 @@ FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
 correctly."""
 FULL_COVARIANCE_PARAMETERS = 4000
 """The limit of items of several scores, which differ in how many parameters they have."""
-LEAST_FROM_ANSWERS = 0.1
+MIN_FROM_ANSWERS = 0.1
 """A guessing parameter is unidentified if the answers add less than this share to what its prior knows of logit c."""
 _SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
 
@@ -69,7 +69,7 @@ def errors(
     """
     if abilities_known:
         return _of_known_abilities(problem, point, at_bound)
-    if not affords_whole_matrix(problem):
+    if not computes_full_covariance(problem):
         return _blocks(problem, point, at_bound)
     return _joint(problem, point, at_bound, products)
 
@@ -107,7 +107,7 @@ def require_one_matrix(structure: ParameterLayout) -> None:
         )
 
 
-def affords_whole_matrix(problem: Problem) -> bool:
+def computes_full_covariance(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
     s = problem.structure
     if s.n_scores:
@@ -124,7 +124,7 @@ class MatrixSize(NamedTuple):
     unit: str
 
     @classmethod
-    def of(cls, model: ItemModel, categories: Ints) -> Self:
+    def from_model(cls, model: ItemModel, categories: Ints) -> Self:
         """categories: shape (J,), how many each item has."""
         if not model.logistic:
             return cls(int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters")
@@ -139,7 +139,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[P
     w = len(s.listed)
     columns = s.shared_columns(s.listed, free)
     scale = problem.information_scale(point)[free]
-    profile = _Profile.of(problem, point) if problem.latent.n_free_weights else None
+    profile = _Profile.from_problem(problem, point) if problem.latent.n_free_weights else None
     observed = problem.observed_information(point) if profile is None else profile.information
     information = columns.add_up(observed) / np.outer(scale, scale)
     covariance, lost = inverse(information)
@@ -200,7 +200,7 @@ class _Profile:
     free: Floats
 
     @classmethod
-    def of(cls, problem: Problem, point: Point) -> Self:
+    def from_problem(cls, problem: Problem, point: Point) -> Self:
         s = problem.structure
         whole, before = problem.information_with_weights(point), len(s.listed)
         free, moments = problem.histograms.free_directions(point.log_weights)
@@ -317,7 +317,7 @@ def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
     says of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):
         from_answers = 1 / variance - known
-    return ~(from_answers >= np.maximum(LEAST_FROM_ANSWERS * known, 3 / np.pi**2))
+    return ~(from_answers >= np.maximum(MIN_FROM_ANSWERS * known, 3 / np.pi**2))
 
 
 def inverse(information: Floats) -> tuple[Floats, Floats]:

@@ -25,9 +25,9 @@ Piece = tuple[kernels.People, int, int]
 """A run of the persons of a shard: first … last − 1."""
 
 RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
-LARGEST_SHARD = 20_000_000
+MAX_SHARD = 20_000_000
 """Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
-MOST_BUNDLES = 64
+MAX_BUNDLES = 64
 _COST_PER_PIECE = 100_000
 _IN_FLIGHT_BYTES = 256 * 2**20
 
@@ -63,7 +63,7 @@ class KernelSum:
 
 def number_of_shards(n_responses: int) -> int:
     """How many shards the persons of a request of so many responses are cut into."""
-    return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // LARGEST_SHARD))
+    return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // MAX_SHARD))
 
 
 def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> Ints:
@@ -75,7 +75,7 @@ def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) ->
 
 def bundles(shards: int) -> list[range]:
     """The bundles of consecutive shards."""
-    edges = [k * shards // min(shards, MOST_BUNDLES) for k in range(min(shards, MOST_BUNDLES) + 1)]
+    edges = [k * shards // min(shards, MAX_BUNDLES) for k in range(min(shards, MAX_BUNDLES) + 1)]
     return [range(first, last) for first, last in itertools.pairwise(edges)]
 
 

@@ -27,11 +27,11 @@ from irt_psychometrics.core.testlets import number_testlets
 from irt_psychometrics.estimation.latent_distribution import normalised
 from irt_psychometrics.scoring import testlet_kernels
 
-FEWEST_TESTLETS = 3
+MIN_TESTLETS = 3
 """One σ stands for all testlets of a scale: fewer of them do not represent the others."""
-FEWEST_LEARNERS = 300
+MIN_LEARNERS = 300
 """With fewer learners, σ comes out as 0 or twice as large by chance alone."""
-MOST_LEARNERS = 10_000
+MAX_LEARNERS = 10_000
 """Learners drawn at random from a larger window: a σ of .5 then has a standard error below .01."""
 LARGEST = 2.0
 """Upper bound of σ, in SDs of θ: four fifths of what a testlet measures is then not θ."""
@@ -102,19 +102,19 @@ def estimate_effect_sd(
     def unknown(why: str) -> EffectSd:
         return EffectSd(nan, nan, n_testlets, n_items, 0, why)
 
-    if n_testlets < FEWEST_TESTLETS:
+    if n_testlets < MIN_TESTLETS:
         return unknown(
             f"{n_testlets} testlets with at least 2 fitted items are too few to know how testlets of the scale differ: "
-            f"{FEWEST_TESTLETS} are needed"
+            f"{MIN_TESTLETS} are needed"
         )
     place = {item: j for j, item in enumerate(calibration.item_ids)}
     of = np.array([place.get(item, -1) for item in responses.item_ids])
     fitted = (of >= 0) & known[of]
     at = of[fitted]
     some, abilities = _drawn(responses.of_items(fitted), calibration, at, groups)
-    if some.n_persons < FEWEST_LEARNERS:
-        return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
-    likelihood = _Likelihood.of(some, calibration, at, places[at], abilities)
+    if some.n_persons < MIN_LEARNERS:
+        return unknown(f"{some.n_persons} learners are too few: {MIN_LEARNERS} are needed")
+    likelihood = _Likelihood.from_responses(some, calibration, at, places[at], abilities)
     with kernels.runner(threads) as run:
         return _maximum(likelihood, run, EffectSd(nan, nan, n_testlets, n_items, some.n_persons))
 
@@ -200,7 +200,7 @@ class _Likelihood:
     abilities: _Abilities
 
     @classmethod
-    def of(
+    def from_responses(
         cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, abilities: _Abilities
     ) -> _Likelihood:
         """`at`: places of the items in the calibration; `testlet` (J,) as `number_testlets` gives it."""
@@ -235,7 +235,7 @@ class _Likelihood:
         shown = np.where(within[:, None, None], nodes + sd * z[:, None], nodes)
         eta = a[:, None, None] * (shown - b[:, None, None])
         missed = complement_at(eta, self.c[:, None, None])
-        right, wrong = (np.maximum(x, testlet_kernels.LEAST_PROBABILITY) for x in (1 - missed, missed))
+        right, wrong = (np.maximum(x, testlet_kernels.MIN_PROBABILITY) for x in (1 - missed, missed))
         effects = np.where(within, _EFFECT_NODES, 1)
         table = np.empty((len(self.pattern_start) - 1, len(nodes)))
         gamma = weights / weights.sum()
@@ -266,11 +266,11 @@ class _Abilities:
 def _drawn(
     responses: Responses, calibration: Calibration, at: Ints, groups: Sequence[str] | None
 ) -> tuple[Responses, _Abilities]:
-    """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from. `at`: places of the
+    """Learners with an answer, at most MAX_LEARNERS of them, and the populations they are from. `at`: places of the
     items of `responses` in the calibration."""
     answered = np.unique(responses.person)
-    if len(answered) > MOST_LEARNERS:
-        answered = np.sort(np.random.default_rng(0).choice(answered, MOST_LEARNERS, replace=False))
+    if len(answered) > MAX_LEARNERS:
+        answered = np.sort(np.random.default_rng(0).choice(answered, MAX_LEARNERS, replace=False))
     some = responses.of_persons(answered)
     populations = calibration.latent
     middles, sds = np.array([(p.mean, p.sd) for p in populations]).T

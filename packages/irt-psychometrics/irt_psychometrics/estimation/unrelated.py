@@ -21,7 +21,7 @@ from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.optimizer import maximise
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_psychometrics.estimation.response_layout import Answers, ResponseLayout
+from irt_psychometrics.estimation.response_layout import LaidOutAnswers, ResponseLayout
 
 NOISE_PER_ITEM, NOISE = 3.0, 8.0
 """Twice the log-likelihood that one factor gains on independent answers is 1.3 to 1.8 per item on average and never was
@@ -40,7 +40,7 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
     s = problem.structure
     if not s.item_model.has_kernels:
         return ""
-    ratio = 2 * (loglik - _apart(problem.data))
+    ratio = 2 * (loglik - _independent_loglik(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
         return ""
     found = gathered()
@@ -117,8 +117,8 @@ def _shuffles(responses: Responses, persons: Persons) -> Iterator[Responses]:
 
 def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> float:
     scored = responses.categories is not None
-    data = ResponseLayout.of(responses, group=persons.group, weights=persons.weight, by_category=scored)
-    layout = ParameterLayout.of(
+    data = ResponseLayout.from_responses(responses, group=persons.group, weights=persons.weight, by_category=scored)
+    layout = ParameterLayout.from_model(
         model,
         responses.n_items,
         n_groups=len(persons.names),
@@ -126,10 +126,10 @@ def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels
         given_scores=data.shares > 0 if scored else None,
     )
     problem = Problem(data, layout, Grid.spanning(_NODES), run)
-    return 2 * (maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS).point.loglik - _apart(data))
+    return 2 * (maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS).point.loglik - _independent_loglik(data))
 
 
-def _apart(data: Answers) -> float:
+def _independent_loglik(data: LaidOutAnswers) -> float:
     """The log-likelihood of answers that have nothing in common."""
     if data.counts is not None:
         return _sum_of_logs(data.counts.table, data.shares)

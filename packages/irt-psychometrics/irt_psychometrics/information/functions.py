@@ -126,7 +126,7 @@ class Information:
     effects: Effects | None = None
 
     @classmethod
-    def of(cls, parameters: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
+    def from_parameters(cls, parameters: ItemParameters, theta: npt.ArrayLike, effects: Effects | None = None) -> Self:
         theta = np.atleast_1d(np.asarray(theta, dtype=float))
         return cls(theta, parameters, item_information(theta, parameters.curves), effects)
 
@@ -331,7 +331,7 @@ class InformationLoss:
     abilities: Abilities
 
     @classmethod
-    def of(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
+    def from_comparison(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
         """Judge what was compared, over the population N(mean, sd²), sd > 0.
 
         `comparison`: of the window's `Drift`, whose errors hold what items vary by.

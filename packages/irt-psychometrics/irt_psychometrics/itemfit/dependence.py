@@ -23,7 +23,7 @@ from irt_psychometrics.itemfit.model_replicates import Fitted
 
 FLAG_ABOVE_MEAN = 0.20
 """A pair is flagged if its Q3 minus the mean Q3 of all pairs is larger (Christensen, Makransky & Horton 2017)."""
-MOST_PERSONS = 5_000
+MAX_PERSONS = 5_000
 """Learners in the random sample from a larger set. With this many, the noise of the eigenvalues is small."""
 _ROUNDING = 1e-9
 _HALVINGS = 5
@@ -158,7 +158,7 @@ def local_dependence(
     θ̂ is the EAP from all answers. Its prior is the calibration's latent distribution or, if the fit has groups, the
     distribution of the learner's group (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.from_responses(responses, calibration, groups)
     q3, n = _residual_correlations(whole, eap(whole, threads))
     countable = np.triu(n >= Measure.MIN_LEARNERS_OF_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
@@ -178,7 +178,7 @@ def parallel_analysis(
     groups: Sequence[str] | None = None,
     replications: int = 39,
     seed: int = 0,
-    most_persons: int = MOST_PERSONS,
+    most_persons: int = MAX_PERSONS,
     threads: int | None = None,
 ) -> ParallelAnalysis:
     """Test for a second dimension: the largest eigenvalue of the Q3 matrix, and its distribution under the model.
@@ -194,9 +194,11 @@ def parallel_analysis(
         most_persons: a larger set is replaced by a random sample of this many persons.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups).subsample(most_persons, rng)
-    found = _Dependence.of(whole, threads)
-    under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
+    whole = Fitted.from_responses(responses, calibration, groups).subsample(most_persons, rng)
+    found = _Dependence.from_fit(whole, threads)
+    under_model = np.array(
+        [_Dependence.from_fit(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)]
+    )
     vector = np.linalg.eigh(found.q3)[1][:, -1]
     loading_items = tuple(whole.place[_loading_items(found.q3, vector)].tolist())
     se = _error_of_eigenvalue(whole, found, vector, found.counted)
@@ -217,21 +219,21 @@ def split_half_difference(
     and the halves are computed again. Returns None for fewer than 4 items.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups).subsample(MOST_PERSONS, rng)
+    whole = Fitted.from_responses(responses, calibration, groups).subsample(MAX_PERSONS, rng)
     if whole.calibration.n_items < 4:
         return None
-    apart = _apart(whole, threads)
-    expected = [_apart(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
+    apart = _split_half_difference(whole, threads)
+    expected = [_split_half_difference(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
     return SplitHalves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
 
 
-def _apart(whole: Fitted, threads: int | None) -> float:
+def _split_half_difference(whole: Fitted, threads: int | None) -> float:
     """Mean square difference of the two EAPs.
 
     Items that nobody saw together with the items that disagree have a loading of 0, up to rounding. They all go to the
     same half.
     """
-    vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
+    vector = np.linalg.eigh(_Dependence.from_fit(whole, threads).q3)[1][:, -1]
     one_side = vector * np.sign(vector[np.abs(vector).argmax()]) > _ROUNDING
     one, other = (eap(whole.on(half), threads) for half in (one_side, ~one_side))
     return float(np.mean((one - other) ** 2))
@@ -244,18 +246,18 @@ def new_dependence(
 
     Correlations that are the same in both windows cancel, so an earlier second ability does not hide a third one. Both
     windows must have the same items in the same order. The same number of persons is drawn from each (at most
-    `MOST_PERSONS`), because Q3 from fewer persons is noisier. A pair of items counts if
+    `MAX_PERSONS`), because Q3 from fewer persons is noisier. A pair of items counts if
     `Measure.MIN_LEARNERS_OF_PAIR` or more persons saw it in each window. Returns None if there is no such pair.
     """
     rng = np.random.default_rng(seed)
-    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    most = min(MAX_PERSONS, now.responses.n_persons, before.responses.n_persons)
     windows = [window.subsample(most, rng) for window in (now, before)]
-    found, known = (_Dependence.of(window, threads) for window in windows)
+    found, known = (_Dependence.from_fit(window, threads) for window in windows)
     counted = found.counted & known.counted
     if not counted.any():
         return None
     new, old = (
-        [_Dependence.of(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
+        [_Dependence.from_fit(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
     )
     under_model = [[float(np.linalg.eigvalsh(np.where(counted, one - other, 0.0))[-1]) for other in old] for one in new]
     growth = np.where(counted, found.q3 - known.q3, 0.0)
@@ -296,7 +298,7 @@ class _Dependence:
     counted: Mask
 
     @classmethod
-    def of(cls, whole: Fitted, threads: int | None) -> Self:
+    def from_fit(cls, whole: Fitted, threads: int | None) -> Self:
         theta = eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
         counted = (n >= Measure.MIN_LEARNERS_OF_PAIR) & np.isfinite(q3)

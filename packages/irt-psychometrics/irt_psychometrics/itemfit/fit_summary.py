@@ -65,7 +65,7 @@ class FitSummary:
     Q3_ABOVE_MEAN: ClassVar[float] = FLAG_ABOVE_MEAN
 
     @classmethod
-    def of(
+    def from_fit(
         cls,
         responses: Responses,
         calibration: Calibration,

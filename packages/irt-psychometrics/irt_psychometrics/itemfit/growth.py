@@ -37,15 +37,15 @@ from irt_psychometrics.itemfit.model_replicates import Fitted
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
 """Limits of the R² of elapsed time on the item. Above the first, items have an order. Above the second, growth cannot
 be distinguished from difficulty."""
-SHORTEST_DAYS = 1.0
+MIN_DAYS = 1.0
 """Answers within a shorter span count as simultaneous: an exam, or a log without times, whose rows are a microsecond
 apart."""
 GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows exceed them. The second limit is
 stricter because learners hardly ever decline."""
-LARGEST_SE = 0.15
+MAX_SE = 0.15
 """With a larger standard error of growth, an estimate of 0 does not exclude growth of .3."""
-MOST_RESPONSES = 1_000_000
+MAX_RESPONSES = 1_000_000
 """Largest number of responses in the test. From more, a random sample of the learners is drawn."""
 _LEFT = 1e-4
 """If items and learners leave a smaller share of elapsed time unexplained, the remainder is rounding."""
@@ -58,7 +58,7 @@ class WindowGrowth:
 
     Attributes:
         r2: share of the variance of elapsed time that the item explains. None if elapsed times vary by less than
-            `SHORTEST_DAYS`, or if no item has two answers.
+            `MIN_DAYS`, or if no item has two answers.
         estimate, se: growth in θ per `PERIOD_DAYS` and its standard error. None if the answers cannot distinguish it
             from effects of items and learners.
         PERIOD_DAYS: unit of time of growth, in days.
@@ -98,7 +98,7 @@ class WindowGrowth:
             return "grows"
         if self.z < DECLINES:
             return "declines"
-        return "constant" if self.se <= LARGEST_SE else "not separable"
+        return "constant" if self.se <= MAX_SE else "not separable"
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Growth:
         Args:
             days: shape (R,), days since the learner's first answer in the window.
             groups: the label of each person, if the fit has groups.
-            seed: seed for the sample of learners that is drawn from more than `MOST_RESPONSES` responses.
+            seed: seed for the sample of learners that is drawn from more than `MAX_RESPONSES` responses.
 
         Raises PsychometricsError if days is not one number per response.
         """
@@ -146,13 +146,13 @@ class Growth:
             raise PsychometricsError(
                 f"days must be {responses.n_responses} numbers, one per response; got {days.shape}"
             )
-        if responses.n_responses > MOST_RESPONSES:
-            some = round(responses.n_persons * MOST_RESPONSES / responses.n_responses)
+        if responses.n_responses > MAX_RESPONSES:
+            some = round(responses.n_persons * MAX_RESPONSES / responses.n_responses)
             chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
             days = days[np.isin(responses.person, chosen)]
             responses = responses.of_persons(chosen)
             groups = None if groups is None else [groups[i] for i in chosen.tolist()]
-        whole = Fitted.of(responses, calibration, groups)
+        whole = Fitted.from_responses(responses, calibration, groups)
         fitted = calibration.estimated[responses.item]
         r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / WindowGrowth.PERIOD_DAYS
         with np.errstate(invalid="ignore"):
@@ -160,7 +160,7 @@ class Growth:
         r2, nothing = share_explained(days[fitted], r.item), np.full(J, np.nan)
         if r2 is None:
             return cls(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
-        answers = _Answers.of(whole, threads)
+        answers = _Answers.from_fit(whole, threads)
         left = answers.beside_items_and_learners(time, r)
         spread = np.sum(answers.information * (time - np.average(time, weights=answers.information)) ** 2)
         part = left * answers.slope
@@ -193,7 +193,7 @@ class Growth:
         growth is not estimated. Raises PsychometricsError if weeks do not share enough items to be compared, or if the
         window does not determine growth.
         """
-        weeks = LearnerWeeks.of(responses, days)
+        weeks = LearnerWeeks.from_responses(responses, days)
         found = fit(weeks.responses, weeks.groups, weeks.learner)
         found = replace(found.standardised(found.latent_mean, found.latent_sd), n_persons=responses.n_persons)
         if not found.convergence.converged:
@@ -235,11 +235,11 @@ def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float |
     """R² of elapsed days (R,) on the item (R,), adjusted for the number of items and at least 0.
 
     It is about 0 if items have no order, however few answers each has. Returns None if days vary by less than
-    `SHORTEST_DAYS`, or if no item has two answers.
+    `MIN_DAYS`, or if no item has two answers.
     """
     n = np.bincount(item)
     spare = days.size - np.count_nonzero(n)
-    if spare == 0 or np.ptp(days) < SHORTEST_DAYS:
+    if spare == 0 or np.ptp(days) < MIN_DAYS:
         return None
     mean = np.bincount(item, days) / np.maximum(n, 1)
     within, whole = np.sum((days - mean[item]) ** 2) / spare, np.var(days, ddof=1)
@@ -260,7 +260,7 @@ def gone_into_difficulty(
     items on elapsed time in a regression that also has effects of groups, whose means are free, and of persons, who
     come from their group's distribution.
     """
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.from_responses(responses, calibration, groups)
     r, J, group = whole.responses, whole.calibration.n_items, whole.abilities.group
     G = len(whole.abilities.population)
     apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
@@ -270,7 +270,7 @@ def gone_into_difficulty(
         (J + group[r.person], one),
         (J + G + r.person, one),
     ]
-    information = _Answers.of(whole, threads).information
+    information = _Answers.from_fit(whole, threads).information
     known = np.concatenate([np.zeros(J + G), apart])
     time = days[calibration.estimated[responses.item]] / WindowGrowth.PERIOD_DAYS
     effect = _weighted_least_squares(time, information, columns, known)[:J]
@@ -322,7 +322,7 @@ class _Answers:
     theta: Floats
 
     @classmethod
-    def of(cls, whole: Fitted, threads: int | None) -> _Answers:
+    def from_fit(cls, whole: Fitted, threads: int | None) -> _Answers:
         fit, nodes, abilities, rows = whole.calibration, whole.abilities.nodes, whole.abilities, whole.rows
         tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)
         by_theta = np.zeros_like(tables.logs)

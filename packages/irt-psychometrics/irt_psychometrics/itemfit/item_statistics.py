@@ -37,7 +37,7 @@ import numpy.typing as npt
 from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.curves import complement_at, weight_at
-from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.models import Calibration, Floats
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import normal_score
@@ -114,9 +114,9 @@ def item_fit(
     most 1.5 million). Needs memory for items × nodes² numbers.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.from_responses(responses, calibration, groups)
     with kernels.runner(threads) as run:
-        tables = _Tables.of(whole)
+        tables = _Tables.from_fit(whole)
         shape = tables.p.shape
         if everybody is None:
             seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape], tables.p)
@@ -169,7 +169,7 @@ class _Tables:
     scores: Floats | None
 
     @classmethod
-    def of(cls, whole: Fitted) -> _Tables:
+    def from_fit(cls, whole: Fitted) -> _Tables:
         fit, theta = whole.calibration, whole.abilities.nodes
         p = np.ascontiguousarray(fit.curves.probability(theta).T)
         eta = np.multiply.outer(fit.a, theta) + fit.d[:, None]
@@ -179,8 +179,8 @@ class _Tables:
         p, q = np.maximum(p, tiny), np.maximum(q, tiny)
         variance = p * q
         intercept = weight_at(eta, 1.0 - c, c)
-        slopes = which(fit.models, lambda model: model.own_slopes)
-        guessed = which(fit.models, lambda model: model.guesses)
+        slopes = items_where(fit.models, lambda model: model.own_slopes)
+        guessed = items_where(fit.models, lambda model: model.guesses)
         columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
         own = np.stack([column for column in columns if column.any()], axis=1) * whole.estimated_here[:, None, None]
         scores = None
@@ -235,7 +235,7 @@ def _own_scores(whole: Fitted) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Law:
+class ResidualDistribution:
     """Distribution of the residuals of one response under the model.
 
     Attributes:
@@ -262,7 +262,7 @@ def _under_the_model(
     copies: int,
     rng: np.random.Generator,
     run: kernels.Run,
-) -> _Law:
+) -> ResidualDistribution:
     """Estimate the distribution from simulated answers of `sample`. n: shape (J,), number of answers to each item."""
     J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
@@ -295,16 +295,16 @@ def _under_the_model(
         variance = np.einsum("djq,jqr,djr->dj", directions, covariance, directions)
         of_squares = together[:, :2, :2] - pull_of_squares @ together[:, 2:, :2]
         variance[:, at] = np.einsum("sdd->ds", of_squares)
-        of_sums = _ByTransform.of(
+        of_sums = _ByTransform.from_fit(
             sample, tables, np.ascontiguousarray(along), np.sqrt(np.maximum(variance, 0) * n), copies, rng, run
         )
-        return _Law(pull, covariance, of_sums, pull_of_squares, pull_of_scores)
+        return ResidualDistribution(pull, covariance, of_sums, pull_of_squares, pull_of_scores)
     along = np.ascontiguousarray(along)
     for seed in rng.integers(2**63, size=_MORE * copies):
         answers = sample.new_answers(np.random.default_rng(seed))
         moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], along)[0]
     none = np.zeros(0)
-    return _Law(pull, covariance, _ByMoments(moments / (_MORE * count[:, :, 0])), none, none)
+    return ResidualDistribution(pull, covariance, _ByMoments(moments / (_MORE * count[:, :, 0])), none, none)
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ class _ByTransform:
     transform: npt.NDArray[np.complex128]
 
     @classmethod
-    def of(
+    def from_fit(
         cls,
         sample: Fitted,
         tables: _Tables,

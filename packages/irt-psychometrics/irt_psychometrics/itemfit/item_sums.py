@@ -13,7 +13,7 @@ from irt_psychometrics.core.classical import rest_correlation
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.models import Calibration, Floats, spread
 from irt_psychometrics.estimation.likelihood import Guessing
-from irt_psychometrics.estimation.response_layout import Answers
+from irt_psychometrics.estimation.response_layout import LaidOutAnswers
 from irt_psychometrics.estimation.sums import KernelSum
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import on_common_nodes
@@ -37,7 +37,7 @@ class ItemSums:
     item_rest: Floats
 
     @classmethod
-    def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> Self:
+    def from_answers(cls, answers: LaidOutAnswers, calibration: Calibration, *, threads: int | None = None) -> Self:
         """Add up the answers that a calibration was estimated from, in its engine's layout.
 
         Costs one more E-step and one pass over the answers.

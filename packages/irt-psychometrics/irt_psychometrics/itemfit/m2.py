@@ -12,15 +12,15 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import chdtrc
 
 from irt_psychometrics.core.curves import by_asymptote_at, slope_at
-from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.models import Calibration, Floats, Population
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_forms
+from irt_psychometrics.itemfit.model_replicates import Fitted, FormPersons, complete_forms
 
-MOST_ITEMS = 120
+MAX_ITEMS = 120
 """Largest number of items of a form. The covariance of its 7260 margins needs 0.4 GB, and computing time grows with the
 sixth power of the number of items."""
-SMALLEST_FORM = 200
+MIN_FORM = 200
 """Fewest learners of a form. With fewer, the margins are too far from normal for the χ² distribution."""
 
 _COLLINEAR = 1e-9
@@ -53,12 +53,12 @@ def form_fit(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
-    most_items: int = MOST_ITEMS,
+    most_items: int = MAX_ITEMS,
     most_forms: int | None = None,
 ) -> list[FormFit]:
     """M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the form with the most learners first.
 
-    A form is a set of items that `SMALLEST_FORM` or more learners saw, with more margins than parameters; other forms
+    A form is a set of items that `MIN_FORM` or more learners saw, with more margins than parameters; other forms
     are omitted.
 
     Args:
@@ -73,9 +73,9 @@ def form_fit(
     derivatives. The weights of a histogram have none: their 5 to 8 effective parameters can only make M₂ too small, by
     at most that number.
     """
-    whole = Fitted.of(responses, calibration, groups).scored_0_and_1
+    whole = Fitted.from_responses(responses, calibration, groups).scored_0_and_1
     found = []
-    forms = sorted(complete_forms(whole, SMALLEST_FORM), key=lambda form: -len(form.answers))
+    forms = sorted(complete_forms(whole, MIN_FORM), key=lambda form: -len(form.answers))
     for form in (_part(form, most_items) for form in forms[:most_forms]):
         if len(form.items) >= 2:
             m2, df = _m2(form, whole)
@@ -87,14 +87,14 @@ def form_fit(
     return found
 
 
-def _part(form: Form, most_items: int) -> Form:
+def _part(form: FormPersons, most_items: int) -> FormPersons:
     if len(form.items) <= most_items:
         return form
     places = np.linspace(0, len(form.items) - 1, most_items).round().astype(int)
-    return Form(form.items[places], form.group, form.answers[:, places])
+    return FormPersons(form.items[places], form.group, form.answers[:, places])
 
 
-def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
+def _m2(form: FormPersons, whole: Fitted) -> tuple[float, int]:
     """M₂ of one form and its degrees of freedom. Returns (0, 0) if there are no degrees of freedom."""
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
     weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
@@ -156,8 +156,8 @@ def _derivatives(
     free = ~np.isin(fit.item_ids, fit.anchored)
     curves = [
         (by_logit, free),
-        (by_logit * theta[:, None], free & which(fit.models, lambda model: model.own_slopes)),
-        (by_asymptote_at(eta), free & which(fit.models, lambda model: model.guesses)),
+        (by_logit * theta[:, None], free & items_where(fit.models, lambda model: model.own_slopes)),
+        (by_asymptote_at(eta), free & items_where(fit.models, lambda model: model.guesses)),
     ]
     rows = np.arange(len(first))
     columns = []

@@ -22,7 +22,7 @@ from scipy.special import betainc, betaln, logsumexp, ndtri
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.itemfit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
+from irt_psychometrics.itemfit.dependence import MAX_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_psychometrics.itemfit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_psychometrics.itemfit.m2 import form_fit
 from irt_psychometrics.itemfit.measure import CONFIDENCE, Measure
@@ -128,7 +128,7 @@ class Window:
     @property
     def learners(self) -> int:
         """Number of learners in the window's parallel analysis."""
-        return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
+        return self.dimensions.learners if self.dimensions else min(MAX_PERSONS, self.responses.n_persons)
 
     def on(self, items: Sequence[str]) -> Window:
         """Restrict the window to these items, in this order, and to the learners who saw one of them."""
@@ -139,7 +139,7 @@ class Window:
 
     def fitted(self) -> Fitted:
         """Data of the items that have parameters, from at most `LEARNERS` learners, drawn at random."""
-        return Fitted.of(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
+        return Fitted.from_responses(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
 
     def compared_with(self, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
         """Compare the window's misfit with the misfit of `before`, its reference.
@@ -289,7 +289,7 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
     shape estimated from the window would absorb the class: if learners guess, answers at a very low ability are no
     better than chance.
     """
-    some = replace(some, calibration=reference.calibration).subsample(MOST_PERSONS, np.random.default_rng(0))
+    some = replace(some, calibration=reference.calibration).subsample(MAX_PERSONS, np.random.default_rng(0))
     some = some.scored_0_and_1
     at_random, tested = _loglik_at_random(some.responses)
     if not tested.any():

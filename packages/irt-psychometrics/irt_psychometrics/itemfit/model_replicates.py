@@ -15,7 +15,7 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_psychometrics.core.design import row_starts, seen_sets
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import CountedScores, which
+from irt_psychometrics.core.item_models import CountedScores, items_where
 from irt_psychometrics.core.model_families import PartialCreditModel
 from irt_psychometrics.core.models import Calibration, Population, spread
 from irt_psychometrics.core.quadrature import Grid
@@ -44,7 +44,7 @@ class Abilities:
     population: tuple[Population, ...]
 
     @classmethod
-    def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
+    def from_calibration(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
         """Raises PsychometricsError if the fit has several groups and a person has no label of one of them."""
         populations = calibration.latent
         names = [population.name for population in populations]
@@ -120,7 +120,9 @@ class Fitted:
     n_all: int
 
     @classmethod
-    def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Self:
+    def from_responses(
+        cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
+    ) -> Self:
         """Select the items that have parameters. `CountedScores` defines how scores count that the calibration lacks.
 
         Raises PsychometricsError if responses and calibration do not have the same items in the same order, if
@@ -141,9 +143,9 @@ class Fitted:
         kept, fit = responses.of_items(keep), calibration.select(keep)
         score, scored = kept.score, (fit.n_categories > 2).any()
         if scored:
-            score = CountedScores.of(fit.curves).of_answers(kept.item, score, kept.categories)
+            score = CountedScores.from_curves(fit.curves).of_answers(kept.item, score, kept.categories)
         kept = replace(kept, score=score, categories=fit.n_categories if scored else None)
-        abilities = Abilities.of(calibration, groups, responses.n_persons)
+        abilities = Abilities.from_calibration(calibration, groups, responses.n_persons)
         return cls(kept, fit, abilities, np.flatnonzero(keep), responses.n_items)
 
     @property
@@ -184,8 +186,8 @@ class Fitted:
         """Whether a parameter was estimated from these responses, for the item alone; shape (P, J)."""
         fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
         own = fit.item_model.free(fit.n_categories, given)
-        own[0] = which(fit.models, lambda model: model.own_slopes)
-        own[2:] &= ~which(fit.models, lambda model: model.block_steps)
+        own[0] = items_where(fit.models, lambda model: model.own_slopes)
+        own[2:] &= ~items_where(fit.models, lambda model: model.block_steps)
         return own & self.estimated_here
 
     @property
@@ -234,7 +236,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Form:
+class FormPersons:
     """Learners of one group who saw the same items.
 
     Attributes:
@@ -248,7 +250,7 @@ class Form:
     answers: npt.NDArray[np.int8]
 
 
-def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
+def complete_forms(whole: Fitted, smallest: int) -> Iterator[FormPersons]:
     """Yield the forms that `smallest` or more learners of one group saw."""
     r, group = whole.responses, whole.abilities.group
     sets = seen_sets(r)
@@ -264,4 +266,4 @@ def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
         rows = sets.row_start[persons][:, None] + np.arange(length)
         by_item = np.argsort(r.item[rows], axis=1)
         items = r.item[rows[0]][by_item[0]].astype(np.int64)
-        yield Form(items, int(k % n_groups), np.take_along_axis(r.score[rows], by_item, axis=1))
+        yield FormPersons(items, int(k % n_groups), np.take_along_axis(r.score[rows], by_item, axis=1))

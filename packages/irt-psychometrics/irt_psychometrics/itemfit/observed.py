@@ -54,7 +54,7 @@ class Observed:
         prior N(mean, sd²).
         """
         others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
-        theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
+        theta = eap_by(responses, Curves.from_items(others.curves, mean=mean, sd=sd)).theta
         found = {}
         for name in wanted:
             if name in responses.item_ids:

@@ -45,7 +45,9 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     r₀ = J/(2I). For a scored item, the sums are over its scores: w = log P(x) minus its expectation, r = a times the
     difference between the score and its expectation, and J = a³ times the score's third central moment.
     """
-    whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE needs no ability distribution
+    whole = Fitted.from_responses(
+        responses, replace(calibration, populations=())
+    )  # the WLE needs no ability distribution
     fit, r = whole.calibration, whole.responses
     others = fit.curves.others
     theta = score(

@@ -14,14 +14,14 @@ from scipy.special import chdtrc
 from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.itemfit.model_replicates import Fitted, Form, complete_forms
+from irt_psychometrics.itemfit.model_replicates import Fitted, FormPersons, complete_forms
 from irt_psychometrics.scoring.sum_scores import expected_proportions, expected_shares
 
-SMALLEST_CELL = 1.0
+MIN_CELL = 1.0
 """Smallest expected count of a cell. Neighbouring sum scores are joined until each group has this many expected right
 and wrong answers. For scored items, neighbouring scores of a group are joined, too, and each group keeps at least two
 cells."""
-SMALLEST_FORM = 100
+MIN_FORM = 100
 """Fewest learners of a form. A smaller form would give only a handful of groups, but costs as much as a form with
 thousands of learners."""
 
@@ -37,7 +37,7 @@ class SumScoreFit:
         statistic: S-X²; NaN if df is 0.
         df: sum over forms and groups of sum scores of (number of score cells − 1), minus the number of parameters
             estimated for the item. It is 0 if the item cannot be tested, for example if it has no parameters, or is on
-            no form with two items and `SMALLEST_FORM` learners.
+            no form with two items and `MIN_FORM` learners.
         p: upper tail of χ² with df degrees of freedom; NaN if df is 0.
         n: number of learners on these forms.
     """
@@ -51,7 +51,7 @@ class SumScoreFit:
 def sum_score_fit(
     responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None
 ) -> SumScoreFit:
-    """S-X² of every item over all forms that `SMALLEST_FORM` or more learners took.
+    """S-X² of every item over all forms that `MIN_FORM` or more learners took.
 
     Within a form, learners with sum score k answer item j correctly with probability
     E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, in which θ is integrated out. S^{(j)} is the distribution of the sum over
@@ -60,12 +60,12 @@ def sum_score_fit(
     groups (`groups`: n_persons labels), φ is the distribution of the group, and a form counts once per group. Anchors
     lose no degrees of freedom.
     """
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.from_responses(responses, calibration, groups)
     fit, abilities = whole.calibration, whole.abilities
     p = np.ascontiguousarray(fit.curves.probability(abilities.nodes).T)
     most = fit.n_categories - 1
     statistic, cells, n = np.zeros(fit.n_items), np.zeros(fit.n_items, dtype=np.int64), np.zeros_like(whole.place)
-    for form in complete_forms(whole, SMALLEST_FORM):
+    for form in complete_forms(whole, MIN_FORM):
         if len(form.items) < 2:
             continue
         answers, weights = form.answers.astype(np.int64), abilities.weights[form.group]
@@ -90,7 +90,7 @@ def sum_score_fit(
     return SumScoreFit(whole.among_all(statistic), all_df, whole.among_all(chdtrc(np.maximum(df, 1), statistic)), all_n)
 
 
-def _score_tables(whole: Fitted, form: Form) -> tuple[Floats, Floats]:
+def _score_tables(whole: Fitted, form: FormPersons) -> tuple[Floats, Floats]:
     """P of each score above 0 of the form's items, and P of score 0, as arguments of `distribution_of_points`."""
     p = np.exp(whole.log_probabilities[:, form.items])
     most = whole.calibration.n_categories[form.items] - 1
@@ -103,7 +103,7 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
     """Pearson's χ² over groups of neighbouring sum scores, and its number of cells minus groups.
 
     Observed counts and expected shares have shape (K, C), sum scores × item scores. While a group has fewer than two
-    cells with `SMALLEST_CELL` expected answers, the lowest such group joins the neighbour with fewer learners.
+    cells with `MIN_CELL` expected answers, the lowest such group joins the neighbour with fewer learners.
     """
     groups = [
         np.array([o, o.sum() * e])
@@ -127,12 +127,12 @@ def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
 def _joined(group: Floats) -> list[Floats]:
     """Cells of a group, shape (2, C): pairs of observed and expected counts (2,).
 
-    While a score has fewer than `SMALLEST_CELL` expected answers, the lowest such score joins the neighbouring score
+    While a score has fewer than `MIN_CELL` expected answers, the lowest such score joins the neighbouring score
     with the smaller expected count.
     """
     cells = [cell for cell in group.T if cell[1] > 0]
     while len(cells) > 1:
-        k = next((k for k, cell in enumerate(cells) if cell[1] < SMALLEST_CELL), None)
+        k = next((k for k, cell in enumerate(cells) if cell[1] < MIN_CELL), None)
         if k is None:
             break
         above = k == 0 or (k + 1 < len(cells) and cells[k + 1][1] < cells[k - 1][1])

@@ -21,7 +21,7 @@ nearly always have them, and other pairs seldom do. Sorting finds these pairs, s
 proportional to the number of learners.
 
 **Items.** Two items that are the same have few different answers. The expected number of different answers, at the
-learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has significantly less than `LARGEST_SHARE` of this
+learners' θ, is Σ P(1 − P') + P'(1 − P). A pair is named if it has significantly less than `MAX_SHARE` of this
 number. The test is Poisson, whose variance is larger than the variance of such a sum, with Bonferroni's correction for
 all pairs.
 """
@@ -55,7 +55,7 @@ MOST_IN_COMMON = 64
 """A set of rare answers that more learners than this have in common identifies no pair."""
 DIFFERENT = 20
 """At most one in this many common answers of a pair of learners may differ."""
-LARGEST_SHARE = 0.5
+MAX_SHARE = 0.5
 """A pair of items is named if it has less than this share of the expected number of different answers."""
 LEVEL = 0.01
 """Largest probability that a pair is named in a set of items without twins."""
@@ -105,7 +105,7 @@ def learner_twins(
     `groups`: the group of each person, n_persons labels, if the fit has groups. Costs a sort of the answers, and a sort
     of 70 numbers per learner.
     """
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.from_responses(responses, calibration, groups)
     rows = whole.rows
     pairs = _candidates(whole, eap(whole, threads))
     if not len(pairs):
@@ -209,7 +209,7 @@ def item_twins(
 
     `groups`: the group of each person, n_persons labels, if the fit has groups.
     """
-    whole = Fitted.of(responses, calibration, groups).scored_0_and_1
+    whole = Fitted.from_responses(responses, calibration, groups).scored_0_and_1
     J = whole.calibration.n_items
     n, observed, expected = (np.zeros((J, J)) for _ in range(3))
     for answers, p, saw in answers_and_probabilities(whole, eap(whole, threads)):
@@ -218,7 +218,7 @@ def item_twins(
             seen = of.T @ saw
             into += seen + seen.T - 2 * of.T @ of
     pairs = J * (J - 1) / 2
-    chance = pdtr(np.rint(observed), LARGEST_SHARE * expected)
+    chance = pdtr(np.rint(observed), MAX_SHARE * expected)
     i, j = np.nonzero(np.triu((chance * pairs < LEVEL) & (n > 0), 1))
     found = [
         ItemTwins(

@@ -17,7 +17,7 @@ from irt_psychometrics.core.arrays import Floats, Ints
 
 LEVEL = 0.001
 """Level of the test: under no change, a constant is called a jump less often than this."""
-FEWEST_FOR_A_TREND, TREND_LEVEL = 12, 0.01
+MIN_FOR_TREND, TREND_LEVEL = 12, 0.01
 """With at least this many months and a p value this small, a trend is removed; in fewer months, a season looks like
 one."""
 
@@ -103,7 +103,7 @@ def jump(
     """
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))
-    for degree in (1, 0) if n >= FEWEST_FOR_A_TREND else (0,):
+    for degree in (1, 0) if n >= MIN_FOR_TREND else (0,):
         design = np.vander(at, degree + 1, increasing=True).astype(float)
         unscaled = np.linalg.inv(design.T @ design)
         line = unscaled @ design.T @ earlier

@@ -30,12 +30,12 @@ from typing import Self
 
 import numpy as np
 
-from irt_psychometrics.alignment.common_line import Differences, say_two_things
+from irt_psychometrics.alignment.common_line import Differences, identifies_slope_and_location
 from irt_psychometrics.core.arrays import Floats, Mask
 from irt_psychometrics.core.assumed_errors import NODES, WEIGHTS
-from irt_psychometrics.core.covariances import added, of_each, times, turned, widened, with_further
+from irt_psychometrics.core.covariances import added, of_each, padded, times, turned, with_further
 from irt_psychometrics.core.errors import PsychometricsError
-from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.options import Method, Model
 
@@ -45,7 +45,7 @@ _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold sha
 
 
 @dataclass(frozen=True)
-class Pairs:
+class AnchorPairs:
     """K anchors seen from both sides, the same items in the same order.
 
     `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
@@ -82,12 +82,12 @@ class Pairs:
 
     @property
     def free_slope(self) -> bool:
-        return not which(self.models, lambda model: model.fixed_slopes).all()
+        return not items_where(self.models, lambda model: model.fixed_slopes).all()
 
     @property
     def tests_slopes(self) -> Mask:
         """Shape (K,): the anchors that have a slope of their own."""
-        return which(self.models, lambda model: model.own_slopes)
+        return items_where(self.models, lambda model: model.own_slopes)
 
     @property
     def old_cov(self) -> Floats:
@@ -104,7 +104,7 @@ class Pairs:
         for side, cov, of_b in ((self.new, self.new.cov, slope), (self.old, self.old_cov, 1.0)):
             by = np.ones((self.size, 2 + size))
             by[:, 0], by[:, 1] = 1 / side.a, of_b
-            own = with_further(of_each(cov), scored * widened(side.further_cov, self.size, size))
+            own = with_further(of_each(cov), scored * padded(side.further_cov, self.size, size))
             errors += by[:, :, None] * own * by[:, None]
         return errors
 
@@ -129,9 +129,9 @@ class Pairs:
     def _by_moments(self) -> Mask:
         """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
         one thing."""
-        further = self._by_scores | which(self.models, lambda model: model.more_than_a_and_b)
+        further = self._by_scores | items_where(self.models, lambda model: model.more_than_a_and_b)
         if further.any():
-            further[further] = say_two_things(self.keep(further)._units)
+            further[further] = identifies_slope_and_location(self.keep(further)._units)
         return further
 
     def differences(self, slope: float, intercept: float) -> Differences:
@@ -174,7 +174,7 @@ def by_b_alone(by_ab: Floats) -> Floats:
     return by_ab[:, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
 
 
-def medians(pairs: Pairs) -> tuple[float, float]:
+def medians(pairs: AnchorPairs) -> tuple[float, float]:
     """Slope and intercept of the median anchor. Where slopes are fixed, as in a Rasch fit, that is the slope: 1 but for
     another unit of the old scale, such as the SD of its origin's learners."""
     slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a))))
@@ -195,7 +195,7 @@ class Constants:
     by_further_new: Floats | None = None
     by_further_old: Floats | None = None
 
-    def covariance(self, pairs: Pairs) -> Floats:
+    def covariance(self, pairs: AnchorPairs) -> Floats:
         """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
         the old logit c is held."""
         cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
@@ -219,7 +219,7 @@ def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floa
     return both
 
 
-def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+def solve(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """The constants by one of the four methods; None where the anchors determine none.
 
     Raises PsychometricsError for a symmetric criterion of moments.
@@ -234,7 +234,7 @@ def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
     return _by_moments(pairs, method, weighted)
 
 
-def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
@@ -271,7 +271,7 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
     )
 
 
-def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
     """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q. P of
     a scored item is its expected share of the maximum score: no item counts more because it has more points.
 
@@ -327,7 +327,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old), omega)
-    if not (pairs.old.others or which(pairs.models, lambda model: model.more_than_a_and_b).any()):
+    if not (pairs.old.others or items_where(pairs.models, lambda model: model.more_than_a_and_b).any()):
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
     by_new, by_old = (by.swapaxes(1, 2) for by in (-pairs.new.by_further(theta_new), pairs.old.by_further(theta_old)))
@@ -338,7 +338,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     )
 
 
-def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+def _compared_at(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
     """Points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's
     nodes, then the new one's."""
     slope, intercept = np.exp(beta[0]), beta[1]
@@ -348,13 +348,13 @@ def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
     )
 
 
-def _delta(pairs: Pairs, beta: Floats) -> Floats:
+def _delta(pairs: AnchorPairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
     theta_old, theta_new = _compared_at(pairs, beta)
     return pairs.old.curve_at(theta_old)[0] - pairs.new.curve_at(theta_new)[0]
 
 
-def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
+def _delta_by_beta(pairs: AnchorPairs, beta: Floats) -> Floats:
     """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
     slope, q = np.exp(beta[0]), pairs.nodes.size
     theta_old, theta_new = _compared_at(pairs, beta)
@@ -368,13 +368,13 @@ def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
     return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
 
 
-def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+def _delta_by_parameters(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
     theta_old, theta_new = _compared_at(pairs, beta)
     return -pairs.new.curve_by_ab(theta_new), pairs.old.curve_by_ab(theta_old)
 
 
-def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
+def _curve_weights(pairs: AnchorPairs, method: Method, slope: float, intercept: float) -> Floats:
     """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
 
     Weights by precision (Barrett & van der Linden 2019): Haebara's squares by 1/v. Stocking-Lord sums before it
@@ -387,7 +387,7 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
     weights = np.concatenate([pairs.weights, pairs.weights_new])
     size = max(pairs.old.n_further, pairs.new.n_further)
-    further = widened(pairs.old.further_cov, pairs.size, size)
+    further = padded(pairs.old.further_cov, pairs.size, size)
     between = replace(
         pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2, further_cov=further
     )  # others keep the old

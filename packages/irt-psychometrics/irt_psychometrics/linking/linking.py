@@ -22,11 +22,11 @@ from irt_psychometrics.alignment.common_line import (
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.assumed_errors import ASSUMED_N, NODES, WEIGHTS
 from irt_psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_psychometrics.core.item_models import which
+from irt_psychometrics.core.item_models import items_where
 from irt_psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_psychometrics.core.options import Method
 from irt_psychometrics.core.significance import skewness_of
-from irt_psychometrics.linking.criteria import Constants, Pairs, medians, solve
+from irt_psychometrics.linking.criteria import AnchorPairs, Constants, medians, solve
 from irt_psychometrics.linking.placement import AnchorLimits, Linking, LinkingError, Suspect
 
 _MOST_STARTS = 100
@@ -79,7 +79,9 @@ def link(
         why = f"the {method} criterion has no minimum for the {kept.size} that can be used"
         raise _not_linked(anchors, limits, n_candidates, dropped, why)
     cov = constants.covariance(kept)
-    agreement = found.agreement if found else Agreement.of(kept.differences(constants.slope, constants.intercept))
+    agreement = (
+        found.agreement if found else Agreement.from_differences(kept.differences(constants.slope, constants.intercept))
+    )
     _require_errors(cov, agreement, anchors.scale_id)
     suspects, diagnosis = _moved(pairs, found, constants) if found else ({}, "")
     if found:
@@ -154,7 +156,7 @@ def _not_linked(
     )
 
 
-def _aligned(pairs: Pairs, limits: AnchorLimits) -> Alignment:
+def _aligned(pairs: AnchorPairs, limits: AnchorLimits) -> Alignment:
     """The line of the anchors that did not move. It begins at lines through one anchor's b with the median slope."""
     slope, _ = medians(pairs)
     some = np.arange(0, pairs.size, -(-pairs.size // _MOST_STARTS))
@@ -162,7 +164,7 @@ def _aligned(pairs: Pairs, limits: AnchorLimits) -> Alignment:
     return align(pairs.differences, starts, expected_variation=limits.item_variation)
 
 
-def _off_the_line(pairs: Pairs, found: Alignment) -> dict[str, str]:
+def _off_the_line(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
     """Why anchors are not used that moved."""
     reasons, tests_slopes = {}, pairs.tests_slopes
     for k in np.flatnonzero(~found.kept):
@@ -176,7 +178,7 @@ def _off_the_line(pairs: Pairs, found: Alignment) -> dict[str, str]:
     return reasons
 
 
-def _moved(pairs: Pairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
+def _moved(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
     """The anchors that moved against the others, largest |z| first, and that in words.
 
     Answers show how far anchors moved against each other, never which of two groups stood still (Bechger & Maris 2015):
@@ -203,11 +205,11 @@ def _moved(pairs: Pairs, found: Alignment, constants: Constants) -> tuple[dict[s
     return suspects, f"moved against the others: {named}"
 
 
-def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[Pairs, dict[str, str]]:
+def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[AnchorPairs, dict[str, str]]:
     """The anchors usable on both sides, and why the others are not."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
-    slopes_fixed = which(new.models, lambda model: model.fixed_slopes)
+    slopes_fixed = items_where(new.models, lambda model: model.fixed_slopes)
     dropped: dict[str, str] = {}
     rows, used = [], []
     for k, item in enumerate(anchors.item_ids):
@@ -225,10 +227,10 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[P
             rows.append(j)
             used.append(item)
     some = new.select(np.array(rows, dtype=int))
-    return Pairs(some.items, anchors.select(used), some.models), dropped
+    return AnchorPairs(some.items, anchors.select(used), some.models), dropped
 
 
-def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
+def weighted_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
     """The same pairs with the distributions over which the criterion compares curves, as `link` describes them.
 
     In one direction the window's histogram stands on the old scale where the anchors' medians put it.
@@ -246,7 +248,7 @@ def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> 
     return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
 
 
-def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
+def with_items(new: Calibration, pairs: AnchorPairs, constants: Constants) -> Floats:
     """See `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])

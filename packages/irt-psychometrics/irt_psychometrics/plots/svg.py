@@ -24,7 +24,7 @@ DASHES = {
 FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
 WIDTH, PIXELS = 720, 900
 """Width of a picture in the units of its charts, and in pixels."""
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 """Maximum number of points of a series in a picture, so that it stays below 150 kB. Longer series are thinned."""
 _RIGHT, _BOTTOM, _LINE, _LETTER = 8, 32, 12, 5.2
 _NAME = 60, 10  # width and height of the space for a name
@@ -53,7 +53,7 @@ def image(title: str, charts: Sequence[Axes], columns: int) -> str:
         y += _LINE
         parts.append(f'<text x="4" y="{y}" font-size="10">{_escaped(shortened(line, 200))}</text>')
     legend, y = _legend(charts, WIDTH, y)
-    body, height = _rows(charts, columns, WIDTH, MOST_POINTS, [*parts, *legend], y)
+    body, height = _rows(charts, columns, WIDTH, MAX_POINTS, [*parts, *legend], y)
     return _document(body, (WIDTH, height), PIXELS, title)
 
 

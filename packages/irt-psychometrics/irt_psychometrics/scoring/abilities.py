@@ -122,7 +122,7 @@ def score(
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     nodes = mean + sd * Grid.spanning().nodes
     items = ItemCurves(a, d, c, tuple(others))
-    counted = CountedScores.of(items)
+    counted = CountedScores.from_curves(items)
     log_right, log_wrong = items.score_tables(nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
     info = np.ascontiguousarray(ItemCurves(a, d, c, items.others).information(nodes).T)
@@ -180,7 +180,7 @@ def eap(
     """
     _usable(responses, a, d, c, sd)
     items = ItemCurves(a, d, c, tuple(others))
-    return eap_by(responses, Curves.of(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
+    return eap_by(responses, Curves.from_items(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
 
 
 def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
@@ -236,7 +236,7 @@ class Curves:
     _tables: dict[bytes, tuple[Floats, Mask]] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_items(
         cls,
         items: ItemCurves,
         *,
@@ -249,7 +249,7 @@ class Curves:
         """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
         population = population or Population.normal(mean, sd)
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
-        return cls(items, population, theta, effects, CountedScores.of(items) if items.scored else None)
+        return cls(items, population, theta, effects, CountedScores.from_curves(items) if items.scored else None)
 
     @property
     def usable(self) -> Mask:

@@ -13,7 +13,7 @@ from irt_psychometrics.core.kernels import _compiled, _inlined, _take, exp_of_pa
 
 DONE, TRUNCATED = 0, 1
 """What became of a learner: filtered, or a window was too small."""
-FURTHEST = 5
+INTERPOLATION_NODES = 5
 """Nodes to either side from which a curve between two nodes is interpolated."""
 TRIMMED = 1e-15
 """Mass that nodes at an end of the window have together, at most, when they are left out."""
@@ -87,13 +87,13 @@ def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyp
 
 @_inlined
 def _between(fraction, shares):  # type: ignore[no-untyped-def]
-    """The shares (2·FURTHEST,) of the nodes −FURTHEST + 1 … FURTHEST in the value a fraction above node 0 of the
-    polynomial through them (Lagrange)."""
-    for m in range(2 * FURTHEST):
+    """Weights, shape (2m,), of the nodes 1 − m … m in the value, a fraction above node 0, of the polynomial through
+    them (Lagrange); m: `INTERPOLATION_NODES`."""
+    for m in range(2 * INTERPOLATION_NODES):
         share = 1.0
-        for k in range(2 * FURTHEST):
+        for k in range(2 * INTERPOLATION_NODES):
             if k != m:
-                share *= (fraction + FURTHEST - 1 - k) / (m - k)
+                share *= (fraction + INTERPOLATION_NODES - 1 - k) / (m - k)
         shares[m] = share
 
 
@@ -111,11 +111,11 @@ def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, 
         below = int(np.floor(place))
         _between(place - below, shares)
         n = (last - begin + per_step - 1) // per_step
-        known = sums[below + table_centre - FURTHEST + 1 : below + table_centre + FURTHEST + n]
+        known = sums[below + table_centre - INTERPOLATION_NODES + 1 : below + table_centre + INTERPOLATION_NODES + n]
         every = logs[begin:last]
         for q in range(n):
             total = 0.0
-            for m in range(2 * FURTHEST):
+            for m in range(2 * INTERPOLATION_NODES):
                 total += shares[m] * known[q + m]
             every[q * per_step] = total
 
@@ -126,10 +126,12 @@ def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # 
     window it goes on as a line. Returns the window, at most `reach` places from the centre, and the fraction."""
     n = high - low
     for q in range(n):
-        logs[q + FURTHEST] = np.log(max(weights[low + q], 1e-300))
-    for q in range(FURTHEST):
-        logs[FURTHEST - 1 - q] = 2 * logs[FURTHEST - q] - logs[FURTHEST + 1 - q]
-        logs[n + FURTHEST + q] = 2 * logs[n + FURTHEST - 1 + q] - logs[n + FURTHEST - 2 + q]
+        logs[q + INTERPOLATION_NODES] = np.log(max(weights[low + q], 1e-300))
+    for q in range(INTERPOLATION_NODES):
+        logs[INTERPOLATION_NODES - 1 - q] = 2 * logs[INTERPOLATION_NODES - q] - logs[INTERPOLATION_NODES + 1 - q]
+        logs[n + INTERPOLATION_NODES + q] = (
+            2 * logs[n + INTERPOLATION_NODES - 1 + q] - logs[n + INTERPOLATION_NODES - 2 + q]
+        )
     _between(0.5, shares)
     carry = int(2 * fraction)
     begin = 2 * (low - centre) + centre + carry
@@ -137,7 +139,7 @@ def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # 
     for q in range(n):
         out[begin + 2 * q] = weights[low + q]
         value = 0.0
-        for m in range(2 * FURTHEST):
+        for m in range(2 * INTERPOLATION_NODES):
             value += shares[m] * logs[q + 1 + m]
         out[begin + 2 * q + 1] = np.exp(value)
         total += out[begin + 2 * q] + out[begin + 2 * q + 1]
@@ -313,7 +315,7 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
     N, T = prior.size, 2 * (reach + margin) + 5
     centre, table_centre, finest = N // 2, T // 2, taps_start.size - 2
     further = table.shape[1] // 2 - table_centre
-    shares, sums = np.empty(2 * FURTHEST), np.zeros(T)
+    shares, sums = np.empty(2 * INTERPOLATION_NODES), np.zeros(T)
     weights, spare, logs, raw = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N)
     like, finer, third = np.zeros(N), np.zeros(N), np.zeros(N)
     longest = _longest(start, persons, first, last)

@@ -12,7 +12,7 @@ from irt_psychometrics.core.arrays import Ints
 from irt_psychometrics.core.movement import STILL, Movement
 from irt_psychometrics.core.responses import DAY, Responses
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by, information_in_testlets
-from irt_psychometrics.scoring.moving_filter import Answers, Lattice, filtered
+from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filtered
 
 
 def theta_now(
@@ -37,8 +37,8 @@ def moving_eap(
     without a usable response gets the population back. `threads`, and what testlets with effects do to SEs, as in
     `eap_by`.
     """
-    answers = Answers.of(responses, day, curves)
-    found = filtered(answers, curves, Lattice.of(curves.population, movement), threads)
+    answers = OccasionAnswers.from_responses(responses, day, curves)
+    found = filtered(answers, curves, Lattice.from_population(curves.population, movement), threads)
     discount = np.ones(responses.n_responses)
     discount[answers.place] = found.share
     se = found.se

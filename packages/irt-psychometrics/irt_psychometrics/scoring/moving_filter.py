@@ -40,7 +40,7 @@ _SMOOTHED = 6.0
 """SDs of an occasion's own deviation to either side, as far as its likelihood is smoothed."""
 
 
-class Answers(NamedTuple):
+class OccasionAnswers(NamedTuple):
     """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, their
     rows of the tables of curves, and their places among R responses. Days count from that of the earliest response."""
 
@@ -50,7 +50,7 @@ class Answers(NamedTuple):
     place: npt.NDArray[np.intp] | slice
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves) -> Answers:
+    def from_responses(cls, responses: Responses, day: Ints, curves: Curves) -> OccasionAnswers:
         row = curves.rows(responses)
         first_day = int(day.min()) if day.size else 0
         person, day, place = responses.person, np.asarray(day, dtype=np.int64) - first_day, None
@@ -78,13 +78,13 @@ class Lattice:
 
     @classmethod
     @lru_cache(maxsize=8)
-    def of(cls, population: Population, movement: Movement) -> Lattice:
+    def from_population(cls, population: Population, movement: Movement) -> Lattice:
         step = STEP * population.sd
         alone = movement.occasion_variance / step**2
         moves = movement.growth / WEEK / step, WEEK, movement.variance / WEEK / step**2, alone
         taps = [_taps(alone * 4**level) for level in range(_FINEST + 1)]
         # beyond a window a day's curve must be known to be smoothed there, and looked up between nodes
-        margin = int(np.ceil(_SMOOTHED * np.sqrt(alone))) + filter_kernels.FURTHEST + 1
+        margin = int(np.ceil(_SMOOTHED * np.sqrt(alone))) + filter_kernels.INTERPOLATION_NODES + 1
         return cls(population, moves, np.concatenate(taps), np.cumsum([0, *map(len, taps)]), margin)
 
     @property
@@ -137,16 +137,16 @@ class Filtered(NamedTuple):
     found: npt.NDArray[np.int8]
 
     @classmethod
-    def of(cls, answers: Answers, population: Population) -> Filtered:
+    def before_answers(cls, answers: OccasionAnswers, population: Population) -> Filtered:
         """Before any answer."""
         n = len(answers.start) - 1
         theta, se, fade = (np.full(n, float(x)) for x in (population.mean, population.sd, 1.0))
         return cls(theta, se, np.zeros(n), np.ones(len(answers.row)), fade, np.zeros(n, dtype=np.int8))
 
 
-def filtered(answers: Answers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
+def filtered(answers: OccasionAnswers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
     """Filter every learner from the lattice's population on."""
-    into = Filtered.of(answers, lattice.population)
+    into = Filtered.before_answers(answers, lattice.population)
     table = curves.table(answers.row, lattice.nodes)
     learners = np.arange(len(answers.start) - 1)
     filter_into(into, answers, table, lattice, lattice.population, learners, threads)
@@ -155,7 +155,7 @@ def filtered(answers: Answers, curves: Curves, lattice: Lattice, threads: int | 
 
 def filter_into(
     into: Filtered,
-    answers: Answers,
+    answers: OccasionAnswers,
     table: Floats,
     lattice: Lattice,
     start: Population,
@@ -177,7 +177,7 @@ def filter_into(
 
 def _filter_chunk(
     into: Filtered,
-    answers: Answers,
+    answers: OccasionAnswers,
     table: Floats,
     lattice: Lattice,
     prior: tuple[Floats, int, int],

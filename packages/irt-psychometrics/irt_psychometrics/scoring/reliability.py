@@ -53,7 +53,7 @@ def fitted_posteriors(
     found = Posteriors(*(np.full(responses.n_persons, np.nan) for _ in Posteriors._fields))
     for group in fit.latent:
         here = label == group.name
-        own = posteriors(responses, Curves.of(fit.curves, population=group), threads=threads)
+        own = posteriors(responses, Curves.from_items(fit.curves, population=group), threads=threads)
         for into, values in zip(found, own, strict=True):
             into[here] = values[here]
     informed = np.bincount(responses.person[fit.estimated[responses.item]], minlength=responses.n_persons) > 0

@@ -41,7 +41,7 @@ class RestPosterior:
     log_prior: Floats
 
     @classmethod
-    def of(
+    def from_answers(
         cls,
         person: Indices,
         item: Indices,
@@ -58,7 +58,7 @@ class RestPosterior:
 
         There are as many nodes as the posterior of the learner with the most information needs.
         """
-        counted = CountedScores.of(items.curves)
+        counted = CountedScores.from_curves(items.curves)
         of_row = counted.item_of_row
         row, is_right = counted.rows(item, counted.of_answers(item, score.astype(np.int8), categories))
         shape = (int(person.max(initial=-1)) + 1, of_row.size)

@@ -7,8 +7,8 @@ import numpy as np
 from irt_psychometrics.core.kernels import _compiled
 
 RESCALED_AFTER = 16
-"""Factors, each at least `LEAST_PROBABILITY`, whose product a double holds with room to spare."""
-LEAST_PROBABILITY = 1e-15
+"""Factors, each at least `MIN_PROBABILITY`, whose product a double holds with room to spare."""
+MIN_PROBABILITY = 1e-15
 
 
 @_compiled
@@ -17,7 +17,7 @@ def add_up_patterns(first, last, start, item, score, effects, right, wrong, weig
 
     Answers of pattern u stand from start[u] on. `effects` (J,): over how many nodes of γ an item's pattern is averaged
     with `weights` (R,), 1 for items of no testlet. `right`, `wrong` (J, R, Q): P and 1 − P at γ and θ, none of them
-    below `LEAST_PROBABILITY`.
+    below `MIN_PROBABILITY`.
     """
     R, Q = right.shape[1], right.shape[2]
     within = np.empty((R, Q))

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_psychometrics.core.arrays import Floats, Ints
-from irt_psychometrics.core.covariances import common_part, widened, with_further
+from irt_psychometrics.core.covariances import common_part, padded, with_further
 from irt_psychometrics.core.curves import (
     by_asymptote_at,
     information_at,
@@ -166,12 +166,12 @@ class ParameterErrors:
 
     @cached_property
     def _counted(self) -> CountedScores:
-        return CountedScores.of(self.items.curves)
+        return CountedScores.from_curves(self.items.curves)
 
     @cached_property
     def _cov_of_three(self) -> Floats:
         """Shape (J, 3, 3), of a, b and logit c."""
-        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
+        third = padded(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
         return with_further(self.items.cov_of_each, third)
 
     @cached_property
@@ -181,7 +181,7 @@ class ParameterErrors:
         for some in self.items.others:
             if isinstance(some.model, PartialCreditModel):
                 steps[some.at, : len(some.further)] = some.further.T
-        further = widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
+        further = padded(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
         return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
 
     def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:

@@ -316,7 +316,9 @@ def test_each_anchor_is_tested_while_others_hold_the_groups_together() -> None:
     whole = answers(1300, 8)
     answered = np.ones((2, 8), dtype=bool)
     answered[1, 2] = False
-    groups = Groups.of(whole, ("a", "b"), group, answered, models=("2pl",) * whole.n_items, latent="normal", threads=1)
+    groups = Groups.from_responses(
+        whole, ("a", "b"), group, answered, models=("2pl",) * whole.n_items, latent="normal", threads=1
+    )
     assert not np.any((groups.responses.item == 2) & (groups.member[groups.responses.person] == 1))
     anchors, fits = groups.tested()
     one, other = (copies.place[0] == copies.place[1] for copies in fits)

@@ -35,7 +35,7 @@ def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds:
 def test_p_is_uniform_where_nothing_moved(worlds: list[Comparison]) -> None:
     """An anchor, which pulls the constants itself, is tested, and an item that an earlier fit published."""
     for item in (IDS[0], IDS[ITEMS - 1]):
-        p = [Drift.of(w).p[w.item_ids.index(item)] for w in worlds]
+        p = [Drift.from_comparison(w).p[w.item_ids.index(item)] for w in worlds]
         assert kstest(p, "uniform").pvalue > 1e-3, item
 
 

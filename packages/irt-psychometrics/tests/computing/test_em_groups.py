@@ -67,8 +67,8 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
     group, weights = rng.integers(0, 3, 60), rng.integers(0, 4, 60).astype(float)
     held = np.isin(np.arange(6), [1, 4])
     given = ItemCurves(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
-    structure = ParameterLayout.of(item_model(model), 6, given=given, n_groups=3)
-    data = ResponseLayout.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
+    structure = ParameterLayout.from_model(item_model(model), 6, given=given, n_groups=3)
+    data = ResponseLayout.from_responses(Responses.from_wide(x), group=group, weights=weights, anchored=held)
     free = rng.normal(0.4, 0.2, structure.size)
 
     def plain(at):
@@ -92,8 +92,10 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
     rng = np.random.default_rng(2)
     a, b = bank(rng, 5)
     x = answers(rng, rng.normal(size=80), a, b)
-    structure = replace(ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
-    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2)
+    structure = replace(
+        ParameterLayout.from_model(item_model("2pl"), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing
+    )
+    data = ResponseLayout.from_responses(Responses.from_wide(x), group=np.arange(80) % 2)
     normal = Grid.spanning().log_weights()
     free = np.concatenate([a, -a * b, normal, normal]) * rng.uniform(0.9, 1.1, 10 + 122)
     with kernels.runner(1) as run:
@@ -117,8 +119,10 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model,
     rng = np.random.default_rng(4)
     a, b = bank(rng, 5)
     x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
-    structure = replace(ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
-    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
+    structure = replace(
+        ParameterLayout.from_model(item_model(model), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing
+    )
+    data = ResponseLayout.from_responses(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
     with kernels.runner(1) as run:
         problem = Problem(data, structure, Grid.spanning(), run)
         start = problem.start() + rng.normal(0, 0.05, structure.size)
@@ -375,9 +379,11 @@ def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(pr
     rng = np.random.default_rng(11)
     x, a, d = simulated(rng, 80, 6, seen=0.8)
     free = np.concatenate([a, d, rng.normal(-1.4, 0.3, 6)]) + rng.normal(0, 0.1, 18)
-    data = ResponseLayout.of(Responses.from_wide(x), rarer=rarer)
+    data = ResponseLayout.from_responses(Responses.from_wide(x), rarer=rarer)
     with kernels.runner(2) as run:
-        point = Problem(data, ParameterLayout.of(item_model("3pl"), 6), Grid.spanning(), run, priors).evaluate(free)
+        point = Problem(data, ParameterLayout.from_model(item_model("3pl"), 6), Grid.spanning(), run, priors).evaluate(
+            free
+        )
     plain = plain_objective(x, priors)
     assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
     # central differences of step 1e-5 are good to about 1e-7 here

@@ -81,7 +81,7 @@ def test_abilities_are_drawn_from_each_persons_own_distribution():
     populations = (Population("a", 2, -1.0, 0.5, 0, 0), Population("b", 2, 2.0, 1.0, 0, 0))
     fit = replace(known(np.ones(3), np.zeros(3)), populations=populations)
     groups = np.repeat(["b", "a"], 20_000)
-    abilities = Abilities.of(fit, groups, 40_000)
+    abilities = Abilities.from_calibration(fit, groups, 40_000)
     np.testing.assert_allclose(abilities.weights.sum(axis=1), 1)
     np.testing.assert_allclose(abilities.weights @ abilities.nodes, [-1, 2], atol=1e-6)
     theta = abilities.nodes[abilities.draw(np.random.default_rng(1))]
@@ -95,7 +95,7 @@ def test_abilities_are_drawn_from_each_persons_own_distribution():
 def test_a_histogram_is_taken_as_it_is():
     nodes, weights = (-1.0, 0.0, 1.0), (0.25, 0.5, 0.25)
     fit = replace(known(np.ones(3), np.zeros(3)), populations=(Population("all", 9, 0.0, 0.7, 0, 0, nodes, weights),))
-    abilities = Abilities.of(fit, None, 5)
+    abilities = Abilities.from_calibration(fit, None, 5)
     assert abilities.nodes.tolist() == list(nodes)
     np.testing.assert_allclose(abilities.weights, [weights])
 

@@ -90,9 +90,9 @@ def test_sums_over_laid_out_answers_give_the_same(shape):
     fit = fit_em(responses, **how)
     keep = fit.estimated
     place = np.array([["one", "two"].index(group) for group in groups or ["one"] * len(x)])
-    layout = ResponseLayout.of(responses.of_items(keep), group=place, rarer=shape == "3pl", shards=5)
+    layout = ResponseLayout.from_responses(responses.of_items(keep), group=place, rarer=shape == "3pl", shards=5)
     assert layout.flipped.any() == (shape == "3pl")
-    sums = ItemSums.of(layout, fit, threads=1 if shape == "one thread" else 2)
+    sums = ItemSums.from_answers(layout, fit, threads=1 if shape == "one thread" else 2)
     direct, by_sums = (item_fit(responses, fit, groups=groups, everybody=some) for some in (None, sums))
     for name in ("infit", "outfit", "infit_z", "outfit_z", "rmsd", "rmsd_cutoff", "rmsd_p"):
         # 2,000 terms of about 1 that are added in another order, by exponentials that are good to 2e-14

@@ -50,7 +50,7 @@ def test_mean_and_variance_after_many_steps_are_exact(gap, q, growth, pattern):
     rng = np.random.default_rng(8)
     n = {"none": 0, "thousand": 1000, "perfect": 300}[pattern]
     item = rng.integers(0, ITEMS, n)
-    curves = Curves.of(items(), mean=0.3, sd=0.8)
+    curves = Curves.from_items(items(), mean=0.3, sd=0.8)
     score = rng.random(n) < expit(items().a[item] * 0.9 + items().d[item]) if pattern == "thousand" else np.ones(n)
     steps = 2 if gap == 182 else 52
     day = np.concatenate([np.zeros(n + 1), np.arange(1, steps + 1) * gap]).astype(int)
@@ -69,7 +69,7 @@ def test_mean_and_variance_after_many_steps_are_exact(gap, q, growth, pattern):
 
 @pytest.mark.parametrize("own", [0.001, 0.02, 0.3, 2.0])
 def test_what_is_a_days_own_has_its_variance_at_every_distance_of_nodes(own):
-    lattice = Lattice.of(Population.normal(0, 1), Movement(occasion_variance=own**2))
+    lattice = Lattice.from_population(Population.normal(0, 1), Movement(occasion_variance=own**2))
     for level, (first, last) in enumerate(itertools.pairwise(lattice.taps_start)):
         taps, at = lattice.taps[first:last], np.arange(last - first) - (last - first) // 2
         # six of its SDs to either side hold all but 1e-7 of the variance
@@ -95,7 +95,7 @@ def test_scores_are_those_of_a_fine_grid(c, movement, of_se):
     responses = replace(
         made.responses, score=np.where(made.responses.person < 2, made.responses.person, made.responses.score)
     )
-    curves = Curves.of(items(c))
+    curves = Curves.from_items(items(c))
     shuffled = rng.permutation(responses.person.size)
     order = shuffled[np.argsort(responses.person[shuffled], kind="stable")]
     mixed = replace(responses, item=responses.item[order], score=responses.score[order])
@@ -110,7 +110,7 @@ def test_scores_with_a_thousand_answers_and_scored_items_are_those_of_a_fine_gri
     steps = np.array([[0], [1], [0]]) * rng.normal(0.3, 0.4, 5)
     three = OtherItems(GPCM, np.arange(5), steps, np.full(5, 3))
     known = ItemCurves(items().a, items().d, items().c, (three,))
-    curves = Curves.of(known)
+    curves = Curves.from_items(known)
     categories = known.categories
     item = rng.integers(0, ITEMS, 1000)
     day = np.repeat(np.arange(40) * 7, 25)
@@ -126,7 +126,7 @@ def test_a_walk_of_next_to_nothing_is_the_score_of_a_constant():
     rng = np.random.default_rng(7)
     days = np.arange(20) * 7
     made = answered(items(), np.repeat(rng.normal(0, 1, (30, 1)), 20, axis=1), days, 25, rng)
-    curves = Curves.of(items())
+    curves = Curves.from_items(items())
     found, still = moving_eap(made.responses, made.day, curves, Movement(1e-14)), eap_by(made.responses, curves)
     np.testing.assert_allclose(found.theta, still.theta, atol=1e-6)
     np.testing.assert_allclose(found.se, still.se, rtol=1e-5)
@@ -142,7 +142,7 @@ def test_a_learner_without_a_usable_answer_gets_the_population_back():
         3,
         tuple(map(str, range(ITEMS + 1))),
     )
-    found = moving_eap(responses, np.array([9, 3]), Curves.of(known, mean=0.4, sd=1.2), Movement(0.01))
+    found = moving_eap(responses, np.array([9, 3]), Curves.from_items(known, mean=0.4, sd=1.2), Movement(0.01))
     assert (found.theta[:2].tolist(), found.se[:2].tolist()) == ([0.4, 0.4], [1.2, 1.2])
     assert found.theta[2] > 0.4
     assert found.discount[0] == 1
@@ -153,7 +153,7 @@ def test_a_day_that_nobody_expected_is_still_counted():
     rng = np.random.default_rng(2)
     item = rng.integers(0, ITEMS, 200)
     day, score = np.repeat([0, 1], 100), np.append(rng.random(100) < expit(items().d[item[:100]]), np.zeros(100))
-    movement, curves = Movement(0.05**2), Curves.of(items())
+    movement, curves = Movement(0.05**2), Curves.from_items(items())
     found = moving_eap(of_one(item, score), day, curves, movement)
     theta, se = slow_filter(of_one(item, score), day, curves, movement)
     assert found.theta == pytest.approx(theta, abs=0.1 * se[0])
@@ -164,7 +164,7 @@ def test_discounted_information_is_the_precision(movement):
     rng = np.random.default_rng(12)
     days = np.arange(30) * 7
     made = answered(items(), walked(200, days, movement, rng), days, 10, rng)
-    curves = Curves.of(items())
+    curves = Curves.from_items(items())
     found = moving_eap(made.responses, made.day, curves, movement)
     at = found.theta[made.responses.person]
     p = expit(items().a[made.responses.item] * at + items().d[made.responses.item])
@@ -187,7 +187,7 @@ def test_effects_of_testlets_widen_the_error_by_what_still_counts():
     movement = Movement(0.05**2)
     made = answered(items(), walked(4, days, movement, rng), days, 8, rng)
     testlet = np.append(np.arange(ITEMS) // 6, -1)
-    plain, with_effects = Curves.of(items()), Curves.of(items(), effects=Effects(testlet, 0.5))
+    plain, with_effects = Curves.from_items(items()), Curves.from_items(items(), effects=Effects(testlet, 0.5))
     found, alone = (moving_eap(made.responses, made.day, curves, movement) for curves in (with_effects, plain))
     item = made.responses.item
     for i in range(4):
@@ -219,7 +219,7 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
     day = np.tile(np.repeat(days, 4), n)
     c = np.zeros(ITEMS)
 
-    found = moving_eap(responses, day, Curves.of(ItemCurves(a, -a * b, c)), movement)
+    found = moving_eap(responses, day, Curves.from_items(ItemCurves(a, -a * b, c)), movement)
     errors = ParameterErrors(ItemParameters(names, a, b, c, cov[:, :2, :2]), np.full(ITEMS, -1), [], np.zeros((2, 2)))
     scores = Scores(found.theta, found.se)
     added = np.sqrt(errors.total_se(found, responses, 1.0) ** 2 - found.se**2)
@@ -227,7 +227,7 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
     moved, roots = [], np.linalg.cholesky(cov[:, :2, :2] + 1e-12 * np.eye(2))
     for _ in range(400):
         da, db = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((ITEMS, 2)))
-        curves = Curves.of(ItemCurves(a + da, -(a + da) * (b + db), c))
+        curves = Curves.from_items(ItemCurves(a + da, -(a + da) * (b + db), c))
         moved.append(moving_eap(responses, day, curves, movement).theta)
     # 400 draws: 3.5 % each; the formula takes every response at the last θ, which was another when it was given
     ratio = np.std(moved, axis=0) / 0.3 / added

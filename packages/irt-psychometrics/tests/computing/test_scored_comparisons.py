@@ -36,7 +36,7 @@ from irt_psychometrics.information.functions import (
     item_information,
     losses_of_items,
 )
-from irt_psychometrics.linking.criteria import Pairs, solve
+from irt_psychometrics.linking.criteria import AnchorPairs, solve
 from irt_psychometrics.linking.linking import link, match
 from irt_psychometrics.linking.placement import AnchorLimits
 from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, ids
@@ -56,7 +56,7 @@ def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRU
     anchors = frozen(truth.estimated(rng, n))
     by = moved * (np.arange(truth.size) == MOVED)
     new = truth.moved(by).rescaled(SLOPE, INTERCEPT).estimated(rng, n)
-    return Comparison.of(new, link(new, anchors), anchors, Published.of_anchors(anchors))
+    return Comparison.from_linked_fit(new, link(new, anchors), anchors, Published.of_anchors(anchors))
 
 
 def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
@@ -125,13 +125,16 @@ def test_an_item_counts_by_its_share_of_the_maximum_and_not_by_its_points() -> N
     plain = ScoredItems.drawn(np.random.default_rng(5), (1,) * 8)
     old = plain.estimated(np.random.default_rng(7), 2000).items
     new = plain.rescaled(SLOPE, INTERCEPT).estimated(np.random.default_rng(8), 2000).items
-    thirds, others = np.where(np.arange(8) == 0, 1 / 3, 1.0), OtherItems.of({0: {"max_score": 3, "t0": 0.0, "t3": 0.0}})
-    as_scored = Pairs(
+    thirds, others = (
+        np.where(np.arange(8) == 0, 1 / 3, 1.0),
+        OtherItems.from_parameters({0: {"max_score": 3, "t0": 0.0, "t3": 0.0}}),
+    )
+    as_scored = AnchorPairs(
         *(replace(side, a=side.a * thirds, further_cov=None, others=others) for side in (new, old)),
         ("gpcm", *plain.models[1:]),
     )
     for method in ("stocking-lord", "haebara"):
-        one = solve(Pairs(new, old, plain.models), method, weighted=False)
+        one = solve(AnchorPairs(new, old, plain.models), method, weighted=False)
         other = solve(as_scored, method, weighted=False)
         assert (one.slope, one.intercept) == pytest.approx((other.slope, other.intercept), abs=1e-8)
 
@@ -142,7 +145,7 @@ def test_errors_of_two_numbers_are_those_of_draws() -> None:
     rng, draws, covs = np.random.default_rng(9), [], []
     for _ in range(120):
         old, new = (truth.estimated(rng, 3000) for truth in (TRUTH, TRUTH.rescaled(SLOPE, INTERCEPT)))
-        at = Pairs(new.items, old.items, new.models).differences(SLOPE, INTERCEPT)
+        at = AnchorPairs(new.items, old.items, new.models).differences(SLOPE, INTERCEPT)
         draws.append(at.d)
         covs.append(of_each(at.cov))
     for j in (1, 3, 4):
@@ -161,7 +164,7 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
     anchors = frozen(TRUTH.estimated(rng, 10**12))
 
     def two_numbers(of: Calibration) -> Differences:
-        return Pairs(of.items, anchors, of.models).differences(1.0, 0.0)
+        return AnchorPairs(of.items, anchors, of.models).differences(1.0, 0.0)
 
     step, columns = 1e-5, np.zeros((2 * TRUTH.size, len(fit.joint_cov)))
     for (j, k), place in np.ndenumerate(fit.places_of_parameters):
@@ -181,9 +184,9 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
-    found = Drift.of(month(10, moved=0.5))
+    found = Drift.from_comparison(month(10, moved=0.5))
     assert (found.flagged, found.delta_b[MOVED]) == ((ids(MOVED + 1)[MOVED],), pytest.approx(0.5, abs=0.15))
-    assert Drift.of(month(11)).flagged == ()
+    assert Drift.from_comparison(month(11)).flagged == ()
     theta, w = Grid.spanning().nodes, np.exp(Grid.spanning().log_weights())
     moved = TRUTH.moved(0.5 * (np.arange(TRUTH.size) == MOVED))
     area = w @ np.abs(by_hand(moved, theta) - by_hand(TRUTH, theta))[MOVED]
@@ -198,9 +201,9 @@ def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
     new = pcm.moved(0.5 * (np.arange(pcm.size) == MOVED)).rescaled(1.0, INTERCEPT).estimated(rng, 3000)
     found = link(new, anchors)
     assert (found.slope, list(found.anchors_dropped)) == (1.0, [ids(MOVED + 1)[MOVED]])
-    comparison = Comparison.of(new, found, anchors, Published.of_anchors(anchors))
+    comparison = Comparison.from_linked_fit(new, found, anchors, Published.of_anchors(anchors))
     assert not comparison.across_models.any()
-    assert Drift.of(comparison).flagged == (ids(MOVED + 1)[MOVED],)
+    assert Drift.from_comparison(comparison).flagged == (ids(MOVED + 1)[MOVED],)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -212,7 +215,7 @@ def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
     lacking = some.further.copy()
     lacking[1, column] = -np.inf
     window = replace(comparison.window, others=(replace(some, further=lacking),))
-    found = Drift.of(replace(comparison, window=window))
+    found = Drift.from_comparison(replace(comparison, window=window))
     assert np.isfinite(found.p).all()
     assert np.isfinite(found.wabc).all()
 

@@ -72,7 +72,7 @@ def sound():
 @WHERE_STATISTICS_CHANGE
 def test_shares_by_sum_score_are_those_of_all_patterns():
     items, _ = drawn(3, 4)
-    whole = Fitted.of(responses_of(items, np.zeros((1, 4))), truth(items))
+    whole = Fitted.from_responses(responses_of(items, np.zeros((1, 4))), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     by_hand = np.zeros((4, 4, items.max_scores.sum() + 1))
     for pattern in itertools.product(*(range(most + 1) for most in items.max_scores)):
@@ -92,7 +92,7 @@ def test_shares_by_sum_score_are_those_of_all_patterns():
 def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
     simulate_about(100_000)
     responses, fit = sound
-    found = FitSummary.of(responses, fit, threads=1)
+    found = FitSummary.from_fit(responses, fit, threads=1)
     assert all(np.isfinite(values).all() for values in found.items.values())
     for name in ("infit", "outfit"):
         assert np.abs(found.items[name] - 1).max() < 0.1
@@ -108,7 +108,7 @@ def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
 def test_no_item_owes_its_parameters_to_anything_but_its_own_scores(sound):
     """a, d and the free t of 4 scores are 4 parameters, of {0, 2} and of {0, 1} they are 2, of 3 scores 3."""
     responses, fit = sound
-    assert Fitted.of(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
+    assert Fitted.from_responses(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
 
 
 @WHERE_STATISTICS_CHANGE
@@ -177,7 +177,7 @@ def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(simulate_about):
     items, rng = drawn(23, 8)
     x = items.matrix(rng, rng.normal(size=300))
     fit = truth(items)
-    whole = Fitted.of(responses_of(items, x), fit)
+    whole = Fitted.from_responses(responses_of(items, x), fit)
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     posterior = np.prod([p[x[:, j].astype(int), j] for j in range(8)], axis=0) * weights
     posterior /= posterior.sum(axis=1, keepdims=True)
@@ -223,12 +223,12 @@ def test_a_transform_expects_every_score_given_the_other_answers():
     """Against the posterior written out, for answers to four items, by any directions."""
     items, rng = drawn(31, 4)
     x = items.matrix(rng, rng.normal(size=6))
-    whole = Fitted.of(responses_of(items, x), truth(items))
+    whole = Fitted.from_responses(responses_of(items, x), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
     along = rng.normal(size=(2, *p.shape))
     sd = np.full((2, 4), 0.3)
     with kernels.runner(1) as run:
-        tables = _Tables.of(whole)
+        tables = _Tables.from_fit(whole)
         transform, count = _ByTransform.summed(whole, tables, along, sd, run)
     assert count.tolist() == [6] * 4
     u = 2 * np.pi / (_PERIOD * 0.3) * np.arange(1, _FREQUENCIES + 1)
@@ -250,7 +250,7 @@ def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_o
     responses, fit = responses_of(items, x), truth(items)
     rows = responses.person, responses.item, responses.score
     others = np.arange(8) != 0
-    found = RestPosterior.of(*rows, others, fit.items, mean=0.0, sd=1.0, categories=items.max_scores + 1)
+    found = RestPosterior.from_answers(*rows, others, fit.items, mean=0.0, sd=1.0, categories=items.max_scores + 1)
     posterior = found.posterior(np.arange(200))
     p = fit.item_model.probabilities(found.nodes, fit.parameters, fit.n_categories)
     by_hand = np.prod([p[j, :, x[:, j].astype(int)] for j in range(1, 8)], axis=0) * np.exp(found.log_prior)
@@ -269,8 +269,12 @@ STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]
 MOST = np.array([1, 2, 3, 1, 2])
 SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
 PATTERNS = np.array(list(product(*SCORES)))
-OTHERS = OtherItems.of({j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
-                        for j, steps in STEPS.items()})  # fmt: skip
+OTHERS = OtherItems.from_parameters(
+    {
+        j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
+        for j, steps in STEPS.items()
+    }
+)
 CURVES = ItemCurves(A, D, C, OTHERS)
 
 
@@ -307,7 +311,7 @@ def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
     some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
     items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
-    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.of(items, mean=MEAN, sd=SD))
+    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.from_items(items, mean=MEAN, sd=SD))
     theta = np.linspace(-3, 3, 60_001)
     log_posterior = sum(loglik(part, theta) for part in pattern.reshape(times, 5)) - 0.5 * ((theta - MEAN) / SD) ** 2
     posterior = np.exp(log_posterior - log_posterior.max())
@@ -369,10 +373,12 @@ def test_sum_scores_are_those_of_all_patterns():
 
 
 def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower_as_the_nearest_higher():
-    absent = OtherItems.of({0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}})
+    absent = OtherItems.from_parameters(
+        {0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}}
+    )
     assert (absent[0].counted_as[0].tolist(), absent[0].counted_as[1].tolist()[:3]) == ([1, 1, 1, 3, 3], [0, 1, 1])
     items = ItemCurves(np.array([0.8, 1.0, 1.2]), np.zeros(3), np.zeros(3), absent)
-    counted = CountedScores.of(items)
+    counted = CountedScores.from_curves(items)
 
     def as_counted(item, scores, categories):
         given = np.array(scores, dtype=np.int8)
@@ -386,9 +392,11 @@ def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower
         "parameters that know full credit alone": as_counted(2, [0, 1, 2, 3], np.array([5, 3, 4])),
     }
     assert [*counted_as.values()] == [[1, 1, 1, 3, 3], [3, 3], [1, 3], [0, 0, 0, 1]], counted_as
-    given = eap_by(Responses.from_wide([[0, 2, 0]], categories=[5, 3, 2]), Curves.of(items))
-    same = eap_by(Responses.from_wide([[1, 1, 0]], categories=[5, 3, 2]), Curves.of(items))
+    given = eap_by(Responses.from_wide([[0, 2, 0]], categories=[5, 3, 2]), Curves.from_items(items))
+    same = eap_by(Responses.from_wide([[1, 1, 0]], categories=[5, 3, 2]), Curves.from_items(items))
     assert (given.theta, given.se) == (same.theta, same.se)
     plain = ItemCurves(items.a[2:], items.d[2:], items.c[2:])
-    of_plain = eap_by(Responses.from_wide([[2], [3]], categories=[4]), Curves.of(plain))
-    np.testing.assert_array_equal(of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.of(plain)).theta)
+    of_plain = eap_by(Responses.from_wide([[2], [3]], categories=[4]), Curves.from_items(plain))
+    np.testing.assert_array_equal(
+        of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.from_items(plain)).theta
+    )

@@ -34,7 +34,7 @@ def test_curves_of_a_larger_bank_give_the_same_scores_to_the_last_bit():
     few = Responses.from_wide(ROWS)
     of_bank = Responses(few.person, places[few.item].astype(np.int32), few.score, few.n_persons, tuple("abcde"))
     expected = eap(few, *(x[places] for x in gap), **more)
-    found = eap_by(of_bank, Curves.of(ItemCurves(*gap), **more))
+    found = eap_by(of_bank, Curves.from_items(ItemCurves(*gap), **more))
     assert np.array_equal(found.theta, expected.theta)
     assert np.array_equal(found.se, expected.se)
 

@@ -43,7 +43,7 @@ class World:
 
     @property
     def comparison(self) -> Comparison:
-        return Comparison.of(self.fit, self.linking, self.anchors, self.published)
+        return Comparison.from_linked_fit(self.fit, self.linking, self.anchors, self.published)
 
 
 def frozen(origin: Calibration) -> AnchorSet:
@@ -123,7 +123,7 @@ def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alon
     """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. By the
     parameters' errors, in which b is traded for c, three in ten were. The 4 % of p < 0.05 among 270 sound items have a
     standard error of 1.2 %, with what items of a month share somewhat more."""
-    false, found = rates([Drift.of(world(seed).comparison) for seed in range(MONTHS)])
+    false, found = rates([Drift.from_comparison(world(seed).comparison) for seed in range(MONTHS)])
     assert found >= 0.5
     assert false <= 0.09
 
@@ -134,7 +134,9 @@ def test_values_of_a_2pl_are_compared_with_a_month_of_a_3pl_by_curves() -> None:
     months = []
     for seed in range(MONTHS):
         one = world(seed)
-        drift = Drift.of(Comparison.of(one.fit, one.linking, one.anchors, published_as_2pl(one)))
+        drift = Drift.from_comparison(
+            Comparison.from_linked_fit(one.fit, one.linking, one.anchors, published_as_2pl(one))
+        )
         assert set(drift.across_models.values()) == {("2pl", "3pl")}
         assert np.isnan(drift.delta_a).all()
         assert np.isnan(drift.delta_b).all()
