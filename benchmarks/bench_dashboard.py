@@ -31,7 +31,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
-from services.dashboard.reader import Reader
+from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app
 
 PORT = 18080

@@ -27,10 +27,10 @@ import numpy as np
 from irt_psychometrics.core.anchors import AnchorSet
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.drift.change_types import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_psychometrics.drift.item_trends import trends
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.linking.linking import link
 from irt_psychometrics.linking.placement import LinkingError

@@ -48,8 +48,8 @@ from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.movement import Movement
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation.ability_growth import MovementEstimate
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.movement import MovementEstimate
 from irt_psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_psychometrics.scoring.moving_ability import moving_eap
 from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, filtered

@@ -17,7 +17,7 @@ import numpy as np
 
 from irt_assets.blocks import html, pdf
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.linked_windows import Linked
 from irt_assets.reports import drift_report

@@ -13,7 +13,7 @@ import dagster as dg
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
-from irt_assets.common import undisturbed_loading  # noqa: F401 - before all that it concerns
+from irt_assets.common import pause_gc  # noqa: F401 - before all that it concerns
 from irt_assets.common.partitions import daily, monthly, weekly
 from irt_assets.decisions.movement_assets import build_movement_asset
 from irt_assets.drift.assets import build_drift_assets

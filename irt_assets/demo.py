@@ -29,7 +29,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.spec import DEFAULT_MODEL
 from irt_assets.gates.evidence import load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts

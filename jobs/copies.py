@@ -19,9 +19,9 @@ from irt_assets.intake.bank import COPIES, Kind, binding_of, take_rows
 from irt_assets.intake.clean import Columns
 from irt_assets.intake.mapping import AUTO
 from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.pull_state import one_at_a_time
 from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.pulling.standing import one_at_a_time
 from irt_assets.intake.report import ERASED
 from irt_assets.intake.sources import TableSource
 from irt_assets.ledger.anchors import anchors_among

@@ -17,7 +17,7 @@ from irt_assets.common.job_names import (
     same_job,
 )
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.gates.month_judged import MONTHLY_ASSETS
+from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake

@@ -15,9 +15,9 @@ import dagster as dg
 
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.pull_state import PullInProgress
 from irt_assets.intake.pulling.rows import Locked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
-from irt_assets.intake.pulling.standing import PullInProgress
 from jobs.copies import keep_in_step
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure

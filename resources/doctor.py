@@ -27,7 +27,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
-from resources.postgres.elsewhere import not_ours
+from resources.postgres.foreign_schemas import not_ours
 from resources.postgres.log_months import months_ahead_missing
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from irt_assets.backup import programs
-from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
+from irt_assets.backup.cited_files import Cited, cited_files, with_hashes, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, BackupManifest, Contents, File, read_rows, read_sets
 from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
 from resources.files.object_store import ObjectStore

@@ -12,7 +12,7 @@ import dagster as dg
 from psycopg import sql
 
 from irt_assets.backup import programs
-from irt_assets.backup.cited import faults, read_listing
+from irt_assets.backup.cited_files import faults, read_listing
 from irt_assets.backup.manifest import (
     DATABASE,
     OBJECTS,

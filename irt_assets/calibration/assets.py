@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import dagster as dg
 
 from irt_assets.abilities.batch import measure
-from irt_assets.calibration import shown
+from irt_assets.calibration import blocks
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import (
     FitOutcome,
@@ -69,7 +69,7 @@ def build_calibration_asset(
         n_items = sum(int(c.estimated.sum()) for c in fitted)
         on_spark = any(outcome.summed for outcome in outcomes)
         return dg.MaterializeResult(
-            metadata=shown.fit_metadata(outcomes)
+            metadata=blocks.fit_metadata(outcomes)
             | (application(database.settings) if on_spark else {})
             | {"dagster/row_count": dg.MetadataValue.int(n_items)}
         )
@@ -85,14 +85,14 @@ def linked_item_parameters(
         try:
             outcomes = link_month(database, month, context.run.run_id)
         except UnlinkedMonthError as error:
-            metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
+            metadata = blocks.link_metadata(error.outcomes) | blocks.history_metadata(database, month)
             metadata |= decide_in(database.settings.dashboard_url, month)
             raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
         measure_month(database, month)
-        more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
+        more = blocks.history_metadata(database, month) | blocks.parameters_metadata(database, month)
     linked = [o.placed.linked for o in outcomes if o.placed is not None and o.placed.linked is not None]
     return dg.MaterializeResult(
-        metadata=shown.link_metadata(outcomes)
+        metadata=blocks.link_metadata(outcomes)
         | more
         | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
     )
@@ -112,7 +112,7 @@ def published_item_parameters(
         _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
     return dg.MaterializeResult(
         metadata={
-            "steps": md(shown.step_table(taken)),
+            "steps": md(blocks.step_table(taken)),
             "held back": rows_shown(
                 ("scale", "item", "why"),
                 [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
@@ -172,7 +172,7 @@ def build_calibration_assets(
         with classify_failures():
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
-            metadata=shown.ability_metadata(measured)
+            metadata=blocks.ability_metadata(measured)
             | application(database.settings)
             | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
         )
@@ -190,7 +190,7 @@ def build_calibration_assets(
         with classify_failures(), database.connect() as connection:
             scales = scales_of_month(connection, context.partition_key).values()
             compared = [read_agreement(connection, context.partition_key, scale) for scale in scales]
-        return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
+        return dg.MaterializeResult(metadata=blocks.agreement_metadata(compared))
 
     default = build(DEFAULT)
     fits: dict[str, Fit] = {

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.common.dated import Looked, dated_result, failing_before, partition_check
 from irt_assets.common.job_names import INVENTORY
+from irt_assets.common.partition_checks import Looked, dated_result, failing_before, partition_check
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
@@ -22,7 +22,7 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import Evidence, GateResult, load_evidence
 from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.responses.closed_months import scales_of_month

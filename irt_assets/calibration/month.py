@@ -18,7 +18,6 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 
-from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
     Calibrated,
@@ -31,6 +30,7 @@ from irt_assets.calibration.request import (
     require_one_population,
     require_scores_of,
 )
+from irt_assets.calibration.scale_linking import LinkResult, link_to_scale
 from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
@@ -54,7 +54,7 @@ from irt_assets.responses.snapshot import (
     snapshot_for_scale,
     stored_rules,
 )
-from irt_assets.spark.fit_place import count_items, placed
+from irt_assets.spark.fit_location import count_items, placed
 from irt_psychometrics import BreakdownError, Calibration, PsychometricsError, Responses
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure, is_transient

@@ -15,8 +15,8 @@ import psycopg
 import pyarrow.compute as pc
 
 from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
-from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
+from irt_assets.calibration.scale_linking import LinkResult, link_to_scale
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator

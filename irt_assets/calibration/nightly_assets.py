@@ -6,8 +6,8 @@ import dagster as dg
 
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
+from irt_assets.calibration.blocks import ability_metadata, link_numbers
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
-from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
 from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.retries import classify_failures

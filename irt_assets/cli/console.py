@@ -22,7 +22,7 @@ from resources.failures import PermanentFailure
 from resources.serving import logs
 
 if TYPE_CHECKING:
-    from irt_assets.gates.month_judged import MonthState
+    from irt_assets.gates.month_classification import MonthState
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

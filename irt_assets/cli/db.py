@@ -11,7 +11,7 @@ from irt_assets.common.wording import counted, lasting
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
-from resources.postgres import elsewhere, schema
+from resources.postgres import foreign_schemas, schema
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -103,7 +103,7 @@ def views(
     drop: Annotated[bool, typer.Option("--drop", help="Remove the views that this command created there.")] = False,
 ) -> None:
     """Create views of our tables, with the same names, in another schema, for programs that read there."""
-    names = (elsewhere.drop_views if drop else elsewhere.make_views)(current_database(), schema)
+    names = (foreign_schemas.drop_views if drop else foreign_schemas.make_views)(current_database(), schema)
     out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 

@@ -18,7 +18,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.rule_trial import try_rules
 from irt_assets.engines.registry import DEFAULT, build, comparison_names, installed
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.start import start
 from irt_assets.servers.instance import dagster_instance

@@ -14,7 +14,7 @@ from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import counted, shortened, some_of, span
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from jobs.watching.alerts import backup_alert
 from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
 from jobs.watching.stuck_runs import fail_lost_runs

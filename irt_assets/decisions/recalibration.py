@@ -18,8 +18,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
+from irt_assets.calibration.scale_linking import link_to_scale
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine

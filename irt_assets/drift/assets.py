@@ -19,11 +19,11 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import counted
 from irt_assets.drift import dif_page, plots
+from irt_assets.drift.blocks import drift_said, drift_table, information_said, information_table, not_estimated
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.information import THE_TEST, ScaleInformation, information_of_month, rows_of
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
-from irt_assets.drift.shown import drift_said, drift_table, information_said, information_table, not_estimated
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.plots import Picture

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import dagster as dg
 import psycopg
 
-from irt_assets.common.dated import Looked, partition_check
+from irt_assets.common.partition_checks import Looked, partition_check
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
+from irt_assets.drift.blocks import too_varied
 from irt_assets.drift.information import THE_TEST
-from irt_assets.drift.shown import too_varied
-from irt_assets.drift.unestimated import items_gone
-from irt_assets.drift.unjudged import unjudged
+from irt_assets.drift.uncompared_months import unjudged
+from irt_assets.drift.unestimated_items import items_gone
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales

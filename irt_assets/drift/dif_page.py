@@ -9,8 +9,8 @@ from typing import Any
 
 from irt_assets.blocks import Block, Cell, Paragraph, Table, table
 from irt_assets.common.wording import listed
+from irt_assets.drift.blocks import NAMES, dif_table
 from irt_assets.drift.rows import DifRow
-from irt_assets.drift.shown import NAMES, dif_table
 
 ITEMS_SHOWN, GROUPS_SHOWN = 30, 40
 

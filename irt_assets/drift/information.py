@@ -16,9 +16,9 @@ import psycopg
 
 from irt_assets.common.arrays import Floats, finite
 from irt_assets.common.partitions import Month
-from irt_assets.drift.compared import ComparedMonth, compare_month
+from irt_assets.drift.month_comparison import ComparedMonth, compare_month
 from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, ItemParameters, PsychometricsError

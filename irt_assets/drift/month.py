@@ -16,8 +16,8 @@ from irt_assets.common.intervals import Z95
 from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
-from irt_assets.drift.compared import ComparedMonth, compare_month
-from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.drift.month_comparison import ComparedMonth, compare_month
+from irt_assets.drift.unestimated_items import Unestimated, look_at_unestimated
 from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import BreakdownError, PsychometricsError

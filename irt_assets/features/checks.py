@@ -5,7 +5,7 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.common.dated import Looked, partition_check
+from irt_assets.common.partition_checks import Looked, partition_check
 from irt_assets.responses.answers import live_answers
 from resources.cluster.relational import Run, on_log
 from resources.dagster_schema import rows_shown

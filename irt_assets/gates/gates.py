@@ -22,7 +22,7 @@ from irt_assets.gates.model_gates import (
     misfit_was_accepted,
     one_dimension,
 )
-from irt_assets.gates.month_judged import NOT_JUDGED
+from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.responses.eligibility.attempts import Reason, rejected

@@ -4,7 +4,7 @@ from typing import Any
 
 from irt_assets.gates.coverage import Bank, ends_of
 from irt_assets.gates.evidence import Evidence, GateResult, as_the_scale_says, needs_fit
-from irt_assets.gates.month_judged import NOT_JUDGED
+from irt_assets.gates.month_classification import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
 from irt_psychometrics.linking import MonthConstants

@@ -1,4 +1,4 @@
-"""Read the evidence from which `month_judged` determines the state of each month and scale.
+"""Read the evidence from which `month_classification` determines the state of each month and scale.
 
 A month is green if the latest evaluation of every set gate passed, its inputs have not changed since, and its
 publication step has run. The dot that Dagster shows on a checked asset stays green when a check fails, so it is not
@@ -15,7 +15,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.gates import SET_GATES, SetGate
-from irt_assets.gates.month_judged import (
+from irt_assets.gates.month_classification import (
     MONTHLY_ASSETS,
     GateStatus,
     MonthState,

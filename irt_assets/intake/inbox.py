@@ -1,7 +1,7 @@
 """Import the files of the inbox in order, and set aside files that cannot be imported.
 
 This module reads and writes the table `inbox_file`, and reads `_import.yaml`. What does not belong here: reading a file
-(see `take` and `bank`, which `irt import` uses, too), and where the files are stored (see
+(see `ingest` and `bank`, which `irt import` uses, too), and where the files are stored (see
 `resources.files.inbox_files`).
 """
 
@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, take_rows
+from irt_assets.intake.ingest import AnswerSource, check_zone, limits_of, take
 from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
@@ -39,7 +40,6 @@ from irt_assets.intake.report import ImportReport, unseen
 from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, check_zone, limits_of, take
 from irt_psychometrics.items import MAX_SCORE
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from irt_assets.intake.ingest import AnswerSource, Progress, check_zone, limits_of, take
 from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, Reject, unseen
 from irt_assets.intake.scoring import max_scores_of, scoring_of
-from irt_assets.intake.take import AnswerSource, Progress, check_zone, limits_of, take
 from resources.postgres.database import Database
 
 

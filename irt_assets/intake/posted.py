@@ -2,7 +2,7 @@
 
 This module checks the form of a row before its values are read, and defines the locks with which posts and imports
 store the same answers at once. What does not belong here: HTTP (see `services.theta_api`), and checks that files need,
-too (see `take`).
+too (see `ingest`).
 """
 
 import json
@@ -21,6 +21,7 @@ import pyarrow as pa
 from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
+from irt_assets.intake.ingest import AnswerSource, limits_of, take
 from irt_assets.intake.jsonlines import NotKept, as_cell, parse
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.intake.max_scores import recorded_rules
@@ -43,7 +44,6 @@ from irt_assets.intake.staging import (
     Staging,
     kept_as_corrections,
 )
-from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MAX_ROWS = 1_000

@@ -1,6 +1,6 @@
 """Conversion of an xAPI statement (1.0.x, or 2.0 as in IEEE 9274.1.1) to an attempt; see docs/how-to/xapi.md.
 
-Most of an attempt's values are checked later (see `posted` and `take`).
+Most of an attempt's values are checked later (see `posted` and `ingest`).
 """
 
 import re

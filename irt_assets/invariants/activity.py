@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from irt_assets.common.wording import counted, some_of
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
-from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.kpi_definitions import RANGES
 from resources.postgres.database import first_column, one_value
 
 SUNDAY = 6

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.audit import drift_without_a_publication, judgements_without_a_fit, large_drift
 from irt_assets.ledger.linked_windows import last_linked_at

@@ -15,7 +15,7 @@ import psycopg
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_made
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, InvariantResult, evaluate

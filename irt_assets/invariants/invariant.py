@@ -13,7 +13,7 @@ from functools import cached_property
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
 from irt_assets.responses.scales import Scale, read_scales

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from statistics import fmean, stdev
 
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import placed_months
 from irt_assets.ledger.overview import last_night

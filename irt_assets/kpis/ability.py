@@ -16,7 +16,7 @@ import pyarrow as pa
 from irt_assets.abilities.batch import estimate_with_errors
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import microseconds
-from irt_assets.kpis.meaning import MIN_ANSWERS
+from irt_assets.kpis.kpi_definitions import MIN_ANSWERS
 from irt_assets.kpis.progress import improvement, variance_since
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses import item_status

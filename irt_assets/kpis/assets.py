@@ -12,11 +12,11 @@ import numpy as np
 from irt_assets.abilities.batch import judge_until
 from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts import histogram
-from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.metadata import md
+from irt_assets.common.partition_checks import Looked, partition_check
 from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
-from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
 from irt_psychometrics.plots import Picture

@@ -14,7 +14,7 @@ import pandas as pd
 
 from irt_assets.common.arrays import Floats
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
-from irt_assets.kpis.meaning import MIN_ANSWERS, MIN_TIMED, NullReason
+from irt_assets.kpis.kpi_definitions import MIN_ANSWERS, MIN_TIMED, NullReason
 from irt_assets.kpis.progress import goal_probability
 
 Bools = npt.NDArray[np.bool_]

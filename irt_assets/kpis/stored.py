@@ -1,6 +1,6 @@
 """Queries of `weekly_kpi`: one learner's weeks, and the quartiles of all learners.
 
-A null KPI is read as None; its reason is under `why` in the week's record (see `meaning`).
+A null KPI is read as None; its reason is under `why` in the week's record (see `kpi_definitions`).
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 import psycopg
 
-from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.record import Record
 from resources.postgres.database import first_column, records
 

@@ -27,7 +27,7 @@ from irt_assets.kpis.behaviour import (
     recovery,
     scales_answered,
 )
-from irt_assets.kpis.meaning import RANGES, NullReason
+from irt_assets.kpis.kpi_definitions import RANGES, NullReason
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors

@@ -12,7 +12,7 @@ from irt_assets.common.wording import counted
 from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.item_shown import abilities
+from irt_assets.reports.item_blocks import abilities
 from irt_psychometrics.plots import Chart
 
 

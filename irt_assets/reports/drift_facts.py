@@ -26,10 +26,10 @@ from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift import rows
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
-from irt_assets.drift.unjudged import why_not
+from irt_assets.drift.uncompared_months import why_not
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import gaps, read_bank
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread

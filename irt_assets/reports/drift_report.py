@@ -15,10 +15,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, listed, natural_order
 from irt_assets.decisions.origin import OriginRead
 from irt_assets.drift import dif_page
-from irt_assets.drift.shown import drift_said, information_said
-from irt_assets.gates.month_judged import State
+from irt_assets.drift.blocks import drift_said, information_said
+from irt_assets.gates.month_classification import State
 from irt_assets.reports import drift_sections as sections_of
-from irt_assets.reports import month_shown, origin_report
+from irt_assets.reports import month_blocks, origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
@@ -235,9 +235,9 @@ def provenance(facts: Facts, made_at: datetime) -> Pairs:
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
         ("state of the month", f"{facts.state.state}: {facts.state.why}"),
         (f"set in force at its {'end' if window else 'start'}", f"{facts.in_force} items"),
-        ("settings of the scale", month_shown.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
+        ("settings of the scale", month_blocks.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
     ]
-    rows += month_shown.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
+    rows += month_blocks.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
     judged = [item.drift.computed_at for item in facts.items.values() if item.drift]
     if judged:
         late = facts.fit is not None and max(judged) < facts.fit.fitted_at

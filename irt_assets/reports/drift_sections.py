@@ -22,17 +22,17 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import counted, listed, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
+from irt_assets.drift.blocks import DIF_EXPLAINED, dif_table, information_said, information_table, severity
 from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import DifRow
-from irt_assets.drift.shown import DIF_EXPLAINED, dif_table, information_said, information_table, severity
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports import month_shown
+from irt_assets.reports import month_blocks
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.item_shown import category_curves, curves, details
+from irt_assets.reports.item_blocks import category_curves, curves, details
 from irt_psychometrics.drift import ChangeKind
 from irt_psychometrics.items import ItemRow
 
@@ -191,13 +191,13 @@ def information(facts: Facts) -> Iterator[Block]:
 
 def fit(facts: Facts) -> Iterator[Block]:
     counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
-    yield from month_shown.answers(facts.fit, counts)
+    yield from month_blocks.answers(facts.fit, counts)
     if facts.fit:
         latent, found = facts.fit.spec.latent, facts.fit.spec.fit_statistics
         yield Paragraph(f"The learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale.")
         if found:
             yield Paragraph(_fit_statistics(found))
-    yield from month_shown.published(facts.step, facts.proposed)
+    yield from month_blocks.published(facts.step, facts.proposed)
     if facts.step and facts.step.held:
         yield table(("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())])
 

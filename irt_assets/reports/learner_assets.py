@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.job_names import LEARNER_REPORT
+from irt_assets.common.partition_checks import Looked, partition_check
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of

@@ -18,7 +18,7 @@ from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import days_with_wrong_counts
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
-from irt_assets.kpis.meaning import RANGES, NullReason
+from irt_assets.kpis.kpi_definitions import RANGES, NullReason
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.reports.learner_curve import Level

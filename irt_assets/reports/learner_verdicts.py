@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.kpis.meaning import RANGES, NullReason
+from irt_assets.kpis.kpi_definitions import RANGES, NullReason
 
 KPIS = ("P", "I_t", "R_t", "A_t", "S", "E_t")
 """KPIs in the order of the report."""

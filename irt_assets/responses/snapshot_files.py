@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from irt_assets.responses.row_hash import MARK, digest_of
+from resources.files.file_cache import open_hashed
 from resources.files.object_store import ObjectStore
 from resources.files.s3_failures import NothingThere
-from resources.files.stored_copies import open_hashed
 
 MANIFEST = ".json"
 """Suffix of the key of a manifest."""

@@ -19,7 +19,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.retries import failed_because_held, first_cause, is_dagsters_own, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.gates.gates import SetGate
-from irt_assets.gates.month_judged import MONTHLY_ASSETS
+from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
 from jobs.launching.launcher import own_worker_tags
 from jobs.plans import Plan, plan_of

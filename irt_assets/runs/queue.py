@@ -11,7 +11,7 @@ import dagster as dg
 from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import JUDGE_JOB, MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, plan_of

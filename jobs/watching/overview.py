@@ -16,10 +16,10 @@ from irt_assets.blocks import Badge
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.intake.arrivals import SourceState, source_states
-from irt_assets.intake.pulling.standing import pulls_in_words
+from irt_assets.intake.pulling.pull_state import pulls_in_words
 from irt_assets.intake.silence import Silence, silent_sources
 from irt_assets.invariants.open_violations import (
     LastBackup,

@@ -12,7 +12,7 @@ import dagster as dg
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.proposals import latest_waiting, proposals
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import done_and_not_announced
 from resources.alerts.outbox import Alert, open_alert

@@ -1,7 +1,7 @@
 """The sensor that requests open months again after their answers got other verdicts, at most once a night.
 
 It compares only the stored states of verdicts, which costs one small query. A month that is stale for any other reason
-(see `gates.month_judged`) waits for a person.
+(see `gates.month_classification`) waits for a person.
 """
 
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from irt_assets.common.job_names import JUDGE_JOB, JUDGED, MONTHLY_JOB
 from irt_assets.common.partitions import day_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.month_status import unsettled_months
-from irt_assets.intake.pulling.standing import first_pull_under_way
+from irt_assets.intake.pulling.pull_state import first_pull_under_way
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from jobs.schedules import Job
 from resources.dagster_compat import NOT_FINISHED_STATUSES

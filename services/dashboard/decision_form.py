@@ -8,7 +8,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from irt_assets.blocks import Paragraph, notice, prose
-from services.dashboard.deciding import DECIDER, DecisionForm, DecisionOutcome, What, decide, may_decide, review
+from services.dashboard.decisions import DECIDER, DecisionForm, DecisionOutcome, What, decide, may_decide, review
 from services.dashboard.figures import shown
 from services.dashboard.page import ViewRequest
 

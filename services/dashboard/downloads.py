@@ -18,7 +18,7 @@ from irt_assets.common.wording import sentence
 from irt_assets.decisions.exports import Kind, What, read_export, write_export
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
-from services.dashboard.chosen import require_known
+from services.dashboard.address_fields import require_known
 from services.dashboard.elements import shortened
 from services.dashboard.page import NotFound, ViewRequest
 from services.dashboard.views import arrivals, bank

@@ -1,6 +1,6 @@
 """Pages and views: the contract between `server` and the views.
 
-A view's `page` takes an `Asked` and returns a `Page`. It runs in a thread and reads with `asked.reader`. It raises
+A view's `page` takes a `ViewRequest` and returns a `Page`. It runs in a thread and reads with `asked.reader`. It raises
 `NotFound` for an item, month or learner that does not exist, and `NotAllowed` if the page needs a higher role.
 """
 
@@ -11,7 +11,7 @@ from datetime import datetime
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
-from services.dashboard.reader import Reader
+from services.dashboard.data_access import Reader
 from services.jwt_verifier.tokens import Identity
 
 

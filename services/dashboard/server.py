@@ -31,13 +31,13 @@ from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
+from services.dashboard.data_access import FRESH, BeingRead, Reader
 from services.dashboard.downloads import download
 from services.dashboard.figures import PLOTLY_JS, shown
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
 from services.dashboard.messages import Checked
 from services.dashboard.page import NotAllowed, NotFound, Page, View, ViewRequest
-from services.dashboard.reader import FRESH, BeingRead, Reader
 from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
 from services.jwt_verifier.tokens import Identity, Verifier, build_verifier

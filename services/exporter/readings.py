@@ -12,7 +12,7 @@ import psycopg
 from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
-from irt_assets.gates.month_judged import GateStatus, State, classify_month, first_newer
+from irt_assets.gates.month_classification import GateStatus, State, classify_month, first_newer
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations

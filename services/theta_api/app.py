@@ -28,10 +28,10 @@ from irt_assets.invariants.results import history_of_invariants, latest_invarian
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSlow, require_caller
-from services.theta_api.ledger import DatabaseUnavailable, Ledger
+from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import LARGEST_POST, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, described, unavailable
-from services.theta_api.shapes import Answer, History, InvariantHistory, InvariantReport, ThetaRequest, UserId
+from services.theta_api.schemas import Answer, History, InvariantHistory, InvariantReport, ThetaRequest, UserId
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"

@@ -25,9 +25,9 @@ from irt_assets.intake.posted import MAX_ROWS, Post, Posted, UnreadablePost, tak
 from irt_assets.intake.xapi import Naming
 from resources.settings import Settings
 from services.theta_api.admission import require_caller
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from services.theta_api.problems import Problem, described, unavailable
-from services.theta_api.shapes import AttemptsTaken
+from services.theta_api.schemas import AttemptsTaken
 
 LOG = logging.getLogger("services.theta_api")
 POSTS_PATH = "/api/seedtest/attempts"

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from services.theta_api.shapes import ProblemShown
+from services.theta_api.schemas import ProblemShown
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {

@@ -11,7 +11,7 @@ from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.theta_api.access import build_access
 from services.theta_api.app import build_app
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 
 LOG = logging.getLogger("services.theta_api")
 DRAIN_S = 20

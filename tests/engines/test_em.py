@@ -28,7 +28,7 @@ from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.priors import GUESSING_PRIOR
 from irt_psychometrics.core.quadrature import Grid
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation import reductions
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.marginal import Problem
 from irt_psychometrics.estimation.mstep import em_step
@@ -255,13 +255,21 @@ def drawn(n_persons: int, seed: int = 3) -> Responses:
 
 @WHERE_STATISTICS_CHANGE
 def test_how_many_shards():
-    assert [sums.number_of_shards(n) for n in (0, 99_999, 100_000, 1_500_000, 10**8, 10**9)] == [1, 1, 2, 16, 16, 50]
+    persons = (0, 99_999, 100_000, 1_500_000, 10**8, 10**9)
+    assert [reductions.number_of_shards(n) for n in persons] == [
+        1,
+        1,
+        2,
+        16,
+        16,
+        50,
+    ]
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 7, 64, 65, 500])
 def test_groups_are_consecutive_shards(shards):
-    found = sums.bundles(shards)
+    found = reductions.bundles(shards)
     assert len(found) == min(shards, 64)
     assert [shard for group in found for shard in group] == list(range(shards))
     # what Spark says of the group of a shard
@@ -274,7 +282,7 @@ def test_groups_are_consecutive_shards(shards):
 def test_shards_hold_every_person_once_by_their_key():
     responses = drawn(500)
     data = ResponseLayout.from_responses(responses, shards=5)
-    seen = np.bincount(sums.shard_of(responses.key, 500, 5), minlength=5)
+    seen = np.bincount(reductions.shard_of(responses.key, 500, 5), minlength=5)
     assert [len(people.set_of) for people in data.shards] == seen.tolist()
     assert data.size == data.n_persons == 500
 
@@ -334,9 +342,9 @@ def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path
 def test_a_fit_in_shards_is_the_fit_of_all(monkeypatch):
     responses = drawn(3000)
     whole = fit_em(responses)
-    monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 2000)
+    monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 2000)
     found = fit_em(responses)
-    assert sums.number_of_shards(responses.n_responses) == 13
+    assert reductions.number_of_shards(responses.n_responses) == 13
     # both within the fit's tolerance of one maximum
     np.testing.assert_allclose(found.a, whole.a, atol=2e-5)
     np.testing.assert_allclose(found.a_se, whole.a_se, rtol=1e-4)

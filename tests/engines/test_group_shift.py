@@ -6,7 +6,7 @@ import numpy as np
 
 from irt_assets.ledger.group_shift import GroupShift
 from irt_psychometrics.core.covariances import block_diagonal
-from irt_psychometrics.drift.moves import differences
+from irt_psychometrics.drift.anchor_alignment import differences
 from psychometrics_testbed.published_months import World
 
 

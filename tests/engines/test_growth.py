@@ -16,8 +16,8 @@ from irt_psychometrics.core.item_models import ItemCurves
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.movement import Movement
 from irt_psychometrics.core.responses import Responses
+from irt_psychometrics.estimation.ability_growth import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.em import fit_em
-from irt_psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate
 from irt_psychometrics.estimation.occasions import LearnerWeeks
 from irt_psychometrics.itemfit.growth import (
     Growth,
@@ -431,7 +431,7 @@ def test_answers_that_are_all_right_say_nothing():
 
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
     for limit in ("MAX_LEARNERS", "MIN_LEARNERS"):
-        monkeypatch.setattr(f"irt_psychometrics.estimation.movement.{limit}", 30)
+        monkeypatch.setattr(f"irt_psychometrics.estimation.ability_growth.{limit}", 30)
     moving = made(Movement(0.05**2), learners=40)
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from irt_assets.features.daily import features
-from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.weekly import kpis, quiet
 from tests.helpers import kpi_reference as reference
 from tests.helpers.kpi_reference import World

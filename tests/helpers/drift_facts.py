@@ -10,7 +10,7 @@ import numpy as np
 
 from irt_assets.blocks.html import page
 from irt_assets.drift.rows import DriftRow
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.linked_windows import Linked
 from irt_assets.reports.drift_actions import Evidence, propose

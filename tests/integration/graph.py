@@ -13,7 +13,7 @@ import pytest
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from irt_assets.gates.month_status import month_states
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -17,7 +17,7 @@ from apprise.plugins.discord import NotifyDiscord
 from apprise.plugins.slack import NotifySlack
 from pydantic import SecretStr
 
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from jobs.watching import ready_months
 from resources.alerts.notifier import _attempts, channels, deliver, problems
 from resources.alerts.outbox import FIRST_WAIT_S, Alert, Due, open_alert, open_keys, queue, resolve_alert

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from irt_assets.backup import cited, places, programs
+from irt_assets.backup import cited_files, places, programs
 from irt_assets.backup.make import BackupResult, make_backup
 from irt_assets.backup.manifest import DATABASE, OBJECTS
 from irt_assets.backup.places import MANIFEST, FolderPlace
@@ -410,12 +410,12 @@ def test_a_backup_is_its_owners_alone(made: BackupResult, calibrated: Settings) 
 
 def test_the_listing_has_every_file_that_rows_cite(made: BackupResult, calibrated: Settings) -> None:
     store = rooms.folder_store(calibrated)
-    listed = {file.key: file for file in cited.read_listing(Path(made.address) / OBJECTS)}
+    listed = {file.key: file for file in cited_files.read_listing(Path(made.address) / OBJECTS)}
     rows = rooms.rows(Database(calibrated), "SELECT uri, snapshot_hash FROM scored_snapshot")
     assert {key: (file.sha256, file.size) for key, file in listed.items()} == {
         key: (sha256, store.size(key)) for key, sha256 in rows
     }
-    assert not list(cited.faults(listed.values(), store))
+    assert not list(cited_files.faults(listed.values(), store))
 
 
 def test_nothing_is_pruned_while_files_are_listed(world: Settings, tmp_path: Path) -> None:

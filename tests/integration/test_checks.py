@@ -16,9 +16,9 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.calibration import checks
+from irt_assets.calibration.blocks import parameters_metadata
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import publish_month
-from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
 from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise

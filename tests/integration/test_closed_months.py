@@ -25,7 +25,7 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
-from irt_assets.reports import month_shown
+from irt_assets.reports import month_blocks
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.judged_assets import look_back
@@ -360,7 +360,7 @@ def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, s
 
 def opening(home: Home, dashboard: str | None = None) -> str:
     known = next(iter(call(home.database, read_states, [MONTH])), None)
-    return str([*month_shown.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
+    return str([*month_blocks.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
 
 
 def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:

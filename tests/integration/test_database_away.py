@@ -20,7 +20,7 @@ from resources.dagster_compat import keep_connections
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.typed import IrtOf

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from irt_assets.demo import compare
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import Decided, record
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, REPORT_SOURCES
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather

@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines import registry
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.responses.scales import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -29,7 +29,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise
 from irt_assets.features.daily import write_features
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.intake.arrivals import drop_refused
 from irt_assets.intake.bank import LEARNERS, import_bank_file
 from irt_assets.intake.load import import_attempts

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database

@@ -20,7 +20,7 @@ from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from irt_assets.common.environment import instance_environment
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import BACKFILL_TAG
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
 from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG

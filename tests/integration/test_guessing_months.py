@@ -17,7 +17,7 @@ import pytest
 from scipy.special import expit
 from typer.testing import CliRunner
 
-from irt_assets.calibration.placing import link_to_scale
+from irt_assets.calibration.scale_linking import link_to_scale
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
@@ -28,7 +28,7 @@ from irt_assets.decisions.recalibration import recalibrate
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.reports.assets import DRIFT_REPORT_JOB

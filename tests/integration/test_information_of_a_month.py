@@ -22,10 +22,10 @@ from irt_assets.drift.checks import OF_ITEMS, items_result
 from irt_assets.drift.information import information_of_month
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import compared_of
-from irt_assets.drift.unjudged import unjudged
+from irt_assets.drift.uncompared_months import unjudged
 from irt_assets.gates.advisory_checks import anchors_cover_the_bank
 from irt_assets.gates.evidence import GateResult
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict

@@ -25,7 +25,7 @@ import pytest
 from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.invariants import activity, history
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import (

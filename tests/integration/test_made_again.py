@@ -16,16 +16,16 @@ from irt_assets.blocks import Paragraph, html
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.probes import DAEMONS
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.runs import queue
 from jobs.launching.launched_by import LAUNCHED_BY
 from resources.failures import TransientFailure
 from resources.settings import Settings
-from services.dashboard import deciding, making
+from services.dashboard import decisions, rematerialising
+from services.dashboard.data_access import Reader
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import Reader
-from services.dashboard.safety import next_step
+from services.dashboard.release_status import next_step
 from tests.helpers.dagster_private import DaemonHeartbeat, create_run_for_test
 from tests.helpers.sentences import unsaid
 
@@ -76,32 +76,32 @@ def runs(asked: ViewRequest) -> list[tuple[str, str]]:
 
 
 def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: ViewRequest) -> None:
-    assert deciding.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
+    assert decisions.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
-    second = deciding.make_again(asked, MONTHS)
+    second = decisions.make_again(asked, MONTHS)
     assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
-    assert deciding.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
+    assert decisions.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
 def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(asked: ViewRequest) -> None:
-    said = str(making._answer(asked, deciding.make_again(asked, MONTHS[:1])))
+    said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
     assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
 def test_it_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
     of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
-    assert deciding.make_again(of_role, MONTHS).ok is may
+    assert decisions.make_again(of_role, MONTHS).ok is may
     assert bool(runs(asked)) is may
-    assert ("needs the role psychometrician" in str(making.place(of_role))) is not may
+    assert ("needs the role psychometrician" in str(rematerialising.place(of_role))) is not may
 
 
 def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: ViewRequest, refusals: list[Exception]) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
-    assert deciding.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
+    assert decisions.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
     beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))
-    assert "no daemon runs" in deciding.make_again(asked, MONTHS).sentences[0]
+    assert "no daemon runs" in decisions.make_again(asked, MONTHS).sentences[0]
     assert runs(asked) == []
 
 
@@ -115,7 +115,7 @@ def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: ViewReques
     ],
 )
 def test_the_button_names_its_months_or_what_to_type(months: list[str], alive: bool, said: str) -> None:
-    shown = str(TagList(making._button(months, daemon_alive=alive)))
+    shown = str(TagList(rematerialising._button(months, daemon_alive=alive)))
     assert said in shown
     assert ("<button" in shown) is alive
 

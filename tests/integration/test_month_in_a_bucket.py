@@ -8,7 +8,7 @@ import pytest
 from dagster_aws.s3 import S3ComputeLogManager
 
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.reports import report_files_are_as_they_were_written

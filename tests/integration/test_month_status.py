@@ -29,7 +29,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
 from irt_assets.gates import month_status
 from irt_assets.gates.gates import SET_GATES, SetGate
-from irt_assets.gates.month_judged import (
+from irt_assets.gates.month_classification import (
     MONTHLY_ASSETS,
     QUESTIONS,
     Cause,

@@ -24,7 +24,7 @@ from irt_assets.decisions.origin import initialise, read_origin
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.publications import in_force
 from irt_assets.reports.drift_actions import Action
@@ -32,7 +32,7 @@ from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_month import windows
 from irt_assets.reports.drift_report import document, to_look_at
 from irt_assets.reports.item_facts import item_facts, observed_in
-from irt_assets.reports.month_shown import sections
+from irt_assets.reports.month_blocks import sections
 from irt_assets.responses import proposed_window as module
 from irt_assets.responses.proposed_window import propose_snapshot, proposed_window
 from irt_assets.responses.scales import change_rules, read_scales

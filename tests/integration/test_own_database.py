@@ -24,7 +24,7 @@ from irt_assets.servers.instance import dagster_instance
 from resources.doctor import diagnose
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
-from resources.postgres import elsewhere, schema
+from resources.postgres import foreign_schemas, schema
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -32,11 +32,11 @@ from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.roles import role_statements
 from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
-from services.dashboard.reader import Reader
+from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app
 from services.theta_api.access import Access
 from services.theta_api.app import build_app as build_api
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from tests.helpers import rooms
 from tests.helpers.asgi import ask
 from tests.helpers.databases import WORKER
@@ -386,7 +386,7 @@ def test_views_by_our_names_take_no_name_that_is_taken_and_go_without_a_trace(co
     assert [typed("db", "views", "--in", "people").code for _ in range(2)] == [0, 0]
     rooms.run_sql(Database(company.settings()), "INSERT INTO question (item_id) VALUES ('q1')")
     assert company.read("SELECT item_id FROM people.question") == [("q1",)]
-    assert elsewhere.NAMES[0] in tables_in(company, "people")
+    assert foreign_schemas.NAMES[0] in tables_in(company, "people")
     assert typed("db", "views", "--in", "people", "--drop").code == 0
     assert company.dump("irt", "dagster") == before
 
@@ -401,7 +401,7 @@ def test_doctor_names_tables_of_our_names_that_are_not_ours(company: Company) ->
     company.with_roles()
     company.run("CREATE SCHEMA people", "ANALYZE weekly_kpi")
     schema.upgrade(Database(company.settings(ROLES["owner"])))
-    elsewhere.make_views(Database(company.settings(irt_db_schema="irt")), "people")
+    foreign_schemas.make_views(Database(company.settings(irt_db_schema="irt")), "people")
     assert found(company.settings(ROLES["owner"])) == [
         "public.attempt: rows unknown: not ours",
         "public.mirt_item_params: rows unknown: not ours",

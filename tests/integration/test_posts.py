@@ -48,7 +48,7 @@ from resources.postgres.server_account import surroundings
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import ROOT, served

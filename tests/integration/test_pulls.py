@@ -20,7 +20,7 @@ from irt_assets.intake.pulling import pull as pulling
 from irt_assets.intake.pulling import rows as source_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.standing import ComparedRows, begin, first_pull_under_way, pulls_in_words, store
+from irt_assets.intake.pulling.pull_state import ComparedRows, begin, first_pull_under_way, pulls_in_words, store
 from jobs import pulls
 from resources.failures import TransientFailure
 from resources.postgres.database import Database

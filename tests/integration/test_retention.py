@@ -13,9 +13,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.backup.cited import cited_files
+from irt_assets.backup.cited_files import cited_files
 from irt_assets.common.job_names import PRUNE_JOB
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
@@ -379,7 +379,9 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
     assert rooms.call(database, cited_names, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 
-@pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")
+@pytest.mark.on_change(
+    "jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited_files.py"
+)
 def test_months_stay_what_they_are_when_all_that_is_old_goes(
     made_month: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:

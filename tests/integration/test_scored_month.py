@@ -21,7 +21,7 @@ from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.origin import initialise, write_origin_fit
 from irt_assets.decisions.origin_sources import OriginWindow, fit_window
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.encoding import alike
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, MadeWith, Part, SetStatistics, Spread, StagedSpec

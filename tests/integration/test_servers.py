@@ -28,7 +28,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from resources.version import code_version
-from services.dashboard.reader import Reader
+from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app as dashboard
 from services.exporter.app import StateCollector
 from services.exporter.app import build_app as exporter
@@ -36,7 +36,7 @@ from services.jwt_verifier.app import build_app as jwt_verifier
 from services.jwt_verifier.tokens import build_verifier
 from services.theta_api.access import Access
 from services.theta_api.app import build_app as theta_api
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
 from tests.helpers.door import ROOT, listening, port_of, served

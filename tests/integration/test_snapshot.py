@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.backup.cited import cited_files
+from irt_assets.backup.cited_files import cited_files
 from irt_assets.calibration.month import fit_month
 from irt_assets.common.partitions import Month
 from irt_assets.engines.em import EmEngine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.files import stored_copies
+from resources.files import file_cache
 from resources.files.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
 from tests.helpers.seaweed import BUCKET
 from tests.testbed.patience import patient
@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 20_000
 READ = f"""
 from pathlib import Path
 from resources.files.object_store import BucketStore, FolderStore
-from resources.files.stored_copies import open_hashed
+from resources.files.file_cache import open_hashed
 store = {{store}}
 {{more}}
 file, digest = open_hashed(store, {KEY!r})
@@ -33,8 +33,8 @@ print(digest, len(file.read()), flush=True)
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """Of a process that has read nothing yet."""
-    while stored_copies._copies:
-        stored_copies._copies.popitem()[1].file.close()
+    while file_cache._copies:
+        file_cache._copies.popitem()[1].file.close()
     if request.param == "bucket":
         request.getfixturevalue("s3")
     store = FolderStore(tmp_path / "objects") if request.param == "folder" else BucketStore(BUCKET)
@@ -57,7 +57,7 @@ def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def content(store: ObjectStore, key: str = KEY) -> bytes:
-    file, digest = stored_copies.open_hashed(store, key)
+    file, digest = file_cache.open_hashed(store, key)
     with file:
         found = file.read()
     assert hashlib.sha256(found).hexdigest() == digest
@@ -81,11 +81,11 @@ def test_a_file_is_read_once(store: ObjectStore, pieces: list[str]) -> None:
 
 def test_a_server_keeps_nothing(store: ObjectStore, pieces: list[str]) -> None:
     for _ in range(2):
-        file, digest = stored_copies.open_hashed(store, KEY, keep=False)
+        file, digest = file_cache.open_hashed(store, KEY, keep=False)
         with file:
             assert hashlib.sha256(file.read()).hexdigest() == digest
     assert pieces == [KEY, KEY]
-    assert not stored_copies._copies
+    assert not file_cache._copies
 
 
 def test_a_file_that_was_written_again_is_read_again(store: ObjectStore, pieces: list[str]) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_is_gone_is_noticed_although_it_was_read(store: ObjectStore)
     content(store)
     store.delete(KEY)
     with pytest.raises(NothingThere, match=KEY):
-        stored_copies.open_hashed(store, KEY)
+        file_cache.open_hashed(store, KEY)
 
 
 def test_a_file_that_was_damaged_where_it_is_is_read_again(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_download_that_breaks_off_is_not_kept(store: ObjectStore, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "stream", broken)
         with pytest.raises(ConnectionResetError):
-            stored_copies.open_hashed(store, KEY)
+            file_cache.open_hashed(store, KEY)
     assert content(store) == CONTENT
 
 
@@ -152,9 +152,9 @@ def test_two_processes_read_at_once(store: ObjectStore) -> None:
 def test_few_copies_are_kept_and_whoever_reads_one_goes_on(
     store: ObjectStore, pieces: list[str], monkeypatch: pytest.MonkeyPatch, limit: str, one_copy: int
 ) -> None:
-    monkeypatch.setattr(stored_copies, limit, one_copy)
+    monkeypatch.setattr(file_cache, limit, one_copy)
     store.put("snapshots/b", CONTENT[1:])
-    file, _ = stored_copies.open_hashed(store, KEY)
+    file, _ = file_cache.open_hashed(store, KEY)
     assert file.read(10) == CONTENT[:10]
     assert content(store, "snapshots/b") == CONTENT[1:]
     assert file.read() == CONTENT[10:]

@@ -39,7 +39,7 @@ from resources.serving import logs, traces
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
-from services.theta_api.ledger import Ledger
+from services.theta_api.parameter_cache import Ledger
 from services.theta_api.server import theta_app
 from services.theta_client import api as client
 from services.theta_client.api import PATH

@@ -38,7 +38,7 @@ from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import GateResult
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import OpenViolation
 from irt_assets.ledger.fit_spec import Spread
@@ -48,7 +48,7 @@ from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.ledger.steps import steps
-from irt_assets.reports import item_shown
+from irt_assets.reports import item_blocks
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.closing_records import read_closed
@@ -65,13 +65,13 @@ from resources.dagster_schema import rows_shown
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
-from services.dashboard.deciding import DecisionForm, decide, review
+from services.dashboard.data_access import Reader
+from services.dashboard.decisions import DecisionForm, decide, review
 from services.dashboard.downloads import TYPES, download
 from services.dashboard.figures import shown as shown_on_page
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import Reader
-from services.dashboard.safety import in_short, verdict
+from services.dashboard.release_status import in_short, verdict
 from services.dashboard.server import make_page
 from services.dashboard.views import months
 from services.dashboard.views.bank import PAGE_SIZE
@@ -129,7 +129,7 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
-    drawn = unescape(str(shown_on_page(item_shown.history(alone, "b"))))
+    drawn = unescape(str(shown_on_page(item_blocks.history(alone, "b"))))
     first, last = (int(ms) / 1000 for ms in re.findall(r'range":\[(\d+),(\d+)\],"type":"date', drawn)[0])
     assert first < month.start.timestamp() < last == month.end.timestamp()
 

@@ -24,17 +24,17 @@ from irt_assets.decisions.proposals import Reference, State, find_proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.drift.alerts import settle_alerts
-from irt_assets.drift.shown import change_in_words
+from irt_assets.drift.blocks import change_in_words
 from irt_assets.ledger import proposals
-from irt_assets.reports import item_shown
-from irt_assets.reports.month_shown import flagged_items
+from irt_assets.reports import item_blocks
+from irt_assets.reports.month_blocks import flagged_items
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.dashboard.deciding import DecisionForm, DecisionOutcome, decide, review
+from services.dashboard.data_access import Reader
+from services.dashboard.decisions import DecisionForm, DecisionOutcome, decide, review
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
 from services.dashboard.views import item, proposal
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
@@ -133,7 +133,7 @@ def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
 
 
 def headline_of(name: str, ask: Ask) -> str:
-    return plain(item_shown.in_short(item.facts_asked(ask("item", item=name)), NOW))
+    return plain(item_blocks.in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
 def said(outcome: DecisionOutcome) -> str:

@@ -19,7 +19,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
 from irt_assets.invariants.history import look_at_everything, record
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
@@ -30,10 +30,10 @@ from resources.alerts.outbox import record as record_delivery
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from services.dashboard.data_access import Reader
 from services.dashboard.downloads import download
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, make_page
 from services.dashboard.views.arrivals import refused_table

@@ -28,8 +28,8 @@ from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import login, server
+from services.dashboard.data_access import Reader
 from services.dashboard.page import NotFound, Page, View, ViewRequest
-from services.dashboard.reader import Reader
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.asgi import ask, open_socket

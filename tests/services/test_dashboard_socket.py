@@ -21,7 +21,7 @@ from irt_assets.common.dashboard_pages import address
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.dashboard import deciding
+from services.dashboard import decisions as decision_pages
 from services.dashboard.login import DEMO
 from services.dashboard.server import build_app
 from tests.helpers.door import listening, port_of, served
@@ -95,7 +95,7 @@ def test_a_decision_that_was_confirmed_is_made_once_though_nobody_hears_of_it(
     port: int, bank: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, lost, done = threading.Event(), threading.Event(), threading.Event()
-    reject = deciding.release.reject
+    reject = decision_pages.release.reject
 
     def slow(*args: Any, **options: Any) -> Any:
         begun.set()
@@ -105,7 +105,7 @@ def test_a_decision_that_was_confirmed_is_made_once_though_nobody_hears_of_it(
         finally:
             done.set()
 
-    monkeypatch.setattr(deciding.release, "reject", slow)
+    monkeypatch.setattr(decision_pages.release, "reject", slow)
     with opened(port) as connection:
         click(connection, "reject")
         wait_for(connection, "This will happen")

@@ -37,7 +37,7 @@ from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
 from services.theta_api.app import build_app
-from services.theta_api.ledger import DatabaseUnavailable, Ledger
+from services.theta_api.parameter_cache import DatabaseUnavailable, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers import rooms
@@ -460,7 +460,7 @@ def test_a_method_that_is_not_there_is_told_which_is(contract_url: str) -> None:
 def test_nothing_is_read_from_a_schema_that_is_not_for_this_code(
     revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.theta_api.ledger.schema_version", lambda _: SchemaVersion(revision))
+    monkeypatch.setattr("services.theta_api.parameter_cache.schema_version", lambda _: SchemaVersion(revision))
     ledger = Ledger(database_of_it, 1)
     assert said in refusal(ledger.refresh)
     assert not ledger.ready

@@ -19,7 +19,7 @@ from irt_psychometrics.core.errors import DisconnectedDesignError, Psychometrics
 from irt_psychometrics.core.item_models import item_model
 from irt_psychometrics.core.priors import Normal, Priors
 from irt_psychometrics.core.quadrature import Grid
-from irt_psychometrics.estimation import standard_errors, sums
+from irt_psychometrics.estimation import reductions, standard_errors
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.estimation.em_request import Persons
 from irt_psychometrics.estimation.marginal import Problem
@@ -90,7 +90,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", [k if k == "histogram" else pytest.param(k, marks=pytest.mark.long) for k in KINDS])
 def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
-    assert sums.number_of_shards(small.responses.n_responses) == 1
+    assert reductions.number_of_shards(small.responses.n_responses) == 1
     found = fit_on_spark(spark, frame(small), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
@@ -106,7 +106,7 @@ def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, k
 
 
 def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
-    assert sums.number_of_shards(large.responses.n_responses) == 4
+    assert reductions.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, groups=True, partitions=3), SETTINGS, reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
@@ -138,10 +138,10 @@ def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
 def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
     """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
-    monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
-    monkeypatch.setattr(sums, "MAX_BUNDLES", 3)
+    monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 5000)
+    monkeypatch.setattr(reductions, "MAX_BUNDLES", 3)
     monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
-    assert sums.number_of_shards(small.responses.n_responses) == 7
+    assert reductions.number_of_shards(small.responses.n_responses) == 7
     everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.from_model(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
     there = SparkAnswers(spark, frame(small), SETTINGS, None)

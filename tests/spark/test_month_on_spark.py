@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.common.partitions import Month
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from services.dashboard.views.months import backfill_path
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for

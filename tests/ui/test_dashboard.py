@@ -19,10 +19,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.ledger.publications import in_force
 from irt_assets.runs.in_process_runs import run_job
-from services.dashboard.reader import Reader
+from services.dashboard.data_access import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.door import listening, port_of, served

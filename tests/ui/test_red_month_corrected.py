@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.runs.in_process_runs import run_month
 from tests.helpers.rooms import run_sql
 from tests.ui.test_analyst_red_month import open_check

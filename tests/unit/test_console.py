@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.cli import serve
 from irt_assets.cli.console import months_table, print_blocks, say
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 
 HOSTILE = "[/x] [red]é\x1b[2J\x1b]0;title\x07 \u202egnp\r한"
 SHOWN = r"[/x] [red]é\x1b[2J\x1b]0;title\x07 \u202egnp\r한"

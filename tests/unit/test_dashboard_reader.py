@@ -16,9 +16,9 @@ from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import decision_form
+from services.dashboard.data_access import BeingRead, Reader
 from services.dashboard.login import DEMO
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import BeingRead, Reader
 from services.dashboard.server import make_page
 
 LONG_S = 60.0

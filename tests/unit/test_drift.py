@@ -12,11 +12,11 @@ import pytest
 from scipy.stats import chi2, norm
 
 from irt_assets.drift.assets import flagged_table, sentence_on_information
-from irt_assets.drift.compared import ComparedMonth
 from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
+from irt_assets.drift.month_comparison import ComparedMonth
 from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.unestimated import Unestimated
+from irt_assets.drift.unestimated_items import Unestimated
 from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.errors import PsychometricsError

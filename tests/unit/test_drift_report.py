@@ -18,17 +18,17 @@ from irt_assets.blocks.pdf import typeset
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
+from irt_assets.drift.blocks import drift_said
 from irt_assets.drift.rows import AlertRow, DifRow, InformationRow
-from irt_assets.drift.shown import drift_said
 from irt_assets.gates.anchor_shifts import AnchorShift
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import Linked
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped, linking
 from irt_assets.reports.drift_report import document, to_look_at, verdict
-from irt_assets.reports.item_shown import details
+from irt_assets.reports.item_blocks import details
 from irt_assets.responses.scales import Scale
 from irt_psychometrics.core.items import ItemRow
 from resources.version import code_version

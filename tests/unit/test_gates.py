@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from irt_assets.blocks.markdown import markdown
-from irt_assets.calibration.shown import misfit_blocks
+from irt_assets.calibration.blocks import misfit_blocks
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence, GateResult

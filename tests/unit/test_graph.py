@@ -14,7 +14,7 @@ from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.engines.registry import comparison_names
-from irt_assets.gates.month_judged import MONTHLY_ASSETS
+from irt_assets.gates.month_classification import MONTHLY_ASSETS
 from irt_assets.invariants.drift import FOLLOWING
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings

@@ -22,13 +22,13 @@ from irt_assets.file_commands.files import FILES
 from irt_assets.intake import parquet, sources
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.intake.clean import Limits
+from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.jsonlines import NotKept, parse
 from irt_assets.intake.mapping import Mapping, MatrixMapping, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, csv_of_refused, unseen
 from irt_assets.intake.sources import BadRow
 from irt_assets.intake.staging import copy_rows
-from irt_assets.intake.take import AnswerSource
 from irt_psychometrics import commands
 from irt_psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure

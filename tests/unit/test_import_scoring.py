@@ -14,13 +14,13 @@ import pytest
 
 from irt_assets.intake.cells import as_text
 from irt_assets.intake.clean import Cleaned, Cleaner, Limits
+from irt_assets.intake.ingest import AnswerSource
 from irt_assets.intake.mapping import Mapping, MatrixMapping, bind_attempts, load_mapping, presets
 from irt_assets.intake.matrix import item_columns
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, unseen
 from irt_assets.intake.scoring import AsGiven, ByKey, FromPoints, Maxima, Scoring, max_scores_of, read_key, scoring_of
 from irt_assets.intake.sources import Batch
-from irt_assets.intake.take import AnswerSource
 from resources.failures import PermanentFailure
 from tests.helpers.pictures import Picture
 from tests.helpers.sentences import refusal

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.kpis.assets import out_of_range, unexplained
-from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.kpi_definitions import RANGES
 from irt_assets.kpis.record import churn, engagement, goal, progress, records
 
 COUNTS = st.none() | st.integers(0, 400)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from irt_assets.abilities.online import Learner, Theta
-from irt_assets.kpis.meaning import RANGES, NullReason
+from irt_assets.kpis.kpi_definitions import RANGES, NullReason
+from irt_assets.reports.learner_blocks import activity, in_short, theta_over_time
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
-from irt_assets.reports.standing_shown import activity, in_short, theta_over_time
 from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.plots.axes import Points
 from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK, page

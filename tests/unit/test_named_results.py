@@ -22,7 +22,7 @@ BY_POSITION = {
     "irt_psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
     "irt_psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
-    "irt_psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
+    "irt_psychometrics/estimation/reductions.py pieces": "arguments of a kernel, in the kernel's order",
 }
 """Functions that hand back three values and more by position, each with the reason. None is added without one."""
 

@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
+from irt_assets.calibration.blocks import absent_scores
 from irt_assets.calibration.request import FitRequest, calibrate
-from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import decode, encode

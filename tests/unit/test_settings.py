@@ -364,7 +364,7 @@ def test_no_two_servers_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
 ROOT = Path(__file__).parents[2]
 MADE_IN = {
     "resources/postgres/database.py": {"Connection.connect(", "create_engine("},
-    "services/theta_api/ledger.py": {"ConnectionPool("},
+    "services/theta_api/parameter_cache.py": {"ConnectionPool("},
     "irt_assets/intake/pulling/rows.py": {"create_engine("},  # to databases of others
 }
 
@@ -385,7 +385,7 @@ def test_connections_are_made_in_one_place() -> None:
             if names := set(made.findall(path.read_text("utf-8"))):
                 found[str(path.relative_to(ROOT))] = names
     assert found == MADE_IN
-    assert "kwargs=self._database.arguments(" in (ROOT / "services/theta_api/ledger.py").read_text("utf-8")
+    assert "kwargs=self._database.arguments(" in (ROOT / "services/theta_api/parameter_cache.py").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks.markdown import markdown
-from irt_assets.calibration import shown
+from irt_assets.calibration import blocks
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.common.metadata import decide_in, metadata
 from irt_assets.kpis.assets import kpi_table
-from irt_assets.kpis.meaning import MEANINGS, RANGES
+from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.reports.drift_facts import ItemFindings
-from irt_assets.reports.item_shown import category_curves, curves, parameters
+from irt_assets.reports.item_blocks import category_curves, curves, parameters
 from irt_psychometrics.core.items import ItemRow
 from irt_psychometrics.core.models import Calibration, Convergence, Flag
 from irt_psychometrics.itemfit.observed import observed
@@ -44,7 +44,7 @@ def fit() -> Calibration:
 
 
 def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
-    found = shown.fit_metadata(
+    found = blocks.fit_metadata(
         [
             FitOutcome(
                 scale_id="math",
@@ -76,7 +76,7 @@ def test_abilities_show_their_distribution_and_their_reliability() -> None:
         ScaleAbilities("math", theta, np.full(1000, 0.5), 30, "set"),
         ScaleAbilities("none", *[np.empty(0)] * 2, 0, "", "why"),
     ]
-    found = shown.ability_metadata(measured)
+    found = blocks.ability_metadata(measured)
     assert found["reliability (math)"].value == pytest.approx(0.8, abs=0.001)
     assert found["SD θ (math)"].value == 1.0
     assert str(found["plot: θ (math)"].value).startswith("![distribution of θ](data:image/svg+xml")

@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.wording import counted
+from irt_assets.intake.ingest import AnswerSource, limits_of, take
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import PullStaging, scoring_of
@@ -20,7 +21,6 @@ from irt_assets.intake.pulling.rows import Part
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import REMEDIES, ImportReport, Refused
 from irt_assets.intake.sources import TableSource
-from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 

@@ -12,9 +12,9 @@ from irt_assets.common.partitions import day_bounds
 from irt_assets.intake.corrections import AnswerSelection, take_out
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import Pull, PullStaging, take_rows
+from irt_assets.intake.pulling.pull_state import ComparedRows, PullState, compared_days, one_at_a_time, store_day
 from irt_assets.intake.pulling.rows import Part, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.pulling.standing import ComparedRows, PullState, compared_days, one_at_a_time, store_day
 from irt_assets.intake.sources import TableSource
 from resources.postgres.database import Database
 

@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.intake.cells import as_text
+from irt_assets.intake.ingest import AnswerSource, limits_of, take
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.rows import Part, Read, SqlRows
-from irt_assets.intake.pulling.sources_file import PullSource
-from irt_assets.intake.pulling.standing import (
+from irt_assets.intake.pulling.pull_state import (
     OUT_OF_ORDER,
     Place,
     PullState,
@@ -36,11 +35,12 @@ from irt_assets.intake.pulling.standing import (
     stop,
     store,
 )
+from irt_assets.intake.pulling.rows import Part, Read, SqlRows
+from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.report import ImportReport
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import TableSource
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 

@@ -1,7 +1,7 @@
 """The rows of a source that is read with SQL, in batches: by cursor and key, or by day.
 
 What belongs here: the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells to
-Arrow. What does not: the state of a pull (see `standing`), and the import of the rows (see `pull`).
+Arrow. What does not: the state of a pull (see `pull_state`), and the import of the rows (see `pull`).
 """
 
 import json
@@ -24,8 +24,8 @@ from irt_assets.intake.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.intake.pulling.clocks import Clock, clock_of
 from irt_assets.intake.pulling.mariadb_times import read_zero_dates
 from irt_assets.intake.pulling.postgresql_times import read_all_times
+from irt_assets.intake.pulling.pull_state import Place
 from irt_assets.intake.pulling.sources_file import Cursor, PullSource
-from irt_assets.intake.pulling.standing import Place
 from irt_assets.intake.times import EARLIEST, LATEST, MISSING, parse_times
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.core.items import ItemParameters
-from irt_psychometrics.drift.kinds import Change, ChangeKind, TimedAnswers, classify_changes
+from irt_psychometrics.drift.change_types import Change, ChangeKind, TimedAnswers, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irt_psychometrics.alignment.common_line import NoLineError
-from irt_psychometrics.drift.moves import Moves, moves
+from irt_psychometrics.drift.anchor_alignment import Moves, moves
 from psychometrics_testbed.drift_worlds import compared
 from psychometrics_testbed.published_months import World
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE

@@ -21,9 +21,9 @@ from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.reports.decision_blocks import moved_table
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
-from services.dashboard import decision_form, making
-from services.dashboard.chosen import bounds_of_month, names_in, require_known
-from services.dashboard.deciding import ANCHORS, DecisionForm, DecisionOutcome, What, may_decide
+from services.dashboard import decision_form, rematerialising
+from services.dashboard.address_fields import bounds_of_month, names_in, require_known
+from services.dashboard.decisions import ANCHORS, DecisionForm, DecisionOutcome, What, may_decide
 from services.dashboard.elements import DASH, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -103,10 +103,10 @@ def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Sessi
         if not outcome.stale:
             return shown(_links(chosen))
         again = Paragraph(f"To be made again: {listed(outcome.stale, NAMED)}.")
-        return shown(again, making.place(asked), _links(chosen))
+        return shown(again, rematerialising.place(asked), _links(chosen))
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
-    making.converse(asked, inputs)
+    rematerialising.converse(asked, inputs)
 
 
 def _links(chosen: Chosen) -> Paragraph:

@@ -17,7 +17,7 @@ from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.items import ItemRow
-from services.dashboard.chosen import require_known, whole_number
+from services.dashboard.address_fields import require_known, whole_number
 from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest

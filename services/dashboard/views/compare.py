@@ -31,19 +31,19 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import GateStatus, MonthState
+from irt_assets.gates.month_classification import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import Linked, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.reports.item_shown import parameters
-from irt_assets.reports.month_shown import OUTCOMES
+from irt_assets.reports.item_blocks import parameters
+from irt_assets.reports.month_blocks import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics import ItemParameters
 from irt_psychometrics.plots import Chart
-from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
+from services.dashboard.address_fields import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import asking_form, choice
 from services.dashboard.figures import shown
 from services.dashboard.page import Page, ViewRequest

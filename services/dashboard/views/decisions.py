@@ -17,8 +17,8 @@ from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.reports.decision_blocks import decisions_table, moved_table, proposals_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_psychometrics.linking import Suspect
-from services.dashboard.chosen import CHOSEN, require_known, whole_number
-from services.dashboard.deciding import DECIDER, may_decide
+from services.dashboard.address_fields import CHOSEN, require_known, whole_number
+from services.dashboard.decisions import DECIDER, may_decide
 from services.dashboard.elements import asking_form, choice, markup, section, shortened, tick_box
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest

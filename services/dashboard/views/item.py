@@ -8,13 +8,13 @@ from shiny import Inputs, Outputs, Session
 from irt_assets.blocks import Paragraph, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
-from irt_assets.reports import item_shown
+from irt_assets.reports import item_blocks
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from irt_psychometrics.itemfit import Observed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
+from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import asking_form, choice, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -31,10 +31,10 @@ def page(asked: ViewRequest) -> Page:
     return Page(
         f"Item {name}",
         shown(
-            Paragraph(item_shown.in_short(facts, asked.reader.now()), "lead"),
-            item_shown.identity(facts),
+            Paragraph(item_blocks.in_short(facts, asked.reader.now()), "lead"),
+            item_blocks.identity(facts),
             _answered(asked, facts, month) if month else None,
-            *item_shown.over_time(facts, zone),
+            *item_blocks.over_time(facts, zone),
             _use_section(asked, facts),
             Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
@@ -90,9 +90,9 @@ def _answered(asked: ViewRequest, facts: ItemFacts, month: ItemInMonth) -> Tag:
         f"How learners of {month.month} answered it",
         asking_form("item", choice("Month", "month", months, month.month), kept=kept),
         *(notice(prose(warning), "warning") for warning in (red, why_not) if warning),
-        item_shown.curves(item.item_id, item.published, item.values, facts.scale, month.month, seen),
-        *item_shown.category_curves(item, facts.scale, month.month),
-        item_shown.details(item, facts.onset_seen_by(month.month), facts.information.get(month.month)),
+        item_blocks.curves(item.item_id, item.published, item.values, facts.scale, month.month, seen),
+        *item_blocks.category_curves(item, facts.scale, month.month),
+        item_blocks.details(item, facts.onset_seen_by(month.month), facts.information.get(month.month)),
     )
 
 

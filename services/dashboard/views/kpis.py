@@ -8,7 +8,7 @@ import psycopg
 from irt_assets.blocks import Figure, Paragraph, Section, number, percent, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
-from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
 from irt_psychometrics.plots import Chart
 from services.dashboard.figures import shown

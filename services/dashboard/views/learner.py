@@ -1,6 +1,6 @@
 """One learner: θ on each scale and over time, weekly KPIs, activity, reports.
 
-`reports.standing_shown` lays out everything except the reports.
+`reports.learner_blocks` lays out everything except the reports.
 """
 
 from datetime import timedelta
@@ -12,7 +12,7 @@ from irt_assets.blocks import Moment, Paragraph, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
-from irt_assets.reports import standing_shown
+from irt_assets.reports import learner_blocks
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.learner_answers import last_live_answer
 from services.dashboard.elements import markup, section, shortened
@@ -48,7 +48,7 @@ def page(asked: ViewRequest) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = of_learner(connection, user)
-    standing = standing_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
+    standing = learner_blocks.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
         shown(

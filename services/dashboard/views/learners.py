@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.reports.standing_shown import as_of
+from irt_assets.reports.learner_blocks import as_of
 from services.dashboard.elements import asking_form, shortened, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import NotAllowed, Page, ViewRequest

@@ -1,4 +1,4 @@
-"""One month of a scale: whether it is safe to release, the next steps, and the evidence (see `reports.month_shown`)."""
+"""One month of a scale: whether it is safe to release, the next steps and the evidence (`reports.month_blocks`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,22 +11,29 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Reference
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import GateStatus, MonthState, State
+from irt_assets.gates.month_classification import GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import step_of
-from irt_assets.reports import month_shown
+from irt_assets.reports import month_blocks
 from irt_assets.reports.artifacts import of_months
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
-from services.dashboard import decision_form, making
-from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
-from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
+from services.dashboard import decision_form, rematerialising
+from services.dashboard.address_fields import (
+    decisions_waiting,
+    month_named,
+    months_of,
+    scale_named,
+    scales_of,
+    state_of,
+)
+from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import section
 from services.dashboard.figures import shown
 from services.dashboard.page import Page, ViewRequest
+from services.dashboard.release_status import next_step, verdict
 from services.dashboard.report_files import report_files
-from services.dashboard.safety import next_step, verdict
 
 MARKS: dict[State, tuple[str, Tone]] = {
     State.GREEN: ("Yes", "good"),
@@ -55,9 +62,9 @@ def page(asked: ViewRequest) -> Page:
         shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
         body = shown(
             Box((answer, *next_steps, *since), tone),
-            making.place(asked) if state.state is State.STALE else None,
+            rematerialising.place(asked) if state.state is State.STALE else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
-            *month_shown.sections(connection, scale, state, gates, **shown_in),
+            *month_blocks.sections(connection, scale, state, gates, **shown_in),
             section("Reopen the month", decision_form.form(asked, ("reopen",))) if closed else None,
             section("Reports", *_reports(connection, state)),
         )
@@ -65,7 +72,7 @@ def page(asked: ViewRequest) -> Page:
 
 
 def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    making.converse(asked, inputs)
+    rematerialising.converse(asked, inputs)
 
     def fill(what: What, reason: str, _since: str, _leaked: bool) -> DecisionForm:
         overview = asked.reader.overview()
@@ -73,7 +80,7 @@ def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Sessi
         return DecisionForm(what, (Reference(name, ""),), reason)
 
     def after(_form: DecisionForm, outcome: DecisionOutcome) -> TagChild:
-        return shown(making.place(asked)) if outcome.stale else None
+        return shown(rematerialising.place(asked)) if outcome.stale else None
 
     decision_form.converse(asked, inputs, fill, after, ("reopen",))
 

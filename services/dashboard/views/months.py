@@ -30,15 +30,15 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import counted, is_or_are, listed, shortened, span, with_capital
 from irt_assets.decisions.origin import read_origin
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.watching.overview import Overview
-from services.dashboard import making
-from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
+from services.dashboard import rematerialising
+from services.dashboard.address_fields import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
 from services.dashboard.page import Page, ViewRequest
-from services.dashboard.safety import NOTHING_TO_DO, in_short, next_step, verdict
+from services.dashboard.release_status import NOTHING_TO_DO, in_short, next_step, verdict
 
 NOTHING_YET = (
     "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "
@@ -58,7 +58,7 @@ def page(asked: ViewRequest) -> Page:
         "Months",
         shown(
             _is_the_last_one_safe(asked, overview),
-            making.place(asked) if to_make else None,
+            rematerialising.place(asked) if to_make else None,
             *_missing(asked, overview),
             _around(asked, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
@@ -70,7 +70,7 @@ def page(asked: ViewRequest) -> Page:
 
 
 def server(asked: ViewRequest, inputs: Inputs, _output: Outputs, _session: Session) -> None:
-    making.converse(asked, inputs)
+    rematerialising.converse(asked, inputs)
 
 
 def _is_the_last_one_safe(asked: ViewRequest, overview: Overview) -> Box:

@@ -19,14 +19,14 @@ from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.reports import item_shown
+from irt_assets.reports import item_blocks
 from irt_assets.reports.decision_blocks import proposal, proposals_table
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.chosen import CHOSEN, names_in
-from services.dashboard.deciding import DecisionForm, DecisionOutcome, What
+from services.dashboard.address_fields import CHOSEN, names_in
+from services.dashboard.decisions import DecisionForm, DecisionOutcome, What
 from services.dashboard.elements import section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest
@@ -141,7 +141,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewReques
         else f"The proposal of {p.window} for {item} is {what}",
         shown(
             *proposal(p, superseded),
-            item_shown.curves(p.item_id, p.old if p.state is State.OPEN else None, p.new, scale, p.window),
+            item_blocks.curves(p.item_id, p.old if p.state is State.OPEN else None, p.new, scale, p.window),
             Paragraph(
                 (
                     *(page_link("The item", "item", **named), " · "),
@@ -149,7 +149,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: ViewReques
                     page_link("All that waits", "decisions"),
                 )
             ),
-            item_shown.month_by_month(facts) if facts and facts.months else None,
+            item_blocks.month_by_month(facts) if facts and facts.months else None,
             _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
             _decide_section(connection, p, asked),
         ),

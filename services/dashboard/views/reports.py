@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from irt_assets.blocks import Block, Cell, Moment, Paragraph, Section, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, is_or_are, sentence
-from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_classification import State
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
-from services.dashboard.chosen import bounds_of_month
+from services.dashboard.address_fields import bounds_of_month
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
 from services.dashboard.page import NotFound, Page, ViewRequest

@@ -3,7 +3,7 @@
 Kernels release the GIL and are called from a thread pool: numba's own parallel layers abort the process when two
 Python threads use them at once, and do not survive a fork. Every chunk fills accumulators of its own, which are
 added in the order of the chunks; how persons are cut depends on the data only, so results are the same bit for bit
-for any number of threads (see `estimation.sums`). Nothing here knows of models, convergence or item ids.
+for any number of threads (see `estimation.reductions`). Nothing here knows of models, convergence or item ids.
 
 Loops over a window of nodes run over slices: numba takes an index that starts above 0 for one that may be negative, and
 does not vectorise it.

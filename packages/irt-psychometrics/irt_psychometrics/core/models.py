@@ -22,8 +22,8 @@ from irt_psychometrics.core.covariances import block_diagonal, times_both_sides
 from irt_psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, items_where, model_of, parts
 from irt_psychometrics.core.items import ItemParameters
 from irt_psychometrics.core.logistic import logit
-from irt_psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_psychometrics.core.model_families import ItemModel, between
+from irt_psychometrics.core.named_values import Meaning, NameWithMeaning
 from irt_psychometrics.core.options import Model as Model
 
 

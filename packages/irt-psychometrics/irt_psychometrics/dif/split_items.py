@@ -266,7 +266,7 @@ class Copies:
     def _own_covariance(self) -> Floats:
         """Covariance of each copy over samples, shape (n, K, K).
 
-        It excludes the information in the prior of c, because copies share this prior and it is no evidence.
+        It excludes the information in the prior of c, because copies share this prior, which is not evidence.
         """
         cov = self.fit.cov
         if not self.fit.item_model.guesses:

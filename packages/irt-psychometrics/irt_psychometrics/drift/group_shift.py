@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 
 from irt_psychometrics.core.errors import PsychometricsError
+from irt_psychometrics.drift.anchor_alignment import moves
 from irt_psychometrics.drift.errors import Comparison
-from irt_psychometrics.drift.moves import moves
 
 MIN_OTHERS = 5
 """With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""

@@ -32,12 +32,12 @@ from irt_psychometrics.core.items import ItemParameters, wabc
 from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.core.significance import q_values
+from irt_psychometrics.drift.anchor_alignment import differences, second_line
+from irt_psychometrics.drift.change_types import Change, TimedAnswers, classify_changes
 from irt_psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_psychometrics.drift.errors import Comparison
 from irt_psychometrics.drift.group_shift import ShiftAgainstAnchors, shift_against_anchors
 from irt_psychometrics.drift.item_trends import Trends, trends
-from irt_psychometrics.drift.kinds import Change, TimedAnswers, classify_changes
-from irt_psychometrics.drift.moves import differences, second_line
 from irt_psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_psychometrics.drift.severity import FALSE_DISCOVERIES, Severity, graded
 

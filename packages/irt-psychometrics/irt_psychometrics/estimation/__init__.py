@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from irt_psychometrics.core.models import Convergence, Flag, Population
     from irt_psychometrics.core.options import Latent, LatentRule
     from irt_psychometrics.core.testlets import Effects
+    from irt_psychometrics.estimation.ability_growth import MovementEstimate
     from irt_psychometrics.estimation.em import FitOptions, fit_em
     from irt_psychometrics.estimation.external import Estimates, ExternalFit
     from irt_psychometrics.estimation.integrated import MarginalLikelihood
     from irt_psychometrics.estimation.latent_shape import Shape
     from irt_psychometrics.estimation.levels import EarlierAnswers
-    from irt_psychometrics.estimation.movement import MovementEstimate
     from irt_psychometrics.estimation.normality_test import Normality, normality
     from irt_psychometrics.estimation.occasions import LearnerWeeks
     from irt_psychometrics.estimation.remote import RemoteAnswers, ShardWork

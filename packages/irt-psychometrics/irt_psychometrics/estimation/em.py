@@ -71,6 +71,7 @@ from irt_psychometrics.estimation.em_request import (
     require_persons,
     same_answers,
 )
+from irt_psychometrics.estimation.independence import why_unrelated
 from irt_psychometrics.estimation.latent_distribution import NormalGroups
 from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.optimizer import Solution, maximise
@@ -89,7 +90,6 @@ from irt_psychometrics.estimation.standard_errors import (
     no_errors,
     require_one_matrix,
 )
-from irt_psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
 ENOUGH_FOR_SIGN = 5

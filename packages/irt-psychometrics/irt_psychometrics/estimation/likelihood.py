@@ -26,8 +26,8 @@ from irt_psychometrics.estimation import (
     score_product_kernels,
     scored_information_kernels,
 )
+from irt_psychometrics.estimation.reductions import KernelSum, SumOverPersons, Sums
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers
-from irt_psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
 
 SCORE_STEP = 1e-3
 """A step for finite differences: the relative error of a second derivative is one in a million."""

@@ -4,7 +4,7 @@ All learners answer the same items, so the items' errors are shared. They make d
 not average them out: they only make the difference more significant.
 
 Belongs here: the effect of these errors on the slopes of the log-likelihood, and from it on estimates, their standard
-errors and p. Does not belong here: the likelihood and its slopes (`movement`), and draws of the errors
+errors and p. Does not belong here: the likelihood and its slopes (`ability_growth`), and draws of the errors
 (`core.moved_items`).
 """
 

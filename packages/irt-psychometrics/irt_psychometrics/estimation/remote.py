@@ -17,7 +17,7 @@ from irt_psychometrics.core import kernels
 from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation import sums
+from irt_psychometrics.estimation import reductions
 from irt_psychometrics.estimation.em_request import EVERYONE, Persons
 from irt_psychometrics.estimation.response_layout import (
     Counts,
@@ -101,8 +101,8 @@ class RemoteAnswers(ABC):
         self.item_ids, self.n_categories = item_ids, n_categories
         self.names = groups or (EVERYONE,)
         self._scores = scores
-        self.n_shards = sums.number_of_shards(self.n_answers)
-        self.bundles = sums.bundles(self.n_shards)
+        self.n_shards = reductions.number_of_shards(self.n_answers)
+        self.bundles = reductions.bundles(self.n_shards)
         self.n_bytes = 0
 
     @abstractmethod
@@ -181,7 +181,7 @@ class _Sharded(LaidOutAnswers):
 
     remote: RemoteAnswers = None  # type: ignore[assignment]
 
-    def sums(self, run: kernels.Run) -> sums.SumOverPersons:  # noqa: ARG002
+    def sums(self, run: kernels.Run) -> reductions.SumOverPersons:  # noqa: ARG002
         return _RemoteSums(self.remote)
 
     def thinned(self, step: int) -> ResponseLayout:
@@ -210,17 +210,17 @@ class _RemoteSums:
 
     remote: RemoteAnswers
 
-    def __call__(self, what: sums.PersonSum) -> sums.Sums:
+    def __call__(self, what: reductions.PersonSum) -> reductions.Sums:
         zeros = what.zeros()
         shapes, n_bytes = [array.shape for array in zeros], sum(array.nbytes for array in zeros)
         del zeros
         edges = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        return sums.added(
+        return reductions.added(
             tuple(part.reshape(shape) for part, shape in zip(np.split(flat, edges), shapes, strict=True))
             for flat in self._parts(what, n_bytes)
         )
 
-    def _parts(self, what: sums.PersonSum, n_bytes: int) -> Iterator[Floats]:
+    def _parts(self, what: reductions.PersonSum, n_bytes: int) -> Iterator[Floats]:
         """The bundles' sums, in order; 0 of a bundle without a person."""
         bundles = self.remote.bundles
         first_of = tuple(bundle.start for bundle in bundles for _ in bundle)
@@ -239,18 +239,18 @@ class _BundleSums:
     """A `ShardWork`: the sums of each bundle, under the number of its first shard, which `first_of` (S,) has for each
     shard."""
 
-    what: sums.PersonSum
+    what: reductions.PersonSum
     first_of: Sequence[int]
 
     columns: ClassVar[tuple[str, ...]] = ("sums",)
 
     def __call__(self, shards: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
-        into: sums.Sums = ()
+        into: reductions.Sums = ()
         current = -1
         for shard, row in shards:
             people = _people_of(row)
             if len(self.first_of) == 1:
-                into = sums.added(sums.over(self.what, piece) for piece in sums.pieces([people]))
+                into = reductions.added(reductions.over(self.what, piece) for piece in reductions.pieces([people]))
                 current = 0
                 continue
             if self.first_of[shard] != current:
@@ -276,7 +276,7 @@ class _Thinning:
             yield shard, thinned_shard(_people_of(row), self.rare, self.step)._asdict()
 
 
-def _flat(into: sums.Sums) -> Row:
+def _flat(into: reductions.Sums) -> Row:
     return {"sums": np.concatenate([array.ravel() for array in into])}
 
 

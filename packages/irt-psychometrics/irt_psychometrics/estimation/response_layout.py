@@ -17,7 +17,7 @@ from irt_psychometrics.core.design import Links, require_connected, row_starts, 
 from irt_psychometrics.core.model_families import ItemModel
 from irt_psychometrics.core.models import Flag
 from irt_psychometrics.core.responses import Responses, answered_rows, category_rows
-from irt_psychometrics.estimation.sums import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
+from irt_psychometrics.estimation.reductions import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
 RARE = 20
 """An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate there."""

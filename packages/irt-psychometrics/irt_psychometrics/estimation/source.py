@@ -10,8 +10,8 @@ from irt_psychometrics.core.arrays import Floats, Ints, Mask
 from irt_psychometrics.core.design import Links, first_alike
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.estimation.em_request import Persons
+from irt_psychometrics.estimation.reductions import number_of_shards
 from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutAnswers, ResponseLayout, listed_answers
-from irt_psychometrics.estimation.sums import number_of_shards
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Sums over learners from which item fit is computed, with the answers in memory or on other machines.
 
-`item_fit` computes statistics from these sums, or from the same sums over responses; `estimation.sums` adds them up.
+`item_fit` computes statistics from these sums, or from the same sums over responses; `estimation.reductions` adds
+them up.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from irt_psychometrics.core.classical import rest_correlation
 from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.models import Calibration, Floats, spread
 from irt_psychometrics.estimation.likelihood import Guessing
+from irt_psychometrics.estimation.reductions import KernelSum
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers
-from irt_psychometrics.estimation.sums import KernelSum
 from irt_psychometrics.itemfit import fit_kernels
 from irt_psychometrics.itemfit.model_replicates import on_common_nodes
 

@@ -25,9 +25,9 @@ from irt_psychometrics.dif.forms import cells, sittings
 from irt_psychometrics.dif.mantel import mantel
 from irt_psychometrics.dif.mantel_haenszel import mantel_haenszel
 from irt_psychometrics.dif.wald import curve_difference
+from irt_psychometrics.drift.change_types import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.drift.errors import Comparison, Published
 from irt_psychometrics.drift.items import Drift
-from irt_psychometrics.drift.kinds import ChangeKind, TimedAnswers, classify_changes
 from irt_psychometrics.drift.proportion_correct import proportions_correct
 from irt_psychometrics.estimation.em import fit_em
 from irt_psychometrics.information.functions import (

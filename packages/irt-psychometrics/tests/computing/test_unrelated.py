@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from irt_psychometrics.core.models import Calibration
 from irt_psychometrics.core.responses import Responses
-from irt_psychometrics.estimation import unrelated
+from irt_psychometrics.estimation import independence
 from irt_psychometrics.estimation.em import fit_em
 from psychometrics_testbed.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -80,10 +80,10 @@ def test_the_answer_is_the_same_each_time_and_within_groups() -> None:
     groups = ["low"] * 300 + ["high"] * 300
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
-        patch.setattr(unrelated, "NOISE_PER_ITEM", 1000.0)
+        patch.setattr(independence, "NOISE_PER_ITEM", 1000.0)
         assert "unrelated" in fit_em(both, groups=groups, threads=1).convergence.reason
 
 
 def test_a_fit_that_passes_the_bound_shuffles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unrelated, "_shuffles", lambda *_: pytest.fail("shuffled"))
+    monkeypatch.setattr(independence, "_shuffles", lambda *_: pytest.fail("shuffled"))
     assert fitted(sparse(np.random.default_rng(3), 30)).convergence.converged

@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
-from irt_assets.drift.compared import ComparedMonth
+from irt_assets.drift.month_comparison import ComparedMonth
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of

@@ -10,10 +10,10 @@ from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import listed
-from irt_assets.gates.month_judged import State
-from services.dashboard.deciding import DECIDER, DecisionOutcome, make_again, may_decide
+from irt_assets.gates.month_classification import State
+from services.dashboard.data_access import BeingRead
+from services.dashboard.decisions import DECIDER, DecisionOutcome, make_again, may_decide
 from services.dashboard.page import ViewRequest
-from services.dashboard.reader import BeingRead
 
 LOOK_AGAIN_S = 3.0
 

@@ -6,7 +6,7 @@ from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_classification import MonthState, State
 from irt_assets.ledger.steps import Step
 
 LONGEST_SHORT = 100

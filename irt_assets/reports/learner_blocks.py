@@ -26,7 +26,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import counted
 from irt_assets.features.stored import ActiveDay
-from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.kpi_definitions import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_psychometrics.plots import Chart
 

@@ -1,7 +1,7 @@
 """Blocks about an item: a month's findings, its months, decisions and publications.
 
 A drift report shows the findings of its month; the dashboard's page of an item shows everything. What does not belong
-here: reading them (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
+here: reading them (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.blocks`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,8 +35,7 @@ from irt_assets.common.arrays import Floats
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.intervals import Z95
 from irt_assets.common.wording import listed, shortened
-from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.shown import (
+from irt_assets.drift.blocks import (
     DIF_EXPLAINED,
     change_in_words,
     dif_table,
@@ -44,6 +43,7 @@ from irt_assets.drift.shown import (
     information_table,
     not_estimated,
 )
+from irt_assets.drift.rows import InformationRow
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.reports.decision_blocks import decisions_table, publications
 from irt_assets.reports.drift_facts import ItemFindings

@@ -2,7 +2,7 @@
 
 They cover gates, linking, publication, answers, the fit and flagged items. What does not belong here: the verdict in a
 sentence (drift_report.py), the text on linking (drift_linking.py), proposals (drift_actions.py), and the numbers of
-one item (item_shown.py).
+one item (item_blocks.py).
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from irt_assets.blocks import (
     signed,
     table,
 )
+from irt_assets.calibration.blocks import growth_blocks
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.shown import growth_blocks
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
 from irt_assets.decisions.origin import OriginRead, read_origin
 from irt_assets.drift.alerts import first_seen
+from irt_assets.drift.blocks import TONES, information_said
 from irt_assets.drift.rows import (
     DifRow,
     DriftRow,
@@ -47,10 +48,9 @@ from irt_assets.drift.rows import (
     information_lost_in,
     large_dif_of,
 )
-from irt_assets.drift.shown import TONES, information_said
 from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import GateStatus, MonthState, State
+from irt_assets.gates.month_classification import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.drift.unjudged import why_not
+from irt_assets.drift.uncompared_months import why_not
 from irt_assets.ledger.values_with_errors import (
     InForce,
     LinkedWindow,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import listed
-from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_classification import MonthState
 from jobs.watching.overview import Overview
 from services.dashboard.elements import shortened
 from services.dashboard.page import NotFound, ViewRequest
