@@ -1,8 +1,8 @@
 """The em engine on Apache Spark: learners' answers stay on the executors in shards, and the driver gets sums over
 learners.
 
-On one CPU type, a fit has the same bits as in memory (see `reductions`). If the shards fit into the driver's memory, they
-are fetched, and the driver's threads compute the sums.
+On one CPU type, a fit has the same bits as in memory (see `reductions`). If the shards fit into the driver's memory,
+they are fetched, and the driver's threads compute the sums.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class Dif:
         reference, or if the fit fails with it and succeeds without it. If the attribute cannot be tested, the result
         contains the reason.
 
-        Raises PsychometricsError if lengths do not agree, if `reference` does not name a group, or if a model is neither logistic
-        nor of partial credit.
+        Raises PsychometricsError if lengths differ, if `reference` does not name a group, or if a model is neither
+        logistic nor of partial credit.
         """
         of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
         models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
