@@ -23,7 +23,7 @@ INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: n
 STARTED_AS_FILE = re.compile(r"python\s+(?:tests|benchmarks)/\S+")
 STARTED_AS_MODULE = re.compile(r"python\s+-m\s+((?:tests|benchmarks)(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
 OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
 
