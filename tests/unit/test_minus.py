@@ -1,4 +1,4 @@
-"""One minus sign on pages and paper, and none in what is no number."""
+"""Minus signs: a true minus in numbers, and hyphens in code and names; natural order and capital letters."""
 
 import pytest
 
@@ -37,5 +37,5 @@ def test_items_are_in_natural_order() -> None:
     assert sorted(["1" * 5000, "1" * 4999]) == sorted(["1" * 4999, "1" * 5000], key=natural_order)
 
 
-def test_a_sentence_that_begins_with_theta_keeps_the_letter() -> None:
+def test_sentence_that_begins_with_theta_keeps_the_small_letter() -> None:
     assert sentence("θ is normal") == "θ is normal."

@@ -1,4 +1,4 @@
-"""The lines of a proposal about growth that is not linear."""
+"""Lines of a proposal of movement on growth that is not linear."""
 
 from __future__ import annotations
 
