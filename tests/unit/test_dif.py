@@ -255,7 +255,7 @@ def test_sentence_on_dif_warns_if_items_were_assigned_by_level() -> None:
 
 @pytest.mark.parametrize("names", [1, 3, 60])
 def test_plot_of_differences_is_drawn_for_any_number_of_items(names: int) -> None:
-    """60 names do not fit. Metadata above 150 kB makes the Dagster UI slow."""
+    """60 names do not fit. Dagster handles metadata of up to 150 kB well."""
     rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
     picture = differences_plot(whole(), rows)
     (chart,) = picture.charts

@@ -332,7 +332,7 @@ def test_gate_holds_a_month_with_its_reason_if_the_evidence_exceeds_the_limits(
 
 
 def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_items(picture: Picture) -> None:
-    """A second dimension is a warning if no gate holds it. Published items with too few responses are always one."""
+    """A second dimension is a warning if no gate holds it, and so are published items with too few responses."""
     left_out = evidence(
         staged=staged(spec=a_spec(left_out={"new": 12, "old": 34})), in_force=frozenset({"old", "other"})
     )

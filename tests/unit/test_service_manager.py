@@ -132,7 +132,7 @@ def test_service_that_responds_with_503_counts_as_alive() -> None:
 
 
 def test_fault_names_a_part_of_the_daemon_that_has_ended() -> None:
-    """Only threads are checked; an unreachable database is no fault."""
+    """Only threads are checked, so an unreachable database is not reported."""
     assert ended_part() is None
     over = threading.Event()
     threads = [threading.Thread(target=over.wait, name=f"dagster-daemon-{part}") for part in DAEMONS[1:]]

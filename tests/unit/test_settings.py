@@ -143,7 +143,7 @@ def test_usual_forms_of_the_database_url_are_accepted(given: str) -> None:
         "postgresql://u@h/d?connect_timeout=2",
     ],
 )
-def test_dagster_uses_the_same_connection_options_as_libpq_with_keepalives(given: str) -> None:
+def test_dagster_uses_the_connection_options_of_the_url_and_default_timeouts(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     url = make_url(database.dagster_url)
     _, arguments = url.get_dialect()().create_connect_args(url)
