@@ -69,7 +69,7 @@ def test_item_is_not_compared_if_neither_engine_would_publish_its_estimate() -> 
     assert compare(ENGINES, *fits, RULES).item_ids == ("i0",)
 
 
-def test_item_is_compared_if_only_one_engine_would_publish_its_estimate() -> None:
+def test_item_is_compared_if_an_engine_would_publish_its_estimate() -> None:
     """Otherwise an engine's wrong estimate would exclude its item from the comparison."""
     fits = [{"i0": item(1.0, 0.0)}, {"i0": item(0.05, 9.0, b_se=4.0)}]
     agreement = compare(ENGINES, *fits, RULES)
@@ -77,14 +77,14 @@ def test_item_is_compared_if_only_one_engine_would_publish_its_estimate() -> Non
     assert agreement.problems(RULES)
 
 
-def test_items_that_only_one_engine_estimated_are_listed_and_not_compared() -> None:
+def test_items_that_a_single_engine_estimated_are_listed_and_not_compared() -> None:
     missing = item(None, None, flags=[Flag.NEGATIVE_DISCRIMINATION.value])
     fits = [{"i0": item(1.0, 0.0), "i1": item(1.0, 0.0)}, {"i0": item(1.0, 0.0), "i1": missing}]
     agreement = compare(ENGINES, *fits, RULES)
     assert (agreement.item_ids, agreement.only_one) == (("i0",), {"em": ("i1",)})
 
 
-def test_engines_without_an_item_in_common_do_not_agree() -> None:
+def test_engines_disagree_if_no_item_is_in_common() -> None:
     agreement = compare(ENGINES, {"i0": item(1.0, 0.0)}, {"i1": item(1.0, 0.0)}, RULES)
     assert agreement.problems(RULES) == ["they have no item in common"]
 

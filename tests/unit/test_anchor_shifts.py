@@ -56,7 +56,7 @@ def test_shifts_use_the_months_own_linking_if_no_anchor_moved() -> None:
     assert found["A1"] == pytest.approx(items["A1"].b - B[0])
 
 
-def test_an_anchor_without_an_estimate_is_left_out() -> None:
+def test_anchor_without_an_estimate_is_omitted() -> None:
     items, constants = month({})
     del items["A2"]
     items["A1"] = ItemRow(0.0, 0.0)

@@ -196,7 +196,7 @@ def test_pdf_is_typeset_if_text_has_unprintable_or_very_long_words(text: str) ->
     )
 
 
-def test_a_pdf_holds_latin_and_korean_and_the_signs_of_the_formulas() -> None:
+def test_pdf_contains_latin_and_korean_text_and_signs_of_formulas() -> None:
     made = text_of(as_pdf.typeset(document(Paragraph("Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …"), Paragraph("학습자 보고서"))))
     assert "Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …" in made
     assert "학습자 보고서" in made
@@ -207,7 +207,7 @@ def test_pdf_contains_only_fonts_of_the_packages() -> None:
     assert fonts_of(document(Paragraph("Ability 학습자 ≙"))) <= {"NanumGothic", "NanumGothicBold", "DejaVuSans"}
 
 
-def test_a_backslash_is_not_drawn_as_a_won_sign() -> None:
+def test_backslash_is_not_drawn_as_a_won_sign() -> None:
     """NanumGothic's glyph for the backslash is a won sign."""
     assert fonts_of(document(Paragraph("\\"), title="\\", kind="learner")) == {"DejaVuSans", "DejaVuSans-Bold"}
 
@@ -232,7 +232,7 @@ def test_pdf_of_a_document_is_reproducible_and_tagged_for_screen_readers() -> No
     assert b"pdfuaid:part" in as_pdf.typeset(made)
 
 
-def test_section_breaks_across_pages_only_if_it_is_longer_than_a_page() -> None:
+def test_only_sections_longer_than_a_page_are_broken_across_pages() -> None:
     long = Section("Long", (Paragraph(" ".join(f"w{n}" for n in range(4000))),), level=3, together=True)
     made = text_of(as_pdf.typeset(document(Section("First", (long,)))))
     assert all(f"w{n}" in made for n in (0, 1999, 3999))

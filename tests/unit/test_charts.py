@@ -161,7 +161,7 @@ def test_image_with_too_many_points_draws_a_sample_and_states_the_share() -> Non
     assert len(many.to_markdown()) < 150_000
 
 
-def test_processes_that_write_learner_reports_stay_small() -> None:
+def test_modules_for_learner_reports_do_not_import_numpy_and_plotly() -> None:
     code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.chart; "
     code += "print({'numpy', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -238,7 +238,7 @@ def test_only_flagged_items_are_marked_in_the_plot_of_parameters(k: int) -> None
     assert svg.COLOURS["orange"] not in drawn(sound)
 
 
-def test_axis_stays_narrow_if_one_item_has_an_extreme_difficulty() -> None:
+def test_axis_stays_narrow_if_an_item_has_an_extreme_difficulty() -> None:
     sound = fit(30)
     a = sound.a.copy()
     a[3] = 1e-3  # b of some thousands
@@ -247,7 +247,7 @@ def test_axis_stays_narrow_if_one_item_has_an_extreme_difficulty() -> None:
 
 
 @pytest.mark.parametrize("n_shown", [1, 4, 9])
-def test_curves_of_a_few_items_fit_one_picture(n_shown: int) -> None:
+def test_curves_of_a_few_items_fit_into_a_single_picture(n_shown: int) -> None:
     picture = plots.item_curves(fit(30, flagged=(1,)), [f"i{j}" for j in range(n_shown)])
     assert len(picture.charts) == n_shown
     drawn(picture)

@@ -68,7 +68,7 @@ def test_comment_above_each_private_import_states_its_reason_and_its_end() -> No
     assert names <= MAX_PRIVATE_NAMES, "use what `dagster` exports, or say in the commit for whom it is worth one more"
 
 
-def test_tags_and_statuses_equal_those_in_dagster() -> None:
+def test_tags_and_statuses_equal_dagsters() -> None:
     from dagster._core.execution import backfill
     from dagster._core.storage import dagster_run, tags
 
@@ -142,7 +142,7 @@ def test_functions_of_dagster_that_we_replace_exist_with_the_same_parameters() -
     assert {"remote_repo", "remote_job", "code_location", "run_id"} <= {*inspect.signature(job._create_run).parameters}
 
 
-def test_other_version_of_dagster_is_refused_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_version_of_dagster_is_refused_before_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
         pytest.raises(PermanentFailure, match=r"is 1\.14\.0, needed is 1\.13\.27"),

@@ -68,7 +68,7 @@ def test_three_groups_are_tested_jointly_with_two_degrees_less_if_a_group_is_mis
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl"])
-def test_wald_test_has_one_degree_of_freedom_if_all_items_share_a_slope(model: Model) -> None:
+def test_wald_test_has_1_degree_of_freedom_if_all_items_share_a_slope(model: Model) -> None:
     unit = np.full(J, 1.0 if model == "rasch" else 0.8)
     found = differences(B + 0.7 * (np.arange(J) == 3), unit, model=model)
     assert (found.df.tolist(), np.flatnonzero(found.wald > 1e-6).tolist()) == ([1] * J, [3])
@@ -111,7 +111,7 @@ def berkeley() -> Cells:
     return Cells(np.zeros(6, dtype=np.int64), np.linspace(0, 1, 6), n, right, right)
 
 
-def test_mantel_haenszel_statistics_equal_those_of_r_for_admissions_at_berkeley() -> None:
+def test_mantel_haenszel_statistics_equal_rs_for_admissions_at_berkeley() -> None:
     """`mantelhaen.test(UCBAdmissions)` in R: X-squared = 1.4269, p = 0.2323, odds ratio 0.9046968, 95 % CI 0.7719074
     to 1.0603298 (by Robins, Breslow & Greenland's variance)."""
     found = mantel_haenszel(berkeley(), focal=1)
@@ -175,8 +175,8 @@ def test_strata_without_both_groups_or_both_answers_contribute_no_information() 
     assert (found.ets_class, logistic_dif(counts, focal=1).size) == (None, None)
 
 
-def test_sittings_are_complete_and_matched_on_anchors_and_the_item_itself() -> None:
-    """Four learners answer a form of three items, of which the last learner omits an item. Item 2 is not an anchor."""
+def test_sittings_are_complete_and_learners_are_matched_on_anchors_and_the_item() -> None:
+    """Four learners answer a form of three items. The last learner omits an item, and item 2 is not an anchor."""
     x = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, np.nan]])
     responses = Responses.from_wide(x)
     taken, incomplete = sittings(responses, ["f"] * responses.n_responses, np.array([0, 0, 1, 1]))
@@ -208,7 +208,7 @@ def whole(**others: object) -> DifRow:
     return DifRow("", "lang", "ko", "", None, None, WHOLE | others)
 
 
-def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_does_not_confirm_it() -> None:
+def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_significant() -> None:
     found = [
         whole(),
         row("alone", "none", "C", large=False),
@@ -271,7 +271,9 @@ def test_plot_of_differences_is_drawn_for_any_number_of_items(names: int) -> Non
         ("x" * 101, None), (10**400, None),
     ],
 )  # fmt: skip
-def test_value_of_an_attribute_names_a_group_if_its_text_is_short(value: object, group: str | None) -> None:
+def test_attribute_value_names_a_group_if_the_value_is_a_short_text_or_a_number(
+    value: object, group: str | None
+) -> None:
     assert group_of(value) == group
 
 

@@ -57,7 +57,7 @@ def pattern(written: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, written.split("…"))))
 
 
-def test_every_command_of_the_documents_is_in_one_row(shared: Path) -> None:
+def test_every_command_of_the_documents_is_in_a_single_row(shared: Path) -> None:
     documents = {path.stem: commands(path.read_text()) for path in (shared / "requirements").glob("*.md")}
     described = sections()
     assert set(described) == set(documents)

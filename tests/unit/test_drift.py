@@ -78,7 +78,7 @@ def test_comparison_is_refused_if_the_linking_belongs_to_a_different_fit() -> No
         Comparison.from_linked_fit(now, linking, frozen, Published.of_anchors(frozen))
 
 
-def test_item_is_not_compared_if_it_has_no_estimates_or_no_published_values() -> None:
+def test_item_without_estimates_or_published_values_is_not_compared() -> None:
     now = estimated(np.random.default_rng(2))
     a, cov, joint = now.a.copy(), now.cov.copy(), now.joint_cov.copy()
     a[1], cov[1], joint[2:4], joint[:, 2:4] = np.nan, np.nan, np.nan, np.nan
@@ -153,11 +153,11 @@ def test_shifts_of_a_quarter_and_half_a_theta_unit_have_medium_and_high_severity
     assert drift.wabc[0] == pytest.approx(np.trapezoid(gap * norm.pdf(theta), theta), rel=1e-6)
 
 
-def test_large_change_is_not_flagged_if_it_is_not_significant() -> None:
+def test_large_change_is_not_flagged_if_the_test_is_not_significant() -> None:
     assert verdict([0.5], se=0.4).flagged == ()
 
 
-def test_significant_change_is_not_flagged_if_it_is_small() -> None:
+def test_significant_change_is_not_flagged_if_its_effect_is_small() -> None:
     drift = verdict([0.15])
     assert drift.q[0] < 1e-6
     assert drift.flagged == ()
@@ -225,8 +225,8 @@ def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
     assert Drift.from_comparison(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
 
 
-def test_errors_of_linking_constants_are_recomputed_if_they_are_not_stored() -> None:
-    """They equal the errors by `link` up to rounding, because both use the same first-order expansion."""
+def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
+    """The recomputed errors equal those of `link` up to rounding, because both use the same first-order expansion."""
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):

@@ -113,7 +113,7 @@ def test_curves_are_compared_by_the_share_of_right_answers_if_a_model_has_no_slo
     assert found.wald == pytest.approx(found.t[:, 0] ** 2 / found.cov[:, 0, 0], rel=1e-12)
 
 
-def test_published_model_is_inferred_from_c_if_it_is_not_recorded() -> None:
+def test_published_model_is_inferred_from_c_if_no_model_is_recorded() -> None:
     of_3pl, of_2pl = sound_items()
     for old, window, models in (
         (of_2pl, Fitted("3pl", 0.0, 1.0), {("2pl", "3pl")}),
@@ -125,7 +125,7 @@ def test_published_model_is_inferred_from_c_if_it_is_not_recorded() -> None:
         assert set(drift.across_models.values()) == models
 
 
-def test_covariance_of_the_curve_statistic_equals_that_of_simulated_curves() -> None:
+def test_covariance_of_the_curve_statistic_equals_the_covariance_of_simulated_curves() -> None:
     """Errors are so small that the first order suffices. 20,000 draws determine SDs and correlations to about 1 %."""
     of_3pl, _ = sound_items()
     comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
@@ -150,7 +150,7 @@ def test_covariance_of_the_curve_statistic_equals_that_of_simulated_curves() -> 
     assert found.cov[j] / scale == pytest.approx(drawn / scale, abs=0.05)
 
 
-def test_statistic_with_one_degree_of_freedom_ignores_the_second_component() -> None:
+def test_statistic_with_1_degree_of_freedom_ignores_the_second_component() -> None:
     singular = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
     nothing = np.zeros((2, 2, 3))
     now, old = (

@@ -125,7 +125,7 @@ def linking_of(**changed: Any) -> tuple[str, list[str]]:
     return text, [block.caption for block in blocks if isinstance(block, Figure)]
 
 
-def test_report_does_not_claim_that_anchors_disagree_if_they_are_only_too_few() -> None:
+def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few() -> None:
     text, _ = linking_of()
     assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
@@ -204,7 +204,7 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
     ],
 )
 def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, said: str) -> None:
-    """Each SE is 0.03, so that of the difference is 0.042: a jump of 0.02 is noise and 0.3 is seven standard errors."""
+    """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
     found = jumped(facts)
     assert bool(found) == bool(said)
@@ -272,7 +272,7 @@ def test_details_of_an_item_show_its_numbers_and_the_evidence_for_its_kind_of_ch
     assert "faster than usual (z −5.2)" in shown["kind of change"]
 
 
-def test_details_of_an_item_show_its_proportion_correct_if_it_was_not_estimated() -> None:
+def test_details_show_the_proportion_correct_if_an_item_was_not_estimated() -> None:
     share = {
         "n": 90,
         "observed": 0.9,
@@ -328,5 +328,5 @@ def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau
     assert said.endswith("; 1 high, 0 medium of two items compared: i1")
 
 
-def test_sentence_on_drift_omits_item_variation_if_it_is_within_the_limit() -> None:
+def test_sentence_on_drift_omits_item_variation_within_the_limit() -> None:
     assert drift_said([drift_row("i1", "2026-09", 0.1, "none")]) == "0 high, 0 medium of one item compared"

@@ -262,7 +262,7 @@ def test_rules_that_hold_back_everything_are_refused_when_set_and_accepted_when_
     Rules.from_settings({"warn_anchor_share": 0.7}).require_effect()
 
 
-def test_rules_store_only_changed_settings_and_are_restored_from_them() -> None:
+def test_rules_are_stored_as_changed_settings_and_restored() -> None:
     rules = Rules.from_settings({"min_responses": 120, "hinted": "exclude", "max_abs_b": 4})
     assert rules.changed() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
     assert (Rules.from_settings(rules.changed()), Rules().changed()) == (rules, {})
@@ -390,7 +390,7 @@ def test_number_of_levels_leaves_about_fifty_learners_in_each(learners: int, exp
     assert len(names) == (expected if expected > 1 else 0)
 
 
-def test_learners_without_an_earlier_theta_are_a_separate_group_if_they_are_fifty() -> None:
+def test_fifty_learners_without_an_earlier_theta_are_a_separate_group() -> None:
     many, few = (np.concatenate([RNG.normal(size=1000), np.full(n, np.nan)]) for n in (50, 49))
     assert Earlier(many).groups()[1000:] == [UNKNOWN] * 50
     assert Earlier(few).groups()[1000:] == ["level 11"] * 49  # the upper of the two middle levels of 20
@@ -416,7 +416,7 @@ def test_earlier_theta_ignores_items_without_estimates() -> None:
 
 
 def test_correlation_is_high_for_items_assigned_by_level_and_low_for_random_forms() -> None:
-    """Each assignment has 2000 answers, so a correlation of 0 has a standard error of 0.02."""
+    """An assignment has 2000 answers, so a correlation of 0 has a standard error of 0.02."""
     theta, b = RNG.normal(size=400), np.sort(RNG.normal(size=40))
     near = np.argsort(np.abs(b - theta[:, None]) + RNG.uniform(0, 1, (400, 40)), axis=1)[:, :5]
     at_random = np.argsort(RNG.random((400, 40)), axis=1)[:, :5]

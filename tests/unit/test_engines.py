@@ -39,7 +39,7 @@ def test_reading_every_spec_imports_no_slow_package() -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_engine_can_be_built_if_and_only_if_it_is_installed(name: str) -> None:
+def test_only_installed_engines_can_be_built(name: str) -> None:
     absence = registry.installed(name, PLAIN)
     if absence is None:
         assert registry.build(name, PLAIN).name == name

@@ -50,7 +50,7 @@ def test_refused_connection_is_transient() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_temporary_error_is_transient_also_if_sqlalchemy_wraps_it(error: Exception) -> None:
+def test_temporary_error_is_transient_also_if_wrapped_by_sqlalchemy(error: Exception) -> None:
     assert is_transient(error)
     assert is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))
 

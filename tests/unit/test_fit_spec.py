@@ -33,7 +33,7 @@ OF_NAMES = {"left_out", "of", "loadings", "weights", "eligibility", "scale_prior
 """Names of objects whose keys are items, rules or parameters."""
 
 
-def test_spec_is_written_unchanged_after_it_was_read() -> None:
+def test_spec_is_unchanged_after_reading_and_writing() -> None:
     assert StagedSpec.from_json(staged_json(), FIT).as_json() == staged_json()
     assert LinkedSpec.from_json(linked_json(), FIT).as_json() == linked_json()
 
@@ -206,7 +206,7 @@ def test_fit_is_decoded_bit_for_bit(calibration: Calibration) -> None:
     assert_same(decode(encode(calibration)), calibration)
 
 
-def test_stored_fit_cannot_run_code_when_it_is_read() -> None:
+def test_reading_a_stored_fit_cannot_run_code() -> None:
     """Arrays of objects are stored as pickles, so reading them is refused."""
     fit = decode(encode(made_up()))
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):

@@ -358,7 +358,7 @@ DEMANDED: dict[str, StagedFit | None] = {
 }
 
 
-def test_demanded_engine_without_a_result_fails(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gate_fails_if_a_demanded_engine_has_no_result(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stored fits are b"sound" and b"not converged", which `decoded` replaces."""
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
     monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))

@@ -23,7 +23,7 @@ GROUPS = ("intake", "responses", "features", "calibration", "drift", "kpis", "re
 """Names of the asset groups, in the order of data flow."""
 
 
-def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
+def test_every_job_of_the_graph_is_resolved(tmp_path: Path) -> None:
     """A job with the same name as an op of a different job is refused only if all jobs are resolved together."""
     graph = build_defs(Settings(irt_home=tmp_path)).get_repository_def()
     jobs = {job.name: job for job in graph.get_all_jobs()}
@@ -87,7 +87,7 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
         ("maths:pymc", ("pymc", "mirt"), ("pymc",)),
     ],
 )
-def test_engine_has_an_asset_if_it_is_enabled_and_installed(
+def test_only_enabled_and_installed_engines_have_an_asset(
     tmp_path: Path, installed: set[str], enabled: str, there: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
     installed.update(there)

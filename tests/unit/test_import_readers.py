@@ -186,7 +186,7 @@ def test_file_that_ends_within_a_character_is_refused_as_not_utf_8(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", ["u,q\n", "u,q", "u,q\r\n"])
-def test_a_header_alone_is_a_file_without_rows(tmp_path: Path, content: str) -> None:
+def test_file_with_only_a_header_has_no_rows(tmp_path: Path, content: str) -> None:
     assert rows(write(tmp_path / "log.csv", content)) == []
 
 
@@ -206,7 +206,7 @@ def test_json_lines_of_mixed_types_and_missing_keys_are_read(tmp_path: Path) -> 
     assert [(row.line, row.reason) for row in bad(path)] == [(4, "bad_json")]
 
 
-def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
+def test_json_text_that_resembles_a_time_is_read_as_text(tmp_path: Path) -> None:
     """Type inference would make "2026-07-01" a timestamp and write it back as a different text."""
     path = write(tmp_path / "log.jsonl", '{"u": "2026-07-01", "q": 1}\n{"u": "2026-07-02", "q": 2}\n')
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
@@ -406,7 +406,7 @@ def test_json_lines_with_changing_keys_are_read_in_linear_time(tmp_path: Path, s
         assert sum(batch.rows.num_rows for batch in open_source(path).batches()) == 10_000 + 2 * same_ends
 
 
-def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_has_fewer_rows_if_the_table_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_CELLS", 100)
     few = '{"u": 1}\n' * 50
     many = json.dumps({f"k{n}": 1 for n in range(19)}) + "\n"
@@ -418,7 +418,7 @@ def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypat
         assert lines == list(range(1, len(lines) + 1))
 
 
-def test_rejected_json_row_is_stored_without_keys_that_it_lacks(tmp_path: Path) -> None:
+def test_rejected_json_row_is_stored_without_keys_of_other_rows(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "log.jsonl", '{"u": "ann"}\n{"q": [1]}\n'))
     assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
 
@@ -453,7 +453,7 @@ def test_nested_values_of_parquet_are_read_as_null(tmp_path: Path) -> None:
     ]
 
 
-def test_row_group_that_is_too_large_when_unpacked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_group_whose_unpacked_size_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1_000)
     pq.write_table(pa.table({"u": ["x" * 10_000]}), tmp_path / "log.parquet", compression="zstd")
     with pytest.raises(PermanentFailure, match="a row group unpacks to"):
@@ -567,7 +567,7 @@ def read_fuzzed_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportRep
 
 
 def is_points(text: str) -> bool:
-    """Whether a cell is a score above 1, of which a second in the same file would have the whole file refused."""
+    """Whether a cell is a score above 1. A second such score in a file would have the whole file refused."""
     try:
         return 1 < float(text) < math.inf
     except ValueError:

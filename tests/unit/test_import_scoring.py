@@ -99,7 +99,7 @@ def test_invalid_value_of_a_scoring_option_is_refused(picture: Picture) -> None:
     ],
 )
 @pytest.mark.parametrize("text", [MATRIX, LIST])
-def test_points_count_as_right_if_they_reach_the_mark(
+def test_points_count_as_right_from_the_mark_on(
     tmp_path: Path, text: str, scoring: Scoring, right: dict[str, bool]
 ) -> None:
     found, report = read(tmp_path, text, scoring)

@@ -44,7 +44,7 @@ def instants(texts: list[str | None], zone: str | None = None, rows: list[str | 
     ],
 )
 def test_usual_spellings_of_an_instant_are_read_as_the_same_instant(text: str) -> None:
-    """Each spelling is read alone, and in a column with invalid text, which uses a slower parser."""
+    """A spelling is read alone, and in a column with invalid text, which uses a slower parser."""
     assert instants([text]) == [NOON]
     assert instants([text, "rubbish", None]) == [NOON, None, None]
 
@@ -154,7 +154,7 @@ def test_isoformat_of_python_is_read_as_the_same_instant(local: datetime, zone: 
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "\0"])
-def test_unknown_zone_is_read_as_none(name: str) -> None:
+def test_unknown_zone_has_no_time_zone_object(name: str) -> None:
     assert zone_named(name) is None
 
 

@@ -167,7 +167,7 @@ def test_installer_calls_systemd_in_the_right_order_and_explains_each_step(
     picture({titles[call]: machine.shown(*call, **how) for call, how in calls.items()}, scene, **CHANGING)
 
 
-def test_dry_run_changes_nothing_and_names_old_cron_lines(machine: Machine, picture: Picture) -> None:
+def test_dry_run_changes_no_file_and_lists_old_cron_lines(machine: Machine, picture: Picture) -> None:
     tab = machine.root / "var/spool/cron/crontabs/svc_dreamseed"
     tab.parent.mkdir(parents=True)
     tab.write_text("# 0 2 1 * * run_calibration.sh\n0 2 1 * * /opt/dreamseed/run_calibration.sh\n5 4 * * * backup\n")
@@ -189,7 +189,7 @@ def test_installer_writes_private_templates_all_units_and_journal_limits_on_requ
     assert limits in machine.files()
 
 
-def test_repeated_installation_unpacks_nothing_and_keeps_settings_and_drop_ins(machine: Machine) -> None:
+def test_repeated_installation_unpacks_no_wheel_and_keeps_settings_and_drop_ins(machine: Machine) -> None:
     file = machine.env(URL + "IRT_THREADS=7\n")
     machine.install()
     drop_in = machine.root / "etc/systemd/system/irt-daemon.service.d/override.conf"

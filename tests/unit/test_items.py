@@ -183,8 +183,7 @@ def test_arrays_that_are_read_only_or_of_other_types_are_converted():
 
 
 def test_errors_of_difficulty_follow_the_delta_method():
-    """The covariance is compared with that of −d/a over draws of (a, d) with a tenth of the errors, for which the
-    method is exact."""
+    """The covariance is compared with draws of (a, −d/a) with a tenth of the errors, for which the method is exact."""
     small = COV / 100
     fit = calibration([1.5, 0.8], [0.6, -1.0], small)
     rng = np.random.default_rng(1)

@@ -224,7 +224,7 @@ def test_roles_are_read_from_the_claim_of_the_settings(tmp_path: Path, claim: st
     assert verifier.verify(Issuer().token(roles=ABSENT, realm_access="analyst")).roles == ()
 
 
-def test_organisation_is_read_from_the_claim_of_the_settings_or_not_at_all(tmp_path: Path) -> None:
+def test_organisation_is_read_from_the_claim_of_the_settings_unless_disabled(tmp_path: Path) -> None:
     elsewhere = verifier_with(tmp_path, jwt_org_claim="org.id")
     assert elsewhere.verify(Issuer().token(org_id=ABSENT, org={"id": ORGANISATION})).org_id == ORGANISATION
     with pytest.raises(TokenRefused, match="another organisation"):
@@ -233,7 +233,7 @@ def test_organisation_is_read_from_the_claim_of_the_settings_or_not_at_all(tmp_p
     assert without.verify(Issuer().token(org_id=ABSENT)).org_id == ORGANISATION
 
 
-def test_trial_token_is_accepted_with_the_settings_that_it_names(tmp_path: Path) -> None:
+def test_trial_token_is_accepted_with_the_settings_printed_for_the_token(tmp_path: Path) -> None:
     home = Settings(_env_file=None, irt_home=tmp_path, jwt_roles_claim="realm_access.roles")
     made = make_trial_token(home, "ann", ["analyst"], "exam:write")
     named = {name.lower(): value for name, value in made.settings.items()}
@@ -427,7 +427,7 @@ def away() -> bytes:
     raise requests.ConnectionError("the issuer is away")
 
 
-def test_random_key_ids_cause_at_most_one_fetch_within_thirty_seconds() -> None:
+def test_random_key_ids_cause_at_most_a_single_fetch_in_thirty_seconds() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         verifier = Verifier(source, KEY_RULES)
@@ -501,7 +501,7 @@ def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
         assert source.find("2026") is not None
 
 
-def test_verifier_refuses_tokens_and_is_unhealthy_until_it_has_reached_the_issuer(
+def test_verifier_refuses_tokens_and_is_unhealthy_until_the_issuer_responds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     issuer = FakeIssuer(away)
@@ -673,7 +673,7 @@ def written(path: Path, data: bytes) -> Path:
     return fresh.replace(path)
 
 
-def test_key_file_is_read_again_if_it_changed(tmp_path: Path) -> None:
+def test_key_file_is_read_again_after_a_change(tmp_path: Path) -> None:
     path = written(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
@@ -725,7 +725,7 @@ def test_unusable_key_file_is_refused_with_the_reason(tmp_path: Path, data: byte
     assert str(path) in str(refused.value)
 
 
-def test_settings_must_name_exactly_one_source_of_keys(tmp_path: Path) -> None:
+def test_settings_must_name_a_single_source_of_keys(tmp_path: Path) -> None:
     path = written(tmp_path / "public.pem", Issuer().pem)
     assert isinstance(key_source(Settings(jwt_public_key_path=path, _env_file=None)), PemKey)
     assert isinstance(key_source(Settings(jwt_jwks_url=URL, _env_file=None)), JwksKeys)

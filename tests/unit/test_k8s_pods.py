@@ -87,7 +87,7 @@ def test_cron_jobs_except_the_invariants_are_in_utc() -> None:
 
 
 def test_cron_jobs_differ_only_in_name_schedule_command_and_deadline() -> None:
-    """Each file can be applied alone, so the common part is repeated in each."""
+    """Every file can be applied alone, so the common part is repeated in all files."""
 
     def common(cron_job: dict[str, Any]) -> str:
         found = json.loads(json.dumps(cron_job))
@@ -271,7 +271,7 @@ def test_pods_meet_the_restricted_security_standard_and_are_read_only(pod: Pod) 
 @pytest.mark.parametrize(
     ("image", "file"), [("irt-assets", "Dockerfile"), ("r-irt-plumber", "r-service.Dockerfile")], ids=["platform", "R"]
 )
-def test_folders_to_which_an_image_writes_are_mounted(image: str, file: str) -> None:
+def test_folders_for_home_and_caches_of_an_image_are_mounted(image: str, file: str) -> None:
     """The image's Dockerfile sets the folders of home and caches, and the user."""
     text = (ROOT / "deploy" / "docker" / file).read_text()
     assert re.findall(r"^USER (.*)$", text, re.M) == [f"{USER}:{USER}"]
@@ -306,7 +306,7 @@ def test_only_pods_that_start_runs_have_a_service_account_token() -> None:
     }
 
 
-def test_overlays_give_runs_the_image_of_the_code_server() -> None:
+def test_overlays_set_the_image_of_runs_to_the_image_of_the_code_server() -> None:
     """Kustomize replaces names and tags of images only in containers."""
     for overlay in (K8S / "overlays").iterdir():
         (kustomization,) = documents(overlay / "kustomization.yaml")

@@ -15,7 +15,7 @@ from tests.helpers.dagster_private import create_run_for_test
 
 
 @pytest.mark.parametrize(("of_backfill", "expected"), [({}, "ann"), ({PARENT_BACKFILL_ID_TAG: "first"}, "")])
-def test_runs_have_the_name_of_their_backfills_launcher_unless_it_is_a_repeat(
+def test_runs_have_the_name_of_their_backfills_launcher_unless_the_backfill_is_a_repeat(
     of_backfill: dict[str, str], expected: str
 ) -> None:
     """The daemon launches these runs. A repeated backfill has the tags of the first backfill, whoever repeats it."""

@@ -96,7 +96,7 @@ def test_kpi_out_of_range_is_refused_with_its_value(value: float) -> None:
         (7, "en"),
     ],
 )
-def test_report_is_in_the_learners_language_if_it_is_supported(attribute: object, language: str) -> None:
+def test_report_is_in_the_learners_language_if_the_language_is_supported(attribute: object, language: str) -> None:
     assert language_of(attribute) == language
 
 

@@ -166,7 +166,7 @@ def test_derivatives_of_constants_by_each_anchor_equal_finite_differences(
 # --- anchors that moved ------------------------------------------------------------------------------------------
 
 
-def test_anchors_disagree_if_they_vary_by_more_than_the_limit() -> None:
+def test_anchors_disagree_if_their_variation_exceeds_the_limit() -> None:
     """b of all anchors changes by N(0, .3²). No anchor is an outlier, so most are kept, and τ's lower limit exceeds
     .15."""
     rng = np.random.default_rng(12)
@@ -447,7 +447,7 @@ def test_anchor_set_with_impossible_numbers_is_refused_with_the_item(
         replace(anchors, **{column: bad})
 
 
-def test_assumed_errors_equal_those_of_a_sample_of_500_learners() -> None:
+def test_assumed_errors_equal_the_errors_of_a_sample_of_500_learners() -> None:
     a, b, c = 1.3, 0.6, 0.15
     theta = np.random.default_rng(0).standard_normal(400_000)
     s = 1 / (1 + np.exp(-a * (theta - b)))

@@ -97,7 +97,7 @@ def test_request_sent_while_no_server_runs_is_answered_by_the_next_server(
             assert early.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_server_opens_a_new_socket_if_the_stored_socket_has_a_different_port(
+def test_server_opens_a_new_socket_if_the_port_of_the_stored_socket_differs(
     kept: tuple[int, int], manager: socket.socket
 ) -> None:
     descriptor, _ = kept
@@ -126,7 +126,7 @@ def test_requests_are_answered_during_reloads(manager: socket.socket) -> None:
         assert process.poll() is None
 
 
-def test_error_names_the_port_if_it_is_in_use(manager: socket.socket) -> None:
+def test_error_names_a_port_that_is_in_use(manager: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with server(port, manager) as process:

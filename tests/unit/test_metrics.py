@@ -35,7 +35,7 @@ from tests.testbed.machine import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCRAPED = {"job", "instance"}
-"""Labels that Prometheus adds to what it scrapes; the exporter's own `job` is kept."""
+"""Labels that Prometheus adds to scraped metrics; the exporter's own `job` is kept."""
 OF_SERVERS: dict[str, set[str]] = {
     "irt_page_requests_total": {"status"},
     "irt_dashboard_requests_total": {"status"},
@@ -268,7 +268,7 @@ def test_requests_are_counted_by_status_including_refused_requests() -> None:
     ]
 
 
-def test_websocket_that_closes_after_it_was_accepted_is_not_counted_as_refused() -> None:
+def test_websocket_that_was_accepted_and_closed_is_not_counted_as_refused() -> None:
     async def short(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close"})

@@ -44,9 +44,7 @@ def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table:
         (("u-1", ""), True),
     ],
 )
-def test_rejected_rows_are_found_if_and_only_if_they_contain_the_learners_id(
-    texts: tuple[str, str], theirs: bool
-) -> None:
+def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], theirs: bool) -> None:
     assert holds("u-1", texts) is theirs
 
 

@@ -84,7 +84,7 @@ def test_doctor_has_rows_for_the_new_engine_and_for_its_package(monkeypatch: pyt
     assert "engine trial needs the package numpy: pip install numpy" in rows["engine trial"].detail
 
 
-def test_command_line_lists_the_new_engine_and_fits_a_file_with_it(tmp_path: Path) -> None:
+def test_command_line_lists_the_new_engine_and_fits_a_file_with_this_engine(tmp_path: Path) -> None:
     file = tmp_path / "answers.csv"
     rows = [[i >> j & 1 for j in range(5)] for i in range(32)] * 3
     file.write_text("\n".join(["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]))

@@ -49,7 +49,7 @@ def test_month_of_a_time_in_any_zone_is_determined_in_utc() -> None:
     assert month_of(datetime(2026, 7, 1, 3, tzinfo=timezone(timedelta(hours=9)))) == "2026-06"
 
 
-def test_months_between_cross_the_year_and_include_both_ends() -> None:
+def test_months_between_two_months_include_both_ends_across_a_year() -> None:
     assert list(months_between("2025-11", "2026-02")) == ["2025-11", "2025-12", "2026-01", "2026-02"]
     assert list(months_between("2026-02", "2026-02")) == ["2026-02"]
     assert list(months_between("2026-03", "2026-02")) == []

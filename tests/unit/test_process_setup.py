@@ -44,8 +44,9 @@ def test_module_of_the_graph_only_builds_the_graph() -> None:
     assert all(isinstance(one, (*harmless, ast.Assign, ast.Expr)) for one in body)
 
 
-def test_loading_the_graph_sets_up_logs_hides_preview_warnings_and_keeps_garbage_collection() -> None:
-    """A Spark driver keeps objects of its JVM until Python collects their proxies."""
+def test_process_that_loads_the_graph_has_our_logs_and_collects_garbage() -> None:
+    """Preview warnings of Dagster are hidden, too. A Spark driver keeps objects of its JVM until Python collects their
+    proxies."""
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=patient(120))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

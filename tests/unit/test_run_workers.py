@@ -114,7 +114,7 @@ def test_worker_is_the_preferred_victim_if_memory_runs_out(said: list[str]) -> N
     assert json.loads(said[-1])["score"] == WORKER_OOM_SCORE_ADJ
 
 
-def test_worker_is_found_while_it_runs_and_runs_exit_handlers_at_its_end(said: list[str]) -> None:
+def test_running_worker_is_found_and_calls_exit_handlers_at_its_end(said: list[str]) -> None:
     told = json.loads(said[-1])
     assert (told["found"], told["ended"]) == (True, 0)
     assert said[0] == "spans are sent"

@@ -38,7 +38,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_changed_files_are_those_that_differ_from_the_merge_base(
+def test_changed_files_are_found_by_comparison_with_the_merge_base(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(BASE, raising=False)

@@ -119,7 +119,7 @@ def test_later_decision_for_an_earlier_month_replaces_decisions_for_later_months
     ]
 
 
-def test_priors_in_force_are_those_decided_for_the_window() -> None:
+def test_priors_in_force_follow_the_decisions_for_the_window() -> None:
     assert priors_in_force(HISTORY, month(5)) is None
     assert priors_in_force(HISTORY, month(7)) == Priors(c=Beta(5.0, 17.0))
     assert priors_in_force(HISTORY, month(8)) is None

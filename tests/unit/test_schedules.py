@@ -82,7 +82,7 @@ def test_job_is_due_an_hour_or_a_day_after_its_time(
         (utc(2026, 11, 1, 1, 15), "2026-10-31"),
     ],
 )
-def test_daily_tick_requests_the_fourteen_days_before_it(tick: datetime, day: str) -> None:
+def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str) -> None:
     wanted = FEATURES.partitions_due(tick, LONG_AGO)
     assert wanted[-1] == day
     assert len(wanted) == 14

@@ -101,7 +101,7 @@ def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
 
-def test_server_that_hangs_before_it_is_ready_does_not_feed_the_watchdog(
+def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
@@ -171,7 +171,7 @@ print(os.getpid())
 """
 
 
-def test_a_process_whose_main_thread_hangs_is_restarted_by_another_thread() -> None:
+def test_process_whose_main_thread_hangs_is_restarted_by_a_second_thread() -> None:
     """A daemon that has lost its lock and waits for its database is restarted like this."""
     environment = {**os.environ, "IS_FIRST": "yes"}
     command = [sys.executable, "-c", RESTARTS_ONCE]

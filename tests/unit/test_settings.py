@@ -50,7 +50,9 @@ def test_values_written_to_the_env_file_are_read_and_other_lines_are_kept(tmp_pa
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 0o700), (0o755, 0o700), (0o777, 0o700), (0o1777, 0o1777)])
-def test_home_is_made_private_unless_it_has_the_sticky_bit(before: int | None, after: int, tmp_path: Path) -> None:
+def test_home_is_made_private_unless_the_folder_has_the_sticky_bit(
+    before: int | None, after: int, tmp_path: Path
+) -> None:
     """IRT_HOME=/tmp, set by root, must not make /tmp private."""
     home = tmp_path / "irt"
     if before is not None:
@@ -328,7 +330,7 @@ PARTS = {"host": "db.example.org", "port": "5432", "user": "irt@corp", "password
     ],
     ids=["all", "a database of the user's name", "a folder of sockets"],
 )
-def test_database_url_is_built_from_libpq_variables_if_it_is_not_set(
+def test_database_url_is_built_from_libpq_variables_if_no_url_is_set(
     variables: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -343,7 +345,7 @@ def test_database_url_is_built_from_libpq_variables_if_it_is_not_set(
     "more",
     [{"DATABASE_URL": "postgresql://other/x"}, {"DATABASE_URL": ""}, {"PGHOST": ""}, {"PGDATABASE": "", "PGUSER": ""}],
 )
-def test_libpq_variables_are_ignored_if_the_url_is_set_or_if_they_are_incomplete(
+def test_libpq_variables_are_ignored_if_incomplete_or_if_the_url_is_set(
     more: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Child processes of servers have an empty DATABASE_URL, and PGHOST alone is intended for psql."""

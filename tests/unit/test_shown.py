@@ -69,7 +69,7 @@ def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty()
     assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
 
 
-def test_abilities_show_their_distribution_and_their_reliability() -> None:
+def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
     """Empirical reliability is var θ̂ / (var θ̂ + mean SE²), here 1 / (1 + 0.25)."""
     theta = np.array([-1.0, 1.0] * 500)
     measured = [

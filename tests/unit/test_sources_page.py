@@ -49,6 +49,6 @@ def test_every_listed_publication_is_cited():
     assert not listed() - set(cited())
 
 
-def test_publications_are_listed_only_once():
+def test_every_publication_is_listed_only_once():
     entries = re.findall(r"^- \*\*(.+?)\.\*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(entries) == len(set(entries)) > 70

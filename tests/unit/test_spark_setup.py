@@ -91,7 +91,7 @@ def test_error_gives_the_java_package_if_java_is_missing_or_too_old(
         spark.spark_session(Settings(irt_spark="local[2]", _env_file=None))
 
 
-def test_error_gives_the_command_that_installs_pyspark_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_gives_the_command_that_installs_a_missing_pyspark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark, "find_spec", lambda name: None)
     with pytest.raises(PermanentFailure, match="the package pyspark is missing: make spark"):
         spark.spark_session(Settings(irt_spark="sc://host", _env_file=None))
@@ -216,7 +216,7 @@ def test_spark_defaults_file_has_precedence_over_our_configuration(
     assert "spark.executorEnv.PYTHONPATH" not in spark._configuration("k8s://https://host:6443")
 
 
-def test_cluster_driver_has_a_small_java_heap_unless_a_garbage_collector_is_set(
+def test_cluster_driver_uses_the_serial_collector_unless_a_collector_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in (*spark.JAVA_VARIABLES, "SPARK_HOME"):

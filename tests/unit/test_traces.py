@@ -76,7 +76,9 @@ def test_warning_gives_the_command_that_installs_missing_packages_of_opentelemet
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 
 
-def test_traces_are_sent_by_grpc_if_the_port_or_the_variable_is_that_of_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_says_grpc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with grpc_collector() as received:
         monkeypatch.setenv(VARIABLE, received.endpoint)
         monkeypatch.setenv(LIMIT, LONG_S)

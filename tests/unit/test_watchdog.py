@@ -52,7 +52,7 @@ def test_monitor_is_not_requested_without_the_setting() -> None:
 @pytest.mark.parametrize(
     ("statuses", "accepted", "requests"), [((200,), True, 1), ((502, 200), True, 2), ((404,), False, 3)]
 )
-def test_request_is_repeated_until_it_is_accepted_and_its_failure_keeps_the_secret(
+def test_request_is_repeated_until_accepted_and_failures_do_not_log_the_secret(
     statuses: tuple[int, ...], accepted: bool, requests: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monitor(*statuses) as (url, paths):

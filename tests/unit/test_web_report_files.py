@@ -93,7 +93,7 @@ def test_pdf_report_is_served_as_an_attachment_with_a_descriptive_name(
     assert b"".join(store.stream("reports/drift/a.pdf")) == LARGE
 
 
-def test_learner_reports_are_refused_unless_the_setting_permits_these_reports(
+def test_learner_reports_are_refused_unless_the_setting_permits_access(
     rows: dict[int, tuple[Any, ...]], store: FolderStore
 ) -> None:
     refused = asked(rows, store, "/reports/9")

@@ -49,7 +49,7 @@ def test_reports_of_events_from_outside_are_refused(method: str, path: str) -> N
     assert answer.text == "Materialisations and checks come from runs; they cannot be reported from outside.\n"
 
 
-def test_debug_files_are_refused_with_the_command_that_writes_them() -> None:
+def test_debug_files_are_refused_with_the_command_that_writes_these_files() -> None:
     refused = ask(guard(), "GET", "/download_debug/0b1c")
     assert (refused.status, "dagster debug export RUN_ID FILE" in refused.text) == (403, True)
 
@@ -455,9 +455,7 @@ def _text(said: object) -> str:
 
 @pytest.mark.parametrize("kind", ["start", "subscribe", "anything"])
 @pytest.mark.parametrize("query", [LAUNCH, "{ version }", "subscription { a } mutation { reloadWorkspace { x } }", "{"])
-def test_operations_by_websocket_are_refused_unless_they_are_subscriptions(
-    verifier: Verifier, kind: str, query: str
-) -> None:
+def test_operations_by_websocket_except_subscriptions_are_refused(verifier: Verifier, kind: str, query: str) -> None:
     other = {"type": kind, "id": "2", "payload": {"query": query, "variables": MONTHLY}}
     begin = {"type": "connection_init", "payload": {}}
     reached, heard = converse(page(verifier), bearer("operator"), [begin, SUBSCRIBE, other, SUBSCRIBE])

@@ -10,7 +10,7 @@ from jobs.plans import PLANS
 from resources.settings import Settings
 
 
-def test_committed_files_equal_those_written_from_the_schedules() -> None:
+def test_committed_files_equal_the_files_written_from_the_schedules() -> None:
     written = dict(files())
     stale = [str(path) for path, text in written.items() if (ROOT / path).read_text("utf-8") != text]
     assert stale == [], "run `python -m deploy.write_schedules`"
