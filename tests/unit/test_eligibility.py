@@ -383,7 +383,7 @@ def test_levels_are_of_equal_size_and_in_order_of_theta() -> None:
 
 
 @pytest.mark.parametrize(("learners", "expected"), [(5000, 20), (600, 12), (100, 2), (99, 1), (0, 1)])
-def test_number_of_levels_leaves_about_fifty_learners_in_each(learners: int, expected: int) -> None:
+def test_number_of_levels_is_a_fiftieth_of_the_learners_and_at_most_twenty(learners: int, expected: int) -> None:
     theta = np.full(1000 + learners, np.nan)
     theta[:learners] = RNG.normal(size=learners)
     names = set(Earlier(theta).groups()) - {UNKNOWN}

@@ -553,7 +553,7 @@ def check_counts(report: ImportReport | None, file: File, answers: int = 0) -> N
 
 
 def read_fuzzed_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportReport, int]:
-    """Import answers without the database."""
+    """Import answers up to the point at which they would be written to the database."""
     report = ImportReport()
     accepted = 0
     written = path.with_suffix(".rejected.csv")

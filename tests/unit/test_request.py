@@ -234,9 +234,10 @@ OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0),
         (plain_request("3pl", provisional=()), Priors(c=OWN_GUESSING), Priors(c=OWN_GUESSING)),
     ],
 )
-def test_priors_of_the_scale_replace_default_priors_of_the_same_parameter(
+def test_scales_priors_on_a_or_b_apply_to_all_items_and_replace_provisional_priors(
     asked: FitRequest, own: Priors, expected: Priors
 ) -> None:
+    """A prior on c replaces the model's default prior and keeps the prior on provisional slopes."""
     assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
 
 

@@ -100,7 +100,7 @@ HISTORY = [
 
 
 @pytest.mark.parametrize(("window", "value"), [(5, None), (6, "3pl"), (7, "3pl"), (8, "rasch"), (12, "rasch")])
-def test_newest_decision_effective_before_a_window_is_in_force(window: int, value: str | None) -> None:
+def test_newest_decision_effective_by_the_start_of_a_window_is_in_force(window: int, value: str | None) -> None:
     found = decision_in_force(HISTORY, "model", month(window))
     assert (found.value if found else None) == value
 
