@@ -224,7 +224,7 @@ def test_engine_is_absent_if_r_is_missing_or_does_not_respond(tmp_path: Path, pr
         add_rscript(programs, "exit 1")
 
 
-def test_engines_are_absent_if_r_has_no_rpy2(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rscript(programs, WITH_ALL_PACKAGES)
     monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
     for engine in ("mirt", "brms"):
