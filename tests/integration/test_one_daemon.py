@@ -187,7 +187,7 @@ def test_second_folder_can_be_adopted(settings: Settings, database: Database) ->
     assert "adopt-folder" in refusal(open_store, settings, database)
 
 
-def test_bucket_is_accepted_from_any_machine(settings: Settings, database: Database) -> None:
+def test_bucket_belongs_to_no_machine_and_cannot_be_adopted(settings: Settings, database: Database) -> None:
     shared = settings.model_copy(update={"s3_bucket": "bank"})
     open_store(shared, database)
     assert rows(database, "SELECT * FROM object_folder") == []
