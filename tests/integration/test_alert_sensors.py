@@ -504,7 +504,7 @@ def test_job_is_late_until_its_newest_partition_has_been_materialised(
     assert late == (found and Lateness(found[1], found[0], of_schedule=True))
 
 
-def test_a_daily_job_has_25_hours_while_it_runs() -> None:
+def test_running_daily_job_is_late_only_after_25_hours() -> None:
     now, earlier = utc(2026, 8, 3, 4, 1), {"2026-07-31": utc(2026, 8, 1, 3)}
     made = earlier | {"2026-08-01": utc(2026, 8, 2, 3)}
     assert lateness(NIGHTLY, PlanRecord(BEGUN, made, is_running=True), now, "2026-01") is None
@@ -512,7 +512,7 @@ def test_a_daily_job_has_25_hours_while_it_runs() -> None:
     assert late == Lateness(utc(2026, 8, 2, 3), "2026-08-01", of_schedule=False)
 
 
-def test_nothing_is_late_before_the_first_scale_or_the_first_month() -> None:
+def test_jobs_are_never_late_before_the_first_scale_or_the_first_month() -> None:
     now = utc(2026, 8, 2, 5)
     assert (
         lateness(NIGHTLY, PlanRecord(), now, "2026-01"),

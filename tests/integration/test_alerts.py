@@ -172,7 +172,7 @@ def test_ids_cannot_mention_all_members_of_a_chat(everywhere: Settings, http: Ht
         assert "@everyone" not in posted[chat]
 
 
-def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Settings, http: HttpSink) -> None:
+def test_message_omits_partition_and_subjects_if_the_alert_has_neither(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(
         everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")
     )
@@ -476,7 +476,9 @@ def test_sensor_tick_contains_the_announcements(months: Instance) -> None:
 # -- channels ----------------------------------------------------------------------------------------
 
 
-def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: Settings, http: HttpSink) -> None:
+def test_announcement_is_sent_to_a_webhook_once_and_leaves_no_open_alert(
+    months: Instance, settings: Settings, http: HttpSink
+) -> None:
     months.told()
     database = Database(settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")}))
     assert deliver(database) == {"webhook": 1}

@@ -116,8 +116,10 @@ class Waiting(EmEngine):
 
 
 @pytest.mark.ci
-def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]) -> None:
-    """A backup in the middle of a month: the copy has the same ledger, and makes the same of the month."""
+def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_the_month(
+    world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    """The backup is made during a month's calibration."""
     calibrate(world, JUNE)
     engine = Waiting(1)
     july = threading.Thread(target=calibrate, args=(world, JULY, engine))
@@ -195,7 +197,7 @@ def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_backup_in_a_bucket(
+def test_backup_in_a_bucket_can_be_restored_and_removed(
     s3: SeaweedFS, calibrated: Settings, copy: Settings, irt: Callable[[Settings], Irt]
 ) -> None:
     typed = irt(calibrated)("backup", "--out", f"s3://{BUCKET}/nightly/irt", "--json")

@@ -519,7 +519,7 @@ def test_missing_source_file_raises_file_not_found(either: ObjectStore, tmp_path
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a/", "a\\..\\b", "a\0b", "..", f"a/{PART}b"]
 )
-def test_keys_stay_inside(either: ObjectStore, key: str) -> None:
+def test_keys_that_lead_out_of_the_store_are_refused(either: ObjectStore, key: str) -> None:
     uses = [either.get, either.exists, either.size, either.sha256, either.delete, either.uri, either.link]
     for use in (*uses, lambda key: either.put(key, b"")):
         with pytest.raises(ValueError, match="not an object key"):
@@ -637,7 +637,7 @@ def test_symbolic_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
         store.put("out/escaped", b"x")
 
 
-def test_a_root_behind_a_link_works(tmp_path: Path) -> None:
+def test_store_works_if_its_root_is_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "objects").symlink_to(tmp_path / "disk")
     FolderStore(tmp_path / "objects").put("a/b", b"x")

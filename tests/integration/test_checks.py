@@ -265,7 +265,7 @@ def test_inventories_name_each_month_once_with_its_last_finished_step(
     assert others == {(True, f"none of {len(months)} months waits for it")}
 
 
-def test_an_empty_bank_is_no_clean_inventory(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_inventories_fail_if_the_bank_is_empty(settings: Settings, instance: dg.DagsterInstance) -> None:
     for found in take_stock(settings, instance).values():
         assert (found.passed, "the bank has no items" in (found.description or "")) == (False, True)
 

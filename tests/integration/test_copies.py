@@ -147,7 +147,7 @@ def test_local_change_of_a_copied_column_is_reverted(copies: Copies) -> None:
     ) == (True, ("3", "default", None, {"tags": [], "key": "C"}))
 
 
-def test_a_new_item_arrives(copies: Copies) -> None:
+def test_new_item_of_the_company_is_copied(copies: Copies) -> None:
     assert (
         "4 rows read, 1 new or changed" in copies.tick("INSERT INTO company.items (id, topic) VALUES (4, 'limits')"),
         copies.rows(BANK)[3],

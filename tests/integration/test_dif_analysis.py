@@ -134,8 +134,8 @@ def test_every_item_has_a_row_for_every_group_with_the_reason_if_untested(
     assert why == f"{small[0]['n_learners']} learners, 200 are needed"
 
 
-def test_few_answers_to_an_item_are_low_power(found: list[Row]) -> None:
-    """A language has 750 learners and fewer than 500 answers to an item."""
+def test_items_with_few_answers_are_marked_as_low_power(found: list[Row]) -> None:
+    """The languages have 750 learners and fewer than 500 answers per item."""
     tested = [r["details"] for r in found if r["attribute"] == "lang" and r["item_id"]]
     assert {(d["low_power"], 200 <= min(d["n"].values()) < 500) for d in tested} == {(True, True)}
 

@@ -79,7 +79,7 @@ def test_facts_of_an_unfitted_month_name_the_calibrate_command(calibrated: Setti
     )
 
 
-def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
+def test_report_command_writes_the_last_months_under_the_documents_file_names(
     faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty

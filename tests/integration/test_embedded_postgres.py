@@ -267,7 +267,7 @@ exec "$@"
     assert ask(started(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
 
 
-def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: EmbeddedPostgres) -> None:
+def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPostgres) -> None:
     server.start()
     status = Path(f"/proc/{pid_of(server)}/status").read_text()
     dac_override, dac_read_search = 1 << 1, 1 << 2

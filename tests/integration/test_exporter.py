@@ -222,7 +222,7 @@ def test_runs_by_either_name_of_a_job_have_the_label_of_the_documents_name(
         assert read(world)["irt_schedule_last_success_timestamp_seconds"] == {("mirt_calibrate",): record.end_time}
 
 
-def test_heartbeat_age_of_the_daemon_is_the_age_of_its_oldest_part(
+def test_heartbeat_age_of_the_daemon_is_the_age_of_its_oldest_heartbeat(
     world: Settings, instance: dg.DagsterInstance
 ) -> None:
     for part in DAEMONS:

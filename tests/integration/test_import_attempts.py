@@ -89,7 +89,7 @@ def rejects(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_column_arrives(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_every_column_of_an_answer_is_stored(database: Database, imported: Import, tmp_path: Path) -> None:
     row = answer(
         1,
         user_id='o\'brien "x" 😀',
@@ -351,8 +351,10 @@ def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
         assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == accepted
 
 
-def test_a_log_in_cp949_brings_the_learners_of_its_utf_8(database: Database, imported: Import, tmp_path: Path) -> None:
-    """It was taken for latin-1, and its learners and items were new ones."""
+def test_log_in_cp949_has_the_same_learners_as_its_utf_8_version(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """The log was read as latin-1, so that its learners and items were stored as new."""
     korean, unicode, mapping = tmp_path / "cp949.csv", tmp_path / "utf8.csv", tmp_path / "mapping.yaml"
     rows = [answer(n, attempt_id="", user_id=f"학생{n % 10}", item_id=f"문항{n % 5}") for n in range(50)]
     korean.write_bytes(write(unicode, rows).read_text("utf-8").encode("cp949"))
@@ -407,7 +409,9 @@ def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reporte
         ({"mapping": "nonsense"}, "--mapping nonsense"),
     ],
 )
-def test_a_wrong_argument_is_named(imported: Import, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+def test_invalid_option_of_an_import_is_named(
+    imported: Import, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
     with pytest.raises(PermanentFailure, match=said):
         imported(write(tmp_path / "log.csv", [answer(0)]), **options)
 
@@ -515,7 +519,9 @@ def test_progress_never_decreases_and_ends_at_its_total(imported: Import, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["attempt_id,user_id,item_id,completed_at,correct\n", ",".join(HEADER)])
-def test_a_log_without_answers_is_no_error(database: Database, imported: Import, tmp_path: Path, content: str) -> None:
+def test_log_without_answers_is_imported_without_error(
+    database: Database, imported: Import, tmp_path: Path, content: str
+) -> None:
     log = tmp_path / "log.csv"
     log.write_text(content)
     before = everything(database)
@@ -1094,7 +1100,7 @@ def test_repeated_item_with_different_values_is_a_conflict(database: Database, t
     assert bank(database)["q"][3] == {"key": "A"}
 
 
-def test_json_lines_bring_lists_and_numbers(database: Database, tmp_path: Path) -> None:
+def test_lists_and_numbers_are_read_from_json_lines(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "bank.jsonl"
     path.write_text(json.dumps({"item_id": "q", "tags": ["anchor", "x;y"], "a": 1, "b": 0.5, "D": 1}))
     import_bank_file(database, QUESTIONS, path)

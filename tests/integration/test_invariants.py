@@ -1009,7 +1009,7 @@ def test_fixed_violation_is_closed_and_its_alert_ends_with_the_last_violation(
     assert (days.open(), days.alerts()) == (still_open, alerts)
 
 
-def test_months_have_an_alert_each(days: History) -> None:
+def test_violations_of_an_invariant_open_an_alert_per_month(days: History) -> None:
     days.look("q1", partition="2026-06")
     days.look("q1", partition="2026-07")
     assert rows(days.database, "SELECT partition, resolved_at IS NULL FROM alert ORDER BY alert_id") == [
@@ -1076,7 +1076,7 @@ def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
         )
 
 
-def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
+def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None:
     result = materialise(settings)
     assert result.success
     judged = {name: evaluation.passed for name, evaluation in checks(result).items()}

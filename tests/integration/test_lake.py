@@ -309,7 +309,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
 
 
 @pytest.mark.xdist_group("s3")
-def test_a_lake_in_a_bucket(
+def test_lake_in_a_bucket_is_exported_checked_repaired_and_erased_from(
     logged: Database, s3: SeaweedFS, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IRT_ATTEMPTS", f"s3://{BUCKET}/log/of/answers/")

@@ -286,7 +286,7 @@ def test_facts_of_a_single_learner_equal_the_facts_in_the_weeks_run(database: Da
             assert load_facts(connection, WEEK, "UTC", [facts.user_id]) == [facts]
 
 
-def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
+def test_levels_are_computed_if_no_abilities_are_stored(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
     found = call(database, load_facts, WEEK, "UTC")
     measured = [facts for facts in found if facts.levels]
@@ -296,7 +296,7 @@ def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     )
 
 
-def test_topics_are_counted_as_the_features_count(database: Database) -> None:
+def test_counts_of_topics_equal_the_counts_of_the_features(database: Database) -> None:
     found = call(database, load_facts, WEEK, "UTC")
     for facts in found:
         counted = rows(
@@ -451,7 +451,7 @@ def test_reports_in_a_bucket_are_private_and_readable_by_signed_links(database: 
         write(database, BucketStore("no-such-bucket"))
 
 
-def test_copies_are_files_in_a_folder_and_leave_no_trace(
+def test_copies_of_a_report_are_written_to_a_folder_and_not_recorded(
     database: Database, store: FolderStore, tmp_path: Path
 ) -> None:
     user, folder = EXPECTED[0], tmp_path / "a" / "b"
@@ -563,7 +563,7 @@ def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
 
 
-def test_the_running_week_is_no_partition_of_the_reports(settings: Settings, now: datetime) -> None:
+def test_reports_have_no_partition_for_the_running_week(settings: Settings, now: datetime) -> None:
     defs = build_defs(settings)
     keys = {
         name: definition.get_partition_keys()

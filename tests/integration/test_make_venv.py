@@ -33,7 +33,7 @@ def pinned(lock: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) -> None:
+def test_lock_pins_every_package_with_hashes_and_contains_no_address(lock: Path) -> None:
     text = lock.read_text("utf-8")
     assert "://" not in text
     assert "--index" not in text

@@ -141,7 +141,7 @@ def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_
     assert found(None).state in (State.EMPTY, State.MISSING)
 
 
-def test_stale_month_has_a_cause_of_four_and_is_recomputed_from_its_earliest_step() -> None:
+def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earliest_step() -> None:
     assert {cause for cause, _ in QUESTIONS.values()} == {*Cause}
     assert first_newer({}) is None
     steps = [asset for _, asset in QUESTIONS.values()]
@@ -294,7 +294,7 @@ LIMITS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_no_limit_of_a_gate_and_no_warning_makes_a_month_stale(graph: Graph) -> None:
+def test_changed_limits_of_gates_and_warnings_leave_a_month_green(graph: Graph) -> None:
     assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
     with ruled(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN

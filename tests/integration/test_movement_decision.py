@@ -419,7 +419,7 @@ def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(worl
 
 
 @pytest.mark.ci
-def test_occasions_are_months_or_weeks_and_go_with_the_rules(world: Settings) -> None:
+def test_invalid_occasions_and_weeks_with_a_histogram_are_refused(world: Settings) -> None:
     assert "occasions are month or week, got 'day'" in refusal(change, world, {"occasions": "day"})
     run_sql(Database(world), 'UPDATE calibration_scale SET rules = rules || \'{"latent": "histogram"}\'')
     assert "irt scale set latent=normal" in refusal(change, world, {"occasions": "week"})

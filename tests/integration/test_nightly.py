@@ -113,7 +113,9 @@ def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(cali
         connection.rollback()
 
 
-def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(months: Database, small_truth: Truth) -> None:
+def test_parameters_of_a_night_equal_the_simulated_parameters_within_their_errors(
+    months: Database, small_truth: Truth
+) -> None:
     """36 items: z of each against the truth has mean square 1 where errors are right. They are stated on the large
     side (see `transform`), and 72 squares of normal z average to above 1.5 once in a thousand."""
     night_of(months)

@@ -233,7 +233,7 @@ def test_erasure_deletes_in_the_companys_table_only_if_the_owner_has_the_right(
     assert company.read("SELECT count(*) FROM exam_results") == [(0,)]
 
 
-def test_the_printed_address_and_the_printed_roles_are_for_psql(company: Company, irt: IrtOf) -> None:
+def test_printed_address_and_roles_can_be_used_in_psql(company: Company, irt: IrtOf) -> None:
     schema.upgrade(Database(company.settings()))
     typed = irt(company.settings())
     with psycopg.connect(typed("db", "url").out.strip()) as connection:

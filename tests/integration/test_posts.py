@@ -108,7 +108,7 @@ def stored(database: Database) -> Counter[str]:
     return Counter(row[0] for row in rows(database, "SELECT attempt_id FROM response_log"))
 
 
-def test_each_row_is_answered_in_the_order_sent_and_counted(replicas: list[str], database: Database) -> None:
+def test_results_of_a_post_are_in_the_order_of_its_rows_and_counted(replicas: list[str], database: Database) -> None:
     first = post(replicas[0], [attempt(1), attempt(2)])
     assert results(first) == ["accepted", "accepted"]
     sent = [
@@ -153,7 +153,7 @@ def test_each_row_is_answered_in_the_order_sent_and_counted(replicas: list[str],
         assert sum(arrival["read"] for arrival in arrivals(connection, 5)) == 17
 
 
-def test_json_lines_and_gzip_are_read_and_a_row_without_an_id_gets_the_imports(
+def test_gzipped_json_lines_are_read_and_missing_ids_equal_the_ids_of_an_import(
     replicas: list[str], database: Database, tmp_path: Path
 ) -> None:
     whole = attempt(1)
@@ -403,7 +403,7 @@ def test_posts_continue_during_an_erasure_and_the_erased_learners_answers_are_re
     assert rows(database, "SELECT user_id, count(*) FROM response_log GROUP BY 1") == [("other", len(found["other"]))]
 
 
-def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str], database: Database) -> None:
+def test_post_waits_until_the_import_commits(replicas: list[str], database: Database) -> None:
     waits = """SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
                WHERE NOT granted AND datname = current_database()"""
     with ThreadPoolExecutor(1) as pool:
@@ -415,7 +415,9 @@ def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str],
         assert results(asked.result()) == ["accepted"]
 
 
-def test_refused_rows_are_written_as_the_imports_file(replicas: list[str], database: Database, tmp_path: Path) -> None:
+def test_refused_rows_of_a_post_are_written_in_the_imports_format(
+    replicas: list[str], database: Database, tmp_path: Path
+) -> None:
     post(replicas[0], [attempt(1, correct="=1+1")])
     with database.connect() as connection, csv_of_refused(tmp_path / "r.csv") as write:
         write(refused_rows(connection, "service"))
@@ -547,7 +549,7 @@ def statement_results(answer: requests.Response) -> list[str]:
     return [one.get("reason") or one["result"] for one in answer.json()["attempts"]]
 
 
-def test_statements_become_answers_and_each_is_answered_in_the_order_sent(
+def test_xapi_statements_are_stored_as_answers_with_results_in_their_order(
     xapi_url: str, xapi_database: Database
 ) -> None:
     assert statement_results(post_statements(xapi_url, statement(1))) == ["accepted"]

@@ -420,7 +420,7 @@ def test_exported_parameters_equal_the_values_in_force(months: Database, month: 
     }
 
 
-def test_parameters_in_the_form_of_a_program_are_the_same_items(months: Database) -> None:
+def test_parameters_exported_in_the_format_of_mirt_equal_our_parameters(months: Database) -> None:
     at = Month(rooms.MONTHS[-1]).end
     ours = call(months, exports.read_export, "parameters", at)
     theirs = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
@@ -433,7 +433,7 @@ def test_parameters_in_the_form_of_a_program_are_the_same_items(months: Database
     assert steps.b1.tolist() == pytest.approx(ours.b.tolist())
 
 
-def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) -> None:
+def test_exported_abilities_are_the_newest_of_each_learner_at_the_given_time(months: Database) -> None:
     measured = {month: measure(months, month, f"run of {month}")[0] for month in rooms.MONTHS}
     first, last = (Month(month).end for month in rooms.MONTHS)
     early, late = (call(months, exports.read_export, "abilities", at) for at in (first, last))

@@ -444,10 +444,10 @@ def test_row_with_a_time_beyond_all_calendars_is_refused_without_stopping_the_pu
     assert rows(database, "SELECT stopped FROM pull_source") == [(None,)]
 
 
-def test_answers_of_days_outside_the_log_are_read_at_once_and_refused(
+def test_answers_of_days_outside_the_log_are_read_in_few_statements_and_refused(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day each, from 1970 to 2150, would be 66,000 statements."""
+    """A statement per day, from 1970 to 2150, would be 66,000 statements."""
     written = at(days=1)
     company.run(row(4, answered="'1970-01-01Z'", written=written), row(5, answered="'2150-01-01Z'", written=written))
     parts: list[Any] = []
@@ -549,7 +549,7 @@ def test_zoned_times_in_nanoseconds_in_parquet_are_read(
     assert (report.accepted, set(report.rejected)) == (1, {"bad_time"})
 
 
-def test_times_beyond_all_calendars_in_parquet_are_faults_of_their_rows(
+def test_parquet_rows_with_times_beyond_all_calendars_are_refused(
     lake_company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     lms = lake_company.write_file(settings, address=f"parquet:{tmp_path / 'lake'}", table=None)

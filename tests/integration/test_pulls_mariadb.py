@@ -145,7 +145,9 @@ def test_tinyint_is_accepted_as_a_score_only_if_0_or_1(
     assert [one[4] for one in rows(database, LOG)] == [False, True, None]
 
 
-def test_bits_are_scores_and_decimals_points(company: Company, settings: Settings, database: Database) -> None:
+def test_columns_of_bits_are_read_as_scores_and_decimals_as_points(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company, score="bit(1)")
     company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
     pull(database, company.write_file(settings, zone="UTC"))
@@ -250,7 +252,9 @@ def test_absent_driver_of_mariadb_is_named(company: Company, settings: Settings,
     )
 
 
-def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:
+def test_unsigned_ids_above_the_signed_range_are_pulled(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company, id_="bigint unsigned")
     largest = 2**64 - 1
     company.run(row(1, time=at(days=1)), row(largest, time=at(days=1)))

@@ -501,7 +501,7 @@ def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -
 
 
 @pytest.mark.parametrize(("scale", "theta", "why"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
-def test_a_pass_mark_is_a_number_of_a_scale(bank: Database, scale: str, theta: float, why: str) -> None:
+def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, why: str) -> None:
     assert why in refusal(set_pass_mark, bank, scale, theta)
 
 
@@ -537,8 +537,10 @@ def test_list_shows_proposals_that_need_a_decision_and_all_proposals_on_demand(t
     assert len(listed) == 8
 
 
-def test_decisions_show_their_own_effect_and_ask(typed: Irt, bank: Database, picture: Picture) -> None:
-    """Rejecting shows no effect of accepting."""
+def test_decision_commands_print_their_own_effect_before_the_prompt(
+    typed: Irt, bank: Database, picture: Picture
+) -> None:
+    """Rejecting does not print the effect of accepting."""
     reject = ("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
     accept_all = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01")
     take_back = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
@@ -645,7 +647,7 @@ def test_undone_value_never_comes_into_force_if_its_date_is_in_the_future(bank: 
 @pytest.mark.parametrize(
     ("others", "since"), [({"now": IN_APRIL}, MAY), ({"effective_from": JUNE}, JUNE)], ids=["next first", "named date"]
 )
-def test_values_in_force_stay_until_the_next_first_or_a_named_later_date(
+def test_undone_value_stays_in_force_until_the_next_month_or_a_named_later_date(
     bank: Database, store: FolderStore, others: dict[str, datetime], since: datetime
 ) -> None:
     accept(bank)

@@ -523,8 +523,8 @@ def test_superseded_run_is_deleted_with_its_events_and_output(graph: Graph) -> N
     assert graph.pruned() == ()
 
 
-def test_deleting_a_latest_materialisation_would_lose_the_partition(graph: Graph) -> None:
-    """Why nothing of the kind is deleted: what Dagster does, so that a newer one that does not is noticed."""
+def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(graph: Graph) -> None:
+    """This is why such runs are kept; the test detects a newer Dagster that behaves differently."""
     only = graph.run("make", "2026-01")
     assert graph.pruned() == ()
     graph.instance.delete_run(only)

@@ -142,7 +142,7 @@ type(store).stream = stream
     assert content(store) == CONTENT
 
 
-def test_two_processes_read_at_once(store: ObjectStore) -> None:
+def test_two_processes_read_a_file_concurrently(store: ObjectStore) -> None:
     with another_process(store) as one, another_process(store) as other:
         said = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
     assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2

@@ -498,9 +498,10 @@ def test_sweep_resumes_after_a_timeout_even_among_answers_of_the_same_moment(ans
     assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
 
 
-def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers_are_left_alone(
+def test_sweep_ignores_test_accounts_and_sandbox_and_new_and_imported_answers(
     answered: Database,
 ) -> None:
+    """New answers are of this minute; imported answers are older than their arrival."""
     add_learners(answered, ["ann"], is_test=True)
     run_sql(answered, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = 'bob'")
     recorded(answered, "eve", 0)

@@ -143,7 +143,7 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
     [attempt("ann", "i0", at(1, 86_399), session_id="exam", form_id="F", correct=None)],
     [[("INSERT", [attempt("ann", "i1", at(2), session_id="exam", form_id="F")])]],
 )
-def test_judging_again_equals_judging_from_scratch(
+def test_repeated_judging_equals_judging_from_scratch(
     database: Database, first: list[dict[str, Any]], nights: list[list[tuple[str, Any]]]
 ) -> None:
     names = map(str, count())
@@ -395,7 +395,7 @@ def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged: Da
     assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
 
 
-def test_a_backfill_of_closed_months_gives_the_rows_of_the_nights(database: Database) -> None:
+def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: Database) -> None:
     begin(database)
     june, august = date(2026, 6, 1), date(2026, 8, 1)
 
@@ -461,7 +461,7 @@ def test_interrupted_backfill_of_a_year_resumes_at_the_next_day(database: Databa
     assert [rows(database, WRITTEN, (judged.day,)) for judged, _ in kept] == [written for _, written in kept]
 
 
-def test_the_comparison_finds_a_wrong_verdict(database: Database) -> None:
+def test_comparison_with_plain_loops_detects_a_wrong_verdict(database: Database) -> None:
     [before] = judge_world(database, BY_NAME["leap day"])
     run_sql(database, "CREATE TABLE kept AS SELECT * FROM attempt_verdict")
     for fault in (

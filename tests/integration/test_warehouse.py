@@ -121,7 +121,7 @@ def test_every_type_reads_as_documented(connection: psycopg.Connection) -> None:
     ]
 
 
-def test_no_rows_keep_their_columns_and_types(connection: psycopg.Connection) -> None:
+def test_empty_result_has_its_columns_and_types(connection: psycopg.Connection) -> None:
     frame = read_frame(connection, "SELECT 1 AS n, 'x' AS t, now() AS z WHERE false")
     assert frame.empty
     assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "str", "datetime64[us, UTC]"]
@@ -305,7 +305,7 @@ def test_rows_outside_the_partition_are_refused_and_the_old_rows_stay(connection
     assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
 
 
-def test_rows_owned_by_a_null_are_replaced(connection: psycopg.Connection) -> None:
+def test_rows_of_a_partition_with_a_null_value_are_replaced(connection: psycopg.Connection) -> None:
     reports = pd.DataFrame({"window": ["w"], "format": ["pdf"], "url": ["file:///x"], "sha256": ["0"]})
     append(connection, tables.report_file, reports.assign(user_id="u"))
     for _ in range(2):
