@@ -493,7 +493,7 @@ def test_job_waits_for_a_restarting_code_server(
 
 
 def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Settings, database: Database) -> None:
-    """The error has no traceback; Dagster logs the traceback as a warning."""
+    """The traceback, which Dagster logs as a warning, is not printed either."""
     away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
     with (
         dagster_instance(away, database) as instance,

@@ -519,7 +519,7 @@ def test_each_scale_uses_its_own_look_back_for_repeats(bank: Database) -> None:
 
 
 def test_scores_are_used_if_the_bank_has_a_maximum_score_above_1(bank: Database) -> None:
-    """A missing score and full credit are equal; hints, omissions and contradictions count as for dichotomous items."""
+    """A right answer without a score has full credit; hints and omissions count as for dichotomous items."""
     run_sql(bank, """UPDATE question SET meta = '{"irt": {"max_score": 4}}' WHERE item_id = 'i0'""")
     cases = {
         "partial": ({"correct": False, "score": 3}, 3, None),

@@ -380,7 +380,7 @@ def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) ->
 def test_model_change_during_running_months_holds_the_fits_of_the_former_model(
     world: Settings,
 ) -> None:
-    """Both months are fitted and linked as 2PL when the model changes; the first is pending in the ledger."""
+    """Both months are fitted and linked as 2PL when the model changes; the later month is pending in the ledger."""
     database, store = Database(world), folder_store(world)
     for month in (FIRST, NEXT):
         fit_and_link(database, store, month, ENGINE)
