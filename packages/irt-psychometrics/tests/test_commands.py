@@ -50,7 +50,7 @@ def scores_of(answers: Answers) -> dict[tuple[str, str], int]:
         ('person,item,score\nann,"x2",1\nann,x10,0\nbob,x10,1\nbob,x2,\ncy,x2,0\n\n', "a.csv"),
     ],
 )
-def test_text_of_every_layout_gives_the_same_scores(file, text: str, name: str) -> None:
+def test_text_files_of_every_layout_give_the_same_scores(file, text: str, name: str) -> None:
     assert scores_of(FILES.answers(file(text, name))) == SCORES
 
 
@@ -63,7 +63,7 @@ def test_text_of_every_layout_gives_the_same_scores(file, text: str, name: str) 
         ("\n\n", "empty"),
     ],
 )
-def test_faults_name_the_file_and_the_row_as_a_spreadsheet_counts(file, text: str, named: str) -> None:
+def test_invalid_files_are_refused_with_path_and_spreadsheet_row(file, text: str, named: str) -> None:
     path = file(text)
     with pytest.raises(PsychometricsError, match=named) as caught:
         FILES.answers(path)
@@ -103,7 +103,7 @@ def test_commands_need_no_frame_library_and_no_platform(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_fit_its_scores_and_its_link_to_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*words: object) -> object:
         assert main([*map(str, words), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
@@ -121,7 +121,7 @@ def test_a_fit_its_scores_and_its_link_to_the_truth(tmp_path: Path, capsys: pyte
     assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=0.4)
 
 
-def test_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_command_prints_a_table_without_the_json_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", str(tmp_path), "--persons", "100", "--items", "3"]) == 0
     capsys.readouterr()
     main(["fit", str(tmp_path / "responses.csv")])
