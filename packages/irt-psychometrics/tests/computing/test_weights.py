@@ -103,7 +103,7 @@ def test_fit_with_counts_is_that_of_repeated_rows(request_: dict[str, Any], grou
 
 
 def test_fit_of_patterns_of_lsat7_is_that_of_1000_rows_and_of_mirt() -> None:
-    folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[4] / "shared")) / "reference"
+    folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[5] / "shared")) / "reference"
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}")
     rows = np.genfromtxt(folder / "lsat7.csv", delimiter=",", skip_header=1)
