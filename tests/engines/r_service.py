@@ -1,4 +1,4 @@
-"""A running R IRT service for tests: started on a free port, waited for, stopped with all that it started."""
+"""A running R IRT service for tests: started on a free port, awaited, and stopped with its child processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STARTED_WITHIN = 60.0
 
 
 def missing_packages() -> list[str]:
-    """R packages that the service needs and this machine has not; R itself where it is not there."""
+    """R packages of the service that are not installed on this machine, or ["R"] if R is not installed."""
     code = f"p <- c({', '.join(map(repr, PACKAGES))}); cat(p[!nzchar(sapply(p, function(x) system.file(package = x)))])"
     try:
         return subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()

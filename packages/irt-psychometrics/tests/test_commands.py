@@ -70,7 +70,7 @@ def test_invalid_files_are_refused_with_path_and_spreadsheet_row(file, text: str
     assert str(path) in str(caught.value)
 
 
-def test_text_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("person,i1\na,1\nJürgen,0\n".encode("latin-1"))
     with pytest.raises(PsychometricsError, match="line 3: this is not UTF-8"):

@@ -50,7 +50,7 @@ def parts(chart: Chart, kind: type) -> list[Any]:
     return [part for part in chart.parts if type(part) is kind]
 
 
-def test_curve_is_one_half_at_the_difficulty_and_its_asymptote_far_below() -> None:
+def test_curve_is_half_at_the_difficulty_and_reaches_its_asymptote_far_below() -> None:
     (line,) = parts(plots.item_curves(FIT, "i2", theta=[-40.0, 0.5, 40.0]), Line)
     assert line.ys == pytest.approx([0.0, 0.5, 1.0], abs=1e-12)
     (guessed,) = parts(plots.item_curves(FIT, "i3", theta=[-40.0, 1.2, 40.0]), Line)

@@ -61,7 +61,7 @@ def test_only_the_planted_items_of_the_reference_are_flagged(shared: Path) -> No
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_five_percent_of_sound_items_have_p_below_005_if_groups_are_one_sd_apart() -> None:
+def test_five_percent_of_sound_items_have_p_below_0_05_if_groups_are_one_sd_apart() -> None:
     """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
     40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
@@ -77,7 +77,7 @@ def test_five_percent_of_sound_items_have_p_below_005_if_groups_are_one_sd_apart
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["1pl", "3pl"])
-def test_five_percent_of_sound_items_have_p_below_005_with_guessing_or_a_common_slope(model: Model) -> None:
+def test_five_percent_of_sound_items_have_p_below_0_05_with_guessing_or_a_common_slope(model: Model) -> None:
     """600 tests, groups 1 SD apart: three standard errors of a twentieth are .027."""
     rng, p = np.random.default_rng(13), []
     for _ in range(20 if model == "1pl" else 10):

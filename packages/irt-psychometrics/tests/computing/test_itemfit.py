@@ -69,7 +69,7 @@ def _grouped(rng):
 
 
 @pytest.mark.parametrize("shape", ["2pl", "rasch", "3pl", "histogram", "groups", "anchored", "all right", "one thread"])
-def test_fit_statistics_from_sums_over_shards_match_those_from_responses(shape):
+def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape):
     """Executors sum over shards; the direct way is a pass over the responses."""
     rng, how, groups = np.random.default_rng(4), {}, None
     x = _guessed(rng) if shape == "3pl" else planned(rng)

@@ -50,7 +50,7 @@ def judged(
     )
 
 
-def test_five_percent_of_sound_items_have_p_below_005() -> None:
+def test_five_percent_of_sound_items_have_p_below_0_05() -> None:
     """300 months, 2 items of 300 answers in each, everything published from 500 learners. The share below 0.05 has a
     Monte Carlo error of √(0.05·0.95/600) = 0.0089, the share below 0.01 has 0.0041, and the SD of z has
     1/√1200 = 0.029; three of each are allowed. A third of the variance comes from the published values: without

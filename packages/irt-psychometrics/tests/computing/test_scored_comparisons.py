@@ -222,7 +222,7 @@ def test_months_without_an_items_middle_score_are_compared_by_the_banks_maximum(
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("j", [MOVED, 3], ids=["most points", "fewer"])
-def test_leaks_of_scored_items_are_classified_as_full_credit_and_never_as_a_wrong_key(j: int) -> None:
+def test_changes_of_scored_items_are_classified_as_drift_or_leak(j: int) -> None:
     rng = np.random.default_rng(15)
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
