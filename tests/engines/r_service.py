@@ -52,7 +52,7 @@ class Running:
         return requests.get(f"{self.url}/healthz", timeout=30).json()
 
     def post(self, task: str, body: Any, **options: Any) -> requests.Response:
-        """One attempt, with the right token unless `headers` say otherwise."""
+        """Post a request once, with the right token unless `headers` are given."""
         headers = options.pop("headers", {"Authorization": f"Bearer {TOKEN}"})
         return requests.post(f"{self.url}/irt/{task}", data=body, headers=headers, timeout=120, **options)
 

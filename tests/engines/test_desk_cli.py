@@ -589,7 +589,7 @@ def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(
 
 
 def test_columns_of_larger_models_are_accepted_if_their_values_have_no_effect(file) -> None:
-    """mirt writes u = 1 for every 3PL, catR d = 1, others the intercept as d. With a and b, g is guessing."""
+    """mirt writes u = 1 for every 3PL, and the intercept as d; catR writes d = 1. With a and b, g is guessing."""
     for text in (
         "item,a1,d,g,u\nx,1.2,0.6,0.2,1\n",
         "item,a1,a2,d,g\nx,1.2,0,0.6,0.2\n",

@@ -70,7 +70,7 @@ def test_items_that_moved_by_half_are_flagged_and_sound_items_are_not() -> None:
 @pytest.mark.timeout(300)
 def test_sound_months_are_rarely_flagged_if_published_values_are_from_500_learners() -> None:
     """At 5 % of months the chance of more than four flagged months among 25 is 0.7 %. The share of p < 0.05 among 750
-    has a standard error of 1 %, items of a month taken as independent."""
+    has a standard error of 1 %, if items of a month are independent."""
     months = [judged(100 + seed, 0.0, 500, 2000) for seed in range(25)]
     assert sum(found.any() for _, found in months) <= 4
     assert np.mean([drift.p < 0.05 for drift, _ in months]) == pytest.approx(0.045, abs=0.03)

@@ -91,7 +91,7 @@ def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model
         point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
     plain = plain_objective(model, x, 6)
     assert point.loglik == pytest.approx(plain(free), abs=1e-9)  # sums of 60 logs in double precision
-    # central differences of step 1e-5 are good to about 1e-7 here
+    # central differences of step 1e-5 are accurate to about 1e-7 here
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
 
 

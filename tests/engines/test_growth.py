@@ -324,7 +324,7 @@ def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(i
     if in_gap != "walks on":
         theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
     found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
-    # three standard errors; through the gap q is .006 if θ stands still and .007 if it falls, and g is then below 0
+    # three standard errors; through the gap q is .006 if θ is constant and .007 if it falls, and g is then below 0
     assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
     assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
     assert found.proposed.variance > 0

@@ -44,7 +44,7 @@ def answers(rng, theta, a, b):
 
 
 def in_forms(matrix, forms, overlap):
-    """NaN where a person's form does not have the item: forms of equal length that share `overlap` items."""
+    """The matrix with NaN for items outside a person's form; forms have equal length and share `overlap` items."""
     persons, items = matrix.shape
     length = (items + (forms - 1) * overlap) // forms
     seen = np.zeros_like(matrix, dtype=bool)
@@ -412,8 +412,9 @@ def test_summary_of_c_matches_the_stored_draws(guessed_posterior):
 @WHERE_ENGINES_CHANGE
 @pytest.mark.long
 def test_difference_from_the_reference_3pl_is_explained_by_the_priors(shared):
-    """mirt has the same prior on logit c, but none on a and b. To first order a prior moves an estimate by covariance ·
-    its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
+    """mirt has the same prior on logit c, but no prior on a, b. To first order a prior moves an estimate by
+    covariance · its log-density's slope. The rest is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and
+    skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], row["logit(g)"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))

@@ -32,7 +32,7 @@ def test_months_are_not_held_for_variation_caused_by_a_second_ability() -> None:
     assert sum(map(disagree, linkings)) == 0
 
 
-def test_benchmark_compares_three_months_with_the_origin() -> None:
+def test_benchmark_reports_flags_of_three_months() -> None:
     found = simulate(Row("a second ability", TWO, 500), [1])
     assert len(found.held) == 3
     assert [len(one) for one in found.flagged] == [ANCHORS, ITEMS]

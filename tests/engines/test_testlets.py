@@ -140,7 +140,7 @@ def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-# -- what cannot be estimated --------------------------------------------------------------------------
+# -- missing estimates -------------------------------------------------------------------------------
 
 
 def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
@@ -197,7 +197,7 @@ def test_sd_of_effects_is_missing_if_answers_follow_from_each_other() -> None:
 
 
 def dense_scores(fit: Calibration, x: Floats) -> Floats:
-    """Each learner's score in a_1, d_1, a_2, … by their definition, shape (N, 2J)."""
+    """Scores of the learners in a_1, d_1, a_2, … by their definition, shape (N, 2J)."""
     nodes = np.linspace(-6, 6, 61)
     p = expit(nodes[:, None] * fit.a + fit.d)
     loglik = np.where(x[:, None] == 1, np.log(p), np.log1p(-p)).sum(axis=2) - nodes**2 / 2

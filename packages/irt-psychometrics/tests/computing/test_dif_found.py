@@ -62,7 +62,7 @@ def test_only_the_planted_items_of_the_reference_are_flagged(shared: Path) -> No
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_five_percent_of_sound_items_have_p_below_0_05_if_groups_are_one_sd_apart() -> None:
-    """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
+    """1200 tests have a standard error of 0.63 %, if items of a month are independent; 2.5 to 7.5 % is four of these.
     40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
     p, means = [], []
@@ -133,7 +133,7 @@ def compared(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differences:
 
 
 def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> None:
-    """The SDs of 300 draws of both groups' estimates about known parameters: of a sound item, an item that is
+    """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is
     flat in the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
     rng = np.random.default_rng(3)
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
@@ -185,8 +185,8 @@ def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -
 
 
 def test_squared_z_of_a_difference_does_not_exceed_the_joint_wald_statistic() -> None:
-    """A direction's χ² is at most that of both (Cauchy & Schwarz): always for expected scores, and for Δb as far as
-    it is linear. 20 pairs of sound groups have errors of 0.1, at which Δb is not quite linear."""
+    """The χ² of a direction is at most the χ² of both (Cauchy & Schwarz): always for expected scores, and for Δb as
+    far as it is linear. 20 pairs of sound groups have errors of 0.1, at which Δb is not quite linear."""
     rng = np.random.default_rng(5)
     for _ in range(20):
         a, d = A + 0.1 * rng.normal(size=(2, J)), 0.1 * rng.normal(size=(2, J)) - A * B
@@ -256,8 +256,7 @@ def part(responses: Responses, kept: np.ndarray) -> Responses:
     ("sizes", "left_out"), [((600, 500, 400), "c"), ((600, 500, 800), "c"), ((900, 400, 300), "c")]
 )
 def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[int, ...], left_out: str) -> None:
-    """The group without common items is a small group or the largest, which would have been the
-    reference."""
+    """The group without common items is a small group or the largest, which would have been the reference."""
     group = np.repeat(list("abc"), sizes)
     whole = answers(len(group), 12)
     kept = (group == left_out)[:, None] == (np.arange(12) >= 6)

@@ -55,7 +55,7 @@ def test_wald_statistic_is_too_small_if_effects_of_anchors_on_constants_are_igno
 
 def test_errors_of_trend_slopes_match_their_spread_if_no_item_moved() -> None:
     """Three windows share the published errors and the anchors'. The mean of z² is 1; over 150 worlds its standard
-    error is √(2/150) = 0.12 for one item, of which the worst of 14 keeps within four."""
+    error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four of these."""
     generator = np.random.default_rng(4)
     z = []
     for _ in range(150):

@@ -263,7 +263,7 @@ def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
     population = histogram.populations[0]
     nodes, weights = np.array(population.nodes), np.array(population.weights)
     assert (weights.sum(), weights @ nodes, weights @ nodes**2) == pytest.approx((1.0, 0.0, 1.0), abs=1e-12)
-    assert weights @ nodes**3 > 0.8  # the skewness of χ² with 3 degrees of freedom is 1.6, that of a normal 0
+    assert weights @ nodes**3 > 0.8  # skewness: 1.6 for χ² with 3 degrees of freedom, 0 for a normal distribution
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_value_and_gradient_match_a_plain_posterior_away_from_its_mode(priors, r
         )
     plain = plain_objective(x, priors)
     assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
-    # central differences of step 1e-5 are good to about 1e-7 here
+    # central differences of step 1e-5 are accurate to about 1e-7 here
     np.testing.assert_allclose(point.gradient, differences(lambda p: plain(p)[1], free), atol=2e-6)
 
 
@@ -401,7 +401,7 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
     found = minimize(lambda p: -plain(p)[1], start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
     mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
     assert plain(mine)[1] >= plain(found)[1] - 1e-6
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about so far away
+    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
     assert fit.convergence.loglik == pytest.approx(plain(mine)[0], abs=1e-8)
     hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), mine, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)

@@ -61,7 +61,7 @@ def test_estimates_errors_likelihood_and_scores_match_mirt(shared, mirt, name, m
     responses = read(shared, name)
     fit = fit_em(responses, model=model)
     rows = reference["slope_intercept"]
-    # mirt stopped at TOL 1e-7 and its file has 6 digits: good to about 3e-5
+    # mirt stopped at TOL 1e-7 and its file has 6 digits: accurate to about 3e-5
     np.testing.assert_allclose(fit.a, column(rows, "a1"), atol=1e-4)
     np.testing.assert_allclose(fit.d, column(rows, "d"), atol=1e-4)
     np.testing.assert_allclose(fit.d_se, column(rows, "se_d"), rtol=1e-3)

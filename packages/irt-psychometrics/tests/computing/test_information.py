@@ -83,7 +83,7 @@ def test_loss_of_information_matches_louis_formula_for_forms_and_random_designs(
         found = missing_information(curves, total, log_weights, latent)
         blocks = missing_information_blocks(curves, total, log_weights)
     scale = np.sqrt(np.diag(plain))
-    # a sum of 6 or 12 terms is cut off where about 1e-5 of a score's variance is left, somewhat more with guessing
+    # a sum of 6 or 12 terms leaves out about 1e-5 of a score's variance, somewhat more with guessing
     tolerance = 5e-5 if guessing else 2e-5
     np.testing.assert_allclose(found / scale / scale[:, None], plain / scale / scale[:, None], atol=tolerance)
     own = np.arange(len(factors)) * ITEMS + np.arange(ITEMS)[:, None]
@@ -135,8 +135,8 @@ def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
 @pytest.mark.timeout(300)
 def test_sound_items_are_not_flagged_for_lost_information() -> None:
     """At 1000 learners the plain rule, below 0.8, fires on 16 % of sound items; of 1200 its standard error is 1.1 %.
-    The mean square of z is 1 with a standard error of √(2/1200) = 0.04, items of a month taken as independent.
-    The test as a whole is judged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
+    The mean square of z is 1 with a standard error of √(2/1200) = 0.04, if items of a month are independent.
+    The test as a whole is flagged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
     months = [judged(seed, 1000, 1.0) for seed in range(40)]
     items = [losses for losses, _ in months]
     assert np.mean([len(losses.flagged) / FLAG_ITEMS for losses in items]) <= 0.01

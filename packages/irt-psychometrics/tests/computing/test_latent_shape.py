@@ -221,7 +221,7 @@ def test_one_step_estimates_of_guessing_match_sums_of_scores_over_learners() -> 
         of_own = np.stack([theta @ residuals, residuals.sum(axis=0)])
         explained = np.linalg.lstsq(of_own.T, of_c, rcond=None)[0]
         left = of_c - explained @ of_own
-        # The rules of 61 and 241 nodes differ by less than 1e-6, of which differences of sums keep six digits.
+        # The rules of 61 and 241 nodes differ by less than 1e-6; differences of sums keep six digits.
         assert c[j] == pytest.approx(left.sum() / (left @ left), rel=1e-4)
         assert se[j] == pytest.approx(1 / np.sqrt(left @ left), rel=1e-4)
 

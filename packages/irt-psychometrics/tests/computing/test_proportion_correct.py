@@ -104,8 +104,8 @@ def test_standard_error_is_close_to_binomial_if_published_values_are_exact() -> 
 @pytest.mark.parametrize(("item", "parameter"), [(0, 0), (0, 1), (7, 0), (7, 1)])
 @pytest.mark.parametrize("c", [0.0, 0.2])
 def test_errors_of_published_values_count_by_the_slope_of_the_expectation(item: int, parameter: int, c: float) -> None:
-    """The value is the tested item's own, or another item's, which counts through the learners' posteriors. The central
-    differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
+    """The value belongs to the tested item, or to a different item, which counts through the learners' posteriors.
+    The central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5

@@ -100,7 +100,7 @@ def test_fit_summary_of_a_sound_fit_has_no_conspicuous_statistics(sound, simulat
     assert max((found.items[name] < 0.05).sum() for name in ("s_x2_p", "rmsd_p")) <= 5
     assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
     assert found.whole["parallel"]["p"] > 0.01
-    # m2: three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
+    # m2: each of three forms has 3 items scored 0 and 1, so margins and parameters are equal in number
     assert (found.whole["q3"]["flagged"], found.whole["m2"]) == (0, [])
 
 

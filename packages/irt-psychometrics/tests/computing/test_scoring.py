@@ -215,7 +215,7 @@ def test_information_is_the_squared_slope_over_the_variance(theta, a, d, c):
     value = information(np.array([theta]), *args)[0, 0]
     assert c <= p <= 1
     assert value >= 0
-    # the central difference is good to about h² = 1e-10 and rounding 1e-11
+    # the central difference is accurate to about h² = 1e-10, and rounding is 1e-11
     assert value * p * (1 - p) == pytest.approx(slope**2, abs=1e-8)
 
 

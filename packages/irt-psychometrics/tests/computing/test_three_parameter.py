@@ -109,8 +109,8 @@ def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dr
 
 
 def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> None:
-    """The means of 10 slopes and intercepts, of which the SD is about 0.045, have standard errors of 0.014: 0.05 is
-    three and a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
+    """Slopes and intercepts have an SD of about 0.045, so means of 10 have standard errors of 0.014: 0.05 is three and
+    a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
     linkings = [world(seed).linking for seed in range(MONTHS)]
     off = np.array([[one.slope - SLOPE, one.intercept - INTERCEPT] for one in linkings])
     se = np.array([[one.slope_se, one.intercept_se] for one in linkings])

@@ -62,7 +62,7 @@ def test_common_slope_is_suggested_if_answers_do_not_determine_slopes() -> None:
     assert fit_em(log, model="rasch", threads=1).convergence.converged
 
 
-def test_of_unrelated_answers_is_reproducible_and_shuffles_within_groups() -> None:
+def test_verdict_on_unrelated_answers_is_reproducible_and_shuffles_within_groups() -> None:
     """The difference of the groups' means contributes to the gain; shuffling within groups preserves this part."""
     rng = np.random.default_rng(2)
     log = shuffled(rng, sparse(rng, 11))
