@@ -267,9 +267,8 @@ def test_scored_items_are_fitted_and_their_table_gives_the_same_scores(shared: P
     answers = FILES.answers(path, None, FILES.max_scores("4"))
     done = fit(answers, model="gpcm")
     comfort = done.as_dict()["items"][0]
-    assert done.calibration.convergence.loglik == pytest.approx(
-        -1612.6816, abs=0.1
-    )  # the fit has a prior on rare steps
+    # the fit has a prior on rare steps
+    assert done.calibration.convergence.loglik == pytest.approx(-1612.6816, abs=0.1)
     assert ("t0" in comfort, comfort["max_score"]) == (False, 4)
     assert [comfort[f"d{k}"] for k in (2, 3, 4)] == pytest.approx([2.822, 5.313, 3.989], abs=0.2)
     done.write(tmp_path)

@@ -216,9 +216,8 @@ def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
         least = minimize(left, np.zeros(constants), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
         in_one = replace(found, cov=v[None], common=None)
         for by in (found.least(at.used), in_one.least(at.used)):
-            assert by.q == pytest.approx(
-                least.fun, rel=1e-6
-            )  # the search stops when nothing moves by 1e-9; Q is flat there
+            # the search stops when nothing moves by 1e-9; Q is flat there
+            assert by.q == pytest.approx(least.fun, rel=1e-6)
             assert by.df == df - (constants - 2)
         np.testing.assert_allclose(found.cov_of_each, in_one.cov_of_each, rtol=1e-12)
         np.testing.assert_allclose(found.times_cov(by_common.T), in_one.times_cov(by_common.T), rtol=1e-12, atol=1e-15)

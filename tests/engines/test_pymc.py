@@ -117,8 +117,8 @@ def test_python_and_compiled_code_of_the_op_agree(truth):
 
 @WHERE_ENGINES_CHANGE
 def test_ranks_of_true_values_among_draws_are_uniform_if_drawn_from_the_priors(truth, posterior):
-    """Talts et al. (2018): the rank of the true value among the draws is uniform. Ranks
-    within a data set are slightly dependent; a wrong prior, Jacobian or likelihood would move all ranks together."""
+    """Talts et al. (2018): the rank of the true value among the draws is uniform. Ranks within a data set are slightly
+    dependent; a wrong prior, Jacobian or likelihood would move all ranks together."""
     a, b, _ = truth
     ranks = np.concatenate([(posterior.quantities.a < a).mean((0, 1)), (posterior.quantities.b < b).mean((0, 1))])
     assert kstest(ranks, "uniform").pvalue > 0.001
@@ -412,9 +412,8 @@ def test_summary_of_c_matches_the_stored_draws(guessed_posterior):
 @WHERE_ENGINES_CHANGE
 @pytest.mark.long
 def test_difference_from_the_reference_3pl_is_explained_by_the_priors(shared):
-    """mirt has the same prior on logit c, but no prior on a, b. To first order a prior moves an estimate by
-    covariance · its log-density's slope. The rest is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and
-    skewness."""
+    """mirt has the same prior on logit c, but no prior on a, b. To first order a prior moves an estimate by covariance
+    · its log-density's slope. The rest is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], row["logit(g)"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))

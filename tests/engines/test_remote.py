@@ -111,9 +111,8 @@ def test_hanging_service_is_given_up_after_the_time_limit():
         try:
             with pytest.raises(TransientFailure, match=r"no answer within 0\.1 s"):
                 service(seen.url, seconds=0.1).call("irt_calibrate", {})
-            wait_for(
-                "three requests", lambda: len(seen.paths) == 3
-            )  # the last request may be given up before the server reads it
+            # the last request may be given up before the server reads it
+            wait_for("three requests", lambda: len(seen.paths) == 3)
         finally:
             given_up.set()
 

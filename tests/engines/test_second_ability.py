@@ -18,8 +18,8 @@ pytestmark = WHERE_STATISTICS_CHANGE
 
 @pytest.mark.ci
 def test_months_are_not_held_for_variation_caused_by_a_second_ability() -> None:
-    """Twelve months of 10,000 learners, with the same abilities as at the origin: Q over its degrees of freedom
-    (about 30) is 1.5 on average (by chance 1, with a standard error of 0.07), and rejects two months of five."""
+    """Twelve months of 10,000 learners, with the same abilities as at the origin: Q over its degrees of freedom (about
+    30) is 1.5 on average (by chance 1, with a standard error of 0.07), and rejects two months of five."""
     linkings = []
     of_month = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
     for k in range(12):

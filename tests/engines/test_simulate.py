@@ -575,8 +575,8 @@ def test_adaptive_assignment_of_scored_items_is_refused():
 
 
 def test_ability_moves_day_by_day_as_planted() -> None:
-    """Mean and variance of θ's change over 60 days; limits are four standard errors of 2020 learners. A scenario
-    with constant θ has the same learners and sessions."""
+    """Mean and variance of θ's change over 60 days; limits are four standard errors of 2020 learners. A scenario with
+    constant θ has the same learners and sessions."""
     moving = replace(
         SMALL,
         learners_per_month=2000,

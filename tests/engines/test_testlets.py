@@ -256,8 +256,8 @@ def test_robust_errors_match_the_usual_errors_if_the_model_is_true(model: str, l
 
 
 def test_error_of_theta_matches_the_formula_over_pairs_of_answers() -> None:
-    """The expected error is a loop over pairs at θ̂. Information is linear between nodes 0.26 apart, which changes
-    the pairs' part by 1 % and the error by a third of that."""
+    """The expected error is a loop over pairs at θ̂. Information is linear between nodes 0.26 apart, which changes the
+    pairs' part by 1 % and the error by a third of that."""
     row = Row(0.8, inside=20, design="items", learners=300)
     a, b = bank(SEED)
     _, responses = answers(row, row.learners, a, b, np.random.default_rng(12))
@@ -290,9 +290,9 @@ def test_error_of_theta_is_unchanged_without_two_answers_in_a_testlet() -> None:
 
 @pytest.mark.parametrize("row", [Row(0.7), Row(0.7, inside=20, design="testlets")])
 def test_intervals_of_theta_and_of_items_contain_the_truth_at_the_stated_rate(row: Row) -> None:
-    """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval
-    has a Monte-Carlo error of .25 %, the share of a and b (320 each, items of a month alike) about 1.5 %: three of
-    these below the aim of 93 % are allowed for items, and zero for θ. Without effects, θ has 91 % and 93 %."""
+    """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval has a
+    Monte-Carlo error of .25 %, the share of a and b (320 each, items of a month alike) about 1.5 %: three of these
+    below the aim of 93 % are allowed for items, and zero for θ. Without effects, θ has 91 % and 93 %."""
     truth = pseudo_true(row, SEED, 100_000)
     months = [simulate(row, truth, SEED, month) for month in range(8)]
     before, after = np.mean([month.theta for month in months], axis=0)

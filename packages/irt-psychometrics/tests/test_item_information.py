@@ -160,8 +160,8 @@ def test_error_of_a_log_ratio_matches_the_spread_over_drawn_parameters(c: float)
 
 def test_error_of_a_loss_excludes_the_anchors_effect_on_the_scale() -> None:
     """If both sides have the same values, their gradients are equal, and the expected variance follows from the
-    covariance of the difference, which includes shared errors. The gradient comes from central differences, which
-    err by 1e-8."""
+    covariance of the difference, which includes shared errors. The gradient comes from central differences, which err
+    by 1e-8."""
     there = world(np.random.default_rng(6))[1][0]
     old, h = there.published, 1e-4
     still = replace(there, window=replace(there.window, a=old.a, b=old.b))
@@ -276,8 +276,8 @@ def test_retiring_half_of_equal_items_halves_the_information() -> None:
 
 
 def test_ranges_of_theta_with_large_errors_end_at_the_limit() -> None:
-    """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 at P·Q = 0.15432. With a step of 0.01
-    the crossing is accurate to 1e-4."""
+    """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 at P·Q = 0.15432. With a step of 0.01 the
+    crossing is accurate to 1e-4."""
     p = (1 + np.sqrt(1 - 4 / (1.5**2 * 2 * 1.44))) / 2
     reach = np.log(p / (1 - p)) / 1.2
     above = BANK.without(["c", "d"]).theta_with_se_above(1.5)

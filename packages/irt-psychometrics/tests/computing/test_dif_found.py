@@ -133,8 +133,8 @@ def compared(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differences:
 
 
 def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> None:
-    """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is
-    flat in the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
+    """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is flat in
+    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
     rng = np.random.default_rng(3)
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 2], a[1, 5] = 0.4, 0.4
@@ -185,8 +185,8 @@ def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -
 
 
 def test_squared_z_of_a_difference_does_not_exceed_the_joint_wald_statistic() -> None:
-    """The χ² of a direction is at most the χ² of both (Cauchy & Schwarz): always for expected scores, and for Δb as
-    far as it is linear. 20 pairs of sound groups have errors of 0.1, at which Δb is not quite linear."""
+    """The χ² of a direction is at most the χ² of both (Cauchy & Schwarz): always for expected scores, and for Δb as far
+    as it is linear. 20 pairs of sound groups have errors of 0.1, at which Δb is not quite linear."""
     rng = np.random.default_rng(5)
     for _ in range(20):
         a, d = A + 0.1 * rng.normal(size=(2, J)), 0.1 * rng.normal(size=(2, J)) - A * B

@@ -43,8 +43,8 @@ def posterior(x: Floats, parameters: Floats) -> tuple[float, Floats]:
 
 
 def test_score_test_of_normality_matches_brute_force() -> None:
-    """Persons' scores come from their posteriors, the information from second differences of the log-likelihood (a
-    step of 1e-3 leaves relative errors of about 1e-6)."""
+    """Persons' scores come from their posteriors, the information from second differences of the log-likelihood (a step
+    of 1e-3 leaves relative errors of about 1e-6)."""
     rng, J, step = np.random.default_rng(5), 5, 1e-3
     x = answers((rng.chisquare(8, 800) - 8) / 4, J, rng)
     fit = fit_em(Responses.from_wide(x), tolerance=1e-8)

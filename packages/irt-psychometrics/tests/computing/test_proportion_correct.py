@@ -52,9 +52,9 @@ def judged(
 
 def test_five_percent_of_sound_items_have_p_below_0_05() -> None:
     """300 months, 2 items of 300 answers in each, everything published from 500 learners. The share below 0.05 has a
-    Monte Carlo error of √(0.05·0.95/600) = 0.0089, the share below 0.01 has 0.0041, and the SD of z has
-    1/√1200 = 0.029; three of each are allowed. A third of the variance comes from the published values: without
-    this part, 0.12 of the items are below 0.05."""
+    Monte Carlo error of √(0.05·0.95/600) = 0.0089, the share below 0.01 has 0.0041, and the SD of z has 1/√1200 =
+    0.029; three of each are allowed. A third of the variance comes from the published values: without this part, 0.12
+    of the items are below 0.05."""
     p, z = [], []
     for seed in range(300):
         rng = np.random.default_rng([4, seed])
@@ -104,8 +104,8 @@ def test_standard_error_is_close_to_binomial_if_published_values_are_exact() -> 
 @pytest.mark.parametrize(("item", "parameter"), [(0, 0), (0, 1), (7, 0), (7, 1)])
 @pytest.mark.parametrize("c", [0.0, 0.2])
 def test_errors_of_published_values_count_by_the_slope_of_the_expectation(item: int, parameter: int, c: float) -> None:
-    """The value belongs to the tested item, or to a different item, which counts through the learners' posteriors.
-    The central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
+    """The value belongs to the tested item, or to a different item, which counts through the learners' posteriors. The
+    central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5

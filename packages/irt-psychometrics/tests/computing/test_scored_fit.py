@@ -197,8 +197,8 @@ def test_infit_outfit_and_rmsd_match_sums_over_posteriors(simulate_about):
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
 def test_distribution_of_a_sum_of_residuals_matches_the_binomial(expected):
-    """Each of n answers is worth 1 − p with probability p, and −p otherwise: the sum is binomial minus its mean.
-    This distribution has steps, at which the series gives the middle, as far as its terms go."""
+    """Each of n answers is worth 1 − p with probability p, and −p otherwise: the sum is binomial minus its mean. This
+    distribution has steps, at which the series gives the middle, as far as its terms go."""
     n = 2000
     p = expected / n
     sd = np.sqrt(n * p * (1 - p))

@@ -121,8 +121,8 @@ def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> Non
 
 def test_moved_items_of_a_3pl_are_flagged_and_sound_items_are_not() -> None:
     """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. With
-    the parameters' errors, where b and c compensate each other, three in ten were found. The 4 % of p < 0.05 among
-    270 sound items have a standard error of 1.2 %, or somewhat more because items of a month share errors."""
+    the parameters' errors, where b and c compensate each other, three in ten were found. The 4 % of p < 0.05 among 270
+    sound items have a standard error of 1.2 %, or somewhat more because items of a month share errors."""
     false, found = rates([Drift.from_comparison(world(seed).comparison) for seed in range(MONTHS)])
     assert found >= 0.5
     assert false <= 0.09

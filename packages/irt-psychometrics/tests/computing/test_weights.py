@@ -246,8 +246,7 @@ def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
 @pytest.mark.ci
 def test_intervals_of_b_with_sampling_weights_contain_the_truth_at_the_stated_rate() -> None:
     """A population with θ ~ N(0, 1) has two strata that differ in ability; the abler stratum is sampled four times as
-    often. Errors that treat weights as counts are too small: intervals contain the truth
-    in 89 %."""
+    often. Errors that treat weights as counts are too small: intervals contain the truth in 89 %."""
     replications, persons, items = 200, 2000, 20
     covered, by_counts = [], []
     for k in range(replications):
