@@ -407,7 +407,7 @@ def test_twelve_pcm_items_are_linked_with_slope_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("se", [None, (0.08, 0.06)])
-def test_moved_items_are_dropped_with_a_reason_and_kept_on_request(
+def test_a_moved_item_is_dropped_with_a_reason_and_kept_on_demand(
     old: ParameterTable, se: tuple[float, float] | None
 ) -> None:
     sound = table(old.item_ids, old.a, old.b, old.c, se=se)

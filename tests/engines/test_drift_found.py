@@ -144,7 +144,7 @@ def test_moved_parameters_have_the_covariance_of_their_errors() -> None:
         assert np.abs(found - expected[: len(rows), : len(rows)]).max() < 0.08 * np.outer(size, size).max()
 
 
-def test_draws_of_moved_curves_are_the_same_at_each_call() -> None:
+def test_draws_are_the_same_at_each_call() -> None:
     first, again = (next(moved_curves(items(), 3)) for _ in range(2))
     assert np.array_equal(first.a, again.a)
     assert not np.array_equal(first.a, items().a)

@@ -213,7 +213,7 @@ def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
 
-def test_joint_covariance_has_all_parameters_at_their_places(world):
+def test_the_joint_covariance_has_all_parameters_at_their_places(world):
     _, _, _, fit = world
     free = GPCM.free(CATEGORIES)
     places = fit.places_of_parameters
@@ -469,7 +469,7 @@ def test_shape_of_theta_is_chosen_by_a_test_of_normality(skewed, latent):
     assert found.convergence.converged
 
 
-def test_disordered_steps_are_not_flagged():
+def test_steps_may_be_disordered_without_a_flag():
     _, _, x = simulated(seed=12, learners=1000)
     x[:, 1] = np.where(x[:, 1] == 2, np.where(np.arange(1000) % 3 == 0, 2, 3), x[:, 1])
     fit = fit_em(answers(x), model="gpcm", threads=1)

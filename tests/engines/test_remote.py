@@ -31,13 +31,13 @@ def service(url: str, **options: Any) -> Service:
     return Service(url, TOKEN, **({"pause": 0.01} | options))
 
 
-def test_request_and_token_are_sent_to_the_path_of_the_task():
+def test_the_request_and_the_token_go_to_the_path_of_the_task():
     with answering(FINE) as seen:
         assert service(seen.url + "/").call("irt_score", {"item_ids": ["ü"]}) == FINE[1]
     assert (seen.paths, seen.tokens, seen.bodies) == (["/irt/score"], [f"Bearer {TOKEN}"], [{"item_ids": ["ü"]}])
 
 
-def test_netrc_file_does_not_replace_the_token(tmp_path, monkeypatch):
+def test_a_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
     """requests reads this file by default, and would send a login in it instead of the header."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
@@ -47,7 +47,7 @@ def test_netrc_file_does_not_replace_the_token(tmp_path, monkeypatch):
     assert seen.tokens == [f"Bearer {TOKEN}"]
 
 
-def test_answer_is_returned_after_two_transient_failures(caplog):
+def test_two_transient_failures_are_followed_by_the_answer(caplog):
     caplog.set_level(logging.INFO)
     with answering(BUSY, (502, "<html>Bad Gateway</html>"), FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]

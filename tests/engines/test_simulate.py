@@ -175,7 +175,7 @@ def test_planted_items_have_middle_difficulty_and_are_not_anchors(demo):
         assert (bank.anchor[j], bank.a[j], abs(bank.b[0, j]) <= 0.5) == (False, 1.0, True)
 
 
-def test_drifting_item_is_easier_from_the_third_month_on(demo):
+def test_the_drifting_item_becomes_easier_from_the_third_month_on(demo):
     log, truth = demo
     j = planted(truth, "drift")
     assert np.diff(truth.bank.b[:, j]) == pytest.approx([0, -0.8, 0, 0])
@@ -186,7 +186,7 @@ def test_drifting_item_is_easier_from_the_third_month_on(demo):
         assert (difference / sd > 5) == (month >= 2), month
 
 
-def test_leaked_item_is_easier_and_faster_from_the_third_month_on(demo):
+def test_the_leaked_item_becomes_easier_and_faster_from_the_third_month_on(demo):
     log, truth = demo
     j = planted(truth, "leak")
     k = month_index(log, truth)
@@ -286,7 +286,7 @@ def test_only_omitted_answers_are_followed_by_an_answer(demo):
     assert (log.response_time_ms[blank] == -1).all()
 
 
-def test_every_blank_is_followed_by_an_answer_without_unreached_items():
+def test_without_unreached_items_every_blank_in_an_exam_is_followed_by_an_answer():
     log, _ = simulate(replace(SMALL, unreached_rate=0.0, omit_rate=0.3))
     last = np.zeros(log.session_ids.size, dtype=np.int64)
     np.maximum.at(last, log.session, log.position)
@@ -414,7 +414,7 @@ def test_adaptive_items_are_assigned_from_answers_before_the_month():
     assert (k[log.form == 1] > cohort[log.form == 1]).all()
 
 
-def test_truth_is_plain_json_and_counts_every_arrived_attempt(demo):
+def test_the_truth_is_plain_json_and_counts_every_arrived_attempt(demo):
     log, truth = demo
     plain = json.loads(json.dumps(truth.as_dict(), allow_nan=False))
     assert sum(sum(c[name] for name in CATEGORIES) for c in plain["counts"].values()) == log.arrived.sum()
@@ -461,7 +461,7 @@ def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
         assert judged.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
 
 
-def test_parameters_of_sound_items_are_recovered_by_a_fit_of_each_month(demo):
+def test_a_fit_of_each_sound_month_recovers_the_items(demo):
     log, truth = demo
     bank = truth.bank
     for month in (0, 2, 3):

@@ -45,7 +45,7 @@ def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
 
 
 @pytest.mark.parametrize("row", [Row(0.4), Row(0.7), Row(1.0), Row(0.7, inside=20), Row(0.7, design="testlets")])
-def test_sd_of_testlet_effects_is_recovered(row: Row) -> None:
+def test_the_sd_of_effects_is_recovered(row: Row) -> None:
     """Limits are four standard errors, plus 5 % because an average of logistic curves is only nearly logistic (see
     docs/explanation/testlets.md for 200 months)."""
     _, _, found = fitted(row)
@@ -97,7 +97,7 @@ def test_sd_of_effects_is_recovered_if_groups_differ_in_ability() -> None:
     assert abs(again.sd - found.sd) < 0.03  # the same answers, and a nearly normal histogram
 
 
-def test_sd_of_effects_is_in_units_of_theta() -> None:
+def test_effects_are_in_units_of_theta() -> None:
     """On a scale with twice the unit the SD doubles, up to the precision of the optimiser."""
     row = Row(0.7)
     responses, fit, found = fitted(row)
@@ -363,7 +363,7 @@ def test_only_the_dependent_pair_is_flagged():
     assert -0.1 < found.mean < 0  # about −1/19
 
 
-def test_pairs_with_few_common_learners_are_not_flagged():
+def test_pairs_of_few_learners_are_not_flagged():
     rng = np.random.default_rng(3)
     x = rng.integers(0, 2, (Measure.MIN_LEARNERS_OF_PAIR - 1, 6)).astype(float)
     x[:, 1] = x[:, 0]
@@ -373,7 +373,7 @@ def test_pairs_with_few_common_learners_are_not_flagged():
     assert np.isnan(found.mean)
 
 
-def test_items_without_parameters_keep_their_place_in_q3():
+def test_items_without_parameters_keep_their_place():
     x = planned(np.random.default_rng(4), persons=600, length=4)
     wider = np.column_stack([np.ones(len(x)), x])
     fit = fit_em(Responses.from_wide(wider), model="rasch")

@@ -50,7 +50,7 @@ def scores_of(answers: Answers) -> dict[tuple[str, str], int]:
         ('person,item,score\nann,"x2",1\nann,x10,0\nbob,x10,1\nbob,x2,\ncy,x2,0\n\n', "a.csv"),
     ],
 )
-def test_text_files_of_every_layout_give_the_same_scores(file, text: str, name: str) -> None:
+def test_text_of_every_layout_gives_the_same_scores(file, text: str, name: str) -> None:
     assert scores_of(FILES.answers(file(text, name))) == SCORES
 
 

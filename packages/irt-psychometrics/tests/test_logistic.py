@@ -23,7 +23,7 @@ def test_logit_equals_scipy():
     np.testing.assert_allclose(logistic.logit(P), special.logit(P), rtol=1e-14, atol=3e-16)
 
 
-def test_logistic_functions_of_a_number_return_a_number():
+def test_functions_of_a_number_return_a_number():
     assert float(logistic.expit(0.0)) == 0.5
     assert float(logistic.log_expit(0.0)) == pytest.approx(-np.log(2))
     assert float(logistic.logit(0.5)) == 0.0

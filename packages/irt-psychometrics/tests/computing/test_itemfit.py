@@ -102,7 +102,7 @@ def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape)
     assert np.isnan(sums.item_rest[~keep]).all()
 
 
-def test_a_seed_gives_the_same_statistics_on_any_number_of_threads(sound):
+def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
     _, responses, fit = sound
     one, two = (item_fit(responses, fit, seed=5, threads=t) for t in (1, 2))
     for name in ("infit_z", "outfit_z", "rmsd", "rmsd_cutoff", "rmsd_p"):
@@ -182,7 +182,7 @@ def test_constant_or_unanswered_items_have_no_item_rest_correlation():
     assert np.isfinite(found[[1, 2]]).all()
 
 
-def test_cube_root_makes_a_skewed_sum_normal():
+def test_the_cube_root_makes_a_skewed_sum_normal():
     """A standardised χ² with 20 degrees of freedom has the skewness √(8/20)."""
     draws = (np.random.default_rng(2).chisquare(20, 200_000) - 20) / np.sqrt(40)
     for level in (0.05, 0.01):

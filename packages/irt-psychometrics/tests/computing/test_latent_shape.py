@@ -130,7 +130,7 @@ def flat_month(seed: int, learners: int = 2000) -> tuple[Responses, Responses]:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
+def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
     """Excess kurtosis is −1.2. Over 5 months its estimate is −.74 on average, with an SD of .07 for one month. With a
     larger penalty on roughness alone it was −.31."""
     found = []

@@ -306,7 +306,7 @@ def test_posterior_means_match_a_fine_grid_for_every_pattern():
         assert se == pytest.approx(np.sqrt(posterior @ (theta - mean) ** 2), abs=1e-6)
 
 
-def test_learners_with_hundreds_of_answers_are_scored_on_a_finer_grid():
+def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
     times, rng = 40, np.random.default_rng(1)
     pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
     some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
