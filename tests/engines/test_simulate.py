@@ -604,6 +604,6 @@ def test_ability_moves_day_by_day_as_planted() -> None:
     rows &= truth.bank.sound[log.item]
     bank, month = truth.bank, month_index(log, truth)
     p = expit(bank.a[log.item] * (theta - bank.b[month, log.item]))[rows]
-    # eligibility scores some wrong answers 0, so the remaining answers are slightly better than the model
+    # answers that eligibility scores 0 are drawn among wrong ones, so the rest are slightly better than the model
     slope = np.cov(log.score[rows], p)[0, 1] / p.var()
     assert abs(slope - 1) < 0.03
