@@ -378,7 +378,7 @@ def test_values_decided_for_a_later_day_are_shown_on_the_item_and_bank_pages(
 def test_first_day_of_a_leak_is_the_same_on_every_page(
     bank: Database, store: FolderStore, ask: Ask, page: Page
 ) -> None:
-    """The first month that detects the leak dates it; the next month's own estimate is its first day."""
+    """The first month that detects the leak dates it. The next month's own estimate of the onset is its first day."""
     calibrate(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.1)})
     known = '{"change": {"kind": "leak", "size": 0.3, "gains": {"leak": 9}, "distractor_above_the_key": null, "onset": '
     change = known + '"%s"}}'
