@@ -501,9 +501,7 @@ def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page
     assert "Moved in 2026-02" not in page("anchors", address)
 
 
-def test_all_rows_can_be_chosen_with_a_click_and_the_page_first_suggests_finding_the_cause(
-    red: Database, page: Page
-) -> None:
+def test_all_rows_can_be_chosen_with_a_click_and_the_cause_comes_first(red: Database, page: Page) -> None:
     assert "data-choose-all" in page("decisions", {})
     assert "Find out first what they have in common" in page("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(patient(BACKFILL_S + 300)), pytest.mark.xdist_
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}
 
 
-def test_backfill_of_months_can_be_launched_by_clicking_and_a_failing_month_delays_no_other_month(
+def test_backfill_is_launched_by_clicking_and_a_failing_month_delays_no_other_month(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     """The dashboard's link is the first of three clicks."""
