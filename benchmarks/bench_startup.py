@@ -1,12 +1,12 @@
-"""What it costs to start: processor seconds, of the process and its children, beside the goals.
+"""Processor seconds of starts, of the process and its children, compared with the goals.
 
     python -m benchmarks.bench_startup [--base CHECKOUT] [--runs RUNS] [--only PART]
 
-RUNS (default 3) is how often each is measured; the least counts, as other work on the machine only adds. CHECKOUT is
-another checkout, measured in turn with this one by this interpreter, so that the ratio bears a busy machine. PART is
-part of the name of what is to be measured. All but the fit for which nothing is compiled find their caches filled.
+RUNS (default 3) is the number of measurements; the minimum counts, as other load only adds time. CHECKOUT is another
+checkout, measured in turn with this one by this interpreter, so that the ratio depends little on other load. PART is
+part of the name of the measurements to run. Caches are filled, except for the fit without compiled kernels.
 
-Exit status 1 where a goal was not kept.
+Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -46,16 +46,20 @@ if os.fork() == 0:
         definitions.defs.resolve_job_def("inventory").execute_in_process(instance=instance)
 os.wait()
 """
-"""A run's worker is a fork of a process that has loaded the graph and numba; it says what it has used when its first
-step starts."""
+"""A run's worker:
+
+a fork of a process that has loaded the graph and numba. It prints its time when its first step starts.
+"""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is measured: arguments of Python, the goal in seconds, and how its figure comes about.
+    """A measurement: arguments of Python and the goal in seconds.
 
-    warm: whether it is run once before, as the other checkout may store otherwise what it finds.
-    compiles: whether the cache of what numba compiles is empty. says: whether it prints the figure itself.
+    Attributes:
+        warm: whether it runs once before, as the other checkout may store its caches differently.
+        compiles: whether numba's cache is empty.
+        says: whether it prints the figure itself.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Daily features, abilities and weekly KPIs on Spark against DuckDB, over the same Parquet files.
+"""Daily features, abilities and weekly KPIs on Spark compared with DuckDB, over the same Parquet files.
 
     python -m benchmarks.spark_relations --millions 2 5
     python -m benchmarks.spark_relations --millions 25 100 --workers 2 --memory 3g
@@ -140,7 +140,7 @@ TASKS: dict[str, Callable[[Run], int]] = {
 
 
 def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """In a process of its own: seconds, rows and memory of each task, after a query that starts the engine."""
+    """Yields seconds, rows and memory of each task, in its own process, after a query that starts the engine."""
     run = on_files(engine, folder, url)
     run.read("SELECT count(*) AS n FROM question")
 
