@@ -17,8 +17,7 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
-    """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for the same persons' same answers.
-    """
+    """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers of these persons."""
     for k in range(person.size):
         for r in range(start[person[k]], start[person[k] + 1]):
             out[item[r]] += key[k, score[r]]
@@ -33,8 +32,7 @@ def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-d
 
 @_compiled
 def row_starts(person, out):  # type: ignore[no-untyped-def]
-    """Fill `out` such that person i has the rows out[i] … out[i + 1] − 1; `person` are the sorted persons of all rows.
-    """
+    """Fill `out` so that person i has the rows out[i] … out[i + 1] − 1; `person` is the sorted person of each row."""
     i = 0
     for r in range(person.size):
         while i <= person[r]:
@@ -99,8 +97,7 @@ def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-u
 
 @_compiled
 def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
-    """Add the weights of the persons who saw an item to `seen` (J,), and of those who have it listed to `listed` (J,).
-    """
+    """Add the weights of persons who saw an item to `seen` (J,), and of persons who have it listed to `listed` (J,)."""
     for i in range(people.set_of.size):
         s = people.set_of[i]
         for r in range(people.set_start[s], people.set_start[s + 1]):

@@ -99,7 +99,9 @@ class Beta:
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Log density and derivatives by logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c.
+        """Log density and derivatives by logit c.
+
+        With dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c.
         """
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
@@ -119,7 +121,9 @@ Prior = Normal | LogNormal | LogitNormal | Beta
 
 @dataclass(frozen=True)
 class RareSteps:
-    """A prior on steps of `items`: ln P(k)/P(l) at θ = 0 ~ N(0, sd²), for neighbouring scores l < k, one of them rare.
+    """A prior on steps of `items`.
+
+    ln P(k)/P(l) at θ = 0 ~ N(0, sd²) for neighbouring scores l < k, of which one is rare.
     """
 
     sd: float

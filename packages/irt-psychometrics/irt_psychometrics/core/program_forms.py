@@ -170,7 +170,9 @@ def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
 
 
 def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
-    """The slope of a point, and the log odds of each score at θ = 0. Raises KeyError with the name of a missing column.
+    """The slope of a point, and the log odds of each score at θ = 0.
+
+    Raises KeyError, which names the column, if a column is missing.
     """
     if form == "mirt":
         places = _numbers("d{}", columns)
