@@ -17,7 +17,7 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
-    """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers of these persons."""
+    """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers."""
     for k in range(person.size):
         for r in range(start[person[k]], start[person[k] + 1]):
             out[item[r]] += key[k, score[r]]
