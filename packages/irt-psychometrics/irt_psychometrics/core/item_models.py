@@ -505,9 +505,31 @@ def items_where(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> 
 
 
 def item_model(name: str | Sequence[str]) -> ItemModel:
-    """The model with this name, or the model of items with these names.
+    """The item model with this name.
 
-    Raises PsychometricsError if no model has the name.
+    Parameters
+    ----------
+    name
+        The name of a model, such as "2pl", or of a mixed model, such as "2pl+gpcm", or the names of several items'
+        models.
+
+    Returns
+    -------
+    ItemModel
+        The model; a mixed model if the names differ.
+
+    Raises
+    ------
+    PsychometricsError
+        For a name that no model has.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.items import item_model
+    >>> item_model("3pl").guesses
+    True
+    >>> item_model(["2pl", "gpcm"]).name
+    '2pl+gpcm'
     """
     if not isinstance(name, str) or "+" in name:
         return model_of(name)

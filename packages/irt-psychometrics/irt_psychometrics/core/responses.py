@@ -382,7 +382,7 @@ class Responses(Result):
     def components(self) -> list[Component]:
         """The groups of items that no learner connects; the group with most items comes first.
 
-        There is one group if all items are on one scale, connected through learners.
+        There is one group if learners connect all items.
         """
         return components(self)
 

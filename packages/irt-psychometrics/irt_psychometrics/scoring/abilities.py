@@ -144,6 +144,15 @@ def score(
     References
     ----------
     Warm, T. A. (1989). Weighted likelihood estimation of ability in item response theory. Psychometrika, 54, 427-450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import score
+    >>> answers = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 0]})
+    >>> score(answers, np.ones(2), np.zeros(2), np.zeros(2)).theta.round(2).tolist()
+    [0.7, -0.7]
     """
     if method == "eap":
         return eap(responses, a, d, c, others=others, mean=mean, sd=sd, threads=threads)

@@ -39,6 +39,15 @@ def theta_now(
     ------
     PsychometricsError
         If θ moves and the times of the responses are not known.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import Curves, theta_now
+    >>> answers = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 0]})
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1, 1], "b": [0, 0]})
+    >>> theta_now(answers, Curves.from_items(items.curves)).theta.round(2).tolist()
+    [0.7, -0.7]
     """
     if not movement:
         return eap_by(responses, curves, threads=threads)
