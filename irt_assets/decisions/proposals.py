@@ -81,7 +81,7 @@ class Proposal:
         window_end: end of the window.
         drift: severity, delta_b and change (kind, onset, …) in the window's last month; empty if drift was not tested.
             The onset is the earliest one since the item's open drift alert.
-        dif: a sentence for each large DIF finding; None if DIF was not tested.
+        dif: a sentence for each DIF finding of medium or high size, or of ETS class C; None if DIF was not tested.
         fit: infit, outfit, rmsd and flags, as stored with the fit.
         lineage: hashes of the answers and anchors, and the time of the proposal.
         superseded: whether the proposal is superseded, or would be if there were no decision on it.
@@ -152,8 +152,9 @@ class Proposal:
     def asks(self) -> bool:
         """Whether somebody should decide on the proposal.
 
-        That is so if nothing is published for the item, if it was recalibrated, or if it drifted and the proposed
-        curve differs from the published one, unless the proposal is not open, outdated, withdrawn or settled.
+        Only open proposals that are not outdated, withdrawn or settled need a decision. They need it if nothing is
+        published for the item, if it was recalibrated, or if it drifted and the proposed curve differs from the
+        published one.
         """
         if self.state is not State.OPEN or self.outdated or self.withdrawn or self.settled:
             return False

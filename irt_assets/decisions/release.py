@@ -33,7 +33,10 @@ def next_month(now: datetime) -> datetime:
 
 
 def in_force_since(day: str | None, now: datetime) -> datetime:
-    """Midnight UTC of a day (YYYY-MM-DD); None: see `next_month`. Raises PermanentFailure for other text."""
+    """Midnight UTC of a day (YYYY-MM-DD), or the start of next month if there is no day.
+
+    Raises PermanentFailure for other text.
+    """
     return midnight(day, "effective-from") if day else next_month(now)
 
 
