@@ -681,7 +681,7 @@ def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> li
 def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
     """The distribution of θ in each group, and which of the N persons are in the group, shape (N,).
 
-    Raises PsychometricsError if a label is no group of the fit, or if the fit has several groups and labels is None.
+    Raises PsychometricsError if a label is not a group of the fit, or if the fit has several groups and labels is None.
     """
     names = [population.name for population in fit.latent]
     if labels is None:
