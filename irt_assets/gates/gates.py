@@ -202,7 +202,7 @@ SET_GATES: tuple[SetGate, ...] = (
         linked,
         "linked_item_parameters",
         "The month's fit is linked to the scale.",
-        "The reason says what is missing: answers to more anchors, or a run of `irt scale init`.",
+        "Follow the reason: collect answers to more anchors, or run `irt scale init`.",
     ),
     SetGate(
         anchors_agree,

@@ -53,7 +53,7 @@ def test_it_is_an_asset_of_the_month_with_its_kind_its_pool_and_its_check() -> N
     node = graph.resolve_asset_graph().get(key)
     assert node.pools == {"trials"}
     assert node.kinds == {"python", "postgres"}
-    assert "as the engine `trial` estimates them, not linked yet" in (node.description or "")
+    assert "estimated by the engine `trial`, before linking" in (node.description or "")
     month = graph.resolve_job_def(MONTHLY_JOB).asset_layer
     assert key in month.executable_asset_keys
     assert "trial_fitted" in {check.name for check in month.asset_graph.asset_check_keys}

@@ -267,7 +267,8 @@ def link(
     Raises
     ------
     PsychometricsError
-        If `new` is not a `Fit`, `old` is neither a `Fit` nor `ItemParameters`, or an anchor is repeated.
+        If `new` is not a `Fit`, `old` is neither a `Fit` nor `ItemParameters`, or an anchor is repeated or has no old
+        parameters.
     LinkingError
         If fewer than 3 items can serve as anchors, or no line relates their parameters.
 
