@@ -160,6 +160,6 @@ def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: Looked) -> 
     more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
     return dg.AssetCheckResult(
         passed=not wrong,
-        description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "so it is",
+        description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "all records pass",
         metadata={"learners": len(wrong)},
     )

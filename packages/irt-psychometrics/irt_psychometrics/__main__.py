@@ -39,7 +39,7 @@ def fit(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Estimate item parameters from answers. No threshold drops items: those without an estimate are flagged."""
+    """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
     from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import fit as fit_answers
 

@@ -149,8 +149,8 @@ def fit_em(
         Sparse responses. Any pattern of missing responses is allowed if it is ignorable given the observed responses.
         Or answers that are elsewhere, which have their own groups and no weights.
     groups
-        n_persons labels, one per person. Items are equal across groups. Each group has its own latent mean and SD,
-        except that the model fixes those of the reference group (without anchors).
+        n_persons labels, one per person. Items are equal across groups. Each group has its own latent mean and SD. The
+        model fixes mean and SD of the reference group (without anchors).
     reference
         The label of the reference group. None: the first in sorted order.
     weights
@@ -246,7 +246,7 @@ def fit_em(
     - `AT_BOUND`: the item is at |a| = 10, without errors. Its slope has no finite maximum, usually because there are
       too few wrong or right answers. The estimates of the other items hold with or without it.
     - `UNIDENTIFIED`: the item's information is singular. It has no errors, and the fit counts as not converged.
-    - `DUPLICATE`: all answers are the same as those of another item. The fit counts as not converged.
+    - `DUPLICATE`: another item has exactly the same answers. The fit counts as not converged.
     - `NEGATIVE_DISCRIMINATION`: a < 0 or, if the model gives the item no slope of its own, abler learners answer it
       worse.
     - `GUESSING_UNIDENTIFIED`: c only reflects its prior or a bound.
@@ -405,7 +405,7 @@ class _Fit:
     groups
         Names of the groups, the reference first.
     same
-        Shape (J,), whether all answers to an item are the same as those to an earlier item.
+        Shape (J,), whether an earlier item has exactly the same answers.
     doubt
         The reason why the answers do not make a scale; "" if they do.
     """
@@ -628,7 +628,7 @@ def _calibration(
     estimable = counts.estimable(structure.item_model)[kept]
     own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
     reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
-    # A slope that is unbounded because of a single answer is no evidence about the key.
+    # A slope that is unbounded because of a single answer does not show a wrong key.
     reversed_ &= ~at_bound | (counts.rarer[kept] >= ENOUGH_FOR_SIGN)
     marks = {
         Flag.AT_BOUND: at_bound,

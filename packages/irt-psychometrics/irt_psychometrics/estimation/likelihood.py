@@ -151,7 +151,7 @@ class Guessing:
 class PartialCredit:
     """Curves of the partial credit family. The 2PL is the special case of two scores.
 
-    `parameters` has shape (K, J). `listed_at` is that of `ParameterLayout`.
+    `parameters` has shape (K, J). `listed_at` is `ParameterLayout.listed_at`.
     """
 
     def __init__(self, data: LaidOutAnswers, nodes: Floats, parameters: Floats, listed_at: Ints) -> None:

@@ -120,8 +120,8 @@ class Problem:
         """Free parameters to start from: latent distributions N(0, 1) and the model's start values.
 
         If `begun`, a fit of the same items, is given, the start has curves that match its curves where an item is
-        answered correctly half the time. The scale is that of its one normal distribution. If it has the same groups,
-        their distributions are used.
+        answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
+        same groups, their distributions are used.
         """
         s = self.structure
         full = np.zeros(len(s.index))
@@ -434,8 +434,8 @@ def largest_scaled_gradient(
 ) -> tuple[float, str]:
     """Return the largest gradient of the log-likelihood (and log prior) in a free parameter, and the parameter's owner.
 
-    The unit is that of `fit_em`: the gradient times the parameter's standard error as if abilities were known. It is 1
-    for a parameter that is off by about one such error.
+    The gradient is in the units of `fit_em`: multiplied by the parameter's standard error as if abilities were known.
+    It is 1 for a parameter that is off by about one such error.
 
     Parameters
     ----------

@@ -73,8 +73,8 @@ def errors(
     products
         Function that returns Σ s sᵀ of the learners' scores, shape (F, F). The result is then the sandwich
         H⁻¹ (Σ s sᵀ) H⁻¹ (White 1982; for item response models Yuan, Cheng & Patton 2014). It is valid if answers of a
-        learner depend on each other beyond θ; the errors are those of the parameters to which estimates converge with
-        growing samples. It is ignored if only blocks are inverted.
+        learner depend on each other beyond θ, for the parameters to which estimates converge with growing samples. It
+        is ignored if only blocks are inverted.
     abilities_known
         Whether to invert each item's complete-data information instead, for the parameters of items alone.
 
