@@ -83,13 +83,12 @@ def check_night(night: Night) -> dg.AssetCheckResult:
     problems = night.failed | {s: "; ".join(found) for s, warning in warned.items() if (found := warning.problems())}
     quiet = "; ".join(o.quiet for o in night.outcomes if o.quiet)
     parts = [f"{scale}: {why}" if len(night.outcomes) > 1 else why for scale, why in problems.items()]
-    fine = "agrees with the last month and the published parameters"
     moved = {scale: warning.difficulties.moved_items() for scale, warning in warned.items()}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
-        description=f"{night.day}: {'; '.join(parts) or quiet or fine}"
+        description=f"{night.day}: {'; '.join(parts) or quiet or 'agrees with the last month and published parameters'}"
         + (f"; judged on {_sample(night)}" if night.share < 1 else ""),
         metadata={
             ITEMS: rows_shown(
