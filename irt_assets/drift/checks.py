@@ -60,8 +60,8 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                 asset="item_drift",
                 name=name,
                 description=f"No item changed against the published set with {level} severity, except those that need "
-                "no decision: a person has decided on them and they changed no further, or a later month contradicts "
-                "what is proposed. It holds nothing.",
+                "no decision: a person has decided on them and they have not changed since, or a later month "
+                "contradicts the proposal. It does not hold the month.",
                 query=f"""SELECT scale_id, item_id,
                                  coalesce(details->'change'->>'kind',
                                           CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
@@ -81,7 +81,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             months,
             "item_drift",
             "published_items_are_in_the_bank",
-            "Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
+            "Every item in force when the month began is still in the bank, on its scale. It does not hold the month.",
             _published_items_are_in_the_bank,
         ),
         partition_check(
@@ -89,14 +89,14 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             "dif_analysis",
             "items_treat_groups_alike",
             "No item is much harder for one group than for another of equal ability: by the Wald test with wABC above "
-            "0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
+            "0.10 or, if that test was not possible, class C of Mantel-Haenszel. It does not hold the month.",
             _items_treat_groups_alike,
         ),
         _items_check(
             months,
             asset="test_information",
             name="no_item_lost_information",
-            description="No item has lost a fifth of its published information beyond doubt. It holds nothing.",
+            description="No item has certainly lost a fifth of its published information. It does not hold the month.",
             query=f"""SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
                       WHERE month = %s AND flagged AND item_id <> '{THE_TEST}' ORDER BY 3, 1, 2""",
             why=lambda ratio: f"keeps {ratio:.0%}",
@@ -108,7 +108,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             "test_information",
             "the_test_kept_its_information",
             "The compared items together keep four fifths of their published information everywhere in the middle 95 % "
-            "of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
+            "of the population. It passes in months in which the result is not reliable. It does not hold the month.",
             _the_test_kept_its_information,
         ),
     ]

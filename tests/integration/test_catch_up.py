@@ -244,7 +244,7 @@ def test_documents_name_of_a_job_starts_the_same_job(graph: Graph, alias: str, j
     one, other = (graph.defs.resolve_job_def(name) for name in (alias, job))
     assert one.asset_layer.executable_asset_keys == other.asset_layer.executable_asset_keys
     assert (one.tags, one.partitions_def, one.executor_def) == (other.tags, other.partitions_def, other.executor_def)
-    assert one.description == f"The documents' name of `{job}`."
+    assert one.description == f"Name of the job `{job}` in the documents."
     assert plan_of(alias) is plan_of(job)
 
 

@@ -54,7 +54,7 @@ def test_new_engine_has_an_asset_in_the_month_with_kind_pool_and_check() -> None
     node = graph.resolve_asset_graph().get(key)
     assert node.pools == {"trials"}
     assert node.kinds == {"python", "postgres"}
-    assert "as the engine `trial` estimates them, not linked yet" in (node.description or "")
+    assert "estimated by the engine `trial`, before linking" in (node.description or "")
     month = graph.resolve_job_def(MONTHLY_JOB).asset_layer
     assert key in month.executable_asset_keys
     assert "trial_fitted" in {check.name for check in month.asset_graph.asset_check_keys}
