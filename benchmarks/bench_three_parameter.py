@@ -3,7 +3,7 @@
     python -m benchmarks.bench_three_parameter --months 200 --seed 1
 
 A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others, θ
-~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such
+~ N(0.5, 1.2²), has these 20 (except items that the origin flags) and 20 new items, which it publishes; a second such
 month is compared with the anchors and with these, unchanged and with two anchors and two other items moved by ±0.5 in
 b. As in the platform, months of a 3PL use the c of the anchors. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row
 says. *Seen* is the share of the items that a learner answers. *Across models*: the published values were fitted to the

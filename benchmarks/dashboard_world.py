@@ -45,7 +45,7 @@ from tests.testbed.scenario import AnyScenario
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
 ONE_IN = 20
-"""One in this number of a month's items has drifted."""
+"""Share of a month's items that have drifted: one in this number."""
 
 
 def build(database: Database, settings: Settings, months: Sequence[str]) -> None:

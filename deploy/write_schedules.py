@@ -21,7 +21,7 @@ WEEKDAYS = {"1": ("Mon ", "Monday ")}
 
 @dataclass(frozen=True)
 class Shipped:
-    """How a job is shipped.
+    """The units and CronJob of a job.
 
     Attributes:
         unit: name of service and timer, after `irt-`.

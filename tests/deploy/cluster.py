@@ -37,7 +37,7 @@ API_SERVICE = "10.96.0.1"
 NAMES = f"IP:127.0.0.1,IP:{ADDRESS},IP:{API_SERVICE},DNS:localhost,DNS:kubernetes.default.svc"
 PAUSE_S = 0.3
 WITHOUT_NODES = "*,-node-lifecycle-controller,-node-ipam-controller,-pod-garbage-collector-controller"
-"""Controllers, except those that would remove a node without a kubelet."""
+"""All controllers but three, which would remove a node without a kubelet."""
 
 
 @dataclass

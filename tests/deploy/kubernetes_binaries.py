@@ -32,7 +32,7 @@ class MissingBuilderError(RuntimeError):
 
 
 def kubernetes_programs(*others: str) -> str:
-    """Folders of the programs and of `others`, as in PATH. Builds those that are missing."""
+    """Folders of the programs and of `others`, as in PATH. Builds missing programs."""
     return os.pathsep.join(str(_folder(program)) for program in (*PROGRAMS, *others))
 
 

@@ -62,7 +62,7 @@ def test_commands_start_on_a_read_only_file_system(platform: Podman) -> None:
 
 
 def test_containers_end_on_sigterm_even_without_a_handler(platform: Podman) -> None:
-    """As process 1, a command without a handler would ignore SIGTERM."""
+    """A command without a handler would ignore SIGTERM as process 1."""
     waiting = "import time; print('here', flush=True); time.sleep(600)"
     container = platform.must("run", "--detach", "--network=none", PLATFORM, "python", "-c", waiting).strip()
     try:

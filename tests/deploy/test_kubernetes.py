@@ -405,7 +405,7 @@ def test_no_run_in_progress_fails_if_the_api_server_is_down_for_two_minutes(
     assert harness.finished(run, timeout=MONTHS_S) == SUCCESS
 
 
-def test_a_changed_secret_restarts_the_daemon(platform: Platform) -> None:
+def test_documented_commands_change_a_secret_and_restart_the_daemon(platform: Platform) -> None:
     platform.type("A changed Secret")
     pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
     assert len(pods) == 1

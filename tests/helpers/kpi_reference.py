@@ -150,7 +150,7 @@ Scoreable = dict[str, dict[str, list[tuple[datetime, str, int]]]]
 def on_scale(
     world: World, scoreable: Scoreable, user: str, scale: str | None, end: datetime
 ) -> dict[str, float | None]:
-    """I_t, E_t, R_t, R_t_coverage and P of a learner on a scale; None where undefined."""
+    """I_t, E_t, R_t, R_t_coverage and P of a learner on a scale. Undefined values are None."""
     found: dict[str, float | None] = dict.fromkeys(("I_t", "E_t", "R_t", "R_t_coverage", "P"))
     if scale is None:
         return found

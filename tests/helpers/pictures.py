@@ -1,4 +1,4 @@
-"""Stored pictures of text: the text of a page, report or message in a file that a reviewer can read as a whole.
+"""Pictures of text: the text of a page, report or message in a file that a reviewer can read as a whole.
 
 A pytest plugin, which `tests/conftest.py` names. `picture(text, "held", day=r"\\d{4}-\\d\\d-\\d\\d")` compares the
 text, which may be HTML, with `tests/pictures/<test file>/held.txt`, in which matches of the pattern are `<day>`. With

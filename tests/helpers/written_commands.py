@@ -153,7 +153,7 @@ def unit_exists(name: str) -> bool:
 
 
 def units_named(words: list[str]) -> list[str]:
-    """Units in a command of systemctl or journalctl, including those of PostgreSQL and nginx."""
+    """Units in a command of systemctl or journalctl, including units of PostgreSQL and nginx."""
     if words[0] == "journalctl":
         named = [after for word, after in itertools.pairwise(words) if word == "-u"]
         return named + [word[len("--unit=") :] for word in words if word.startswith("--unit=")]

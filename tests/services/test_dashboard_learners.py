@@ -45,7 +45,7 @@ from tests.helpers.sentences import unsaid
 
 WORLD = random_world(11)
 STRANGE = 'a/b "c" <d>&=é🎓%_\\' + "x" * 2_000
-"""As long as an index entry allows."""
+"""A learner id of the maximum length of an index entry."""
 SOMEBODY = max(
     (user for user, values in WORLD.learners.items() if not values["is_test"]),
     key=lambda user: sum(a["user_id"] == user for a in WORLD.attempts),

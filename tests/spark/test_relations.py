@@ -143,7 +143,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Log, bool], ir.Table], list[str]]] = {
         ["user_id", "item_id", "completed_at"],
     ),
 }
-"""Each relation by log and whether it runs in a lake, with the columns that sort its rows."""
+"""Relations by log and whether they run in a lake, with the columns that sort their rows."""
 
 
 @pytest.mark.parametrize("name", list(EXPRESSIONS))

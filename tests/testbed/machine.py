@@ -8,7 +8,7 @@ import socket
 import psutil
 
 LOWEST, HIGHEST = 20_000, 29_999
-"""Range of ports, below those that the kernel assigns to connections and to servers that request any port."""
+"""Range of ports, below the ports that the kernel assigns to connections and to servers that request any port."""
 RANDOM = random.SystemRandom()  # a seeded generator would give each worker the same ports
 _kept: list[socket.socket] = []
 

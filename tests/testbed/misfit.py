@@ -36,7 +36,7 @@ CORRECT_AT_RANDOM = 0.25
 
 @dataclass(frozen=True)
 class World:
-    """How learners answer.
+    """A world of learners and their ways of answering.
 
     Attributes:
         theta: distribution of θ.

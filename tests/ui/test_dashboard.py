@@ -33,7 +33,7 @@ from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 pytestmark = pytest.mark.xdist_group("ui")
 COOKIE = "irt"
 AXE = {"resultTypes": ["violations"], "preload": {"assets": ["media"]}}
-"""Without `preload`, axe requests Bootstrap's `@import url("font.css")` relative to the page, where it is missing."""
+"""`preload` prevents a request for Bootstrap's `@import url("font.css")` relative to the page, which would fail."""
 PHONE = {"width": 390, "height": 844}
 WAITING = re.compile("decisions? waits?")
 SETTLED = """() => document.readyState === 'complete' && window.Shiny?.shinyapp?.isConnected()

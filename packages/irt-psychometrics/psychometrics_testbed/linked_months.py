@@ -14,7 +14,7 @@ from psychometrics_testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 CRITERIA = [*((method, False) for method in get_args(Method)), ("stocking-lord", True), ("haebara", True)]
-"""Each linking method, and whether it is symmetric."""
+"""Linking methods, and whether each is symmetric."""
 
 
 def ids(k: int) -> tuple[str, ...]:
