@@ -335,9 +335,9 @@ def test_invariants_pages_equal_the_stored_results(world: Settings) -> None:
 
 
 PATIENT = """
-from services.theta_api import app, ledger
+from services.theta_api import app, parameter_cache
 from services.theta_api.__main__ import main
-ledger.OPTIONS = ledger.OPTIONS.replace(f"_timeout={ledger.STATEMENT_S}s", "_timeout=300s")
+parameter_cache.OPTIONS = parameter_cache.OPTIONS.replace(f"_timeout={parameter_cache.STATEMENT_S}s", "_timeout=300s")
 app.LIMIT_S = 300
 main()
 """
