@@ -35,8 +35,8 @@ def skewness_of(x: Floats) -> float | None:
 def normal_score(z: Floats, skewness: Floats) -> Floats:
     """Transform z, with mean 0, variance 1 and this skewness, to a standard normal value; shapes broadcast.
 
-    Uses Wilson & Hilferty's (1931) cube root for a gamma variable of this skewness. The result is monotone in z, and
-    equals z without skewness.
+    It is the cube root of Wilson & Hilferty (1931) for a gamma variable of this skewness. The result is monotone in z,
+    and equals z without skewness.
     """
     g = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6)
     return 6 / g * (np.cbrt(1 + g * z / 2) - 1) + g / 6

@@ -55,8 +55,9 @@ def link(
     anchors
         The anchors, on the bank's scale.
     method
-        "stocking-lord" or "haebara" (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1), or by the window's own
-        distribution if it is a histogram), "mean-sigma" or "mean-mean".
+        "stocking-lord" (Stocking & Lord 1983) or "haebara" (Haebara 1980), both on 61 nodes on [−6, 6] of the old
+        scale, weighted by N(0, 1), or by the window's own distribution if it is a histogram; "mean-sigma" or
+        "mean-mean".
     symmetric
         Whether Stocking-Lord and Haebara compare curves on both scales: on the old scale over N(0, 1) and on the fit's
         scale over the window's own distribution.
