@@ -41,7 +41,8 @@ def online_updates_are_on(database: Database) -> bool:
 
 @dataclass(frozen=True)
 class Mark:
-    """Where the next sweep continues: after answers recorded before `time`, and at `time` after learner `user_id`."""
+    """The point where the next sweep continues: after all answers recorded before `time` and, at `time`, after learner
+    `user_id`."""
 
     time: datetime
     user_id: str = ""

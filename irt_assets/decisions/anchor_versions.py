@@ -84,7 +84,7 @@ class AnchorChange:
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         move, now, then, are = "out of", "with", "without", "remain"
         if self.what == "restore_anchor":
             move, now, then, are = "back among", "without", "with", "again, as they were frozen"

@@ -59,7 +59,7 @@ class MovementEffect(ThetaShift):
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
         added = f"; {self.added:,} more would be measured" if self.added else ""
@@ -93,7 +93,7 @@ class MovementChange:
 
     @property
     def lines(self) -> list[str]:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         if not self.values:
             return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
         what = ", ".join(

@@ -46,10 +46,10 @@ class Origin:
 
     Attributes:
         with_guessing: anchors of the bank with c > 0 on a scale without guessing.
-        shape: of an origin window, what em took for the distribution of θ and why; None where nothing judged it.
+        shape: the distribution of θ that em used for an origin window, and why; None if it was not judged.
         guessing: whether learners of the origin window guess, on a scale without guessing.
-        misfit: of an origin window, what of its answers does not follow the model, a sentence on each statistic.
-        misfit_holds: whether that has to be accepted before a month is green.
+        misfit: misfit of the answers of an origin window, with a sentence on each statistic.
+        misfit_holds: whether the misfit has to be accepted before a month is green.
     """
 
     scale_id: str
@@ -78,10 +78,12 @@ def initialise(
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
-    With `window`, the answers of that time are fitted by `model` and become the origin; without, the
-    bank's parameters of the items tagged `anchor` are. `engine` is the one whose fits are published; with `window` it
-    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one,
-    where the engine is not installed, or where a 3PL would be linked to anchors of the bank without guessing.
+    With `window`, the answers of that time are fitted by `model` and become the origin. Without it, the origin is the
+    bank's parameters of the items tagged `anchor`. Fits of `engine` are published; with `window`, the window's engine
+    is used.
+
+    Raises PermanentFailure if the scale already has an origin, if nothing can serve as an origin, if the engine is not
+    installed, or if a 3PL would be linked to anchors of the bank without guessing.
     """
     engine = window.engine.name if window else engine
     given = thresholds or {}
@@ -156,8 +158,8 @@ def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
 def _window_anchors(
     connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
 ) -> OriginAnchors:
-    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where these are too few to link to, and
-    where the bank has changed since."""
+    """Write the fit and its anchors. Raises PermanentFailure if the anchors are too few to link to, or if the bank has
+    changed since."""
     found = write_origin_fit(connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted)
     if len(found.anchors) < rules.publication.min_anchors:
         raise PermanentFailure(

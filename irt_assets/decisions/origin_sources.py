@@ -256,9 +256,9 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
 
 
 def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot) -> FittedWindow:
-    """The fit of an origin window, with θ of its learners at mean 0 and SD 1 whatever the model.
+    """Fit an origin window, with mean 0 and SD 1 of its learners' θ for every model.
 
-    Raises PermanentFailure where it does not converge, PsychometricsError where the engine cannot fit it.
+    Raises PermanentFailure if the fit does not converge, and PsychometricsError if the engine cannot fit the window.
     """
     scale_id = request.scale.scale_id
     with BreakdownError.explained(f"the origin window of scale {scale_id} could not be fitted"):

@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
-"""In a reference, stands for all items of the window that need a decision."""
+"""In a reference: all items of the window that need a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
     "published",
@@ -38,8 +38,9 @@ KINDS_THAT_NEED_MORE = {
 class State(StrEnum):
     """The state of a proposal: open ones can be decided on.
 
-    One is superseded by a newer one of the same window and item; and all of a month's are by its next run, which judges
-    every item again, and while the month is not green. A recalibration supersedes only what it proposes itself.
+    A proposal is superseded by a newer one of the same window and item. All proposals of a month are superseded by its
+    next run, which judges every item again, and while the month is not green. A recalibration supersedes only its own
+    proposals.
     """
 
     OPEN = "open"
@@ -63,21 +64,21 @@ class Proposal:
     """A proposal and what is known about it.
 
     Attributes:
-        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` says which.
-        old: the item's last publication, that this one would replace; None where nothing was ever published. `old_rule`
-            is the rule by which it was published.
+        window: the month it comes from, or FIRST:LAST of a recalibration (see `recalibrated`).
+        old: the item's last publication, which this one would replace; None if the item was never published.
+        old_rule: the rule by which `old` was published.
         wabc: area between the curves of `new` and `old`, 0 to 1.
-        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty where not tested; the
-            onset is that of the first month which saw the change.
-        dif: findings in a sentence each; None where not tested.
-        fit: infit, outfit, rmsd and flags, as the fit was stored with them.
-        superseded: whether it would be, had it not been decided on.
+        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty if not tested. The onset
+            is taken from the first month that found the change.
+        dif: findings in a sentence each; None if not tested.
+        fit: infit, outfit, rmsd and flags, as stored with the fit.
+        superseded: whether it would be superseded if nobody had decided on it.
         withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
-        decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
-        settled: why an open one that would need a decision needs none: the latest later green month leaves its value
-            out and agrees with what is published, or it is the value of a leak that was rejected.
-        outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
-            on what such a window proposed for the item.
+        decided: by whom, when and why it was decided; if it is open again, also who undid the decision.
+        settled: why an open proposal does not need the decision that it would otherwise need: the latest later green
+            month omits its value and agrees with the published value, or it is the value of a leak that was rejected.
+        outdated: whether the published value comes from a later window or from the month itself, or somebody has since
+            decided on the proposal of such a window for the item.
     """
 
     window: str
@@ -131,13 +132,13 @@ class Proposal:
 
     @property
     def standing(self) -> str:
-        """The proposal's state in words: the decision on it, or why it needs none."""
+        """The proposal's state in words: the decision on it, or why no decision is needed."""
         return self.decided or self.settled or self.state
 
     @property
     def asks(self) -> bool:
         """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
-        what is proposed still differs from what is published now; unless that is settled."""
+        the proposed value still differs from the published one; unless that is settled."""
         if self.state is not State.OPEN or self.outdated or self.withdrawn or self.settled:
             return False
         moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > ItemParameters.MEDIUM_WABC
@@ -218,7 +219,7 @@ def _age(proposal: Proposal) -> tuple[str, datetime]:
 
 
 def find_proposals(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
-    """The named proposals, each once. Raises PermanentFailure if one does not exist, or if `all` stands for none."""
+    """The named proposals, each once. Raises PermanentFailure if one does not exist, or if `all` matches no item."""
     wanted = list(dict.fromkeys(references))
     named = [reference for reference in wanted if reference.item_id != EVERY]
     of_name: dict[Reference, list[Proposal]] = {}

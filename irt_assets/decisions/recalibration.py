@@ -1,11 +1,9 @@
 """Recalibration: several months pooled into one fit, on the answers given after each item changed, as proposals.
 
 Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
-have learned between two months is not taken for easier items. An item that drift analysis saw change loses its answers
-from before the change, so that its estimate describes the item as it is now; θ in those answers is held by all other
-items. The fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
-
-Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
+have learned between two months is not mistaken for easier items. An item that changed according to the drift analysis
+loses its answers from before the change, so that its estimate describes the item as it is now; θ in those answers is
+determined by all other items. The fit is linked to the frozen anchors like a month's fit, and passes the same gates.
 """
 
 import hashlib
@@ -81,11 +79,10 @@ def recalibrate(
     items: Collection[str] = (),
     threads: int | None = None,
 ) -> Recalibration:
-    """Fit the green months from `first` to `last` together, and propose `items` (none named: all but the anchors).
+    """Fit the green months from `first` to `last` together, and propose `items` (if empty: all but the anchors).
 
-    Raises PermanentFailure where no month is green, where the scale is fitted by another engine than em or its items
-    are assigned by level, where the fit does not converge or its anchors disagree, and for items that cannot be
-    proposed.
+    Raises PermanentFailure if no month is green, if the scale is not fitted by em or its items are assigned by level,
+    if the fit does not converge or its anchors disagree, and for items that cannot be proposed.
     """
     window, months = f"{first}:{last}", _months(first, last)
     with database.connect() as connection:
@@ -274,10 +271,10 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
 
 
 def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
-    """The time from which an item's answers are to the item as it is now; items without a change are absent.
+    """The time since which answers are to the present version of an item, by item. Items without a change are absent.
 
-    By the last drift alert: from the day on which a leak began, else from the first month that flagged it; where a
-    month flagged it no more, from that month on.
+    The time comes from the last drift alert: the day on which a leak began, otherwise the first month that flagged the
+    item. If a later month did not flag it, the time is the start of that month.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (l.item_id) l.item_id, l.opened_month, l.closed_month, d.details->'change'->>'onset'

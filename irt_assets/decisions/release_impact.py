@@ -103,7 +103,7 @@ class Impact(ThetaShift):
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding."""
+        """Text that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
         many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"

@@ -54,7 +54,7 @@ class Undo:
 
     @property
     def sentence(self) -> str:
-        """What a person reads before deciding, and after."""
+        """Text that a person reads before and after deciding."""
         name, item = self.proposal.reference, self.proposal.item_id
         if self.restored is None or self.since is None:
             return f"{name} needs a decision again; no θ changes"
@@ -104,14 +104,15 @@ def undo(
     effective_from: datetime | None = None,
     now: datetime,
 ) -> list[Undo]:
-    """Record that `by` undoes what was decided on these proposals. All of them or none.
+    """Record that `by` undoes the decisions on these proposals. Undoes all of them or, on any error, nothing.
 
-    What an accept had replaced is in force again from `effective_from` on; by default (None) from the first time that
-    changes nothing reported: the accepted values' own first day where it is still to come, else the next 1st.
+    The values that an accept had replaced are in force again from `effective_from` on. By default (None) this is the
+    first date that changes no reported value: the first day of the accepted values if it is still to come, otherwise
+    the next 1st.
 
-    Raises PermanentFailure, naming each, for proposals that are undecided, whose decision was undone already or
-    followed by another on the item, for items that had no publication before, and for a date that is not in the future
-    of `now` or lies before what is published already.
+    Raises PermanentFailure, with the names of the proposals, if they are undecided, if their decision was undone or
+    followed by another decision on the item, or if the item had no publication before. Also raises it for a date that
+    is not after `now`, or that is before the start of a value that is already published.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:

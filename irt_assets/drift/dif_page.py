@@ -16,7 +16,7 @@ ITEMS_SHOWN, GROUPS_SHOWN = 30, 40
 
 
 def by_attribute(rows: Sequence[DifRow]) -> list[tuple[DifRow, list[DifRow]]]:
-    """Each attribute as a whole, and its items."""
+    """The row of each attribute as a whole, with the rows of its items."""
     ordered = sorted(rows, key=lambda row: (row.attribute, row.item_id != ""))
     return [(next(group), list(group)) for _, group in groupby(ordered, key=lambda row: row.attribute)]
 

@@ -185,7 +185,7 @@ def plain(cells: pa.Array | pa.Scalar) -> Any:
 
 
 def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Each row as {column: value}."""
+    """Rows as {column: value}."""
     columns = [plain(cells) for cells in rows.columns]
     return (dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
 

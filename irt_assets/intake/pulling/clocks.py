@@ -36,7 +36,7 @@ class Clock:
         return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
 
     def not_after(self, at: datetime) -> Any:
-        """As `theirs`, but earlier by the change of the clocks if that local time occurs twice."""
+        """Do the same as `theirs`, but subtract the change of the clocks if that local time occurs twice."""
         theirs = self.theirs(at)
         if self.zone is None:
             return theirs
