@@ -4,8 +4,7 @@
 
 Two equal small worlds: the months of the one are made one after another, the backfill of the other is killed with
 SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 where a month is
-not whole, something is left behind or `irt status` does not say so. What does not belong here: the killing and the
-judging (see `tests/testbed/kills.py`).
+not whole, something is left behind or `irt status` does not say so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The composition root: `build_defs` is the only place that knows everything.
+"""The composition root: `build_defs` is the only function that imports all parts.
 
-What does not belong here: implementations of anything. Importing this module builds the graph from the
-process's settings, and connects nowhere.
+Importing this module builds the graph from the process's settings, and connects nowhere.
 """
 
 import gc

@@ -1,8 +1,7 @@
 """SQL on Dagster's own tables, for the version of Dagster that `dagster_compat` names.
 
 It is for processes that do not import Dagster, which takes seconds, and for queries that Dagster does not offer.
-Functions that read raise psycopg's UndefinedTable if Dagster has never run. No other module names these tables; what
-does not belong here: the meaning of their rows.
+Functions that read raise psycopg's UndefinedTable if Dagster has never run. No other module names these tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

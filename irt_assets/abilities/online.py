@@ -1,7 +1,4 @@
-"""One learner's θ on request: the θ that a month or a night would report for the same answers, stored as a row.
-
-What does not belong here: how θ is estimated (see `irt_psychometrics.scoring`), and HTTP (see `services.theta_api`).
-"""
+"""One learner's θ on request: the θ that a month or a night would report for the same answers, stored as a row."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Update learners whose answers are newer than their θ on request, because the request was lost or failed.
-
-What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.sensors`).
-"""
+"""Update learners whose answers are newer than their θ on request, because the request was lost or failed."""
 
 from __future__ import annotations
 

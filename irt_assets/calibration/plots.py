@@ -1,7 +1,4 @@
-"""Pictures of a calibration, its linking, its abilities and its agreement with others, for asset metadata.
-
-What does not belong here: pictures of drift or of a learner, and rendering (see `irt_psychometrics.plots`).
-"""
+"""Pictures of a calibration, its linking, its abilities and its agreement with others, for asset metadata."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,4 @@
-"""Placing a fit on its scale: the frozen anchors and the linking.
-
-What does not belong here: where fits come from and where they go (see `month`, `nightly`, `fits`).
-"""
+"""Placing a fit on its scale: the frozen anchors and the linking."""
 
 from dataclasses import dataclass
 

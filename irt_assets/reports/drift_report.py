@@ -1,8 +1,4 @@
-"""The drift report on a month of a scale: its verdict, its first page, and the order of its sections.
-
-What does not belong here: reading tables (drift_facts.py), the rule for proposals (drift_actions.py), and the
-sections after the first page (drift_sections.py).
-"""
+"""The drift report on a month of a scale: its verdict, its first page, and the order of its sections."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

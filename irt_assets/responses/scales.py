@@ -1,7 +1,4 @@
-"""The scales of the bank and their rules, read from the database.
-
-What does not belong here: anchors, and initialising a scale (see `decisions.origin`).
-"""
+"""The scales of the bank and their rules, read from the database."""
 
 import json
 import math

@@ -1,8 +1,4 @@
-"""The stack: Dagster's code server, daemon and webserver, and our services, as children of one `irt` process.
-
-What belongs here: which servers there are, and when they are ready. What does not: how a child is started, watched and
-stopped (see `supervisor`), and a server on its own (see `standalone`).
-"""
+"""The stack: Dagster's code server, daemon and webserver, and our services, as children of one `irt` process."""
 
 import logging
 import os

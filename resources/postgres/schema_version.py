@@ -1,7 +1,4 @@
-"""Version of the schema in a database, and whether this code works with it.
-
-What does not belong here: changes of the schema (see `schema`, `migrations`).
-"""
+"""Version of the schema in a database, and whether this code works with it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,6 @@
 """A person's decision, from the filled-in form to its outcome, in words.
 
-The decisions call the functions of `irt release`, with the name that the login verified. What belongs here: who may
-decide, the effect of a decision, and its outcome, without Shiny. What does not: the form (see `decision_form`).
+The decisions call the functions of `irt release`, with the name that the login verified.
 """
 
 import logging
