@@ -30,7 +30,7 @@ ANCHOR_SE = 0.1
 
 
 def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | None:
-    """None where the simulated anchors could not be linked to."""
+    """Agreement in one simulated month. Returns None if it could not be linked to its anchors."""
     a, b = rng.lognormal(0, 0.3, n_items), rng.normal(size=n_items)
     theta = rng.normal(0.2, 1.1, n_persons)
     p = 1 / (1 + np.exp(-a * (theta[:, None] - b)))

@@ -75,7 +75,7 @@ def serve(app: object) -> None:
 
 
 def cpu_seconds(postgres: EmbeddedPostgres) -> float:
-    """Of this process, and of PostgreSQL's connections that have ended."""
+    """Processor seconds of this process, and of PostgreSQL's connections that have ended."""
     used = psutil.Process(postgres.status().pid).cpu_times()
     return time.process_time() + used.children_user + used.children_system
 
@@ -110,7 +110,7 @@ def measure(database: Database, months: list[str], postgres: EmbeddedPostgres) -
             began = time.perf_counter()
             answer = requests.get(f"http://127.0.0.1:{PORT}/{query}", timeout=120)
             taken.append(time.perf_counter() - began)
-        time.sleep(0.5)  # what a connection used counts once it has ended
+        time.sleep(0.5)  # the time of a connection counts once it has ended
         busy = (cpu_seconds(postgres) - busy) / ASKED
         print(
             f"{name:20s} {taken[0]:7.2f}s {statistics.median(taken[1:]):7.2f}s {max(taken[1:]):7.2f}s "

@@ -1,4 +1,4 @@
-"""How often DIF is seen where there is none, and how well it is found, against an oracle that knows the sound items.
+"""How often sound items are flagged for DIF, and how well DIF is found, against an oracle that knows the sound items.
 
     python -m benchmarks.bench_dif sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
     python -m benchmarks.bench_dif power --items 400      # by size, direction and share of items with DIF
@@ -45,7 +45,7 @@ def analysed(groups: list[np.ndarray]) -> Dif:
 
 
 def sound(rng: np.random.Generator, tests: int) -> None:
-    """Groups of equal items. Mantel-Haenszel and logistic regression are those of the first focal group."""
+    """Groups of equal items. Mantel-Haenszel and logistic regression compare the first focal group."""
     print("| learners a group | focal groups | months | p < 0.05 | p < 0.01 | with a flag | MH p < 0.05 | MH B or C "
           "| logistic p < 0.05 | logistic B or C |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     several = [(-0.5, 1.0), (0.5, 1.2), (1.0, 0.8)]
@@ -75,7 +75,7 @@ def sound(rng: np.random.Generator, tests: int) -> None:
 
 
 class Oracle(Groups):
-    """Groups of which it is known that the last items are free of DIF, but for so many as `moved`."""
+    """Groups in which all items except the first `moved` are known to be free of DIF."""
 
     moved = 0
 
@@ -85,7 +85,7 @@ class Oracle(Groups):
 
 
 def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
-    """Of items of any number of answers; by the items without DIF, where it is known how many have it."""
+    """Wald tests of items with any number of answers. If `moved` is given, the items without DIF are the anchors."""
     responses = Responses.from_wide(np.vstack(groups))
     member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
@@ -175,8 +175,8 @@ def power(rng: np.random.Generator, items: int) -> None:
 
 
 def sparse(rng: np.random.Generator, tests: int) -> None:
-    """60 sound items of which every learner has a random half; groups 1 SD apart. Fitted without the platform's least
-    number of answers, which is what the table is for."""
+    """60 sound items of which every learner has a random half; groups 1 SD apart. Fitted without the platform's
+    minimum number of answers, because the table serves to choose it."""
     print("| answers a group and item | months | p < 0.05 | p < 0.01 | with a flag |\n|--:|--:|--:|--:|--:|")
     n_items = 2 * ITEMS
     for n in (100, 150, 200, 400):

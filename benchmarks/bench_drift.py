@@ -295,7 +295,7 @@ def kinds(options: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Window:
-    """What n learners answered to J items, each shape (n, J); days of the learners, shape (n,)."""
+    """Answers of n learners to J items, each shape (n, J); days of the learners, shape (n,)."""
 
     right: np.ndarray
     chosen: np.ndarray
@@ -320,7 +320,7 @@ class Window:
         log_time = rng.normal(0, 0.35, knows.shape) + rng.normal(0, 0.25, (n, 1)) + np.log(0.5) * insider
         usual = rng.normal(
             0, 0.43 / np.sqrt(n / 2), len(a)
-        )  # as known from so many correct answers of earlier learners
+        )  # estimated from this many correct answers of earlier learners
         return cls(option == key, option, key, log_time, day, usual)
 
     def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> TimedAnswers:

@@ -1,17 +1,18 @@
-"""How fast and how big the em engine is: against R's mirt, packages of PyPI, plain NumPy and an earlier version.
+"""Speed and memory of the em engine: against R's mirt, packages of PyPI, plain NumPy and an earlier version.
 
     python -m benchmarks.bench_em                         # ours and the plain peer, designs up to 50,000 learners
     python -m benchmarks.bench_em --designs million        # 50 million answers
     python -m benchmarks.bench_em --before ../earlier --peers /path/to/python --r-errors 2000x50
     python -m benchmarks.bench_em --models                 # the time of each model as a multiple of the 2PL's
 
-Every measurement runs in a process of its own, so that peak memory is that of one program with its answers; compiled
+Every measurement runs in a process of its own, so that peak memory is used by one program with its answers; compiled
 kernels come from the cache, as in any second run. `--before` is a checkout of an earlier version, `--peers` a Python
-that has `girth` or `mirt` installed; R's mirt is found where Rscript finds it. What is missing is "not installed", what
-takes longer than `--limit` seconds says so. Ratios are of CPU seconds, which a busy machine disturbs less than time.
+that has `girth` or `mirt` installed; R's mirt is found where Rscript finds it. Missing programs are shown as "not
+installed", and programs that take longer than `--limit` seconds as "over … s". Ratios are of CPU seconds, which a busy
+machine disturbs less than time.
 
 All stop at their own default tolerance (mirt: no parameter moves by more than 1e-4) with 61 nodes on [-6, 6]; the
-log-likelihoods are those of one function, ours, at each program's estimates.
+log-likelihoods are computed by one function, ours, at each program's estimates.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def _status(field: str) -> float:
 
 
 def measure(command: list[str], limit: float, path: str | None = None) -> dict[str, Any] | str:
-    """What a child process printed last, or why there is nothing."""
+    """JSON that a child process printed last, or the reason why it printed nothing."""
     environment = os.environ | ({"PYTHONPATH": path} if path else {})
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)

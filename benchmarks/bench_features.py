@@ -101,7 +101,7 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
 
 
 def processor_seconds(server: EmbeddedPostgres) -> float:
-    """Of this process and of every process of the server that has ended."""
+    """Processor seconds of this process and of every process of the server that has ended."""
     own, theirs = time.process_time(), psutil.Process(server.status().pid).cpu_times()
     return own + theirs.children_user + theirs.children_system
 

@@ -1,9 +1,9 @@
-"""How many learners' reports are made in a second: HTML and PDF, half of them Korean, by so many processes.
+"""How many learners' reports are made in a second: HTML and PDF, half of them Korean.
 
     python -m benchmarks.bench_learner_reports --learners 1000 --processes 2
 
-Nothing is stored. Processor time is given beside the wall clock, as it says what an idle machine would do. The first
-pages of each process, which load fonts, are not counted.
+Nothing is stored. Processor time is given next to the wall clock, because it shows the rate of an idle machine. The
+first pages of each process, which load fonts, are not counted.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def learner(rng: np.random.Generator, i: int) -> Facts:
 
 
 def seconds_of_processor() -> float:
-    """Of this process and the ended ones that it started."""
+    """Processor seconds of this process and of the processes it started that have ended."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

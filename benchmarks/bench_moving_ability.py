@@ -224,7 +224,7 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
 
 
 def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
-    """By a movement, and of a constant."""
+    """Scores by the movement, and scores with a constant ability."""
     still = eap_by(made.responses, curves)
     moving = moving_eap(made.responses, made.day, curves, movement) if movement else still
     if errors is None:
@@ -337,7 +337,7 @@ def _show_forecasts(
     first = np.searchsorted(responses.person, learner)
 
     def log_p(movement: Movement) -> np.ndarray:
-        """Of each chosen day, given the days before: with it, less without."""
+        """log p of the answers of each chosen day, given the days before."""
         lattice, found = Lattice.from_population(curves.population, movement), []
         for to in (end, begin):
             rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])

@@ -4,10 +4,10 @@ with.
     python -m benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
 
 40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
-.8, c = .2. As in the platform, a month knows the c of its anchors. θ has mean 0 and SD 1: a gamma variable with the
-given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number have the
-same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with their
-Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
+.8, c = .2. As in the platform, a month is fitted with the c of its anchors. θ has mean 0 and SD 1: a gamma variable
+with the given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number
+have the same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with
+their Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
 contain the truth. `--auto`: only pairs in which both have the rule `auto`.
 """
 
@@ -38,7 +38,7 @@ SHAPES = (
 )  # fmt: skip
 """Skewness of θ in origin and month."""
 RULES: tuple[tuple[LatentRule, LatentRule], ...] = (("normal", "normal"), ("normal", "auto"), ("auto", "auto"))
-"""Of origin and month."""
+"""Rules for the distribution of θ, for origin and month."""
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
 Z95 = 1.959964
 HEAD = (

@@ -38,7 +38,7 @@ Found = dict[str, list[float]]
 
 
 def moved_by(truth: ScoredItems, j: int, area: float) -> np.ndarray:
-    """By how much each item's steps move: item `j` so far that it gives this wABC, the others by nothing."""
+    """Shift of each item's steps: for item `j` the one that gives this wABC, for the others 0."""
     grid, of_j = Grid.spanning(), np.arange(truth.size) == j
 
     def share(items: ScoredItems) -> np.ndarray:

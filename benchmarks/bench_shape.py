@@ -1,13 +1,13 @@
-"""What a month comes to where learners are not normal, or guess: slope, intercept, coverage, and what is noticed.
+"""Months whose learners are not normal, or guess: slope, intercept, coverage, and how often this is noticed.
 
     python -m benchmarks.bench_shape --months 200 --seed 1
 
 An origin window (40 items, N learners) and a month (20 of its items as anchors and 20 new ones, θ with mean .5 and SD
-1.2 of the origin's) are fitted with the rule named, and linked. θ is normal, or χ² with so many degrees of freedom with
-mean 0 and SD 1, `−` mirrored. Rows say how often the month took a histogram and found guessing; bias of slope and
-intercept against 1.2 and .5, their SD over months and the mean of their reported errors; the share of a and of b of all
-items of the month within 1.96 of their errors of the truth (of those with c > 0 no truth is known under a 2PL); and how
-often anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
+1.2 of the origin's) are fitted with the rule named, and linked. θ is normal, or χ² with the given degrees of freedom,
+scaled to mean 0 and SD 1, `−` mirrored. Rows show how often the month took a histogram and found guessing; bias of
+slope and intercept against 1.2 and .5, their SD over months and the mean of their reported errors; the share of a and
+of b of all items of the month within 1.96 of their errors of the truth (of those with c > 0 no truth is known under a
+2PL); and how often anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def answers(theta: Floats, a: Floats, b: Floats, row: Row, ids: list[str], rng: 
 
 @dataclass(frozen=True)
 class Month:
-    """What a month came to; NaN coverage where no truth is known."""
+    """Results of a month; coverage is NaN if the truth is unknown."""
 
     histogram: bool
     guessing: bool

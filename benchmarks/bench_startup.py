@@ -1,12 +1,13 @@
-"""What it costs to start: processor seconds, of the process and its children, beside the goals.
+"""Cost of starting: processor seconds of the process and its children, next to the goals.
 
     python -m benchmarks.bench_startup [--base CHECKOUT] [--runs RUNS] [--only PART]
 
-RUNS (default 3) is how often each is measured; the least counts, as other work on the machine only adds. CHECKOUT is
-another checkout, measured in turn with this one by this interpreter, so that the ratio bears a busy machine. PART is
-part of the name of what is to be measured. All but the fit for which nothing is compiled find their caches filled.
+Each start is measured RUNS times (default 3). The smallest value counts, because other work on the machine only adds to
+it. CHECKOUT is a second checkout, measured in turn with this one by this interpreter, so that a busy machine disturbs
+the ratio little. PART selects the starts whose names contain it. All starts find their caches filled, except the fit
+for which nothing is compiled.
 
-Exit status 1 where a goal was not kept.
+Exit status 1 if a goal was missed.
 """
 
 from __future__ import annotations
@@ -46,16 +47,20 @@ if os.fork() == 0:
         definitions.defs.resolve_job_def("inventory").execute_in_process(instance=instance)
 os.wait()
 """
-"""A run's worker is a fork of a process that has loaded the graph and numba; it says what it has used when its first
-step starts."""
+"""A run's worker is a fork of a process that has loaded the graph and numba; it prints its processor seconds when
+its first step starts."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What is measured: arguments of Python, the goal in seconds, and how its figure comes about.
+    """A start to measure.
 
-    warm: whether it is run once before, as the other checkout may store otherwise what it finds.
-    compiles: whether the cache of what numba compiles is empty. says: whether it prints the figure itself.
+    Attributes:
+        goal_s: the goal in seconds.
+        arguments: arguments of Python.
+        warm: whether it runs once before, because the other checkout may store its files in another form.
+        compiles: whether numba's cache is empty.
+        says: whether it prints its figure itself.
     """
 
     name: str

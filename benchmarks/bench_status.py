@@ -1,14 +1,14 @@
-"""Three years of three scales: what `irt status` costs where nothing has changed, and after an answer that came late.
+"""Three years of three scales: cost of `irt status` if nothing has changed, and after an answer that came late.
 
     python -m benchmarks.bench_status [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
 
 ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS how many months there are (default
-36). Every month is green: its snapshot, fits, gates and publication are made up. What the status costs is what proves
-that the answers are those of the snapshot. Beside it stands what it costs to hash the answers of a month, of which a
-status without stored versions takes one for each month. FOLDER keeps the database, and one that is there is used again.
+36). Every month is green: its snapshot, fits, gates and publication are made up. The cost of the status is the proof
+that the answers still equal the snapshot. It is compared with the cost of hashing the answers of a month, which a
+status without stored versions would do for each month. FOLDER keeps the database; an existing one is used again.
 
 Seconds are given on the wall clock and of processor time (ours and the server's), which tells what a busy machine would
-hide. Goal: 2 s of processor time in all, loading the code included, for a status where nothing has changed. Exit status
+hide. Goal: 2 s of processor time in all, loading the code included, for a status if nothing has changed. Exit status
 1 otherwise.
 """
 
@@ -85,7 +85,7 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
 
 
 class Clock:
-    """Times what this process, its children and the server do."""
+    """Measures the time of this process, its children and the server."""
 
     def __init__(self, settings: Settings) -> None:
         self.server = EmbeddedPostgres(settings.irt_home / "postgres")
@@ -99,7 +99,7 @@ class Clock:
         return processor
 
     def _processor_seconds(self) -> float:
-        """Of this process and its children, and of the server's backends that have ended."""
+        """Processor seconds of this process and its children, and of the server's backends that have ended."""
         own, theirs = os.times(), psutil.Process(self.server.status().pid).cpu_times()
         return sum(own[:4]) + theirs.children_user + theirs.children_system
 
@@ -166,7 +166,7 @@ def answer(connection: psycopg.Connection, month: str, scale: str, n: int) -> No
 
 
 def calibrate(connection: psycopg.Connection, month: str) -> None:
-    """What a month that was published leaves in the tables that its state is read from."""
+    """Write the rows of a published month into the tables from which its state is read."""
     scales = read_scales(connection)
     start, end = Month(month).bounds
     connection.execute(

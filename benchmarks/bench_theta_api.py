@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> Answered:
-    """What was answered at the rate that was asked for."""
+    """Measure the answers at the requested rate."""
     print(f"{what}:", flush=True)
     days = None if what == "moving" else 365
     rng = np.random.default_rng(1)

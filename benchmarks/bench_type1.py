@@ -33,7 +33,7 @@ from tests.testbed.graded import GradedItems
 
 LEVELS = (0.05, 0.01, 0.001)
 REPLICATIONS = 39
-"""Of a parallel analysis: 5 % is then an exact level."""
+"""Number of replications of a parallel analysis: with 39, 5 % is an exact level."""
 
 
 KINDS = ((0, 1, 2, 3), (0, 1, 2), (0, 2), (0, 1))
@@ -56,7 +56,7 @@ def simulate(rng: np.random.Generator, persons: int, length: int, model: Model, 
 
 
 def design(x: np.ndarray, length: int) -> np.ndarray:
-    """What the learners on the three forms see of the answers `x`, NaN elsewhere."""
+    """The answers `x` that the learners on the three forms give, NaN elsewhere."""
     persons, items = x.shape
     first = (np.arange(persons) % 3) * (length // 2)
     place = np.arange(items)

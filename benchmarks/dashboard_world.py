@@ -45,11 +45,11 @@ from tests.testbed.scenario import AnyScenario
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
 ONE_IN = 20
-"""Of the items of a month this share drifted."""
+"""One in this many items of a month drifted."""
 
 
 def build(database: Database, settings: Settings, months: Sequence[str]) -> None:
-    """The world of these months, where it is not there yet."""
+    """Create the world of these months if it does not exist yet."""
     with database.connect() as connection:
         ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
         row = connection.execute("SELECT count(DISTINCT month) FROM item_drift").fetchone()
@@ -165,7 +165,7 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
 
 
 def _insert(connection: psycopg.Connection, table: sa.Table, where: str, **changed: str) -> None:
-    """Rows of the table once more, with columns set to what SQL makes of them."""
+    """Copy rows of the table, with some columns replaced by SQL expressions."""
     names = [column.name for column in table.columns if column.computed is None]
     values = ", ".join(changed.get(name, f'"{name}"') for name in names)
     columns = ", ".join(f'"{name}"' for name in names)

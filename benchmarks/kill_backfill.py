@@ -3,8 +3,8 @@
     python -m benchmarks.kill_backfill [--months 12] [--kills 50] [--seed 1] [--pause 2 8] [--json FILE]
 
 Two equal small worlds: the months of the one are made one after another, the backfill of the other is killed with
-SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 where a month is
-not whole, something is left behind or `irt status` does not say so.
+SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 if a month is
+incomplete, something is left behind or `irt status` does not report it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WHOLE_WITHIN_S = 3600.0
 
 @dataclass(frozen=True)
 class Story:
-    """What became of the runs: how many there were and ended how, and the seconds until a killed one was failed."""
+    """Outcome of the runs: their number by final status, and the seconds until a killed run was marked as failed."""
 
     runs: dict[str, int]
     failed_after: list[float]

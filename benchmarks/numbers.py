@@ -39,7 +39,7 @@ WITHOUT = re.compile(
     r"_at$|_state$|^(run|run_id|code_version|url|uri|sha256|inputs_hash|calibration|replaces"
     r"|(publication|decision|status|alert|erasure|artifact)_id)$"
 )
-"""Columns that name a moment, a run, a place, a version or a row, and not what was found."""
+"""Columns that name a moment, a run, a place, a version or a row, and contain no result."""
 NAMES = re.compile(
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b|(?<=-em-)[0-9a-f]{8}\b"
 )
@@ -117,7 +117,7 @@ def _without(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _order(row: dict[str, Any]) -> str:
-    """By its texts, then by its numbers to six digits."""
+    """Key to sort a row by its texts, then by its numbers to six digits."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, float):
@@ -159,7 +159,7 @@ def make(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, list[Any]]:
-    """Without the KPIs of the running week, which are of the moment at which they were made."""
+    """Read the rows, without the KPIs of the running week, which depend on the time of the run."""
     rows: dict[str, list[Any]] = json.loads(NAMES.sub("·", file.read_text()))
     weeks = [row["week_start"] for row in rows["weekly_kpi"]]
     rows["weekly_kpi"] = [row for row in rows["weekly_kpi"] if row["week_start"] < max(weeks)]

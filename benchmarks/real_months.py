@@ -1,12 +1,12 @@
-"""What a month with the database says of public data sets, each taken through the command line as an analyst would.
+"""Months of public data sets with the database, each calibrated by the command line as an analyst would.
 
     IRT_SHARED=../shared python -m benchmarks.real_months [--only SPISA …]
 
 Learners of a data set are cut at random into months, the cloze log into its own. Each set has an installation of its
-own in a temporary folder: it is imported, its first month is declared the origin, every later one is calibrated. What
-holds a month is then accepted (misfit, guessing), and the month is calibrated again. Prints one Markdown table; with
---say also every command and its answer, and what each gate and caution says of the last month. Takes half an hour on
-two busy cores.
+own in a temporary folder: it is imported, its first month is declared the origin, every later one is calibrated. If
+misfit or guessing holds a month, it is accepted and the month is calibrated again. Prints one Markdown table; with
+--say also every command with its output, and the results of all gates and cautions for the last month. Takes half an
+hour on two busy cores.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Installation:
         self.settings = Settings(irt_home=home, database_url=None, irt_first_month=first_month, _env_file=None)  # type: ignore[call-arg]
 
     def irt(self, *words: str, may_fail: bool = False) -> str:
-        """What the command prints; RuntimeError where it fails and must not."""
+        """Output of the command. Raises RuntimeError if it fails, unless it may."""
         done = subprocess.run(
             [sys.executable, "-m", "irt_assets.cli", *words],
             env=self._environment, capture_output=True, text=True, check=False,
@@ -124,7 +124,7 @@ class Installation:
         return step
 
     def origin(self) -> dict[str, Any]:
-        """What the fit of the origin window says of the whole set, and its number of anchors."""
+        """Set statistics of the fit of the origin window, and its number of anchors."""
         with Database(self.settings).connect() as connection:
             row = connection.execute(
                 """SELECT model_spec->'fit_statistics', (SELECT count(*) FROM anchor_set WHERE version = 1)
@@ -187,7 +187,7 @@ def _import_testlets(here: Installation, folder: Path, characters: int) -> None:
 
 
 def _calibrate(here: Installation, month: str) -> list[str]:
-    """Calibrate a month, and again once what can be accepted is; the set gates that held it the first time."""
+    """Calibrate a month, and again after accepting misfit and guessing. Returns the set gates that held it at first."""
     here.irt("calibrate", "--month", month, may_fail=True)
     evidence = here.evidence(month)
     held = [gate.name for gate in SET_GATES if not gate.judge(evidence).passed]
@@ -235,7 +235,7 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
 
 
 def _grown(name: str, measure: Measure | None) -> str:
-    """A measure's growth, bold where it is beyond its limit."""
+    """A measure's growth, bold if it is beyond its limit."""
     if measure is None:
         return "–"
     value = f"{measure.value:+.3f}"

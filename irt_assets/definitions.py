@@ -1,4 +1,4 @@
-"""The composition root: `build_defs` is the only function that imports all parts.
+"""The composition root: the only module that imports all parts of the graph. `build_defs` puts them together.
 
 Importing this module builds the graph from the process's settings, and connects nowhere.
 """

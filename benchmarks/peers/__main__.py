@@ -9,8 +9,8 @@ runner beside this file reads the answers, estimates, with standard errors if it
 Timed is the process: it starts, imports, reads and estimates. Programs take turns, so that a busy machine disturbs all
 alike. Figures are medians of three turns after one that fills caches, or of one turn if that took over `--patience`.
 
-Log-likelihoods of a 2PL are those of one function, the library's with 61 nodes, at each program's estimates; else what
-the program says. Real data sets are read from `IRT_SHARED`/data, and left out if it is not set.
+Log-likelihoods of a 2PL are computed by one function, the library's with 61 nodes, at each program's estimates; other
+log-likelihoods are the program's own. Real data sets are read from `IRT_SHARED`/data, and left out if it is not set.
 """
 
 import argparse
@@ -39,9 +39,9 @@ Scores = np.ndarray[Any, np.dtype[np.int8]]
 
 @dataclass(frozen=True)
 class Peer:
-    """A program: the name of its environment, none for the platform's command, and of its runner.
+    """A program: the name of its environment (empty for the platform's command) and of its runner.
 
-    `chooses_nodes`: whether the number of nodes is the caller's. `more`: further arguments of the runner.
+    `chooses_nodes`: whether the caller chooses the number of nodes. `more`: further arguments of the runner.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Peer:
     more: tuple[str, ...] = ()
 
     def command(self, environments: Path, model: str, answers: Path, nodes: int) -> list[str]:
-        """What fits `answers`, a path without its suffix; nothing if the program is not installed or `irt fit` has no
-        such model."""
+        """Command that fits `answers`, a path without its suffix. Returns an empty list if the program is not installed
+        or `irt fit` has no such model."""
         if not self.environment:
             if model in ("graded", "abilities"):
                 return []
@@ -85,7 +85,7 @@ PEERS = (
 
 @dataclass(frozen=True)
 class Data:
-    """Answers, −1 where a person did not see an item, and the true b where they were simulated."""
+    """Answers, −1 where a person did not see an item, and the true b if they were simulated."""
 
     title: str
     model: str
@@ -145,7 +145,7 @@ if "IRT_SHARED" in os.environ:
 
 @dataclass(frozen=True)
 class Turn:
-    """One process: what it used, and what it found or why it failed."""
+    """One process: the resources that it used, and its estimates or the reason why it failed."""
 
     cpu: float = 0.0
     wall: float = 0.0
@@ -160,7 +160,7 @@ class Turn:
 
 
 def run(command: list[str], limit: float) -> Turn:
-    """A process, started by one that waits for nothing else, so that its children's resources are those of this one."""
+    """Run a command from a process with no other children, so that its children's resources are the command's."""
     watch = (
         "import json, resource, subprocess, sys, time; began = time.perf_counter();"
         "done = subprocess.run(sys.argv[2:], capture_output=True, text=True, timeout=float(sys.argv[1]));"
@@ -184,7 +184,7 @@ def run(command: list[str], limit: float) -> Turn:
 
 
 def _of_irt(found: dict[str, Any]) -> dict[str, Any]:
-    """What runners print, of `irt fit`'s JSON; other JSON as it is."""
+    """Convert the JSON of `irt fit` to the form that runners print. Returns other JSON unchanged."""
     if "items" not in found:
         return found
     items = found["items"]
@@ -195,7 +195,7 @@ def _of_irt(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_turns(commands: dict[str, list[str]], limit: float, patience: float) -> dict[str, list[Turn]]:
-    """Each command's turns; the first fills caches and does not count if there are others."""
+    """Run the commands in turn. Returns their turns, without the first, which fills caches, if a command has more."""
     done: dict[str, list[Turn]] = defaultdict(list)
     for turn in range(TURNS + 1):
         for name, command in commands.items():
@@ -249,7 +249,7 @@ def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
         if "b" not in found:
             continue
         apart = {k: np.array(found[k], float) for k in ("a", "b", "a_se", "b_se") if k in found}
-        # what has no slopes is another model, and its difficulties are centred
+        # estimates without slopes are of a different model, whose difficulties are centred
         known = {
             k: np.array(reference[k], float) for k in apart if k in reference and "a" in apart and name != REFERENCE
         }
