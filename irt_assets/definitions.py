@@ -119,7 +119,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Silence warnings about known uses, collect garbage again, though not among what was loaded, which stays. Safe to
+    """Silence warnings about known uses, and collect garbage again, except among loaded objects, which stay. Safe to
     repeat."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)

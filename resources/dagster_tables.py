@@ -26,7 +26,7 @@ _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
 
 
 def _execute(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any] = ()) -> psycopg.Cursor:
-    """Execute a query in which {dagster} stands for the schema of Dagster's tables."""
+    """Execute a query in which {dagster} is replaced by the schema of Dagster's tables."""
     schema = sql.Identifier(database_settings(connection).irt_dagster_schema)
     return connection.execute(sql.SQL(query).format(dagster=schema), values)
 

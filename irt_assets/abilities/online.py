@@ -168,8 +168,8 @@ def update(
 ) -> dict[str, Theta]:
     """Measure and store a learner's θ on every scale whose published items the learner answered. Returns θ by scale.
 
-    `lookback_days` limits the answers to those of the days before `now`. None stands for `USUAL_DAYS` if θ is constant,
-    and for all answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
+    `lookback_days` limits the answers to the days before `now`. None means `USUAL_DAYS` if θ is constant, and all
+    answers that count if ability moves. If ability moves, the stored θ always uses all answers, because θ
     of some days is not the present ability; the returned θ uses the answers of `lookback_days`.
 
     The same answers scored with the same set give the same row. Another update of this learner waits until the

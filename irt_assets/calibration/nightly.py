@@ -111,8 +111,8 @@ def window_of(day: str) -> tuple[datetime, datetime]:
 def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[str], Calibrator]) -> Night:
     """Fit and link every scale with its own engine, store the fits, and measure everyone with the published set.
 
-    Fits and θ are written in one transaction and replace those of an earlier run of the day. A scale that fails keeps
-    its earlier fit and does not hold the other scales. Raises PermanentFailure if the bank has no scale.
+    Fits and θ are written in one transaction and replace the results of an earlier run of the day. A scale that fails
+    keeps its earlier fit and does not hold the other scales. Raises PermanentFailure if the bank has no scale.
     """
     start, end = window_of(day)
     with database.connect() as connection:

@@ -224,7 +224,7 @@ def build_fit_request(
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
-    """Why a window has nothing to fit on a scale, and what to do."""
+    """Why a window has nothing to fit on a scale, and the remedy."""
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
@@ -377,7 +377,7 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
 
 
 def why_no_weeks(scale: Scale) -> str:
-    """Why learners' weeks cannot be the persons of a scale's fits, and what to do; "" if they can."""
+    """Why learners' weeks cannot be the persons of a scale's fits, and the remedy; "" if they can."""
     fit = scale.rules.fit
     if scale.engine != "em":
         return f"scale {scale.scale_id} is published from {scale.engine}, and only em fits weeks of learners"
@@ -427,7 +427,7 @@ def require_scores_of(engine: str, request: FitRequest) -> None:
 
 
 def why_no_prior_on_b(scale_id: str) -> str:
-    """Why a scale whose items are assigned by level cannot have a prior on b, and what to do."""
+    """Why a scale whose items are assigned by level cannot have a prior on b, and the remedy."""
     return (
         f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
         f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"

@@ -1,4 +1,4 @@
-"""A scale's model, priors and occasions for the months to come: what a change does, and the change itself.
+"""A scale's model, priors and occasions for the months to come: a change and its effects.
 
 Months before the first one keep their model, and published values stay. Later months that were fitted otherwise are
 stale. A scale whose origin is a window has that window fitted again by the new model, and its anchors frozen again from
@@ -245,7 +245,7 @@ def _requested_change(
     first_month: str | None,
     calibrations_begin: str,
 ) -> ModelChange:
-    """The change without its effects. Its `values` contain only those that differ from the values in force."""
+    """The change without its effects. Its `values` contain only values that differ from the ones in force."""
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start = start_of(month)
     before = initialised_scale(connection, scale_id, start)

@@ -61,7 +61,7 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposal and what is known about it.
+    """A proposal and the facts about it.
 
     Attributes:
         window: the month it comes from, or FIRST:LAST of a recalibration (see `recalibrated`).

@@ -1,7 +1,7 @@
 """Recalibration: several months pooled into one fit, on the answers given after each item changed, as proposals.
 
-Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
-have learned between two months is not mistaken for easier items. An item that changed according to the drift analysis
+Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: learning
+between two months is not mistaken for easier items. An item that changed according to the drift analysis
 loses its answers from before the change, so that its estimate describes the item as it is now; θ in those answers is
 determined by all other items. The fit is linked to the frozen anchors like a month's fit, and passes the same gates.
 """

@@ -58,9 +58,11 @@ def accept(
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
 
-    All of them or none. Returns them as they were before. Raises PermanentFailure, naming each, for proposals that are
-    not open, for two of one item, for a date that is not in the future of `now`, for an item that has a publication
-    from that date on already, and for one of `seen`, which was shown to who decides, that has other values by now.
+    Accepts all of them or, on any error, nothing. Returns them as they were before.
+
+    Raises PermanentFailure, with the names of the proposals, if they are not open, if two are of one item, if an item
+    already has a publication from that date on, or if a proposal differs from `seen`, the proposals that were shown to
+    the person who decides. Also raises it if the date is not after `now`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     since = effective_from or next_month(now)

@@ -51,8 +51,8 @@ DONE_AGAIN = {
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A month of a scale as it stands: what the gates and the checks that warn say, the items held back and why, and
-    the numbers of its linked fit: the items and the linking constants, None where it is not linked."""
+    """A month of a scale: verdicts of the gates and advisory checks, the items held back with the reasons, and the
+    items and linking constants of its linked fit. The constants are None if the month is not linked."""
 
     verdicts: dict[str, GateResult]
     held: dict[str, list[str]]
@@ -65,7 +65,7 @@ class TrialResult:
 
     @property
     def would_be(self) -> str:
-        """Whether the month would be green, and what would hold it."""
+        """Whether the month would be green, and the gates that would hold it."""
         if self.may_publish:
             return f"would be green: all {len(SET_GATES)} set gates pass"
         failed = {gate.name: self.verdicts[gate.name] for gate in SET_GATES if not self.verdicts[gate.name].passed}

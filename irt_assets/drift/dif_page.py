@@ -51,7 +51,7 @@ def items_blocks(found: Mapping[str, Sequence[DifRow]]) -> Iterator[Block]:
 
 
 def groups_table(found: Mapping[str, Sequence[DifRow]]) -> Table:
-    """The groups of every attribute, what was tested and what was not."""
+    """The groups of every attribute, and whether each was tested."""
     formats = {"learners": ",", "mean θ": "+.2f", "SD": ".2f"}
     wholes = [(scale_id, whole) for scale_id, rows in found.items() for whole, _ in by_attribute(rows)]
     shown = [(scale_id, whole.attribute, *cells) for scale_id, whole in wholes for cells in _groups(whole)]

@@ -87,7 +87,7 @@ def look_at_unestimated(
 
 
 def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
-    """The items that the bank no longer has on this scale, each with a sentence on where it is now."""
+    """The items that the bank no longer has on this scale, each with a sentence on its present place."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
     )

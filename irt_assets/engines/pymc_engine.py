@@ -219,7 +219,7 @@ class PymcEngine:
 def _hold(
     priors: ModelPriors, at: npt.NDArray[np.intp], anchors: AnchorSet, rows: npt.NDArray[np.intp], *, slopes: bool
 ) -> None:
-    """Replace the priors of the items `at` by those of the anchors' `rows`, in place.
+    """Replace the priors of the items `at` by priors from the anchors' `rows`, in place.
 
     (log a, b) is bivariate normal with cov(log a, b) = cov(a, b)/a, written as a normal log a and a normal b given
     log a. Without `slopes`, only b is normal.

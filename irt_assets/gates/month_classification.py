@@ -18,7 +18,7 @@ MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameter
 
 
 class State(StrEnum):
-    """State of a month of a scale, worst first. A red month becomes stale when a person has decided what to change.
+    """State of a month of a scale, worst first. A red month becomes stale when a person has decided on a change.
 
     `EMPTY`: the month has no answers. `ORIGIN`: the month is part of the origin window and needs no fit of its own.
     """
@@ -139,9 +139,9 @@ def classify_month(
 ) -> MonthState:
     """The state of a month of a scale from its evidence.
 
-    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked; `answers`:
-    of the month, scored if it has a snapshot; `drift_begins`: of a month in the scale's origin window, the first month
-    after that.
+    `changed`: the inputs that are newer than the month's numbers. `failure`: why it could not be fitted or linked.
+    `answers`: of the month, scored if it has a snapshot. `drift_begins`: for a month in the scale's origin window, the
+    first month after the window.
     """
 
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
@@ -159,7 +159,7 @@ def classify_month(
         if answers == "none" and not drift_begins:
             return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
         return unmade("never materialised", MONTHLY_ASSETS[0])
-    if changed and changed.decided:  # what held the month may no longer do so
+    if changed and changed.decided:  # the decision may remove the reason that held the month
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
         gates = _of_its_time(gates)
@@ -185,8 +185,8 @@ def classify_month(
 
 
 def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """The gates without those that are newer than the month's verdict, as only other gates of their asset were
-    evaluated."""
+    """The gates, except gates that are newer than the month's verdict because only other gates of their asset were
+    evaluated then."""
     judged = {status.asset for status in gates.values() if status.asked}
     return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 

@@ -33,7 +33,7 @@ ARRIVALS = f"""
 @dataclass(frozen=True)
 class Silence:
     """A source that has been silent for longer than `allowed`. `usual`: its usual pause; None if a setting determines
-    what is allowed."""
+    `allowed`."""
 
     source: str
     since: datetime

@@ -174,7 +174,7 @@ class Testlets(Part):
 
 
 class LearnersUsed(Part):
-    """Numbers of learners used for the statistics of items, for those of the set, and in parallel analysis."""
+    """Numbers of learners used for the statistics of items, for the statistics of the set, and in parallel analysis."""
 
     items: int
     set: int

@@ -72,7 +72,7 @@ class Proposal:
 
 
 def propose(e: Evidence) -> Proposal | None:
-    """Propose what to do about the item. Returns None if it needs no review.
+    """Propose an action for the item. Returns None if it needs no review.
 
     For a withdrawn item with evidence the action is WITHDRAWN: nothing needs to be done.
     """
@@ -81,7 +81,7 @@ def propose(e: Evidence) -> Proposal | None:
 
 
 def _propose_in_use(e: Evidence) -> Proposal | None:
-    """Propose what to do about the item as if it were in use. The first case that applies decides:
+    """Propose an action for the item as if it were in use. The first case that applies decides:
 
     1. a wrong key (by its answers, or by negative discrimination), all answers scored alike, or a slope that hardly
        differs from 0 in an item that an item gate held: check the key;

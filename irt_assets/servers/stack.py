@@ -97,7 +97,7 @@ class Stack:
             raise
 
     def wait(self) -> None:
-        """Supervise the servers until interrupted. Restart those that die, with growing pauses and a warning."""
+        """Supervise the servers until interrupted. Restart servers that die, with growing pauses and a warning."""
         notify("READY=1")
         while True:
             self.supervise()
@@ -110,7 +110,7 @@ class Stack:
         self.supervisor.supervise()
 
     def stop(self) -> None:
-        """Interrupt the servers and run workers, wait, and kill those that are left. Release the claims."""
+        """Interrupt the servers and run workers, wait, and kill the remaining ones. Release the claims."""
         self.supervisor.stop()
         self._claims.release()
 

@@ -287,5 +287,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _safe_words(error: Exception) -> str:
-    """Our own message, or only the type of another error, whose message may quote what the issuer sent."""
+    """Our own message, or only the type of another error, whose message may quote the issuer's response."""
     return str(error) if type(error) is ValueError else type(error).__name__

@@ -1,4 +1,4 @@
-"""The API's errors: problem+json (RFC 9457), each with a sentence that says what to do."""
+"""The API's errors: problem+json (RFC 9457), each with a sentence on the remedy."""
 
 from collections.abc import Mapping
 from typing import Any

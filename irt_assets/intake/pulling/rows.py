@@ -1,7 +1,7 @@
 """The rows of a source that is read with SQL, in batches: by cursor and key, or by day.
 
-What belongs here: the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells to
-Arrow. What does not: the state of a pull (see `pull_state`), and the import of the rows (see `pull`).
+This module contains the statements, for any database that SQLAlchemy or DuckDB can reach, and the conversion of cells
+to Arrow. The state of a pull is in `pull_state`, and the import of the rows in `pull`.
 """
 
 import json

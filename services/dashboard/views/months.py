@@ -156,7 +156,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
 
 
 def _where_broken(overview: Overview) -> set[str]:
-    """Months and days of the violations; "" stands for violations without a month or day."""
+    """Months and days of the violations; "" for violations without a month or day."""
     return {p for one in overview.violations for p in one.partitions}
 
 
