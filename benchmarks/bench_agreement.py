@@ -1,11 +1,11 @@
-"""How far two sound engines lie apart on the same answers: where the limits of `engine_agreement` come from.
+"""Differences of two sound engines on the same answers, from which the limits of `engine_agreement` were chosen.
 
     python -m benchmarks.bench_agreement [--replications 20] [--sizes 500x15 500x40 1000x30 2000x40]
 
 Each replication draws a 2PL (a ~ LogNormal(0, 0.3), b ~ N(0, 1), a cohort N(0.2, 1.1²)), fits it by em and by pymc,
-links both to the same anchors (a third of the items, known with errors of 0.1) and compares them as a month does. What
-is printed is the median and the largest, over the replications, of the item that is most apart and of the root mean
-square over all items, in standard errors: of sound engines, so that whatever exceeds them by much is not one.
+links both to the same anchors (a third of the items, known with errors of 0.1) and compares them as a month does.
+Prints the median and maximum, over replications, of the largest difference of an item and of the root mean square
+difference, in standard errors. Engines with much larger differences are not sound.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ANCHOR_SE = 0.1
 
 
 def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | None:
-    """Agreement in one simulated month. Returns None if it could not be linked to its anchors."""
+    """Compare both engines on a simulated month. Returns None if it cannot be linked to the anchors."""
     a, b = rng.lognormal(0, 0.3, n_items), rng.normal(size=n_items)
     theta = rng.normal(0.2, 1.1, n_persons)
     p = 1 / (1 + np.exp(-a * (theta[:, None] - b)))

@@ -1,14 +1,15 @@
-"""How often a month is held, who is named, and how well the constants are covered, as items vary and move.
+"""Shares of held months and of anchors reported as moved, and coverage of the constants, if items vary and move.
 
     python -m benchmarks.bench_alignment --months 2000 --seed 1
     python -m benchmarks.bench_alignment --months 300 --seed 1 --fits
 
 Each month is linked and judged as the platform does: `link`, and the gate `anchors_agree` for a bank with its 10th and
-90th percentile of b at ± 1.28. Anchors' estimates are drawn as their errors say (`tests.testbed.aligned`), on both
-sides, or (`--fits`) are fitted to the answers of as many learners to these anchors and as many other items. Columns:
-months held, for whatever reason; by τ; intervals that cover slope and intercept (t, a degree fewer than anchors used);
-moved anchors that are named, and others; months whose anchors' skewness warns; bias of the intercept in months that are
-not held. ± is the Monte-Carlo error of a share of a half; that of a share p is √(4p(1 − p)) of it.
+90th percentile of b at ± 1.28. Anchors' estimates are drawn with their errors (`tests.testbed.aligned`) on both sides,
+or (`--fits`) fitted to answers of the same number of learners to these anchors and the same number of other items.
+Columns: months held for any reason; months held because of τ; intervals that contain slope and intercept (t, with one
+degree of freedom less than the anchors used); moved anchors and other anchors that are reported; months with a warning
+about the anchors' skewness; bias of the intercept in months that are not held. ± is the Monte-Carlo error of a share
+of ½; for a share p multiply it by √(4p(1 − p)).
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ ENDS = np.array([-1.28, 1.28])
 
 
 def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
-    """Both sides of items, half of them scored: estimates as they err, or `fits` of answers to these items alone."""
+    """Both sides of a month with half of the items scored. Estimates are drawn with errors or, with `fits`, fitted."""
     truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
-    truth = truth.select(rng.permutation(world.k))  # the first move
+    truth = truth.select(rng.permutation(world.k))  # the first items move
     by = world.moves(rng, np.zeros(world.k))
     sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)
     if fits:
@@ -73,7 +74,7 @@ def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple
 
 
 def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
-    """Both sides from fits of answers to these anchors and as many other items; c is .2 in a 3PL."""
+    """Both sides, fitted to answers to these anchors and as many other items. A 3PL has c = .2."""
     a, b, moved = world.draw(rng)
     c = 0.2 if item_model(world.model).guesses else 0.0
     fits = []

@@ -1,10 +1,10 @@
-"""How long a backup and a restore take per million answers, and how large the backup is.
+"""Seconds of a backup and a restore per million answers, and the size of the backup.
 
     python -m benchmarks.bench_backup [ROWS]      (default 1,000,000)
 
-The answers of `bench_import.py` in an embedded server, and nothing else. A restore without --verify: the files are
-checked, the database is loaded and analysed, and all rows are compared by their digests. CPU is that of this process
-and of pg_dump and pg_restore; the server's is in the wall clock alone, as is whatever else the machine does.
+The embedded server contains only the answers of `bench_import.py`. The restore, without --verify, checks the files,
+loads and analyses the database, and compares the digests of all rows. CPU is the time of this process, pg_dump and
+pg_restore; the server's CPU time is included only in the wall clock.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How well known parameters are recovered, and how often a 95 % interval holds them.
+"""Recovery of known parameters, and coverage of 95 % intervals.
 
     python -m benchmarks.bench_coverage --replications 500 --model 2pl --persons 500 1000 2000 5000
 
 Each replication draws a new bank (a ~ LogNormal(0, 0.3), b ~ N(0, 1); under a 3PL c from its prior, normal on logit c
 around 0.2 with SD 0.5) and new learners, θ ~ N(0, 1): three forms of `--length` items out of twice as many, a third of
-the learners on each, neighbouring forms overlapping by half, so that an item has a third or two thirds of the learners.
-Intervals are estimate ± 1.96 SE, of a, of the intercept d and of b, pooled over replications and over items by |b|.
-The error of a coverage counts replications, not items: items of one bank share its learners.
-Prints a Markdown table. A fit that does not converge, and an item without standard errors, are counted and left out.
+the learners on each, neighbouring forms overlapping by half, so that an item has a third or two thirds of the
+learners. Intervals are estimate ± 1.96 SE for a, the intercept d and b, pooled over replications and over items by
+|b|. The error of a coverage is based on replications, not items, as items of a bank share its learners. Prints a
+Markdown table. Fits that do not converge and items without standard errors are counted and excluded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Z95 = 1.959964
 def draw(
     rng: np.random.Generator, persons: int, length: int, model: Model
 ) -> tuple[Responses, npt.NDArray[np.float64]]:
-    """Answers, and a, d, b of every item, shape (3, items)."""
+    """Draw answers. Also returns a, d and b of every item, shape (3, items)."""
     items = 2 * length
     a = np.exp(rng.normal(0, 0.3, items)) if model in ("2pl", "3pl") else np.ones(items)
     b = rng.normal(0, 1, items)

@@ -1,10 +1,10 @@
-"""Every page of the dashboard on 36 months of 3 scales with 1000 items each: time until it is there, and its size.
+"""Load time and size of every dashboard page with 36 months of 3 scales with 1000 items each.
 
     python -m benchmarks.bench_dashboard [--home FOLDER] [--months 36]
 
-Most of the months are written in SQL (see `dashboard_world`), once: a home that stands is used again. Times are of
-whole pages over HTTP, without a browser: the first, then the median and the longest of the rest; CPU is what a page
-costs both the process that serves and PostgreSQL, which a busy machine changes less. The goal is a second.
+Most of the months are written in SQL (see `dashboard_world`), once: an existing home is used again. Times are for whole
+pages over HTTP, without a browser: the first request, then median and maximum of the other requests. CPU is the time of
+server and PostgreSQL, which depends less on other load. The goal is one second.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def serve(app: object) -> None:
 
 
 def cpu_seconds(postgres: EmbeddedPostgres) -> float:
-    """Processor seconds of this process, and of PostgreSQL's connections that have ended."""
+    """CPU seconds of this process and of PostgreSQL's closed connections."""
     used = psutil.Process(postgres.status().pid).cpu_times()
     return time.process_time() + used.children_user + used.children_system
 
@@ -110,7 +110,7 @@ def measure(database: Database, months: list[str], postgres: EmbeddedPostgres) -
             began = time.perf_counter()
             answer = requests.get(f"http://127.0.0.1:{PORT}/{query}", timeout=120)
             taken.append(time.perf_counter() - began)
-        time.sleep(0.5)  # the time of a connection counts once it has ended
+        time.sleep(0.5)  # a connection's time counts once it is closed
         busy = (cpu_seconds(postgres) - busy) / ASKED
         print(
             f"{name:20s} {taken[0]:7.2f}s {statistics.median(taken[1:]):7.2f}s {max(taken[1:]):7.2f}s "

@@ -1,4 +1,4 @@
-"""How often sound items are flagged for DIF, and how well DIF is found, against an oracle that knows the sound items.
+"""False alarms and power of the DIF tests, compared with an oracle that knows the sound items.
 
     python -m benchmarks.bench_dif sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
     python -m benchmarks.bench_dif power --items 400      # by size, direction and share of items with DIF
@@ -45,7 +45,7 @@ def analysed(groups: list[np.ndarray]) -> Dif:
 
 
 def sound(rng: np.random.Generator, tests: int) -> None:
-    """Groups of equal items. Mantel-Haenszel and logistic regression compare the first focal group."""
+    """Groups without DIF. Mantel-Haenszel and logistic regression use the first focal group."""
     print("| learners a group | focal groups | months | p < 0.05 | p < 0.01 | with a flag | MH p < 0.05 | MH B or C "
           "| logistic p < 0.05 | logistic B or C |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     several = [(-0.5, 1.0), (0.5, 1.2), (1.0, 0.8)]
@@ -75,7 +75,7 @@ def sound(rng: np.random.Generator, tests: int) -> None:
 
 
 class Oracle(Groups):
-    """Groups in which all items except the first `moved` are known to be free of DIF."""
+    """Groups for which it is known that all items after the first `moved` have no DIF."""
 
     moved = 0
 
@@ -85,7 +85,7 @@ class Oracle(Groups):
 
 
 def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
-    """Wald tests of items with any number of answers. If `moved` is given, the items without DIF are the anchors."""
+    """Wald tests without a minimum number of answers. With `moved`, the items without DIF are the anchors."""
     responses = Responses.from_wide(np.vstack(groups))
     member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
     names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
@@ -95,7 +95,10 @@ def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
 
 
 def models(rng: np.random.Generator, tests: int) -> None:
-    """A reference group of mean 0 and a focal one of mean −1; skewed: θ is a gamma variable of shape 4."""
+    """A reference group with mean 0 and a focal group with mean −1.
+
+    In skewed groups, θ is a gamma variable of shape 4.
+    """
     print("| model | c | θ | learners | tests | p < 0.05 | p < 0.01 | with a flag |\n|---|---|---|---|--:|--:|--:|--:|")
     designs: list[tuple[Model, float, Latent, tuple[int, int]]] = [
         ("rasch", 0.0, "normal", (1000, 1000)),
@@ -127,7 +130,7 @@ def models(rng: np.random.Generator, tests: int) -> None:
 
 
 def cost(rng: np.random.Generator) -> None:
-    """5000 learners and 100 items, each on one of five forms of 40, or all on all; attributes of 2, 3 and 2 groups."""
+    """5000 learners and 100 items, on five forms of 40 items or complete; attributes with 2, 3 and 2 groups."""
     print("| design | θ | seconds of processor time | without what forms say |\n|---|---|--:|--:|")
     n, n_items = 5000, 100
     attributes = [rng.choice(list("ab"), n, p=[0.6, 0.4]), rng.choice(list("abc"), n, p=[0.5, 0.3, 0.2]),
@@ -151,7 +154,7 @@ def cost(rng: np.random.Generator) -> None:
 
 
 def power(rng: np.random.Generator, items: int) -> None:
-    """Items that are harder for the focal group N(−1, 1), flagged where q < 0.05 as everywhere."""
+    """Items that are harder for the focal group N(−1, 1), flagged if q < 0.05 as in the platform."""
     print("| learners a group | harder by | items with DIF | of | oracle | found | ratio | sound flagged |"
           "\n|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     for moved, one_way in ((3, False), (6, True)):
@@ -175,8 +178,10 @@ def power(rng: np.random.Generator, items: int) -> None:
 
 
 def sparse(rng: np.random.Generator, tests: int) -> None:
-    """60 sound items of which every learner has a random half; groups 1 SD apart. Fitted without the platform's
-    minimum number of answers, because the table serves to choose it."""
+    """60 sound items, of which every learner answers a random half; groups are 1 SD apart.
+
+    Fitted without the platform's minimum number of answers, which this table justifies.
+    """
     print("| answers a group and item | months | p < 0.05 | p < 0.01 | with a flag |\n|--:|--:|--:|--:|--:|")
     n_items = 2 * ITEMS
     for n in (100, 150, 200, 400):
@@ -199,7 +204,7 @@ def sparse(rng: np.random.Generator, tests: int) -> None:
 
 
 def errors(rng: np.random.Generator, tests: int) -> None:
-    """Items with DIF are moved by 0.6 up or down in b, and by LogNormal(0, 0.2) in a."""
+    """Items with DIF differ by ±0.6 in b and by a factor LogNormal(0, 0.2) in a."""
     print("| learners | focal groups | ln a, b | with DIF | items | Δb stated | of all | of those with DIF | a | score "
           "| Δb beyond its test |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     alike, narrow = [(0.0, 1.0)], (0.3, 1.0)
@@ -238,8 +243,11 @@ def errors(rng: np.random.Generator, tests: int) -> None:
 def covered(
     found: Wald, true: list[tuple[np.ndarray, np.ndarray]], focal: list[tuple[float, float]], sizes: tuple[int, ...]
 ) -> np.ndarray:
-    """Rows: whether Δb is stated, the item has DIF, the intervals of Δb, Δa and the score cover, and whether Δb's |z|
-    is beyond 1.96 where the test says p > 0.2; columns: items that both groups could estimate."""
+    """Table with a column for each item estimated in both groups.
+
+    Rows: whether Δb is stated; whether the item has DIF; whether the intervals of Δb, Δa and the score contain the
+    truth; whether |z| of Δb exceeds 1.96 although the test gives p > 0.2.
+    """
     nodes = np.linspace(-6, 6, 241)
     weights = np.exp(-(nodes**2) / 2) / np.exp(-(nodes**2) / 2).sum()
     out, (a, b) = [], true[0]

@@ -1,4 +1,4 @@
-"""How well drifted items are found, against an oracle that knows the linking and the population.
+"""Power and false alarms of drift detection, compared with an oracle that knows the linking and the population.
 
     python -m benchmarks.bench_drift power --moved 1000        # 12 cells × 2 bank sizes
     python -m benchmarks.bench_drift sound --months 500        # no drift: months with a flag
@@ -10,10 +10,10 @@
 a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners θ ~ N(0, 1), which defines the scale
 and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The
 window is a fit of other learners θ ~ N(0.5, 1.2²). The oracle puts the same fits on one scale by the true constants,
-without error, and follows the same rule. A month that could not be linked finds nothing; one that the gate on anchors
-would hold has its drift computed, and is counted in the last column.
+without error, and applies the same rule. A month that cannot be linked detects nothing. If the gate on anchors would
+hold a month, its drift is still computed, and the last column counts it.
 
-Log times have SD 0.35 within and 0.25 between learners; whoever knows a leaked answer takes half as long.
+Log times have SD 0.35 within and 0.25 between learners. Learners who know a leaked answer take half as long.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Month:
-    """`drift` is None where nothing could be linked; `held` where the gate on anchors would hold the month."""
+    """A month. `drift` is None if it could not be linked; `held`: whether the gate on anchors would hold it."""
 
     drift: Drift | None
     oracle: Drift
@@ -74,7 +74,7 @@ class Month:
 
 
 def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, moved: np.ndarray) -> Month:
-    """A published set and a window in which b moved by `moved`, shape (J,)."""
+    """Simulate a published set and a window in which b moved by `moved`, shape (J,)."""
     a, b = np.exp(rng.normal(0, 0.3, design.items)), rng.normal(0, 1, design.items)
     first = old = fit_em(answers(rng, n_old, a, b, 0.0, 1.0), threads=1)
     is_anchor = np.arange(design.items) % 100 < 100 * design.anchors
@@ -97,7 +97,10 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
 
 
 def known_scale(old: Calibration, first: Calibration, new: Calibration, is_anchor: np.ndarray) -> Comparison:
-    """The same estimates, each on its true scale: an anchor's published value from `old`, another's from `first`."""
+    """The same estimates on their true scale.
+
+    Published values of anchors are from `old`, of other items from `first`.
+    """
     y = new.rescaled(SD, MEAN)
     a, d = np.where(is_anchor, old.a, first.a), np.where(is_anchor, old.d, first.d)
     cov_ab = np.where(is_anchor[:, None, None], old.cov_ab, first.cov_ab)
@@ -127,7 +130,7 @@ class Tally:
 
 
 def _hits(drift: Drift, items: int) -> np.ndarray:
-    """Shape (items,): 1 where flagged; an item that could not be compared is not."""
+    """1 for flagged items, else 0, shape (items,). Items that could not be compared are not flagged."""
     return np.isin([f"i{j:03d}" for j in range(items)], drift.flagged).astype(float)
 
 
@@ -295,7 +298,7 @@ def kinds(options: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Window:
-    """Answers of n learners to J items, each shape (n, J); days of the learners, shape (n,)."""
+    """Responses of n learners to J items and their times, shape (n, J), and days of the learners, shape (n,)."""
 
     right: np.ndarray
     chosen: np.ndarray
@@ -318,9 +321,7 @@ class Window:
         option = np.where(knows | insider, 0, 1 + rng.choice(3, (n, len(a)), p=DISTRACTORS))
         key = np.where(changed & (kind is ChangeKind.WRONG_KEY), 1, 0)
         log_time = rng.normal(0, 0.35, knows.shape) + rng.normal(0, 0.25, (n, 1)) + np.log(0.5) * insider
-        usual = rng.normal(
-            0, 0.43 / np.sqrt(n / 2), len(a)
-        )  # estimated from this many correct answers of earlier learners
+        usual = rng.normal(0, 0.43 / np.sqrt(n / 2), len(a))  # known from this many correct answers of earlier learners
         return cls(option == key, option, key, log_time, day, usual)
 
     def answers(self, item_ids: tuple[str, ...], *, times: bool, options: bool) -> TimedAnswers:
@@ -340,7 +341,7 @@ class Window:
 
 
 def varying(options: argparse.Namespace) -> None:
-    """20 anchors and 20 other items, published by another month; an item that was not estimated is not counted."""
+    """20 anchors and 20 other items, published by an earlier month. Items that were not estimated do not count."""
     some = lambda k, size: (  # noqa: E731
         lambda rng: rng.permutation(np.r_[size * rng.choice([-1, 1], k), np.zeros(40 - k)])
     )

@@ -1,18 +1,17 @@
-"""Speed and memory of the em engine: against R's mirt, packages of PyPI, plain NumPy and an earlier version.
+"""Speed and memory of the em engine, compared with R's mirt, packages of PyPI, plain NumPy and an earlier version.
 
     python -m benchmarks.bench_em                         # ours and the plain peer, designs up to 50,000 learners
     python -m benchmarks.bench_em --designs million        # 50 million answers
     python -m benchmarks.bench_em --before ../earlier --peers /path/to/python --r-errors 2000x50
     python -m benchmarks.bench_em --models                 # the time of each model as a multiple of the 2PL's
 
-Every measurement runs in a process of its own, so that peak memory is used by one program with its answers; compiled
+Every measurement runs in its own process, so that peak memory is the memory of one program with its answers. Compiled
 kernels come from the cache, as in any second run. `--before` is a checkout of an earlier version, `--peers` a Python
-that has `girth` or `mirt` installed; R's mirt is found where Rscript finds it. Missing programs are shown as "not
-installed", and programs that take longer than `--limit` seconds as "over … s". Ratios are of CPU seconds, which a busy
-machine disturbs less than time.
+with `girth` or `mirt` installed; R's mirt is found by Rscript. Missing programs are "not installed"; the table notes
+programs that take longer than `--limit` seconds. Ratios are of CPU seconds, which depend less on other load than time.
 
-All stop at their own default tolerance (mirt: no parameter moves by more than 1e-4) with 61 nodes on [-6, 6]; the
-log-likelihoods are computed by one function, ours, at each program's estimates.
+All programs stop at their own default tolerance (mirt: no parameter moves by more than 1e-4) with 61 nodes on [-6, 6].
+Log-likelihoods are computed by our function at each program's estimates.
 """
 
 from __future__ import annotations
@@ -44,7 +43,10 @@ DESIGNS = {  # learners, items, items seen by each, drawn at random
 def simulate(
     n_persons: int, n_items: int, seen: int, guessing: float = 0.0, *, part: int | None = None
 ) -> tuple[np.ndarray, ...]:
-    """Columns person, item, score: θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1). Each `part` has other persons."""
+    """Simulate columns person, item and score, with θ ~ N(0, 1), a ~ LogNormal(0, 0.3) and b ~ N(0, 1).
+
+    Each `part` has different persons.
+    """
     rng = np.random.default_rng(2026)
     a, b = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
     if part is not None:
@@ -89,7 +91,7 @@ def plain_em(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
-    """Fits of the version on the path, each split into estimates and standard errors; the first is a warm-up."""
+    """Time fits of the version on the path, with estimates and standard errors separately. The first is a warm-up."""
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation import em
 
@@ -136,7 +138,7 @@ def plain(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
 
 
 def matrix(design: tuple[int, int, int]) -> np.ndarray:
-    """The answers as persons × items, int8, −1 where not seen."""
+    """The answers as persons × items, int8, with −1 for items not seen."""
     person, item, score = simulate(*design)
     x = np.full(design[:2], -1, dtype=np.int8)
     x[person, item] = score
@@ -152,7 +154,7 @@ class Stopwatch:
 
 
 def _reset_peak() -> float:
-    """Forgets the peak so far (Linux: proc(5), clear_refs) and returns the memory in use now, in MB."""
+    """Reset the peak of memory (Linux: proc(5), clear_refs). Returns the memory in use now, in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -165,7 +167,7 @@ def _status(field: str) -> float:
 
 
 def measure(command: list[str], limit: float, path: str | None = None) -> dict[str, Any] | str:
-    """JSON that a child process printed last, or the reason why it printed nothing."""
+    """Run a child process. Returns the JSON it printed last, or the reason why it printed none."""
     environment = os.environ | ({"PYTHONPATH": path} if path else {})
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
@@ -180,7 +182,7 @@ def measure(command: list[str], limit: float, path: str | None = None) -> dict[s
 
 
 def compare(name: str, asked: argparse.Namespace) -> None:
-    """One design: a Markdown table of all programs."""
+    """Print a Markdown table of all programs for a design."""
     design = DESIGNS[name]
     child = [sys.executable, __file__, "--child"]
     repeats = str(asked.repeats)
@@ -251,7 +253,7 @@ def likelihood(design: tuple[int, int, int]) -> Any:
 
 
 def models(repeats: int) -> None:
-    """CPU seconds of the models on the same answers, with guessing in them; medians after one warm-up."""
+    """Print CPU seconds of the models on the same answers, which include guessing: medians after a warm-up."""
     from irt_psychometrics.core.responses import Responses
     from irt_psychometrics.estimation.em import fit_em
 

@@ -12,7 +12,7 @@ for (k in seq_len(as.integer(argument[6]))) {
   seconds <- c(seconds, spent[["elapsed"]])
   cpu <- c(cpu, sum(spent[c("user.self", "sys.self")]))
 }
-if (length(seconds) > 1) { # the first warms up
+if (length(seconds) > 1) { # the first fit is a warm-up
   seconds <- seconds[-1]
   cpu <- cpu[-1]
 }

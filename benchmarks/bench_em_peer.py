@@ -1,6 +1,6 @@
-"""One fit by a package of PyPI, run by that package's own Python: bench_em_peer.py NAME ANSWERS PERSONS ITEMS REPEATS.
+"""Fit with a package of PyPI in that package's own Python: bench_em_peer.py NAME ANSWERS PERSONS ITEMS REPEATS.
 
-Prints a line of JSON. Knows nothing of irt-assets; ANSWERS as in bench_em_peer.R.
+Prints a line of JSON. Imports nothing of irt-assets; ANSWERS as in bench_em_peer.R.
 """
 
 import importlib.metadata
@@ -43,7 +43,7 @@ package = name.removesuffix("-errors")
 print(
     json.dumps(
         {
-            "seconds": seconds[1:] or seconds,  # the first warms up
+            "seconds": seconds[1:] or seconds,  # the first fit is a warm-up
             "cpu": cpu[1:] or cpu,
             "a": list(a),
             "d": list(d),

@@ -1,14 +1,14 @@
-"""Daily features and a week's KPIs: seconds for growing logs, read from PostgreSQL and written to it.
+"""Seconds for daily features and a week's KPIs of growing logs, read from PostgreSQL and written to it.
 
     python -m benchmarks.bench_features [ATTEMPTS ...]      (default 125,000 to 1,000,000, doubling)
 
 Fifty attempts a learner over the ninety days before the end of a week, five to a session on one of twenty topics, on a
-bank of 2,000 items with published parameters: a million attempts are 20,000 learners. Timed are the features of every
-day and the KPIs of the last week, each from its first query to its commit, on the wall clock and in seconds of
-processor time (ours, the server's and its workers'), which tell what a busy machine would hide. Promised: both
-together under 10 s on the wall clock for a million attempts on two idle cores, and a cost that grows linearly (in
-processor time, one more attempt costs the largest log at most 1.3 times its mean over the whole range, fixed costs
-taken off). Exit status 1 where that is not kept.
+bank of 2,000 items with published parameters: a million attempts are 20,000 learners. Times are measured for the
+features of every day and the KPIs of the last week, each from its first query to its commit, by the wall clock and in
+processor seconds (ours, the server's and its workers'), which depend less on other load. Goals: both together under 10
+s by the wall clock for a million attempts on two idle cores, and linear growth (in processor time, a further attempt
+costs the largest log at most 1.3 times its mean over the whole range, without fixed costs). Exit status 1 if a goal is
+missed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float, float]]:
-    """(wall, processor) seconds of the features of all days and of the KPIs of the last week, in an own database."""
+    """(wall, processor) seconds of the features of all days and the KPIs of the last week, in a separate database."""
     admin = server.start()
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -95,13 +95,13 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
         with database.connect() as connection:
             work(connection)
         ended = time.perf_counter()
-        time.sleep(0.5)  # the server's workers count when they are gone
+        time.sleep(0.5)  # the server's workers count once they have ended
         found.append((ended - started, processor_seconds(server) - used))
     return found
 
 
 def processor_seconds(server: EmbeddedPostgres) -> float:
-    """Processor seconds of this process and of every process of the server that has ended."""
+    """Processor seconds of this process and of all ended processes of the server."""
     own, theirs = time.process_time(), psutil.Process(server.status().pid).cpu_times()
     return own + theirs.children_user + theirs.children_system
 

@@ -1,12 +1,12 @@
-"""Growth within a month: how often it is found, how often falsely, and what is left of it in b.
+"""Growth within a month: share of months in which it is found, also falsely, and its remaining effect on b.
 
     python -m benchmarks.bench_growth --replications 200
 
-Learners meet 60 items at paces between 1/1.5 and 1.5, in one order unless said, and answer all of them; growth is from
-the first item to the last at a pace of 1, which takes 30 days (first table) or 20 (second). Prints three Markdown
-tables: growth found; trend of b's error from the first item to the last, in the unit of the true b, of the month's fit,
-of the fit of learners' weeks, and of that with growth given back, and how often 95 % intervals of b hold; seconds for
-the test of a month of 100,000 answers.
+Learners answer all 60 items at paces between 1/1.5 and 1.5, in a common order unless stated otherwise. Growth is
+measured from the first item to the last at a pace of 1, which takes 30 days (first table) or 20 (second). Prints three
+Markdown tables: share of months with growth found; trend of b's error from the first item to the last, in the unit of
+the true b, and coverage of 95 % intervals of b, for the month's fit, the fit of learners' weeks, and this fit with
+growth added back; seconds for the test of a month with 100,000 answers.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SITUATIONS: dict[str, dict[str, Any]] = {
 
 
 def error_of_b(of: World, fit: Calibration) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of b, shape (J,), on the line that suits the true b best, and their standard errors."""
+    """Errors of b on the best-fitting line to the true b, shape (J,), and their standard errors."""
     line = np.polyfit(fit.b, of.b, 1, w=1 / fit.b_se)
     return np.polyval(line, fit.b) - of.b, line[0] * fit.b_se
 
 
 def by_weeks(of: World) -> tuple[Calibration, Calibration]:
-    """The fit of learners' weeks, and the same with growth given back."""
+    """The fit of learners' weeks, without and with growth added back."""
     weeks = LearnerWeeks.from_responses(of.responses, of.days)
     fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner)
     unit = fit.standardised(fit.latent_mean, fit.latent_sd)

@@ -1,13 +1,13 @@
-"""How often the months of a 2PL are said to have learners who guess, with guessing and without, and what shows it.
+"""Share of 2PL months in which guessing is detected, with and without guessing, and the sign that detects it.
 
     python -m benchmarks.bench_guessing --months 200 --seed 1
     python -m benchmarks.bench_guessing --like spisa_wide.csv.gz --learners 500 --months 200
 
-Months are those of `bench_normality`, all items answered, with c = 0, with c = .2, or with c = .2 in three of ten
-items; or items with c = 0 whose curve is not logistic, with a uniform and b a mixture. `--like` takes θ ~ N(0, 1) and
-the parameters of a 3PL that was fitted to a file of answers instead: one column an item, 0 or 1, other columns are left
-out. Prints the share of months in which guessing is found, by either sign, with its Monte-Carlo error, by each of the
-two, and of months whose curve does not fit, which the signs alone call guessed.
+Months are drawn as in `bench_normality`, with all items answered, with c = 0, with c = .2, or with c = .2 in three of
+ten items; or items with c = 0 whose curve is not logistic, with a uniform and b a mixture. `--like` instead uses θ ~
+N(0, 1) and the parameters of a 3PL fitted to a file of answers with a column of 0 and 1 per item; other columns are
+ignored. Prints the share of months in which guessing is found by either sign, with its Monte-Carlo error, and by each
+of the two signs, and the share of months whose curve does not fit, for which the signs alone would report guessing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from irt_psychometrics.estimation.latent_shape import Shape
 from tests.testbed.abilities import abilities
 
 GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
-"""The share of items with c = .2."""
+"""Share of items with c = .2."""
 NORMAL_OGIVE, CLOGLOG = "0, normal ogive", "0, complementary log-log"
 ROWS = (
     *((learners, items, theta, "0") for theta in ("normal", "χ²₄", "−χ²₄")
@@ -39,7 +39,7 @@ ROWS = (
     (2000, 40, "χ²₄", ".2 in all"),
     (10_000, 60, "normal", NORMAL_OGIVE), (10_000, 60, "normal", CLOGLOG),
 )  # fmt: skip
-"""Learners, items, θ, c."""
+"""Rows: learners, items, θ, c."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Import against a bare COPY: rows per second of each into the same indexed tables, and the peak memory.
+"""Import compared with a bare COPY: rows per second into the same indexed tables, and peak memory.
 
     python -m benchmarks.bench_import [ROWS]      (default 1,000,000; the promise is checked at 10,000,000)
 
-Each writes the same answers into an empty, migrated database of the same embedded server. The bare COPY goes
-from a file with exactly the columns of response_log into a temporary table, and from there by one INSERT into
-months that were made beforehand. The import reads a CSV of our own format, with everything it checks, once
-into months that it makes itself and once into months that are there. Promised: at least 0.6 of the bare
-COPY's rate and at most 1 GB of memory for the importing process. Exit status 1 where that is not kept.
+Both write the same answers into an empty, migrated database of the same embedded server. The bare COPY reads a file
+with exactly the columns of response_log into a temporary table, and inserts the rows with one INSERT into existing
+month partitions. The import reads a CSV in our own format with all its checks, once into partitions that it creates
+and once into existing partitions. Goals: at least 0.6 of the bare COPY's rate and at most 1 GB of memory for the
+importing process. Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BATCH = 250_000
 
 
 def write_log(path: Path, rows: int) -> None:
-    """Answers in order of time over six months: 50,000 learners, 2,000 items, ids without an order."""
+    """Write answers in order of time over six months, with 50,000 learners, 2,000 items and unordered ids."""
     random = np.random.default_rng(1)
     start = np.datetime64(FIRST_MONTH, "M").astype("datetime64[ms]")
     end = (np.datetime64(FIRST_MONTH, "M") + MONTHS).astype("datetime64[ms]")
@@ -98,7 +98,7 @@ def make_months(database: Database) -> None:
 
 
 def bare_copy(database: Database, log: Path) -> float:
-    """Seconds of a COPY of the file, as it is, and an INSERT."""
+    """Seconds of a COPY of the unchanged file and an INSERT."""
     make_months(database)
     start = time.perf_counter()
     with database.connect() as connection, log.open("rb") as file:
@@ -113,7 +113,7 @@ def bare_copy(database: Database, log: Path) -> float:
 
 
 def the_import(url: str, log: Path, result: multiprocessing.Queue) -> None:
-    """In a process of its own, so that its peak memory is its own."""
+    """Run the import in its own process, to measure its own peak memory."""
     database = Database(Settings(database_url=SecretStr(url), _env_file=None))
     start = time.perf_counter()
     report = import_attempts(database, [log], first_month=FIRST_MONTH)
@@ -123,7 +123,7 @@ def the_import(url: str, log: Path, result: multiprocessing.Queue) -> None:
 
 
 def imported(database: Database, log: Path) -> tuple[float, int, int]:
-    """Seconds, peak memory in bytes, and answers of an import."""
+    """Seconds, peak memory in bytes, and number of answers of an import."""
     context = multiprocessing.get_context("spawn")
     result = context.Queue()
     process = context.Process(target=the_import, args=(database.url, log, result))

@@ -1,11 +1,11 @@
-"""How often information is called lost where it is not, how often where it is, and how honest its errors are.
+"""False alarms and power of the test for lost information, and the accuracy of its standard errors.
 
     python -m benchmarks.bench_information sound --months 100     # nothing moved
     python -m benchmarks.bench_information lost --months 60       # a tenth of the items at a share of their a
 
-a ~ LogNormal(0, 0.3), b ~ N(0, 1); 30 items. The first, all of them by default, are anchors: a fit of N learners
-θ ~ N(0, 1); the others are published from a second such fit, linked to these. The month is a fit of N others
-θ ~ N(0.5, 1.2²). *Plain* is the rule without the bound: ratio below 0.8.
+a ~ LogNormal(0, 0.3), b ~ N(0, 1); 30 items. The first items, by default all, are anchors from a fit to N learners
+θ ~ N(0, 1). The other items are published from a second such fit, linked to the anchors. The month is a fit to N other
+learners θ ~ N(0.5, 1.2²). *Plain* is the rule without the bound: ratio below 0.8.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ITEMS = 30
 def fitted(
     rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, c: float, mean: float, sd: float
 ) -> Calibration:
-    """A 2PL fit, or a 3PL one where learners guess."""
+    """Simulate and fit a 2PL, or a 3PL if learners guess."""
     p = c + (1 - c) / (1 + np.exp(-a * (rng.normal(mean, sd, (n, 1)) - b)))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), [f"i{j:03d}" for j in range(ITEMS)])
     return fit_em(responses, model="3pl" if c else "2pl", threads=1)
 
 
 def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.ndarray) -> Comparison:
-    """Published values, and a month in which the items keep these shares of their a, shape (ITEMS,)."""
+    """Compare published values with a month in which items keep these shares of their a, shape (ITEMS,)."""
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     old = fitted(rng, n, a, b, c, 0.0, 1.0)
     frozen = anchors_of(old, (np.arange(ITEMS) < anchored) & np.isfinite(old.b_se))

@@ -1,9 +1,9 @@
-"""How many learners' reports are made in a second: HTML and PDF, half of them Korean.
+"""Learner reports written per second by several processes: HTML and PDF, half of them in Korean.
 
     python -m benchmarks.bench_learner_reports --learners 1000 --processes 2
 
-Nothing is stored. Processor time is given next to the wall clock, because it shows the rate of an idle machine. The
-first pages of each process, which load fonts, are not counted.
+Reports are not stored. Processor time is printed in addition to the wall clock, as it shows the time on an idle
+machine. The first pages of each process, which load fonts, do not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOPICS = ("algebra", "data", "functions", "geometry", "number")
 
 
 def learner(rng: np.random.Generator, i: int) -> Facts:
-    """A learner of half a year: 20 measurements, 5 topics, every KPI known to two thirds of them."""
+    """A learner with half a year of data: 20 measurements, 5 topics, and, in two of three cases, all KPIs."""
     level = np.cumsum(rng.normal(0.02, 0.05, 20)) + rng.normal(0, 1)
     day = date(2026, 7, 5)
     kpis = {name: float(rng.random()) for name in ("I_t", "E_t", "R_t", "R_t_coverage", "A_t", "P", "S")}
@@ -52,7 +52,7 @@ def learner(rng: np.random.Generator, i: int) -> Facts:
 
 
 def seconds_of_processor() -> float:
-    """Processor seconds of this process and of the processes it started that have ended."""
+    """Processor seconds of this process and its ended children."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

@@ -1,12 +1,13 @@
-"""Bias of item parameters where items are assigned by what was known of a learner before the window.
+"""Bias of item parameters if items are assigned by a learner's answers before the window.
 
     python -m benchmarks.bench_levels --replications 20 --learners 3000
 
-Learners have θ ~ N(0, 1) in the look-back and answer `lookback` items of the bank there, chosen at random; until the
-window θ grows by N(0.1, 0.3²). In the window each answers 20 items drawn from those with |b − θ̂| ≤ width (the nearest
-where these are too few), θ̂ being the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with
-the errors of a calibration of 1000. Prints a Markdown table of the mean bias of ln a and b over items with ≥ 200
-responses: after θ is put in the unit of the true θ of the window (mean and SD), and as linked to the anchors.
+Learners have θ ~ N(0, 1) in the look-back, in which they answer `lookback` random items of the bank. Until the window,
+θ grows by N(0.1, 0.3²). In the window each learner answers 20 items drawn from those with |b − θ̂| ≤ width, or the
+nearest items if these are too few. θ̂ is the EAP of all look-back answers, or θ itself. A third of the bank are
+anchors, with the errors of a calibration with 1000 learners. Prints a Markdown table of the mean bias of ln a and b
+over items with ≥ 200 responses: with θ in the unit of the window's true θ (mean and SD), and after linking to the
+anchors.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, b
 
 
 def by_anchors_only(world: Simulated) -> Calibration:
-    """Groups by what the anchors among the look-back's answers say, and nothing else."""
+    """Fit with groups defined only by the look-back's answers to anchors."""
     known = world.anchors
     earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
     groups = earlier.groups()
@@ -33,7 +34,7 @@ def by_anchors_only(world: Simulated) -> Calibration:
 
 
 def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
-    """Mean bias of ln a and of b as linked to the anchors; NaN where too few of them agree."""
+    """Mean bias of ln a and b after linking to the anchors, or NaN if too few anchors agree."""
     try:
         return bias_on_the_scale(world, link(fit, world.anchors).transform(fit))
     except LinkingError:

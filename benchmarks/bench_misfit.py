@@ -1,13 +1,14 @@
-"""Which months are held for misfit that their origin did not have: sound ones, those that a scale lives with, new ones.
+"""Shares of months held for misfit that their origin did not have: sound months, constant misfit, new misfit.
 
     python -m benchmarks.bench_misfit --months 200 --seed 1
 
-An origin window of 40 items and a month (20 of its items and 20 new ones, θ with mean .5 and SD 1.2 of the origin's)
-are fitted as a scale made today fits them, and compared. Columns: mean growth of each measure and how often it holds
-the month (`chance` only where guessing was found), and all together with the Monte-Carlo error; how often guessing is
-found, and anchors disagree by Q at 1 % (as they do in a month that cannot be linked); the mean slope and intercept of
-the linking, 1.2 and .5 where nothing is wrong. The limits were chosen on the rows `choosing`, with complete answers;
-`reporting` has other numbers of learners, and forms of half of the items.
+An origin window of 40 items and a month (20 of its items and 20 new items, θ with mean .5 and SD 1.2 in the origin's
+unit) are fitted by the defaults of a new scale, and compared. Columns: mean growth of each measure and the share of
+months it holds (`chance` only if guessing was found), and the share held by any measure with its Monte-Carlo error;
+shares of months in which guessing is found and in which anchors disagree by Q at 1 % (including months that cannot be
+linked); mean slope and intercept of the linking, which are 1.2 and .5 in sound months. The limits were chosen with the
+rows `choosing`, with complete answers. The rows `reporting` have other numbers of learners, and forms with half of the
+items.
 """
 
 from __future__ import annotations

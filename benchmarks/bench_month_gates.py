@@ -1,23 +1,23 @@
-"""How often the gates on a month's linking and on its anchors as a group hold a sound month, and what they see.
+"""False alarms and power of the gates on a month's linking constants and on its anchors as a group.
 
     python -m benchmarks.bench_month_gates jump --histories 5000 --seed 1
     python -m benchmarks.bench_month_gates group --months 2000 --seed 1
     python -m benchmarks.bench_month_gates group --months 300 --seed 1 --fits
     python -m benchmarks.bench_month_gates scored --months 160 --seed 1
 
-`jump`: histories of n months whose mean θ and SD vary as the row says, each constant with the error named, and one more
-month of the same world, or one that lies so far off it. Shares of months held by the gate.
+`jump`: histories of n months whose mean θ and SD vary as the row states, with the stated error of each constant, and a
+further month of the same world or at the stated distance from it. Prints the shares of months held by the gate.
 
-`group`: an origin window gives the anchors, a first month publishes as many other items as the row says, and a second
-month is linked and compared with both. b vary by τ from one window to another. Sound: nothing else moved. Moved: all
-anchors are .3 easier in the second month. Rows say how often the gate holds the month, and the shift's mean, its SD
-over months and the mean of its standard errors. Estimates are drawn as their errors say, or (`--fits`) are fitted to
-answers. ± is the Monte-Carlo error.
+`group`: an origin window gives the anchors, a first month publishes the row's number of other items, and a second
+month is linked and compared with both. b vary between windows by τ. Sound: no further movement. Moved: all anchors are
+.3 easier in the second month. Rows give the share of held months, and the shift's mean, its SD over months and the
+mean of its standard errors. Estimates are drawn with their errors or (`--fits`) fitted to answers. ± is the
+Monte-Carlo error.
 
 `scored`: sound months of 2,000 learners and 40 items scored 0 … 3, judged by all gates of a month on its fit and its
 place on the scale, four months after each origin: 20 of the origin's 40 items are the anchors, and the first month
-publishes 20 others. Answers are those of a GPCM and of a graded response model. Rows say which gates held how many
-months, and how many items were held for their RMSD or flagged as drifted.
+publishes 20 others. Answers follow a GPCM or a graded response model. Rows give the number of months held by each
+gate, and of items held for their RMSD or flagged as drifted.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ LARGEST = PublicationRules().max_anchor_shift
 HISTORIES = (3, 6, 12, 14, 24)
 JUMPS = (0.3, 0.5, 1.0)
 COHORTS = np.array([0.0, 0.15, -0.1, 0.2, 0.05])
-"""Mean θ of the cohorts of the demo."""
+"""Mean θ of the demo's cohorts."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """Mean θ of each of `months` months, and the errors of ln slope and intercept; ln slope varies by `slope_sd`."""
+    """A population: mean θ by month, errors of ln slope and intercept, and the SD of ln slope (`slope_sd`)."""
 
     name: str
     means: Callable[[int, np.random.Generator], Floats]
@@ -84,7 +84,7 @@ def _cohorts(sd: float, rise: float = 0.0) -> Callable[[int, np.random.Generator
 
 
 def _demo(months: int, rng: np.random.Generator) -> Floats:
-    """From whichever cohort on."""
+    """Mean θ of months of the demo's cohorts, from a random cohort on."""
     k = np.arange(months)
     return COHORTS[(k + rng.integers(5)) % 5] + 0.12 * k
 
@@ -117,7 +117,7 @@ def month_of(at: int, mean: float, error: float, world: Population, rng: np.rand
 
 
 def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
-    """Whether the slope's and the intercept's jump is seen; months differ in how many learners they have."""
+    """Whether the gate detects a jump of the slope and of the intercept. Months differ in their number of learners."""
     means = world.means(n + 1, rng)
     errors = np.exp(rng.normal(0, 0.3, n + 1))
     months = [month_of(k, float(means[k]), float(errors[k]), world, rng) for k in range(n + 1)]
@@ -182,7 +182,7 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
 # -- all gates on sound months of scored items -------------------------------------------------------
 
 MONTHS = 4
-"""After each origin: the last is compared with three before it."""
+"""Months after each origin. The last is compared with the three before it."""
 LEARNERS = 2000
 SCORED_ROWS = (("GPCM", misfit.SCORED), ("graded", misfit.GRADED))
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -190,8 +190,10 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class JudgedMonth:
-    """The gates that held a month, with their reasons; how many of how many items were held for their RMSD, and
-    flagged as drifted of those that were published."""
+    """Results of a month: gates that held it, with reasons, and counts of items.
+
+    The counts are items held for their RMSD, of all items, and items flagged as drifted, of the published items.
+    """
 
     held: dict[str, str]
     items: int
@@ -201,7 +203,7 @@ class JudgedMonth:
 
 
 def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]:
-    """The months after one origin, whose mean θ varies."""
+    """Judge the months after an origin, whose mean θ varies."""
     rng = np.random.default_rng(seed)
     bank, n_anchors = misfit.Bank.draw(rng), misfit.ANCHORS
     rules = Rules.from_settings({"new_misfit": "hold"})

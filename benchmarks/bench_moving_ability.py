@@ -1,4 +1,4 @@
-"""How often a 95 % interval holds an ability that moves, with the rules that `auto` proposes for its scale.
+"""Coverage of 95 % intervals of a moving ability, with the rules that `auto` proposes for its scale.
 
     python -m benchmarks.bench_moving_ability --learners 2000 --seed 261127
     python -m benchmarks.bench_moving_ability --log lkt_statistics_cloze.csv.gz
@@ -6,24 +6,23 @@
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
-answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, it is scored
-by the true movement, too. Movement is estimated from the whole year. The score of a constant is from the same answers.
-In rows with leavers, a learner answers a last time in a week with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
+answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, θ is also
+computed with the true movement. Movement is estimated from the whole year. The constant θ is from the same answers.
+In rows with leavers, a week is a learner's last with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
 θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
 intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
 
-With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
-answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
-learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
+With a number of still scales: the number of these for which a movement is proposed although abilities are constant. A
+quarter of them each have items fitted from 300, 1,000, 2,000 and 3,000 answers per item. a ~ U(.5, 2), b is of two
+normals, θ of other learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
-With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
-probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
-day before: mean −log p an answer, and by how much less that is than where θ is one constant. First answers to an item
-count; items are fitted to half of the learners, and the others are looked at. Items that share no learner are fitted
-apart.
+With a log (CSV with the columns user_id, item_id, answered_at, correct): the movement that `auto` proposes, and the
+probability of a day's answers given the days before, by movement and by time since the learner's previous day: mean
+−log p per answer, and its reduction compared with a constant θ. Only first answers to an item count. Items are fitted
+to half of the learners, and the other half is evaluated. Items that share no learner are fitted separately.
 
-With a number to be scored: processor seconds of what a month and a night do with answers that are read and judged, for
-so many learners with two answers on each of 50 days, where θ is constant and where it moves, 50,000 in turn.
+With a number to be scored: processor seconds for scoring judged answers in a month and in a night, for this number of
+learners with two answers on each of 50 days, with constant and moving θ, 50,000 learners at a time.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
 TRUE = Movement(WALK**2, 0.5 / YEAR)
-"""In all rows with a gap that are proposed growth."""
+"""True movement in all rows with a gap for which growth is proposed."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
 STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
@@ -68,7 +67,7 @@ Z95 = 1.959964
 WALKS = 0.02, 0.03, 0.05, 0.07, 0.1
 AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), ("28 and more", 28, np.inf)
 MOST_DAYS = 20_000
-"""Learners' days that are forecast, drawn from all."""
+"""Maximum number of learners' days that are forecast, drawn at random."""
 
 TIME_OF_LEVELLING = 120 / 7
 """Weeks in which growth that levels off falls to 1/e."""
@@ -80,8 +79,10 @@ Truth = Callable[[np.random.Generator, int], np.ndarray]
 def path(
     walk: float, growth: float, differs: float = 0.0, *, walks: bool = True, grows: bool = True, forgets: float = 0.0
 ) -> Truth:
-    """A walk by week and growth by year, which differs between learners; whether they go on in a gap, and by how much θ
-    falls in it."""
+    """Abilities with a weekly walk and yearly growth, which differs between learners.
+
+    `walks`, `grows`: whether walk and growth continue in a gap. `forgets`: decrease of θ in a gap.
+    """
 
     def drawn(rng: np.random.Generator, n: int) -> np.ndarray:
         own = np.repeat(rng.normal(growth, differs, (n, 1)) / YEAR, WEEKS - 1, axis=1)
@@ -95,14 +96,14 @@ def path(
 
 
 def halves(rng: np.random.Generator, n: int) -> np.ndarray:
-    """The first half constant, the second growing by half a unit a year."""
+    """Abilities that are constant in the first half, and grow by half a unit per year in the second."""
     theta = np.repeat(rng.normal(size=(n, 1)), WEEKS, axis=1)
     theta[n // 2 :] += 0.5 / YEAR * np.arange(WEEKS)
     return theta
 
 
 def curved(curve: Callable[[np.ndarray], np.ndarray], walk: float = 0.0) -> Truth:
-    """A walk by week, and gains that are a function of the weeks since the first."""
+    """Abilities with a weekly walk and gains that are a function of the weeks since the first."""
     return lambda rng, n: path(walk, 0)(rng, n) + curve(np.arange(WEEKS))
 
 
@@ -224,7 +225,7 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
 
 
 def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
-    """Scores by the movement, and scores with a constant ability."""
+    """Scores with a movement and with a constant θ."""
     still = eap_by(made.responses, curves)
     moving = moving_eap(made.responses, made.day, curves, movement) if movement else still
     if errors is None:
@@ -236,7 +237,7 @@ def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterE
 
 
 def _still(scales: int, seed: int) -> None:
-    """A line for each scale with the movement that is proposed, then a table."""
+    """Print a line per scale with the proposed movement, then a table."""
     found: dict[int, list[bool]] = {n: [] for n in ANSWERS_AN_ITEM}
     for k in range(scales // len(found)):
         for an_item, proposed in found.items():
@@ -260,7 +261,7 @@ def _still(scales: int, seed: int) -> None:
 
 
 def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
-    """From 60 answers each of n other learners, whose θ is N(0, 1)."""
+    """Fit items to 60 answers of each of n other learners, whose θ is N(0, 1)."""
     seen = rng.permuted(np.tile(np.arange(len(items.a)) < 60, (n, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items.a * rng.normal(size=(n, 1)) + items.d)))
     return fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl")
@@ -326,7 +327,7 @@ def _on_log(path: Path, rng: np.random.Generator) -> None:
 def _show_forecasts(
     responses: Responses, day: np.ndarray, curves: Curves, movements: list[Movement], rng: np.random.Generator
 ) -> None:
-    """Mean −log p of the answers of learners' later days by how long after the day before they came."""
+    """Print mean −log p of the answers of learners' later days, by time since the previous day."""
     order = np.lexsort((day, responses.person))
     responses, day = responses.of_rows(order), day[order]
     begins = np.flatnonzero((np.diff(responses.person, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
@@ -337,7 +338,7 @@ def _show_forecasts(
     first = np.searchsorted(responses.person, learner)
 
     def log_p(movement: Movement) -> np.ndarray:
-        """log p of the answers of each chosen day, given the days before."""
+        """log p of each chosen day given the days before: log p including the day minus log p without it."""
         lattice, found = Lattice.from_population(curves.population, movement), []
         for to in (end, begin):
             rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])

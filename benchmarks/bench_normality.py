@@ -1,11 +1,11 @@
-"""How often the score test rejects normal abilities, by design and by the shape they have.
+"""Rejection rates of the score test for normal abilities, by design and by shape of the abilities.
 
     python -m benchmarks.bench_normality --months 1000 --seed 1
 
-Normal rows show its level, the others its power; c = .2 shows guessing, which a 2PL takes for skewness. Designs are
-complete, or planned-missing with half of the items seen by each. Prints the share beyond the 1 % and the 5 % point with
-its Monte-Carlo error, the mean of the statistic (2 where it is χ² with 2 degrees of freedom), and what the test costs
-beside the fit, both on one thread.
+Normal rows show its level, other rows its power; rows with c = .2 show guessing, which a 2PL mistakes for skewness.
+Designs are complete, or planned-missing with half of the items per learner. Prints the share beyond the 1 % and the 5
+% point with its Monte-Carlo error, the mean of the statistic (2 if it is χ² with 2 degrees of freedom), and the times
+of test and fit, both on one thread.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Pairs of an origin and a month under a 3PL: how far their linking is off by the distribution of θ that each is fitted
-with.
+"""Linking errors of pairs of an origin and a month under a 3PL, by the distribution of θ that each is fitted with.
 
     python -m benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
 
-40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
-.8, c = .2. As in the platform, a month is fitted with the c of its anchors. θ has mean 0 and SD 1: a gamma variable
-with the given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number
-have the same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with
-their Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
+40 items per window, of which both share 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
+.8, c = .2. As in the platform, a month knows the c of its anchors. θ has mean 0 and SD 1: a gamma variable with the
+given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number have the
+same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with their
+Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
 contain the truth. `--auto`: only pairs in which both have the rule `auto`.
 """
 
@@ -36,9 +35,9 @@ SHAPES = (
     ("0", "0"), ("+.35", "+.35"), ("−.35", "−.35"), ("+.71", "+.71"), ("−.71", "−.71"), ("0", "+.8"), ("0", "−.8"),
     ("0", "flat"),
 )  # fmt: skip
-"""Skewness of θ in origin and month."""
+"""Skewness of θ in the origin and the month."""
 RULES: tuple[tuple[LatentRule, LatentRule], ...] = (("normal", "normal"), ("normal", "auto"), ("auto", "auto"))
-"""Rules for the distribution of θ, for origin and month."""
+"""Rules of the origin and the month."""
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
 Z95 = 1.959964
 HEAD = (
@@ -59,7 +58,7 @@ def main() -> None:
 
 
 def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule], ...] = RULES) -> Floats:
-    """Slope, intercept and their errors by shapes and rules, shape (len(SHAPES), len(rules), 4)."""
+    """Returns slope, intercept and their errors by shapes and rules, shape (len(SHAPES), len(rules), 4)."""
     bank = np.random.default_rng([seed, learners])
     n = 2 * ITEMS - ANCHORS
     a = bank.uniform(0.6, 1.8, n)

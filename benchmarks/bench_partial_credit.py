@@ -1,14 +1,14 @@
-"""How well and how fast the em engine fits scored items: recovery, CPU and memory beside our 2PL and mirt.
+"""Fits of scored items by the em engine: recovery, and CPU and memory compared with our 2PL and mirt.
 
     python -m benchmarks.bench_partial_credit recovery --learners 1000 --repeats 100
     python -m benchmarks.bench_partial_credit recovery --learners 300 --repeats 200 --rare
     python -m benchmarks.bench_partial_credit speed
     python -m benchmarks.bench_partial_credit speed --learners 2000 --items 25 --mirt --errors
 
-Recovery: 20 items of 4 scores; bias of ln a and of each step, and how many 95 % intervals hold them, with Monte Carlo
-errors. `--rare`: of the first item, one answer in a hundred has the highest score. Speed: each fit in a process of its
-own, with all errors; `--mirt` is mirt where Rscript finds it, `--errors` asks it for errors by Oakes too.
-Ratios are of CPU seconds of one thread.
+Recovery: 20 items with 4 scores; bias of ln a and of each step, and coverage of their 95 % intervals, with Monte Carlo
+errors. `--rare`: one answer in a hundred to the first item has the highest score. Speed: each fit runs in its own
+process, with all standard errors; `--mirt` includes R's mirt if Rscript finds it, `--errors` includes its standard
+errors by Oakes. Ratios are of CPU seconds of one thread.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PEER = Path(__file__).with_name("bench_em_peer.R")
 
 
 def truth(n_items: int, rare: bool = False) -> np.ndarray:
-    """Parameters (2 + SCORES, J) from slopes about .8 a point and steps that are ordered for most items."""
+    """Parameters, shape (2 + SCORES, J), with slopes of about .8 per point and ordered steps for most items."""
     rng = np.random.default_rng(11)
     a, b = np.exp(rng.normal(-0.2, 0.25, n_items)), rng.normal(0, 0.8, n_items)
     steps = np.sort(b[:, None] + rng.normal(0, 0.7, (n_items, SCORES - 1)), axis=1)
@@ -49,7 +49,7 @@ def truth(n_items: int, rare: bool = False) -> np.ndarray:
 
 
 def simulate(parameters: np.ndarray, n_persons: int, seed: int) -> np.ndarray:
-    """Scores (N, J) of θ ~ N(0, 1)."""
+    """Simulate scores (N, J) with θ ~ N(0, 1)."""
     rng = np.random.default_rng(seed)
     theta, J = rng.standard_normal(n_persons), parameters.shape[1]
     found = np.empty((n_persons, J), dtype=np.int8)
@@ -60,7 +60,7 @@ def simulate(parameters: np.ndarray, n_persons: int, seed: int) -> np.ndarray:
 
 
 def steps_of(parameters: np.ndarray) -> np.ndarray:
-    """b_k (J, SCORES − 1): where scores k − 1 and k are equally likely."""
+    """Steps b_k, shape (J, SCORES − 1): θ at which scores k − 1 and k are equally likely."""
     return (-(parameters[1] + np.diff(parameters[2:], axis=0)) / parameters[0]).T
 
 
@@ -105,7 +105,7 @@ def recovery(learners: int, repeats: int, rare: bool) -> None:
 
 
 def one_fit(model: str, learners: int, items: int, seen: int) -> None:
-    """CPU seconds of five fits, the first of which warms up, and the process's peak memory, as a line of JSON."""
+    """Print CPU seconds of five fits, the first of which is a warm-up, and peak memory as a line of JSON."""
     scores = simulate(truth(items), learners, 1).astype(float)
     scores[np.random.default_rng(2).random(scores.shape).argsort(axis=1) >= seen] = np.nan
     if model == "2pl":

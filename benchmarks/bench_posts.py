@@ -1,14 +1,14 @@
-"""Answers by HTTP: attempts a second in batches of 100, and latencies of small posts and of θ beside them.
+"""Answers over HTTP: attempts per second in batches of 100, and latencies of concurrent small posts and requests for θ.
 
     python -m benchmarks.bench_posts --attempts 1000000 --seconds 60
     python -m benchmarks.bench_posts --beside-import 5000000
     python -m benchmarks.bench_posts --attempts 300000 --against /path/to/another/checkout
 
-The second posts 20 times 10 answers a second, from the start of an import of as many rows to its end: p99 ≤ 1 s. The
-third sends posts of 10 in turn to the API of both checkouts, beside the same log, and compares p50.
-A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson
-processes that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator
-share the machine's cores.
+The second command posts 20 times 10 answers per second during an import of this number of rows; the goal is p99 ≤ 1 s.
+The third sends posts of 10 answers to the APIs of both checkouts in turn, with the same log, and compares p50. The log
+is a year's in an embedded PostgreSQL that syncs to disk. Posts of 10 answers and requests for θ are Poisson processes,
+independent of responses, and times are from the planned arrival. PostgreSQL, both servers and this generator share the
+machine's cores.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def body(users: list[str], size: int) -> list[dict[str, object]]:
 
 
 class Poster:
-    """Posts over kept connections, in threads."""
+    """Posts over persistent connections, in threads."""
 
     def __init__(self, users: list[str], size: int, port: int = API_PORT) -> None:
         self.users, self.size, self.port = users, size, port

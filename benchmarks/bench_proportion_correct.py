@@ -1,10 +1,9 @@
-"""How often the test by proportion correct calls a sound item changed, and how often a changed one.
+"""False alarms and power of the test by proportion correct.
 
     python -m benchmarks.bench_proportion_correct
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), of which 4 are tested; these are answered by a part of the learners
-θ ~ N(0.5, 1.2²).
-All published values err as a calibration with so many learners lets them.
+θ ~ N(0.5, 1.2²). Published values have the errors of a calibration with the given number of learners.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ CELLS = (
     (-1.2, 50, 1000, 1000),
     (-0.5, 1000, 1000, 1000),
 )
-"""Change of b, answers to a tested item, learners, learners behind the published values."""
+"""Change of b, answers to a tested item, learners, learners of the calibration that gave the published values."""
 
 
 def errors(a: Floats, b: Floats, learners: int) -> Floats:

@@ -1,10 +1,10 @@
-"""A first pull against a bare COPY: rows per second of each from one PostgreSQL table into the same kind of tables.
+"""A first pull compared with a bare COPY: rows per second from a PostgreSQL table into the same kind of tables.
 
     python -m benchmarks.bench_pull [ROWS]      (default 1,000,000)
 
-The source is a table in a schema of its own on the same embedded server, with indexes on cursor and time. The bare COPY
-goes out of it, through this process, into a temporary table, and from there by one INSERT into months that are there,
-which is the least that storing answers takes. The pull goes day by day over 35 days, with everything it checks.
+The source is a table in its own schema on the same embedded server, with indexes on cursor and time. The bare COPY
+reads the table through this process into a temporary table, and inserts the rows with one INSERT into existing
+partitions, which is the minimum work of storing answers. The pull reads 35 days, day by day, with all its checks.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Effective draws per second of the pymc engine, against the ordinary joint PyMC model in the same run.
+"""Effective draws per second of the pymc engine, compared with the usual joint PyMC model in the same run.
 
     python -m benchmarks.bench_pymc [--sizes 1000x30 2000x40] [--joint-draws 300] [--joint-tune 300] [--chains 2]
 
-The joint model has the same priors and samples a θ for every learner; nutpie samples both.
-The figure is the minimum bulk ESS over all a and b (the joint model is not asked for its θ),
-per second of the sampler with and without its tuning, by the wall clock and by processor time (which does not mind who
-else uses the machine). Compiling, and for ours the search for the mode and its Hessian,
-are timed beside it. The means of the two posteriors must agree within max(0.03, 3 Monte-Carlo standard errors).
+The joint model has the same priors and samples a θ for every learner; nutpie samples both. The figure is the minimum
+bulk ESS over all a and b (without the joint model's θ), per second of the sampler with and without its tuning, by the
+wall clock and by processor time, which depends less on other load. Compilation and, for our engine, the search for the
+mode and its Hessian are timed separately. The means of the two posteriors must agree within max(0.03, 3 Monte-Carlo
+standard errors).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from irt_psychometrics.estimation.em import fit_em
 
 @dataclass
 class Result:
-    """Draws of a and b (chains, draws, J); seconds to get ready and to sample (wall, processor), and the share of
-    the latter after tuning."""
+    """Draws of a and b (chains, draws, J), seconds of preparation and sampling (wall, processor), and the share of
+    sampling after tuning."""
 
     name: str
     a: np.ndarray
@@ -46,7 +46,7 @@ class Result:
     steps: float
 
     def measure(self, what: Callable[..., object], **options: str) -> np.ndarray:
-        """`what` of all a, then all b, shape (2J,)."""
+        """Apply `what` to all a, then all b, shape (2J,)."""
         return what(az.convert_to_dataset({"x": self.both}), **options)["x"].to_numpy()  # type: ignore[index]
 
     @property
@@ -55,7 +55,7 @@ class Result:
 
 
 def simulate(n_persons: int, n_items: int) -> Responses:
-    """θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1)."""
+    """Simulate responses with θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1)."""
     rng = np.random.default_rng(2026)
     a, b = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
     theta = rng.normal(size=(n_persons, 1))

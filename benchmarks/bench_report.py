@@ -1,9 +1,9 @@
-"""How long a bank's drift report takes, and how large its files are.
+"""Seconds of a bank's drift report, and the size of its files.
 
     python -m benchmarks.bench_report [ITEMS]      (default 300)
 
 A tenth of the items are flagged, each with a year of history and observed proportions; every item has DIF in two
-attributes and information curves. The facts are made up: gathering them from the database takes a second.
+attributes and information curves. The facts are made up; reading them from the database takes a second.
 """
 
 from __future__ import annotations

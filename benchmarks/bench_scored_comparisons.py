@@ -1,14 +1,14 @@
-"""Scored items beside items of 0 and 1: constants, drift, information and DIF, from fits to answers.
+"""Scored items together with items of 0 and 1: constants, drift, information and DIF, from fits to answers.
 
     python -m benchmarks.bench_scored_comparisons months --sets 120 --moved 0.08
     python -m benchmarks.bench_scored_comparisons months --sets 100 --drawn
     python -m benchmarks.bench_scored_comparisons groups --sets 100 --model pcm
 
-*Months*: 30 items, 15 of them with 2 to 4 points, that are all anchors, and N other learners N(.5, 1.2²) in the month.
-Estimates are fitted to answers, or (`--drawn`) drawn as their errors say.
-*Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, another each time, has all
-its steps moved so far that its two curves differ by a wABC of `--moved`: items of either kind move by the same size. Of
-the others: share of p < .05, by kind of item.
+*Months*: 30 items, 15 of them with 2 to 4 points, all of them anchors, and N other learners N(.5, 1.2²) in the month.
+Estimates are fitted to answers, or (`--drawn`) drawn with their errors.
+*Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, a different
+one each time, has all its steps moved so that its two curves differ by a wABC of `--moved`; both kinds of items move by
+the same size. For the other items: share of p < .05, by kind of item.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Found = dict[str, list[float]]
 
 
 def moved_by(truth: ScoredItems, j: int, area: float) -> np.ndarray:
-    """Shift of each item's steps: for item `j` the one that gives this wABC, for the others 0."""
+    """Movement of each item's steps: item `j` by the amount that gives this wABC, other items by 0."""
     grid, of_j = Grid.spanning(), np.arange(truth.size) == j
 
     def share(items: ScoredItems) -> np.ndarray:

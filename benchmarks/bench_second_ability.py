@@ -1,12 +1,12 @@
-"""Months that are as their origin was, with a second ability in both: do the anchors agree, and which items drift?
+"""Agreement of anchors and drift of items in months with the same second ability as their origin.
 
     python -m benchmarks.bench_second_ability --months 300 --seed 2
 
-Windows are those of `bench_misfit`: an origin of 40 items, of which 20 become anchors, and months of these and 20 new
-ones, θ with mean .5 and SD 1.2 of the origin's. A first month publishes its new items, a second one is compared with
-these and the anchors, as it is and with five anchors harder by .5. Columns: how many sound months the gate on the
-anchors holds, how many have an item flagged for drift, and how many of their items are; how many months with moved
-anchors are held, and how many of these anchors are flagged. ± is the Monte-Carlo error.
+Windows are drawn as in `bench_misfit`: an origin of 40 items, of which 20 become anchors, and months of these and 20
+new ones, θ with mean .5 and SD 1.2 of the origin's. A first month publishes its new items; a second month is compared
+with these and the anchors, unchanged and with five anchors harder by .5. Columns: share of sound months that the gate
+on the anchors holds, share with an item flagged for drift, and share of their items that are flagged; share of months
+with moved anchors that are held, and share of these anchors that are flagged. ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations

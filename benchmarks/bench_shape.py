@@ -1,13 +1,13 @@
-"""Months whose learners are not normal, or guess: slope, intercept, coverage, and how often this is noticed.
+"""Months with non-normal or guessing learners: slope, intercept, coverage, and the shares detected.
 
     python -m benchmarks.bench_shape --months 200 --seed 1
 
 An origin window (40 items, N learners) and a month (20 of its items as anchors and 20 new ones, θ with mean .5 and SD
-1.2 of the origin's) are fitted with the rule named, and linked. θ is normal, or χ² with the given degrees of freedom,
-scaled to mean 0 and SD 1, `−` mirrored. Rows show how often the month took a histogram and found guessing; bias of
-slope and intercept against 1.2 and .5, their SD over months and the mean of their reported errors; the share of a and
-of b of all items of the month within 1.96 of their errors of the truth (of those with c > 0 no truth is known under a
-2PL); and how often anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
+1.2 of the origin's) are fitted with the rule named, and linked. θ is normal, or χ² with the stated degrees of freedom
+with mean 0 and SD 1, `−` mirrored. Rows give the shares of months that used a histogram and found guessing; bias of
+slope and intercept from 1.2 and .5, their SD over months and the mean of their reported errors; the share of a and b
+of all the month's items within 1.96 errors of the truth (under a 2PL, items with c > 0 have no known truth); and the
+share of months whose anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ITEMS, ANCHORS = 40, 20
 
 @dataclass(frozen=True)
 class Row:
-    """θ of the origin and of the month, guessing, the rule, learners, the share of items that each of them saw."""
+    """A row: θ of origin and month, guessing, rule, learners, and share of items that each learner saw."""
 
     origin: str
     month: str
@@ -76,7 +76,7 @@ def answers(theta: Floats, a: Floats, b: Floats, row: Row, ids: list[str], rng: 
 
 @dataclass(frozen=True)
 class Month:
-    """Results of a month; coverage is NaN if the truth is unknown."""
+    """Results of a month. Coverage is NaN if the truth is not known."""
 
     histogram: bool
     guessing: bool
@@ -137,7 +137,7 @@ def cost(learners: int, items: int, seen: float, model: Model) -> str:
         fitted = time.process_time()
         _, shape = Shape.fit(fit, responses, model, "auto")
         ended = time.process_time()
-        if k and shape.compared:  # the first loads compiled loops
+        if k and shape.compared:  # the first call loads compiled loops
             normal.append(fitted - began)
             whole.append((ended - fitted) / (fitted - began))
     return f"| {learners:,} × {items} | {seen:.0%} | {model} | {np.median(normal):.3f} s | {np.median(whole):.1f} |"

@@ -1,10 +1,9 @@
-"""A month of five million answers of 100,000 learners: seconds and memory of the import, the origin, the scored
-snapshot and the status.
+"""Seconds and memory of import, origin, scored snapshot and status for a month of five million answers.
 
     python -m benchmarks.bench_size [ANSWERS [LEARNERS]]      (default 5,000,000 and 100,000)
 
-Learners answer 50 of 500 items, drawn for each of them; one in 20 is omitted. Each step is a process of its own,
-whose processor time and greatest memory are given. Goals on two idle cores: the origin in 150 s and 1.2 GB, the scored
+Learners answer 50 of 500 items, drawn for each learner; one in 20 is omitted. Each step is its own process, whose
+processor time and peak memory are printed. Goals on two idle cores: the origin in 150 s and 1.2 GB, the scored
 snapshot in 60 s. Exit status 1 otherwise.
 """
 
@@ -53,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ |= {"IRT_HOME": str(home / "irt"), "IRT_FIRST_MONTH": MONTH}
-        # In a process of its own, as the memory of a parent counts as the least that its children ever held.
+        # In its own process, as the peak of a child is at least the memory of its parent.
         writer = multiprocessing.Process(target=write, args=(home, sizes.answers, sizes.learners))
         writer.start()
         writer.join()
@@ -71,7 +70,7 @@ def main() -> int:
 
 
 def measured(what: str, *arguments: str, may_fail: bool = False) -> tuple[float, float]:
-    """Seconds, and the greatest memory in GB, of a step."""
+    """Run a step. Returns its seconds and its peak memory in GB."""
     began = time.monotonic()
     child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
@@ -86,7 +85,7 @@ def measured(what: str, *arguments: str, may_fail: bool = False) -> tuple[float,
 
 
 def write(home: Path, answers: int, learners: int) -> None:
-    """Questions and attempts of a 2PL log."""
+    """Write questions and attempts of a 2PL log."""
     rng = np.random.default_rng(1)
     with (home / "questions.jsonl").open("w") as file:
         for j in range(ITEMS):

@@ -1,13 +1,12 @@
-"""Cost of starting: processor seconds of the process and its children, next to the goals.
+"""Processor seconds of starts, of the process and its children, compared with the goals.
 
     python -m benchmarks.bench_startup [--base CHECKOUT] [--runs RUNS] [--only PART]
 
-Each start is measured RUNS times (default 3). The smallest value counts, because other work on the machine only adds to
-it. CHECKOUT is a second checkout, measured in turn with this one by this interpreter, so that a busy machine disturbs
-the ratio little. PART selects the starts whose names contain it. All starts find their caches filled, except the fit
-for which nothing is compiled.
+RUNS (default 3) is the number of measurements; the minimum counts, as other load only adds time. CHECKOUT is another
+checkout, measured in turn with this one by this interpreter, so that the ratio depends little on other load. PART is
+part of the name of the measurements to run. Caches are filled, except for the fit without compiled kernels.
 
-Exit status 1 if a goal was missed.
+Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -47,20 +46,20 @@ if os.fork() == 0:
         definitions.defs.resolve_job_def("inventory").execute_in_process(instance=instance)
 os.wait()
 """
-"""A run's worker is a fork of a process that has loaded the graph and numba; it prints its processor seconds when
-its first step starts."""
+"""A run's worker:
+
+a fork of a process that has loaded the graph and numba. It prints its time when its first step starts.
+"""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A start to measure.
+    """A measurement: arguments of Python and the goal in seconds.
 
     Attributes:
-        goal_s: the goal in seconds.
-        arguments: arguments of Python.
-        warm: whether it runs once before, because the other checkout may store its files in another form.
+        warm: whether it runs once before, as the other checkout may store its caches differently.
         compiles: whether numba's cache is empty.
-        says: whether it prints its figure itself.
+        says: whether it prints the figure itself.
     """
 
     name: str

@@ -1,15 +1,15 @@
-"""Three years of three scales: cost of `irt status` if nothing has changed, and after an answer that came late.
+"""Cost of `irt status` for three years of three scales, unchanged and after a late answer.
 
     python -m benchmarks.bench_status [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
 
 ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS how many months there are (default
-36). Every month is green: its snapshot, fits, gates and publication are made up. The cost of the status is the proof
-that the answers still equal the snapshot. It is compared with the cost of hashing the answers of a month, which a
-status without stored versions would do for each month. FOLDER keeps the database; an existing one is used again.
+36). Every month is green: its snapshot, fits, gates and publication are made up. The main cost of the status is
+checking that the answers are unchanged since the snapshot. For comparison, the cost of hashing a month's answers is
+printed; without stored versions, a status would need a hash per month. FOLDER keeps the database; an existing database
+is used again.
 
-Seconds are given on the wall clock and of processor time (ours and the server's), which tells what a busy machine would
-hide. Goal: 2 s of processor time in all, loading the code included, for a status if nothing has changed. Exit status
-1 otherwise.
+Seconds are by the wall clock and of processor time (ours and the server's), which depends less on other load. Goal: at
+most 2 s of processor time in total, including loading the code, for an unchanged status. Exit status 1 otherwise.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Clock:
         self.server = EmbeddedPostgres(settings.irt_home / "postgres")
 
     def __call__(self, what: str, act: Callable[[], object]) -> float:
-        """Seconds of processor time."""
+        """Run `act`. Returns seconds of processor time."""
         begun, used = time.perf_counter(), self._processor_seconds()
         said = act()
         seconds, processor = time.perf_counter() - begun, self._processor_seconds() - used
@@ -99,13 +99,13 @@ class Clock:
         return processor
 
     def _processor_seconds(self) -> float:
-        """Processor seconds of this process and its children, and of the server's backends that have ended."""
+        """Processor seconds of this process, its children, and the server's ended backends."""
         own, theirs = os.times(), psutil.Process(self.server.status().pid).cpu_times()
         return sum(own[:4]) + theirs.children_user + theirs.children_system
 
 
 def status() -> dict[str, int]:
-    """How many months are in each state, as the command line says it."""
+    """Number of months in each state, from the command line."""
     command = [sys.executable, "-m", "irt_assets.cli", "status", "--json"]
     said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
     states = [month["state"] for month in said["months"]]
@@ -166,7 +166,7 @@ def answer(connection: psycopg.Connection, month: str, scale: str, n: int) -> No
 
 
 def calibrate(connection: psycopg.Connection, month: str) -> None:
-    """Write the rows of a published month into the tables from which its state is read."""
+    """Write the rows of a published month to the tables that determine its state."""
     scales = read_scales(connection)
     start, end = Month(month).bounds
     connection.execute(

@@ -1,12 +1,12 @@
-"""θ on request under an open load: time from each planned arrival, beside a FastAPI that says hello.
+"""θ on request under an open load: time from each planned arrival, compared with a FastAPI that says hello.
 
     python -m benchmarks.bench_theta_api --attempts 1000000 --seconds 300 --rate 100 --rounds 1
 
-On answers of 0 and 1, on a log in which every third item is scored 0 … 3, and where ability moves, in turn. A year's
-log in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred 2,000. Arrivals are a Poisson
-process that waits for nobody; before every second request its learner answers one more item, committed. At the end
-1,000 θ taken meanwhile are compared with the batch's on the answers that each of them saw. PostgreSQL, both servers and
-this generator share the machine's cores.
+Runs in turn with answers of 0 and 1, with every third item scored 0 … 3, and with moving abilities. The log is a
+year's in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred has 2,000. Arrivals are a
+Poisson process, independent of responses; before every second request, its learner answers a further item, which is
+committed. At the end, 1,000 returned θ are compared with the batch's θ on the same answers. PostgreSQL, both servers
+and this generator share the machine's cores.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from tests.testbed.theta_load import (
 
 API_PORT, HELLO_PORT = 18001, 18002
 KINDS = ("0/1", "scored", "moving")
-"""Logs: of right and wrong, with scored items, and of right and wrong where ability moves by `WALK` a week."""
+"""Kinds of logs: dichotomous items, scored items, and dichotomous items with abilities that move by `WALK` a week."""
 WALK = 0.05**2
 
 
 @contextmanager
 def embedded_log(n_attempts: int, rng: np.random.Generator, *, scored: bool = False) -> Iterator[tuple[Database, Log]]:
-    """A year's log in an embedded PostgreSQL of its own, which waits for its disk."""
+    """Yields a year's log in its own embedded PostgreSQL, which syncs to disk."""
     with tempfile.TemporaryDirectory() as home:
         server = EmbeddedPostgres(Path(home) / "postgres")
         url = server.start()
@@ -60,7 +60,7 @@ def embedded_log(n_attempts: int, rng: np.random.Generator, *, scored: bool = Fa
 
 
 def let_ability_move(database: Database, variance: float) -> None:
-    """Decide that abilities walk with this variance a week, from the beginning."""
+    """Record the decision that abilities walk with this variance per week, from the beginning."""
     with database.connect() as connection:
         walk = {"ability_variance": str(variance)}
         record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> Answered:
-    """Measure the answers at the requested rate."""
+    """Returns the responses at the requested rate."""
     print(f"{what}:", flush=True)
     days = None if what == "moving" else 365
     rng = np.random.default_rng(1)

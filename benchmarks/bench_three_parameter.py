@@ -1,14 +1,14 @@
-"""Months of a 3PL scale: how often they are linked, and errors of their constants, curves, drift and information.
+"""Months of a 3PL scale: share linked, and accuracy of their constants, item curves, drift and information.
 
     python -m benchmarks.bench_three_parameter --months 200 --seed 1
 
-A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others,
-θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such
-month is compared with the anchors and with these, as it is and with two anchors and two other items moved up or down by
-0.5 in b. As in the platform, a month of a 3PL is fitted with the anchors' c. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as
-named in the row. *Seen* is the share of the items that a learner answers. *Across models*: the published values were
-fitted to the same answers as a 2PL, before the scale became a 3PL. Prints the two months' linkings,
-the first one's by every criterion, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
+A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others, θ
+~ N(0.5, 1.2²), has these 20 (except items that the origin flags) and 20 new items, which it publishes; a second such
+month is compared with the anchors and with these, unchanged and with two anchors and two other items moved by ±0.5 in
+b. As in the platform, months of a 3PL use the c of the anchors. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row
+says. *Seen* is the share of the items that a learner answers. *Across models*: the published values were fitted to the
+same answers as a 2PL, and published before the scale became a 3PL. Prints the two months' linkings, the first one's by
+every criterion, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from psychometrics_testbed.covariances import cov_adc
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
 LOOKED_AT = np.array([-1.0, 0.0, 1.0])
-"""θ at which the error of the curves is measured."""
+"""θ at which the error of the curves is evaluated."""
 Z95 = 1.959964
 CRITERIA: tuple[tuple[Method, bool], ...] = (
     ("stocking-lord", False), ("stocking-lord", True), ("haebara", False), ("haebara", True), ("mean-sigma", False),
     ("mean-mean", False),
 )  # fmt: skip
-"""Method, and whether it is symmetric."""
+"""Linking methods, and whether each is symmetric."""
 ENDS = np.array([-1.281552, 1.281552])
-"""The 10th and the 90th percentile of b."""
+"""10th and 90th percentile of b."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Design of a row of the tables. `guessing` is "0", "0.2" or "Beta(5, 17)"."""
+    """Parameters of a row of the tables; `guessing` is "0", "0.2" or "Beta(5, 17)"."""
 
     model: Model
     guessing: str
@@ -77,7 +77,7 @@ ROWS = tuple(
 
 @dataclass(frozen=True)
 class Truth:
-    """The items of origin and months on the scale, in one order."""
+    """True parameters of the items of origin and months on the scale, in the same order."""
 
     ids: tuple[str, ...]
     a: Floats
@@ -105,7 +105,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Tested:
-    """Results of the tests of a month's items. `z`: of log information, for the items that did not move."""
+    """Test results of a month's items. `z`: statistics of log information of items that did not move."""
 
     p: Floats
     z: Floats
@@ -132,7 +132,10 @@ class Tested:
 
 @dataclass(frozen=True)
 class Month:
-    """Results of one simulated month; only linkings if a fit was not linked. `by_criterion`: of the first fit."""
+    """Results of a simulated pair of months. If one is not linked, there are no further results.
+
+    `by_criterion`: linkings of the first month.
+    """
 
     linkings: tuple[Linking, ...]
     not_linked: int
@@ -185,7 +188,7 @@ def month(row: Row, seed: list[int]) -> Month:
 
 
 def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: AnchorSet) -> Published:
-    """Values that an origin and its first month publish under a 2PL, for the anchors and the month's items."""
+    """Values of anchors and the month's items that an origin and its first month publish under a 2PL."""
     of_origin, of_month = (fit_em(responses, model="2pl", threads=1) for responses in (origin, first))
     frozen = anchors_of(of_origin, ids)
     values = Published.of_fit(of_month, link(of_month, frozen), frozen)
@@ -199,7 +202,7 @@ def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
 
 
 def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:
-    """Estimate minus truth, and whether the 95 % interval contains the truth, by name of the estimate; shape (2, …)."""
+    """Estimate minus truth, and whether the 95 % interval contains the truth, by parameter, shape (2, …)."""
     place = [truth.ids.index(item) for item in linked.item_ids]
     a, b, c = truth.a[place], truth.b[place], truth.c[place]
     found = {
@@ -215,7 +218,7 @@ def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:
 
 
 def curve_variance(fit: Calibration, theta: Floats) -> Floats:
-    """Shape (J, T), of P at θ, by the delta method from the covariance of (a, d, logit c)."""
+    """Variance of P at θ, by the delta method from the covariance of (a, d, logit c), shape (J, T)."""
     s = expit(np.multiply.outer(theta, fit.a) + fit.d)
     by_eta = (1 - fit.c) * s * (1 - s)
     by_c = (1 - s) * fit.c * (1 - fit.c)

@@ -1,4 +1,4 @@
-"""How often the fit statistics reject where the model is true, under a planned-missing design.
+"""Type I error rates of the fit statistics under a planned-missing design.
 
     python -m benchmarks.bench_type1 --sets 400 --persons 1500 --length 30 --model 2pl
     python -m benchmarks.bench_type1 --sets 100 --persons 1500 --length 20 --model gpcm
@@ -33,7 +33,7 @@ from tests.testbed.graded import GradedItems
 
 LEVELS = (0.05, 0.01, 0.001)
 REPLICATIONS = 39
-"""Number of replications of a parallel analysis: with 39, 5 % is an exact level."""
+"""Replications of a parallel analysis, with which 5 % is an exact level."""
 
 
 KINDS = ((0, 1, 2, 3), (0, 1, 2), (0, 2), (0, 1))
@@ -56,7 +56,7 @@ def simulate(rng: np.random.Generator, persons: int, length: int, model: Model, 
 
 
 def design(x: np.ndarray, length: int) -> np.ndarray:
-    """The answers `x` that the learners on the three forms give, NaN elsewhere."""
+    """Answers `x` with NaN for items outside each learner's form."""
     persons, items = x.shape
     first = (np.arange(persons) % 3) * (length // 2)
     place = np.arange(items)

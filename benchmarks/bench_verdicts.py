@@ -1,11 +1,11 @@
-"""A night of judging: seconds of processor time for the fingerprints of a look-back and for what they ask for.
+"""Processor seconds of a night of judging: fingerprints of the look-back, and judging of the days that differ.
 
     python -m benchmarks.bench_verdicts [--rows ROWS] [--months MONTHS]      (default 100,000 a month, 3 months)
 
-Learners sit 50 of 500 items once a month. The days of the look-back are judged; then a day's answers come, one in a
-hundred of them by ten days late on average, so that some twenty days differ. Given is processor time of this process
-and of PostgreSQL: of the fingerprints alone, of the night (fingerprints and judging), and of judging the new day. Goal
-for 5,000,000 a month and 12 months: 60 s a night. Exit status 1 if the night takes longer.
+Learners answer 50 of 500 items once a month. The days of the look-back are judged. Then a day's answers arrive, one in
+a hundred of them ten days late on average, so that about twenty days differ. Prints processor time of this process and
+PostgreSQL for the fingerprints alone, the night (fingerprints and judging), and judging the new day. Goal for
+5,000,000 answers a month and 12 months: 60 s per night. Exit status 1 if the night takes longer.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
         fill(connection, "late", size, of_day // 100, late_since, LAST.end)
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-    time.sleep(0.5)  # for the backends of the above to end
+    time.sleep(0.5)  # for the backends above to end
 
     def timed(what: str, act: Callable[[], object]) -> float:
         def used() -> tuple[float, float]:
@@ -124,7 +124,7 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
 
 
 def fill(connection: psycopg.Connection, name: str, size: int, n: int, start: datetime, end: datetime) -> None:
-    """`n` answers spread evenly over [start, end), those of a learner one after the other."""
+    """Insert `n` answers spread evenly over [start, end), with the answers of a learner in succession."""
     values = {"name": f"{name}-", "start": start, "step": (end - start).total_seconds() / n, "n": n, "items": ITEMS}
     each = 1 if name == "late" else PER_LEARNER
     values |= {"each": each, "first": int(month_of(start)[-2:]) * 7, "learners": size // PER_LEARNER}

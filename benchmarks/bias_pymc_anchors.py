@@ -1,12 +1,12 @@
-"""Bias of new items that the pymc engine puts on a bank's scale, for a cohort that is not the bank's.
+"""Bias of new items that the pymc engine puts on a bank's scale, for a cohort that differs from the bank's.
 
     nice python -m benchmarks.bias_pymc_anchors [--months 16] [--processes 1] [--independent]
 
-A bank is calibrated once per simulated month, by em, on learners with mean 0 and SD 1, who so define the scale: its
-anchors have the errors and the covariances of a and b that this gives. The month's learners are N(0.5, 1.2²) and see
-anchors and new items. Printed: mean error of the new items' b and ln a over all items and months, and its standard
-error over months. `--independent` leaves out the covariances of the anchors' a and b. Exits with 1 where |bias of b| +
-two standard errors is not below 0.03 or the standard error is above 0.008.
+A bank is calibrated once per simulated month, by em, on learners with mean 0 and SD 1, who define the scale. Its
+anchors have the resulting errors and covariances of a and b. The month's learners are N(0.5, 1.2²) and answer anchors
+and new items. Prints the mean error of the new items' b and ln a over all items and months, and its standard error
+over months. `--independent` leaves out the covariances of the anchors' a and b. Exit status 1 if |bias of b| + two
+standard errors is not below 0.03 or the standard error is above 0.008.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def anchor_set(bank: Calibration, *, independent: bool) -> AnchorSet:
 
 
 def month(seed: int, independent: bool) -> tuple[float, float, float, float]:
-    """Mean error of the new items' b and ln a, and the latent mean and SD."""
+    """Returns the mean error of the new items' b and ln a, and the latent mean and SD."""
     rng = np.random.default_rng([2026, seed])
     a, b = np.exp(rng.normal(0, 0.3, ANCHORS + NEW)), rng.normal(0.2, 0.9, ANCHORS + NEW)
     ids = [f"i{j:02d}" for j in range(ANCHORS + NEW)]

@@ -1,13 +1,13 @@
-"""Years of a platform's life in a minute: two months are calibrated, the later ones are copies of the second.
+"""Years of a platform's data in a minute: two months are calibrated, later months are copies of the second.
 
-The first two months come from the platform's own functions on simulated answers. Of every later month these rows are
-written in SQL: the second month's answers, at that month's times; its snapshot, with the hash of those answers, in the
-second month's file; its fits, proposals and drift, with parameters a little apart. Of each month one item in twenty is
-said to have drifted, and nobody ever decides, so that after three years most items wait. DIF of three attributes is
-made up for every item and month. Alerts on items follow from the drift by the platform's own function.
+The first two months come from the platform's own functions on simulated answers. For every later month, SQL writes
+these rows: the second month's answers, at that month's times; its snapshot, with the hash of those answers and the
+second month's file; its fits, proposals and drift, with slightly different parameters. In each month, one item in
+twenty is marked as drifted, and no decision is ever made, so that after three years most items wait. DIF of three
+attributes is made up for every item and month. The platform's own function opens alerts on items from the drift.
 
-Synthesised therefore: that answers, parameters and drift belong together, and every state of a gate. Real: the number
-and the size of the rows that pages read.
+So answers, parameters and drift do not match each other, and states of gates are made up. The number and size of the
+rows that pages read are realistic.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from tests.testbed.scenario import AnyScenario
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
 ONE_IN = 20
-"""One in this many items of a month drifted."""
+"""Share of a month's items that have drifted: one in this number."""
 
 
 def build(database: Database, settings: Settings, months: Sequence[str]) -> None:
-    """Create the world of these months if it does not exist yet."""
+    """Build the world of these months, unless it exists."""
     with database.connect() as connection:
         ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
         row = connection.execute("SELECT count(DISTINCT month) FROM item_drift").fetchone()
@@ -78,7 +78,7 @@ def build(database: Database, settings: Settings, months: Sequence[str]) -> None
 
 
 def _calibrate(database: Database, settings: Settings, months: Sequence[str]) -> None:
-    """The first two months, by the platform's own functions."""
+    """Calibrate the first two months with the platform's own functions."""
     for k, scale in enumerate(SCALES):
         _load(database, scale, months[:2], seed=k + 1)
         initialise(database, scale, first_month=months[0], thresholds=THRESHOLDS)
@@ -119,7 +119,7 @@ def _load(database: Database, scale: str, months: Sequence[str], seed: int) -> N
 
 
 def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
-    """Everything that is stored of the month `source`, as of another month."""
+    """Copy all rows of the month `source` to another month."""
     (start, end), (first, _) = Month(month).bounds, Month(source).bounds
     later, name = f"+ '{(start - first) / timedelta(days=1):.0f} days'::interval", f"'{month}'"
     near = "+ (random() - 0.5) / 5"
@@ -165,7 +165,7 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
 
 
 def _insert(connection: psycopg.Connection, table: sa.Table, where: str, **changed: str) -> None:
-    """Copy rows of the table, with some columns replaced by SQL expressions."""
+    """Copy rows of the table, with columns changed to SQL expressions."""
     names = [column.name for column in table.columns if column.computed is None]
     values = ", ".join(changed.get(name, f'"{name}"') for name in names)
     columns = ", ".join(f'"{name}"' for name in names)

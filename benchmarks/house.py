@@ -2,8 +2,8 @@
 
     python -m benchmarks.house        # from the root of the repository
 
-A room is a package, or a module that stands in no room of its own. What a function imports counts as an arrow too, as
-it is an arrow once the function runs.
+A room is a package, or a module outside all packages. Imports inside functions count as arrows, too, as they become
+dependencies when the function runs.
 """
 
 import ast
@@ -40,12 +40,12 @@ def counts(path: Path) -> Counter[str]:
 
 
 def room(module: str) -> str:
-    """`irt_assets.ledger.fits` stands in `irt_assets.ledger`."""
+    """Room of a module: for `irt_assets.ledger.fits` it is `irt_assets.ledger`."""
     return ".".join(module.split(".")[:2])
 
 
 def circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
-    """The strongly connected components of two or more."""
+    """Strongly connected components of two or more rooms."""
     nodes = sorted({node for arrow in arrows for node in arrow})
     index = {node: i for i, node in enumerate(nodes)}
     rows, columns = zip(*((index[start], index[end]) for start, end in arrows), strict=True)

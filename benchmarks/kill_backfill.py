@@ -2,9 +2,10 @@
 
     python -m benchmarks.kill_backfill [--months 12] [--kills 50] [--seed 1] [--pause 2 8] [--json FILE]
 
-Two equal small worlds: the months of the one are made one after another, the backfill of the other is killed with
-SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 if a month is
-incomplete, something is left behind or `irt status` does not report it.
+There are two equal small worlds. The months of the first are calibrated one after another; processes of the second's
+backfill are killed with SIGKILL. Then the rows of each month are compared. Takes ten minutes on two idle cores. Exit
+status 1 if a month is incomplete, something is left behind, or `irt status` disagrees. `tests/testbed/kills.py` has the
+kills and the checks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ WHOLE_WITHIN_S = 3600.0
 
 @dataclass(frozen=True)
 class Story:
-    """Outcome of the runs: their number by final status, and the seconds until a killed run was marked as failed."""
+    """Outcome of the runs: their number by final status, and seconds until a killed run was marked as failed."""
 
     runs: dict[str, int]
     failed_after: list[float]
@@ -44,7 +45,7 @@ class Story:
 
 
 def story(stack: Harness, made: Sequence[kills.Kill]) -> Story:
-    """`never_seen`: runs that failed although no kill of a worker that had said its id is to blame."""
+    """Summarise the runs. `never_seen`: failed runs without a kill of a worker that had reported its id."""
     killed = {pid: kill.at for kill in made if "worker" in kill.kind for pid in kill.pids}
     counts: dict[str, int] = defaultdict(int)
     after, repeated, unseen = [], 0, 0

@@ -1,11 +1,11 @@
-"""Whether two versions of the product make the same numbers of the same answers.
+"""Check whether two versions of the product compute the same numbers from the same answers.
 
     python -m benchmarks.numbers make FOLDER   demo, SAT12, and a world of two scales: 3PL with testlets, and levels
     python -m benchmarks.numbers compare FOLDER FOLDER
 
-`make` uses the command line alone, so that it does the same whatever modules the commands are made of; it writes all
-that the ledger holds into FOLDER/NAME.json. `compare` wants texts equal and numbers to 1e-10 of one another. Both
-versions are run on one day, as the demo's months are those before today."""
+`make` uses only the command line, so it does not depend on the modules of a version. It writes the whole ledger to
+FOLDER/NAME.json. `compare` requires equal texts and numbers equal to 1e-10. Run both versions on the same day, as the
+demo's months are the last ones before today."""
 
 import json
 import math
@@ -39,11 +39,11 @@ WITHOUT = re.compile(
     r"_at$|_state$|^(run|run_id|code_version|url|uri|sha256|inputs_hash|calibration|replaces"
     r"|(publication|decision|status|alert|erasure|artifact)_id)$"
 )
-"""Columns that name a moment, a run, a place, a version or a row, and contain no result."""
+"""Columns with a time, run, location, version or row id instead of a result."""
 NAMES = re.compile(
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b|(?<=-em-)[0-9a-f]{8}\b"
 )
-"""Fits, runs and updates are named at random."""
+"""Random names of fits, runs and updates."""
 LEFT_OUT = {
     "response_log", "question", "learner", "alembic_version", "alert", "alert_delivery", "backup",
     "object_folder", "report_file", "erasure",
@@ -60,7 +60,7 @@ def irt(home: Path, *arguments: str) -> None:
 
 
 def two_scales(home: Path) -> None:
-    """A scale of items that are guessed, five to a testlet, and one whose items follow the learner's level."""
+    """Make a scale with guessing and testlets of five items, and a scale whose items follow the learner's level."""
     for scale, given in SCALES.items():
         files = write(*simulate(_scenario(scale)), home / "files" / scale)
         questions = pd.read_json(files.questions, lines=True, dtype=False)
@@ -95,7 +95,7 @@ def _scenario(scale: str) -> AnyScenario:
 
 
 def stored(home: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows by table, in an order that their values alone decide."""
+    """Rows by table, in an order that depends only on their values."""
     database = Database(Settings(irt_home=home, database_url=None, _env_file=None))  # type: ignore[call-arg]
     rows: dict[str, list[dict[str, Any]]] = {}
     with database.connect() as connection:
@@ -117,7 +117,7 @@ def _without(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _order(row: dict[str, Any]) -> str:
-    """Key to sort a row by its texts, then by its numbers to six digits."""
+    """Sort key: the row's texts, then its numbers to six digits."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, float):
@@ -159,7 +159,7 @@ def make(folder: Path) -> None:
 
 
 def read(file: Path) -> dict[str, list[Any]]:
-    """Read the rows, without the KPIs of the running week, which depend on the time of the run."""
+    """Read a file without the KPIs of the current week, which depend on the time of their computation."""
     rows: dict[str, list[Any]] = json.loads(NAMES.sub("·", file.read_text()))
     weeks = [row["week_start"] for row in rows["weekly_kpi"]]
     rows["weekly_kpi"] = [row for row in rows["weekly_kpi"] if row["week_start"] < max(weeks)]

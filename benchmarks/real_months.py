@@ -1,12 +1,12 @@
-"""Months of public data sets with the database, each calibrated by the command line as an analyst would.
+"""Months of public data sets, each processed with the command line as by an analyst.
 
     IRT_SHARED=../shared python -m benchmarks.real_months [--only SPISA …]
 
-Learners of a data set are cut at random into months, the cloze log into its own. Each set has an installation of its
-own in a temporary folder: it is imported, its first month is declared the origin, every later one is calibrated. If
-misfit or guessing holds a month, it is accepted and the month is calibrated again. Prints one Markdown table; with
---say also every command with its output, and the results of all gates and cautions for the last month. Takes half an
-hour on two busy cores.
+Learners of a data set are divided at random into months; the cloze log has its own months. Each set has its own
+installation in a temporary folder. It is imported, its first month becomes the origin, and every later month is
+calibrated. Misfit and guessing that hold a month are then accepted, and the month is calibrated again. Prints a
+Markdown table and, with --say, every command and its output, and the text of each gate and caution for the last month.
+Takes half an hour on two busy cores.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ columns: {user_id: user_id, item_id: item_id, topic_id: topic_id, session_id: se
 skip_rows_where: {outcome: [STUDY]}
 """
 SECOND_HALF = "c18"
-"""The log's learners saw either the clusters before this one or the others, so it holds two unconnected scales."""
+"""First cluster of the second scale: each learner saw only clusters before it, or only later ones."""
 SMALL_TESTS = {"min_anchors": 3}
 DECISIONS = {"misfit_was_accepted": "misfit", "guessing_is_in_the_model": "guessing"}
 
 
 @dataclass(frozen=True)
 class Set:
-    """A data set, into how many months its learners are cut, and the rules that admit it.
+    """A data set, its number of months, and rules.
 
-    `options`: of `irt import attempts`. `testlets`: how many first characters of an item's name are its testlet's.
+    `options`: options of `irt import attempts`. `testlets`: number of first characters of an item's name that name its
+    testlet.
     """
 
     name: str
@@ -85,7 +86,7 @@ SETS = (
 
 
 class Installation:
-    """A platform of its own in `home`, worked by its command line."""
+    """A platform in `home`, used through its command line."""
 
     def __init__(self, home: Path, first_month: str, say: bool) -> None:
         self.home, self.say = home, say
@@ -100,7 +101,7 @@ class Installation:
         self.settings = Settings(irt_home=home, database_url=None, irt_first_month=first_month, _env_file=None)  # type: ignore[call-arg]
 
     def irt(self, *words: str, may_fail: bool = False) -> str:
-        """Output of the command. Raises RuntimeError if it fails, unless it may."""
+        """Run a command. Returns its output. Raises RuntimeError if it fails, unless `may_fail`."""
         done = subprocess.run(
             [sys.executable, "-m", "irt_assets.cli", *words],
             env=self._environment, capture_output=True, text=True, check=False,
@@ -124,7 +125,7 @@ class Installation:
         return step
 
     def origin(self) -> dict[str, Any]:
-        """Set statistics of the fit of the origin window, and its number of anchors."""
+        """Statistics of the whole set from the fit of the origin window, and its number of anchors."""
         with Database(self.settings).connect() as connection:
             row = connection.execute(
                 """SELECT model_spec->'fit_statistics', (SELECT count(*) FROM anchor_set WHERE version = 1)
@@ -135,7 +136,7 @@ class Installation:
 
 
 def months_of(data: Set, folder: Path, rng: np.random.Generator) -> tuple[list[str], int]:
-    """Write a file of answers for each month into `folder`; the months, and how many items there are."""
+    """Write a file of answers for each month into `folder`. Returns the months and the number of items."""
     table = pd.read_csv(DATA / data.file, dtype=str)
     if data.mapping:
         table = table[table["item_id"] < SECOND_HALF]
@@ -157,7 +158,7 @@ def _items(table: pd.DataFrame) -> int:
 
 
 def take(data: Set, folder: Path, seed: int, say: bool) -> str:
-    """The row of a data set."""
+    """Process a data set. Returns its row of the table."""
     months, n_items = months_of(data, folder, np.random.default_rng(seed))
     here = Installation(folder / "home", months[0], say)
     options = list(data.options)
@@ -187,7 +188,10 @@ def _import_testlets(here: Installation, folder: Path, characters: int) -> None:
 
 
 def _calibrate(here: Installation, month: str) -> list[str]:
-    """Calibrate a month, and again after accepting misfit and guessing. Returns the set gates that held it at first."""
+    """Calibrate a month, accept misfit and guessing, and calibrate it again.
+
+    Returns the set gates that held it the first time.
+    """
     here.irt("calibrate", "--month", month, may_fail=True)
     evidence = here.evidence(month)
     held = [gate.name for gate in SET_GATES if not gate.judge(evidence).passed]
@@ -235,7 +239,7 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
 
 
 def _grown(name: str, measure: Measure | None) -> str:
-    """A measure's growth, bold if it is beyond its limit."""
+    """Growth of a measure, in bold if it is beyond its limit."""
     if measure is None:
         return "–"
     value = f"{measure.value:+.3f}"

@@ -1,14 +1,14 @@
-"""Cost of a fit on Spark's executors, against threads on the same cores and the same shards, in one run.
+"""Cost of a fit on Spark's executors, compared with threads on the same cores and shards, in one run.
 
     python -m benchmarks.spark_em                                     # 20 million answers, local[2]
     python -m benchmarks.spark_em --learners 1250000 5000000 --workers 2 --memory 3g --fit
 
-Answers are drawn to Parquet first: 40 of 500 items a learner. For each size: seconds until they are counted and laid
-out, one E-step by the executors and by the driver's threads, and the memory of the driver. The goal for an E-step is
-1.3 × threads + 0.25 s × shards / cores. `--fit` fits a 2PL with standard errors from the files, where the executors add
-up and where the driver does. `--workers` starts a standalone cluster here, of one core and `--memory` a worker; without
-it the executors are threads of `local[cores]`. `stages` is the part of counting and laying out in which executors
-worked, by Spark's own times. `memory` is the peak of the driver's Python before it fetches the shards.
+Answers are first simulated into Parquet files: 40 of 500 items per learner. For each size: seconds until they are
+counted and laid out, an E-step by the executors and by the driver's threads, and the driver's memory. The goal for an
+E-step is 1.3 × threads + 0.25 s × shards / cores. `--fit` fits a 2PL with standard errors from the files, with sums by
+the executors and by the driver. `--workers` starts a standalone cluster here, of one core and `--memory` a worker;
+without it the executors are threads of `local[cores]`. `stages` is the part of counting and laying out in which
+executors worked, by Spark's own times. `memory` is the peak of the driver's Python before it fetches the shards.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COLUMNS = (
 
 
 def write(folder: Path, learners: int) -> list[str]:
-    """The files with the answers of this many learners. Existing files are kept."""
+    """Write the files of this number of learners. Existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     names, paths = pa.array([f"i{j:04d}" for j in range(ITEMS)]), []
     for first in range(0, learners, LEARNERS_A_FILE):
@@ -68,7 +68,7 @@ def write(folder: Path, learners: int) -> list[str]:
 
 
 def peak_mb() -> int:
-    """Peak of this process's memory in MB."""
+    """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

@@ -1,4 +1,4 @@
-"""A Spark of a benchmark's own: threads of its process, or a standalone cluster on this machine."""
+"""Spark for a benchmark: threads of its process, or a standalone cluster on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def master(workers: int, cores: int, memory: str, folder: Path) -> Iterator[str]:
-    """The address of a Spark whose executors have `memory`."""
+    """Yields the address of a Spark whose executors have `memory`."""
     (folder / "spark-defaults.conf").write_text(
         f"spark.executor.memory {memory}\n" if workers else f"spark.driver.memory {memory}\n"
     )
@@ -38,7 +38,7 @@ def master(workers: int, cores: int, memory: str, folder: Path) -> Iterator[str]
 
 
 def stage_seconds(session: SparkSession) -> float:
-    """For how long stages have run on executors since the session began, each moment counted once."""
+    """Seconds since the session began in which any stage ran on executors."""
     context = session.sparkContext
     url = f"{context.uiWebUrl}/api/v1/applications/{context.applicationId}/stages?status=complete"
     stages = requests.get(url, timeout=60).json()
@@ -54,7 +54,7 @@ def moment(text: str) -> float:
 
 
 def java_memory() -> float:
-    """Peak MB of this process's Java; 0 without."""
+    """Peak memory of this process's Java, in MB, or 0 without Java."""
     most = 0.0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:

@@ -1,15 +1,16 @@
-"""Daily features, abilities and weekly KPIs on Spark against DuckDB, over the same Parquet files.
+"""Daily features, abilities and weekly KPIs on Spark compared with DuckDB, over the same Parquet files.
 
     python -m benchmarks.spark_relations --millions 2 5
     python -m benchmarks.spark_relations --millions 25 100 --workers 2 --memory 3g
 
 Attempts are made up: sessions of ten answers to two topics on a day, ten sessions a learner, spread over the 365 days
 before a Monday; 2,000 items. Features are of the whole year, in parts as they go to PostgreSQL, and thrown away; KPIs
-are records, in parts, too. Abilities are of the year; beside DuckDB one process scores all learners at once. Each pair
-of engine and size is a process of its own, which has run a query before; features are made twice, as Java takes ten
-seconds or more to compile what it runs for the first time. `driver` is the peak of its memory without Java's, which is
-`Java`. `--workers` starts a standalone cluster here, of one core and `--memory` a worker; without it executors are
-threads of `local[cores]`. `stages` is the part of Spark's time in which executors worked. Prints a Markdown table.
+are records, in parts, too. Abilities are of the year; in the DuckDB runs one process scores all learners at once. Each
+pair of engine and size is a process of its own, which has run a query before; features are made twice, as Java takes
+ten seconds or more to compile what it runs for the first time. `driver` is the peak of its memory without Java's,
+which is `Java`. `--workers` starts a standalone cluster here, of one core and `--memory` a worker; without it
+executors are threads of `local[cores]`. `stages` is the part of Spark's time in which executors worked. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ TASKS: dict[str, Callable[[Run], int]] = {
 
 
 def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """In a process of its own: seconds, rows and memory of each task, after a query that starts the engine."""
+    """Yields seconds, rows and memory of each task, in its own process, after a query that starts the engine."""
     run = on_files(engine, folder, url)
     run.read("SELECT count(*) AS n FROM question")
 

@@ -1,10 +1,10 @@
-"""A month judged in PostgreSQL and on Spark: seconds, memory of the driver, and whether both come to the same.
+"""A month judged in PostgreSQL and on Spark: seconds, memory of the driver, and whether the results are equal.
 
     python -m benchmarks.spark_window [ANSWERS [LEARNERS]]      (default 2,000,000 and 40,000)
 
 Learners answer 50 of 500 items, as in bench_size. Spark runs on `local[2]` over Parquet copies of the log, so that its
-Java process is driver and executors at once; its greatest memory is given beside the driver's own Python. The start of
-Spark is given apart. Exit status 1 where hashes or counts differ.
+Java process is driver and executors at once; its peak memory is given in addition to the driver's Python. The start of
+Spark is timed separately. Exit status 1 if hashes or counts differ.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 `python -m deploy.write_schedules`, from the root of the repository.
 
-What does not belong here: what follows no schedule of Dagster's (backups, drift reports, single engines, the θ sweep):
-those files are written by hand.
+Files without a Dagster schedule (backups, drift reports, single engines, the θ sweep) are written by hand.
 """
 
 from collections.abc import Iterator
@@ -22,12 +21,14 @@ WEEKDAYS = {"1": ("Mon ", "Monday ")}
 
 @dataclass(frozen=True)
 class Shipped:
-    """How a job is shipped.
+    """The units and CronJob of a job.
 
     Attributes:
-        unit: service and timer, after `irt-`. does: what they do. hours: that a run may take, as its job says.
+        unit: name of service and timer, after `irt-`.
+        does: their description.
+        hours: maximum duration of a run, equal to the job's.
         note: comment at the top of the service.
-        cron_job: name of its CronJob and file, if they are not its documents' name.
+        cron_job: name of its CronJob and file, if they differ from its documents' name.
     """
 
     unit: str
@@ -65,7 +66,7 @@ Type=oneshot
 {starts}
 TimeoutStartSec={hours}h
 TimeoutStopSec=90
-# Killed or out of memory: once more, as what is made already is left alone. What failed by itself is not repeated.
+# Repeat after a kill or lack of memory, as existing results are left alone. Other failures are not repeated.
 Restart=on-abnormal
 RestartSec=60
 OOMPolicy=stop
@@ -75,7 +76,7 @@ CPUWeight=50
 TasksMax=4096
 """
 TIMER = """\
-# Instead of the daemon or beside it: whoever comes first makes what is missing.
+# Instead of or in addition to the daemon: the first to run computes missing results.
 [Unit]
 Description=IRT: {does}, {when}
 
@@ -114,12 +115,12 @@ spec:
     spec:
       activeDeadlineSeconds: {deadline}
       ttlSecondsAfterFinished: 604800
-      backoffLimit: 3 # a database that is away for a minute
+      backoffLimit: 3 # the database may be unreachable for a minute
       podFailurePolicy:
         rules:
-          - action: FailJob # what it asked for was made as often as it may be, and failed
+          - action: FailJob # the run has used all its retries and failed
             onExitCodes: {{containerName: irt, operator: In, values: [1, 3]}}
-          - action: Ignore # a pod that the cluster took away is replaced
+          - action: Ignore # replace a pod that the cluster evicted
             onPodConditions: [{{type: DisruptionTarget, status: "True"}}]
       template:
         metadata:
@@ -170,13 +171,13 @@ spec:
             - {{name: tmp, emptyDir: {{sizeLimit: 1Gi}}}}
 """
 MISSING_HOUR = """\
-# On the second Sunday of March the hour does not exist in New York, and a CronJob leaves it out; the next hour then
-# makes it. On other days that finds it made."""
-OTHER_NAME = "by its other name. Suspended: {name} asks for the same job at the same minute."
+# On the second Sunday of March the hour does not exist in New York, and a CronJob skips it. The next hour then
+# computes the results; on other days they already exist then."""
+OTHER_NAME = "under its other name. Suspended: {name} requests the same job at the same minute."
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Each file, relative to the repository, and its text."""
+    """Paths, relative to the repository, and texts of all files."""
     for unit, group in groupby(PLANS, lambda plan: SHIPPED[plan.job].unit):
         plans = list(group)
         yield UNITS / f"irt-{unit}.service", _service(plans)
@@ -210,7 +211,7 @@ def _timer(plans: list[Plan]) -> str:
     if zone != "UTC":
         later = f"{int(hour) + 1:02}:{int(minute):02}"
         calendar = [
-            f"# {time} does not exist on the second Sunday of March: {later} then.",
+            f"# {time} does not exist on the second Sunday of March: the job then runs at {later}.",
             *calendar,
             f"OnCalendar=Sun *-03-8..14 {later}:00 {zone}",
         ]
@@ -220,7 +221,7 @@ def _timer(plans: list[Plan]) -> str:
 
 def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> str:
     minute, hour, day, month, weekday = plan.cron.split()
-    late = "3600" if weekday == "*" else "172800 # two days: the next one comes in a week"
+    late = "3600" if weekday == "*" else "172800 # two days, as the next run is in a week"
     hours = hour if plan.zone == "UTC" else f"{hour},{int(hour) + 1}"
     return CRON_JOB.format(
         comment=comment,

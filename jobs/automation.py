@@ -36,7 +36,7 @@ def build_automation_sensor() -> dg.SensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),
-        description="Requests the assets that follow a month after the month turned green or was fitted again.",
+        description="Requests the assets that depend on a month after the month turned green or was fitted again.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )

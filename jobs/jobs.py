@@ -58,7 +58,7 @@ DAILY_LIFE = (
         NIGHTLY_JOB,
         (NIGHTLY,),
         _tags("nightly", 6),
-        "The nightly calibration: each scale's own engine fits 30 days, the fits are linked, everyone's θ is computed.",
+        "The nightly calibration: each scale's own engine fits 30 days, then the fits are linked and θ is computed.",
     ),
     (
         LEARNER_REPORT_JOB,
@@ -66,7 +66,12 @@ DAILY_LIFE = (
         _tags("weekly", 12, 5),
         "Every learner's report on a completed week, as HTML and PDF.",
     ),
-    ("detect_inactivity", ("inactivity",), DAILY, "Goal probability and churn risk of learners who have gone quiet."),
+    (
+        "detect_inactivity",
+        ("inactivity",),
+        DAILY,
+        "Goal probability and churn risk of learners without an answer for seven days.",
+    ),
     (
         DRIFT_REPORT_JOB,
         (DRIFT_REPORT,),
@@ -121,7 +126,7 @@ def build_jobs(
             name,
             selection=selection,
             tags=tags | _pod(tags, settings),
-            description=description if name == job else f"The documents' name of `{job}`.",
+            description=description if name == job else f"Name of the job `{job}` in the documents.",
         )
         for job, selection, tags, description in rows
         for name in same_job(job)

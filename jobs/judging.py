@@ -55,10 +55,10 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         name=JUDGE_JOB,
         executor_def=dg.in_process_executor,
         tags=tags,
-        description="Judges the days of the look-back that are not judged yet, or whose answers, accounts, items or "
-        "rules have changed since; on the 1st it first computes the items' response times in the month before. Then it "
-        "writes complete days to the lake, if there is one, closes the months that may close, and counts the changes "
-        "to closed months.",
+        description="Judges the days of the look-back that have not been judged yet, or whose answers, accounts, items "
+        "or rules have changed since. On the 1st it first computes the items' response times in the month before. Then "
+        "it writes complete days to the lake, if there is one, closes the months that may close, and counts the "
+        "changes to closed months.",
     )
     def judge_job() -> None:
         close_months_of_night(judge_days_that_differ())

@@ -61,7 +61,7 @@ class Plan:
         if not self.asset:
             return "Runs the job."
         last = f"last {self.period.name}" if self.look_back == 1 else f"last {self.look_back} {self.period.name}s"
-        return f"Completes the {last}{', and the running one' if self.running else ''}."
+        return f"Completes the {last}{f', and the running {self.period.name}' if self.running else ''}."
 
     def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
         """The partitions that are due at a tick, oldest first. Partitions that end before the first month are not."""

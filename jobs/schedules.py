@@ -90,7 +90,7 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         "cron_schedule": plan.cron,
         "execution_timezone": plan.zone,
         "description": plan.description
-        + (" Requests partitions again whose verdicts have changed since." if plan.asset in FROM_VERDICTS else ""),
+        + (" Requests partitions again if their verdicts have changed since." if plan.asset in FROM_VERDICTS else ""),
         "default_status": status,
     }
 

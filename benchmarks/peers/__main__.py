@@ -1,16 +1,17 @@
-"""The library beside other programs for item response theory: the same answers, each program as a process of its own.
+"""The library compared with other programs for item response theory: same answers, each program in its own process.
 
     python -m benchmarks.peers ENVIRONMENTS                     # all tables, in Markdown
     python -m benchmarks.peers ENVIRONMENTS --only r-mirt ours --data large lsat7
 
 ENVIRONMENTS is a folder with a virtual environment for each peer (`mirt`, `girth`, `irtorch`, `py-irt`, `raschpy`,
-`catsim`), `R/lib` with R's mirt, and `ours` with this library and what it needs; a peer without one is left out. A
-runner beside this file reads the answers, estimates, with standard errors if its program has any, and prints JSON.
-Timed is the process: it starts, imports, reads and estimates. Programs take turns, so that a busy machine disturbs all
-alike. Figures are medians of three turns after one that fills caches, or of one turn if that took over `--patience`.
+`catsim`), `R/lib` with R's mirt, and `ours` with this library and what it needs; a peer without an environment is left
+out. A runner in this folder reads the answers, estimates, with standard errors if its program has any, and prints
+JSON. The whole process is timed: start, imports, reading and estimation. Programs take turns, so that other load
+affects all equally. Figures are medians of three turns after one that fills caches, or of one turn if that took over
+`--patience`.
 
-Log-likelihoods of a 2PL are computed by one function, the library's with 61 nodes, at each program's estimates; other
-log-likelihoods are the program's own. Real data sets are read from `IRT_SHARED`/data, and left out if it is not set.
+Log-likelihoods of a 2PL are computed by the library with 61 nodes at each program's estimates; others are the program's
+own. Real data sets are read from `IRT_SHARED`/data, and left out if it is not set.
 """
 
 import argparse
@@ -51,8 +52,10 @@ class Peer:
     more: tuple[str, ...] = ()
 
     def command(self, environments: Path, model: str, answers: Path, nodes: int) -> list[str]:
-        """Command that fits `answers`, a path without its suffix. Returns an empty list if the program is not installed
-        or `irt fit` has no such model."""
+        """Command that fits `answers`, a path without its suffix.
+
+        Empty if the program is not installed or `irt fit` does not have the model.
+        """
         if not self.environment:
             if model in ("graded", "abilities"):
                 return []
@@ -64,7 +67,7 @@ class Peer:
             return []
         if self.runner.endswith(".R"):
             program, answers = ["env", f"R_LIBS={home}", "Rscript"], answers.with_suffix(".raw")
-        else:  # -P: a runner has the name of the package that it imports
+        else:  # -P, as a runner has the same name as the package it imports
             program, answers = [str(home / "bin" / "python"), "-P"], answers.with_suffix(".npy")
         return [*program, str(HERE / self.runner), model, str(answers), str(nodes), *self.more]
 
@@ -85,7 +88,7 @@ PEERS = (
 
 @dataclass(frozen=True)
 class Data:
-    """Answers, −1 where a person did not see an item, and the true b if they were simulated."""
+    """Answers, with −1 for items that a person did not see, and the true b of simulated data."""
 
     title: str
     model: str
@@ -94,7 +97,7 @@ class Data:
     nodes: tuple[int, ...] = (NODES,)
 
     def write(self, path: Path) -> None:
-        """The answers in the forms that runners read."""
+        """Write the answers in the formats of the runners."""
         np.save(path.with_suffix(".npy"), self.answers)
         size = np.array(self.answers.shape, dtype=np.int32).tobytes()
         path.with_suffix(".raw").write_bytes(size + self.answers.tobytes())
@@ -105,8 +108,11 @@ class Data:
 
 
 def simulated(n_persons: int, n_items: int, seen: int, seed: int) -> tuple[Scores, Floats, Floats]:
-    """Answers, a ~ LogNormal(0, 0.3) and b ~ N(0, 1), of persons with θ ~ N(0, 1). There are ten forms of `seen` items,
-    each begins a tenth of the items after the one before, and the last go on at the first item."""
+    """Simulate answers with a ~ LogNormal(0, 0.3), b ~ N(0, 1) and θ ~ N(0, 1).
+
+    There are ten forms of `seen` items. Each starts a tenth of the items after the previous form, and the last forms
+    wrap around to the first item.
+    """
     rng = np.random.default_rng(seed)
     a, b, theta = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items), rng.normal(size=n_persons)
     p = 1 / (1 + np.exp(-a * (theta[:, None] - b)))
@@ -145,7 +151,7 @@ if "IRT_SHARED" in os.environ:
 
 @dataclass(frozen=True)
 class Turn:
-    """One process: the resources that it used, and its estimates or the reason why it failed."""
+    """A run of a process: the resources it used, and its result or error."""
 
     cpu: float = 0.0
     wall: float = 0.0
@@ -160,7 +166,7 @@ class Turn:
 
 
 def run(command: list[str], limit: float) -> Turn:
-    """Run a command from a process with no other children, so that its children's resources are the command's."""
+    """Run a process from a helper process without other children, so that their resources are this process's."""
     watch = (
         "import json, resource, subprocess, sys, time; began = time.perf_counter();"
         "done = subprocess.run(sys.argv[2:], capture_output=True, text=True, timeout=float(sys.argv[1]));"
@@ -184,7 +190,7 @@ def run(command: list[str], limit: float) -> Turn:
 
 
 def _of_irt(found: dict[str, Any]) -> dict[str, Any]:
-    """Convert the JSON of `irt fit` to the form that runners print. Returns other JSON unchanged."""
+    """Convert the JSON of `irt fit` to the runners' format. Other JSON is unchanged."""
     if "items" not in found:
         return found
     items = found["items"]
@@ -195,7 +201,7 @@ def _of_irt(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_turns(commands: dict[str, list[str]], limit: float, patience: float) -> dict[str, list[Turn]]:
-    """Run the commands in turn. Returns their turns, without the first, which fills caches, if a command has more."""
+    """Turns of each command. The first fills caches and does not count if there are further turns."""
     done: dict[str, list[Turn]] = defaultdict(list)
     for turn in range(TURNS + 1):
         for name, command in commands.items():
@@ -207,7 +213,7 @@ def in_turns(commands: dict[str, list[str]], limit: float, patience: float) -> d
 
 
 def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
-    """log L of a 2PL where θ ~ N(0, 1), as a function of a and b."""
+    """log L of a 2PL with θ ~ N(0, 1), as a function of a and b."""
     from irt_psychometrics.core import kernels
     from irt_psychometrics.core.model_families import TWO_PL
     from irt_psychometrics.core.quadrature import Grid
@@ -227,7 +233,7 @@ def likelihood(answers: Scores) -> Callable[[Floats, Floats], float]:
 
 
 def used(some: list[Turn], ours: list[Turn] | None) -> list[str]:
-    """CPU seconds, their ratio to ours, wall seconds and the peak of memory: medians."""
+    """Medians of CPU seconds, their ratio to ours, wall seconds and peak memory."""
     cpu, wall, peak = (statistics.median(getattr(turn, what) for turn in some) for what in ("cpu", "wall", "peak_mb"))
     ratio = f"{cpu / statistics.median(turn.cpu for turn in ours):.1f}" if ours else ""
     return [f"{cpu:.2f}", ratio, f"{wall:.2f}", f"{peak:.0f}"]
@@ -249,7 +255,7 @@ def fits(data: Data, turns: dict[str, list[Turn]]) -> Iterator[list[str]]:
         if "b" not in found:
             continue
         apart = {k: np.array(found[k], float) for k in ("a", "b", "a_se", "b_se") if k in found}
-        # estimates without slopes are of a different model, whose difficulties are centred
+        # a program without slopes fits another model, and its difficulties are centred
         known = {
             k: np.array(reference[k], float) for k in apart if k in reference and "a" in apart and name != REFERENCE
         }
@@ -273,8 +279,10 @@ def table(head: Sequence[str], lines: list[list[str]]) -> str:
 
 
 def people(path: Path) -> tuple[Floats, Scores]:
-    """Writes answers of 5,000 persons with the true items, and returns θ of highest likelihood, by Newton's method on
-    the likelihood itself, with the answers."""
+    """Write answers of 5,000 persons with the true items.
+
+    Returns maximum-likelihood θ by Newton's method, and the answers.
+    """
     answers, a, b = simulated(5_000, 50, 50, 20261129)
     with path.with_suffix(".npy").open("wb") as file:
         np.savez(file, x=answers, a=a, b=b)

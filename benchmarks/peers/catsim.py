@@ -1,4 +1,4 @@
-"""Abilities by `catsim`, which estimates no items: catsim.py abilities FILE.npz NODES; a line of JSON."""
+"""Estimate abilities with `catsim`, which estimates no items: catsim.py abilities FILE.npz NODES; a line of JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""One fit by `girth`, run by that package's own Python: girth.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with `girth` in that package's own Python: girth.py MODEL FILE.npy NODES; a line of JSON."""
 
 import json
 import sys

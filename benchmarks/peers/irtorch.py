@@ -1,6 +1,7 @@
-"""One fit by `irtorch` on the CPU, run by that package's own Python: irtorch.py MODEL FILE.npy NODES; a line of JSON.
+"""Fit with `irtorch` on the CPU in that package's own Python: irtorch.py MODEL FILE.npy NODES; a line of JSON.
 
-At its own settings: equally spaced nodes on [−3, 3], their weights not normalised, so its log L is left out."""
+It uses its default settings: equally spaced nodes on [−3, 3] with weights that are not normalised, so its log L is left
+out."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""One fit by the library, as a process of its own: ours.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with the library in its own process: ours.py MODEL FILE.npy NODES; a line of JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""One fit by `mirt` of PyPI, run by that package's own Python: pypi_mirt.py MODEL FILE.npy NODES; a line of JSON."""
+"""Fit with `mirt` of PyPI in that package's own Python: pypi_mirt.py MODEL FILE.npy NODES; a line of JSON."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ has = {
 given = np.load(path)
 if model == "abilities":
     x = given["x"].astype(np.int64)
-    items = {"discrimination": given["a"], "difficulty": given["b"]}  # it scores by fitted models alone
+    items = {"discrimination": given["a"], "difficulty": given["b"]}  # it scores only with fitted models
     fit = fit_mirt(x, "2PL", start_values=items, fixed=dict.fromkeys(items, True), compute_standard_errors=False)
     found = fscores(fit, x, method="ML")
     print(json.dumps(has | {"method": "ML", "theta": np.ravel(found.theta).tolist()}))

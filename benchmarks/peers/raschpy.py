@@ -1,7 +1,8 @@
-"""One fit by `raschpy`, run by that package's own Python: raschpy.py MODEL FILE.npy NODES; a line of JSON.
+"""Fit with `raschpy` in that package's own Python: raschpy.py MODEL FILE.npy NODES; a line of JSON.
 
-It has the Rasch family only, by comparisons of pairs of items: what it is asked for as 2PL is a Rasch model, as GPCM a
-partial credit model, and difficulties are centred at 0."""
+It fits only the Rasch family, by comparisons of pairs of items: instead of a 2PL it fits a Rasch model, instead of a
+GPCM a
+partial credit model. Difficulties are centred at 0."""
 
 import json
 import sys

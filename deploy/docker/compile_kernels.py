@@ -1,5 +1,5 @@
-"""Calls what numba compiles, on made-up answers, so that an image has it compiled: fits with guessing and
-without by `em` and by PyMC, statistics of fit, and scores. A kernel that this misses is compiled at its first use.
+"""Compile the numba kernels for an image by running them on made-up answers: fits with and without guessing by `em` and
+PyMC, fit statistics, and scores. A kernel missed here is compiled at its first use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from irt_psychometrics.items import Model
 
 MODELS: tuple[Model, ...] = ("2pl", "3pl")
 MANY, FEW = 5000, 500
-"""Learners: em begins with a sample where they are many; PyMC is to end within seconds."""
+"""Numbers of learners. With many learners em begins with a sample; with few, PyMC ends within seconds."""
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-# The R service (docs/how-to/r-service.md): brms from Debian, and mirt where its sources lie in deploy/docker/mirt.
+# The R service (docs/how-to/r-service.md): brms from Debian, and mirt if its sources are in deploy/docker/mirt.
 #   make images, or: docker build -f deploy/docker/r-service.Dockerfile -t r-irt-plumber .
-# Written are only /tmp and /var/cache/irt, which keeps the models that brms compiles; so the compiler is in the image.
+# It writes only to /tmp and /var/cache/irt, which keeps models compiled by brms; so the image has a compiler.
 ARG BASE=docker.io/library/debian:bookworm-slim
-# What mirt loads, of Debian's: where it is compiled, and where it runs.
+# Debian packages that mirt loads, for the stages that compile and run it.
 ARG MIRT_NEEDS="r-cran-gparotation r-cran-gridextra r-cran-pbapply r-cran-splines2 r-cran-vegan"
 
 FROM ${BASE} AS r
-# RcppParallel, without which brms does not load, calls dpkg-architecture of dpkg-dev and does not depend on it.
+# brms needs RcppParallel, which calls dpkg-architecture but does not depend on its package dpkg-dev.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
       dpkg-dev g++ make r-base-core r-cran-brms r-cran-plumber r-cran-processx tini \
@@ -32,7 +32,7 @@ RUN groupadd --gid 10001 irt \
  && useradd --uid 10001 --gid irt --home-dir /tmp --no-create-home --shell /usr/sbin/nologin irt \
  && install -d -o irt -g irt -m 777 /var/cache/irt
 COPY --from=mirt /usr/local/lib/R/site-library /usr/local/lib/R/site-library
-# Whether they load is seen here, in the image that runs.
+# Check in the final image that they load.
 RUN set -e; engines=brms; \
     if [ -d /usr/local/lib/R/site-library/mirt ]; then \
       engines="brms mirt"; \
@@ -49,6 +49,6 @@ ENV HOME=/tmp \
     R_IRT_CACHE=/var/cache/irt/models
 USER 10001:10001
 WORKDIR /tmp
-# As process 1 R takes no notice of TERM, and leaves the dead behind.
+# As process 1, R would ignore TERM and leave zombies.
 ENTRYPOINT ["/usr/bin/tini", "--"]
 CMD ["Rscript", "/opt/r_irt/run.R"]

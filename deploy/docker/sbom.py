@@ -1,5 +1,7 @@
-"""`make images` calls `sbom.py ENGINE IMAGE`, which prints what is in an image as a CycloneDX document: the packages of
-Debian as dpkg lists them, and where the image has our Python, its packages by their metadata. Standard library only.
+"""Print the contents of an image as a CycloneDX document; `make images` calls `sbom.py ENGINE IMAGE`.
+
+It lists Debian packages from dpkg and, if the image has our Python, its packages from their metadata. Uses only the
+standard library.
 """
 
 import json
@@ -25,7 +27,7 @@ def main(engine: str, image: str) -> None:
 
 
 def document(image: str, digest: str, debian: str, python: str) -> dict[str, object]:
-    """The document, from tables of name, version and, for Debian, architecture."""
+    """Build the document from tables of name, version and, for Debian, architecture."""
     components = []
     for line in sorted(debian.splitlines()):
         name, version, architecture = line.split("\t")

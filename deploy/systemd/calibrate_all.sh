@@ -1,6 +1,6 @@
 #!/bin/sh
-# The month that is over, by every engine for comparison: calibrate_all.sh
-# The first that fails is the last. One that is not installed (exit status 2) is left out, and the script fails at its end.
+# Fits the last complete month with every engine, for comparison: calibrate_all.sh
+# Stops at the first engine that fails. Skips engines that are not installed (exit status 2), and then fails at the end.
 absent=0
 for engine in mirt pymc brms; do
     "${IRT:-/opt/irt/current/bin/irt}" calibrate --engine "$engine"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/how-to/deploy-systemd.md.
+# Installs irt-assets as systemd services, from the folder built by `make wheelhouse`. See docs/how-to/deploy-systemd.md.
 set -eu
 
 usage='install.sh [--timers] [--journal-limits] [--dry-run]
@@ -42,7 +42,7 @@ refuse() { printf 'refused: %s\n' "$*" >&2; exit 1; }
 run() { if [ "$dry" ]; then printf 'would run: %s\n' "$*"; else "$@"; fi; }
 
 release_of() { [ -L "$1" ] && basename "$(readlink "$1")" || true; }
-# The value without a pair of quotes around it, which systemd takes off, too.
+# The value without surrounding quotes, which systemd removes, too.
 name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1 | sed "s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"; }
 is_set() { [ -n "$(name_setting "$1" "$2")" ]; }
 
@@ -76,7 +76,7 @@ then the same command again. The embedded server of \`irt demo\` is not for an i
 END
 }
 
-# An env file that exists: root's alone, and as systemd reads it.
+# Check an existing env file: only root may read it, and systemd must be able to parse it.
 check_env_file() {
     [ "$(stat -c %u "$1")" = "$(id -u)" ] || refuse "$1 does not belong to root: chown root:root $1"
     case $(stat -c %a "$1") in
@@ -125,7 +125,7 @@ limit_journal() {
     run systemctl restart systemd-journald.service
 }
 
-# Units write below /var/lib/irt alone; those that write reports may write to REPORT_OUTPUT_DIR, too.
+# Units write only below /var/lib/irt. Units that write reports may also write to REPORT_OUTPUT_DIR.
 allow_report_folder() {
     folder=$(name_setting "$env_file" REPORT_OUTPUT_DIR)
     case $folder in
@@ -180,7 +180,7 @@ unpack_release() {
     touch "$new/.complete"
 }
 
-# `irt` of this release, as the account and with the settings that its units have.
+# `irt` of this release, with the account and settings of its units.
 irt() { run "$opt/releases/$release/libexec/irt-as-service" "$@"; }
 
 install_units() {
@@ -193,7 +193,7 @@ install_units() {
     run systemctl daemon-reload
 }
 
-# Files that came with a release; drop-ins of the operator stay.
+# Files of a release; the operator's drop-ins stay.
 remove_units() {
     [ -d "$opt/current/share/units" ] || return 0
     (cd "$opt/current/share/units" && find . ! -type d) | while IFS= read -r name; do run rm -f "$units/$name"; done
@@ -218,7 +218,7 @@ drop_older_releases() {
     done
 }
 
-# The servers whose settings are there, and irt-r where it was enabled. Says why the others are not started.
+# The servers whose settings exist, and irt-r if it is enabled. Prints why other servers are not started.
 wanted() {
     for server in $servers; do
         case $server in
@@ -235,7 +235,7 @@ wanted() {
     if [ "$old" ] && systemctl is-enabled --quiet irt-r.service 2>/dev/null; then echo irt-r; fi
 }
 
-# The R engines need no Python package on a server: R runs as a service of its own.
+# The R engines need no Python package on a server, as R runs in its own service.
 offer_r() {
     case ,$(name_setting "$env_file" IRT_ENGINES), in
         *mirt* | *brms*) is_set "$env_file" R_IRT_BASE_URL || warn "IRT_ENGINES names an engine of R, which runs as the service irt-r:
@@ -246,13 +246,13 @@ offer_r() {
     esac
 }
 
-# Those of the daemon's schedules, and the report's. Whether backups are made is the operator's choice; four do what
-# sensors of the daemon do.
+# Timers of the daemon's schedules, and of the report. The operator decides about backups; four timers replace sensors
+# of the daemon.
 timers() {
     (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-intake -e irt-pull -e irt-backup
 }
 
-# Unless it was asked for, what does it now goes on doing it.
+# Without an option, the current scheduler stays.
 choose_scheduler() {
     asked=$scheduler
     [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
@@ -261,7 +261,7 @@ choose_scheduler() {
 start_services() {
     names=$(wanted | sed 's/$/.service/')
     [ "$scheduler" = daemon ] || run systemctl disable --now irt-daemon.service
-    # What an operator switched off later stays off.
+    # Timers that an operator has disabled since stay disabled.
     if [ "$asked" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
         names="$names $(timers "$1")"
     fi

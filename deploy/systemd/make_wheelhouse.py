@@ -1,7 +1,8 @@
-"""`make wheelhouse`: a folder with everything that install.sh needs on a machine without a network.
+"""`make wheelhouse`: build a folder with everything that install.sh needs on a machine without a network.
 
-Wheels by the lock files, their hashes checked, our own wheel, units, templates and the installer. It is for machines
-with this machine's Python and architecture. Standard library only; called again it fetches only what is missing.
+It contains the wheels of the lock files with checked hashes, our own wheel, units, templates and the installer, for
+machines with this machine's Python and architecture. A second call fetches only missing files. Uses only the standard
+library.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ LIBRARY = "packages/irt-psychometrics"
 PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh", "calibrate_all.sh")
 TOOLS = "requirements-build.lock"
 EXTRAS = ("bayes", "otel")
-"""What every wheelhouse has: the engine pymc, and traces."""
+"""Extras in every wheelhouse: the engine pymc, and traces."""
 SOURCES = ("pyspark",)
-"""What is published as source alone; install.sh builds it, from Python files, with the setuptools of TOOLS."""
+"""Packages published only as source. install.sh builds them, from Python files, with the setuptools of TOOLS."""
 SOURCE_DATE_EPOCH = "1577836800"
-"""The same code makes the same wheel, whenever it is made."""
+"""Fixed time, so that the same code always gives the same wheel."""
 
 
 def main(folder: Path, extras: list[str]) -> None:
@@ -41,7 +42,7 @@ def main(folder: Path, extras: list[str]) -> None:
         pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
         fetched = work / "wheels"
         fetched.mkdir()
-        for wheel in _packages(wheels):  # pip checks their hashes as if it had fetched them
+        for wheel in _packages(wheels):  # pip checks their hashes as if it had downloaded them
             wheel.rename(fetched / wheel.name)
         kept = work / "kept"
         kept.mkdir()
@@ -65,7 +66,7 @@ def main(folder: Path, extras: list[str]) -> None:
         for wheel in _packages(kept):
             shutil.move(wheel, wheels / wheel.name)
     _add_the_rest(folder, locks)
-    print(_sealed(folder))  # noqa: T201 - its answer
+    print(_sealed(folder))  # noqa: T201 - the script's output
 
 
 def _packages(folder: Path) -> list[Path]:
@@ -90,7 +91,7 @@ def _add_the_rest(folder: Path, locks: list[str]) -> None:
 
 
 def _sealed(folder: Path) -> str:
-    """The name of the release: the version, and a hash of all hashes, which SHA256SUMS has."""
+    """Write SHA256SUMS and the name of the release: version and hash of all hashes. Returns a summary to print."""
     sums = folder / "SHA256SUMS"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("SHA256SUMS", "release"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]

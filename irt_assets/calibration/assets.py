@@ -53,8 +53,8 @@ def build_calibration_asset(
         name=asset_of(engine),
         partitions_def=months,
         deps=["scored_responses", "question_bank"],
-        description=f"One row per scale: the month's item parameters as the engine `{engine}` estimates them, not "
-        "linked yet, or why there are none.",
+        description=f"One row per scale: the month's item parameters estimated by the engine `{engine}`, before "
+        "linking, or the reason why there is no fit.",
         kinds={spec.kind, "postgres"},
         pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
@@ -157,7 +157,8 @@ def build_calibration_assets(
         **of_a_month,
         deps=["linked_item_parameters"],
         description="One row per publication: an item's parameters for scoring, in force from a date on. A green month "
-        "publishes the items that were never published. For all others it makes a proposal, and a person decides.",
+        "publishes items that have never been published. For all other items it makes a proposal, and a person "
+        "decides.",
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
     )(published_item_parameters)
 
@@ -180,8 +181,8 @@ def build_calibration_assets(
     @dg.asset(
         **of_a_month,
         deps=["linked_item_parameters", *(asset_of(engine) for engine in comparison_engines)],
-        description="One sentence per scale: how far the month's engines agree, item by item, on the bank's scale. It "
-        "stores nothing.",
+        description="One sentence per scale: how closely the month's engines agree, item by item, on the bank's scale. "
+        "It stores nothing.",
         op_tags={"dagster/priority": "-1"},  # publication does not wait for it
     )
     def engine_agreement(

@@ -152,7 +152,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         if holds
         else ""
     )
-    return _MonthCheck(gate.name, f"{kind}{gate.explanation} Where it fails: {gate.fix}", severity, judge)
+    return _MonthCheck(gate.name, f"{kind}{gate.explanation} If it fails: {gate.fix}", severity, judge)
 
 
 def _moved_anchors(verdicts: Mapping[str, GateResult], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:
@@ -210,7 +210,7 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
 
     return _MonthCheck(
         name,
-        "Item gate: holds back single items and names them; it never makes a month red, and passes where the month "
+        "Item gate: holds back single items and names them. It never makes a month red, and it passes if the month "
         "before held back the same items.",
         dg.AssetCheckSeverity.WARN,
         judge,
@@ -282,7 +282,8 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         dg.AssetCheckSpec(
             INVENTORY,
             asset=asset,
-            description="Which of the months that are over stand here: missing, empty, stale, running, waiting or red.",
+            description="Lists completed months that stopped at this asset: missing, empty, stale, running, waiting or "
+            "red.",
         )
         for asset in ASSETS
     ]

@@ -46,8 +46,9 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="One row per item: its parameters in the 30 days that end with the day, linked through the frozen "
-        "anchors. They are an early warning, and provisional for items that have none published; nothing is published "
-        "from a night. It also stores everyone's θ as of the day's end, from the published parameters in force.",
+        "anchors. They are an early warning, and provisional parameters for items without published ones. Nothing is "
+        "published from a night. It also stores every learner's θ at the end of the day, from the published "
+        "parameters in force.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
@@ -56,8 +57,8 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
             dg.AssetCheckSpec(
                 CHECK,
                 asset=NIGHTLY,
-                description="Every scale was fitted; its linking constants and difficulties are those of the last "
-                "month and of the published parameters, within their errors; its anchors agree.",
+                description="Every scale was fitted. Within their errors, its linking constants agree with the last "
+                "month and its difficulties with the published parameters. Its anchors agree.",
             )
         ],
     )
@@ -87,7 +88,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
-        description=f"{night.day}: {'; '.join(parts) or quiet or 'as the last month and the published parameters'}"
+        description=f"{night.day}: {'; '.join(parts) or quiet or 'agrees with the last month and published parameters'}"
         + (f"; judged on {_sample(night)}" if night.share < 1 else ""),
         metadata={
             ITEMS: rows_shown(

@@ -1,4 +1,4 @@
-"""Pictures of a calibration, its linking, its abilities and its agreement with others, for asset metadata."""
+"""Pictures of a calibration, its linking, its abilities and its agreement with other fits, for asset metadata."""
 
 from collections.abc import Mapping, Sequence
 
@@ -152,12 +152,30 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
 def linking_scatter(
     new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool, disagreement: str
 ) -> Picture:
-    """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
+    """Draw the anchors' parameters in the anchor set against their linked parameters in this fit.
 
-    `new` is the fit before linking; `agree`: whether the anchors used agree; `disagreement`: why the anchors do not
-    carry the fit. The title contains it if the anchors agree: then they are too few. Dropped anchors are orange
-    crosses, those off the line with their names; anchors in use that moved against the others are orange triangles,
-    named next to the parameter that moved.
+    Anchors on the diagonal did not change. Dropped anchors are orange crosses, with names if their values differ by
+    more than the 95 % intervals. Used anchors that moved against the others are orange triangles, with names in the
+    chart of the parameter that moved.
+
+    Parameters
+    ----------
+    new
+        The fit before linking.
+    anchors
+        The anchor set.
+    linking
+        The linking of `new` to the anchors.
+    agree
+        Whether the used anchors agree with each other.
+    disagreement
+        The reason why the anchors cannot link the fit; empty if they can. The title contains it if the used anchors
+        agree, which means that they are too few.
+
+    Returns
+    -------
+    Picture
+        A chart of b and a chart of a.
     """
     linked = linking.transform(new)
     place = {item: j for j, item in enumerate(linked.item_ids)}

@@ -1,4 +1,4 @@
-"""Placing a fit on its scale: the frozen anchors and the linking."""
+"""Put a fit on its scale by linking it to the scale's frozen anchors."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,15 @@ from irt_psychometrics.linking import AnchorSet, Linking, link
 
 @dataclass(frozen=True)
 class LinkResult:
-    """A fit on the bank's scale, or the reason why it is not there.
+    """A fit on the bank's scale, or the error because of which it could not be put there.
 
-    disagreement: why its anchors do not carry it, as the rules of the scale judge them; empty if they do.
-    used_agree: whether the anchors used agree with each other, even if they are too few.
+    Attributes:
+        anchors: the scale's frozen anchors; None if it has none, or if they cannot be used.
+        linking: the linking; None if there is an error.
+        disagreement: the reason why the anchors cannot link the fit by the scale's rules; empty if they can.
+        used_agree: whether the anchors used agree with each other, even if they are too few.
+        linked: the fit on the bank's scale; None if there is an error.
+        error: the error that prevented the linking; None if the fit is linked.
     """
 
     anchors: AnchorSet | None
@@ -29,7 +34,11 @@ class LinkResult:
 
 
 def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> LinkResult:
-    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it."""
+    """Link `raw` to the scale's frozen anchors. Errors are part of the result.
+
+    `window` is the period of `raw` in the form of `irt scale init --origin`, for the message if the scale has no
+    origin.
+    """
     try:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     except PsychometricsError as error:

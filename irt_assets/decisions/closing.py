@@ -26,10 +26,11 @@ from resources.postgres.database import LOCK, Database, lock_key, one_value
 
 
 def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
-    """Close the months that may close tonight, each in a transaction of its own, and count the changes to closed ones.
+    """Count the changes to closed months, and close the months that can be closed now.
 
-    A month closes when `late_days` have passed since its end, unless its results lack answers or an import, a first
-    pull or an overdue source may still add some. Returns the months that closed.
+    A month of a scale closes when `late_days` have passed since its end. It stays open if its results do not use all
+    current answers, or if an import, a first pull or an overdue source may still add answers. Each month is closed in
+    its own transaction. Returns the months that closed, one for each scale.
     """
     found: list[ClosedMonth] = []
     with database.connect() as connection:
@@ -53,8 +54,8 @@ def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
 
 
 def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
-    """Scales with answers in the snapshot whose `late_days` have passed."""
-    usual = Rules().answers.late_days  # answers to items that the bank does not know are of no scale
+    """Scales with answers in the snapshot whose `late_days` have passed since the end of the month."""
+    usual = Rules().answers.late_days  # for answers to items that are not in the bank, which belong to no scale
     late_days = {scale_id: scale.rules.answers.late_days for scale_id, scale in scales.items()}
     return [
         scale_id
@@ -64,7 +65,7 @@ def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[st
 
 
 def _all_has_come(connection: psycopg.Connection) -> bool:
-    """Whether no import and no first pull is running. New imports wait for the end of the transaction."""
+    """Whether no import is running and no first pull is unfinished. New imports wait for the end of the transaction."""
     locks = (lock_key(*IMPORTS), lock_key("inbox"))
     return all(one_value(connection, f"SELECT pg_try_advisory_xact_lock({LOCK})", (key,)) for key in locks) and not (
         one_value(connection, "SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL)")
@@ -78,7 +79,7 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
     start, end = Month(month).bounds
     other = scales_of_other_verdicts(connection, [month]).get(month, set())
-    if days_that_differ(connection, start.date(), end.date()):  # answers that came since the night has judged
+    if days_that_differ(connection, start.date(), end.date()):  # answers that arrived after the night judged answers
         other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
     due = {*due} - other
     made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
@@ -87,8 +88,10 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
 
 
 def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
-    """Whether the scale's fit, or the error of its attempt, comes from the snapshot, and the snapshot's answers were
-    judged by the current rules."""
+    """Whether the scale's results come from the snapshot, and the snapshot's answers were judged by the current rules.
+
+    The results are the latest fit, or the latest error of a fit. A scale that does not exist (None) needs no results.
+    """
     if scale is None:
         return True
     staged = latest_attempt(connection, snapshot.month, scale_id, scale.engine)
@@ -98,10 +101,11 @@ def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str,
 
 @dataclass(frozen=True)
 class Reopening:
-    """Closed months that a person may reopen, with the current changes to their answers.
+    """Closed months that a person reopens.
 
     Attributes:
-        stale: months among them that will be recomputed.
+        closed: the months, by scale, with the current number of changes to their answers.
+        stale: months among them that will be recomputed, because answers or eligibility rules have changed.
     """
 
     closed: tuple[ClosedMonth, ...]
@@ -119,8 +123,10 @@ class Reopening:
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
-    """Preview reopening the months from `first` to `last` (None: `first` alone). Raises PermanentFailure if no month is
-    closed."""
+    """Preview reopening the months from `first` to `last` (None: `first` alone).
+
+    Raises PermanentFailure if none of the months is closed, or if `last` is before `first`.
+    """
     last = last or first
     if last < first:
         raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
@@ -132,7 +138,10 @@ def preview_reopening(connection: psycopg.Connection, first: str, last: str | No
 
 
 def reopen_months(database: Database, first: str, last: str | None = None, *, by: str, reason: str) -> Reopening:
-    """Reopen the closed months from `first` to `last` and record who decided it. Raises as `preview_reopening`."""
+    """Reopen the closed months from `first` to `last` and record the decision.
+
+    Raises PermanentFailure as `preview_reopening` does, and for an empty name or reason.
+    """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)

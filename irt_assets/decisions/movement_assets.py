@@ -19,7 +19,7 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
         partitions_def=months,
         deps=["abilities"],
         description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. Only "
-        "scales with `ability_variance=auto` (`irt scale set`) have one. It is a proposal, and a person decides.",
+        "scales with `ability_variance=auto` (`irt scale set`) have a row. It is a proposal, and a person decides.",
         kinds={"numba", "postgres"},
         pool=LIGHT_POOL,
         op_tags={"dagster/priority": "-1"},

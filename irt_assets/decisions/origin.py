@@ -1,7 +1,7 @@
-"""The origin of a scale: `initialise`, which is the only thing that makes a scale and its first anchor set.
+"""Initialise a scale: freeze its first anchor set, and publish the anchors' values. No other code creates a scale.
 
-A scale starts from the bank's own parameters on the items tagged `anchor`, or from one window that is
-declared its origin (see `origin_sources`). Both publish their values with the rule `origin` from the first month on.
+The anchors' values are the bank's own parameters of the items tagged `anchor`, or estimates from one window that is
+declared the origin (see `origin_sources`). They are published with the rule `origin` from the first month on.
 """
 
 from dataclasses import dataclass, replace
@@ -45,11 +45,15 @@ class Origin:
     """Result of initialising a scale.
 
     Attributes:
-        with_guessing: anchors of the bank with c > 0 on a scale without guessing.
-        shape: the distribution of θ that em used for an origin window, and why; None if it was not judged.
-        guessing: whether learners of the origin window guess, on a scale without guessing.
-        misfit: misfit of the answers of an origin window, with a sentence on each statistic.
-        misfit_holds: whether the misfit has to be accepted before a month is green.
+        anchors: number of anchors.
+        published: number of published items.
+        errors_assumed: number of anchors whose errors are assumed.
+        left_out: items that cannot be anchors, with the reasons.
+        with_guessing: number of anchors with c > 0 on a scale whose model has no guessing.
+        shape: reason for the choice of the distribution of θ in an origin window; None if there was no choice.
+        guessing: whether learners of the origin window guess although the scale's model has no guessing.
+        misfit: sentences about statistics by which the answers of an origin window do not follow the model.
+        misfit_holds: whether somebody has to accept the misfit before a month can be green.
     """
 
     scale_id: str
@@ -78,12 +82,36 @@ def initialise(
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
-    With `window`, the answers of that time are fitted by `model` and become the origin. Without it, the origin is the
-    bank's parameters of the items tagged `anchor`. Fits of `engine` are published; with `window`, the window's engine
-    is used.
+    Parameters
+    ----------
+    database
+        The database.
+    scale_id
+        The scale.
+    first_month
+        First month in which the values are in force.
+    mu, sigma
+        Mean and SD of the scale's population, sigma > 0.
+    model
+        The default model of the scale's items.
+    thresholds
+        Rules of the scale that differ from the defaults.
+    engine
+        Name of the engine whose fits are published; not used if `window` is given.
+    window
+        The window whose answers become the origin, with its engine. None: the origin is the bank's parameters of the
+        items tagged `anchor`.
 
-    Raises PermanentFailure if the scale already has an origin, if nothing can serve as an origin, if the engine is not
-    installed, or if a 3PL would be linked to anchors of the bank without guessing.
+    Returns
+    -------
+    Origin
+        The numbers of anchors and published items, and warnings.
+
+    Raises
+    ------
+    PermanentFailure
+        If the scale already has an origin, if there are no usable anchors, if the engine is not installed, if sigma is
+        not positive, or if months fitted with a 3PL would be linked to bank anchors without guessing.
     """
     engine = window.engine.name if window else engine
     given = thresholds or {}
@@ -158,8 +186,10 @@ def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
 def _window_anchors(
     connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
 ) -> OriginAnchors:
-    """Write the fit and its anchors. Raises PermanentFailure if the anchors are too few to link to, or if the bank has
-    changed since."""
+    """Write the fit of an origin window. Returns the anchors with their topics.
+
+    Raises PermanentFailure if there are fewer anchors than `min_anchors`, or if anchors left the scale during the fit.
+    """
     found = write_origin_fit(connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted)
     if len(found.anchors) < rules.publication.min_anchors:
         raise PermanentFailure(
@@ -190,8 +220,10 @@ def write_origin_fit(
     rules: Rules,
     fitted: FittedWindow,
 ) -> OriginAnchors:
-    """Write the fit of an origin window in place of an earlier one; the items that pass the item gates.
-    Raises PermanentFailure where no item passes."""
+    """Write the fit of an origin window, which replaces an earlier one. Returns the items that pass the item gates.
+
+    Raises PermanentFailure if no item passes.
+    """
     fit = fits.StagedFit(
         fit_id=fits.new_fit_id("origin", scale_id, engine),
         month="origin",
@@ -239,15 +271,21 @@ def write_origin_fit(
 
 
 def _days(window: tuple[datetime, datetime]) -> str:
-    """The window as `irt scale init --origin` names it."""
+    """The window in the form of `irt scale init --origin`."""
     start, end = window
-    after = end + timedelta(days=1) - timedelta(microseconds=1)  # days are whole
+    after = end + timedelta(days=1) - timedelta(microseconds=1)  # rounds up to whole days
     return f"{start:%Y-%m-%d}:{after:%Y-%m-%d}"
 
 
 @dataclass(frozen=True)
 class OriginRead:
-    """The fit of an origin window as it is stored; `left_out`: the items that it did not publish, with the reasons."""
+    """The stored fit of an origin window.
+
+    Attributes:
+        window: the window.
+        fit: the fit on the scale.
+        left_out: items that the fit did not publish, with the reasons.
+    """
 
     window: OriginFit
     fit: fits.LinkedFit
@@ -255,19 +293,19 @@ class OriginRead:
 
     @property
     def published(self) -> list[str]:
-        """The items that the fit published."""
+        """The items whose values the fit published."""
         return [item for item in self.fit.items if item not in self.left_out]
 
     @property
     def in_words(self) -> list[str]:
-        """Sentences on the fit's statistics, which tell how well the answers follow the model."""
+        """Sentences about the distribution of θ and the fit's statistics of misfit."""
         spec = self.fit.model_spec
         said = [spec.shape.why] if spec.shape else []
         return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
 
 
 def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
-    """Read the fit of a scale's origin window. Returns None if the scale's anchors are the bank's."""
+    """Read the fit of a scale's origin window. Returns None if the scale's anchors come from the bank."""
     window = origin_fit(connection, scale_id)
     if window is None:
         return None

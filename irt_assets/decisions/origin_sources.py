@@ -54,6 +54,10 @@ class OriginAnchors:
 
 
 def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors:
+    """Read the anchors of a scale from the bank: the items tagged `anchor` with usable parameters.
+
+    Raises PermanentFailure if there are none.
+    """
     rows = connection.execute(
         """SELECT item_id, topic_id, meta->'irt' FROM question
            WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
@@ -89,7 +93,7 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors
 
 
 def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
-    """The item with D = 1, and whether its errors had to be assumed."""
+    """The item's parameters with D = 1, and whether its errors are assumed."""
     metric = float(irt.get("D") or 1.0)
     a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
     further = _of_scores(irt, metric)
@@ -98,7 +102,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
-    with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
+    with np.errstate(invalid="ignore"):  # far from all learners P(1 − P) is 0, and errors are not finite
         item = ItemParameters.of_rows([""], [ItemRow(a, b, c, further=further)]).with_assumed_errors()
         errors = (float(x[0]) for x in (item.a_se, item.b_se, item.cov_ab))
         return ItemRow(a, b, c, *errors, further=further), True
@@ -124,7 +128,7 @@ def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
 
 
 def _anchor_problem(item: ItemRow) -> str | None:
-    """Why months cannot be linked to such an anchor: every month would fail on it."""
+    """The reason why months cannot be linked to such an anchor. Returns None if they can."""
     a, b, c, a_se, b_se, cov_ab = item.with_errors
     if not a > 0:
         return f"a = {a:g} is not positive"
@@ -157,7 +161,7 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class OriginWindow:
-    """The period whose answers define a scale, the engine that fits them, and the store of their snapshot."""
+    """The period whose answers define a scale, the engine that fits them, and the store for their snapshot."""
 
     start: datetime
     end: datetime
@@ -167,7 +171,13 @@ class OriginWindow:
 
 @dataclass(frozen=True)
 class WindowSnapshot:
-    """The stored answers of an origin window. `digest`: sha256 of the file."""
+    """The stored answers of an origin window.
+
+    Attributes:
+        uri: the file.
+        digest: SHA-256 of the file.
+        data_hash: hash of the answers.
+    """
 
     uri: str
     digest: str
@@ -184,8 +194,11 @@ class FittedWindow:
 
 
 def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules, model: Model) -> FittedWindow:
-    """Read the window and store its answers, then fit it: no transaction is open while the engine runs, and nothing but
-    the responses is in memory. A snapshot that came to nothing is pruned as any that no fit names.
+    """Read the window's answers, store them, and fit them.
+
+    No transaction is open while the engine runs, and only the responses are in memory. If the fit fails, the snapshot
+    is pruned later like any snapshot without a fit. Raises PermanentFailure if the scale has no items, if the window
+    has too many attempts or no scored response, if the fit does not converge, or if a set gate fails.
     """
     with database.connect() as connection:
         scales = read_scales(connection)
@@ -228,8 +241,11 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
 
 
 def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, counts: Mapping[str, int]) -> None:
-    """Raise PermanentFailure if a set gate would hold a month with such answers. Guessing and misfit are accepted here:
-    they hold the scale's months until somebody decides."""
+    """Raise PermanentFailure if one of three set gates would hold a month with these answers.
+
+    The gates test rejected answers, convergence and dimensionality. Guessing and misfit do not prevent an origin; they
+    hold the scale's months until somebody decides.
+    """
     name = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
     kept, n = fitted.snapshot, sum(counts.values())
     snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})
@@ -256,7 +272,7 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
 
 
 def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot) -> FittedWindow:
-    """Fit an origin window, with mean 0 and SD 1 of its learners' θ for every model.
+    """Fit an origin window, and transform the fit so that its learners have a mean θ of 0 and an SD of 1.
 
     Raises PermanentFailure if the fit does not converge, and PsychometricsError if the engine cannot fit the window.
     """

@@ -1,4 +1,4 @@
-"""Read proposals with their evidence, and find the ones that need a person's decision. Nothing here writes.
+"""Read proposals with their evidence, and find the proposals that need a person's decision. Nothing here writes.
 
 `publication` and `recalibration` make proposals, `release` decides on them, and `release_impact` computes the effect on
 learners.
@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
-"""In a reference: all items of the window that need a decision."""
+"""The item in a reference that means all items of the window that need a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
     "published",
@@ -36,11 +36,11 @@ KINDS_THAT_NEED_MORE = {
 
 
 class State(StrEnum):
-    """The state of a proposal: open ones can be decided on.
+    """The state of a proposal. Only open proposals can be decided on.
 
-    A proposal is superseded by a newer one of the same window and item. All proposals of a month are superseded by its
-    next run, which judges every item again, and while the month is not green. A recalibration supersedes only its own
-    proposals.
+    A newer proposal of the same window and item supersedes a proposal. All proposals of a month are superseded by the
+    month's next fit, which judges every item again, and as long as the month's publication step is not done. A
+    recalibration supersedes only proposals of the same window for the items that it proposes.
     """
 
     OPEN = "open"
@@ -50,7 +50,7 @@ class State(StrEnum):
 
 
 class Reference(NamedTuple):
-    """A proposal's name, written WINDOW/ITEM. The window is a month, or FIRST:LAST for a recalibration."""
+    """The name of a proposal, written WINDOW/ITEM. The window is a month, or FIRST:LAST for a recalibration."""
 
     window: str
     item_id: str
@@ -61,24 +61,37 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposal and the facts about it.
+    """A proposal with its evidence.
 
     Attributes:
-        window: the month it comes from, or FIRST:LAST of a recalibration (see `recalibrated`).
-        old: the item's last publication, which this one would replace; None if the item was never published.
-        old_rule: the rule by which `old` was published.
-        wabc: area between the curves of `new` and `old`, 0 to 1.
-        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty if not tested. The onset
-            is taken from the first month that found the change.
-        dif: findings in a sentence each; None if not tested.
+        window: the month of the proposal, or FIRST:LAST of a recalibration (if `recalibrated`).
+        new: the proposed values.
+        n: number of responses to the item in the fit.
+        why: the reason why a person decides.
+        recalibrated: whether the proposal comes from a recalibration.
+        anchor: whether the item is an anchor of the scale.
+        outdated: whether the published value comes from a later window, or from a window that ends with the proposal's
+            month (unless the proposal is a recalibration). Also true if somebody has since decided on a proposal for
+            the item from the same or a later month.
+        old: values of the item's last publication, which the proposal would replace; None if the item was never
+            published.
+        old_since, old_rule: start and rule of this publication.
+        replaces: id of this publication.
+        wabc: area between the curves of `new` and `old`, 0 to 1; None without `old`.
+        window_end: end of the window.
+        drift: severity, delta_b and change (kind, onset, …) in the window's last month; empty if drift was not tested.
+            The onset is the earliest one since the item's open drift alert.
+        dif: a sentence for each DIF finding of medium or high size, or of ETS class C; None if DIF was not tested.
         fit: infit, outfit, rmsd and flags, as stored with the fit.
-        superseded: whether it would be superseded if nobody had decided on it.
-        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
-        decided: by whom, when and why it was decided; if it is open again, also who undid the decision.
-        settled: why an open proposal does not need the decision that it would otherwise need: the latest later green
-            month omits its value and agrees with the published value, or it is the value of a leak that was rejected.
-        outdated: whether the published value comes from a later window or from the month itself, or somebody has since
-            decided on the proposal of such a window for the item.
+        lineage: hashes of the answers and anchors, and the time of the proposal.
+        superseded: whether the proposal is superseded, or would be if there were no decision on it.
+        withdrawn: date, person and reason if the item is withdrawn; empty if it is in use. A withdrawn item does not
+            need a decision.
+        decided: outcome, person, date and reason of the last decision on the proposal, which can be an undo; empty if
+            there is none.
+        settled: the reason why an open proposal does not need a decision; empty if it does. Either a later green month
+            agrees with the published value and not with the proposed one, or the proposed value is that of a leak that
+            was rejected.
     """
 
     window: str
@@ -137,8 +150,12 @@ class Proposal:
 
     @property
     def asks(self) -> bool:
-        """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
-        the proposed value still differs from the published one; unless that is settled."""
+        """Whether somebody should decide on the proposal.
+
+        Only open proposals that are not outdated, withdrawn or settled need a decision. They need it if nothing is
+        published for the item, if it was recalibrated, or if it drifted and the proposed curve differs from the
+        published one.
+        """
         if self.state is not State.OPEN or self.outdated or self.withdrawn or self.settled:
             return False
         moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > ItemParameters.MEDIUM_WABC
@@ -200,7 +217,7 @@ def waiting_proposals(
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """Proposals that need a decision, from each item's latest window, largest change first."""
+    """The latest proposal of each item among those that need a decision, by scale, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id
@@ -219,7 +236,11 @@ def _age(proposal: Proposal) -> tuple[str, datetime]:
 
 
 def find_proposals(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
-    """The named proposals, each once. Raises PermanentFailure if one does not exist, or if `all` matches no item."""
+    """The named proposals without repetitions.
+
+    Raises PermanentFailure if a proposal does not exist, or if `all` is used for a window without proposals that need a
+    decision.
+    """
     wanted = list(dict.fromkeys(references))
     named = [reference for reference in wanted if reference.item_id != EVERY]
     of_name: dict[Reference, list[Proposal]] = {}
@@ -239,7 +260,7 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
             found[reference] = max(
                 of_name[reference],
                 key=lambda one: (one.state is State.OPEN, bool(one.decided), one.lineage["created_at"]),
-            )  # the open one, else the last one decided on
+            )  # the open proposal, or else the last one with a decision
         else:
             raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
     if not found:
@@ -248,7 +269,7 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
 
 
 def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
-    """Why a superseded proposal without a newer one of the same name cannot be decided on."""
+    """The reason why a superseded proposal without a newer proposal of the same name cannot be decided on."""
     step = step_of(connection, proposal.scale_id, proposal.window)
     state, why = (step.state, step.why) if step else ("not taken to the ledger", "`irt status`")
     if step and state == "done" and step.fit_id == proposal.fit_id:
@@ -282,7 +303,10 @@ _OF_DECISION = {"accept": State.ACCEPTED, "reject": State.REJECTED}
 
 
 def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[float | None]:
-    """wABC of each row's proposed and published curves, over its scale's population."""
+    """Area between each row's proposed and published curves, over its scale's population.
+
+    It is None if nothing is published.
+    """
     found: list[float | None] = [None] * len(rows)
     for scale in scales.values():
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]

@@ -1,9 +1,11 @@
-"""Recalibration: several months pooled into one fit, on the answers given after each item changed, as proposals.
+"""Recalibration: fit several months together, using each item's answers since it last changed, and propose the values.
 
-Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: learning
-between two months is not mistaken for easier items. An item that changed according to the drift analysis
-loses its answers from before the change, so that its estimate describes the item as it is now; θ in those answers is
-determined by all other items. The fit is linked to the frozen anchors like a month's fit, and passes the same gates.
+Every learner-month is a person with its own ability, and each month has its own mean and SD of θ, so learning between
+two months does not make items look easier. If drift analysis found that an item changed, its answers from before the
+change are dropped, so its estimate describes the item as it is now. The other items determine θ for these answers. The
+fit is linked to the frozen anchors like that of a month, and its items pass the item gates of a month.
+
+`release` decides on the proposals.
 """
 
 import hashlib
@@ -50,10 +52,11 @@ class Recalibration:
     """Result of a recalibration.
 
     Attributes:
-        window: FIRST:LAST month, which names its proposals.
+        window: FIRST:LAST month, the window of its proposals.
         months: months that were pooled.
-        passed_over: months that were not pooled, with the reason.
-        changed: items whose answers count only from a date on.
+        passed_over: months that were not pooled, with the reasons.
+        changed: items whose answers count only from a time on, with this time.
+        n_persons, n_responses: numbers of learner-months and of responses in the fit.
         proposed: items with a proposal.
         held: items that an item gate holds back, with the reasons.
     """
@@ -79,10 +82,32 @@ def recalibrate(
     items: Collection[str] = (),
     threads: int | None = None,
 ) -> Recalibration:
-    """Fit the green months from `first` to `last` together, and propose `items` (if empty: all but the anchors).
+    """Fit the green months from `first` to `last` together, and propose the items' values.
 
-    Raises PermanentFailure if no month is green, if the scale is not fitted by em or its items are assigned by level,
-    if the fit does not converge or its anchors disagree, and for items that cannot be proposed.
+    Parameters
+    ----------
+    database, store
+        The database, and the store of snapshots.
+    scale_id
+        The scale.
+    first, last
+        First and last month.
+    items
+        The items to propose; empty: all items but the anchors.
+    threads
+        Number of threads; None: all processors.
+
+    Returns
+    -------
+    Recalibration
+        The result. Proposals and the fit are stored.
+
+    Raises
+    ------
+    PermanentFailure
+        If no month is green, if the scale's engine is not em, if its items are assigned by level or its persons are
+        learner-weeks, if the fit does not converge or the anchors cannot link it, if `items` have no or too few
+        answers, or if its inputs change during the fit.
     """
     window, months = f"{first}:{last}", _months(first, last)
     with database.connect() as connection:
@@ -171,7 +196,10 @@ class _Basis:
             )
 
     def require_same(self, now: "_Basis", window: str) -> None:
-        """Raise PermanentFailure, naming the change, if anything but the reasons has changed since."""
+        """Raise PermanentFailure, which names the changes, if the inputs have changed since the fit began.
+
+        The reasons in `passed_over` may change.
+        """
         changes = {
             "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
             "the anchors": now.anchor_hash != self.anchor_hash,
@@ -193,7 +221,10 @@ def _fit(
     items: Collection[str],
     threads: int | None,
 ) -> tuple[Calibration, StagedSpec]:
-    """The fit and its spec. The guessing of `items`, which are proposed, is estimated again."""
+    """Fit the pooled answers. Returns the fit and its spec. The guessing of `items` is estimated again.
+
+    Raises PermanentFailure if the fit does not converge.
+    """
     raw = EmEngine(threads).calibrate(
         request.responses,
         model=request.model,
@@ -234,7 +265,7 @@ def _stage(
 
 
 def _link(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> tuple[Calibration, Linking]:
-    """The fit on the scale, and its linking. Raises PermanentFailure if the anchors do not carry it."""
+    """The fit on the scale, and its linking. Raises PermanentFailure if the anchors cannot link it."""
     placed = link_to_scale(connection, scale, raw, window)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale.scale_id}: {placed.error}")
@@ -271,10 +302,11 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
 
 
 def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
-    """The time since which answers are to the present version of an item, by item. Items without a change are absent.
+    """The times of the items' last changes; earlier answers are answers to a different version of the item.
 
-    The time comes from the last drift alert: the day on which a leak began, otherwise the first month that flagged the
-    item. If a later month did not flag it, the time is the start of that month.
+    The time follows from the last drift alert that was opened up to `last`. If the alert was closed up to `last`, it is
+    the start of the month that closed it. Otherwise it is the day on which a leak began, or the start of the month that
+    opened the alert. Items without a change after the start of `first` are absent.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (l.item_id) l.item_id, l.opened_month, l.closed_month, d.details->'change'->>'onset'
@@ -297,7 +329,7 @@ def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last
 
 
 def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
-    """The scored answers, without answers to an item from before it changed. Each learner-month is a person."""
+    """The scored answers without answers to items from before they `changed`. Each learner-month is a person."""
     items = pa.array(list(changed), pa.string())
     since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
     place = pc.index_in(table["item_id"], items)

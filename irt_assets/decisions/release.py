@@ -1,8 +1,8 @@
 """Accept or reject proposals. Accepted values are published from a date on; rejected proposals are closed.
 
 A decision is one transaction under the lock of the scale's ledger, so it is stored as a whole or not at all. If two
-people decide at the same time, the second one sees the first decision. Rows are never changed or deleted: in force at a
-time is the last publication with `effective_from` up to that time.
+people decide at the same time, the second one sees the first decision. Rows are never changed or deleted: the last
+publication whose `effective_from` has come is in force.
 
 Decisions are undone in `release_undo`; `proposals` reads proposals, and `release_impact` computes their effect on
 learners.
@@ -33,12 +33,15 @@ def next_month(now: datetime) -> datetime:
 
 
 def in_force_since(day: str | None, now: datetime) -> datetime:
-    """Midnight UTC of a day (YYYY-MM-DD); None: see `next_month`. Raises PermanentFailure for other text."""
+    """Midnight UTC of a day (YYYY-MM-DD), or the start of next month if there is no day.
+
+    Raises PermanentFailure for other text.
+    """
     return midnight(day, "effective-from") if day else next_month(now)
 
 
 def midnight(day: str, option: str) -> datetime:
-    """Midnight UTC of a day (YYYY-MM-DD). Raises PermanentFailure, naming the option, for other text."""
+    """Midnight UTC of a day (YYYY-MM-DD). Raises PermanentFailure, which names the option, for other text."""
     try:
         parsed = date.fromisoformat(day)
     except ValueError:
@@ -56,13 +59,35 @@ def accept(
     now: datetime,
     seen: Sequence[Proposal] = (),
 ) -> list[Proposal]:
-    """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
+    """Record that `by` accepted these proposals, and publish their values.
 
-    Accepts all of them or, on any error, nothing. Returns them as they were before.
+    Either all proposals are accepted or none.
 
-    Raises PermanentFailure, with the names of the proposals, if they are not open, if two are of one item, if an item
-    already has a publication from that date on, or if a proposal differs from `seen`, the proposals that were shown to
-    the person who decides. Also raises it if the date is not after `now`.
+    Parameters
+    ----------
+    database
+        The database.
+    references
+        The proposals.
+    by, reason
+        Name of the person who decides, and the reason.
+    effective_from
+        Time from which the values are in force; None: the start of next month.
+    now
+        The current time.
+    seen
+        The proposals as they were shown to the person.
+
+    Returns
+    -------
+    list of Proposal
+        The proposals as they were before the decision.
+
+    Raises
+    ------
+    PermanentFailure
+        If proposals are not open, if two of them are for one item, if `effective_from` is not in the future, if an item
+        already has a publication from that time or a later one, or if a proposal differs from the one in `seen`.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     since = effective_from or next_month(now)
@@ -96,7 +121,7 @@ def accept(
 def acceptable(
     connection: psycopg.Connection, references: Sequence[Reference], since: datetime, now: datetime
 ) -> list[Proposal]:
-    """The named proposals, if all can be accepted from `since` on. Raises as `accept` does."""
+    """The named proposals, if all can be accepted from `since` on. Raises PermanentFailure as `accept` does."""
     if since <= now:
         raise PermanentFailure(
             f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change. "
@@ -117,7 +142,10 @@ def acceptable(
 
 
 def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
-    """Raise PermanentFailure, naming the items, if any of them leaked. `way_out`: how to accept a leaked item."""
+    """Raise PermanentFailure, which names the items, if any item leaked.
+
+    `way_out` is the part of the message that says how to accept a leaked item.
+    """
     leaks = [str(p.reference) for p in accepted if p.leaked]
     if leaks:
         raise PermanentFailure(
@@ -129,9 +157,9 @@ def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
 def reject(
     database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
 ) -> list[Proposal]:
-    """Record that `by` rejected these proposals, all or none. They are closed, and published values do not change.
+    """Record that `by` rejected these proposals, either all or none. Published values do not change.
 
-    Raises PermanentFailure, naming them, if proposals are not open or differ from `seen` (see `accept`).
+    Raises PermanentFailure, which names the proposals, if they are not open or differ from `seen` (see `accept`).
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
@@ -142,7 +170,7 @@ def reject(
 
 
 def effect_of_reject(found: Sequence[Proposal]) -> str:
-    """A sentence on the effect of a reject."""
+    """A sentence about the effect of rejecting these proposals."""
     kept = ", ".join(
         f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:MAX_LINES_SHOWN]
     )
@@ -153,7 +181,7 @@ def effect_of_reject(found: Sequence[Proposal]) -> str:
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     """The named proposals, with the ledgers of their scales locked until the transaction ends.
 
-    Raises PermanentFailure, naming them, if proposals cannot be decided on.
+    Raises PermanentFailure, which names the proposals, if they cannot be decided on.
     """
     lock_ledgers(connection, references)
     found = find_proposals(connection, references)  # read under the lock
@@ -183,7 +211,10 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
 
 
 def require_text(what: str, text: str) -> str:
-    """A name or a reason without surrounding space. Raises PermanentFailure if it is empty or not text."""
+    """A name or a reason without surrounding space.
+
+    Raises PermanentFailure if it has no letters or digits, is too long, or has unprintable characters.
+    """
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
         raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
@@ -203,6 +234,9 @@ def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> Non
 
 
 def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
-    """Whether the old value would end before it begins, which only a value published by an undo may."""
+    """Whether the published value would end before it begins.
+
+    A value that an undo published may also end at the time at which it begins.
+    """
     old = proposal.old_since
     return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))

@@ -25,7 +25,7 @@ from irt_psychometrics import Responses
 from irt_psychometrics.items import ItemRow
 
 LARGE_SHIFT = 0.2
-"""θ shift considered large: close to the SE of a good test, so learners may notice."""
+"""θ shift that is considered large: close to the SE of a good test, so learners may notice it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class ThetaShift:
 
     Attributes:
         learners: number of learners who are measured both with and without the change.
-        mean, sd, largest: mean, SD and largest absolute value of Δθ, θ with the change minus θ without it.
+        mean, sd: mean and SD of Δθ, which is θ with the change minus θ without it.
+        largest: the Δθ with the largest absolute value.
         large_share: share of `learners` with |Δθ| > 0.2.
         pass_theta: the scale's pass mark; None if it has none.
         newly_passed, newly_failed: numbers of learners who cross the pass mark.
@@ -51,7 +52,7 @@ class ThetaShift:
 
     @classmethod
     def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> "ThetaShift":
-        """The shift from `old` to `new` θ of N ≥ 1 learners; both have shape (N,)."""
+        """Compute the shift from `old` to `new` θ of N ≥ 1 learners; both have shape (N,)."""
         shift = new - old
         mark = np.inf if pass_theta is None else pass_theta
         return ThetaShift(
@@ -89,7 +90,9 @@ class Impact(ThetaShift):
     """Effect of a change of parameters on the learners of `month`.
 
     Attributes:
-        why: reason why no learner could be scored; empty if some were. The numbers are zero if it is set.
+        month: the last month whose publication step is done; empty if there is none.
+        items: number of items whose parameters change.
+        why: the reason why there is no learner to compare; empty if there are some. If it is set, `learners` is 0.
         touched: number of `learners` with an answer to an item whose parameters change.
         added: number of learners who are measured only with the change.
     """
@@ -103,7 +106,7 @@ class Impact(ThetaShift):
 
     @property
     def sentence(self) -> str:
-        """Text that a person reads before deciding."""
+        """A sentence that a person reads before deciding."""
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
         many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
@@ -112,7 +115,7 @@ class Impact(ThetaShift):
 
 
 def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
-    """The impact, for each scale, of accepting the open proposals."""
+    """The impact of accepting the open proposals among `found` from `since` on, for each scale."""
     scales = read_scales(connection)
     changes = {
         scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
@@ -126,7 +129,10 @@ def impact(
     changes: Mapping[str, ItemRow],
     effective_from: datetime,
 ) -> Impact:
-    """Score the last done month with the set in force at `effective_from`, without and with `changes`."""
+    """Compare θ of the last done month's learners without and with `changes` to the set in force.
+
+    The set in force is that at `effective_from`.
+    """
     month = last_done_month(connection, scale.scale_id)
     if month is None:
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")

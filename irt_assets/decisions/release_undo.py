@@ -40,9 +40,10 @@ class Undo:
     Attributes:
         proposal: the proposal before the undo.
         restored: the values that the accept had replaced; None if a reject is undone, which changed no value.
-        since: first day of the restored values.
+        since: first day of the restored values; None if a reject is undone.
         never_in_force: whether the accepted values never come into force.
-        restores, replaces: the publication with the restored values, and the id of the item's last publication.
+        restores: the publication with the restored values.
+        replaces: the id of the item's last publication.
     """
 
     proposal: Proposal
@@ -54,7 +55,7 @@ class Undo:
 
     @property
     def sentence(self) -> str:
-        """Text that a person reads before and after deciding."""
+        """A sentence that a person reads before and after deciding."""
         name, item = self.proposal.reference, self.proposal.item_id
         if self.restored is None or self.since is None:
             return f"{name} needs a decision again; no θ changes"
@@ -104,15 +105,36 @@ def undo(
     effective_from: datetime | None = None,
     now: datetime,
 ) -> list[Undo]:
-    """Record that `by` undoes the decisions on these proposals. Undoes all of them or, on any error, nothing.
+    """Record that `by` undoes the decisions on these proposals, and publish the values that accepts had replaced.
 
-    The values that an accept had replaced are in force again from `effective_from` on. By default (None) this is the
-    first date that changes no reported value: the first day of the accepted values if it is still to come, otherwise
-    the next 1st.
+    Either all decisions are undone or none.
 
-    Raises PermanentFailure, with the names of the proposals, if they are undecided, if their decision was undone or
-    followed by another decision on the item, or if the item had no publication before. Also raises it for a date that
-    is not after `now`, or that is before the start of a value that is already published.
+    Parameters
+    ----------
+    database
+        The database.
+    references
+        The proposals.
+    by, reason
+        Name of the person who decides, and the reason.
+    effective_from
+        Time from which the earlier values are in force again. None: the first time at which no reported θ changes,
+        which is the first day of the accepted values if it has not come yet, otherwise the start of next month, but not
+        before the item's last publication.
+    now
+        The current time.
+
+    Returns
+    -------
+    list of Undo
+        The effect on each proposal.
+
+    Raises
+    ------
+    PermanentFailure
+        If a proposal is undecided, if its decision is already undone, if a later proposal for the item was accepted, if
+        a rejected item has been proposed again, if an accepted item had no earlier publication, or if `effective_from`
+        is not in the future or is before the item's last publication.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
@@ -150,7 +172,10 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
 
 
 def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
-    """The named proposal with the last standing decision, and the id of that decision."""
+    """The named proposal with the last decision that stands, and the id of the decision.
+
+    Raises PermanentFailure if no decision on it stands.
+    """
     standing = last_standing(connection, reference.window, reference.item_id)
     if standing is None:
         proposal = find_proposals(connection, [reference])[0]

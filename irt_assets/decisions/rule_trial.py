@@ -1,4 +1,4 @@
-"""Try other rules or anchors of a scale on a month: its steps run in a transaction that is rolled back.
+"""Try different rules or anchors of a scale on a month: its steps run in a transaction that is rolled back.
 
 `responses.scales` changes the rules.
 """
@@ -46,13 +46,19 @@ DONE_AGAIN = {
     "publication": "its stored fit was judged again",
     "warnings": "its stored fit was judged again",
 }
-"""The steps to repeat, by the first stage with a changed rule."""
+"""Clauses about the steps that a trial repeats, by the first stage with a changed rule."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A month of a scale: verdicts of the gates and advisory checks, the items held back with the reasons, and the
-    items and linking constants of its linked fit. The constants are None if the month is not linked."""
+    """The results of a month of a scale.
+
+    Attributes:
+        verdicts: results of the set gates and of the advisory checks, by name.
+        held: items that an item gate holds back, with the reasons.
+        items: the linked parameters, by item; empty if the month is not linked.
+        constants: the linking constants; None if the month is not linked.
+    """
 
     verdicts: dict[str, GateResult]
     held: dict[str, list[str]]
@@ -65,7 +71,7 @@ class TrialResult:
 
     @property
     def would_be(self) -> str:
-        """Whether the month would be green, and the gates that would hold it."""
+        """A clause that says whether the month would be green, and which gates would hold it."""
         if self.may_publish:
             return f"would be green: all {len(SET_GATES)} set gates pass"
         failed = {gate.name: self.verdicts[gate.name] for gate in SET_GATES if not self.verdicts[gate.name].passed}
@@ -74,7 +80,15 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class RuleTrial:
-    """A month judged by a scale's rules and by other rules. Nothing of it is stored."""
+    """A month judged by a scale's rules and by changed rules. Nothing is stored.
+
+    Attributes:
+        month: the month.
+        change: the change of rules.
+        stage: the first stage with a changed rule, a key of `DONE_AGAIN`.
+        before, after: the results by the scale's rules, and by the changed rules.
+        seconds: time that the repeated steps took, in seconds.
+    """
 
     month: str
     change: RuleChange
@@ -85,7 +99,7 @@ class RuleTrial:
 
     @property
     def lines(self) -> Iterator[str]:
-        """The comparison, in sentences."""
+        """The comparison, line by line."""
         yield self.change.sentence
         yield f"{self.month}: {DONE_AGAIN[self.stage]} in {self.seconds:.1f} s; nothing is stored"
         before, after = self.before, self.after
@@ -138,8 +152,28 @@ def try_rules(
 ) -> RuleTrial:
     """Judge a month by a scale's rules, and by these rules with `settings` changed.
 
-    `build` makes an engine from its name. Other runs of the month wait meanwhile. Raises the errors of
-    `consider_rules`, and PermanentFailure if the month has no snapshot.
+    Other runs of the month wait until the trial ends.
+
+    Parameters
+    ----------
+    database, store
+        The database, and the store of snapshots.
+    month, scale_id
+        The month and the scale.
+    settings
+        Rules to change, by name.
+    build
+        Function that makes an engine from its name.
+
+    Returns
+    -------
+    RuleTrial
+        The results with both sets of rules.
+
+    Raises
+    ------
+    PermanentFailure
+        If the month has no snapshot. Errors of `consider_rules` are raised, too.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -175,7 +209,7 @@ def _fit(
     scale: Scale,
     build: Callable[[str], Calibrator],
 ) -> None:
-    """Fit the month's current snapshot, which is in `files`, and stage the fit or the error."""
+    """Fit the month's current snapshot, which is in `files`, and stage the fit or its error."""
     start = Month(month).start
     for day in days_without_verdicts(connection, lookback_start(start, {scale.scale_id: scale}), start):
         judge_day(connection, day)
@@ -190,7 +224,7 @@ def _fit(
 
 
 def _link(connection: psycopg.Connection, scale: Scale, month: str) -> None:
-    """Link the month's fits of a scale and measure the anchors' shift. The gates report a failure."""
+    """Link the month's fits of a scale and measure the anchors' shift. If linking fails, the gates report it."""
     advisory_lock(connection, "linked_item_parameters", month)
     with contextlib.suppress(PermanentFailure):
         own, *_ = link_scale(connection, scale, month, None)
@@ -199,9 +233,10 @@ def _link(connection: psycopg.Connection, scale: Scale, month: str) -> None:
 
 
 def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) -> dict[str, str]:
-    """Whether each month that an anchor change makes stale would be green with it, oldest first.
+    """Test whether the months that an anchor change makes stale would be green after it.
 
-    The month's stored fit is linked again and judged. Other runs of the month wait meanwhile.
+    The stored fit of each month is linked again and judged. Other runs of these months wait until the trial ends.
+    Returns a clause for each month, oldest first.
     """
     found = {}
     with database.connect() as connection, connection.transaction(force_rollback=True):

@@ -60,8 +60,8 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                 asset="item_drift",
                 name=name,
                 description=f"No item changed against the published set with {level} severity, except those that need "
-                "no decision: a person has decided on them and they changed no further, or a later month contradicts "
-                "what is proposed. It holds nothing.",
+                "no decision: a person has decided on them and they have not changed since, or a later month "
+                "contradicts the proposal. It does not hold the month.",
                 query=f"""SELECT scale_id, item_id,
                                  coalesce(details->'change'->>'kind',
                                           CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
@@ -81,7 +81,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             months,
             "item_drift",
             "published_items_are_in_the_bank",
-            "Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
+            "Every item in force when the month began is still in the bank, on its scale. It does not hold the month.",
             _published_items_are_in_the_bank,
         ),
         partition_check(
@@ -89,14 +89,14 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             "dif_analysis",
             "items_treat_groups_alike",
             "No item is much harder for one group than for another of equal ability: by the Wald test with wABC above "
-            "0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
+            "0.10 or, if that test was not possible, class C of Mantel-Haenszel. It does not hold the month.",
             _items_treat_groups_alike,
         ),
         _items_check(
             months,
             asset="test_information",
             name="no_item_lost_information",
-            description="No item has lost a fifth of its published information beyond doubt. It holds nothing.",
+            description="No item has certainly lost a fifth of its published information. It does not hold the month.",
             query=f"""SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
                       WHERE month = %s AND flagged AND item_id <> '{THE_TEST}' ORDER BY 3, 1, 2""",
             why=lambda ratio: f"keeps {ratio:.0%}",
@@ -108,7 +108,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             "test_information",
             "the_test_kept_its_information",
             "The compared items together keep four fifths of their published information everywhere in the middle 95 % "
-            "of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
+            "of the population. It passes in months in which the result is not reliable. It does not hold the month.",
             _the_test_kept_its_information,
         ),
     ]
@@ -126,7 +126,11 @@ def _items_check(
     fix: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
 ) -> dg.AssetChecksDefinition:
-    """A check that names the items of a month that `query` returns, as rows of scale, item and a value for `why`."""
+    """A check that fails if a query returns items of the month that need a decision, and names them.
+
+    `query` returns rows of scale, item and a value, from which `why` makes the reason. `fine` is the message if there
+    are no such items, and `fix` is the remedy if there are.
+    """
 
     def judge(look: Looked) -> dg.AssetCheckResult:
         rows = look.connection.execute(query, (look.partition,)).fetchall()
@@ -140,7 +144,7 @@ def _items_check(
 
 
 def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
-    """The scales whose items vary by more than drift allows for, as the beginning of a message."""
+    """Sentences about scales whose items vary by more than the test for drift allows, to begin a message."""
     rows = connection.execute(
         """SELECT DISTINCT ON (scale_id) scale_id, details FROM item_drift WHERE month = %s AND details ? 'most_tau'
            ORDER BY scale_id, item_id""",
@@ -150,12 +154,12 @@ def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
 
 
 def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
-    """The month's items whose drift needs no decision, each with the reason: the month of a proposal that a person has
-    decided on, and the decision; or why what this month proposes is settled without one.
+    """The month's items whose drift needs no decision, with the reasons.
 
-    A decision covers what was known then: a change that the proposal's month saw as well and that has not grown since.
-    A rejection holds until something else is published, an acceptance until its value is in force. A withdrawn item
-    needs no other decision.
+    The reason is a decision on a proposal (with its month), a proposal of this month that is settled, or the item's
+    withdrawal. A decision counts if the proposal's month found the drift with the same or a higher severity, and if the
+    wABC has grown by at most `ItemParameters.MEDIUM_WABC` since. A rejection counts until a different value comes into
+    force, and an acceptance until its value is in force.
     """
     proposed = proposals(connection, windows=[month], may_ask=True)
     withdrawn = connection.execute(
@@ -249,7 +253,12 @@ def _kept(details: dict) -> str:
 
 
 class ReportedItem(NamedTuple):
-    """An item that a check names, the reason, and the month or decision that reported or settled it before."""
+    """An item that a check names.
+
+    Attributes:
+        why: the reason; may be empty.
+        known: the earlier month or decision because of which the item is not new; empty if it is new.
+    """
 
     scale_id: str
     item_id: str
@@ -269,8 +278,12 @@ def items_result(
     silent: Mapping[str, str] | None = None,
     first: str = "",
 ) -> dg.AssetCheckResult:
-    """Fails if any item is new: names it, has a row for each item, and says what to do. Warns about `silent` scales,
-    each with the reason why nothing is known about its items. `first` begins the message."""
+    """The result of a check that fails if any of the `found` items is new.
+
+    The message names the new items, and the metadata contain a row for each item and the remedy. The check also fails,
+    as a warning, if there are `silent` scales, for which nothing is known about the items; they are given with the
+    reasons. `first` begins the message.
+    """
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = by_scale(silent or {})
     description = first + "; ".join(
@@ -292,5 +305,5 @@ def items_result(
 
 
 def items_said(named: Sequence[str], fine: str) -> str:
-    """How many, the first ten, and how many more; `fine` if there is none."""
+    """The number of items and the first ten names, or `fine` if there are no items."""
     return f"{counted(len(named), 'item')}: {some_of(named, NAMED)}" if named else fine

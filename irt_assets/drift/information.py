@@ -1,9 +1,8 @@
-"""Compute a month's information scale by scale: of the items in force and of the test, the loss since publication, and
-the cost of retiring the flagged items.
+"""Compute a month's item and test information by scale, its loss since publication, and the cost of retiring items.
 
 Drift is judged again here, by the same functions and from the same evidence as for `item_drift`, because the rows of
-`item_drift` may come from an earlier fit of the month. `irt_psychometrics.information` computes the numbers; assets.py
-shows them.
+`item_drift` may come from an earlier fit of the month. `irt_psychometrics.information` computes the numbers, and the
+assets show them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,15 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database
 
 THE_TEST = ""
-"""The `item_id` of a scale's whole test."""
+"""The `item_id` in the row of a scale's whole test."""
 SE_LIMIT = 0.4
 """Standard error in SDs of the population at which reliability is 0.84."""
 LEARNERS_OF_A_3PL = 2000
 """Smallest number of learners for a meaningful flag of a whole 3PL test: with 1000, 16 % of sound months are flagged.
 
-docs/explanation/information.md has the simulation."""
+docs/explanation/information.md describes the simulation."""
 REACH, POINTS = 4.0, 81
-"""Range of θ in the curves: SDs of the population on both sides of its mean."""
+"""Range of θ in the curves, in SDs of the population on both sides of its mean, and the number of points."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Items:
     """J items: the items in force when the month began, then the month's new items.
 
     Attributes:
-        published, now: published and new parameters on the bank's scale, NaN if the item has none. Every item has at
-            least one of the two.
+        published, now: published parameters, and the month's parameters on the bank's scale; NaN if the item has none.
+            Every item has at least one of the two.
     """
 
     published: ItemParameters
@@ -68,12 +67,12 @@ class Items:
 
     @property
     def in_force(self) -> np.ndarray:
-        """Shape (J,), bool."""
+        """Mask of the items in force when the month began, shape (J,)."""
         return np.isfinite(self.published.a)
 
     @property
     def estimated(self) -> np.ndarray:
-        """Shape (J,), bool."""
+        """Mask of the items that the month estimated, shape (J,)."""
         return np.isfinite(self.now.a)
 
     @property
@@ -83,8 +82,13 @@ class Items:
 
 
 class Efficiency(NamedTuple):
-    """Information that the set in force keeps without `retiring`: the average over the population, the minimum over
-    its middle 95 %, and the θ of the minimum."""
+    """Share of its information that the set in force keeps without the items to retire.
+
+    Attributes:
+        average: share of the average information over the population.
+        least: smallest share at a θ in the middle 95 % of the population.
+        theta: θ of the smallest share.
+    """
 
     average: float
     least: float
@@ -96,10 +100,13 @@ class MonthInformation:
     """Information of a scale's items and test in a month.
 
     Attributes:
-        theta: θ values of the curves, shape (T,).
-        loss: loss of information of the items with both published and new parameters, and of the test of these items;
-            weighted by the population N(μ₀, σ₀²), as the areas of drift are. Reported abilities are not used, because
-            a month may get them before or after this runs.
+        compared: the comparison of the month with the published values.
+        unestimated: published items that the month did not estimate, with the reasons.
+        items: published and new items.
+        theta: shape (T,), θ values of the curves.
+        loss: loss of information of the items that have published and new parameters of the same model, and of the test
+            of these items, averaged over the population N(μ₀, σ₀²) like the areas of drift. Reported abilities are not
+            used, because they may be computed before or after this.
         severity: severity of drift, by item.
         retiring: items that lost information or drifted with high severity, and might be retired.
         in_force, left: information of the set in force with and without `retiring`, by the latest parameters.
@@ -159,7 +166,7 @@ class MonthInformation:
 
 @dataclass(frozen=True)
 class ScaleInformation:
-    """Result for a scale. `why` is the reason if there is none."""
+    """The result for a scale, or the reason `why` there is none."""
 
     scale_id: str
     found: MonthInformation | None = None
@@ -181,6 +188,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
 
 
 def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
+    """Judge the month on a scale. If that is not possible, the result contains the reason."""
     try:
         with BreakdownError.explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
@@ -195,7 +203,10 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
 def inform(
     scale: Scale, compared: ComparedMonth, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
-    """Compute a month's information. Raises PsychometricsError, naming them, if published items give no information."""
+    """Compute a month's information.
+
+    Raises PsychometricsError, which names the items, if published items have no information in the population.
+    """
     drift = compared.drift
     loss = InformationLoss.from_comparison(drift.comparison, mean=scale.mu, sd=scale.sigma)
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
@@ -230,7 +241,7 @@ def high(severity: Mapping[str, str]) -> list[str]:
 
 
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
-    """A row for every item in force and every new item."""
+    """The rows of `test_information` for every published item and every new item."""
     items, people, losses = found.items, found.loss.abilities, found.loss.items
     published, now = (
         Information.from_parameters(x, found.theta).items.T for x in (items.published, items.now)
@@ -280,12 +291,12 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
 
 
 def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
-    """The rows by item; the row of the whole test has the key `THE_TEST`."""
+    """All rows by item; the row of the whole test has the key `THE_TEST`."""
     return {row["item_id"]: InformationRow(**row) for row in (*item_rows(found), test_row(found))}
 
 
 def test_row(found: MonthInformation) -> dict[str, Any]:
-    """The row of the whole test."""
+    """The row of `test_information` for the whole test."""
     items, people, test = found.items, found.loss.abilities, found.loss.test
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
@@ -335,7 +346,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 
 
 def not_judged(published: Model, fitted: Model) -> str:
-    """Why an item is not judged if its published values have a different model."""
+    """The reason why an item is not judged if its published values are of a different model."""
     then, now = item_model(published).spoken, item_model(fitted).spoken
     return f"published as {then}, fitted as {now}: one item has another information under each"
 

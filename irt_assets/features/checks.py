@@ -12,7 +12,7 @@ from resources.dagster_schema import rows_shown
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    description = "The attempts of each day's features sum to the live answers of the day, now."
+    description = "The attempts in each day's features sum to the current number of live answers of the day."
     return [partition_check(days, "features_topic_daily", "answers_are_conserved", description, _are_conserved)]
 
 

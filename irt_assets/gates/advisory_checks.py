@@ -232,55 +232,55 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         one_ability_explains_the_answers,
         "item_calibration",
         "One ability explains the answers.",
-        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
+        "Look at which items go together in the largest Q3. A second ability needs its own scale.",
         ("second_dimension",),
     ),
     SetGate(
         misfit_is_as_before,
         "item_calibration",
-        "The answers follow the model as well as they did when the scale was made.",
-        "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
+        "The answers fit the model as well as they did when the scale was initialised.",
+        "Find out what is new in the month. `irt scale set new_misfit=hold` holds such months from now on.",
     ),
     SetGate(
         items_are_independent,
         "item_calibration",
-        "No two items share more than the ability.",
-        "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
+        "No two items have more in common than the ability.",
+        "Read the pairs. If one item gives the other away, keep one of them, or make them one testlet.",
     ),
     SetGate(
         items_are_distinct,
         "item_calibration",
         "No two items are nearly the same.",
-        "Read both items: where one repeats the other, take one of them off the scale.",
+        "Read both items. If one repeats the other, take one of them off the scale.",
     ),
     SetGate(
         learners_have_one_id,
         "item_calibration",
         "No learner has answers under two ids.",
-        "Compare when and where the answers of both ids were given, as some of the pairs are two learners. If they are "
-        "one learner's, erase the answers of one id (`irt learner erase`) and materialise the month again; if an "
-        "import made all ids twice, import again with the right ids.",
+        "Compare when and where the answers of both ids were given, because some of the pairs are two learners. If "
+        "both ids belong to one learner, erase the answers of one id (`irt learner erase`) and materialise the month "
+        "again. If an import created all ids twice, import again with the right ids.",
     ),
     SetGate(
         items_are_assigned_as_the_scale_says,
         "item_calibration",
         "Items are assigned as the scale's rules say.",
-        "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
-        "months must be calibrated again, and asks.",
+        "If learners get items by their level, declare it: `irt calibrate --set assignment=by_level` lists the months "
+        "that must be calibrated again, and asks before it does so.",
     ),
     SetGate(
         ability_stands_still_within_the_month,
         "item_calibration",
-        "Growth of ability within the month does not go into difficulty.",
-        "See the table of growth. `irt scale set occasions=week` has learners' weeks fitted as persons from a month "
-        "on, where weeks share items; in a strict order only learners who meet the items in another one show it.",
+        "Growth of ability within the month does not bias difficulties.",
+        "See the table of growth. `irt scale set occasions=week` fits learners' weeks as persons from a month on, if "
+        "weeks share items. If items have a strict order, only learners who meet them in a different order show it.",
     ),
     SetGate(
         published_items_are_fitted,
         "item_calibration",
         "Every published item that was answered was fitted.",
-        "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
-        "tests them by their proportion correct.",
+        "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then they "
+        "are tested for drift by their proportion correct.",
     ),
     SetGate(
         patterns_are_likely,
@@ -293,15 +293,15 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
-        "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
-        "then read the b of items out there, and of topics with fewer than two, with that in mind.",
+        "`linking` shows the dropped anchors and the reasons. New anchors need their own scale. Until then, b of items "
+        "beyond the anchors, and of topics with fewer than two anchors, is less certain.",
         ("warn_anchor_share",),
     ),
     SetGate(
         anchors_scatter_evenly,
         "linked_item_parameters",
         "Anchors scatter evenly around the line.",
-        "Look at the anchors on the longer side in `plot: linking`: whether they have something in common, such as a "
-        "lesson, a leak or a form. If they have, take them out with `irt release drop-anchors`.",
+        "Check whether the anchors on the longer side in `plot: linking` have something in common, such as a lesson, a "
+        "leak or a form. If they have, remove them with `irt release drop-anchors`.",
     ),
 )

@@ -145,21 +145,21 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         snapshot_matches_its_hash,
         "scored_responses",
-        "The stored snapshot is the file that was taken.",
-        "Materialise the month again; where the file changed by itself, look at who can write to the object store.",
+        "The stored snapshot has not changed since it was written.",
+        "Materialise the month again. If nobody changed the file on purpose, check who can write to the object store.",
     ),
     SetGate(
         few_answers_are_rejected,
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
-        "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
-        "of a form that learners did not take seriously as sandbox.",
+        "The counts by reason show which answers were left out. Import the items that are missing from the bank, or "
+        "mark the answers of a form that learners did not take seriously as sandbox.",
         ("max_rejected_share",),
     ),
     SetGate(
         converged,
         "item_calibration",
-        "The engine reached a maximum, by parameters and gradient.",
+        "The engine reached a maximum, as judged by the changes of parameters and the gradient.",
         "Correct the keys of the items that the reason names, or take these items off the scale; then "
         "materialise again.",
     ),
@@ -167,75 +167,76 @@ SET_GATES: tuple[SetGate, ...] = (
         connected,
         "item_calibration",
         "Learners and items form one connected design.",
-        "Give the groups common items or learners (an anchor block in each form), or put them on scales of their own.",
+        "Give the groups common items or learners (an anchor block in each form), or put them on separate scales.",
     ),
     SetGate(
         one_dimension,
         "item_calibration",
-        "One ability explains the answers, where the scale demands it.",
-        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
+        "One ability explains the answers, if the scale requires it.",
+        "Look at which items go together in the largest Q3. A second ability needs its own scale.",
         ("second_dimension",),
     ),
     SetGate(
         guessing_is_in_the_model,
         "item_calibration",
-        "Learners do not guess, or the scale's model knows that they do.",
+        "Learners do not guess, or the scale's model includes guessing.",
         "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
         "reason (`irt scale accept guessing`). Then materialise the month again.",
     ),
     SetGate(
         misfit_was_accepted,
         "item_calibration",
-        "The misfit of the window that months are compared with is small, or accepted.",
-        "Look at its clusters of items; then accept it with a reason (`irt scale accept misfit`), or give a second "
-        "ability a scale of its own.",
+        "The misfit of the window with which months are compared is small, or has been accepted.",
+        "Look at its clusters of items. Then accept the misfit with a reason (`irt scale accept misfit`), or put the "
+        "items of a second ability on their own scale.",
     ),
     SetGate(
         misfit_has_not_grown,
         "item_calibration",
-        "The answers follow the model as well as they did when the scale was made.",
-        "Find out what is new in the month: who answered at random, which items were not reached, which go together. "
-        "Mark these answers as sandbox, or take the items off, and materialise the month again; or accept it for this "
-        "month and later ones (`irt scale accept misfit --from MONTH`).",
+        "The answers fit the model as well as they did when the scale was initialised.",
+        "Find out what is new in the month: learners who answered at random, items that were not reached, items that "
+        "go together. Mark these answers as sandbox, or take the items off the scale, and materialise the month "
+        "again. Or accept the misfit for this month and later ones (`irt scale accept misfit --from MONTH`).",
     ),
     SetGate(
         linked,
         "linked_item_parameters",
-        "The month's fit stands on the scale.",
-        "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
+        "The month's fit is linked to the scale.",
+        "Follow the reason: collect answers to more anchors, or run `irt scale init`.",
     ),
     SetGate(
         anchors_agree,
         "linked_item_parameters",
-        "Most anchors kept their relation to each other, and place the bank well enough.",
+        "Most anchors kept their relation to each other, and place the bank precisely enough.",
         "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking, in the dashboard or "
-        "with `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
-        "have changed; where half of them moved together, or all vary, compare the month's forms with those before. "
-        "Where they place an end of the bank imprecisely, link through more anchors or more answers.",
+        "with `irt release drop-anchors`, or leave the month red. Anchors off the line in `plot: linking` have "
+        "changed. If half of them moved together, or all vary, compare the month's forms with earlier forms. If they "
+        "place an end of the bank imprecisely, link through more anchors or more answers.",
         ("min_anchors", "min_anchor_share", "max_item_variation", "max_linking_error"),
     ),
     SetGate(
         linking_stays_near_its_history,
         "linked_item_parameters",
-        "Slope and intercept are like those of the months before.",
-        "Compare the month's learners and forms with those before: other learners, or all anchors known to them (look "
-        "at response times, exposure and the proportion correct of anchors). Where the learners did change, let the "
-        "month pass: `irt scale set new_misfit=warn`, materialise the month again, and set it back to hold.",
+        "Slope and intercept are similar to those of earlier months.",
+        "Compare the month's learners and forms with earlier months: perhaps the learners are different, or know all "
+        "anchors (look at response times, exposure and the proportion correct of anchors). If the learners did change, "
+        "let the month pass: `irt scale set new_misfit=warn`, materialise the month again, and set it back to hold.",
     ),
     SetGate(
         anchors_move_with_the_others,
         "linked_item_parameters",
         "The anchors as a group did not move against the other published items.",
-        "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
-        "times and exposure. Anchors that leaked are taken out by `irt release drop-anchors`; where the others did "
-        "change, calibrate them again with `irt release recalibrate` and decide on what it proposes.",
+        "Find out which group moved, the anchors or the other published items, from their proportions correct, "
+        "response times and exposure. Remove anchors that leaked with `irt release drop-anchors`. If the other items "
+        "changed, calibrate them again with `irt release recalibrate` and decide on its proposals.",
         ("max_anchor_shift",),
     ),
     SetGate(
         demanded_engines_fitted,
         "linked_item_parameters",
-        "Every engine that the scale demands has fitted the month.",
-        "Read the engine's own check, fix what it names, and materialise the month again; or stop demanding it.",
+        "Every engine that the scale requires has fitted the month.",
+        "Read the engine's own check, fix the problem that it names, and materialise the month again. Or stop "
+        "requiring the engine.",
         ("demanded_engines",),
     ),
 )

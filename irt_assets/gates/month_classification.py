@@ -13,14 +13,15 @@ from irt_assets.ledger.steps import Step
 
 DECIDED = "decided, to be made again"
 NOT_JUDGED = "not judged"
-"""First words of a gate's reason if it fails only because another gate fails."""
+"""First words of a gate's reason if the gate fails only because a different gate fails."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
 class State(StrEnum):
-    """State of a month of a scale, worst first. A red month becomes stale when a person has decided on a change.
+    """State of a month of a scale, worst first.
 
-    `EMPTY`: the month has no answers. `ORIGIN`: the month is part of the origin window and needs no fit of its own.
+    A red month becomes stale when a person has decided what to change. `EMPTY` means that the month has no answers.
+    `ORIGIN` means that the month is part of the origin window and needs no fit of its own.
     """
 
     RED = "red"
@@ -48,7 +49,12 @@ _TONES: dict[State, Tone] = {
 
 @dataclass(frozen=True)
 class MonthState:
-    """State of a month of a scale, with the reason and the remedy. `asset`: the asset that the month has reached."""
+    """State of a month of a scale.
+
+    Attributes:
+        why: the reason, with the remedy if something has to be done.
+        asset: the asset that failed or is missing or stale; the last monthly asset if the state concerns no other.
+    """
 
     month: str
     scale_id: str
@@ -59,8 +65,14 @@ class MonthState:
 
 @dataclass(frozen=True)
 class GateStatus:
-    """The latest evaluation of a set gate: None if it was never evaluated or its run was killed. `asked`: whether a run
-    ever planned to evaluate it."""
+    """The latest evaluation of a set gate.
+
+    Attributes:
+        passed: the result; None if the gate was never evaluated, or if its run was killed.
+        why: the reason.
+        asset: the asset that the gate checks.
+        asked: whether a run ever planned to evaluate the gate.
+    """
 
     passed: bool | None
     why: str
@@ -69,7 +81,7 @@ class GateStatus:
 
     @property
     def follows(self) -> bool:
-        """Whether it fails only because another gate does."""
+        """Whether the gate fails only because a different gate fails."""
         return self.why.startswith(NOT_JUDGED)
 
     @property
@@ -88,7 +100,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Newer:
-    """Why a month of a scale is stale: reason, cause, and the first asset to materialise again."""
+    """The reason why a month of a scale is stale, its cause, and the first asset to materialise again."""
 
     why: str
     asset: str
@@ -96,7 +108,7 @@ class Newer:
 
     @property
     def decided(self) -> bool:
-        """Whether a person's decision is the cause, so that a failed gate may pass now."""
+        """Whether a person's decision is the cause, so a failed gate may pass now."""
         return self.cause is Cause.RULES or (self.cause, self.asset) == QUESTIONS["other_anchors"]
 
 
@@ -118,7 +130,7 @@ QUESTIONS = {
 def first_newer(answers: Mapping[str, str | None]) -> Newer | None:
     """The first answered question of `QUESTIONS`. Returns None if the month is not stale.
 
-    answers: question → why it makes the month stale, or None.
+    `answers` maps a question to the reason why it makes the month stale, or to None.
     """
     for question, (cause, asset) in QUESTIONS.items():
         if why := answers.get(question):
@@ -137,11 +149,31 @@ def classify_month(
     failure: str | None = None,
     drift_begins: str | None = None,
 ) -> MonthState:
-    """The state of a month of a scale from its evidence.
+    """Determine the state of a month of a scale from its evidence.
 
-    `changed`: the inputs that are newer than the month's numbers. `failure`: why it could not be fitted or linked.
-    `answers`: of the month, scored if it has a snapshot. `drift_begins`: for a month in the scale's origin window, the
-    first month after the window.
+    Parameters
+    ----------
+    month, scale_id
+        The month and the scale.
+    gates
+        The set gates by name.
+    step
+        The publication step; None if it has not run.
+    changed
+        The first reason why the month is stale; None if it is not.
+    running
+        Whether a run of the month is queued or has started.
+    answers
+        Whether the month has answers, and "scored" if it has a snapshot.
+    failure
+        The reason why the month could not be fitted or linked; None if it could.
+    drift_begins
+        The first month after the scale's origin window if the month is part of this window; otherwise None.
+
+    Returns
+    -------
+    MonthState
+        The state with its reason.
     """
 
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
@@ -159,7 +191,7 @@ def classify_month(
         if answers == "none" and not drift_begins:
             return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
         return unmade("never materialised", MONTHLY_ASSETS[0])
-    if changed and changed.decided:  # the decision may remove the reason that held the month
+    if changed and changed.decided:  # the gates that held the month may pass now
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
         gates = _of_its_time(gates)
@@ -185,8 +217,10 @@ def classify_month(
 
 
 def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """The gates, except gates that are newer than the month's verdict because only other gates of their asset were
-    evaluated then."""
+    """The gates that existed when the month was judged.
+
+    A gate that was never evaluated although other gates of its asset were is newer than the month's results.
+    """
     judged = {status.asset for status in gates.values() if status.asked}
     return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 

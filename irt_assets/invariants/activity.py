@@ -56,7 +56,7 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="An answer is right if it chose the item's key or has the item's maximum score, as the bank has them.",
+    protects="An answer is right if it chose the item's key or has the item's maximum score, by the bank's values.",
     fix="Score the item's answers again (`irt attempts rescore --item ITEM --key OPTION`, which also corrects the "
     "bank's key), or correct the bank (`irt import questions`), which leaves stored answers as they are; answers with "
     "points are imported again with a higher revision.",
@@ -157,7 +157,7 @@ def _sample_of_log(look: InvariantContext) -> str:
 
 @invariant(
     kind="learners",
-    protects="Every KPI is present and in its range, or empty with a reason, so that no decision rests on nonsense.",
+    protects="Every KPI is present and in its range, or empty with a reason, so that decisions use valid numbers.",
     fix="Materialise `weekly_kpi` of the week again; if the violation persists, report it as a bug.",
     alerted_by_checks=True,
 )

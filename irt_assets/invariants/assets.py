@@ -25,8 +25,8 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
     @dg.asset(
         name=INVARIANT_REPORT,
         partitions_def=days,
-        description="One row per invariant: whether it held for everything stored when the day's report was made. Each "
-        "violation has a row of its own. A repeated report describes the present, not the past.",
+        description="One row per invariant: whether it held for all stored data when the day's report was made. Each "
+        "violation has its own row. A repeated report describes the present, not the past.",
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
             dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")

@@ -43,7 +43,7 @@ def every_green_month_was_judged(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="For every finding of drift the fit behind it and the value it moved from can be looked up.",
+    protects="Every finding of drift is stored with its fit and the item's earlier value.",
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
 )
 def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:

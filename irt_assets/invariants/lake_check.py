@@ -24,8 +24,7 @@ def _lake_check(lake: Lake) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=INVARIANT_REPORT,
         name=LAKE_EQUALS_LOG,
-        description="Every day of the last 366 has as many answers in the lake as in the database, and the same ones. "
-        f"To fix it: {FIX}",
+        description=f"For every day of the last 366, the lake has the same answers as the database. To fix it: {FIX}",
     )
     def lake_equals_log(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:

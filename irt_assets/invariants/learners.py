@@ -59,8 +59,8 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
 @invariant(
     kind="learners",
     protects="θ of the month, of the night and from the θ API are equal on the same answers and the same parameters.",
-    fix="Materialise both runs with one version of the code, and start the θ API with the same; if they still differ, "
-    "report it as a bug.",
+    fix="Materialise both runs with one version of the code, and start the θ API with the same version. If they still "
+    "differ, report it as a bug.",
     note="The API's function measures 10 learners of each scale again, as of the end of the last month and of the last "
     "night; learners whose answers changed since are not compared.",
 )
@@ -165,7 +165,8 @@ def items_are_not_overexposed(look: InvariantContext) -> Found:
 
 @invariant(
     kind="scales",
-    protects="An item is as hard at the end of a session as at its beginning: tiredness and haste are not difficulty.",
+    protects="An item is as hard at the end of a session as at its beginning, so that tiredness and haste do not bias "
+    "its difficulty.",
     fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",
 )
 def positions_do_not_change_difficulty(look: InvariantContext) -> Found:

@@ -38,7 +38,7 @@ def every_month_is_green(look: InvariantContext) -> Found:
 
 @invariant(
     kind="scales",
-    protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
+    protects="The learners' distribution and the share of rejected answers are similar to the last six months.",
     fix="Find out whether different learners answer, or answers are recorded differently, before interpreting changes "
     "of θ as learning.",
 )
@@ -103,7 +103,7 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
 @invariant(
     kind="scales",
     protects="A jump of the linking intercept shows a changed population, or anchors that drift together.",
-    fix="Compare the month's learners with those before; look at the anchors' plot on linked_item_parameters.",
+    fix="Compare the month's learners with earlier months; look at the anchors' plot on linked_item_parameters.",
 )
 def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Found:
     intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
@@ -132,7 +132,7 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
 @invariant(
     kind="runs",
     protects="Abilities and new items are at most a night old.",
-    fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
+    fix="Check in the UI whether the daemon runs and why the last nightly run failed, then start the run again.",
 )
 def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:
     last = last_night(look.connection)

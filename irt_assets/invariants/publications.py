@@ -104,9 +104,9 @@ def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found
 
 @invariant(
     kind="scales",
-    protects="The scale stays where it was frozen: no anchor changes its value or leaves the set silently.",
-    fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`; "
-    "a change of the model freezes them again: `irt scale set model=…`.",
+    protects="The scale does not move: no anchor changes its value or leaves the set without a decision.",
+    fix="Find who wrote to anchor_set and restore the frozen values. Drop anchors with `irt release drop-anchors`. "
+    "A change of the model freezes them again: `irt scale set model=…`.",
 )
 def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
     versions = frozen_versions(look.connection)
@@ -135,7 +135,8 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="Items at a bound, unidentified, of negative discrimination or zero variance are named, never published.",
+    protects="Items at a bound, unidentified, or with negative discrimination or zero variance are listed and never "
+    "published.",
     fix="Materialise the month again; an item published from such an estimate needs a decision on another value.",
 )
 def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Found:

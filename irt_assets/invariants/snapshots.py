@@ -16,7 +16,7 @@ from irt_psychometrics.itemfit import FitSummary
 
 @invariant(
     kind="snapshots",
-    protects="The answers behind every fit are kept as they were, so that every number can be computed again.",
+    protects="The answers of every fit are stored unchanged, so that every number can be computed again.",
     fix="Restore the file from the object store's backup, or materialise scored_responses of the month again.",
     reads_files=True,
 )
@@ -90,8 +90,8 @@ def items_are_locally_independent(look: InvariantContext) -> Found:
 
 @invariant(
     kind="scales",
-    protects="One ability explains the answers of a scale, which is what its θ claims.",
-    fix="Look at which topics go together in the residuals; a second ability needs a scale of its own.",
+    protects="One ability explains the answers of a scale, so that θ measures one thing.",
+    fix="Look at which topics go together in the residuals. A second ability needs its own scale.",
 )
 def one_ability_explains_a_scale(look: InvariantContext) -> Found:
     for scale_id in look.scales:

@@ -67,7 +67,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         partitions_def=days,
         deps=["attempts", "question_bank", in_force],
         description="One row per learner without a live answer for seven days: goal probability and churn risk in the "
-        "week that runs when the day is over. No other KPI is touched.",
+        "week that is running when the day ends. The other KPIs are not changed.",
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
@@ -131,7 +131,7 @@ def build_kpi_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefin
         partition_check(weeks, "weekly_kpi", name, description, partial(_judge, find))
         for name, description, find in (
             ("kpis_are_present_and_in_range", "Every record has its six keys, each null or in range.", out_of_range),
-            ("every_null_has_a_reason", "A KPI is null exactly where `why` says why.", unexplained),
+            ("every_null_has_a_reason", "`why` has a reason for each KPI that is null, and for no other.", unexplained),
         )
     ]
 
@@ -160,6 +160,6 @@ def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: Looked) -> 
     more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
     return dg.AssetCheckResult(
         passed=not wrong,
-        description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "so it is",
+        description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "all records pass",
         metadata={"learners": len(wrong)},
     )

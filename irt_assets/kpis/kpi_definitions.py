@@ -17,13 +17,14 @@ TITLES = {
 }
 """The name of each KPI."""
 MEANINGS = {
-    "I_t": "improvement: how much θ rose from the fortnight before the last to the last one, drawn to 0 if based on "
-    "few answers",
-    "E_t": "efficiency: how much less time, as a share, a right answer takes than in the four weeks before",
-    "R_t": "recovery: of the items that were wrong four to eight weeks ago and were tried again, the share now right",
-    "A_t": "engagement: sessions, gaps between days, hints and time spent, over four weeks; 1 is daily and unaided",
-    "P": "goal probability: how likely the learner's θ is above the target",
-    "S": "churn risk: how long the learner has been quiet, over eight weeks; 1 is gone",
+    "I_t": "improvement: increase of θ from the previous fortnight to the last one, shrunk towards 0 if there are few "
+    "answers",
+    "E_t": "efficiency: decrease of the time for a right answer compared with the four weeks before, as a share",
+    "R_t": "recovery: share now right among the items that were wrong four to eight weeks ago and were tried again",
+    "A_t": "engagement: sessions, gaps between days, hints and time spent, over four weeks; 1 is daily and without "
+    "hints",
+    "P": "goal probability: probability that the learner's θ is above the target",
+    "S": "churn risk: time without an answer, over eight weeks; 1 means that the learner has left",
 }
 """Each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 MIN_ANSWERS = 5

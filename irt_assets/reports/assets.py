@@ -29,8 +29,8 @@ def build_report_assets(
     @dg.asset(
         partitions_def=months,
         deps=list(REPORT_SOURCES),
-        description="One row per file, HTML and PDF for every scale: whether the month is safe to release, and what "
-        "needs review. The files are in the object store; `irt report drift` writes the same ones.",
+        description="One row per file, HTML and PDF for every scale: whether the month is safe to release, and the "
+        "findings that need review. The files are in the object store; `irt report drift` writes the same files.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
         automation_condition=follows_a_month,

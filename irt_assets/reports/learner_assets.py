@@ -42,7 +42,7 @@ def build_learner_report_assets(
         ],
         description="One row per file, HTML and PDF for every learner who answered in the eight weeks that end with "
         "the week: level, topics, the KPIs in words, and next steps, in the learner's language. A report whose numbers "
-        "have not changed is not made again.",
+        "have not changed is not written again.",
         kinds={"html", "pdf"},
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
     )
@@ -86,7 +86,7 @@ def build_learner_report_assets(
 
 
 def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    due = "Everybody due a report of the week has it as HTML and PDF, and nobody else has one."
+    due = "Every learner who is due a report on the week has it as HTML and PDF, and no other learner has one."
     return [partition_check(weeks, LEARNER_REPORT, "every_learner_has_both_reports", due, _both_reports)]
 
 

@@ -39,9 +39,9 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=["attempts", "question_bank"],
-        description="One row per attempt of the day: its score, or the reason why it has none, by the rules of its "
-        "scale. A single day is judged again as a whole. Of several days, those that differ from their verdicts are "
-        "judged, oldest first, each in a transaction of its own.",
+        description="One row per attempt of the day: its score, or the reason why it has no score, by the rules of its "
+        "scale. A run for a single day judges the whole day again. A run for several days judges the days that differ "
+        "from their verdicts, oldest first, each in its own transaction.",
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
     )
@@ -66,7 +66,7 @@ def build_judged_check() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=JUDGED,
         name=INVENTORY,
-        description="Every day of the look-back that is over is judged, and its answers are those that were judged.",
+        description="Every completed day of the look-back has been judged, and its answers have not changed since.",
     )
     def every_day_is_judged(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:

@@ -23,9 +23,9 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=LAKE,
         deps=[JUDGED],
-        description="One row per attempt of the days that are over, with its verdict, as Parquet for Spark. A run "
-        "writes the days that differ from the database: new ones, and those with late answers or other verdicts. The "
-        "job judge_attempts writes them too, once it has judged.",
+        description="One row per attempt of the completed days, with its verdict, as Parquet for Spark. A run writes "
+        "the days that differ from the database: new days, and days with late answers or changed verdicts. The job "
+        "judge_attempts writes them too, after it has judged the answers.",
         kinds={"parquet", "postgres"},
         metadata={
             "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in SCHEMA])

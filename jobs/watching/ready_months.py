@@ -24,8 +24,7 @@ LOOK_BACK = timedelta(days=1)
 
 @dg.sensor(
     name="ready_months",
-    description="Notifies every channel except PagerDuty of a month that turned green, with the number of decisions "
-    "that wait.",
+    description="Notifies every channel except PagerDuty when a month turns green, with the number of open decisions.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

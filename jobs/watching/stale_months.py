@@ -26,8 +26,8 @@ def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDef
 
     @dg.sensor(
         name="stale_months",
-        description="Requests open months again whose verdicts have changed since they were made, once a night after "
-        "the answers are judged.",
+        description="Requests open months again if their verdicts have changed since they were computed, once a night "
+        "after the answers have been judged.",
         jobs=[jobs[MONTHLY_JOB]],
         minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,

@@ -1,9 +1,9 @@
-"""README's promise on a machine where nothing was done yet: a root file system of Debian with python3, python3-venv,
-make, git and certificates, and nothing else.
+"""README's commands work on a new machine: a Debian root file system with only python3, python3-venv, make, git and
+certificates.
 
-Of the machine that tests, its settings of the package index are handed in, and the kernels that it has compiled, which
-serve the same Python only: trixie compiles its own. Every command runs in namespaces of its own, so that its mounts and
-whatever it started are gone when it ends.
+The testing machine's package index settings and compiled kernels are copied into the root. The kernels suit the same
+Python only, so trixie compiles its own. Every command runs in its own namespaces, so its mounts and processes are gone
+when it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = "python3,python3-venv,make,git,ca-certificates"
 BOOKWORM = pytest.param(("bookworm", "user"), id="bookworm-user")
 INDEX = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
-"""How names of variables begin that say where packages come from and whom to trust."""
+"""Prefixes of environment variables that configure package indexes and trusted certificates."""
 PROXY = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 ENTER = """set -e
 mount -t proc proc "$1/proc"
@@ -45,7 +45,7 @@ RESTS_ON = (
     "requirements.lock",
     "resources/**",
 )
-"""What the two commands run."""
+"""Files that the two commands use."""
 pytestmark = [
     pytest.mark.bare,
     pytest.mark.xdist_group("bare"),
@@ -56,14 +56,14 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Machine:
-    """A root file system, who works on it, and where the clone lies."""
+    """A root file system, its user's id, and the path of the clone in it."""
 
     root: Path
     user: int
     clone: str
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """What it prints, in one stream, is shown where the test fails."""
+        """Run a command in the root. Its output, as one stream, is shown if the test fails."""
         home = str(Path(self.clone).parent)
         kept = {name: value for name, value in os.environ.items() if name.startswith(INDEX) or name in PROXY}
         alone = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
@@ -112,7 +112,7 @@ def machine(
 
 
 def _hand_in_the_index(root: Path) -> None:
-    """The files that the environment names and pip's own configuration, at the same places."""
+    """Copy the files that the environment names and pip's configuration to the same paths in the root."""
     named = [Path(value) for name, value in os.environ.items() if name.startswith(INDEX) and value.startswith("/")]
     for file in [*named, Path("/etc/resolv.conf"), Path("/etc/hosts")]:
         if file.is_file():
@@ -127,8 +127,8 @@ def _hand_in_the_index(root: Path) -> None:
 
 
 @pytest.mark.parametrize("machine", [BOOKWORM], indirect=True)
-def test_without_what_makes_environments_a_sentence_names_the_package(machine: Machine) -> None:
-    """Debian's python3 has the module venv without python3-venv, and leaves half an environment behind."""
+def test_make_names_the_missing_package_if_python3_venv_is_not_installed(machine: Machine) -> None:
+    """Debian's python3 has the module venv even without python3-venv, and then leaves half an environment behind."""
     (module,) = machine.root.glob("usr/lib/python3.*/ensurepip")
     aside = module.rename(module.with_name("aside"))
     try:
@@ -138,7 +138,7 @@ def test_without_what_makes_environments_a_sentence_names_the_package(machine: M
     assert ran.returncode != 0
     assert "apt install python3-venv" in ran.stdout
     assert "Traceback" not in ran.stdout
-    half = machine.root / machine.clone[1:] / ".venv"  # what an attempt by hand leaves
+    half = machine.root / machine.clone[1:] / ".venv"  # left by a manual attempt
     half.mkdir()
     os.chown(half, machine.user, machine.user)
 
@@ -152,7 +152,7 @@ def test_without_what_makes_environments_a_sentence_names_the_package(machine: M
     ],
     indirect=True,
 )
-def test_the_demo_finds_what_was_planted_and_speaks_to_people(machine: Machine) -> None:
+def test_the_demo_finds_the_planted_faults_and_prints_only_plain_text(machine: Machine) -> None:
     ran = machine.run("make", "demo", "SERVE=0")
     assert ran.returncode == 0
     assert "NOT as expected" not in ran.stdout
@@ -162,7 +162,7 @@ def test_the_demo_finds_what_was_planted_and_speaks_to_people(machine: Machine) 
 
 @pytest.mark.long
 @pytest.mark.parametrize("machine", [BOOKWORM], indirect=True)
-def test_the_unit_tier_passes(machine: Machine) -> None:
-    assert machine.run("make", "venv", "EXTRAS=dev k8s otel").returncode == 0  # as `make test` has it, without PyMC
+def test_the_unit_tests_pass_in_a_bare_root(machine: Machine) -> None:
+    assert machine.run("make", "venv", "EXTRAS=dev k8s otel").returncode == 0  # the extras of `make test`, without PyMC
     ran = machine.run(".venv/bin/pytest", "-q", "-m", "not long", "--numprocesses=2", "--dist=loadfile", "tests/unit")
     assert ran.returncode == 0

@@ -1,4 +1,4 @@
-"""A machine that boots: a bare root of Debian under systemd-nspawn, in a network of its own with nobody else."""
+"""A machine that boots: a bare Debian root under systemd-nspawn, in its own network without other hosts."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ MAKE_WHEELHOUSE = ROOT / "deploy/systemd/make_wheelhouse.py"
 IRT = "/usr/local/bin/irt"
 PAUSE_S = 1.0
 BOOT_S = 420.0
-"""With the servers that the machine starts by itself, each of which may take five minutes."""
+"""Includes the start of the machine's servers, each of which may take five minutes."""
 POWER_OFF = "RTMIN+4"
-"""What systemd, as process 1, takes for `systemctl poweroff`."""
+"""The signal that systemd, as process 1, treats as `systemctl poweroff`."""
 CONTROLLERS = ("memory", "pids")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 HIERARCHIES = {"memory": "memory", "pids": "pids", "name=systemd": "systemd", "": "unified"}
-"""Those that a systemd manages, by their names in /proc/PID/cgroup: two machines must not share one."""
+"""Folders of the hierarchies that systemd manages, by name in /proc/PID/cgroup. Two machines must not share a group."""
 IN_GROUPS = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
-"""A shell that enters control groups, and becomes a command."""
+"""A shell script that enters control groups and then becomes a command."""
 
 
 @dataclass
@@ -73,11 +73,11 @@ class Machine:
 
     @property
     def enforces_limits(self) -> bool:
-        """Whether limits of memory and tasks hold on it: of hierarchies of version 1 a group can be lent to it."""
+        """Whether limits of memory and tasks are enforced, which needs control groups of version 1."""
         return all((CONTROL_GROUPS / controller / "cgroup.procs").exists() for controller in CONTROLLERS)
 
     def _groups(self) -> list[Path]:
-        """A control group of its own in each hierarchy, below that of this process."""
+        """Create the machine's control group in each hierarchy, below the group of this process."""
         lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
         own = {names: path.lstrip("/") for _, names, path in lines}
         groups = [CONTROL_GROUPS / folder / own[name] / self.root.name for name, folder in HIERARCHIES.items()]
@@ -86,13 +86,13 @@ class Machine:
         return groups
 
     def reboot(self, *options: str) -> None:
-        """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
+        """Reboot and wait. systemd-nspawn ends at a reboot, so it is started again."""
         self.run("systemctl", "reboot", *options)
         self._nspawn.wait(patient(BOOT_S))
         self.boot()
 
     def power_off(self) -> None:
-        """Its control groups go, too, which the kernel keeps though they are empty."""
+        """End the machine and remove its control groups, which the kernel would keep."""
         if self._nspawn is None:
             return
         if (init := self._init()) is not None:
@@ -108,7 +108,7 @@ class Machine:
             group.rmdir()
 
     def run(self, *command: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
-        """As root on it. What it prints is shown where the test fails."""
+        """Run a command as root on the machine. Its output is shown if the test fails."""
         ran = completed(
             ["nsenter", "-t", str(self._init()), "-m", "-u", "-i", "-n", "-p", "-C", "--", *command],
             {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
@@ -126,11 +126,11 @@ class Machine:
         return self.run(*command).stdout.strip()
 
     def shows(self, unit: str, name: str) -> str:
-        """A property of a unit."""
+        """Returns a property of a unit."""
         return self.says("systemctl", "show", "-P", name, unit)
 
     def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
-        """Seconds until it came true; `within_s` are those of an idle machine."""
+        """Wait until the condition is true. Returns the seconds. `within_s` applies to an idle machine."""
         began, within_s = time.monotonic(), patient(within_s)
         while not condition():
             assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
@@ -152,10 +152,10 @@ def booted(
     packages: str,
     fill: Callable[[Path], None],
 ) -> Iterator[Machine]:
-    """A machine that has booted: Debian 12 with these packages, in whose root `fill` has put what it needs."""
+    """Yields a booted machine: Debian 12 with these packages, whose root `fill` has completed."""
     require(shutil.which("systemd-nspawn") is not None, "systemd-nspawn")
     folder = folders.mktemp("booted")
-    root = folder / f"{name}-{os.getpid()}"  # machines of one name would share control groups
+    root = folder / f"{name}-{os.getpid()}"  # machines of the same name would share control groups
     root.mkdir()
     debian_root(root, "bookworm", packages, require)
     fill(root)
@@ -170,16 +170,16 @@ def booted(
 
 @cache
 def first_month() -> str:
-    """The month that machines begin with: the last one that is over."""
+    """First month of the machines: the last complete month."""
     return last_months(1)[0]
 
 
 def fill_srv(root: Path, learners: int) -> None:
-    """Put into /srv of a root the wheelhouse of this code, and a log with so many new learners a month."""
+    """Put the wheelhouse of this code and a simulated log into /srv of a root. `learners`: new learners per month."""
     wheelhouse = root / "srv/wheelhouse"
     made_from = (*sorted((ROOT / "requirements").glob("*.lock")), MAKE_WHEELHOUSE, sys.version)
     shutil.copytree(kept("wheelhouse", fingerprint(*made_from), _make_wheelhouse), wheelhouse)
-    _make_wheelhouse(wheelhouse)  # our own wheel is made anew
+    _make_wheelhouse(wheelhouse)  # builds our own wheel again
     subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", str(learners), root / "srv/log"], check=True)
 
 
@@ -188,7 +188,7 @@ def _make_wheelhouse(folder: Path) -> None:
 
 
 def import_log(machine: Machine) -> None:
-    """Bring in what `fill_srv` left on it, and begin a scale; answers of months before the first one are rejected."""
+    """Import the log of `fill_srv` and begin a scale. Answers before the first month are rejected."""
     for kind, file in (
         ("questions", "questions.jsonl"),
         ("learners", "learners.jsonl"),
@@ -199,10 +199,10 @@ def import_log(machine: Machine) -> None:
 
 
 def now(machine: Machine) -> str:
-    """The machine's time, for `said`."""
+    """Returns the machine's time, for `said`."""
     return machine.must("date", "+%s.%N").strip()
 
 
 def said(machine: Machine, unit: str, since: str) -> str:
-    """What a unit has logged since a time."""
+    """Returns the log of a unit since a time."""
     return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)

@@ -1,6 +1,6 @@
 """A Kubernetes without machines: etcd, the API server and the controllers, on free ports of this machine, with RBAC.
 
-What belongs here: starting, stopping and asking it. What does not: running its pods, which `pods.py` does.
+`pods.py` runs its pods.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ CLONE_NEWNET = 0x40000000
 START_S = 120.0
 SHELL_S = 300.0
 ADDRESS = "192.0.2.1"
-"""Of this machine in a network of its own; kept for examples by RFC 5737."""
+"""Address of this machine in its own network; reserved for examples by RFC 5737."""
 NODE = "this-machine"
 SERVICES = "10.96.0.0/24"
 API_SERVICE = "10.96.0.1"
-"""The first of them is the API server's."""
+"""Address of the API server: the first in `SERVICES`."""
 NAMES = f"IP:127.0.0.1,IP:{ADDRESS},IP:{API_SERVICE},DNS:localhost,DNS:kubernetes.default.svc"
 PAUSE_S = 0.3
 WITHOUT_NODES = "*,-node-lifecycle-controller,-node-ipam-controller,-pod-garbage-collector-controller"
-"""What the controllers would do to a node that no kubelet speaks for."""
+"""All controllers but three, which would remove a node without a kubelet."""
 
 
 @dataclass
 class Cluster:
-    """Its files lie in `folder`: outside /tmp, as its pods have a /tmp of their own."""
+    """A cluster whose files are in `folder`. That is outside /tmp, as its pods have their own /tmp."""
 
     folder: Path
     programs: str
-    """Their folders, as in PATH."""
+    """Folders of the programs, as in PATH."""
     controllers: str = WITHOUT_NODES
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     port: int = 0
@@ -111,11 +111,11 @@ class Cluster:
         for name in reversed(list(self._processes)):
             self.end(name)
 
-    # -- what it is asked ----------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------
 
     @property
     def certificate(self) -> Path:
-        """Of the API server, which is its own authority."""
+        """Certificate of the API server, signed by itself."""
         return self.folder / "kubernetes.crt"
 
     @property
@@ -142,15 +142,17 @@ class Cluster:
         return answer.json()
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> requests.Response:
-        """As an administrator; a connection of its own, as threads ask."""
+        """Send a request as an administrator, over a new connection, so that threads can call this."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind, "Connection": "close"}
         data = None if body is None else json.dumps(body)
         url = f"https://127.0.0.1:{self.port}{path}"
         return requests.request(method, url, data=data, headers=headers, verify=str(self.certificate), timeout=30)
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:
-        """A line as an operator types it, in the root of the repository, with the kubectl of this Kubernetes. What it
-        says is shown where a test fails."""
+        """Run an operator's command in the repository's root, with this cluster's kubectl.
+
+        Its output is shown if a test fails.
+        """
         path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
         ran = completed(
             ["bash", "-c", command],
@@ -167,7 +169,7 @@ class Cluster:
         return ran.stdout
 
     def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
-        """Seconds until it came true; `within_s` are those of an idle machine."""
+        """Wait until the condition is true. Returns the seconds. `within_s` applies to an idle machine."""
         began, within_s = time.monotonic(), patient(within_s)
         while not condition():
             assert not self._ends(), self._ends()
@@ -200,7 +202,7 @@ class Cluster:
         file.write_text(json.dumps(config))
 
     def launch(self, name: str, *options: str, through: Sequence[str] = ()) -> None:
-        """A part of the cluster, whose log is NAME.log; `through` is a command that becomes it."""
+        """Start a part of the cluster with the log NAME.log. `through` is a command that executes the program."""
         program = shutil.which(name, path=self.programs)
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
@@ -218,14 +220,14 @@ class Cluster:
             process.wait()
 
     def _ends(self) -> str:
-        """The last words of what ended by itself."""
+        """End of the logs of parts that ended unexpectedly."""
         gone = [name for name, process in self._processes.items() if process.poll() is not None]
         return "; ".join(f"{name}: {(self.folder / f'{name}.log').read_text('utf-8')[-1000:]}" for name in gone)
 
 
 @contextmanager
 def own_network() -> Iterator[None]:
-    """This thread, and whatever it starts from here on, in a network with nobody else: its ports are all free."""
+    """Move this thread and the processes it starts into their own network, in which all ports are free."""
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:

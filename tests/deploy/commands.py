@@ -1,4 +1,4 @@
-"""A command of an operator: what it printed, errors among the rest, and how it ended."""
+"""Run an operator's command. Its output includes stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def completed(
     folder: Path | None = None,
     timeout_s: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """`command` with nothing to read, when it has ended."""
+    """Run `command` with empty stdin. Returns the finished process; stdout includes stderr."""
     return subprocess.run(
         command,
         cwd=folder,

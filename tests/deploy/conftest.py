@@ -1,8 +1,8 @@
-"""What tests on a machine or a cluster of their file's may leave there."""
+"""Tests of this folder may leave processes on their file's machine or cluster."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def no_leftovers() -> None:
-    """Pods and servers that a test starts live on: who made the machine or the cluster ends it all."""
+    """Allow pods and servers to outlive a test. The fixture of the machine or cluster ends them."""

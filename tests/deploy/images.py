@@ -1,5 +1,6 @@
-"""podman in an environment in which it works here, and the images of deploy/docker on a root of Debian 12 in place of
-one from a registry. They stay in podman's storage, so that another build makes only the layers that changed.
+"""podman, and the images of deploy/docker built on a Debian 12 root instead of a registry's image.
+
+The images stay in podman's storage, so a later build makes only the layers that changed.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 """
-"""Of podman where it may not raise limits, as inside a container."""
+"""podman's configuration if it may not raise limits, as inside a container."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 KILLED_AFTER_S = 30
 
 
 @dataclass(frozen=True)
 class Podman:
-    """podman, with an environment in which it works here."""
+    """podman with an environment in which it works on this machine."""
 
     environment: dict[str, str]
     database: str = ""
@@ -57,7 +58,7 @@ class Podman:
         )
 
     def ends(self, container: str) -> float:
-        """Seconds from TERM to its end; the limit is below that after which it is killed."""
+        """Stop a container with TERM. Returns the seconds until it ends, which must be before it would be killed."""
         began = time.monotonic()
         self.must("stop", f"--time={KILLED_AFTER_S}", container)
         took = time.monotonic() - began
@@ -65,7 +66,10 @@ class Podman:
         return took
 
     def confined(self, image: str, *command: str, cache: str = "tmpfs", variables: tuple[str, ...] = ()) -> str:
-        """What the command says in a container like those of the cluster. `cache`: tmpfs, or a folder that lasts."""
+        """Run a command in a container confined like the cluster's. Returns its output.
+
+        `cache` is tmpfs or a folder that is kept.
+        """
         limits = ["--read-only", "--read-only-tmpfs=false", "--user=10001:10001", "--cap-drop=all"]
         limits += ["--security-opt=no-new-privileges", "--network=host", "--tmpfs=/tmp:mode=1777"]
         limits += ["--tmpfs=/var/cache/irt:mode=1777"] if cache == "tmpfs" else [f"--volume={cache}:/var/cache/irt"]
@@ -74,7 +78,7 @@ class Podman:
 
 
 def podman_of(folder: Path, require: Callable[[bool, str], None], database: str = "", home: Path = Path()) -> Podman:
-    """Its settings lie in `folder`. The base is made where there is none."""
+    """Returns podman with its settings in `folder`. Builds the base image if it is missing."""
     (folder / "containers.conf").write_text(ENGINE)
     podman = Podman({**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}, database, home)
     if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:

@@ -1,7 +1,4 @@
-"""A machine of a cluster: scheduler, containerd, a kubelet that runs pods in containers, kube-proxy for their Services.
-
-What belongs here: its life, its images, its network. What does not: what the pods are.
-"""
+"""A machine of a cluster: scheduler, containerd, kube-proxy, and a kubelet that runs pods in containers."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ PLUGINS = Path("/usr/lib/cni")
 DOMAIN = "cluster.local"
 CLEAN_S = 60.0
 SANDBOX = "localhost/irt-test-sandbox:latest"
-"""Of a pod: it sleeps."""
+"""Image of a pod's sandbox container, which sleeps."""
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""With processes and mounts of its own: none outlives the first process."""
+"""Command that gives the kubelet its own processes and mounts, which end with its first process."""
 STARTED = """set -e
 mkdir -p /run/containerd /var/log
 mount -t tmpfs tmpfs /run/containerd
@@ -36,13 +33,13 @@ shift
 "$@" &
 wait -n
 """
-"""Process 1, which buries the dead; it ends when one of the two has ended."""
+"""Script of process 1, which reaps orphans. It ends as soon as containerd or the kubelet ends."""
 INWARDS = f"""set -e
 echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
 iptables -t nat -A PREROUTING -s {NETWORK} -d {ADDRESS} -p tcp -j DNAT --to-destination 127.0.0.1
 iptables -t nat -A INPUT -s {NETWORK} -d 127.0.0.1 -j SNAT --to-source 127.0.0.1
 """
-"""What pods ask of this machine's address reaches the servers that listen on 127.0.0.1 alone."""
+"""Forwards requests of pods to this machine's address to servers that listen only on 127.0.0.1."""
 
 
 @dataclass
@@ -66,7 +63,7 @@ class Node:
                 _remove(group)
 
     def load(self, images: Sequence[str], environment: Mapping[str, str]) -> float:
-        """Hand images of podman's on; the seconds it took."""
+        """Copy podman's images into containerd. Returns the seconds it took."""
         began = time.monotonic()
         save = f"podman save --quiet --multi-image-archive {' '.join(images)}"
         take = f"ctr --address {self._socket} --namespace k8s.io images import -"
@@ -104,7 +101,7 @@ class Node:
         return ready and not any(node["spec"].get("taints") for node in nodes)
 
     def _groups(self) -> list[Path]:
-        """A control group of its own in each controller; none has its name yet."""
+        """Create the node's control group in each controller."""
         groups = []
         for controller in sorted(each for each in CONTROL_GROUPS.iterdir() if (each / "cgroup.procs").exists()):
             if controller.is_symlink():
@@ -184,7 +181,7 @@ conf_dir = "{self.folder / "cni"}"
 
 
 def _remove(group: Path) -> None:
-    """With the groups below; the kernel ends their last processes in its own time."""
+    """Remove a group and the groups below it, once the kernel has ended their last processes."""
     began = time.monotonic()
     while group.exists():
         for folder, _, _ in os.walk(group, topdown=False):

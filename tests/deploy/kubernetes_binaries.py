@@ -1,7 +1,7 @@
-"""The programs of a Kubernetes cluster, built from their Go modules and kept: the versions below.
+"""The programs of a Kubernetes cluster, built from their Go modules and kept.
 
-`python -m tests.deploy.kubernetes_binaries` builds them and prints their folders: about 12 minutes of CPU time where
-nothing is kept.
+`python -m tests.deploy.kubernetes_binaries` builds the missing programs and prints all folders. Building all of them
+takes about 12 minutes of CPU time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tests.testbed.kept import kept
 KUBERNETES = "1.34.4"
 ETCD = "3.6.4"
 GO = (1, 24)
-"""The oldest that compiles this Kubernetes."""
+"""Oldest Go version that compiles this Kubernetes."""
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 OF_MACHINES = ("kube-scheduler", "kubelet", "kube-proxy")
-"""Where pods run in containers."""
+"""Further programs of a cluster whose pods run in containers."""
 
 
 class MissingBuilderError(RuntimeError):
-    """There is nothing here to build them with."""
+    """This machine has no Go that could build the programs."""
 
 
 def kubernetes_programs(*others: str) -> str:
-    """The folders of the programs, `others` among them, as in PATH; what is not kept is built."""
+    """Folders of the programs and of `others`, as in PATH. Builds missing programs."""
     return os.pathsep.join(str(_folder(program)) for program in (*PROGRAMS, *others))
 
 
@@ -55,7 +55,7 @@ def _go() -> str:
 
 
 def _build(program: str, folder: Path) -> None:
-    """None can be installed by its name, as they replace modules: so each is built from a module of our own."""
+    """Build a program from a module of our own: `go install` refuses modules with replacements."""
     go = _go()
     if program == "etcd":
         package, version = "go.etcd.io/etcd/server/v3", ETCD
@@ -74,7 +74,7 @@ def _build(program: str, folder: Path) -> None:
 
 
 def _replaced(go: str, module: str) -> list[str]:
-    """The modules that it keeps in its own source tree, and that are published under the same version too."""
+    """Modules in this module's source tree that are also published under the same version."""
     command = [go, "mod", "download", "-json", module]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout
     command = [go, "mod", "edit", "-json", json.loads(said)["GoMod"]]

@@ -1,8 +1,8 @@
-"""What stands for the machines of a cluster: it takes every pod and runs its containers as processes of this machine.
+"""Replacement for the machines of a cluster: runs the containers of every pod as processes of this machine.
 
 A pod has its own processes (the first has number 1), its volumes, its read-only root, its user, its service account's
 token and its log, which `kubectl logs` reads. It shares this machine's network, so a Service is a name in its
-/etc/hosts. Probes, limits, eviction and network policies are a kubelet's and are not here.
+/etc/hosts. There are no probes, limits, evictions or network policies, which need a kubelet.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tests.deploy.surroundings import NODE, PAUSE_S, Pod, Surroundings, WaitingE
 RESTART_S = 3.0
 LAST_WORDS = 500
 ENTRYPOINT = ["/usr/bin/tini", "--", "/opt/irt/libexec/irt-container"]
-"""How a command of the image begins; here there is no image."""
+"""Beginning of the image's commands, which is removed as there is no image."""
 MERGE = "application/strategic-merge-patch+json"
 
 
 @dataclass
 class PodRunner:
-    """Runs the pods of `cluster`; `image` is the environment that every image brings."""
+    """Runs the pods of `cluster`; `image` contains the environment variables of every image."""
 
     cluster: Cluster
     image: Mapping[str, str]
@@ -62,7 +62,7 @@ class PodRunner:
                 thread.join()
 
     def kill(self, name: str) -> None:
-        """As the kernel would: SIGKILL for every process of the pod. What comes then is for its restartPolicy."""
+        """Send SIGKILL to every process of the pod, as the kernel would. The pod's restartPolicy then applies."""
         for pod in self._seen.values():
             if pod.name == name:
                 pod.signal(signal.SIGKILL)
@@ -107,7 +107,7 @@ class PodRunner:
 
 
 class _Running:
-    """One pod, from its start to its end, in a thread of its own."""
+    """A pod from its start to its end, in its own thread."""
 
     def __init__(self, cluster: Cluster, image: Mapping[str, str], pod: Pod) -> None:
         self.cluster, self.pod, self.name = cluster, pod, pod["metadata"]["name"]
@@ -127,12 +127,12 @@ class _Running:
         self.signal(signal.SIGKILL)
 
     def leave(self) -> None:
-        """End its processes, and say nothing of it any more."""
+        """End the pod's processes and stop reporting its status."""
         self._left.set()
         self.kill()
 
     def end(self, grace_s: float) -> None:
-        """SIGTERM for the first processes, SIGKILL after a while, in its own time."""
+        """Send SIGTERM to the first processes, and SIGKILL after `grace_s`, without waiting."""
         if not self._ending.is_set() and self.thread.is_alive():
             self._ending.set()
             self.signal(signal.SIGTERM)
@@ -140,7 +140,7 @@ class _Running:
             self._killer.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """To the first process of each container: with it, the kernel ends all that it started."""
+        """Send a signal to the first process of each container. If that ends, the kernel ends its descendants."""
         for process in [each for each in self._processes.values() if each.poll() is None]:
             with suppress(psutil.NoSuchProcess):
                 for first in psutil.Process(process.pid).children() or [process]:
@@ -220,7 +220,7 @@ class _Running:
         return code
 
     def _state(self, name: str, restarts: int, **state: Any) -> None:
-        """A strategic merge would keep the state before."""
+        """Record a container's state. The other states become None, as a strategic merge would keep earlier states."""
         states = {"waiting": None, "running": None, "terminated": None} | state
         self._states[name] = {
             "name": name,
@@ -233,7 +233,7 @@ class _Running:
         }
 
     def _report(self, phase: str) -> None:
-        """Until the API server has it: it may be away."""
+        """Report the pod's status, and retry until the API server accepts it, as the server may be down."""
         spec = self.pod["spec"]
         starters = {each["name"] for each in spec.get("initContainers", ())}
         ready = phase == "Running" and all(
@@ -259,7 +259,7 @@ class _Running:
 
 
 class _Logs(BaseHTTPRequestHandler):
-    """What the API server asks a kubelet for on behalf of `kubectl logs`."""
+    """Serves the container logs that the API server requests for `kubectl logs`."""
 
     cluster: ClassVar[Cluster]
 

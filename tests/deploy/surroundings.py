@@ -1,7 +1,4 @@
-"""What a container sees: its variables, its volumes, its read-only root, its user, its service account's token.
-
-What belongs here: what holds of a container before its command begins. What does not: when it begins and ends.
-"""
+"""The environment of a container: its variables, volumes, read-only root, user and service account token."""
 
 from __future__ import annotations
 
@@ -43,18 +40,18 @@ AS_USER = """exec setpriv --reuid {user} --regid {group} --clear-groups --no-new
 --securebits +no_setuid_fixup --bounding-set -all,+{reads} --inh-caps -all,+{reads} --ambient-caps -all,+{reads} \
 -- "$@"
 """
-"""access(2) heeds a capability of another user than root only where `no_setuid_fixup` is set."""
+"""access(2) respects a capability of a user other than root only if `no_setuid_fixup` is set."""
 READS = "dac_read_search"
-"""A checkout and its Python may lie in a home folder that only their owner may enter; an image has neither."""
+"""A checkout and its Python may be in a home folder that only its owner may enter. Images have no such folder."""
 
 
 class WaitingError(Exception):
-    """Something that the pod names is not there yet."""
+    """An object that the pod names does not exist yet."""
 
 
 @dataclass
 class Surroundings:
-    """Of the containers of `pod`; its files lie in `folder`, and `image` is the environment that every image brings."""
+    """The environment of `pod`'s containers, with files in `folder`. `image`: environment variables of every image."""
 
     cluster: Cluster
     image: Mapping[str, str]
@@ -134,7 +131,7 @@ class Surroundings:
                 time.sleep(PAUSE_S)
 
     def script(self, container: Pod) -> str:
-        """What is done in the container's name space before its command begins."""
+        """Shell script that runs in the container's namespaces before its command."""
         spec = self.pod["spec"]
         security = spec.get("securityContext", {}) | container.get("securityContext", {})
         user, group = security.get("runAsUser", 0), security.get("runAsGroup", security.get("runAsUser", 0))

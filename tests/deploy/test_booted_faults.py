@@ -1,5 +1,6 @@
-"""What an operator reads when settings, schema, disk, limits, ports, clocks and databases are wrong, in a systemd that
-boots, and that nothing is lost by it; and the optional R service. One machine, in this order.
+"""Messages for an operator if settings, schema, disk, ports, clocks or the database are wrong, and no loss of data.
+
+Also the optional R service. The tests run in this order on one booted systemd machine.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ MOST_EXPOSED = 2.0
 SERVERS = ("irt-code-server", "irt-daemon", "irt-webserver", "irt-exporter", "irt-theta-api")
 CALIBRATION = "irt-calibration.service"
 AT_WORK = "tail -F"
-"""What copies the output of a run's steps."""
+"""The process that copies the output of a run's steps."""
 BALLAST = "/var/lib/irt/ballast"
 SMALL_DISK = """set -e
 mkdir /srv/disk
@@ -76,11 +77,11 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("booted"), pytest.mark.t
 
 @pytest.fixture(scope="module")
 def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
-    """Nothing is installed on it."""
+    """A booted machine without the platform."""
 
     def fill(root: Path) -> None:
         download = ["apt-get", "install", "--yes", "--download-only", *R_PACKAGES]
-        subprocess.run(["chroot", root, *download], check=True)  # installed later, without a network
+        subprocess.run(["chroot", root, *download], check=True)  # the test installs these later, without a network
         fill_srv(root, learners=300)
 
     with booted(tmp_path_factory, require, "irt-faults", PACKAGES, fill) as machine:
@@ -91,7 +92,7 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bo
 
 @pytest.fixture(scope="module")
 def machine(bare_machine: Machine) -> Machine:
-    """Installed. Where that fails, all its tests do at once."""
+    """The machine with the platform installed. If the installation fails, all tests that use it fail at once."""
     write(bare_machine, settings())
     bare_machine.must(INSTALLER)
     return bare_machine
@@ -112,15 +113,17 @@ def write(machine: Machine, text: str, mode: int = 0o600, file: str = ENV_FILE) 
 
 
 def refusal(machine: Machine, *command: str) -> str:
-    """What a command that refuses prints."""
+    """Run a command that must fail. Returns its output."""
     ran = machine.run(*command)
     assert ran.returncode != 0
     return ran.stdout
 
 
-def test_faults_of_an_env_file_are_refused_before_anything_is_installed(bare_machine: Machine) -> None:
+def test_faulty_env_files_are_refused_before_anything_is_installed(bare_machine: Machine) -> None:
     machine = bare_machine
-    assert "refused: /etc/irt/irt.env names no database" in refusal(machine, INSTALLER)  # it wrote the template
+    assert "refused: /etc/irt/irt.env names no database" in refusal(
+        machine, INSTALLER
+    )  # the installer has written the template
     for text, mode, words in (
         (settings(), 0o644, "can be read by others than root, and holds passwords: chmod 600 /etc/irt/irt.env"),
         (settings().replace("\n", "\r\n"), 0o600, "line ends of Windows (CRLF)"),
@@ -132,7 +135,7 @@ def test_faults_of_an_env_file_are_refused_before_anything_is_installed(bare_mac
     assert not (machine.root / "opt/irt").exists()
 
 
-def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(bare_machine: Machine) -> None:
+def test_a_wrong_database_address_is_refused_and_leaves_nothing_half_installed(bare_machine: Machine) -> None:
     machine = bare_machine
     for address, words in (
         (f"postgresql://irt:{PASSWORD}@127.0.0.1:5432/irt", "DATABASE_URL"),
@@ -149,7 +152,7 @@ def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(bare_mach
     assert not (machine.root / "etc/systemd/system/irt-daemon.service").exists()
 
 
-def test_with_quotes_and_a_password_full_of_signs_everything_is_well(machine: Machine) -> None:
+def test_servers_run_with_quoted_settings_and_a_password_with_special_characters(machine: Machine) -> None:
     assert all_are_active(machine)
     machine.must(IRT, "health")
 
@@ -159,14 +162,14 @@ def all_are_active(machine: Machine) -> bool:
 
 
 def active_again(machine: Machine) -> None:
-    """Reset what was given up, start all, and wait for it."""
+    """Reset failed units, start all servers and check that they are active."""
     machine.run("systemctl", "reset-failed")
     machine.must("systemctl", "start", *SERVERS)
     assert all_are_active(machine)
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_without_its_settings_a_unit_says_so_and_makes_no_database_of_its_own(machine: Machine) -> None:
+def test_units_without_settings_fail_with_the_reason_and_start_no_embedded_database(machine: Machine) -> None:
     server, began = "irt-exporter", now(machine)
     write(machine, settings().replace("DATABASE_URL", "#DATABASE_URL"))
     try:
@@ -187,7 +190,7 @@ def sql(machine: Machine, statement: str) -> str:
     return machine.must("su", "postgres", "-c", f'psql -tAqd irt -c "{statement}"').strip()
 
 
-def test_units_refuse_a_schema_that_is_not_theirs_and_name_the_way_out(machine: Machine) -> None:
+def test_units_refuse_a_schema_of_another_version_and_name_the_remedy(machine: Machine) -> None:
     table = "irt_alembic_version"
     known, oldest_code = sql(machine, f"SELECT version_num, oldest_code FROM {table}").split("|")
     machine.must("systemctl", "stop", *SERVERS)
@@ -205,12 +208,12 @@ def refused_by_servers(machine: Machine, words: str) -> None:
     for server in ("irt-daemon", "irt-code-server"):
         assert machine.run("systemctl", "start", server).returncode != 0
         assert words in said(machine, server, began)
-        machine.must("systemctl", "stop", server)  # it would be tried five times
+        machine.must("systemctl", "stop", server)  # systemd would try to start it five times
     assert words in refusal(machine, IRT, "status")
 
 
 def lives(machine: Machine) -> dict[str, tuple[str, str]]:
-    """Of each server how often it was started again, and its process."""
+    """Number of restarts and main process of each server."""
     return {name: (machine.shows(name, "NRestarts"), machine.shows(name, "MainPID")) for name in SERVERS}
 
 
@@ -222,7 +225,7 @@ def no_server_dies(machine: Machine) -> Iterator[None]:
     assert all_are_active(machine)
 
 
-def test_a_full_disk_fails_the_month_in_a_sentence_and_no_server(machine: Machine) -> None:
+def test_a_full_disk_fails_the_month_with_a_reason_and_stops_no_server(machine: Machine) -> None:
     import_log(machine)
     machine.must("systemctl", "stop", *SERVERS)
     machine.must("sh", "-c", SMALL_DISK)
@@ -237,7 +240,7 @@ def test_a_full_disk_fails_the_month_in_a_sentence_and_no_server(machine: Machin
         machine.must("rm", BALLAST)
 
 
-def test_postgresql_is_restarted_under_everything_and_the_month_is_whole(machine: Machine) -> None:
+def test_a_month_is_completed_if_postgresql_restarts_during_the_run(machine: Machine) -> None:
     with no_server_dies(machine):
         began = now(machine)
         machine.must("systemctl", "start", "--no-block", CALIBRATION)
@@ -252,7 +255,7 @@ def test_postgresql_is_restarted_under_everything_and_the_month_is_whole(machine
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_a_second_daemon_waits_and_then_names_the_first(machine: Machine) -> None:
+def test_a_second_daemon_waits_then_fails_and_names_the_first_daemon(machine: Machine) -> None:
     first = machine.shows("irt-daemon", "MainPID")
     with no_server_dies(machine):
         ran = machine.run(IRT, "run", "daemon")
@@ -260,7 +263,7 @@ def test_a_second_daemon_waits_and_then_names_the_first(machine: Machine) -> Non
     assert f"Another daemon works on this database: process {first} on host" in ran.stdout
 
 
-def test_a_port_that_another_program_has_is_named_and_taken_when_it_is_free(machine: Machine) -> None:
+def test_servers_name_an_occupied_port_and_start_when_the_port_is_free(machine: Machine) -> None:
     all_active = partial(all_are_active, machine)
     for server, port in (("irt-webserver", "3000"), ("irt-exporter", "9464"), ("irt-theta-api", "8001")):
         machine.must("systemctl", "stop", server)
@@ -274,7 +277,7 @@ def test_a_port_that_another_program_has_is_named_and_taken_when_it_is_free(mach
         machine.wait(all_active, START_S, "its next start")
 
 
-def test_a_clock_that_is_wrong_shows_in_what_it_refuses(machine: Machine) -> None:
+def test_verifier_refusals_mention_a_wrong_clock(machine: Machine) -> None:
     server = "jwt-verifier"
     key = rsa.generate_private_key(65537, 2048)
     pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -288,7 +291,7 @@ def test_a_clock_that_is_wrong_shows_in_what_it_refuses(machine: Machine) -> Non
             machine.must("systemctl", "daemon-reload")
             machine.run("systemctl", "reset-failed", server)
             machine.run("systemctl", "restart", server)
-            # libfaketime sometimes refuses a sleep (EINVAL); the server is then started anew.
+            # libfaketime sometimes refuses a sleep (EINVAL); systemd then restarts the server.
             machine.wait(lambda: machine.shows(server, "ActiveState") == "active", START_S, server)
             assert answer in verified(machine, token(key))
     finally:
@@ -308,16 +311,16 @@ def token(key: rsa.RSAPrivateKey, from_now_s: float = 0.0) -> str:
 
 
 def verified(machine: Machine, shown: str) -> str:
-    """The verifier's status, and why it refuses."""
+    """Returns the verifier's status and the reason of a refusal."""
     return machine.must("python3", "-c", ASKS_VERIFIER, shown).strip()
 
 
-def test_the_doctor_tells_a_clock_that_is_not_the_databases(machine: Machine) -> None:
+def test_doctor_reports_a_clock_that_differs_from_the_databases(machine: Machine) -> None:
     said = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
     assert "ahead of the database's" in said
 
 
-def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(machine: Machine) -> None:
+def test_r_service_without_r_names_the_packages_to_install_and_is_not_restarted(machine: Machine) -> None:
     began = now(machine)
     assert machine.run("systemctl", "enable", "--now", R_SERVICE).returncode != 0
     assert f"R is not installed: apt-get install {' '.join(R_PACKAGES)}" in said(machine, R_SERVICE, began)
@@ -327,7 +330,7 @@ def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(machi
     assert (machine.shows(R_SERVICE, "ActiveState"), machine.shows(R_SERVICE, "NRestarts")) == ("failed", "0")
 
 
-def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Machine) -> None:
+def test_r_service_measures_abilities_and_restarts_after_a_kill_or_a_hang(machine: Machine) -> None:
     write(machine, f"R_IRT_INTERNAL_TOKEN={R_TOKEN}\nR_IRT_MEMORY_MIB=4096\n", file="/etc/irt/irt-r.env")
     machine.must("systemctl", "restart", R_SERVICE)
     two_abilities(machine)
@@ -352,8 +355,11 @@ def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Mach
     assert float(level[1]) <= MOST_EXPOSED
 
 
-def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
-    """Half a posterior SD: of 600 learners the priors draw by up to .27 of it, of 300 by .52."""
+def test_brms_compiles_and_fits_in_the_r_service_unit(machine: Machine) -> None:
+    """Estimates must agree within half a posterior SD.
+
+    The priors shift them by up to .27 SD with 600 learners, and by .52 SD with 300.
+    """
     write(machine, f"{settings()}R_IRT_BASE_URL=http://127.0.0.1:8000\nR_IRT_INTERNAL_TOKEN={R_TOKEN}\n")
     machine.must(IRT, "simulate-responses", "--persons=600", "--items=8", "/var/lib/irt/made")
     began = time.monotonic()

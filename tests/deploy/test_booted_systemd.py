@@ -1,6 +1,7 @@
-"""The units in a systemd that boots, on Debian 12 with its PostgreSQL 15 and without a network: what
-docs/how-to/deploy-systemd.md says is done here, in this order, on one machine.
-CI installs it; where something of it changed, it goes on as far as the deaths of all servers.
+"""The units on a booted systemd, on Debian 12 with its PostgreSQL 15 and without a network.
+
+The tests follow docs/how-to/deploy-systemd.md, in this order, on one machine. CI runs the installation and, if a file
+in `SHOWN` has changed, a month in which the code server is killed.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 """
 AGAIN = "irt-again"
 AT_WORK = "tail -F"
-"""What copies the output of a run's steps; before, a run whose code server dies is repeated from its start."""
+"""The process that copies the output of a run's steps. Until it runs, a run whose code server dies starts again."""
 MONTH_S = 1200.0
 AWAY_S = 600.0
 ROOM = 16 << 20
 START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
-"""Of the units: TimeoutStartSec, WatchdogSec, RestartSec."""
+"""TimeoutStartSec, WatchdogSec and RestartSec of the units."""
 SHOWN = (
     "deploy/systemd/**",
     "docs/how-to/deploy-systemd.md",
@@ -93,13 +94,13 @@ SHOWN = (
     "resources/serving/service_manager.py",
     "tests/deploy/*booted*.py",
 )
-"""What only a systemd that boots shows: units and installer, their page, how servers speak with it."""
+"""Files that only a booted systemd tests: units, installer, their page, and the servers' side of the protocol."""
 pytestmark = [pytest.mark.xdist_group("booted"), pytest.mark.timeout(patient(3600))]
 
 
 @pytest.fixture(scope="module")
 def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
-    """Nothing is installed on it."""
+    """A booted machine without the platform."""
 
     def fill(root: Path) -> None:
         fill_srv(root, learners=400)
@@ -113,14 +114,14 @@ def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bo
 
 @pytest.fixture(scope="module")
 def refused(bare_machine: Machine) -> subprocess.CompletedProcess[str]:
-    """What the installer says where there is no database."""
+    """The installer's outcome if there is no database."""
     return bare_machine.run(INSTALLER)
 
 
 @pytest.fixture(scope="module")
 def installed(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) -> Machine:
-    """Installed, with the database that the installer asked for. Where that fails, all its tests do at once."""
-    for command in commands(refused):  # as they are printed
+    """The machine with the platform and the database that the installer requests. If this fails, all its tests do."""
+    for command in commands(refused):  # exactly as the installer prints them
         bare_machine.must("sh", "-c", command)
     key = rsa.generate_private_key(65537, 2048).public_key()
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -134,7 +135,7 @@ def installed(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) 
 
 @pytest.fixture
 def machine(installed: Machine) -> Machine:
-    """What fails on it is the test's own."""
+    """The machine without failed units, so that any failure belongs to the test."""
     installed.must("systemctl", "reset-failed")
     return installed
 
@@ -144,7 +145,7 @@ def commands(refused: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def ended() -> str:
-    """How the last line of a job begins."""
+    """Beginning of a job's last line."""
     return f"monthly_calibration {first_month()}: "
 
 
@@ -153,21 +154,23 @@ def states(machine: Machine) -> list[str]:
 
 
 def all_are_back(machine: Machine) -> float:
-    """Seconds until every server is active; its start is the longest of their limits."""
+    """Wait until every server is active, at most the longest start limit. Returns the seconds."""
     return machine.wait(
         lambda: states(machine) == ["active"] * len(SERVERS), RESTART_S + START_S, f"every one of {SERVERS}"
     )
 
 
 def lives(machine: Machine) -> dict[str, tuple[str, str]]:
-    """Of each server how often it was started again, and its process."""
+    """Number of restarts and main process of each server."""
     return {name: (machine.shows(name, "NRestarts"), machine.shows(name, "MainPID")) for name in SERVERS}
 
 
 @contextmanager
 def none_refused(machine: Machine) -> Iterator[None]:
-    """Ask every server that answers HTTP all the time, twice at least and each time over a new connection: all is
-    answered."""
+    """Send requests to every HTTP server all the time and check that each is answered.
+
+    Each server gets at least two requests, and each request has a new connection.
+    """
     enough = machine.root / "srv/enough"
     enough.unlink(missing_ok=True)
     machine.run("systemctl", "reset-failed", "stream")
@@ -185,13 +188,15 @@ def none_refused(machine: Machine) -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_on_a_bare_machine_the_installer_asks_for_a_database(refused: subprocess.CompletedProcess[str]) -> None:
+def test_installer_prints_commands_to_create_a_database_if_there_is_no_database(
+    refused: subprocess.CompletedProcess[str],
+) -> None:
     assert refused.returncode == 1
     assert len(commands(refused)) == 2
 
 
 @pytest.mark.ci
-def test_it_installs_and_everything_is_well(machine: Machine) -> None:
+def test_all_servers_are_active_and_healthy_after_the_installation(machine: Machine) -> None:
     assert states(machine) == ["active"] * len(SERVERS)
     for name in SERVERS:
         probe = {"shiny-dashboard": "dashboard"}.get(name, name.removeprefix("irt-"))
@@ -203,9 +208,9 @@ def test_it_installs_and_everything_is_well(machine: Machine) -> None:
 
 @pytest.mark.ci
 @pytest.mark.on_change(*SHOWN)
-def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_server_dies(machine: Machine) -> None:
+def test_a_month_is_calibrated_by_the_timers_service_if_the_code_server_is_killed(machine: Machine) -> None:
     import_log(machine)
-    machine.must(IRT, "job", "judge_attempts")  # `scale init` has queued one: let both end first
+    machine.must(IRT, "job", "judge_attempts")  # `scale init` has queued the same job: let both end first
     machine.wait(
         lambda: AT_WORK not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server"), MONTH_S, "judging"
     )
@@ -213,7 +218,7 @@ def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_serve
     machine.wait(
         lambda: AT_WORK in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server"), START_S, "a worker"
     )
-    machine.must("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "irt-code-server")  # the worker lives on
+    machine.must("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "irt-code-server")  # the worker survives
     machine.wait(lambda: machine.shows("irt-calibration.service", "ActiveState") != "activating", MONTH_S, "its end")
     assert machine.shows("irt-calibration.service", "Result") == "success"
     said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
@@ -228,7 +233,7 @@ ABSENT = "engine {} calls the R IRT service: set R_IRT_BASE_URL and R_IRT_INTERN
 
 
 def ticks(machine: Machine, unit: str) -> None:
-    """Let a timer start its unit once, now, and wait for its end."""
+    """Let a timer start its unit once, now, and wait until the unit ends."""
     dropin = machine.root / f"etc/systemd/system/{unit}.timer.d/now.conf"
     dropin.parent.mkdir()
     dropin.write_text("[Timer]\nOnCalendar=\nOnActiveSec=1s\nPersistent=false\n")
@@ -245,8 +250,8 @@ def ticks(machine: Machine, unit: str) -> None:
 
 
 @pytest.mark.long
-def test_a_timer_makes_what_is_missing_and_a_hand_the_last_day_again(machine: Machine) -> None:
-    """Timer, hand, timer, hand, timer: systemd says each time anew which of them started the unit."""
+def test_timers_make_only_missing_days_and_a_manual_start_repeats_the_last_day(machine: Machine) -> None:
+    """Timer and manual starts alternate, as systemd reports for each start whether a timer caused it."""
     ticks(machine, QUIET)
     for _ in range(2):
         before, began = len(runs(machine, "detect_inactivity")), now(machine)
@@ -262,7 +267,7 @@ def test_a_timer_makes_what_is_missing_and_a_hand_the_last_day_again(machine: Ma
 
 
 def refuses(machine: Machine, unit: str) -> str:
-    """What a unit says that ends as what is asked for is not installed."""
+    """Start a unit whose engine is not installed. Returns its log."""
     began = now(machine)
     assert machine.run("systemctl", "start", unit).returncode != 0
     assert (machine.shows(unit, "ActiveState"), machine.shows(unit, "ExecMainStatus")) == ("failed", "2")
@@ -270,15 +275,17 @@ def refuses(machine: Machine, unit: str) -> str:
 
 
 def fits_by_pymc(machine: Machine) -> int:
-    """Fits of the month by PyMC that converged."""
+    """Number of converged fits by PyMC."""
     query = "SELECT count(*) FROM mirt_fit_meta WHERE engine = 'pymc' AND converged"
     return int(machine.must("su", "postgres", "-c", f'psql -d irt -Atc "{query}"'))
 
 
 @pytest.mark.long
-def test_the_units_of_the_other_engines_fit_or_say_what_is_missing(machine: Machine) -> None:
-    """PyMC comes with the wheelhouse. mirt is in no package of Debian, and brms needs the R service, which fits in
-    test_booted_faults; `irt-calibration-all` goes on after each of the two and ends as failed."""
+def test_units_of_other_engines_fit_or_name_the_missing_setting(machine: Machine) -> None:
+    """PyMC is in the wheelhouse. No Debian package has mirt, and brms needs the R service (see test_booted_faults).
+
+    `irt-calibration-all` continues after both engines and ends as failed.
+    """
     began = time.monotonic()
     machine.must("systemctl", "start", "irt-calibration-pymc")
     print(f"a month by em and PyMC: {time.monotonic() - began:.0f} s")
@@ -292,7 +299,7 @@ def test_the_units_of_the_other_engines_fit_or_say_what_is_missing(machine: Mach
 
 
 @pytest.mark.long
-def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
+def test_killed_servers_are_restarted_within_their_limits(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "KILL", *SERVERS)
     machine.wait(lambda: "active" not in states(machine), WATCHDOG_S, "the death of all")
@@ -303,7 +310,7 @@ def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_what_hangs_is_started_again_by_its_watchdog(machine: Machine) -> None:
+def test_hanging_servers_are_restarted_by_their_watchdog(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "STOP", *SERVERS)
     machine.wait(
@@ -318,7 +325,7 @@ def test_what_hangs_is_started_again_by_its_watchdog(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_a_database_that_is_away_ends_nothing(machine: Machine) -> None:
+def test_no_server_ends_while_the_database_is_unreachable(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "stop", "postgresql@15-main")
     machine.run("sleep", str(AWAY_S))
@@ -331,7 +338,7 @@ def test_a_database_that_is_away_ends_nothing(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_five_deaths_are_enough_and_somebody_is_told(machine: Machine) -> None:
+def test_a_unit_fails_after_five_deaths_and_an_alert_is_sent(machine: Machine) -> None:
     machine.must("systemctl", "reset-failed", "jwt-verifier")
     machine.must("systemctl", "restart", "jwt-verifier")  # the first of five starts
     for _ in range(5):
@@ -346,7 +353,7 @@ def test_five_deaths_are_enough_and_somebody_is_told(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_reload_and_restart_refuse_nobody(machine: Machine) -> None:
+def test_no_request_is_refused_during_reload_and_restart(machine: Machine) -> None:
     for verb in ("reload", "restart"):
         before = lives(machine)
         with none_refused(machine):
@@ -357,7 +364,7 @@ def test_reload_and_restart_refuse_nobody(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -> None:
+def test_settings_given_as_a_credential_are_not_in_the_environment(machine: Machine) -> None:
     server = "irt-exporter"
     dropin = machine.root / f"etc/systemd/system/{server}.service.d/credentials.conf"
     dropin.parent.mkdir()
@@ -377,7 +384,7 @@ def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -
 
 @contextmanager
 def calibrating_again(machine: Machine) -> Iterator[None]:
-    """A job that makes the month once more, from when its worker is at work."""
+    """Calibrate the month again. Yields once the run has started."""
     unit = machine.root / f"etc/systemd/system/{AGAIN}.service"
     once_more = f"/opt/irt/current/bin/irt job monthly_calibration --partition {first_month()}"
     unit.write_text(f"[Service]\nType=oneshot\nExecStart={once_more}\n")
@@ -393,7 +400,7 @@ def calibrating_again(machine: Machine) -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machine) -> None:
+def test_a_run_beyond_the_memory_limit_is_killed_alone_and_repeated(machine: Machine) -> None:
     if not machine.enforces_limits:
         pytest.skip("no limits of memory here: the machine's control groups are of version 2, or not writable")
     server, began = "irt-code-server", now(machine)
@@ -409,8 +416,8 @@ def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machin
 
 
 @pytest.mark.long
-def test_a_code_server_that_is_restarted_leaves_no_worker_and_the_run_is_done(machine: Machine) -> None:
-    """A run that does not end within the seconds of the stop is repeated."""
+def test_a_restarted_code_server_leaves_no_worker_and_the_run_is_completed(machine: Machine) -> None:
+    """A run that does not end within the stop timeout is repeated."""
     began = now(machine)
     with calibrating_again(machine):
         machine.must("systemctl", "restart", "irt-code-server")
@@ -420,13 +427,13 @@ def test_a_code_server_that_is_restarted_leaves_no_worker_and_the_run_is_done(ma
 
 
 def resident(machine: Machine, unit: str) -> int:
-    """Bytes of memory that a unit's processes cannot give back."""
+    """Resident memory of a unit's processes, in bytes."""
     path = f"/sys/fs/cgroup/memory/{machine.shows(unit, 'ControlGroup')}/memory.stat"
     return int(dict(line.split() for line in machine.says("cat", path).splitlines())["total_rss"])
 
 
 def monitors(machine: Machine) -> tuple[int, int, int]:
-    """The exit codes of the three monitors of the invariants: is the timer on, did the last run fail, is it fresh."""
+    """Exit codes of three monitors: is the invariants' timer active, has the last run failed, are the results fresh."""
     return (
         machine.run("systemctl", "is-active", "irt-invariants.timer").returncode,
         machine.run("systemctl", "is-failed", "irt-invariants.service").returncode,
@@ -435,13 +442,13 @@ def monitors(machine: Machine) -> tuple[int, int, int]:
 
 
 def set_back(machine: Machine, time: str) -> None:
-    """Let the invariants have been evaluated earlier."""
+    """Move the evaluation times of the invariants back."""
     change = f"UPDATE invariant_result SET evaluated_at = evaluated_at - interval '{time}'"
     machine.must("su", "postgres", "-c", f'psql -d irt -c "{change}"')
 
 
 @pytest.mark.long
-def test_with_timers_three_monitors_tell_what_is_wrong_and_the_daemon_comes_back(machine: Machine) -> None:
+def test_monitors_detect_faults_of_the_timers_and_the_daemon_can_be_reinstalled(machine: Machine) -> None:
     run = ("systemctl", "start", "irt-invariants.service")
     machine.must(INSTALLER, "--timers")
     try:
@@ -457,7 +464,7 @@ def test_with_timers_three_monitors_tell_what_is_wrong_and_the_daemon_comes_back
         assert machine.run(*run).returncode != 0
         machine.must("systemctl", "start", "postgresql@15-main")
         assert monitors(machine) == (0, 0, 1)
-        machine.must(*run)  # the day is there already, and is not made again
+        machine.must(*run)  # the day exists already and is not recomputed
         set_back(machine, "-26 hours")
         assert monitors(machine) == (0, 1, 0)
     finally:
@@ -471,7 +478,7 @@ def release(machine: Machine, which: str) -> str:
 
 
 @pytest.mark.long
-def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -> None:
+def test_upgrades_refuse_no_request_and_a_rollback_restores_the_first_release(machine: Machine) -> None:
     first, following = release(machine, "current"), machine.root / "srv/next"
     shutil.copytree(machine.root / "srv/wheelhouse", following)
     with (following / "share/doc/how-to/deploy-systemd.md").open("a") as page:
@@ -490,7 +497,7 @@ def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -
 
 
 @pytest.mark.long
-def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
+def test_all_servers_are_active_after_a_reboot(machine: Machine) -> None:
     machine.reboot()
     print(f"reboot: all back after {all_are_back(machine):.0f} s")
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
@@ -498,8 +505,8 @@ def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
 
 
 @pytest.mark.long
-def test_a_run_that_a_sudden_reboot_ended_is_repeated(machine: Machine) -> None:
-    """Nothing is stopped before it, as where the power fails."""
+def test_a_run_interrupted_by_a_sudden_reboot_is_repeated(machine: Machine) -> None:
+    """No process is stopped before the reboot, as in a power failure."""
     before = len(runs(machine))
     with calibrating_again(machine):
         machine.reboot("--force", "--force")
@@ -512,13 +519,13 @@ def test_a_run_that_a_sudden_reboot_ended_is_repeated(machine: Machine) -> None:
 
 
 def runs(machine: Machine, job: str = "monthly_calibration") -> list[str]:
-    """How the runs of a job stand, oldest first."""
+    """Statuses of a job's runs, oldest first."""
     query = f"SELECT status FROM dagster.runs WHERE pipeline_name = '{job}' ORDER BY id"
     return machine.must("su", "postgres", "-c", f'psql -d irt -Atc "{query}"').split()
 
 
 @pytest.mark.long
-def test_uninstalled_it_leaves_settings_and_data_and_nothing_that_runs(machine: Machine) -> None:
+def test_uninstalling_keeps_settings_and_data_and_leaves_no_process(machine: Machine) -> None:
     machine.must("/opt/irt/current/install.sh", "--uninstall")
     assert machine.says("systemctl", "list-units", "--all", "--no-legend", "irt*", "jwt*", "shiny*") == ""
     assert not (machine.root / "opt/irt").exists()
@@ -528,7 +535,7 @@ def test_uninstalled_it_leaves_settings_and_data_and_nothing_that_runs(machine: 
 
 
 @pytest.mark.long
-def test_installed_again_it_finds_its_data_and_purged_it_leaves_the_database_alone(machine: Machine) -> None:
+def test_reinstalling_finds_the_data_and_purging_keeps_the_database(machine: Machine) -> None:
     machine.must(INSTALLER)
     all_are_back(machine)
     assert '"state": "green"' in machine.says(IRT, "status", "--json")

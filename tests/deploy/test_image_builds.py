@@ -1,5 +1,6 @@
-"""The images of deploy/docker, built on a root of Debian 12 in place of one from a registry, and run as a cluster runs
-them: as uid 10001, without a capability, on a root file system that nothing writes to, with PostgreSQL elsewhere.
+"""The images of deploy/docker, built on a Debian 12 root instead of a registry's image, and run as in a cluster.
+
+They run as uid 10001, without capabilities, on a read-only root file system, with PostgreSQL outside the container.
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ def platform(podman: Podman) -> Podman:
 
 
 def kernels(folder: Path) -> set[Path]:
-    """What numba has compiled."""
+    """Kernels that numba has compiled."""
     return set(folder.rglob("*.nbc"))
 
 
-def test_every_command_starts_where_nothing_can_be_written(platform: Podman) -> None:
+def test_commands_start_on_a_read_only_file_system(platform: Podman) -> None:
     for command in (("irt", "--version"), ("irt", "health", "--config")):
         began = time.monotonic()
         platform.confined(PLATFORM, *command)
         print(f"{' '.join(command)}: {time.monotonic() - began:.1f} s from nothing")
 
 
-def test_what_goes_on_ends_when_it_is_told_to(platform: Podman) -> None:
-    """A command that has no handler of its own: as process 1 it would go on."""
+def test_containers_end_on_sigterm_even_without_a_handler(platform: Podman) -> None:
+    """A command without a handler would ignore SIGTERM as process 1."""
     waiting = "import time; print('here', flush=True); time.sleep(600)"
     container = platform.must("run", "--detach", "--network=none", PLATFORM, "python", "-c", waiting).strip()
     try:
@@ -73,8 +74,8 @@ def test_what_goes_on_ends_when_it_is_told_to(platform: Podman) -> None:
         platform.must("rm", "--force", container)
 
 
-def test_a_month_is_calibrated_and_its_report_is_a_pdf(platform: Podman, tmp_path: Path) -> None:
-    """The cache is a folder here, in which what numba compiles anew can be counted."""
+def test_a_month_is_calibrated_with_the_images_kernels_and_reported_as_a_pdf(platform: Podman, tmp_path: Path) -> None:
+    """The cache is a folder in which newly compiled kernels can be counted."""
     cache = tmp_path / "cache"
     cache.mkdir()
     os.chown(cache, 10001, 10001)
@@ -107,8 +108,8 @@ def test_a_month_is_calibrated_and_its_report_is_a_pdf(platform: Podman, tmp_pat
     assert pdfs[0].read_bytes().startswith(b"%PDF")
 
 
-def test_another_processor_compiles_its_own(platform: Podman) -> None:
-    """What is compiled is for one kind of processor: there it is not used, and everything works all the same."""
+def test_another_processor_compiles_its_own_kernels(platform: Podman) -> None:
+    """Compiled kernels suit one kind of processor. Another kind ignores them and still fits."""
     count = "irt simulate-responses --persons 200 /tmp/made && irt fit /tmp/made/responses.csv >/dev/null && "
     count += "n() { find $1 -name '*.nbc' | wc -l; }; echo $(($(n /var/cache/irt) - $(n /opt/irt/numba)))"
     other = ("NUMBA_CPU_NAME=x86-64", "NUMBA_CPU_FEATURES=+sse2")
@@ -119,7 +120,7 @@ def test_another_processor_compiles_its_own(platform: Podman) -> None:
         assert (anew > 0) == (where == "elsewhere")
 
 
-def test_the_list_of_contents_names_both_worlds(platform: Podman, tmp_path: Path) -> None:
+def test_sbom_lists_debian_and_python_packages(platform: Podman, tmp_path: Path) -> None:
     made = subprocess.run(
         ["python3", ROOT / "deploy/docker/sbom.py", "podman", PLATFORM],
         env=platform.environment,
@@ -130,7 +131,7 @@ def test_the_list_of_contents_names_both_worlds(platform: Podman, tmp_path: Path
     assert {"pkg:deb/debian/libc6", "pkg:pypi/numba", "pkg:pypi/typst", "pkg:pypi/irt-assets"} <= urls
 
 
-def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
+def test_the_r_service_image_responds_and_lists_its_engines(podman: Podman) -> None:
     podman.build("deploy/docker/r-service.Dockerfile", R_SERVICE)
     limits = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges"]
     limits += ["--network=host", "--tmpfs=/tmp:mode=1777", "--tmpfs=/var/cache/irt:mode=1777"]

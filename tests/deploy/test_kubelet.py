@@ -1,7 +1,8 @@
 """The manifests on a cluster with a scheduler and a kubelet: containers of our own image, their probes, their limits.
 
-In this order, on one cluster that has nothing at first. PostgreSQL and the object store are the test's, on this
-machine's address. A Service has its address by kube-proxy; its name stands in the pods' /etc/hosts: there is no DNS.
+The tests run in this order on one cluster, which is empty at first. PostgreSQL and the object store run outside the
+cluster, at this machine's address. kube-proxy gives a Service its address. There is no DNS: a Service's name is in the
+pods' /etc/hosts.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ SEEDTEST = "deploy/k8s/overlays/seedtest"
 NEXT = "localhost/irt-test-next"
 CODE_SERVICE = "10.96.0.10"
 SIZES = "monthly=500m/2Gi,other=500m/2Gi,drift=250m/1Gi,report=250m/1Gi"
-"""The machine may have two processors only, of which the servers ask for more than one."""
+"""Requests of runs. The machine may have only two processors, and the servers request more than one of them."""
 SHORT = {"cpu": "500m", "memory": "160Mi"}
-"""Less than a run needs to begin."""
+"""Resources with too little memory to start a run."""
 READY_S = RUN_S = 1500.0
 POD_S = 120.0
 CONFINED = "id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; touch /opt/irt/x 2>&1 || true"
@@ -68,10 +69,10 @@ class Platform:
     months: list[str]
     began: float = field(default_factory=time.monotonic)
     ready_after: dict[str, float] = field(default_factory=dict)
-    """Of each server, seconds from the schema."""
+    """Seconds from the migration until each server was ready."""
 
     def type(self, section: str, *, before: str = "\n## ", **values: str) -> str:
-        """The first commands of a section of the page, up to `before`, each of `values` put in; what they say."""
+        """Run the first commands of a page's section, up to `before`, with `values` filled in. Returns the output."""
         text = PAGE.read_text("utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         script = text.split("```")[1].partition(before)[0]
         for word, value in values.items():
@@ -87,12 +88,12 @@ class Platform:
         return [each["metadata"]["name"] for each in self.seen("apis/apps/v1/namespaces/seedtest/deployments")]
 
     def pods(self, server: str) -> list[dict[str, Any]]:
-        """Those that are not ending."""
+        """Pods of a server that are not being deleted."""
         found = self.seen(f"api/v1/namespaces/seedtest/pods?labelSelector=app={server}")
         return [each for each in found if "deletionTimestamp" not in each["metadata"]]
 
     def until_ready(self, changed: Callable[[dict[str, Any]], bool] = bool, *servers: str) -> dict[str, float]:
-        """Seconds until each of `servers` (else all) has a pod that is ready, and that has `changed`."""
+        """Seconds until each of `servers` (default: all) has a ready pod that has `changed`."""
         began, took = time.monotonic(), dict[str, float]()
         wanted = set(servers or self.servers)
 
@@ -110,7 +111,7 @@ class Platform:
         return took
 
     def pod_of(self, run: str) -> dict[str, Any]:
-        """The one of a run that has ended, when the kubelet has said so."""
+        """Returns the pod of a finished run, once the kubelet has reported its end."""
         path = f"api/v1/namespaces/seedtest/pods?labelSelector=dagster/run-id={run}"
         ended = ("Succeeded", "Failed")
         self.cluster.wait(lambda: self.seen(path)[0]["status"]["phase"] in ended, POD_S, f"the end of the pod of {run}")
@@ -121,7 +122,7 @@ class Platform:
         self.cluster.must("kubectl -n seedtest wait --for=condition=complete job/irt-migrate --timeout=280s")
 
     def become(self, harness: Harness, *states: str) -> None:
-        """The months, when what follows a run by itself has ended."""
+        """Wait until the months have these states, as jobs that follow a run may still change them."""
         seen = list[str]()
 
         def settled() -> bool:
@@ -149,7 +150,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, st
 
 @pytest.fixture(scope="module")
 def images(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The platform's, one of a release that comes after it, and what holds a pod's network."""
+    """Build the images of the platform, of a later release, and of the sandbox that holds a pod's network."""
     podman.build("deploy/docker/Dockerfile", PLATFORM)
     folder = tmp_path_factory.mktemp("next")
     newest = max(each.stem for each in VERSIONS.glob("0*.py"))
@@ -202,7 +203,7 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="module")
 def platform(site: Platform) -> Platform:
-    """The site, its servers ready by the page's own commands. Where they do not become so, its tests fail at once."""
+    """The site with servers started by the page's commands. If they do not become ready, its tests fail at once."""
     cluster, keys = site.cluster, site.store.user("owner")
     here = site.settings.database_url.get_secret_value()
     settings = {"IRT_FIRST_MONTH": site.months[0], "IRT_RUN_RESOURCES": SIZES}
@@ -225,7 +226,7 @@ def platform(site: Platform) -> Platform:
 
 @pytest.fixture
 def harness(platform: Platform) -> Iterator[Harness]:
-    """The UI as an operator reaches it, and its instance."""
+    """The Dagster UI through a port-forward, and its instance."""
     kubectl = shutil.which("kubectl", path=platform.cluster.programs)
     config = f"--kubeconfig={platform.cluster.kubeconfig}"
     forward = subprocess.Popen(
@@ -244,8 +245,8 @@ def harness(platform: Platform) -> Iterator[Harness]:
 # -- in this order -----------------------------------------------------------------------------------
 
 
-def test_the_servers_become_ready_by_their_own_probes(platform: Platform) -> None:
-    """Those of the overlay, from an empty cluster and an empty database."""
+def test_servers_of_the_overlay_become_ready_and_run_confined(platform: Platform) -> None:
+    """Starts from an empty cluster and an empty database."""
     overlay = yaml.safe_load_all(platform.cluster.must(f"kubectl kustomize {ROOT / SEEDTEST}"))
     servers = {each["metadata"]["name"] for each in overlay if each["kind"] == "Deployment"}
     assert platform.ready_after.keys() == servers
@@ -258,7 +259,7 @@ def test_the_servers_become_ready_by_their_own_probes(platform: Platform) -> Non
         assert "Read-only file system" in said
 
 
-def test_a_month_is_calibrated_in_a_pod_of_its_own(platform: Platform, harness: Harness) -> None:
+def test_a_month_is_calibrated_in_its_own_pod(platform: Platform, harness: Harness) -> None:
     now, began = datetime.now(UTC), time.monotonic()
     rooms.load_small_world(platform.database, months=(*platform.months, month_of(now)), now=now)
     initialise(platform.database, rooms.SCALE, first_month=platform.months[0], thresholds=rooms.LOWERED)
@@ -274,8 +275,8 @@ def test_a_month_is_calibrated_in_a_pod_of_its_own(platform: Platform, harness: 
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
 
 
-def test_all_servers_are_deleted_and_no_run_is_lost(platform: Platform, harness: Harness) -> None:
-    """One run is under way, another waits for it."""
+def test_no_run_is_lost_if_all_servers_are_deleted(platform: Platform, harness: Harness) -> None:
+    """A run is in progress, and a second run waits for it."""
     runs = [harness.launch("monthly_calibration", month) for month in platform.months[:2]]
     victims = ("dagster-daemon", "irt-code-server", "dagster-webserver")
     wait_for("a run that is under way", lambda: harness.instance.get_runs(RunsFilter(statuses=[STARTED])), RUN_S)
@@ -288,8 +289,8 @@ def test_all_servers_are_deleted_and_no_run_is_lost(platform: Platform, harness:
     platform.become(harness, "green", "green", "missing")
 
 
-def test_a_run_beyond_its_memory_says_so_and_is_repeated(platform: Platform, harness: Harness) -> None:
-    """What the launchpad's tag gives it is less than it needs, and its repetition gets the same."""
+def test_a_run_beyond_its_memory_reports_the_reason_and_is_repeated(platform: Platform, harness: Harness) -> None:
+    """The launchpad's tag gives the run less memory than it needs, and its repetition gets the same."""
     tag = json.dumps({"container_config": {"resources": {"requests": SHORT, "limits": {"memory": SHORT["memory"]}}}})
     tags = {"dagster-k8s/config": tag, MAX_RETRIES_TAG: "1"}
     run = harness.launch("monthly_calibration", platform.months[2], **tags)
@@ -307,8 +308,8 @@ def test_a_run_beyond_its_memory_says_so_and_is_repeated(platform: Platform, har
     assert harness.finished(repeat.run_id, timeout=RUN_S) == FAILURE
 
 
-def test_the_image_goes_back_and_the_schema_stays(platform: Platform) -> None:
-    """Upgraded to a release with one migration more, by the page's commands, and rolled back by them."""
+def test_a_rollback_restores_the_image_and_keeps_the_newer_schema(platform: Platform) -> None:
+    """The page's commands upgrade to a release with a further migration, and roll back."""
     cluster, old = platform.cluster, schema_version(platform.database)
     cluster.must("kubectl -n seedtest delete job irt-migrate --ignore-not-found")
     began = time.monotonic()
@@ -325,7 +326,7 @@ def test_the_image_goes_back_and_the_schema_stays(platform: Platform) -> None:
     assert schema_version(platform.database) == newer
 
 
-def test_a_next_month_is_calibrated_after_the_way_back(platform: Platform, harness: Harness) -> None:
+def test_the_next_month_is_calibrated_after_a_rollback(platform: Platform, harness: Harness) -> None:
     states = month_states(platform.database, harness.instance, platform.months[:2])
     assert {each.state.value for each in states} == {"green"}
     run = harness.launch("monthly_calibration", platform.months[2])
@@ -339,7 +340,10 @@ def _ready(pod: dict[str, Any]) -> bool:
 
 
 def _overlay(cluster: Cluster, image: str) -> Path:
-    """The overlay seedtest with an image, as the page's. One of each, no CronJob fires, and names stand in for DNS."""
+    """Write the overlay seedtest with an image, like the page's.
+
+    Each server has one replica, CronJobs are suspended, and host aliases replace DNS.
+    """
     folder = cluster.folder / image.rpartition("/")[2]
     folder.mkdir()
     alias = [{"ip": CODE_SERVICE, "hostnames": ["irt-code-server"]}]

@@ -1,8 +1,7 @@
 """The manifests and the documents' commands on a real API server, with its controllers and pods that run as processes.
 
-In this order, on one cluster: what stands in docs/reference/kubernetes-commands.md is typed, and its outcome checked.
-CI runs what creates every object, a night by a CronJob and the backfill with a killed pod, where something changed that
-they show: a fake API server's answers are in integration/test_kubernetes_launcher.py, the files in unit/test_k8s_*.py.
+The tests run the commands of docs/reference/kubernetes-commands.md in order on one cluster and check their outcome.
+integration/test_kubernetes_launcher.py tests the launcher against a fake API server, unit/test_k8s_*.py the files.
 """
 
 from __future__ import annotations
@@ -52,17 +51,17 @@ FOREIGN = {
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PrometheusRule"),
     "external-secrets.io/v1": ("ExternalSecret",),
 }
-"""Kinds that other people's operators define; here any content of theirs is taken."""
+"""Kinds that other operators define. These tests accept any content of them."""
 UI = "http://127.0.0.1:3000/graphql"
 NIGHT_S = MONTHS_S = 1500.0
 OUTAGE_S = 120.0
 POD_S = 60.0
 FOUR_PODS_S = 900.0
-"""One after the other, with 10, 20 and 40 s between them; each starts Python, on a machine that has other work."""
+"""Time for four successive pods, with 10, 20 and 40 s between them; each starts Python, on a busy machine."""
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
 pytestmark = [
-    pytest.mark.long,  # where nothing is kept, the API server is compiled first
+    pytest.mark.long,  # compiles the API server first, unless a kept build exists
     pytest.mark.xdist_group("kubernetes"),
     pytest.mark.timeout(patient(5400)),
 ]
@@ -70,7 +69,7 @@ pytestmark = [
 
 @dataclass
 class Platform:
-    """A cluster, its pods, and the database that they work on."""
+    """A cluster, its pods, and their database and store."""
 
     cluster: Cluster
     pods: PodRunner
@@ -84,7 +83,7 @@ class Platform:
         return self.settings.database_url.get_secret_value()
 
     def type(self, section: str, **names: str) -> str:
-        """The commands of a section of the page, `<name>` replaced; what they say."""
+        """Run the commands of a section of the page, with each `<name>` replaced. Returns their output."""
         text = PAGE.read_text("utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
         commands = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
         assert commands, f"{PAGE.name} has no commands under {section!r}"
@@ -111,7 +110,7 @@ class Platform:
             self.cluster.shell(f"kubectl -n seedtest logs job/{job}")
 
     def server(self, name: str) -> tuple[str, int]:
-        """The pod of a Deployment that runs, and how often its container was started again."""
+        """Returns the running pod of a Deployment and its number of restarts."""
         for pod in self.seen("pods", f"app={name}"):
             for container in pod["status"].get("containerStatuses", ()):
                 if "running" in container["state"]:
@@ -119,7 +118,7 @@ class Platform:
         return "", 0
 
     def finished(self, job: str) -> str:
-        """How a Job ended: Complete, Failed, or nothing yet."""
+        """Returns how a Job ended: Complete, Failed, or "" if it has not ended yet."""
         (found,) = (each for each in self.seen("jobs") if each["metadata"]["name"] == job)
         ends = [each["type"] for each in found["status"].get("conditions", ()) if each["status"] == "True"]
         return next((each for each in ends if each in ("Complete", "Failed")), "")
@@ -175,7 +174,7 @@ def site(
 
 @pytest.fixture(scope="module")
 def prepared(site: Platform) -> dict[str, str]:
-    """What the commands of the documents' two steps say, by their section."""
+    """Output of the commands of the documents' two steps, by section."""
     keys = site.store.user("owner")
     return {
         "Namespace": site.type("Namespace"),
@@ -194,10 +193,10 @@ def prepared(site: Platform) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def platform(site: Platform, prepared: dict[str, str]) -> Platform:
-    """The site with a daemon that runs, by the documents' names in a namespace of its own.
+    """The site with a running daemon, under the documents' names in its own namespace.
 
-    Where it does not come up, its tests fail at once with what its pods said.
-    θ API, dashboard and exporter are left out, and no schedule ticks: their ports and times are this machine's.
+    If the daemon does not start, its tests fail at once with the logs of its pods. θ API, dashboard and exporter are
+    left out, and no schedule ticks, as pods share the machine's ports and clock.
     """
     overlay = site.cluster.folder / "overlay"
     site.cluster.must(
@@ -217,7 +216,7 @@ def platform(site: Platform, prepared: dict[str, str]) -> Platform:
 
 @pytest.fixture(scope="module")
 def harness(platform: Platform) -> Iterator[Harness]:
-    """The platform's UI, asked as a browser asks it, and its instance."""
+    """The platform's Dagster UI, with requests like a browser's, and its instance."""
     page = Page()
     wait_for("the UI, with what there is to run", page.is_up, START_S, pause=1)
     with dagster_instance(platform.settings, platform.database) as instance:
@@ -227,8 +226,8 @@ def harness(platform: Platform) -> Iterator[Harness]:
 # -- what is applied ---------------------------------------------------------------------------------
 
 
-def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
-    """Strictly: an unknown field is refused. Every pod passes the namespace's rules, as the API server judges them."""
+def test_every_object_is_created_with_strict_validation(cluster: Cluster, tmp_path: Path) -> None:
+    """Validation is strict: unknown fields are refused. Every pod passes the namespace's rules on the API server."""
     for group, kinds in FOREIGN.items():
         for kind in kinds:
             cluster.must(f"kubectl apply -f - <<'END'\n{json.dumps(_definition(group, kind))}\nEND")
@@ -260,7 +259,7 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     cluster.must("kubectl delete namespace seedtest irt-dev --timeout=120s")
 
 
-def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
+def test_every_cronjob_can_be_applied_alone(cluster: Cluster) -> None:
     cluster.must("kubectl create namespace alone")
     files = sorted((K8S / "components/cron").glob("*.yaml"))
     alone = [each for each in files if yaml.safe_load(each.read_text("utf-8"))["kind"] == "CronJob"]
@@ -273,19 +272,19 @@ def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
 # -- what the documents type -------------------------------------------------------------------------
 
 
-def test_the_two_steps_of_the_documents(prepared: dict[str, str]) -> None:
+def test_the_two_documented_steps_create_secrets_and_cronjobs(prepared: dict[str, str]) -> None:
     assert len(re.findall(r"^\S+ +Opaque +1 ", prepared["Secrets"], re.MULTILINE)) == 2
     assert re.search(r"calibrate-irt-nightly +0 3 \* \* \* +Etc/UTC +False +0 +<none>", prepared["A CronJob"])
     assert "generate-weekly-report" in prepared["More CronJobs"]
 
 
-def test_suspending_resuming_and_rescheduling(site: Platform, prepared: dict[str, str]) -> None:
+def test_documented_commands_suspend_resume_and_reschedule_a_cronjob(site: Platform, prepared: dict[str, str]) -> None:
     said = site.type("Suspend, resume, reschedule").splitlines()
     assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
     assert said[-1] == "0 3 * * 0"
 
 
-def test_the_platform_starts(platform: Platform) -> None:
+def test_the_platform_starts_in_a_restricted_namespace(platform: Platform) -> None:
     assert platform.server("dagster-daemon") != ("", 0)
     namespace = platform.cluster.get("/api/v1/namespaces/seedtest")["metadata"]["labels"]
     assert namespace["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -309,7 +308,7 @@ def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None
         platform.completes(worker, POD_S)
 
 
-def test_one_off_jobs_and_logs(platform: Platform) -> None:
+def test_documented_commands_start_one_off_jobs_and_show_logs(platform: Platform) -> None:
     before = platform.jobs()
     platform.type("One-off job")
     (job,) = set(platform.jobs()) - set(before)
@@ -325,8 +324,8 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     platform.completes(f"{job}-retry", NIGHT_S)
 
 
-def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform) -> None:
-    """The documents' third problem, and the pod that is started before its Secret."""
+def test_a_job_waits_for_a_missing_secret_and_names_a_wrong_database(platform: Platform) -> None:
+    """Covers the third documented problem, and a pod that is started before its Secret exists."""
     type_ = platform.cluster.must
     type_("kubectl -n seedtest delete secret seedtest-db-credentials")
     type_("kubectl -n seedtest create job --from=cronjob/calibrate-irt-nightly calibrate-irt-wrong")
@@ -350,7 +349,7 @@ def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform
 # -- what happens to runs ----------------------------------------------------------------------------
 
 
-def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Harness) -> None:
+def test_a_backfill_is_completed_if_a_pod_is_killed(platform: Platform, harness: Harness) -> None:
     backfill = harness.backfill(ASSETS, platform.months)
 
     def victim() -> str | None:
@@ -376,10 +375,10 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     assert {each.state.value for each in overtook} <= {"stale"}
 
 
-def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
-    """The CronJob is suspended, as it is applied: a Job is made of it by hand.
+def test_a_backup_is_written_to_the_bucket_and_can_be_restored(platform: Platform) -> None:
+    """The CronJob is suspended, so a Job is created from it manually.
 
-    The invariants are looked at first, as in every night: what the backup knows of is no difference in the copy.
+    The invariants are evaluated first, as every night, so that known violations count as no difference in the copy.
     """
     platform.cluster.must("kubectl -n seedtest create job --from=cronjob/invariants invariants-now")
     platform.completes("invariants-now", NIGHT_S)
@@ -395,7 +394,9 @@ def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
 
 
-def test_api_server_that_is_away_for_two_minutes_fails_no_run_under_way(platform: Platform, harness: Harness) -> None:
+def test_no_run_in_progress_fails_if_the_api_server_is_down_for_two_minutes(
+    platform: Platform, harness: Harness
+) -> None:
     run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
     harness.until(run, STARTED, timeout=MONTHS_S)
     platform.cluster.stop_api_server()
@@ -404,7 +405,7 @@ def test_api_server_that_is_away_for_two_minutes_fails_no_run_under_way(platform
     assert harness.finished(run, timeout=MONTHS_S) == SUCCESS
 
 
-def test_a_changed_secret_reaches_the_daemon(platform: Platform) -> None:
+def test_documented_commands_change_a_secret_and_restart_the_daemon(platform: Platform) -> None:
     platform.type("A changed Secret")
     pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
     assert len(pods) == 1
@@ -453,5 +454,5 @@ def _write_overlay(folder: Path, resources: list[Path], **content: Any) -> None:
 
 
 def _from(folder: Path, other: Path) -> str:
-    """Kustomize takes no absolute path."""
+    """Relative path, as Kustomize accepts no absolute paths."""
     return os.path.relpath(other, folder)

@@ -1,4 +1,4 @@
-"""What tests of several engines share."""
+"""Fixtures for tests of several engines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.testbed.kept import kept
 
 @pytest.fixture(scope="session")
 def compiled() -> Path:
-    """Where Stan models are kept, as a compilation takes a minute: named by the hash of their code and versions."""
+    """Folder of compiled Stan models, named by the hash of code and versions. A compilation takes a minute."""
     return kept("stan", "programs", lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
-    """`require_r(engine)`: R and its packages. mirt alone may be absent where everything else is meant to be there,
-    because Debian has no package of it."""
+    """`require_r(engine)`: require R and the engine's packages. Only mirt may be absent on machines that must have
+    everything, because Debian has no package of mirt."""
 
     def check(engine: str) -> None:
         require(missing_r(r_runtime()) is None, "R and rpy2 (apt install r-base-dev, make venv)")

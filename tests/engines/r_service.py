@@ -1,4 +1,4 @@
-"""A running R IRT service for tests: started on a free port, waited for, stopped with all that it started."""
+"""A running R IRT service for tests: started on a free port, awaited, and stopped with its child processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STARTED_WITHIN = 60.0
 
 
 def missing_packages() -> list[str]:
-    """R packages that the service needs and this machine has not; R itself where it is not there."""
+    """R packages of the service that are not installed on this machine, or ["R"] if R is not installed."""
     code = f"p <- c({', '.join(map(repr, PACKAGES))}); cat(p[!nzchar(sapply(p, function(x) system.file(package = x)))])"
     try:
         return subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()
@@ -52,7 +52,7 @@ class Running:
         return requests.get(f"{self.url}/healthz", timeout=30).json()
 
     def post(self, task: str, body: Any, **options: Any) -> requests.Response:
-        """One attempt, with the right token unless `headers` say otherwise."""
+        """Post a request once, with the right token unless `headers` are given."""
         headers = options.pop("headers", {"Authorization": f"Bearer {TOKEN}"})
         return requests.post(f"{self.url}/irt/{task}", data=body, headers=headers, timeout=120, **options)
 

@@ -1,4 +1,4 @@
-"""R's brms, run for real on small data: one program is compiled for all of these tests."""
+"""The brms engine, run on small data: a single program is compiled for all of these tests."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def fit(responses, compiled):
 
 @WHERE_ENGINES_CHANGE
 def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(responses, fit):
-    """The same priors, another likelihood: θ sampled and not integrated out. The mean of a skewed posterior lies beside
-    its mode, by up to 0.4 posterior SDs with 300 answers an item; a wrong prior or sign is many. The SDs themselves
-    are 2 to 3 % uncertain with 1000 independent draws, and the posterior is not the normal one of the information."""
+    """The priors are the same; θ is sampled instead of integrated out. The mean of a skewed posterior differs from the
+    mode by up to 0.4 posterior SDs with 300 answers per item; a wrong prior or sign would be many SDs. The SDs have
+    errors of 2 to 3 % with 1000 independent draws, and the posterior is not normal as the information assumes."""
     mode = fit_em(responses, priors=ITEM_PRIORS)
     np.testing.assert_array_less(np.abs(fit.a - mode.a) / fit.a_se, 0.5)
     np.testing.assert_array_less(np.abs(fit.d - mode.d) / fit.d_se, 0.5)
@@ -54,7 +54,7 @@ def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(responses,
 
 
 @pytest.mark.long
-def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
+def test_sound_fit_converges_and_records_its_software_and_priors(responses, fit):
     assert fit.convergence.converged, fit.convergence.reason
     assert set(fit.software) == {"brms", "rstan", "R"}
     assert all(f"{name} {version}" in fit.engine_version for name, version in fit.software.items())
@@ -67,7 +67,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
 
 
 @pytest.mark.long
-def test_the_compiled_program_serves_other_data(responses, compiled):
+def test_compiled_program_is_reused_for_different_data(responses, compiled):
     hurried = REngine("brms", sampling=Sampling(draws=50, tune=100, chains=1, cache=compiled))
     hurried.calibrate(responses, model="2pl", data_hash="")
     made = {program: program.stat().st_mtime_ns for program in compiled.glob("brms-*.rds")}
@@ -81,7 +81,7 @@ def test_the_compiled_program_serves_other_data(responses, compiled):
 
 
 @pytest.mark.long
-def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(responses, compiled):
+def test_fit_does_not_converge_if_only_the_prior_determines_an_item(responses, compiled):
     matrix = responses.score.reshape(PERSONS, ITEMS).astype(float)
     barely = np.full(PERSONS, np.nan)
     by_total = np.argsort(matrix.sum(axis=1))
@@ -94,10 +94,10 @@ def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fi
     assert not any(Flag.UNIDENTIFIED in flags for flags in found.flags[:-1])
 
 
-def test_what_the_compiler_says_is_not_hidden(
+def test_compiler_errors_are_reported_in_the_failure(
     responses: Responses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rstan alone says "invalid connection"."""
+    """Without this, rstan reports only "invalid connection"."""
     (tmp_path / "Makevars").write_text("CXX14 = /nowhere/g++\n")
     monkeypatch.setenv("R_MAKEVARS_USER", str(tmp_path / "Makevars"))
     engine = REngine("brms", sampling=Sampling(draws=10, tune=10, chains=1, cores=1, cache=tmp_path))

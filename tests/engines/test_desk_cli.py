@@ -1,4 +1,4 @@
-"""`irt fit`, `score`, `link`, `simulate-responses` as they are typed: exit codes, pure JSON, nothing half written."""
+"""`irt fit`, `score`, `link`, `simulate-responses` on the command line: exit codes, pure JSON, complete files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.typed import Irt, command_line
 
 @pytest.fixture
 def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Irt:
-    """The command line; any access to a database would fail, because none is there."""
+    """The command line with an address at which no database answers, so that any access to a database fails."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     return command_line(monkeypatch, capsys)
 
@@ -39,7 +39,7 @@ def data(irt, tmp_path: Path) -> Path:
     return tmp_path / "sim"
 
 
-def test_a_fit_its_scores_and_its_link_to_the_truth(irt, data: Path, tmp_path: Path) -> None:
+def test_commands_fit_score_and_link_simulated_responses(irt, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "fit"
     fitted = irt("fit", data / "responses.csv", "--out", out, "--json")
     assert (fitted.code, json.loads(fitted.out)) == (0, json.loads((out / "fit.json").read_text()))
@@ -59,7 +59,7 @@ def test_a_fit_its_scores_and_its_link_to_the_truth(irt, data: Path, tmp_path: P
     assert "mean-mean compares no curves" in refused.err
 
 
-def test_a_fit_of_answers_to_items_near_each_ability_names_what_it_hardly_determines(irt, tmp_path: Path) -> None:
+def test_fit_of_adaptive_answers_lists_items_that_are_hardly_determined(irt, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     a, b = rng.lognormal(0, 0.3, 60), np.sort(rng.normal(0, 1, 60))
     lines = ["person,item,score"]
@@ -80,10 +80,8 @@ def test_a_fit_of_answers_to_items_near_each_ability_names_what_it_hardly_determ
     assert loose[0] in done.err
 
 
-def test_the_parameters_of_another_test_are_refused_unless_it_is_a_part_of_a_bank(
-    irt, data: Path, tmp_path: Path
-) -> None:
-    """LSAT6 was scored by SAT12's parameters, as both call their items item_1 …: 27 of 32 items had no answers."""
+def test_parameters_of_unanswered_items_are_refused_without_the_partial_flag(irt, data: Path, tmp_path: Path) -> None:
+    """Otherwise LSAT6 could be scored by SAT12's parameters, because both name their items item_1 …"""
     bank = tmp_path / "bank.csv"
     others = "".join(f"other{n},1,0,0\n" for n in range(27))
     bank.write_text((data / "items.csv").read_text() + others)
@@ -98,7 +96,7 @@ def test_the_parameters_of_another_test_are_refused_unless_it_is_a_part_of_a_ban
     assert json.loads(asked.out) == json.loads(alone.out)
 
 
-def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_path: Path) -> None:
+def test_commands_print_a_table_or_pure_json_with_the_json_flag(irt, data: Path, tmp_path: Path) -> None:
     for words in (["fit", data / "responses.csv"], ["score", data / "responses.csv", "--params", data / "items.csv"]):
         shown = irt(*words)
         assert shown.code == 0
@@ -113,7 +111,7 @@ def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_p
     assert "only 3 items" in warned.err
 
 
-def test_a_fit_that_did_not_converge_is_exit_code_1_with_the_reason_and_the_item(irt, tmp_path: Path) -> None:
+def test_fit_exits_with_1_and_reason_and_item_without_convergence(irt, tmp_path: Path) -> None:
     irt("simulate-responses", tmp_path, "--persons", 300, "--items", 6)
     lines = (tmp_path / "responses.csv").read_text().splitlines()
     twins = [lines[0] + ",twin", *(f"{line},{line.split(',')[1]}" for line in lines[1:])]
@@ -142,7 +140,7 @@ def test_a_fit_that_did_not_converge_is_exit_code_1_with_the_reason_and_the_item
         ("item,a,b,c\nx,0,0,0\n", ("simulate-responses", "OUT", "--params", "FILE"), ("line 2", "a = 0")),
     ],
 )
-def test_wrong_input_is_exit_code_2_names_the_place_and_writes_nothing(
+def test_wrong_input_exits_with_2_and_place_and_writes_nothing(
     irt,
     data: Path,
     tmp_path: Path,
@@ -151,7 +149,7 @@ def test_wrong_input_is_exit_code_2_names_the_place_and_writes_nothing(
     words: tuple[str, ...],
     named: tuple[str, ...],
 ) -> None:
-    monkeypatch.setenv("PATH", "")  # without R, whatever this machine has
+    monkeypatch.setenv("PATH", "")  # hides R, even if it is installed
     path = tmp_path / "given.csv"
     path.write_text(content)
     places = {"FILE": str(path), "OUT": str(tmp_path / "out")}
@@ -165,7 +163,7 @@ def test_wrong_input_is_exit_code_2_names_the_place_and_writes_nothing(
     assert "Traceback" not in done.err
 
 
-def test_tables_in_different_metrics_meet(irt, data: Path, tmp_path: Path) -> None:
+def test_tables_in_different_metrics_are_linked_by_metric_d(irt, data: Path, tmp_path: Path) -> None:
     """A bank published with D = 1.7 and a fit with D = 1: the bank's slopes are 1.7 times smaller."""
     rows = [line.split(",") for line in (data / "items.csv").read_text().splitlines()]
     bank = [rows[0], *([i, str(float(a) / 1.7), b, c] for i, a, b, c in rows[1:])]
@@ -176,7 +174,7 @@ def test_tables_in_different_metrics_meet(irt, data: Path, tmp_path: Path) -> No
     assert abs(forgotten["slope"] - 1) > 0.1 or forgotten["rmse"] > 0.02
 
 
-def test_guessing_that_is_not_in_the_model_is_mentioned(irt, tmp_path: Path) -> None:
+def test_fit_mentions_guessing_that_the_model_lacks(irt, tmp_path: Path) -> None:
     made = irt("simulate-responses", tmp_path / "sim", "--model", "3pl", "--persons", 3000, "--items", 25, "--seed", 3)
     assert made.code == 0
     without = irt("fit", tmp_path / "sim/responses.csv")
@@ -187,20 +185,20 @@ def test_guessing_that_is_not_in_the_model_is_mentioned(irt, tmp_path: Path) -> 
     assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", judged))
 
 
-def test_a_histogram_is_not_called_normal(irt, data: Path) -> None:
+def test_latent_distribution_of_a_histogram_is_not_described_as_normal(irt, data: Path) -> None:
     said = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
     assert unsaid(said, "θ with mean 0.000, SD 1.000", "θ is taken as a histogram, as asked") == []
     assert "θ ~ N(" not in said
 
 
-def test_auto_judges_one_population_without_anchors(irt, data: Path) -> None:
+def test_latent_auto_is_refused_with_anchors(irt, data: Path) -> None:
     anchored = irt("fit", data / "responses.csv", "--latent", "auto", "--anchors", data / "items.csv")
     assert anchored.code == 2
     assert "--latent auto judges one population without anchors" in " ".join(anchored.err.split())
 
 
 # -- files -------------------------------------------------------------------------------------------
-# Files of answers and tables of parameters: what is read, what is refused, and that nothing is half written.
+# Files of answers and tables of parameters: accepted and refused layouts, and complete output.
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ PAIRS = {("ann", "x2"): 1, ("ann", "x10"): 0, ("bob", "x10"): 1, ("cy", "x2"): 0
         ("x,correct,item_id,user_id\n9,1,x10,bob\n9,0,x10,ann\n9,0,x2,cy\n9,1,x2,ann\n", "a.csv"),
     ],
 )
-def test_a_matrix_and_a_list_are_read_in_every_dress(file, text: str, name: str) -> None:
+def test_matrices_and_lists_are_read_in_every_file_format(file, text: str, name: str) -> None:
     assert as_pairs(FILES.answers(file(text, name))) == PAIRS
 
 
@@ -247,7 +245,7 @@ def test_a_matrix_keeps_the_order_of_persons_and_items(file) -> None:
     assert (answers.person_ids, answers.responses.item_ids) == (("ann", "bob", "cy"), ("x2", "x10"))
 
 
-def test_persons_without_names_are_numbered_and_those_who_saw_nothing_count(file) -> None:
+def test_persons_without_names_are_numbered_including_persons_without_answers(file) -> None:
     answers = FILES.answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
     assert (answers.person_ids, answers.seen.tolist()) == (("1", "2", "3"), [True, False, True])
 
@@ -270,7 +268,7 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
         ('{"items": [{"item": "a"\n}], "latent": {"mean"', "not JSON"),
     ],
 )
-def test_a_mangled_fit_is_refused_with_what_is_wrong(file, text: str, said: str) -> None:
+def test_mangled_fit_files_are_refused_with_the_fault(file, text: str, said: str) -> None:
     with pytest.raises(PsychometricsError, match=said):
         FILES.parameters(file(text, "fit.json"))
 
@@ -289,21 +287,21 @@ def test_choices_are_scored_by_a_key(file, text: str) -> None:
     assert as_pairs(FILES.answers(file(text), KEY)) == PAIRS
 
 
-def test_an_item_without_a_key_is_named(file) -> None:
+def test_items_without_a_key_are_refused_with_their_name(file) -> None:
     for text in (WIDE, "person,item,score\nann,x2,1\nann,x10,0\n"):
         with pytest.raises(PsychometricsError, match="item x10 has no key"):
             FILES.answers(file(text), {"x2": "1"})
 
 
-def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
+def test_published_choices_give_the_published_scores(shared: Path) -> None:
     data = shared / "data"
     key = FILES.key(data / "sat12_key.csv")
     raw, scored = FILES.answers(data / "sat12_raw_choices.csv", key), FILES.answers(data / "sat12_scored_wide.csv")
     assert as_pairs(raw) == as_pairs(scored)
 
 
-def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file, shared: Path) -> None:
-    """SAT12's 8 is wrong here and no answer in an import with null_values: two numbers for one file."""
+def test_notes_count_unknown_codes_and_blanks(file, shared: Path) -> None:
+    """SAT12's 8 counts as wrong here, but as no answer in an import with null_values, so notes show the counts."""
     data = shared / "data"
     raw = FILES.answers(data / "sat12_raw_choices.csv", FILES.key(data / "sat12_key.csv"))
     assert raw.notes == (f"{data}/sat12_raw_choices.csv: choices that are the key of no item count as wrong: '8' (69)",)
@@ -319,8 +317,9 @@ def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file
 
 
 @pytest.mark.parametrize("layout", ["matrix", "list"])
-def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(file, layout: str) -> None:
-    """It ended in "needs at least 3 items that were answered both correctly and wrongly, found 0"."""
+def test_keys_without_any_choice_are_refused_with_the_chosen_options(file, layout: str) -> None:
+    """Without the check, the fit ended with "needs at least 3 items that were answered both correctly and wrongly,
+    found 0"."""
     chosen = [f"{n % 4 + 1}.0" for n in range(60)]
     lines = [f"u{n},{one},{one}" for n, one in enumerate(chosen)]
     if layout == "list":
@@ -334,7 +333,7 @@ def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(file, layout: s
 
 
 @pytest.mark.parametrize(("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0")])
-def test_a_score_is_a_number_however_it_is_written(file, right: str, wrong: str) -> None:
+def test_scores_are_read_from_decimals_and_booleans(file, right: str, wrong: str) -> None:
     text = f"person;x2;x10\nann;{right};{wrong}\nbob;;{right}\ncy;{wrong};NA\n"
     assert as_pairs(FILES.answers(file(text))) == PAIRS
     with pytest.raises(PsychometricsError, match="score 't'"):
@@ -342,7 +341,7 @@ def test_a_score_is_a_number_however_it_is_written(file, right: str, wrong: str)
 
 
 @pytest.mark.parametrize("column", ["person", "item"])
-def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: str) -> None:
+def test_floats_that_may_represent_several_ids_are_refused(tmp_path: Path, column: str) -> None:
     path = tmp_path / "a.parquet"
     frame = pd.DataFrame({"person": [1.0, 2.0], "item": [3.0, 4.0], "score": [1, 0]})
     frame.to_parquet(path)
@@ -353,7 +352,7 @@ def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: 
 
 
 @pytest.mark.parametrize("kind", ["float", "boolean", "Int8"])
-def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> None:
+def test_parquet_columns_of_any_type_are_read_as_scores(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.parquet"
     frame = pd.DataFrame({"id": [7, 8], "x": [1, 0], "y": [None, 1]})
     frame.astype({"x": kind, "y": kind}).to_parquet(path)
@@ -376,27 +375,27 @@ def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> No
         ("", ("empty",)),
     ],
 )
-def test_what_is_wrong_with_answers_is_named_by_file_line_and_item(file, text: str, named: tuple[str, ...]) -> None:
+def test_invalid_answers_are_refused_with_file_line_and_item(file, text: str, named: tuple[str, ...]) -> None:
     path = file(text)
     with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
         FILES.answers(path)
     assert unsaid(str(caught.value), str(path), *named) == []
 
 
-def test_five_faults_are_named_and_the_others_counted(file) -> None:
+def test_message_lists_five_faults_and_counts_the_rest(file) -> None:
     with pytest.raises(PsychometricsError, match="and 4 more") as caught:
         FILES.answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
     assert str(caught.value).count("item") >= 5
 
 
-def test_a_column_without_any_score_is_one_fault_and_perhaps_no_item(file) -> None:
-    """A column of groups beside the items gave one message for each of two thousand persons."""
+def test_columns_without_any_score_are_reported_once(file) -> None:
+    """Otherwise a column of groups gives a message for each of two thousand persons."""
     with pytest.raises(PsychometricsError, match="line 2, item group: score 'ref', and not one score") as caught:
         FILES.answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
     assert "more" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
+def test_missing_files_are_refused_with_their_name(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
         FILES.answers(tmp_path / "nowhere.csv")
 
@@ -408,7 +407,7 @@ def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
         ("group\ng1\ng2\ng2\n", ("g1", "g2", "g2")),
     ],
 )
-def test_groups_are_told_by_name_or_by_order(file, text: str, groups: tuple[str, ...]) -> None:
+def test_groups_are_read_by_name_or_by_order(file, text: str, groups: tuple[str, ...]) -> None:
     assert FILES.groups(file(text, "groups.csv"), FILES.answers(file(WIDE))) == groups
 
 
@@ -429,7 +428,7 @@ def test_groups_that_do_not_fit_the_persons_are_refused(file, text: str, named: 
 # --- tables of parameters ------------------------------------------------------------------------------------------
 
 
-def test_a_table_is_read_with_and_without_its_optional_columns(file) -> None:
+def test_table_of_parameters_is_read_with_and_without_optional_columns(file) -> None:
     table = FILES.parameters(file("item,a,b,c,a_se,b_se\nx,1.5,-0.5,0.2,0.1,0.2\ny,2,1,,NA,0.3\n"))
     assert (table.item_ids, table.c.tolist(), table.a_se[0]) == (("x", "y"), [0.2, 0.0], 0.1)
     assert math.isnan(table.a_se[1])
@@ -439,8 +438,8 @@ def test_a_table_is_read_with_and_without_its_optional_columns(file) -> None:
     assert not bare.has_errors
 
 
-def test_the_metric_is_converted_at_the_door(file) -> None:
-    """P = 1/(1 + exp(−D·a(θ − b))), so a·D is the slope in the metric D = 1; b stays."""
+def test_slopes_in_metric_1_7_are_converted_when_read(file) -> None:
+    """P = 1/(1 + exp(−D·a(θ − b))), so a·D is the slope in the metric D = 1; b does not change."""
     path = file("item,a,b,c,a_se,b_se\nx,0.8,0.4,0.1,0.05,0.07\n")
     table = FILES.parameters(path, metric_d=1.7)
     assert [float(v[0]) for v in (table.a, table.b, table.c, table.a_se, table.b_se)] == pytest.approx(
@@ -461,19 +460,19 @@ def test_the_metric_is_converted_at_the_door(file) -> None:
         ("good,1,1,0", ("twice", "line 2")),
     ],
 )
-def test_impossible_parameters_are_named_by_line_and_item(file, row: str, named: tuple[str, ...]) -> None:
+def test_impossible_parameters_are_refused_with_line_and_item(file, row: str, named: tuple[str, ...]) -> None:
     path = file(f"item,a,b,c\ngood,1,0,0\n{row}\n")
     with pytest.raises(PsychometricsError) as caught:
         FILES.parameters(path)
     assert unsaid(str(caught.value), str(path), "line 3", row.split(",")[0], *named) == []
 
 
-def test_items_without_parameters_are_remembered_as_such(file) -> None:
+def test_items_without_parameters_are_listed_separately(file) -> None:
     table = FILES.parameters(file("item,a,b,c\nx,1,0,0\nhopeless,,,\n"))
     assert (table.item_ids, table.without) == (("x",), ("hopeless",))
 
 
-def test_the_json_of_a_fit_is_a_table_that_knows_its_population(file) -> None:
+def test_json_of_a_fit_is_read_as_a_table_with_its_population(file) -> None:
     content = {
         "items": [{"item": "x", "a": 1.0, "b": 0.5, "c": 0.0, "a_se": 0.0, "b_se": 0.1, "n": 9}, {"item": "y"}],
         "latent": {"mean": 0.1, "sd": 1.4},
@@ -486,8 +485,8 @@ def test_the_json_of_a_fit_is_a_table_that_knows_its_population(file) -> None:
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def test_results_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash while the second file is written once left the first one new and the second one cut."""
+def test_old_results_are_kept_if_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previously, a crash in the second file left a new first file and a truncated second file."""
     write_whole(tmp_path / "out", {"a.csv": "old", "b.json": "old"})
 
     def full(handle: int) -> None:
@@ -499,7 +498,7 @@ def test_results_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.M
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"a.csv": "old", "b.json": "old"}
 
 
-def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
+def test_old_results_are_kept_if_the_program_is_killed_while_writing(tmp_path: Path) -> None:
     write_whole(tmp_path, {"a.csv": "old", "b.json": "old"})
     program = (
         "import os, signal, sys\n"
@@ -513,7 +512,7 @@ def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_text() for name in ("a.csv", "b.json")} == {"a.csv": "old", "b.json": "old"}
 
 
-def test_a_file_where_the_folder_should_be_is_told_before_the_work(tmp_path: Path) -> None:
+def test_output_folder_is_refused_before_the_work_if_a_file_has_its_name(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
         with pytest.raises(PsychometricsError, match="is a file"):
@@ -526,7 +525,7 @@ SCORED = "person,i1,i2\na,0,3\nb,1,\nc,1,2.0\n"
 
 
 @pytest.mark.parametrize("text", [SCORED, "person,item,score\na,i1,0\na,i2,3\nb,i1,1\nc,i1,1\nc,i2,2\n"])
-def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: str) -> None:
+def test_scores_above_1_are_refused_without_a_maximum_score(file, text: str) -> None:
     with pytest.raises(PsychometricsError, match=r"item i2: score '3'.*--max-score"):
         FILES.answers(file(text))
     table = file("item_id,topic,max_score\ni1,x,\ni2,x,5\n", "bank.csv")
@@ -546,7 +545,7 @@ def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: 
         ("a,b\n1,2\n", "a, b"),
     ],
 )
-def test_a_maximum_score_is_a_whole_number(file, given: str, message: str) -> None:
+def test_maximum_scores_outside_1_to_20_are_refused(file, given: str, message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
         FILES.max_scores(given if given.isdecimal() else str(file(given)))
 
@@ -559,7 +558,7 @@ def test_a_maximum_score_is_a_whole_number(file, given: str, message: str) -> No
         "item,a,b,max_score,t0,t1,t2\nx,1.2,-0.5,1,,,\ny,0.8,0.5,2,0,0.8,0\n",
     ],
 )
-def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, text: str) -> None:
+def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_log_odds(file, text: str) -> None:
     table = FILES.parameters(file(text))
     np.testing.assert_allclose([table.a, table.b], [[1.2, 0.8], [-0.5, 0.5]], atol=1e-12)
     (some,) = table.others
@@ -583,14 +582,14 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, te
         ("item,a,b,c,a_se,b_se\nx,1,0,0,0.1,0\n", "b_se = 0"),
     ],
 )
-def test_parameters_that_cannot_be_or_are_of_a_model_that_is_not_here_are_refused(file, text: str, said: str) -> None:
-    """The columns were dropped: with an upper asymptote of .9, θ of a wrong pattern was -.98 instead of -.80."""
+def test_impossible_parameters_and_parameters_of_unsupported_models_are_refused(file, text: str, said: str) -> None:
+    """Ignoring the columns is wrong: without an upper asymptote of .9, θ of a wrong pattern is -.98 instead of -.80."""
     with pytest.raises(PsychometricsError, match=said):
         FILES.parameters(file(text))
 
 
-def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
-    """mirt writes u = 1 for every 3PL, catR d = 1, others the intercept as d; beside a and b, g is guessing."""
+def test_columns_of_larger_models_are_accepted_if_their_values_have_no_effect(file) -> None:
+    """mirt writes u = 1 for every 3PL, and the intercept as d; catR writes d = 1. With a and b, g is guessing."""
     for text in (
         "item,a1,d,g,u\nx,1.2,0.6,0.2,1\n",
         "item,a1,a2,d,g\nx,1.2,0,0.6,0.2\n",
@@ -612,7 +611,7 @@ def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
         ("item,slope,location,category1,category2\nx,0.5,0.2,0.6,-0.6\n", ("x",)),
     ],
 )
-def test_steps_that_may_be_graded_thresholds_are_named(file, text: str, doubtful: tuple[str, ...]) -> None:
+def test_steps_that_may_be_graded_thresholds_are_listed(file, text: str, doubtful: tuple[str, ...]) -> None:
     """A graded model has the same columns, in ascending order: Science's pattern 0,1,0,1 had -2.30 instead of -2.05."""
     assert FILES.parameters(file(text)).may_be_graded == doubtful
 
@@ -623,8 +622,8 @@ def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:
     np.testing.assert_allclose(one.others[0].further, other.others[0].further)
 
 
-def test_what_irt_export_writes_is_a_table_of_parameters(tmp_path: Path) -> None:
-    """Of scored items in its own form, with what they have beside a and b in one cell, and with a column D."""
+def test_parameters_written_by_irt_export_are_read_as_a_table(tmp_path: Path) -> None:
+    """Scored items have all further parameters in a single cell or in columns of steps, with a column D."""
     path = tmp_path / "parameters.csv"
     scores = '"{""max_score"": 2, ""t0"": 0, ""t1"": 0.8, ""t2"": 0, ""b1"": null}"'
     path.write_text(f"scale_id,item_id,a,b,further\ns,x,1.2,-0.5,\ns,y,0.8,0.5,{scores}\n")

@@ -1,4 +1,4 @@
-"""Fits, scores and simulated answers of the desk: what is given is fitted, and what comes out is what was put in."""
+"""Fits, scores, links and simulated answers of the file commands: reference values and round trips through files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def simulated() -> Answers:
     return answers_of(np.where(made.score < 0, np.nan, made.score))
 
 
-def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated_fit: FileFit) -> None:
+def test_fit_has_the_documented_keys_and_is_plain_json(simulated_fit: FileFit) -> None:
     result = simulated_fit.as_dict()
     assert tuple(result) == FIT_KEYS
     assert {tuple(row) for row in result["items"]} == {ITEM_KEYS}
@@ -68,10 +68,10 @@ def simulated_fit(simulated: Answers) -> FileFit:
 
 
 @pytest.mark.parametrize(("key", "model"), [("lsat7_2pl", "2pl"), ("lsat7_rasch", "rasch")])
-def test_lsat7_read_from_its_file_gives_mirts_numbers(shared: Path, key: str, model) -> None:
+def test_fit_of_the_lsat7_file_matches_mirt(shared: Path, key: str, model) -> None:
     reference = reference_fit(shared, key)
     result = fit(FILES.answers(shared / "reference" / reference["data"]), model=model).as_dict()
-    # the issue's tolerances; the reference has 6 significant digits
+    # the reference has 6 significant digits
     expected = reference["logLik"], reference["group"]["var"], reference["reliability"]["empirical_rxx_EAP"]
     found = result["loglik"], result["latent"]["sd"] ** 2, result["reliability"]
     assert found == pytest.approx(expected, abs=1e-3)
@@ -82,8 +82,8 @@ def test_lsat7_read_from_its_file_gives_mirts_numbers(shared: Path, key: str, mo
     assert (result["n_persons"], result["n_items"], result["n_responses"]) == (1000, 5, 5000)
 
 
-def test_one_response_on_an_item_is_no_reason_to_leave_it_out(simulated: Answers) -> None:
-    """Thresholds are for the months of a bank; here what is given is fitted, or flagged."""
+def test_items_with_a_single_response_are_kept_and_flagged(simulated: Answers) -> None:
+    """Thresholds apply to months of a bank. File commands fit or flag all given items."""
     r = simulated.responses
     more = Responses(
         np.insert(r.person, 0, 0),
@@ -98,7 +98,7 @@ def test_one_response_on_an_item_is_no_reason_to_leave_it_out(simulated: Answers
     assert result["converged"]
 
 
-def test_a_fit_that_did_not_converge_says_why() -> None:
+def test_fit_without_convergence_has_a_reason() -> None:
     made = simulate_responses(persons=300, items=6, seed=2).score.astype(float)
     made[:, 1] = made[:, 0]
     done = fit(answers_of(made))
@@ -106,13 +106,13 @@ def test_a_fit_that_did_not_converge_says_why() -> None:
     assert "i1" in done.reason
 
 
-def test_a_3pl_from_a_file_is_mirts_with_the_same_prior(shared: Path) -> None:
-    """Our default prior on c is the reference's: logit c ~ N(logit 0.2, 0.5²)."""
+def test_fit_of_a_3pl_file_matches_mirt_with_the_same_prior(shared: Path) -> None:
+    """The default prior on c equals the reference's: logit c ~ N(logit 0.2, 0.5²)."""
     reference = reference_fit(shared, "lsat7_3pl_normprior")
     result = fit(FILES.answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
     assert result["loglik"] == pytest.approx(reference["logLik"], abs=1e-3)
     for ours, theirs in zip(result["items"], reference["irt"], strict=True):
-        assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)  # the issue's tolerance
+        assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)
         assert ours["c_se"] == pytest.approx(theirs["se_g"], rel=1e-2)
 
 
@@ -134,7 +134,7 @@ def test_anchors_keep_their_parameters_and_the_population_is_estimated(shared: P
         assert by_item[row["item"]]["a"] == pytest.approx(row["a"], abs=1e-3)
 
 
-def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path: Path) -> None:
+def test_mean_and_variance_of_groups_from_a_file_match_mirt(shared: Path, tmp_path: Path) -> None:
     """Two forms with ten common items, fitted at once."""
     forms = {g: (shared / "reference" / f"link_form{g}.csv").read_text().splitlines() for g in "AB"}
     lines, groups, number = ["person,item,score"], ["person,group"], 0
@@ -162,7 +162,7 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
     json.dumps(result, allow_nan=False)
 
 
-def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) -> None:
+def test_files_written_by_a_fit_are_read_as_its_parameters(simulated: Answers, tmp_path: Path) -> None:
     done = fit(simulated, model="rasch")
     done.write(tmp_path)
     table, whole = FILES.parameters(tmp_path / "params.csv"), FILES.parameters(tmp_path / "fit.json")
@@ -178,7 +178,7 @@ def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "ml"])
-def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, FileFit], method) -> None:
+def test_lsat7_scores_match_mirt(shared: Path, lsat7: tuple[Answers, FileFit], method) -> None:
     reference = reference_fit(shared, "lsat7_2pl")
     answers, fitted = lsat7
     rows = score(answers, _table_of(fitted), method=method).as_dict()
@@ -188,7 +188,7 @@ def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, FileFit], me
         if expected[method] is None:  # all right or all wrong under ML
             assert row["theta"] is None
         else:
-            assert row["theta"] == pytest.approx(expected[method], abs=1e-3)  # the issue's tolerance
+            assert row["theta"] == pytest.approx(expected[method], abs=1e-3)
             assert row["se"] == pytest.approx(expected[f"se_{method}"], abs=1e-3)
 
 
@@ -197,9 +197,7 @@ def _table_of(fitted):
     return ParameterTable(cal.item_ids, cal.a, cal.b, cal.c, cal.cov_ab, path=Path("p.csv"))
 
 
-def test_answers_to_items_without_parameters_do_not_count_and_are_told(
-    simulated: Answers, simulated_fit: FileFit
-) -> None:
+def test_answers_to_items_without_parameters_are_ignored_and_listed(simulated: Answers, simulated_fit: FileFit) -> None:
     table = _table_of(simulated_fit)
     half = _only(table, 4)
     known = simulated.responses.item < 4
@@ -211,7 +209,7 @@ def test_answers_to_items_without_parameters_do_not_count_and_are_told(
     assert np.array_equal(found.scores.theta, alone.scores.theta)
 
 
-def test_no_item_with_parameters_is_an_error(simulated: Answers, simulated_fit: FileFit) -> None:
+def test_scoring_is_refused_if_no_answered_item_has_parameters(simulated: Answers, simulated_fit: FileFit) -> None:
     table = _table_of(simulated_fit)
     renamed = replace(table, item_ids=tuple(f"other{i}" for i in table.item_ids))
     with pytest.raises(PsychometricsError, match="none of its 8 items"):
@@ -225,7 +223,7 @@ def _only(table, k: int):
 # --- simulated answers ---------------------------------------------------------------------------------------------
 
 
-def test_simulated_answers_are_read_back_as_they_were_drawn(tmp_path: Path) -> None:
+def test_simulated_answers_are_read_back_unchanged(tmp_path: Path) -> None:
     made = simulate_responses(persons=30, items=7, each=3, seed=4, model="3pl")
     made.write(tmp_path)
     read = FILES.answers(tmp_path / "responses.csv")
@@ -240,7 +238,7 @@ def test_simulated_answers_are_read_back_as_they_were_drawn(tmp_path: Path) -> N
     assert np.array_equal(np.loadtxt(tmp_path / "persons.csv", delimiter=",", skiprows=1, usecols=1), made.theta)
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_other_ones() -> None:
+def test_simulated_answers_depend_only_on_the_seed() -> None:
     one, same, other = (simulate_responses(persons=50, items=5, seed=s).score for s in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -252,26 +250,25 @@ def test_answers_follow_the_curve_of_a_given_table(tmp_path: Path) -> None:
     n = 20_000
     made = simulate_responses(persons=n, params=FILES.parameters(path), mean=0.3, sd=0.8, seed=1)
     expected = 0.2 + 0.8 / (1 + np.exp(-1.5 * (made.theta - 0.5)))
-    # 4 standard errors of a proportion, sharper for knowing each θ
+    # 4 standard errors of a proportion, an upper limit because each θ is known
     assert (made.score[:, 0] == 1).mean() == pytest.approx(expected.mean(), abs=4 * math.sqrt(0.25 / n))
     assert (made.theta.mean(), made.theta.std()) == pytest.approx((0.3, 0.8), abs=4 * 0.8 / math.sqrt(n))
 
 
 @pytest.mark.parametrize("wrong", [{"persons": 0}, {"items": 0}, {"each": 99}, {"sd": 0.0}])
-def test_numbers_that_make_no_sense_are_refused_by_name(wrong: dict) -> None:
+def test_invalid_numbers_are_refused_with_the_option(wrong: dict) -> None:
     with pytest.raises(PsychometricsError, match=f"--{next(iter(wrong))}"):
         simulate_responses(**wrong)
 
 
-def test_scored_items_are_fitted_with_steps_and_log_odds_and_scored_by_their_table(
-    shared: Path, tmp_path: Path
-) -> None:
-    """Science (mirt), whose scores begin at 1: nobody can have 0, so that four scores have three log odds."""
+def test_scored_items_are_fitted_and_their_table_gives_the_same_scores(shared: Path, tmp_path: Path) -> None:
+    """Science (mirt), whose scores begin at 1: the score 0 is impossible, so four scores have three log odds."""
     path = shared / "data" / "science_wide.csv"
     answers = FILES.answers(path, None, FILES.max_scores("4"))
     done = fit(answers, model="gpcm")
     comfort = done.as_dict()["items"][0]
-    assert done.calibration.convergence.loglik == pytest.approx(-1612.6816, abs=0.1)  # it has a prior on rare steps
+    # the fit has a prior on rare steps
+    assert done.calibration.convergence.loglik == pytest.approx(-1612.6816, abs=0.1)
     assert ("t0" in comfort, comfort["max_score"]) == (False, 4)
     assert [comfort[f"d{k}"] for k in (2, 3, 4)] == pytest.approx([2.822, 5.313, 3.989], abs=0.2)
     done.write(tmp_path)
@@ -280,8 +277,8 @@ def test_scored_items_are_fitted_with_steps_and_log_odds_and_scored_by_their_tab
     assert np.corrcoef(by_json.scores.theta, answers.responses.score.reshape(-1, 4).sum(axis=1))[0, 1] > 0.9
 
 
-def test_a_rating_scale_of_different_maxima_advises_a_model_that_files_can_name(tmp_path: Path) -> None:
-    """It advised blocks and PCM items, neither of which can be said of a file."""
+def test_rsm_of_different_maximum_scores_is_refused_with_a_suitable_model(tmp_path: Path) -> None:
+    """Blocks and PCM items are no remedy, because a file command cannot specify them."""
     path, most = tmp_path / "a.csv", tmp_path / "most.csv"
     rng = np.random.default_rng(4)
     rows = "".join(f"{j},{k},{h},{i}\n" for j, k, h, i in rng.integers(0, [5, 5, 3, 3], (60, 4)))
@@ -291,14 +288,14 @@ def test_a_rating_scale_of_different_maxima_advises_a_model_that_files_can_name(
         fit(FILES.answers(path, None, FILES.max_scores(str(most))), model="rsm")
 
 
-def test_engines_that_do_not_fit_scored_items_say_so(shared: Path) -> None:
+def test_engines_without_scored_items_refuse_them_with_the_remedy(shared: Path) -> None:
     answers = FILES.answers(shared / "data" / "science_wide.csv", None, FILES.max_scores("4"))
     with pytest.raises(PermanentFailure, match="engine brms does not support items scored above 1: take em or mirt"):
         fit(answers, calibrate=calibrate_by(REngine("brms"), scored=True, groups=False, latent="normal"))
 
 
 # -- linking -----------------------------------------------------------------------------------------
-# Linking of parameter tables: the reference's constants, closed forms, moved items, few items and none.
+# Linking of parameter tables: known constants, closed forms, moved items, and few or no common items.
 
 METHODS = get_args(Method)
 
@@ -333,7 +330,7 @@ def old() -> ParameterTable:
 @pytest.mark.parametrize("se", [None, (0.1, 0.08)])
 @pytest.mark.parametrize("k", [1, 2, 4, 12])
 @pytest.mark.parametrize("method", METHODS)
-def test_known_constants_come_back_from_any_number_of_common_items(
+def test_known_constants_are_recovered_from_any_number_of_common_items(
     old: ParameterTable, method: Method, k: int, se: tuple[float, float] | None
 ) -> None:
     few = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k], se=se)
@@ -351,11 +348,11 @@ def test_known_constants_come_back_from_any_number_of_common_items(
 @pytest.mark.parametrize("se", [None, (0.1, 0.1)])
 @pytest.mark.parametrize("a", [(1.0, 1.0), (1.0, 1.25)])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_slope_of_equal_discriminations_is_their_ratio(
+def test_slope_of_a_link_is_the_ratio_of_discriminations_if_these_are_equal(
     method: Method, a: tuple[float, float], se: tuple[float, float] | None
 ) -> None:
-    """Twenty-five Rasch difficulties without errors had 1.0045 by Stocking-Lord and 1.033 by mean-sigma; sirt and plink
-    have 1 and intercepts between .0885 and .0966 for the methods of curves."""
+    """A search over the slope gives 1.0045 by Stocking-Lord and 1.033 by mean-sigma for twenty-five Rasch difficulties
+    without errors; sirt and plink have 1, with intercepts between .0885 and .0966 for the methods of curves."""
     rng = np.random.default_rng(25)
     b = rng.normal(0, 1.2, 25)
     ids = [f"i{k}" for k in range(25)]
@@ -369,7 +366,7 @@ def test_the_slope_of_equal_discriminations_is_their_ratio(
 
 
 def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Method, slope: float) -> float:
-    """The minimum of the criterion as it is defined, over the nodes of N(0, 1), with the slope given."""
+    """The minimum of the criterion by its definition, over the nodes of N(0, 1), with the slope given."""
     if method.startswith("mean"):
         return float(np.mean(old.b - slope * new.b))
     nodes = np.linspace(-6, 6, 61)
@@ -385,7 +382,7 @@ def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Metho
     return float(minimize_scalar(distance, bounds=(-1, 1), method="bounded", options={"xatol": 1e-10}).x)
 
 
-def test_a_table_of_difficulties_alone_is_that_of_a_rasch_model(tmp_path: Path) -> None:
+def test_tables_of_difficulties_without_slopes_are_read_as_rasch(tmp_path: Path) -> None:
     path = tmp_path / "rasch.csv"
     path.write_text("item,b,b_se\ni0,-0.5,0.1\ni1,0.5,0.1\ni2,1.5,0.2\n")
     found = FILES.parameters(path)
@@ -425,8 +422,8 @@ def test_a_moved_item_is_dropped_with_a_reason_and_kept_on_demand(
     assert abs(kept.intercept - 0.5) > 0.02
 
 
-def test_items_are_weighted_by_their_errors_where_both_tables_have_them(old: ParameterTable) -> None:
-    """An item that moved a little counts for less where its error is larger."""
+def test_items_are_weighted_by_their_errors_if_both_tables_have_errors(old: ParameterTable) -> None:
+    """An item that moved a little has less weight if its error is larger."""
     sharp = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
     new = moved(sharp, 1.0, 0.0)
     new.b[0] += 0.3
@@ -438,7 +435,7 @@ def test_items_are_weighted_by_their_errors_where_both_tables_have_them(old: Par
     assert "not weighted" in " ".join(classical.warnings)
 
 
-def test_items_without_errors_among_items_with_errors_are_left_out_by_name(old: ParameterTable) -> None:
+def test_items_without_errors_are_dropped_if_the_rest_has_errors(old: ParameterTable) -> None:
     sound = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
     sound.cov[2, 1, 1] = np.nan
     new = moved(table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1)), 1.1, 0.2)
@@ -447,8 +444,8 @@ def test_items_without_errors_among_items_with_errors_are_left_out_by_name(old: 
     assert (set(found.anchors_dropped), found.slope) == ({"i2", "i7"}, pytest.approx(1.1, abs=1e-7))
 
 
-def test_an_item_beyond_all_ability_is_left_out_by_name(old: ParameterTable) -> None:
-    """There is no information to assume an error from."""
+def test_items_with_extreme_difficulty_are_dropped(old: ParameterTable) -> None:
+    """Such an item has no information from which an error could be assumed."""
     far = replace(old, b=np.where(np.arange(12) == 4, 400.0, old.b), a=np.where(np.arange(12) == 4, 3.0, old.a))
     found = link(moved(far, 1.1, 0.2), far)
     assert "i4" in found.anchors_dropped
@@ -456,27 +453,25 @@ def test_an_item_beyond_all_ability_is_left_out_by_name(old: ParameterTable) -> 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_rasch_fit_is_put_into_the_unit_of_a_scale_whose_slopes_are_not_1(method: Method) -> None:
-    """Its learners of SD 1.6 are those of SD 1 there, whatever b says."""
+def test_rasch_fits_are_linked_by_the_ratio_of_slopes_to_scales_with_slopes_not_1(method: Method) -> None:
+    """Learners with an SD of 1.6 in the fit have an SD of 1 on the scale, whatever the difficulties."""
     b = np.linspace(-2, 2, 8)
     new = table([f"i{j}" for j in range(8)], np.ones(8), b, se=(0.0, 0.1))
     old = replace(new, a=np.full(8, 1.6), b=(b + 0.8 + np.tile([0.1, -0.1, -0.1, 0.1], 2)) / 1.6)
     for purify in (False, True):
         found = link(new, old, method=method, purify=purify)
         assert found.slope == pytest.approx(1 / 1.6, rel=1e-12)
-        assert found.intercept == pytest.approx(0.5, abs=0.01)  # the curves' sums are nearly so
+        assert found.intercept == pytest.approx(0.5, abs=0.01)  # nearly exact for sums of curves
         assert not found.anchors_dropped
 
 
-def test_no_common_item_is_an_error_that_shows_both_sides(old: ParameterTable) -> None:
+def test_tables_without_a_common_item_are_refused_with_items_of_both_sides(old: ParameterTable) -> None:
     with pytest.raises(PsychometricsError, match=r"no item in common.*j0.*i0"):
         link(replace(old, item_ids=tuple(i.replace("i", "j") for i in old.item_ids)), old)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_tables_of_scored_items_beside_0_1_items_give_the_constants_between_them(
-    tmp_path: Path, method: Method
-) -> None:
+def test_known_constants_are_recovered_from_tables_with_scored_items(tmp_path: Path, method: Method) -> None:
     plain, header = ",,,,", "item,a,b,max_score,t0,t1,t2,t3"
     items = {
         "x": (1.2, -0.5, plain),

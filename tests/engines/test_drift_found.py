@@ -1,4 +1,4 @@
-"""Drift: items that moved are found through estimation and linking, and sound ones are left alone.
+"""Drift through estimation and linking: items that moved are flagged, sound items are not.
 
 A cheap part of benchmarks/bench_drift.py, whose tables are in docs/explanation/drift-evidence.md.
 """
@@ -37,7 +37,7 @@ def fitted(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean:
 
 
 def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.ndarray]:
-    """A window of other learners, N(0.5, 1.2²), in which the first three items moved by `size`, up or down."""
+    """A window of different learners, N(0.5, 1.2²), in which the first three items moved by `size`, up or down."""
     rng = np.random.default_rng([8, seed])
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     moved = np.where(np.arange(ITEMS) < MOVED, size * rng.choice([-1, 1], ITEMS), 0.0)
@@ -54,9 +54,9 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
-    """Of 45 moved items 0.91 are found in the long run, standard error 0.04: three of these below is 0.78. Of 405 sound
-    ones 0.1 % are flagged; 1 % is eight standard errors above. A b that moved is off by its error only."""
+def test_items_that_moved_by_half_are_flagged_and_sound_items_are_not() -> None:
+    """In the long run 0.91 of 45 moved items are found, with a standard error of 0.04; 0.78 is three of these below.
+    0.1 % of 405 sound items are flagged; 1 % is eight standard errors above. Moved items do not bias b of the rest."""
     months = [judged(seed, 0.5, LEARNERS, LEARNERS) for seed in range(15)]
     flags = np.array([found for _, found in months])
     assert flags[:, :MOVED].mean() >= 0.78
@@ -68,16 +68,16 @@ def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_published_values_from_500_learners_make_no_flags_in_sound_months() -> None:
-    """At 5 % of months the chance of more than four flagged ones among 25 is 0.7 %. The share of p < 0.05 among 750
-    has a standard error of 1 %, items of a month taken as independent."""
+def test_sound_months_are_rarely_flagged_if_published_values_are_from_500_learners() -> None:
+    """At 5 % of months the chance of more than four flagged months among 25 is 0.7 %. The share of p < 0.05 among 750
+    has a standard error of 1 %, if items of a month are independent."""
     months = [judged(100 + seed, 0.0, 500, 2000) for seed in range(25)]
     assert sum(found.any() for _, found in months) <= 4
     assert np.mean([drift.p < 0.05 for drift, _ in months]) == pytest.approx(0.045, abs=0.03)
 
 
 def of_few_answers(seed: int) -> np.ndarray:
-    """p of the ten of 30 items that nothing moved, with a slope of 2 and 200 of the month's 2,000 answers."""
+    """p of ten of 30 unmoved items, which have a slope of 2 and 200 of the month's 2,000 answers."""
     rng = np.random.default_rng([200, 5, seed])
     few = np.arange(ITEMS) >= 20
     a, b = np.where(few, 2.0, np.exp(rng.normal(0, 0.3, ITEMS))), rng.normal(0, 0.7, ITEMS)
@@ -107,8 +107,8 @@ def of_few_answers(seed: int) -> np.ndarray:
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_published_items_of_few_answers_are_judged_without_a_prior() -> None:
-    """Of 300 tests 5 % have p < 0.05, with a standard error of 1.3 %: under the prior of provisional items 17 % had."""
+def test_published_items_with_few_answers_are_tested_without_a_prior() -> None:
+    """5 % of 300 tests have p < 0.05, with a standard error of 1.3 %; with the prior of provisional items 17 %."""
     p = np.concatenate([of_few_answers(seed) for seed in range(30)])
     assert p.size >= 295
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.04)
@@ -121,7 +121,7 @@ DRAWS = 4_000
 
 
 def items() -> ItemParameters:
-    """A 2PL item, and another with c."""
+    """A 2PL item and a 3PL item."""
     cov = covariances.of_errors(np.array([0.1, 0.15]), np.array([0.12, 0.1]), np.array([-0.01, 0.01]))
     further_cov = np.array([[[0.0, 0.0, 0.0]], [[0.01, 0.01, 0.25]]])
     a, b, c = np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.2]])
@@ -162,7 +162,7 @@ def test_parameters_of_scores_are_moved_and_missing_scores_stay_missing() -> Non
     assert np.std(t[:, 1]) == pytest.approx(0.3, rel=0.2)
 
 
-def test_items_without_known_errors_stay() -> None:
+def test_items_without_known_errors_are_not_moved() -> None:
     known = items()
     some = replace(known, cov=np.where(np.array([True, False])[:, None, None], np.nan, known.cov))
     (one,) = moved_curves(some, 1)

@@ -1,4 +1,4 @@
-"""The em engine against an independent likelihood, its own laws, and the truth of simulated data.
+"""The em engine: independent likelihood, invariances, simulated data, and data that do not determine the parameters.
 
 Agreement with other programs is in test_em_reference.py of the library.
 """
@@ -42,7 +42,7 @@ MODELS = ("rasch", "1pl", "2pl")
 
 
 def simulated(rng, n_persons, n_items, *, seen=1.0, sd=1.0):
-    """A persons × items matrix with NaN where not seen, and the true a and d."""
+    """A persons × items matrix with NaN for unseen items, and the true a and d."""
     a = np.exp(rng.normal(0, 0.3, n_items))
     d = -a * rng.normal(0, 1, n_items)
     theta = rng.normal(0, sd, n_persons)
@@ -52,7 +52,7 @@ def simulated(rng, n_persons, n_items, *, seen=1.0, sd=1.0):
 
 
 def plain_loglik(x, a, d, sd=1.0):
-    """Marginal log-likelihood written down as the textbook has it: dense, no tricks, 61 nodes on [−6, 6]."""
+    """Marginal log-likelihood by the textbook's formula, with dense matrices and 61 nodes on [−6, 6]."""
     theta = np.linspace(-6, 6, 61)
     log_weight = -0.5 * (theta / sd) ** 2
     log_weight -= logsumexp(log_weight)
@@ -81,7 +81,7 @@ def differences(f, x, h=1e-5):
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", MODELS)
-def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
+def test_value_and_gradient_match_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
     x, _, _ = simulated(rng, 60, 6, seen=0.7)
     data = ResponseLayout.from_responses(Responses.from_wide(x))
@@ -91,7 +91,7 @@ def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximu
         point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
     plain = plain_objective(model, x, 6)
     assert point.loglik == pytest.approx(plain(free), abs=1e-9)  # sums of 60 logs in double precision
-    # central differences of step 1e-5 are good to about 1e-7 here
+    # central differences of step 1e-5 are accurate to about 1e-7 here
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
 
 
@@ -135,17 +135,17 @@ def test_a_wide_population_gets_a_wider_grid():
     x = (rng.random((n, 30)) < 1 / (1 + np.exp(-(theta[:, None] + d)))).astype(float)
     fit = fit_em(Responses.from_wide(x), model="rasch")
     assert fit.convergence.converged
-    # SE of an estimated SD is about sd/√(2n) = 0.055; cut off at ±6 it came out at 3.4
+    # SE of an estimated SD is about sd/√(2n) = 0.055; a grid that ends at ±6 gives 3.4
     assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
 
 
 @WHERE_ENGINES_CHANGE
 def test_learners_with_many_answers_get_a_denser_grid():
-    """Their posteriors are narrower than 61 nodes are apart: slopes are then off by up to a tenth."""
+    """Their posteriors are narrower than the distance of 61 nodes, which would bias slopes by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
     found, dense = (fit_em(Responses.from_wide(x), nodes=nodes, threads=2) for nodes in (61, 301))
     assert found.convergence.converged
-    # both end where a step would move no parameter by more than 1e-6
+    # both end when a step would move no parameter by more than 1e-6
     np.testing.assert_allclose(found.a, dense.a, atol=2e-5)
     np.testing.assert_allclose(found.d, dense.d, atol=2e-5)
 
@@ -173,7 +173,7 @@ def test_order_of_persons_and_items_is_irrelevant():
         {"model": "rasch", "groups": ["a", "b"] * 3000, "weights": np.linspace(0.5, 2, 6000)},
     ],
 )
-def test_results_are_the_same_bits_for_any_number_of_threads(options):
+def test_results_are_bitwise_equal_for_any_number_of_threads(options):
     rng = np.random.default_rng(7)
     responses = Responses.from_wide(simulated(rng, 6000, 40, seen=0.8)[0])
     one, two, again = (fit_em(responses, threads=t, **options) for t in (1, 3, 3))
@@ -185,7 +185,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads(options):
 
 
 @WHERE_ENGINES_CHANGE
-def test_persons_without_responses_change_nothing_but_are_not_counted():
+def test_persons_without_responses_do_not_change_a_fit_and_are_not_counted():
     rng = np.random.default_rng(9)
     x, _, _ = simulated(rng, 300, 6)
     with_empty = np.full((310, 6), np.nan)
@@ -196,7 +196,7 @@ def test_persons_without_responses_change_nothing_but_are_not_counted():
 
 
 @WHERE_ENGINES_CHANGE
-def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
+def test_engine_adapter_records_its_name_its_version_and_the_data_hash():
     rng = np.random.default_rng(12)
     fit = EmEngine(threads=1).calibrate(
         Responses.from_wide(simulated(rng, 200, 5)[0]), model="rasch", data_hash="sha256:1"
@@ -211,7 +211,7 @@ def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
 ITEMS = 8
 
 
-def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
+def test_m_step_maximises_the_expected_posterior_of_every_item():
     rng = np.random.default_rng(3)
     a, b = np.exp(rng.normal(0, 0.4, ITEMS)), rng.normal(0, 1, ITEMS)
     b[0] = -3.0  # an easy item, whose c the answers leave open
@@ -233,13 +233,13 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
             return -(right @ np.log(p) + (seen - right) @ np.log1p(-p) + prior)
 
         best = minimize(cost, point.x.reshape(3, ITEMS)[:, j], method="Nelder-Mead", options={"fatol": 1e-7}).fun
-        # the M-step stops where the next step promises half of 0.01
+        # the M-step stops if the next step promises less than half of 0.01
         assert cost(moved[:, j]) < best + 0.01
         assert cost(point.x.reshape(3, ITEMS)[:, j]) > best + 0.01
 
 
 # -- sums --------------------------------------------------------------------------------------------
-# Sums over persons are the same bit for bit, whoever works them out and in whatever process.
+# Sums over persons are bitwise equal for any number of threads and in any process.
 
 ITEMS_SUMMED = 12
 
@@ -254,7 +254,7 @@ def drawn(n_persons: int, seed: int = 3) -> Responses:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_how_many_shards():
+def test_number_of_shards_follows_from_the_number_of_responses():
     persons = (0, 99_999, 100_000, 1_500_000, 10**8, 10**9)
     assert [reductions.number_of_shards(n) for n in persons] == [
         1,
@@ -268,18 +268,18 @@ def test_how_many_shards():
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 7, 64, 65, 500])
-def test_groups_are_consecutive_shards(shards):
+def test_bundles_are_consecutive_shards(shards):
     found = reductions.bundles(shards)
     assert len(found) == min(shards, 64)
     assert [shard for group in found for shard in group] == list(range(shards))
-    # what Spark says of the group of a shard
+    # the formula by which Spark assigns a shard to a bundle
     assert [((s + 1) * len(found) - 1) // shards for s in range(shards)] == [
         k for k, group in enumerate(found) for _ in group
     ]
 
 
 @WHERE_STATISTICS_CHANGE
-def test_shards_hold_every_person_once_by_their_key():
+def test_shards_contain_every_person_once_by_key():
     responses = drawn(500)
     data = ResponseLayout.from_responses(responses, shards=5)
     seen = np.bincount(reductions.shard_of(responses.key, 500, 5), minlength=5)
@@ -289,7 +289,7 @@ def test_shards_hold_every_person_once_by_their_key():
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shards", [1, 3, 70])
-def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(shards):
+def test_e_step_in_shards_matches_the_e_step_without_shards_for_any_threads(shards):
     responses, structure, found = drawn(800), ParameterLayout.from_model(item_model("2pl"), ITEMS_SUMMED), []
     x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
     for threads in (1, 3):
@@ -304,17 +304,17 @@ def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(sh
         information = problem.observed_information(whole)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
-    # sums of 800 terms in another order: 1e-13 of their size
+    # sums of 800 terms in a different order: 1e-13 of their size
     assert found[0][0] == pytest.approx(whole.loglik, rel=1e-13)
     np.testing.assert_allclose(found[0][1], whole.gradient, atol=1e-10)
-    # persons of one set are taken together from 8 on, and one by one else, which is good to 1e-5 of a covariance
+    # 8 or more persons with the same items share a sum; single persons' sums are accurate to 1e-5 of a covariance
     np.testing.assert_allclose(found[0][2], information, atol=1e-5)
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.ci
-def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path):
-    """Once, helpers of kernels had copies, and which of them was used depended on this."""
+def test_fits_are_bitwise_equal_with_compiled_and_with_loaded_kernels(tmp_path: Path):
+    """Previously, helpers of kernels had copies, and a loaded kernel used a different copy."""
     script = tmp_path / "fit.py"
     script.write_text(
         "import pickle, sys\n"
@@ -339,20 +339,20 @@ def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_fit_in_shards_is_the_fit_of_all(monkeypatch):
+def test_fit_in_shards_matches_the_fit_without_shards(monkeypatch):
     responses = drawn(3000)
     whole = fit_em(responses)
     monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 2000)
     found = fit_em(responses)
     assert reductions.number_of_shards(responses.n_responses) == 13
-    # both within the fit's tolerance of one maximum
+    # both are within the fit's tolerance of the same maximum
     np.testing.assert_allclose(found.a, whole.a, atol=2e-5)
     np.testing.assert_allclose(found.a_se, whole.a_se, rtol=1e-4)
     assert found.convergence.loglik == pytest.approx(whole.convergence.loglik, abs=1e-6)
 
 
 # -- bad data ----------------------------------------------------------------------------------------
-# Data that cannot give the number asked for: the em engine names item and reason, and does not converge on it.
+# Data that do not determine the parameters: the em engine reports item and reason, and does not converge.
 
 ALL_MODELS = ("rasch", "1pl", "2pl", "3pl")
 
@@ -406,7 +406,7 @@ def test_a_model_with_more_parameters_than_frequencies_is_refused(rng, model, it
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_items_without_two_kinds_of_answer_are_left_out_and_named(rng, model):
+def test_items_with_constant_answers_are_left_out_and_flagged(rng, model):
     matrix = answers(rng, 400, 8)
     matrix[:, 0], matrix[:, 1], matrix[:, 2] = 1, 0, np.nan
     matrix[1:, 3] = np.nan
@@ -421,7 +421,7 @@ def test_items_without_two_kinds_of_answer_are_left_out_and_named(rng, model):
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_a_wrong_key_shows_as_negative_discrimination_and_only_there(rng, model):
+def test_only_the_item_with_a_wrong_key_is_flagged_for_negative_discrimination(rng, model):
     matrix = answers(rng, 800, 8)
     matrix[:, 2] = 1 - matrix[:, 2]
     result = fit(matrix, model)
@@ -431,8 +431,8 @@ def test_a_wrong_key_shows_as_negative_discrimination_and_only_there(rng, model)
     assert result.convergence.converged
 
 
-def test_the_sign_of_theta_is_such_that_most_slopes_are_positive(rng):
-    """The likelihood is the same for (a, θ) and (−a, −θ). Two strong reversed items draw the ascent to their side."""
+def test_sign_of_theta_makes_most_slopes_positive(rng):
+    """The likelihood is the same for (a, θ) and (−a, −θ). Two strong reversed items pull the ascent to the second."""
     slope = np.array([-2.5, -2.5, 0.6, 0.6, 0.6])
     matrix = (rng.random((1500, 5)) < expit(rng.normal(size=(1500, 1)) * slope)).astype(float)
     result = fit(matrix)
@@ -442,7 +442,7 @@ def test_the_sign_of_theta_is_such_that_most_slopes_are_positive(rng):
 
 
 def test_a_slope_without_a_maximum_stops_at_the_bound_without_errors(rng):
-    """Two answers, one of each kind: some cut of θ separates them, so the likelihood rises with the slope for ever."""
+    """A cut of θ separates the item's right and wrong answer, so the likelihood rises with the slope without limit."""
     matrix = answers(rng, 500, 8)
     matrix[2:, 0] = np.nan
     matrix[0], matrix[1] = 1, 0
@@ -454,8 +454,8 @@ def test_a_slope_without_a_maximum_stops_at_the_bound_without_errors(rng):
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_two_identical_items_do_not_pass_for_an_ability_scale(rng, model):
-    """A slope of their own runs away with them; a Rasch model would not notice, so they are looked for."""
+def test_identical_items_are_flagged_and_the_fit_does_not_converge(rng, model):
+    """Own slopes of identical items diverge. A Rasch model would converge, so the engine searches for duplicates."""
     matrix = answers(rng, 600, 6)
     matrix[:, 1] = matrix[:, 0]
     result = fit(matrix, model)
@@ -466,7 +466,7 @@ def test_two_identical_items_do_not_pass_for_an_ability_scale(rng, model):
         assert flagged(result) == {item: {Flag.AT_BOUND, Flag.DUPLICATE} for item in ("i1", "i2")}
 
 
-def test_items_with_the_same_few_answers_are_not_called_duplicates(rng):
+def test_items_with_the_same_few_answers_are_not_flagged_as_duplicates(rng):
     matrix = answers(rng, 600, 6)
     matrix[8:, :2] = np.nan
     matrix[:8, :2] = np.arange(8)[:, None] % 2
@@ -474,7 +474,7 @@ def test_items_with_the_same_few_answers_are_not_called_duplicates(rng):
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_answers_that_follow_from_each_other_do_not_converge(rng, model):
+def test_fit_of_guttman_patterns_does_not_converge(rng, model):
     theta = rng.normal(size=(300, 1))
     result = fit((theta > np.linspace(-1, 1, 6)).astype(float), model)
     assert not result.convergence.converged
@@ -484,15 +484,15 @@ def test_answers_that_follow_from_each_other_do_not_converge(rng, model):
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl"])
-def test_unrelated_answers_have_no_unit_of_difficulty(model):
+def test_fit_of_exactly_independent_answers_does_not_converge(model):
     matrix = np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T  # every pattern once: exactly independent
     result = fit(np.repeat(matrix, 10, axis=0), model)
     assert not result.convergence.converged
     assert "unrelated" in result.convergence.reason
 
 
-def test_an_unidentified_2pl_is_named_and_has_no_errors(rng):
-    """Nobody saw items 1 and 3 together: 6 parameters, 5 free proportions. The fit has a ridge, not a maximum."""
+def test_items_of_an_unidentified_2pl_are_flagged_and_have_no_errors(rng):
+    """No learner saw both items 1 and 3: 6 parameters, 5 free proportions. The fit has a ridge, not a maximum."""
     matrix = answers(rng, 800, 3)
     matrix[:400, 2] = np.nan
     matrix[400:, 0] = np.nan
@@ -504,7 +504,7 @@ def test_an_unidentified_2pl_is_named_and_has_no_errors(rng):
 
 
 @pytest.mark.parametrize("worst", [0.0, 1e-9, -0.1])
-def test_a_singular_corner_leaves_the_errors_of_the_other_parameters_alone(worst):
+def test_singular_block_does_not_change_the_errors_of_the_remaining_parameters(worst):
     sound = np.array([[1.0, 0.3], [0.3, 0.8]])
     corner = np.array([[0.5, -0.5], [-0.5, 0.5]]) + worst / 2
     information = np.block([[sound, np.zeros((2, 2))], [np.zeros((2, 2)), corner]])
@@ -513,14 +513,14 @@ def test_a_singular_corner_leaves_the_errors_of_the_other_parameters_alone(worst
     np.testing.assert_allclose(share, [0, 0, 0.5, 0.5], atol=1e-12)
 
 
-def test_the_iteration_limit_is_never_silent(rng):
+def test_fit_reports_that_the_iteration_limit_was_reached(rng):
     result = fit(answers(rng, 300, 6), max_iterations=2)
     assert not result.convergence.converged
     assert "limit of 2 iterations" in result.convergence.reason
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_disconnected_forms_are_refused_with_both_ways_out(rng, model):
+def test_disconnected_forms_are_refused_with_both_remedies(rng, model):
     matrix = answers(rng, 200, 9)
     matrix[:120, 5:] = np.nan
     matrix[120:, :5] = np.nan
@@ -530,8 +530,8 @@ def test_disconnected_forms_are_refused_with_both_ways_out(rng, model):
     assert [part for part in (*forms, "common items", "anchors") if part not in str(refusal.value)] == []
 
 
-def test_forms_joined_only_by_an_item_everybody_answers_correctly_are_disconnected(rng):
-    """Such an item is left out of the likelihood, so it joins nothing."""
+def test_forms_are_disconnected_if_every_learner_answers_the_common_item_correctly(rng):
+    """Such an item is left out of the likelihood, so it does not connect forms."""
     matrix = answers(rng, 200, 9)
     matrix[:100, 5:] = np.nan
     matrix[100:, :4] = np.nan
@@ -540,7 +540,7 @@ def test_forms_joined_only_by_an_item_everybody_answers_correctly_are_disconnect
         fit(matrix)
 
 
-def test_one_learner_who_saw_both_forms_connects_them(rng):
+def test_a_single_learner_who_saw_both_forms_connects_the_forms(rng):
     matrix = answers(rng, 200, 8)
     both = matrix[0].copy()
     matrix[:100, 4:] = np.nan
@@ -558,7 +558,7 @@ def test_items_and_learners_without_responses_are_in_no_component():
 
 
 @pytest.mark.parametrize("model", ALL_MODELS)
-def test_learners_with_one_answer_or_all_or_nothing_right_are_counted(rng, model):
+def test_learners_with_a_single_answer_or_a_constant_pattern_are_counted(rng, model):
     matrix = answers(rng, 400, 6)
     matrix[:40], matrix[40:80] = 1, 0
     matrix[80, 1:] = np.nan
@@ -573,21 +573,21 @@ def test_a_thread_count_below_one_is_refused(rng):
 
 @pytest.mark.parametrize("model", ["2pl", "3pl"])
 @pytest.mark.parametrize("n_items", [5, 12, 30])
-def test_coin_tosses_are_no_ability_scale_however_smoothly_the_ascent_ends(rng, model, n_items):
+def test_fit_of_coin_tosses_does_not_converge(rng, model, n_items):
     result = fit((rng.random((800, n_items)) < rng.uniform(0.3, 0.7, n_items)).astype(float), model)
     assert not result.convergence.converged
     assert "cannot be distinguished from unrelated ones" in result.convergence.reason
 
 
-def test_a_weak_ability_scale_is_one(rng):
+def test_fit_of_a_weak_ability_scale_converges(rng):
     """Slopes of 0.6 and 300 learners: the answers share a tenth of their variance."""
     matrix = (rng.random((300, 12)) < expit(0.6 * rng.normal(size=(300, 1)) * np.ones(12))).astype(float)
     result = fit(matrix)
     assert result.convergence.converged, result.convergence.reason
 
 
-def test_one_wrong_answer_of_the_best_learner_is_no_wrong_key_and_holds_nobody_else(rng):
-    """The slope runs to −10 with a single answer behind it: no maximum, so no errors, and no verdict on the key."""
+def test_item_is_not_flagged_for_a_wrong_key_because_of_a_single_answer(rng):
+    """A single wrong answer of the best learner drives the slope to −10. It has no maximum and thus no errors."""
     matrix = answers(rng, 500, 10)
     matrix[:, 0] = 1
     matrix[np.argmax(matrix.sum(axis=1)), 0] = 0
@@ -595,5 +595,5 @@ def test_one_wrong_answer_of_the_best_learner_is_no_wrong_key_and_holds_nobody_e
     assert flagged(result) == {"i1": {Flag.AT_BOUND}}
     assert np.isnan(result.cov[0]).all()
     assert result.convergence.converged
-    # one answer among 5000 moves the others by a small part of their error
+    # one answer among 5000 moves the remaining items by a small part of their error
     assert np.all(np.abs(result.a[1:] - without.a) < 0.1 * without.a_se)

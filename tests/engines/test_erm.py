@@ -1,4 +1,4 @@
-"""Rasch difficulties against R's eRm, run for real: conditional maximum likelihood, another road to the same place."""
+"""Rasch difficulties compared with R's eRm, which maximises the conditional likelihood."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def by_conditional_likelihood(responses):
 
 
 def centred(fit):
-    """The same of a marginal fit."""
+    """Centred easiness of a marginal fit and its standard error, shape (J,)."""
     centre = np.eye(fit.n_items) - 1 / fit.n_items
     return centre @ fit.d, np.sqrt(np.diag(centre @ fit.joint_cov[1::2, 1::2] @ centre))
 
 
 @pytest.mark.parametrize("name", ["normal", "lsat6", "lsat7", "sat12"])
-def test_centred_difficulties_and_errors_are_those_of_conditional_likelihood(reference_answers, name):
+def test_centred_difficulties_and_errors_match_conditional_likelihood(reference_answers, name):
     responses = simulated((0, 0), 1) if name == "normal" else reference_answers(name)
     easiness, se = by_conditional_likelihood(responses)
     for model in ("rasch", "1pl"):
@@ -57,8 +57,8 @@ def test_centred_difficulties_and_errors_are_those_of_conditional_likelihood(ref
         np.testing.assert_allclose(our_se, se, rtol=0.03)  # the conditional likelihood loses a little; measured 0.011
 
 
-def test_where_abilities_are_not_normal_a_histogram_of_them_agrees_and_a_normal_one_does_not():
-    """eRm assumes no distribution, so that this comparison shows what a wrong one does."""
+def test_only_a_histogram_matches_conditional_likelihood_if_theta_is_not_normal():
+    """eRm assumes no distribution of abilities, so a fit with a wrong distribution differs from its result."""
     responses = simulated((-2, 2), 0.5)
     easiness, se = by_conditional_likelihood(responses)
     normal, histogram = (centred(fit_em(responses, model="rasch", latent=kind))[0] for kind in ("normal", "histogram"))

@@ -1,4 +1,4 @@
-"""A fit of the EM engine as bytes and back."""
+"""Encoding and decoding of fits of the em engine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.helpers import rooms
 from tests.helpers.same_fits import assert_same
 
 
-def test_what_the_engine_returns_comes_back_to_the_last_bit() -> None:
-    """An engine may put NumPy's numbers where Python's belong; the codec must not stumble over them."""
+def test_encoded_fits_are_decoded_bitwise() -> None:
+    """An engine may return NumPy's numbers instead of Python's; the codec accepts both."""
     rng = np.random.default_rng(4)
     theta = rng.normal(size=(300, 1))
     scores = (rng.random((300, 6)) < 1 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
@@ -28,7 +28,7 @@ def test_what_the_engine_returns_comes_back_to_the_last_bit() -> None:
     assert Flag.ALL_CORRECT in back.flags[5]
 
 
-def test_a_3pl_with_groups_a_histogram_and_anchors_comes_back_whole() -> None:
+def test_encoded_3pl_with_groups_and_a_histogram_is_decoded_unchanged() -> None:
     rng = np.random.default_rng(5)
     theta = rng.normal(size=(300, 1))
     scores = (rng.random((300, 6)) < 0.2 + 0.8 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
@@ -37,7 +37,7 @@ def test_a_3pl_with_groups_a_histogram_and_anchors_comes_back_whole() -> None:
     assert Priors.from_dict(fit.priors) == GUESSING_PRIOR
 
 
-def test_a_fit_that_was_just_decoded_is_not_decoded_again_and_nobody_can_write_to_it() -> None:
+def test_decoded_fits_are_read_only_and_kept_up_to_the_memory_limit() -> None:
     first, second = (encode(rooms.made_up_calibration({item: (1.0, 0.0)})) for item in ("one", "two"))
     size = sum(array.nbytes for array in vars(decode(first)).values() if isinstance(array, np.ndarray))
     for most_bytes, is_kept in ((2 * size, True), (2 * size - 1, False)):

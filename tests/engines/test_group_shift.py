@@ -1,4 +1,4 @@
-"""The anchors against the other published items where curves are compared."""
+"""Shift of the anchors against the remaining published items if curves are compared."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from irt_psychometrics.drift.anchor_alignment import differences
 from psychometrics_testbed.published_months import World
 
 
-def test_a_3pl_sees_anchors_that_moved_as_a_group() -> None:
-    """What c of an anchor shares with its a and b goes into every fit that was linked to it: without that, the
-    differences' errors in common are no covariance."""
+def test_shift_is_detected_if_anchors_of_a_3pl_moved_as_a_group() -> None:
+    """The covariance of an anchor's c with its a and b enters every fit that is linked to the anchor. Without it, the
+    common errors of the differences would not be a covariance."""
     easier = np.where(np.arange(24) < 12, -0.3, 0.0)
     sound, moved = World(12, 12, 1500, model="3pl").fitted(np.random.default_rng([3, 1]), np.zeros(24), easier)
     for comparison in (sound, moved):

@@ -1,4 +1,4 @@
-"""Growth within a window: its score against differences of the likelihood, what is found against what was planted."""
+"""Growth within a window: its score against differences of the likelihood, and recovery of planted growth."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from tests.testbed.growth import world
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["2pl", "3pl", "gpcm"])
-def test_the_score_is_the_slope_of_the_likelihood(model: str) -> None:
-    """Of Σ log L(θ + g·t) by g at 0, with the likelihood by its definition on the fit's nodes and a step of 1e-5, whose
-    error is some 1e-9 of the curvature."""
+def test_score_of_growth_matches_the_slope_of_the_likelihood(model: str) -> None:
+    """The slope of Σ log L(θ + g·t) in g at 0, with the likelihood by its definition on the fit's nodes and a step of
+    1e-5, which errs by about 1e-9 of the curvature."""
     rng = np.random.default_rng(3)
     responses = answers_of(model, rng)
     fit = fit_em(responses, model=model, threads=1)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
+def test_residuals_of_time_are_orthogonal_to_items_and_learners() -> None:
     of = world(1, learners=400, items=20)
     whole = Fitted.from_responses(of.responses, fit_em(of.responses, threads=1))
     answers = _Answers.from_fit(whole, 1)
@@ -83,8 +83,8 @@ def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("order", ["one", "own"])
-def test_planted_growth_is_found_and_measured(order: str) -> None:
-    """Within 3.5 of its standard errors; planted so that a curriculum of 1500 × 40 shows it with 5."""
+def test_planted_growth_is_detected_with_its_size(order: str) -> None:
+    """The estimate is within 3.5 standard errors of the planted growth, which is 5 standard errors for 1500 × 40."""
     of = world(2, growth=0.8, order=order)
     growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
@@ -98,8 +98,8 @@ def test_planted_growth_is_found_and_measured(order: str) -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("of_ability", [0.0, 0.9, -0.9])
-def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
-    """Twelve samples of a law with mean 0 and SD 1 or less: a mean beyond .9 has p < .002."""
+def test_differences_of_pace_and_ability_are_not_reported_as_growth(of_ability: float) -> None:
+    """Twelve z values with mean 0 and an SD of at most 1: a mean beyond .9 has p < .002."""
     z = []
     for seed in range(12):
         of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
@@ -111,7 +111,7 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_one_order_at_one_pace_tells_nothing() -> None:
+def test_growth_is_not_separable_if_all_learners_have_the_same_order_and_pace() -> None:
     of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
     growth = Growth.within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
     found, of_items = growth.of_window, growth.of_items
@@ -121,7 +121,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_answers_at_one_time_have_no_growth() -> None:
+def test_answers_at_the_same_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
     found = Growth.within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
@@ -133,7 +133,7 @@ def test_answers_at_one_time_have_no_growth() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_elapsed_time_and_its_share_by_hand() -> None:
+def test_elapsed_days_and_share_explained_match_values_by_hand() -> None:
     at = 86_400_000_000 * np.array([3, 1, 10, 14])
     days = Responses(np.array([0, 0, 1, 1]), np.arange(4), np.zeros(4), 2, ("a", "b", "c", "d"), at=at).days_since_first
     np.testing.assert_array_equal(days, [2, 0, 0, 4])
@@ -143,7 +143,7 @@ def test_elapsed_time_and_its_share_by_hand() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_items_with_few_answers_have_no_order_by_chance() -> None:
+def test_random_order_explains_no_variance_if_items_have_few_answers() -> None:
     """3,000 answers to 1,000 items in random order: unadjusted, a third of the variance would be explained."""
     rng = np.random.default_rng(6)
     found = [share_explained(rng.uniform(0, 30, 3000), rng.integers(0, 1000, 3000)) for _ in range(20)]
@@ -151,9 +151,9 @@ def test_items_with_few_answers_have_no_order_by_chance() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_anchors_in_another_order_show_growth() -> None:
-    """b of those that come later is lower by growth; errors of .1 and a variation of .05, by the formula of a weighted
-    regression."""
+def test_growth_is_estimated_from_anchors_in_a_different_order() -> None:
+    """b of later anchors is lower by growth. The expected error is a weighted regression's, with errors of .1 and a
+    variation of .05."""
     rng = np.random.default_rng(9)
     later, error = np.linspace(-10, 20, 30), np.full(30, 0.1)
     shift = 0.2 - 0.6 * later / 30 + rng.normal(0, np.hypot(0.1, 0.05), 30)
@@ -166,9 +166,9 @@ def test_anchors_in_another_order_show_growth() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_what_growth_took_from_b_is_given_back() -> None:
-    """Over eight samples the trend of b's error from the first to the last item has a mean within 3.5 standard errors
-    of 0, and without giving back it is that of growth. Errors of the two are those of one estimate of growth."""
+def test_difficulties_are_corrected_for_growth() -> None:
+    """Over eight samples the mean trend of b's error from the first to the last item is within 3.5 errors of 0. Without
+    the correction the trend is due to growth. Errors of corrected b include the error of growth."""
     trends = []
     for seed in range(8):
         of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
@@ -184,7 +184,7 @@ def test_what_growth_took_from_b_is_given_back() -> None:
         places = back.places_of_parameters[:, 1]
         np.testing.assert_allclose(back.joint_cov[places, places], own)
         order = np.linspace(0, 1, 30)
-        line = np.polyfit(back.b, of.b, 1)[0]  # θ has another unit
+        line = np.polyfit(back.b, of.b, 1)[0]  # the unit of θ differs
         of_b = [np.polyfit(order, line * one.b - of.b, 1)[0] for one in (unit, back)]
         trends.append([*of_b, line * found.se * np.polyfit(order, gone, 1)[0]])
     before, after, error = np.mean(trends, axis=0)
@@ -196,9 +196,9 @@ def test_what_growth_took_from_b_is_given_back() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_errors_clustered_by_learner_are_the_sandwich() -> None:
-    """Of a learner a person: those that scores made in compiled loops give. Of two alike persons a learner: twice the
-    sum of squares of one each, so errors √2 as large as if each were a learner."""
+def test_errors_clustered_by_learner_match_the_sandwich() -> None:
+    """With one person per learner, errors equal the robust errors from compiled loops. With two equal persons per
+    learner, the sum of squares doubles, so errors are √2 times as large as if each person were a learner."""
     rng = np.random.default_rng(6)
     x = (rng.random((800, 10)) < expit(rng.normal(size=(800, 1)) - np.linspace(-1, 1, 10))).astype(float)
     once = Responses.from_wide(x)
@@ -212,13 +212,13 @@ def test_errors_clustered_by_learner_are_the_sandwich() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_weeks_of_learners_are_persons() -> None:
+def test_each_week_of_a_learner_is_a_person_of_the_fit() -> None:
     of = world(7, learners=300, items=12, order="own")
     weeks = LearnerWeeks.from_responses(of.responses, of.days)
     assert weeks.responses.n_responses == of.responses.n_responses
     assert weeks.responses.n_persons == weeks.learner.size == len(weeks.groups)
     week = np.array([int(name.removeprefix("week ")) for name in weeks.groups])
-    assert 4 <= week.max() < 7  # the slowest take 45 days, and few are left for the last weeks of these
+    assert 4 <= week.max() < 7  # the slowest take 45 days, and few learners answer in the last weeks
     for i in (0, 150, 299):
         rows = np.flatnonzero(of.responses.person == i)
         own = np.minimum(of.days[rows] // 7, week.max() - 1) + 1
@@ -236,8 +236,8 @@ def test_weeks_without_common_items_are_refused() -> None:
 
 
 # -- movement ----------------------------------------------------------------------------------------
-# How abilities of a scale move, estimated: planted movement, what is refused, learners who may start anywhere and leave
-# early, and growth that levels off.
+# Estimated movement of a scale's abilities: planted movement, refused data, learners who leave early, and growth that
+# levels off.
 
 YEAR = 365.25 / 7
 ITEMS = 60
@@ -267,13 +267,13 @@ def estimated(moving: Moving, **how) -> MovementEstimate:
         (Movement(growth=0.5 / YEAR), (0.0, 1.0)),
     ],
 )
-def test_what_was_planted_is_found(movement, start):
+def test_planted_movement_is_estimated_and_proposed(movement, start):
     found = estimated(made(movement, start=start))
     for part in PARTS:
         true, error = getattr(movement, part), found.errors[part]
-        # four standard errors; and half the step by which the likelihood's slope is seen
+        # four standard errors, plus half the step at which the likelihood's slope is computed
         assert abs(getattr(found.estimate, part) - true) < 4 * error + 1e-5
-        # 26 weeks of 300 learners tell movements of this size from none
+        # 26 weeks of 300 learners distinguish movements of this size from zero
         assert (found.p[part] < 0.01, getattr(found.proposed, part) != 0) == (true > 0, true > 0)
     assert found.start.mean == pytest.approx(start[0], abs=4 * start[1] / 300**0.5)
     assert (found.start.sd, found.learners, found.occasions) == (pytest.approx(start[1], rel=0.15), 300, 300 * 26)
@@ -285,14 +285,14 @@ def still() -> MovementEstimate:
     return estimated(made(Movement()))
 
 
-def test_abilities_that_stand_still_are_proposed_to_do_so():
+def test_movement_is_not_proposed_if_abilities_are_constant():
     found = still()
     assert found.proposed == Movement()
     assert min(found.p.values()) > 0.01
 
 
-def test_errors_of_items_are_not_taken_for_movement_of_learners() -> None:
-    """Items from 100 answers each, which are a tenth of the answers by which movement is estimated."""
+def test_errors_of_items_are_not_reported_as_movement_of_learners() -> None:
+    """Items are calibrated from 100 answers each, a tenth of the answers from which movement is estimated."""
     rng = np.random.default_rng(1)
     seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
@@ -316,7 +316,7 @@ def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
 
 
 @pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
-def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in_gap: str) -> None:
+def test_movement_between_practice_days_is_estimated_whatever_happens_in_a_gap(in_gap: str) -> None:
     planted = Movement(0.15**2, 0.5 / YEAR)
     weeks = np.arange(26)
     weeks = weeks + 26 * (weeks >= 13)
@@ -324,7 +324,7 @@ def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in
     if in_gap != "walks on":
         theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
     found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
-    # three standard errors; through the gap q is .006 if θ stands still and .007 if it falls, and g is then below 0
+    # three standard errors; through the gap q is .006 if θ is constant and .007 if it falls, and g is then below 0
     assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
     assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
     assert found.proposed.variance > 0
@@ -333,7 +333,7 @@ def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in
 
 @pytest.mark.parametrize("falls", [0.0, 0.3])
 def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
-    """As a constant, θ at the last answer was covered in 83 % if it fell by .3 in the gap."""
+    """With a constant θ, 83 % of intervals would contain θ at the last answer if θ fell by .3 in the gap."""
     weeks = np.arange(26)
     days = 7 * (weeks + 26 * (weeks >= 13))
     theta = walked(300, days, Movement(), np.random.default_rng(2))
@@ -348,9 +348,8 @@ def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
     assert covered > 0.925
 
 
-def test_the_likelihood_is_that_of_the_answers_given_those_before():
-    """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
-    is the integral of their likelihood, whatever their days."""
+def test_likelihood_of_constant_abilities_matches_an_integral_over_theta():
+    """With q = 0 and s² = 0, the probability of all answers is the integral of their likelihood on any days."""
     moving, found = made(Movement()), still()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)
@@ -373,15 +372,15 @@ def test_the_likelihood_is_that_of_the_answers_given_those_before():
         ({}, {"order": 0.5, "growth_in_windows": None}, "cannot be judged"),
     ],
 )
-def test_too_little_and_an_order_of_items_with_growth_within_windows_are_refused(how, options, why):
+def test_movement_is_refused_if_data_are_few_or_ordered_items_hide_growth(how, options, why):
     moving = made(Movement(), **how)
     with pytest.raises(PsychometricsError, match=re.escape(why)):
         MovementEstimate.from_answers(moving.responses, moving.day, Curves.from_items(items()), **options)
 
 
 @pytest.mark.parametrize("growth", [0.0, 1.0])
-def test_growth_is_not_taken_from_weak_learners_who_leave_early(growth):
-    """Constant θ, one answer a week: with one mean at the start for all, growth was +.6 a year (p < 1e-8)."""
+def test_growth_is_unbiased_if_weak_learners_leave_early(growth):
+    """Learners answer once per week. With a common mean at the start, growth of a constant θ would be +.6 per year."""
     rng, n, weeks = np.random.default_rng(5), 600, 40
     days = np.arange(weeks) * 7
     theta = walked(n, days, Movement(growth=growth / YEAR), rng)
@@ -392,8 +391,8 @@ def test_growth_is_not_taken_from_weak_learners_who_leave_early(growth):
     assert (found.proposed.growth != 0) == (growth != 0)
 
 
-def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
-    """θ + .8(1 − e^(−t/120 days)): with the growth of the whole year, θ was .12 too high at its end."""
+def test_theta_at_the_last_answer_is_unbiased_if_growth_levels_off():
+    """θ + .8(1 − e^(−t/120 days)): with the growth of the whole year, θ would be .12 too high at its end."""
     rng, days = np.random.default_rng(5), 7 * np.arange(52)
     theta = walked(300, days, Movement(), rng) + 0.8 * (1 - np.exp(-days / 120))
     moving = answered(items(), theta, days, 4, rng)
@@ -422,14 +421,14 @@ def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, diff
     assert (halves.differs, halves.proposed) == (differs, proposed)
 
 
-def test_answers_that_are_all_right_say_nothing():
+def test_movement_is_refused_if_all_answers_are_right():
     moving = made(Movement())
     right = replace(moving.responses, score=np.ones_like(moving.responses.score))
     with pytest.raises(PsychometricsError, match="mean at the start"):
         MovementEstimate.from_answers(right, moving.day, Curves.from_items(items()))
 
 
-def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
+def test_learners_are_sampled_by_their_keys_if_they_are_many(monkeypatch):
     for limit in ("MAX_LEARNERS", "MIN_LEARNERS"):
         monkeypatch.setattr(f"irt_psychometrics.estimation.ability_growth.{limit}", 30)
     moving = made(Movement(0.05**2), learners=40)

@@ -1,5 +1,7 @@
-"""Data that cannot give the number asked for, given to every engine: it names item and reason, and never converges in
-silence. More cases of the em engine alone are in test_em.py, of pymc in test_pymc.py."""
+"""Data that do not determine the parameters, fitted by every engine: each reports item and reason.
+
+More cases for the em engine are in test_em.py, for pymc in test_pymc.py.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ SOUND = 8
 
 @pytest.fixture(scope="module")
 def remote(require, compiled, tmp_path_factory):
-    """R behind HTTP: mirt where it is installed, else brms."""
+    """R behind HTTP: mirt if the service has it, otherwise brms."""
     require(not missing_packages(), "R packages of the R IRT service")
     with running(tmp_path_factory.mktemp("service"), R_IRT_CACHE=compiled) as service:
         kind = "mirt" if "mirt" in service.health()["engines"] else "brms"
@@ -45,7 +47,7 @@ def remote(require, compiled, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, require, require_r, compiled):
-    """Samplers draw too little to converge: these tests are of what they say about items."""
+    """An engine. Samplers draw too little to converge, because the tests check only flags and estimates of items."""
     name = request.param
     if name == "em":
         return EmEngine()
@@ -73,8 +75,8 @@ def calibrate(engine, x, model="2pl"):
 
 @cache
 def spoiled():
-    """Eight sound items, then: all correct, all wrong, nobody's, one answer, keyed wrongly; the learners 1 with one
-    answer, 2 to 11 with everything right, 12 to 21 with everything wrong."""
+    """Eight sound items, then items with all answers right, all wrong, no answer, a single answer, and a wrong key. Ten
+    learners have all answers right, ten have all wrong, and learner 21 (counted from 0) has a single answer."""
     x = answers(400, SOUND + 5)
     x[:, -1] = 1 - x[:, -1]
     x[1:11], x[11:21] = 1.0, 0.0
@@ -91,37 +93,37 @@ def spoiled_fit(engine):
 @pytest.mark.parametrize(
     ("place", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
 )
-def test_an_item_without_two_kinds_of_answer_is_named_and_gets_no_number(spoiled_fit, place, flag):
+def test_items_with_constant_answers_are_flagged_and_have_no_estimates(spoiled_fit, place, flag):
     j = SOUND + place
     assert spoiled_fit.flags[j] == (flag,)
     assert np.isnan([spoiled_fit.a[j], spoiled_fit.d[j], spoiled_fit.c[j], spoiled_fit.a_se[j]]).all()
 
 
-def test_a_wrong_key_is_named_and_never_a_small_positive_slope(engine, spoiled_fit):
+def test_wrong_key_is_flagged_and_has_no_positive_slope(engine, spoiled_fit):
     assert Flag.NEGATIVE_DISCRIMINATION in spoiled_fit.flags[-1]
-    if engine.name in BAYESIAN:  # their prior rules negative slopes out
+    if engine.name in BAYESIAN:  # priors of these engines exclude negative slopes
         assert np.isnan(spoiled_fit.a[-1])
     else:
         assert spoiled_fit.a[-1] < -3 * spoiled_fit.a_se[-1]
 
 
-def test_sound_items_beside_spoiled_ones_keep_their_numbers(spoiled_fit):
+def test_sound_items_keep_their_estimates_if_further_items_are_spoiled(spoiled_fit):
     assert np.isfinite(spoiled_fit.a_se[:SOUND]).all()
     assert all(flags == () for flags in spoiled_fit.flags[:SOUND])
     # true values 1.2, errors about 0.2 with perfect patterns added: four standard errors of eight items
     assert np.all(np.abs(spoiled_fit.a[:SOUND] - 1.2) < 4 * spoiled_fit.a_se[:SOUND] + 0.5)
 
 
-def test_learners_with_one_answer_or_a_perfect_pattern_count(spoiled_fit):
+def test_learners_with_a_single_answer_or_a_perfect_pattern_are_counted(spoiled_fit):
     assert spoiled_fit.n_persons == 400
 
 
-def test_a_fit_says_whether_it_converged_and_why_not(spoiled_fit):
+def test_fit_has_a_reason_if_and_only_if_convergence_failed(spoiled_fit):
     convergence = spoiled_fit.convergence
     assert convergence.converged == (convergence.reason == "")
 
 
-def test_two_identical_items_are_both_named_and_do_not_converge(engine):
+def test_identical_items_are_flagged_and_the_fit_does_not_converge(engine):
     x = answers(400, 6)
     x[:, 1] = x[:, 0]
     fit = calibrate(engine, x)
@@ -130,7 +132,7 @@ def test_two_identical_items_are_both_named_and_do_not_converge(engine):
     assert "the same answers by the same learners as another (i1, i2)" in fit.convergence.reason
 
 
-def test_disconnected_forms_are_refused_with_the_ways_out(engine):
+def test_disconnected_forms_are_refused_with_the_remedy(engine):
     x = answers(200, 8)
     x[:100, 4:], x[100:, :4] = np.nan, np.nan
     with pytest.raises(DisconnectedDesignError, match=r"anchors"):
@@ -138,12 +140,12 @@ def test_disconnected_forms_are_refused_with_the_ways_out(engine):
 
 
 @pytest.mark.parametrize("x", [np.ones((50, 4)), np.zeros((50, 4))], ids=["all right", "all wrong"])
-def test_constant_data_are_refused_with_the_items_named(engine, x):
+def test_constant_data_are_refused_with_the_items(engine, x):
     with pytest.raises(PsychometricsError, match=r"found 0; left out: i1 \(all_"):
         calibrate(engine, x)
 
 
-def test_no_answers_at_all_are_refused(engine):
+def test_data_without_any_answer_are_refused(engine):
     with pytest.raises(PsychometricsError, match="no responses"):
         calibrate(engine, np.full((9, 4), np.nan))
 
@@ -153,8 +155,8 @@ def test_three_learners_are_refused(engine):
         calibrate(engine, np.array([[1.0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]]))
 
 
-def test_guessing_without_information_is_named(engine):
-    """Item 1 is answered correctly by nearly all, so that nobody shows what guessing would give."""
+def test_guessing_is_flagged_if_the_answers_do_not_determine_the_parameter(engine):
+    """Nearly all learners answer item 1 correctly, so the answers do not show the effect of guessing."""
     if "3pl" not in MODELS.get(engine.name, ("3pl",)):
         with pytest.raises(PsychometricsError, match=f"the {engine.name} engine fits .*; got model '3pl'"):
             calibrate(engine, answers(400, 8), "3pl")

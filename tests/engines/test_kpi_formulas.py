@@ -1,4 +1,4 @@
-"""KPIs and features against their formulas written out one answer at a time, on DuckDB."""
+"""KPIs and features in DuckDB, compared with their formulas computed answer by answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.kpi_reference import World
 from tests.helpers.kpi_worlds import END, attempt, in_duckdb, published_of, random_world, scales_of
 
 CLOSE = 1e-8
-"""θ is solved to 1e-9 of the population's SD on our side; everything else agrees to rounding."""
+"""θ is accurate to 1e-9 of the population's SD; the rest agrees up to rounding."""
 
 
 def computed(world: World, end: datetime = END) -> dict[str, dict[str, Any]]:
@@ -45,7 +45,7 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any], where: str) -> No
         (4, datetime(2024, 3, 4, tzinfo=UTC)),  # a leap day in the last week
     ],
 )
-def test_every_learner_has_the_kpis_of_the_formulas(seed: int, end: datetime) -> None:
+def test_kpis_of_every_learner_match_the_formulas(seed: int, end: datetime) -> None:
     world = random_world(seed, end=end)
     found, wanted = computed(world, end), reference.kpis(world, end)
     assert found.keys() == wanted.keys()
@@ -56,7 +56,7 @@ def test_every_learner_has_the_kpis_of_the_formulas(seed: int, end: datetime) ->
 
 
 @pytest.mark.parametrize("seed", [5, 6])
-def test_features_are_those_of_the_formulas(seed: int) -> None:
+def test_features_match_the_formulas(seed: int) -> None:
     world = random_world(seed)
     start, end = END - timedelta(days=100), END - timedelta(days=3)
     frame = features(in_duckdb(world), start, end)
@@ -67,7 +67,7 @@ def test_features_are_those_of_the_formulas(seed: int) -> None:
     assert any(hints is None for *_, hints in found.values())
 
 
-def test_the_first_answer_ever_gives_a_row_with_a_reason_for_every_null() -> None:
+def test_kpis_after_the_first_answer_have_a_reason_for_every_null() -> None:
     at = END - timedelta(hours=30)
     world = World(
         [attempt(1, "new", "i", at, correct=False)], {"i": ("one", None)}, {"one": {"i": (1.0, 0.0, 0.0)}}, {}
@@ -86,14 +86,14 @@ def test_the_first_answer_ever_gives_a_row_with_a_reason_for_every_null() -> Non
     assert (record["S"], record["by_scale"]) == (pytest.approx(0.60 * 1.25 / 14 + 0.25 + 0.15 * 0.5), {})
 
 
-def test_who_came_once_long_ago_is_at_risk_and_not_engaged() -> None:
+def test_learner_with_a_single_old_answer_is_at_risk_and_not_engaged() -> None:
     world = World([attempt(1, "gone", "i", END - timedelta(days=57))], {"i": ("one", None)}, {"one": {}}, {})
     record = computed(world)["gone"]
     assert (record["A_t"], record["S"], record["assumed"]) == (0.0, 1.0, {})
     assert record["why"]["I_t"] == "no parameters of the scale were in force"
 
 
-def test_no_answer_in_a_year_is_no_row_and_a_log_without_answers_no_rows() -> None:
+def test_learners_without_answers_in_a_year_have_no_kpis() -> None:
     empty = World([], {"i": ("one", None)}, {"one": {"i": (1.0, 0.0, 0.0)}}, {"u": {"target_theta": 0.0}})
     assert computed(empty) == {}
     old = World([attempt(1, "u", "i", END - timedelta(days=366))], empty.items, empty.published, empty.learners)
@@ -101,7 +101,7 @@ def test_no_answer_in_a_year_is_no_row_and_a_log_without_answers_no_rows() -> No
     assert quiet(in_duckdb(old), END, scales_of(old), published_of(old)).empty
 
 
-def test_a_learner_without_a_goal_in_a_bank_of_several_scales_has_them_all_under_by_scale() -> None:
+def test_learner_without_a_goal_has_kpis_by_scale_if_the_bank_has_several_scales() -> None:
     items = {"i": ("one", None), "j": ("two", None)}
     at = END - timedelta(days=1)
     world = World([attempt(1, "u", "i", at), attempt(2, "u", "j", at)], items, {"one": {}, "two": {}}, {})
@@ -111,7 +111,7 @@ def test_a_learner_without_a_goal_in_a_bank_of_several_scales_has_them_all_under
     assert set(record["by_scale"]) == {"one", "two"}
 
 
-def test_who_is_quiet_gets_the_goal_probability_and_risk_that_the_week_gives() -> None:
+def test_quiet_learners_get_the_same_goal_probability_and_risk_as_in_the_week() -> None:
     world = random_world(7)
     week = computed(world)
     frame = quiet(in_duckdb(world), END, scales_of(world), published_of(world))

@@ -1,4 +1,4 @@
-"""Slopes where items follow an earlier θ̂: flattened under one distribution, right by level.
+"""Slopes if items are selected by an earlier θ̂: flattened under a single distribution, nearly unbiased by level.
 
 The study behind it, with more learners, widths and replications, is `benchmarks/bench_levels.py`.
 """
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
     [(World(width=1.0), 0.10), (World(width=0.5), 0.30), (World(width=0.5, max_score=3), 0.30)],
     ids=["wide", "narrow", "a third of the items is scored 0 to 3"],
 )
-def test_levels_bring_the_bias_of_the_slopes_within_five_hundredths(world: World, least: float) -> None:
-    """Mean of ln a over 60 items and two worlds: its standard error is about 0.012 (0.018 over worlds each)."""
+def test_bias_of_slopes_is_within_five_hundredths_if_learners_are_grouped_by_level(world: World, least: float) -> None:
+    """The standard error of mean ln a over 60 items and two worlds is about 0.012 (0.018 for a single world)."""
     one, levelled = [], []
     for seed in (1, 2):
         drawn = simulate(np.random.default_rng(seed), world)
@@ -33,7 +33,7 @@ def test_levels_bring_the_bias_of_the_slopes_within_five_hundredths(world: World
     assert abs(np.mean(levelled)) <= 0.05
 
 
-def test_a_fit_by_level_is_in_the_unit_of_all_learners_together() -> None:
+def test_fit_by_level_is_in_the_unit_of_all_learners() -> None:
     world = simulate(np.random.default_rng(3), World())
     found = by_level(world)
     fit = found.calibration
@@ -44,7 +44,7 @@ def test_a_fit_by_level_is_in_the_unit_of_all_learners_together() -> None:
     assert len(found.groups) == world.window.n_persons
 
 
-def test_without_earlier_answers_a_fit_by_level_is_the_fit_of_one_population() -> None:
+def test_fit_by_level_without_earlier_answers_matches_the_fit_of_all_learners() -> None:
     world = simulate(np.random.default_rng(4), World(learners=1500, lookback=(0, 0)))
     found, plain = by_level(world).calibration, fit_em(world.window)
     np.testing.assert_allclose(found.a, plain.a, atol=1e-4)

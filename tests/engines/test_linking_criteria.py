@@ -1,4 +1,4 @@
-"""Criteria of curves in one direction and in both: published constants, and another program's way to the minimum."""
+"""Criteria of curves in one direction and in both: published constants, an independent minimiser, simulated months."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def columns(form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def pairs_of(
     new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np.ndarray, weights: np.ndarray
 ) -> AnchorPairs:
-    """In one direction, over these nodes of the old scale."""
+    """Anchor pairs for a criterion in one direction, over these nodes of the old scale."""
     k, no_errors = len(new[0]), np.zeros((len(new[0]), 2, 2))
     weights = weights / weights.sum()
     ids = tuple(f"i{j}" for j in range(k))
@@ -72,17 +72,17 @@ NORMAL = np.linspace(-4, 4, 30), np.exp(-(np.linspace(-4, 4, 30) ** 2) / 2)
         ("stocking-lord", True, FORM_X, FORM_Y, 1.109529, -0.519901),
     ],
 )
-def test_constants_are_the_published_ones(
+def test_constants_match_the_published_values(
     method: Method, symmetric: bool, new: str, old: str, slope: float, intercept: float
 ) -> None:
-    """Weeks (2010), plink, J. Statistical Software 35(12), section 4.1: with D = 1, over 40 nodes of equal weight, and,
-    symmetric, over 30 with normal weights on both scales."""
+    """Weeks (2010), plink, J. Statistical Software 35(12), section 4.1: with D = 1, over 40 nodes of equal weight, or
+    symmetric over 30 nodes with normal weights on both scales."""
     theta, weights = NORMAL if symmetric else UNIFORM
     pairs = pairs_of(columns(new), columns(old), theta, weights)
     if symmetric:
         pairs = replace(pairs, nodes_new=pairs.nodes, weights_new=pairs.weights)
     found = solve(pairs, method, weighted=False)
-    # published to six decimals, and found there by a general optimiser
+    # published with six decimals, from a general optimiser
     assert (found.slope, found.intercept) == pytest.approx((slope, intercept), abs=2e-6)
 
 
@@ -90,7 +90,7 @@ def test_constants_are_the_published_ones(
 
 
 def criterion(constants, new, old, method, over_old, over_new) -> float:
-    """As Kim & Kolen (2007) define it. new, old: a, b, c of items; over_old, over_new: θ and weight of nodes."""
+    """Kim & Kolen's (2007) criterion. new, old: a, b, c of items; over_old, over_new: θ and weight of nodes."""
 
     def probability(theta: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
         return c + (1 - c) / (1 + np.exp(-a * (theta - b)))
@@ -108,7 +108,7 @@ def criterion(constants, new, old, method, over_old, over_new) -> float:
 
 
 def brute_force(*args, fixed_slope: bool = False) -> tuple[float, float]:
-    """The best of a grid, and from there downhill without derivatives until nothing moves by 1e-9."""
+    """Minimum by a grid, and from there by Nelder-Mead until no parameter moves by 1e-9."""
     slopes = [1.0] if fixed_slope else np.linspace(0.5, 2.0, 7)
     start = min(((s, i) for s in slopes for i in np.linspace(-1.5, 1.5, 7)), key=lambda x: criterion(x, *args))
     if fixed_slope:
@@ -125,8 +125,8 @@ NOWHERE = np.empty(0), np.empty(0)
 
 
 def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> tuple[Calibration, AnchorSet]:
-    """Nine anchors that differ by slope 1.2 (Rasch: 1), intercept 0.5 and errors as of a few hundred learners; learners
-    of the window N(0.3, 1.3²)."""
+    """Nine anchors that differ by slope 1.2 (Rasch: 1), intercept 0.5 and errors of a few hundred learners. Learners of
+    the window are N(0.3, 1.3²)."""
     rng = np.random.default_rng(seed)
     k, slope = 9, 1.0 if model == "rasch" else 1.2
     ids = tuple(f"i{j}" for j in range(k))
@@ -152,18 +152,18 @@ def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> 
 @pytest.mark.parametrize("model", ["rasch", "2pl", "3pl"])
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_constants_are_where_an_independent_minimiser_finds_them(model: Model, symmetric: bool, method: Method) -> None:
+def test_constants_match_an_independent_minimiser(model: Model, symmetric: bool, method: Method) -> None:
     fit, anchors = world(model, seed=3)
     found = link(fit, anchors, method=method, symmetric=symmetric, purify=False)
     over_new = (0.3 + 1.3 * NODES, DENSITIES) if symmetric else NOWHERE
     new, old = (fit.a, fit.b, fit.c), (anchors.a, anchors.b, anchors.c)
     expected = brute_force(new, old, method, (NODES, DENSITIES), over_new, fixed_slope=model == "rasch")
-    # a search by values alone stops at about the root of machine precision, 1e-8
+    # a search without derivatives stops at about the root of machine precision, 1e-8
     assert (found.slope, found.intercept) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_symmetric_criterion_is_over_the_windows_histogram_on_the_windows_scale(method: Method) -> None:
+def test_symmetric_criterion_uses_the_windows_histogram_on_the_windows_scale(method: Method) -> None:
     nodes, weights = np.linspace(-3, 4, 15), np.linspace(1, 3, 15)
     weights /= weights.sum()
     histogram = Population("all", 999, 0.3, 1.3, 0.0, 0.0, tuple(nodes), tuple(weights))
@@ -191,10 +191,9 @@ def disagreeing(model: Model, seed: int = 3) -> AnchorPairs:
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
 @pytest.mark.parametrize("tau", [0.0, 0.2])
-def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) -> None:
-    """Over the differences as they are, V and the slope's derivative held where Q takes them; with an offset of some
-    items and without; and with errors that items have in common, given apart from the others or in one matrix with
-    them."""
+def test_q_matches_an_independent_minimiser(model: Model, tau: float) -> None:
+    """Minimises over the differences, with V and the slope's derivative fixed at the constants of Q, with and without
+    an offset of some items. Common errors of items are given separately, or in a matrix with the own errors."""
     pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
     own = pairs.differences(slope, intercept).varying(np.array([0.0, tau**2]))
@@ -217,7 +216,8 @@ def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) 
         least = minimize(left, np.zeros(constants), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
         in_one = replace(found, cov=v[None], common=None)
         for by in (found.least(at.used), in_one.least(at.used)):
-            assert by.q == pytest.approx(least.fun, rel=1e-6)  # it stops where nothing moves by 1e-9; Q is flat there
+            # the search stops when nothing moves by 1e-9; Q is flat there
+            assert by.q == pytest.approx(least.fun, rel=1e-6)
             assert by.df == df - (constants - 2)
         np.testing.assert_allclose(found.cov_of_each, in_one.cov_of_each, rtol=1e-12)
         np.testing.assert_allclose(found.times_cov(by_common.T), in_one.times_cov(by_common.T), rtol=1e-12, atol=1e-15)
@@ -226,9 +226,9 @@ def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) 
 # --- curves of a 3PL ----------------------------------------------------------------------------------------------
 
 
-def test_anchors_of_a_3pl_differ_by_what_moved_their_curves() -> None:
-    """Curves that the constants lead to each other differ by nothing, whatever the constants; and to first order an
-    anchor whose b moved by .01 differs by .01 in b and by nothing in ln a."""
+def test_differences_of_3pl_anchors_match_the_shift_of_their_curves() -> None:
+    """Curves that the constants transform into each other have no difference. To first order, an anchor whose b moved
+    by .01 differs by .01 in b and by 0 in ln a."""
     rng, k = np.random.default_rng(5), 6
     a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
     cov = np.tile(np.diag([0.01, 0.01]), (k, 1, 1))
@@ -245,8 +245,8 @@ def test_anchors_of_a_3pl_differ_by_what_moved_their_curves() -> None:
 
 
 @pytest.mark.parametrize("model", ["2pl", "3pl"])
-def test_differences_and_their_errors_follow_parameters_and_constants_as_derivatives_say(model: Model) -> None:
-    """Against central differences; at anchors that agree, so that terms of the order of the errors are nothing."""
+def test_derivatives_and_errors_of_differences_match_finite_differences(model: Model) -> None:
+    """Compares with central differences at anchors that agree, so that terms of the order of the errors are 0."""
     rng, k = np.random.default_rng(6), 3
     a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
     c = rng.uniform(0.1, 0.3, k) if model == "3pl" else np.zeros(k)
@@ -281,11 +281,11 @@ def test_differences_and_their_errors_follow_parameters_and_constants_as_derivat
 
 
 # -- linked months -----------------------------------------------------------------------------------
-# Linking over many simulated months: errors are as large as they say, sound months pass, moved anchors are found.
+# Linking over many simulated months: errors match the spread, sound months pass, moved anchors are dropped.
 
 
 def agree(linking: Linking) -> bool:
-    """Whether the gate on agreement leaves the month alone, as far as anchors are concerned."""
+    """Whether the gate on the agreement of anchors does not hold the month."""
     return not LinkingConstants.from_linking(linking).disagreement(Rules().publication)
 
 
@@ -301,7 +301,7 @@ def months(n: int, seed: int, **options: object) -> list[Linking]:
         *((*criterion, 3000, 400) for criterion in CRITERIA[-2:]),
     ],
 )
-def test_standard_errors_are_the_spread_over_simulated_months(
+def test_standard_errors_match_the_spread_over_simulated_months(
     method: Method, symmetric: bool, n_new: int, n_old: int
 ) -> None:
     rng = np.random.default_rng(11)
@@ -311,7 +311,7 @@ def test_standard_errors_are_the_spread_over_simulated_months(
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])
         stated = np.mean([getattr(f, f"{name}_se") for f in found])
-        # an SD over 100 months has a relative standard error of 1/√200 = 7.1 %; three of them
+        # an SD over 100 months has a relative standard error of 1/√200 = 7.1 %; three of these are allowed
         assert values.std() == pytest.approx(stated, rel=0.21)
         # bias below a third of a standard error, tested with 3 standard errors of the mean on top
         assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
@@ -321,7 +321,7 @@ def test_standard_errors_are_the_spread_over_simulated_months(
     assert placed.std(axis=0) == pytest.approx(np.mean(errors_of_ends, axis=0), rel=0.21)  # as above
 
 
-def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
+def test_common_errors_of_all_items_are_part_of_the_intercepts_error() -> None:
     rng = np.random.default_rng(3)
     k, common_sd, n = 20, 0.08, 100
     intercepts, stated, blind, p_values = [], [], [], []
@@ -335,14 +335,14 @@ def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error(
         stated.append(with_joint.intercept_se)
         p_values.append(with_joint.q_p)
         blind.append(link(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
-    # 100 months: an SD is good to 7 %; two of them
+    # 100 months: an SD has an error of 7 %; two of these are allowed
     assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.15)
     assert np.mean(blind) < 0.5 * np.mean(stated)
     # the common error moves all anchors together, which is not a disagreement: p is uniform, its mean 0.5 ± 2·0.29/√100
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
 
 
-def test_q_is_chi_square_when_only_errors_move_the_anchors() -> None:
+def test_q_is_chi_square_if_only_errors_move_the_anchors() -> None:
     rng = np.random.default_rng(8)
     found = [link(*month(rng), purify=False) for _ in range(200)]
     q = np.array([f.q for f in found])
@@ -362,38 +362,38 @@ def test_sound_months_pass_and_keep_nearly_all_anchors(k: int) -> None:
     assert np.mean([len(f.anchors_dropped) for f in found]) < 0.02 * k
 
 
-def test_twelve_of_thirty_anchors_moved_together_do_not_pass() -> None:
-    # by .6 at 1000 learners many months look as if all anchors varied, by more than items of one scale do
+def test_month_is_held_if_twelve_of_thirty_anchors_moved_together() -> None:
+    # if moved by .6 at 1000 learners, many months look as if all anchors varied more than items of a scale do
     found = months(50, seed=4, moved=12, shift=0.6)
     assert sum(agree(f) for f in found) <= 5  # 3 % may pass, P(> 5 of 50) < 0.004
     found = months(30, seed=4, moved=12, shift=0.8, n_new=2000, n_old=2000)
     assert not any(agree(f) for f in found)
     named = [set(f.suspects) & set(ids(12)) for f in found]
-    assert np.mean([len(some) for some in named]) >= 11  # a month that cannot tell counts 0
+    assert np.mean([len(some) for some in named]) >= 11  # a month without suspects counts as 0
     assert np.mean([len(set(f.suspects) - set(ids(12))) for f in found]) <= 1
 
 
-def test_one_moved_anchor_of_thirty_is_dropped_and_the_rest_agree() -> None:
+def test_a_single_moved_anchor_of_thirty_is_dropped_and_the_rest_agrees() -> None:
     found = months(50, seed=6, moved=1, shift=0.8)
     assert all("item00" in f.anchors_dropped for f in found)
     assert "It lies off the line of the anchors that are kept: b by +0." in found[0].anchors_dropped["item00"]
     assert found[0].suspects["item00"]["parameter"] == "b"
     assert sum(agree(f) for f in found) >= 47
-    # the constants are as good as without it
+    # the constants are as accurate as without the moved anchor
     assert np.mean([f.intercept for f in found]) == pytest.approx(INTERCEPT, abs=0.01)
 
 
-def test_half_of_the_anchors_cannot_tell_which_half_moved() -> None:
+def test_month_is_held_if_half_of_the_anchors_moved() -> None:
     found = months(30, seed=4, moved=15, shift=0.9)
     told = [f for f in found if f.suspects]
-    assert len(told) <= 15  # by chance one half loses an anchor to the other's line, or not
+    assert len(told) <= 15  # by chance an anchor of one half lies on the line of the second half
     tie = next(f for f in found if not f.suspects)
     assert tie.diagnosis.startswith("which anchors moved cannot be determined: of 30, ")
     assert not any(agree(f) for f in found)
 
 
-def test_the_slopes_of_anchors_may_vary_too_and_only_then_count() -> None:
-    """ln a of all anchors by N(0, .08²) at 10,000 learners, which give it errors of .04."""
+def test_variation_of_slopes_is_estimated_only_if_slopes_of_anchors_vary() -> None:
+    """ln a of all anchors varies by N(0, .08²) at 10,000 learners, whose answers give errors of .04."""
     rng = np.random.default_rng(13)
     sound, varied = [], []
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""R's mirt, run for real where it is installed, against the em engine: two programs, one maximum."""
+"""The mirt engine compared with the em engine, if R's mirt is installed."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def assert_same(fit, em, atol, rtol):
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
 @pytest.mark.parametrize("name", ["lsat6", "lsat7", "sat12", "planned1500x60"])
-def test_mirt_and_em_stand_at_one_maximum_with_one_covariance(reference_answers, name, model):
+def test_mirt_and_em_have_the_same_maximum_and_covariance(reference_answers, name, model):
     responses = reference_answers(name)
     # mirt's EM stops at steps of 1e-7, which is about 1e-5 from the maximum
     assert_same(calibrate(responses, model), fit_em(responses, model=model, data_hash="f00"), 1e-4, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["lsat7", "sim2000x50"])
-def test_3pl_fits_with_the_same_prior_are_the_same(reference_answers, name):
-    """c and a go up together at hardly any cost, so that small steps of an EM end farther from the mode."""
+def test_3pl_fits_with_the_same_prior_agree_between_mirt_and_em(reference_answers, name):
+    """c and a can rise together at little cost, so small steps of an EM end farther from the mode."""
     responses, priors = reference_answers(name), Priors(c=LogitNormal(-1.1, 0.4))
     em = fit_em(responses, model="3pl", priors=priors, data_hash="f00")
     assert_same(calibrate(responses, "3pl", priors=priors), em, 5e-3, 1e-2)
 
 
-def test_scored_items_are_fitted_as_by_em():
+def test_fits_of_scored_items_agree_between_mirt_and_em():
     """Items scored 0/1, 0 … 2, 0 … 3, {0, 2} and {0, 1, 3}, planned missing forms."""
     responses = planned_mixed(600)
     models = models_of(responses, "2pl")
@@ -74,7 +74,7 @@ def test_scored_items_are_fitted_as_by_em():
     np.testing.assert_array_equal(fit.p_values, em.p_values)
 
 
-def test_of_scored_items_with_slopes_of_1_the_sd_is_free():
+def test_pcm_fits_with_a_free_sd_agree_between_mirt_and_em():
     responses = planned_mixed(600)
     models = models_of(responses, "pcm")
     em = fit_em(responses, model=models, data_hash="f00", prior_on_rare_steps=False)
@@ -83,13 +83,13 @@ def test_of_scored_items_with_slopes_of_1_the_sd_is_free():
     np.testing.assert_allclose(fit.further, em.further, atol=5e-4)
 
 
-def test_rating_scales_and_anchors_beside_scored_items_are_refused():
+def test_rating_scales_are_refused_if_items_are_scored_above_1():
     responses = planned_mixed(300)
     with pytest.raises(PsychometricsError, match="does not take a rating scale model where items are scored above 1"):
         calibrate(responses, models_of(responses, "rsm"))
 
 
-def test_fixed_anchors_hold_the_scale_as_in_em(shared, reference_answers):
+def test_fits_with_fixed_anchors_agree_between_mirt_and_em(shared, reference_answers):
     bank = {item: values for item, *values in _rows(shared / "reference" / "link_items.csv")}
     responses = reference_answers("link_formB")
     ids = tuple(item for item in responses.item_ids if item >= "k11" and item <= "k20")
@@ -117,7 +117,7 @@ def _rows(path):
     return [(line[0], *(float(line[k]) for k in columns)) for line in lines[1:]]
 
 
-def test_anchors_far_from_zero_do_not_fall_off_the_nodes():
+def test_fits_with_anchors_far_from_zero_agree_between_mirt_and_em():
     """mirt's nodes end at 6; both the middle of the anchors and the cohort are near 10 here."""
     rng = np.random.default_rng(4)
     a, b = np.exp(rng.normal(0, 0.2, 12)), 10 + np.linspace(-1, 1, 12)
@@ -138,7 +138,7 @@ def test_a_population_wider_than_the_nodes_gets_wider_nodes():
     assert_same(calibrate(responses, "rasch"), fit_em(responses, model="rasch", data_hash="f00"), 2e-3, 2e-3)
 
 
-def test_the_sign_of_theta_is_such_that_most_slopes_are_positive():
+def test_sign_of_theta_makes_most_slopes_positive():
     slope = np.array([-2.5, -2.5, 0.6, 0.6, 0.6])
     rng = np.random.default_rng(20)
     x = (rng.random((1500, 5)) < expit(rng.normal(size=(1500, 1)) * slope)).astype(float)
@@ -147,14 +147,14 @@ def test_the_sign_of_theta_is_such_that_most_slopes_are_positive():
     assert_same(fit, em, 1e-3, 1e-3)
 
 
-def test_versions_of_r_and_mirt_are_on_record(reference_answers):
+def test_versions_of_r_and_mirt_are_recorded(reference_answers):
     fit = calibrate(reference_answers("lsat6"), "rasch")
     assert set(fit.software) == {"mirt", "R"}
     assert f"(mirt {fit.software['mirt']}, R {fit.software['R']})" in fit.engine_version
 
 
-def test_a_mirt_that_was_cut_short_has_not_converged(reference_answers):
-    """mirt only warns, with exit code 0; the fit object knows."""
+def test_fit_does_not_converge_if_mirt_stops_at_its_cycle_limit(reference_answers):
+    """mirt only warns, with exit code 0; its fit object contains the convergence."""
 
     def hurried(function, argument):
         return call_r(function, argument | {"options": {"cycles": 3}})
@@ -165,13 +165,13 @@ def test_a_mirt_that_was_cut_short_has_not_converged(reference_answers):
 
 
 @pytest.mark.parametrize("priors", [Priors(c=Beta(5, 17)), Priors(b=Normal(0, 1))])
-def test_priors_that_mirt_has_not_or_has_wrong_are_refused(reference_answers, priors):
+def test_priors_that_mirt_lacks_or_computes_wrongly_are_refused(reference_answers, priors):
     with pytest.raises(PsychometricsError, match="takes a LogitNormal prior on c"):
         calibrate(reference_answers("lsat7"), "3pl", priors=priors)
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
-def test_answers_that_follow_from_each_other_do_not_converge(model):
+def test_fit_of_guttman_patterns_does_not_converge(model):
     theta = np.random.default_rng(20).normal(size=(300, 1))
     fit = calibrate(Responses.from_wide((theta > np.linspace(-1, 1, 6)).astype(float)), model)
     assert not fit.convergence.converged
@@ -182,19 +182,19 @@ def every_pattern_equally_often():
     return Responses.from_wide(np.repeat(np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T, 10, axis=0))
 
 
-def test_unrelated_answers_have_no_common_slope():
+def test_1pl_fit_of_unrelated_answers_does_not_converge():
     fit = calibrate(every_pattern_equally_often(), "1pl")
     assert not fit.convergence.converged
     assert "unrelated" in fit.convergence.reason
 
 
-def test_unrelated_answers_have_no_variance_of_ability_and_mirts_error_is_explained():
+def test_rasch_fit_of_unrelated_answers_is_refused_with_an_explanation():
     with pytest.raises(PsychometricsError, match=r"variance of ability went to 0: .* are unrelated"):
         calibrate(every_pattern_equally_often(), "rasch")
 
 
-def test_an_unidentified_2pl_is_named_and_has_no_errors():
-    """Nobody saw items 1 and 3 together: six parameters, five free proportions. The fit has a ridge, not a maximum."""
+def test_unidentified_2pl_fit_does_not_converge():
+    """No learner saw both items 1 and 3: six parameters, five free proportions. The fit has a ridge, not a maximum."""
     rng = np.random.default_rng(20)
     x = (rng.random((800, 3)) < expit(1.2 * (rng.normal(size=(800, 1)) - np.linspace(-1, 1, 3)))).astype(float)
     x[:400, 2], x[400:, 0] = np.nan, np.nan

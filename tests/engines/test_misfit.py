@@ -1,4 +1,4 @@
-"""Misfit of a window beside another: limits against published ones, errors against simulated ones, what is found."""
+"""Misfit of a window compared with a reference: published limits, simulated errors, and detection of new misfit."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROWS = {row.name: row for row in CHOOSING}
 
 
 def answers(rng: np.random.Generator, persons: int, items: int = 12, *, second: float = 0.0) -> Responses:
-    """2PL answers; `second`: loading of the last half of the items on an ability of its own."""
+    """2PL answers; `second`: loading of the last half of the items on a second ability."""
     a, b = np.linspace(0.8, 1.5, items), np.linspace(-1.5, 1.5, items)[::-1]
     theta, other = rng.normal(size=(2, persons, 1))
     z = a * (theta - b) + second * other * (np.arange(items) >= items // 2)
     return Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
 
 
-def test_limits_of_shares_and_of_their_difference_are_those_of_newcombe(monkeypatch) -> None:
+def test_limits_of_a_difference_of_shares_match_newcombe(monkeypatch) -> None:
     """56 of 70 less 48 of 80: Newcombe (1998), Statistics in Medicine 17, 873–890, Table II (a), method 10."""
     monkeypatch.setattr(misfit, "CONFIDENCE", 0.975)
     found = share(56, 70).minus(share(48, 80))
@@ -40,7 +40,7 @@ def test_limits_of_shares_and_of_their_difference_are_those_of_newcombe(monkeypa
     assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)  # four published decimals
 
 
-def test_limits_of_rmsea_leave_their_tail_of_the_noncentral_chi_square() -> None:
+def test_limits_of_rmsea_match_tails_of_the_noncentral_chi_square() -> None:
     found = Measure.rmsea(m2=(180.0, 90.0), df=(120, 80), learners=(1000, 500))
     scale = 120 * 999 + 80 * 499
     assert found.value == pytest.approx(np.sqrt(70 / scale))
@@ -51,7 +51,7 @@ def test_limits_of_rmsea_leave_their_tail_of_the_noncentral_chi_square() -> None
     assert sound.high > 0
 
 
-def test_the_share_of_a_class_is_the_maximum_of_its_likelihood() -> None:
+def test_share_of_a_class_maximises_its_likelihood() -> None:
     rng = np.random.default_rng(1)
     member = rng.random(2000) < 0.1
     log_ratio = rng.normal(np.where(member, 2.0, -2.0), 2.0)  # normal, SD 2, 4 apart: the log ratio is the value itself
@@ -65,15 +65,15 @@ def test_the_share_of_a_class_is_the_maximum_of_its_likelihood() -> None:
 
 
 @pytest.mark.parametrize(("log_ratio", "value"), [(np.full(50, -3.0), 0.0), (np.full(50, 3.0), 1.0)])
-def test_a_class_of_nobody_and_of_everybody_has_limits_too(log_ratio: np.ndarray, value: float) -> None:
+def test_shares_of_empty_and_full_classes_have_limits(log_ratio: np.ndarray, value: float) -> None:
     found = share_of_class(log_ratio)
     assert found.value == pytest.approx(value, abs=1e-6)
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.high - found.low > 0.01
 
 
-def test_the_error_of_an_eigenvalue_that_stands_out_is_the_sd_that_samples_have() -> None:
-    """With items' parameters known, as the error takes them. 100 samples give an SD its error of 7 %."""
+def test_error_of_a_large_eigenvalue_matches_the_spread_over_samples() -> None:
+    """Item parameters are known, as the error assumes. An SD over 100 samples has an error of 7 %."""
     truth = fit_em(answers(np.random.default_rng(2), 50_000, second=2.0), threads=1)
     found = [
         parallel_analysis(answers(np.random.default_rng([3, k]), 3000, second=2.0), truth, replications=3)
@@ -87,7 +87,7 @@ def fitted(responses: Responses) -> Fitted:
     return Fitted.from_responses(responses, fit_em(responses, threads=1))
 
 
-def test_dependence_that_was_there_before_is_not_new() -> None:
+def test_dependence_of_the_reference_is_not_reported_as_new() -> None:
     rng = np.random.default_rng(4)
     sound, again = fitted(answers(rng, 1500)), fitted(answers(rng, 1500))
     two, both = fitted(answers(rng, 1500, second=2.0)), fitted(answers(rng, 1500, second=2.0))
@@ -102,8 +102,8 @@ PLANTED = {"a testlet": 5, "a second ability": 8, "items not reached": 12}
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
-    """In 12 other months of each kind all of the five were, and 92 % where items are not reached."""
+def test_dependent_items_are_listed_first(kind: str) -> None:
+    """In 12 further months of each kind all of the first five items were planted, or 92 % if items are not reached."""
     J, n, share = 30, 2000, []
     for seed in range(4):
         rng = np.random.default_rng([7, seed])
@@ -122,7 +122,7 @@ def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
     assert np.mean(share) >= 0.8
 
 
-def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it(monkeypatch) -> None:
+def test_stored_parallel_analysis_is_reused_if_numbers_of_learners_are_similar(monkeypatch) -> None:
     made: list[int] = []
 
     def counted(*args, **options):
@@ -147,8 +147,8 @@ def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it
     assert made == [600, 600, 600], "none was kept with an earlier version's fit"
 
 
-def test_the_law_of_new_dependence_is_that_of_independent_replications() -> None:
-    """7 × 7 pairs of replications have the mean of 60 independent ones, within the errors of both."""
+def test_distribution_of_new_dependence_matches_independent_replications() -> None:
+    """7 × 7 pairs of replications have the mean of 60 independent replications, within the errors of both."""
     rng = np.random.default_rng(9)
     sound, again = fitted(answers(rng, 600)), fitted(answers(rng, 600))
     crossed = new_dependence(sound, again, replications=7)
@@ -166,8 +166,8 @@ def held(row: Row, seed: int) -> set[str]:
 
 @pytest.mark.ci
 @pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
-def test_what_the_origin_had_holds_no_month(row: str) -> None:
-    """Of 200 such months under 1 % are held: none of two is with probability 0.98, and seeds are fixed."""
+def test_month_is_not_held_if_the_origin_had_the_same_misfit(row: str) -> None:
+    """Under 1 % of 200 such months are held; with probability 0.98 neither of two is held, and seeds are fixed."""
     assert [held(ROWS[row], seed) for seed in range(2)] == [set()] * 2
 
 
@@ -181,15 +181,15 @@ def test_what_the_origin_had_holds_no_month(row: str) -> None:
         ("χ²₄: 20 % not reached", "ratio"),
     ],
 )
-def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
-    """Where nothing is new, two of three months are held with probability 0.0003."""
+def test_month_is_held_if_its_misfit_is_new(row: str, measure: str) -> None:
+    """Without new misfit, two of three months are held with probability 0.0003."""
     found = [held(ROWS[row], seed) for seed in range(3)]
     assert sum(measure in names for names in found) >= 2
 
 
 @pytest.mark.parametrize("forms", [False, True])
-def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> None:
-    """Of months in bench_misfit all lower limits are above .02 with such learners, and below 0 without."""
+def test_random_answers_are_detected_if_all_learners_guess(forms: bool) -> None:
+    """In bench_misfit all months' lower limits are above .02 with such learners, and below 0 without them."""
     bank, growth = Bank.draw(rng := np.random.default_rng(10)), {}
     items = np.arange(ITEMS)
     before = GUESS.answers(bank, items, 2000, 1.0, 0.0, forms, rng)
@@ -202,7 +202,7 @@ def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> 
     assert growth[0.1].low < 0.1 < growth[0.1].high
 
 
-def test_learners_are_compared_by_the_references_fit_only_where_they_guess() -> None:
+def test_learners_are_compared_by_the_references_fit_only_if_they_guess() -> None:
     rng = np.random.default_rng(11)
     one, other = (Window(x, fit_em(x, threads=1)) for x in (answers(rng, 600), answers(rng, 600)))
     assert "chance" not in one.compared_with(other).growth
@@ -213,7 +213,7 @@ def test_learners_are_compared_by_the_references_fit_only_where_they_guess() -> 
     assert "chance" not in one.compared_with(renamed, guessing=True).growth, "no item in common"
 
 
-def test_windows_without_common_items_are_compared_by_what_needs_none() -> None:
+def test_windows_without_common_items_are_compared_by_measures_without_items() -> None:
     rng = np.random.default_rng(5)
     one, other = answers(rng, 600), answers(rng, 600)
     renamed = Responses(other.person, other.item, other.score, other.n_persons, tuple(f"new{j}" for j in range(12)))

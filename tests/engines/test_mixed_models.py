@@ -1,6 +1,6 @@
-"""A fit whose items are of several models: all that is done with it gives an item what a fit of its model alone gives.
+"""Fits of several models: each item has the same results as in a fit of its model alone.
 
-The models are the 2PL, the 3PL and the trial model with an upper asymptote, which no file of the product knows.
+The models are the 2PL, the 3PL and the trial model with an upper asymptote, which the product does not contain.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_one_model(name: str) -> Calibration:
-    """Items of one model with errors that depend on each other, as an engine gives them."""
+    """Items of a single model with correlated errors of parameters, as from an engine."""
     rng = np.random.default_rng(MODELS.index(name))
     a, b = np.exp(rng.normal(0.2, 0.2, EACH)), rng.normal(0, 0.8, EACH)
     size = 2 if name == "2pl" else 3
@@ -127,7 +127,9 @@ def assert_the_same(mixed: Calibration, parts: list[Calibration]) -> None:
         assert [mixed.further_of(at.start + j) for j in range(EACH)] == [part.further_of(j) for j in range(EACH)]
 
 
-def test_a_fit_has_one_name_and_each_item_its_model(mixed: Calibration, parts: list[Calibration]) -> None:
+def test_fit_of_several_models_has_a_joint_name_and_a_model_per_item(
+    mixed: Calibration, parts: list[Calibration]
+) -> None:
     assert [part.model for part in parts] == list(MODELS)
     assert (mixed.model, mixed.item_model.spoken) == ("2pl+3pl+2plu", "2PL and 3PL and 2PL with an upper asymptote")
     assert model_of(mixed.model).name == mixed.model
@@ -143,7 +145,7 @@ def test_a_fit_has_one_name_and_each_item_its_model(mixed: Calibration, parts: l
     np.testing.assert_allclose(by_theta, (up - down) / (2 * step), atol=1e-7)
 
 
-def test_its_items_are_selected_and_placed_on_another_scale_as_those_of_fits_of_one_model(
+def test_items_of_mixed_fits_are_selected_and_rescaled_as_in_fits_of_a_single_model(
     mixed: Calibration, parts: list[Calibration]
 ) -> None:
     assert_the_same(mixed, parts)
@@ -158,7 +160,7 @@ def test_its_items_are_selected_and_placed_on_another_scale_as_those_of_fits_of_
         assert [some.model.name for some in items.others] == [MODEL.name] * (k == 2)
 
 
-def test_what_is_not_known_of_one_parameter_stays_so_on_another_scale(mixed: Calibration) -> None:
+def test_unknown_errors_of_a_parameter_stay_unknown_after_rescaling(mixed: Calibration) -> None:
     cov = mixed.cov.copy()
     cov[EACH, 2] = cov[EACH, :, 2] = np.nan
     moved = replace(mixed, cov=cov).rescaled(SLOPE, INTERCEPT)
@@ -166,13 +168,13 @@ def test_what_is_not_known_of_one_parameter_stays_so_on_another_scale(mixed: Cal
     np.testing.assert_allclose(moved.cov[EACH, :2, :2], mixed.rescaled(SLOPE, INTERCEPT).cov[EACH, :2, :2], rtol=1e-12)
 
 
-def test_stored_bytes_give_it_back(mixed: Calibration, parts: list[Calibration]) -> None:
+def test_stored_mixed_fits_are_read_back_unchanged(mixed: Calibration, parts: list[Calibration]) -> None:
     assert decode(encode(mixed)).models == mixed.models
     assert_the_same(decode(encode(mixed)), parts)
 
 
-def test_a_fit_that_an_earlier_release_stored_is_read(parts: list[Calibration]) -> None:
-    """It has one model, and what is known of c apart from a and d. An earlier release reads the same of this one."""
+def test_fits_stored_by_an_earlier_release_are_read(parts: list[Calibration]) -> None:
+    """Such a file has one model, and covariances of c apart from a and d. Fits of one model are still stored so."""
     _, fit, _ = parts
     with np.load(io.BytesIO(encode(fit))) as stored:
         header = json.loads(stored["header"].tobytes())
@@ -185,7 +187,7 @@ def test_a_fit_that_an_earlier_release_stored_is_read(parts: list[Calibration]) 
     np.testing.assert_array_equal(back.cov, fit.cov)
 
 
-def test_rows_and_exports_are_those_of_fits_of_one_model(mixed: Calibration, parts: list[Calibration]) -> None:
+def test_rows_of_mixed_fits_match_rows_of_fits_of_a_single_model(mixed: Calibration, parts: list[Calibration]) -> None:
     at = datetime(2026, 7, 1, tzinfo=UTC)
 
     def rows(fit: Calibration) -> list[dict[str, object]]:
@@ -206,7 +208,7 @@ def test_rows_and_exports_are_those_of_fits_of_one_model(mixed: Calibration, par
     np.testing.assert_allclose(items.curve(THETA), mixed.rescaled(SLOPE, INTERCEPT).items.curve(THETA), rtol=1e-9)
 
 
-def test_abilities_are_those_of_the_items_curves(mixed: Calibration) -> None:
+def test_abilities_of_mixed_items_match_posteriors_from_their_curves(mixed: Calibration) -> None:
     rng = np.random.default_rng(1)
     p = mixed.curves.probability(rng.standard_normal(200))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), mixed.item_ids)
@@ -219,7 +221,7 @@ def test_abilities_are_those_of_the_items_curves(mixed: Calibration) -> None:
     np.testing.assert_allclose(scored.theta, posterior @ nodes / posterior.sum(axis=1), atol=1e-9)
 
 
-def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
+def test_mixed_fits_are_linked_to_anchors_of_any_model_with_their_errors(
     mixed: Calibration, parts: list[Calibration]
 ) -> None:
     anchors = anchors_of_items(mixed.rescaled(SLOPE, INTERCEPT).items)
@@ -232,7 +234,7 @@ def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
         alone = replace(found, with_items=found.with_items[at, :size]).transform(part)
         np.testing.assert_allclose(linked.cov[at, :size, :size], alone.cov, rtol=1e-10)
         np.testing.assert_allclose(linked.b[at], alone.b, rtol=1e-12)
-    by_differences = np.zeros((3, 2))  # of an item's own parameters, of which the constants are functions
+    by_differences = np.zeros((3, 2))  # derivatives of the constants by an item's own parameters
     step, j = 1e-5, EACH
     for p, change in enumerate(("a", "d", "c")):
         found_of = []
@@ -245,7 +247,7 @@ def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
     np.testing.assert_allclose(found.with_items[j], mixed.cov[j] @ by_differences, rtol=2e-2, atol=1e-8)
 
 
-def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
+def test_drift_compares_parameters_of_2pl_items_and_curves_of_the_rest(
     mixed: Calibration, parts: list[Calibration]
 ) -> None:
     anchors = anchors_of_items(mixed.rescaled(SLOPE, INTERCEPT).items)
@@ -275,8 +277,8 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     }
 
 
-def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Calibration]) -> None:
-    """Half of the items are of a 1PL: they are tested on b alone, in drift and among anchors, the others on both."""
+def test_items_with_a_common_slope_are_tested_on_difficulty_alone(parts: list[Calibration]) -> None:
+    """Half of the items are of a 1PL: drift and anchors test them on b alone, and the rest on both parameters."""
     plain, _, _ = parts
     common = np.arange(EACH) % 2 == 0
     half = replace(plain, models=tuple("1pl" if one else "2pl" for one in common))
@@ -307,7 +309,7 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
 
 
 def answers(models: tuple[str, ...], seed: int = 1, learners: int = 6000) -> tuple[np.ndarray, Responses]:
-    """True parameters as they are estimated (3, J), and what learners of N(0, 1) answer."""
+    """True parameters in the order of estimates (3, J), and answers of learners with θ ~ N(0, 1)."""
     rng = np.random.default_rng(seed)
     J = len(models)
     shared = np.array([not item_model(name).own_slopes for name in models])
@@ -324,7 +326,7 @@ def answers(models: tuple[str, ...], seed: int = 1, learners: int = 6000) -> tup
 @pytest.mark.parametrize(
     "models", [("2pl", "3pl") * 8, ("rasch", "2pl") * 8, ("1pl", "3pl", "2pl", "rasch") * 4, ("2pl", MODEL.name) * 8]
 )
-def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
+def test_parameters_of_mixed_models_are_recovered_in_a_single_fit(models: tuple[str, ...]) -> None:
     truth, responses = answers(models)
     fit = fit_em(responses, model=models, threads=1)
     assert fit.convergence.converged, fit.convergence.reason
@@ -342,7 +344,7 @@ def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
     assert fit.convergence.n_parameters == own
 
 
-def test_compared_fits_of_several_models_are_read_as_they_were_written() -> None:
+def test_compared_fits_of_several_models_are_read_back_unchanged() -> None:
     fit = together(*map(of_one_model, MODELS))
     shape = Shape("normal", "", compared=(ComparedFit.from_fit(fit, "normal"), ComparedFit.from_fit(fit, "histogram")))
     stored = StagedSpec(shape=shape).as_json()
@@ -350,8 +352,8 @@ def test_compared_fits_of_several_models_are_read_as_they_were_written() -> None
     assert StagedSpec.from_json(json.loads(json.dumps(stored)), "fit").shape == shape
 
 
-def test_fit_statistics_of_mixed_items_take_what_each_model_estimates() -> None:
-    """Of each item as many parameters as its model has, so that p-values of a true model are spread evenly."""
+def test_fit_statistics_of_mixed_items_are_close_to_their_expectation() -> None:
+    """The statistics count as many estimated parameters for each item as its model has."""
     models = ("2pl", "3pl") * 8
     _, responses = answers(models, seed=3)
     fit = fit_em(responses, model=models, threads=1)
@@ -368,14 +370,14 @@ def test_fit_statistics_of_mixed_items_take_what_each_model_estimates() -> None:
         (("3pl", MODEL.name) * 3, "are fitted apart; got a 3PL and 2PL with an upper asymptote"),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(models: tuple[str, ...], said: str) -> None:
+def test_models_that_cannot_be_mixed_are_refused(models: tuple[str, ...], said: str) -> None:
     _, responses = answers(("2pl",) * 6, learners=50)
     with pytest.raises(PsychometricsError, match=said):
         fit_em(responses, model=models)
 
 
-# -- a model of items that no product has ------------------------------------------------------------
-# An item model with a parameter that the product does not know needs one class (`tests/helpers/trial_item_model.py`).
+# -- a trial model -----------------------------------------------------------------------------------
+# An item model with a parameter that the product lacks needs a single class (`tests/helpers/trial_item_model.py`).
 
 LEARNERS, ITEMS = 4000, 20
 TRIAL_SLOPE, TRIAL_INTERCEPT = 1.25, -0.6
@@ -399,7 +401,7 @@ def fit() -> Calibration:
         return fit_em(trial_answers(1), model=MODEL.name, threads=1)
 
 
-def test_what_is_stored_gives_it_back_and_shows_u_with_its_error(fit: Calibration) -> None:
+def test_stored_trial_models_are_read_back_and_show_u_with_its_error(fit: Calibration) -> None:
     back = decode(encode(fit))
     np.testing.assert_array_equal(back.parameters, fit.parameters)
     shown = back.further_of(0)
@@ -410,8 +412,8 @@ def test_what_is_stored_gives_it_back_and_shows_u_with_its_error(fit: Calibratio
     assert categories == 2
 
 
-def test_the_curves_of_its_items_stand_beside_those_of_other_models(fit: Calibration) -> None:
-    """A scale may mix models: of three items two are of the trial model."""
+def test_curves_of_trial_items_and_2pl_items_are_computed_on_a_common_scale(fit: Calibration) -> None:
+    """Two of the scale's three items are of the trial model."""
     own = fit.items.select([fit.item_ids[0], fit.item_ids[1]])
     mixed = ItemParameters(
         ("plain", *own.item_ids), np.r_[1.2, own.a], np.r_[0.5, own.b], np.zeros(3),
@@ -431,7 +433,7 @@ def test_the_curves_of_its_items_stand_beside_those_of_other_models(fit: Calibra
     np.testing.assert_allclose(np.exp(wrong).T, 1 - found, rtol=1e-9)
 
 
-def test_derivatives_and_information_are_those_of_differences(fit: Calibration) -> None:
+def test_derivatives_and_information_match_finite_differences(fit: Calibration) -> None:
     items, theta, step = fit.items, np.linspace(-3, 3, 13), 1e-6
     p, by_z = items.curve_at(theta)
     np.testing.assert_allclose(p.T, items.curve(theta), rtol=1e-12)
@@ -442,7 +444,7 @@ def test_derivatives_and_information_are_those_of_differences(fit: Calibration) 
     np.testing.assert_allclose(items.by_further(theta)[:, 0], p * (1 - expit(own.further[0]))[:, None], rtol=1e-12)
 
 
-def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -> None:
+def test_drift_of_trial_items_compares_curves_and_flags_the_moved_item(fit: Calibration) -> None:
     anchors = anchors_of(fit.items)
     truth = TRUTH.copy()
     truth[1, 3] -= 0.9 * truth[0, 3]
@@ -467,7 +469,7 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     assert (greatest_information(comparison.published.curves) >= losses.published).all()
 
 
-def test_gradients_of_information_are_those_of_differences(fit: Calibration) -> None:
+def test_gradients_of_information_match_finite_differences(fit: Calibration) -> None:
     theta, step, items = np.linspace(-2, 2, 9), 1e-5, fit.items
     _, gradient = _information(theta, items)
     for k, name in enumerate(("a", "b")):
@@ -477,7 +479,7 @@ def test_gradients_of_information_are_those_of_differences(fit: Calibration) -> 
         np.testing.assert_allclose(gradient[:, :, k], (up - down) / (2 * step), atol=1e-5)
 
 
-def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit: Calibration) -> None:
+def test_values_of_a_month_and_published_values_keep_their_curves_if_merged(fit: Calibration) -> None:
     ids = fit.item_ids[:3]
     plain = ItemParameters(ids, np.ones(3), np.zeros(3), np.zeros(3), np.zeros((3, 2, 2)))
     latest = fit.items.select(ids[1:2]).among(ids).or_else(plain)
@@ -486,7 +488,7 @@ def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit:
     np.testing.assert_allclose(found[:, 1], fit.items.curve(NODES)[:, 1])
 
 
-def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: Calibration) -> None:
+def test_functions_limited_to_a_b_and_c_refuse_trial_models_by_name(fit: Calibration) -> None:
     message = "is computed from a, b and c, which do not make up the curves of a 2PL with an upper asymptote"
     with pytest.raises(PsychometricsError, match=f"fit of a model to its items {message}"):
         FitSummary.from_fit(trial_answers(1), fit)
@@ -496,7 +498,7 @@ def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: 
     assert ItemCurves(A, -A * B, 0 * A).others == ()
 
 
-def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) -> None:
+def test_table_of_a_fitted_file_has_u_of_the_trial_model(fit: Calibration, tmp_path: Path) -> None:
     found = fit_file(Answers(trial_answers(1), tuple(map(str, range(LEARNERS)))), model=MODEL.name)
     found.write(tmp_path)
     header, first, *_ = (tmp_path / "params.csv").read_text().splitlines()
@@ -509,7 +511,7 @@ def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) 
         FILES.parameters(tmp_path / "fit.json")
 
 
-def test_wle_on_nodes_is_that_of_the_compiled_equations_where_both_can_be_had() -> None:
+def test_wle_on_nodes_matches_the_compiled_equations_for_a_2pl() -> None:
     responses, plain = trial_answers(7), ItemCurves(A, -A * B, np.zeros(ITEMS))
     by_hand = OtherItems(TWO_PL, np.arange(ITEMS), np.zeros((0, ITEMS)), TWO)
     found = wle(responses, ItemCurves(A, -A * B, np.zeros(ITEMS), (by_hand,)), mean=0.0, sd=1.0)

@@ -1,4 +1,4 @@
-"""The notebooks of the library's pages print what they show."""
+"""Outputs shown in the notebooks of the library's pages are reproduced by a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.ci
-def test_notebooks_show_what_they_print_today(
+def test_outputs_shown_in_notebooks_match_a_fresh_run(
     shared: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IRT_SHARED", str(shared))

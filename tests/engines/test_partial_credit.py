@@ -1,4 +1,4 @@
-"""Fits of the partial credit family: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores that somebody got."""
+"""Fits of the partial credit family: log P(k) = k·(aθ + d) + t_k up to a constant, for the observed scores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = WHERE_STATISTICS_CHANGE
 LEARNERS, ITEMS = 1500, 12
 CATEGORIES = np.array([3, 4] * (ITEMS // 2))
 PLAIN = np.array([2] * 4 + [4] * 4)
-"""Eight items, of which the first half are scored 0 and 1."""
+"""Numbers of categories of eight items; the first half is scored 0 and 1."""
 
 
 def simulated(seed=1, learners=LEARNERS, missing=0.0, categories=CATEGORIES):
@@ -56,7 +56,7 @@ def simulated(seed=1, learners=LEARNERS, missing=0.0, categories=CATEGORIES):
 
 
 def with_gaps(x):
-    """The same answers, where item 1 has no score of 1, item 2 no 0, item 4 no 3, and item 6 neither 1 nor 2."""
+    """The same answers, but item 1 has no score of 1, item 2 no 0, item 4 no 3, and item 6 neither 1 nor 2."""
     x = x.copy()
     x[:, 0] = np.where(x[:, 0] == 1, 0, x[:, 0])
     x[:, 1] = np.where(x[:, 1] == 0, 1, x[:, 1])
@@ -100,14 +100,14 @@ def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **of):
     return Problem(data, layout, Grid.spanning(), run, priors or Priors())
 
 
-def test_a_fit_finds_the_simulated_parameters(world):
+def test_simulated_parameters_are_recovered_by_a_gpcm_fit(world):
     truth, _, _, fit = world
     assert fit.convergence.converged, fit.convergence.reason
     found = np.vstack([fit.a, fit.d, fit.further.T])
     errors = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
     free = GPCM.free(CATEGORIES)
     z = ((found - truth) / np.where(free, errors, 1.0))[free]
-    # of 42 standardised errors four or more are beyond 4 in less than one of 10^6 fits; their mean square is 1 ± .3
+    # 42 standardised errors: four or more are beyond 4 in fewer than one of 10^6 fits; their mean square is 1 ± .3
     assert np.abs(z).max() < 4
     assert abs(np.mean(z**2) - 1) < 0.9
     assert np.isnan(fit.further[CATEGORIES == 3, 3]).all()
@@ -117,7 +117,7 @@ def test_a_fit_finds_the_simulated_parameters(world):
 
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_likelihood_gradient_and_information_are_those_of_brute_force(gaps, missing):
+def test_likelihood_gradient_and_information_match_brute_force(gaps, missing):
     _, _, x = simulated(seed=3, learners=200, missing=missing)
     responses = answers(with_gaps(x) if gaps else x)
     with kernels.runner(1) as run:
@@ -137,14 +137,14 @@ def test_likelihood_gradient_and_information_are_those_of_brute_force(gaps, miss
             slope = (8 * (near[1].loglik - near[0].loglik) - (far[1].loglik - far[0].loglik)) / 12e-3
             assert point.gradient[k] == pytest.approx(slope, abs=1e-7)
             differences[k] = (far[1].gradient - far[0].gradient - 8 * (near[1].gradient - near[0].gradient)) / 12e-3
-    # answers with one pattern of items are exact; others are expanded in a few polynomials, to about 1e-5
+    # exact if all persons answer the same items; otherwise expanded in a few polynomials, to about 1e-5
     unit = np.sqrt(np.diag(information))
     np.testing.assert_allclose(
         information / np.outer(unit, unit), differences / np.outer(unit, unit), atol=1e-5 if missing else 1e-10
     )
 
 
-def test_rating_scales_have_the_gradient_and_information_of_finite_differences():
+def test_information_of_rating_scales_matches_finite_differences():
     categories = np.array([4] * 6 + [3] * 4)
     _, _, x = simulated(seed=3, learners=200, categories=categories)
     blocks = np.array([0] * 6 + [1] * 4)
@@ -155,11 +155,11 @@ def test_rating_scales_have_the_gradient_and_information_of_finite_differences()
         columns = s.shared_columns(s.listed, np.ones(s.size, dtype=bool))
         information = columns.add_up(problem.observed_information(point))
         differences = problem.gradient_differences(point, np.arange(s.size))
-    assert s.size == 10 + 2 + 1 + 1  # of d, of the t of both blocks, and the SD
+    assert s.size == 10 + 2 + 1 + 1  # d, t of both blocks, and the SD
     np.testing.assert_allclose(information, differences, atol=1e-5 * np.diag(information).max())
 
 
-def test_a_2pl_beside_gpcm_items_is_their_case_of_two_scores():
+def test_2pl_items_among_gpcm_items_equal_gpcm_items_of_two_scores():
     _, _, x = simulated(seed=8, learners=800, categories=PLAIN)
     one = fit_em(answers(x, PLAIN), model=["2pl"] * 4 + ["gpcm"] * 4, threads=1)
     other = fit_em(answers(x, PLAIN), model="gpcm", threads=1)
@@ -169,14 +169,14 @@ def test_a_2pl_beside_gpcm_items_is_their_case_of_two_scores():
 
 
 @pytest.mark.parametrize("many", ["pcm", "rsm"])
-def test_a_common_slope_and_slopes_of_1_are_one_model_in_two_units(many):
+def test_fits_with_a_common_slope_and_with_slopes_of_1_differ_only_in_unit(many):
     _, _, x = simulated(seed=8, learners=800, categories=PLAIN)
     fixed, common = (
         fit_em(answers(x, PLAIN), model=[few] * 4 + [many] * 4, tolerance=1e-7, threads=1) for few in ("rasch", "1pl")
     )
     assert common.convergence.converged
     assert fixed.convergence.converged
-    # two ascents to one maximum, each to 1e-7 of a standard error; quadrature on two grids in units of θ
+    # two ascents to the same maximum, each to 1e-7 of a standard error; the grids differ in units of θ
     assert common.convergence.loglik == pytest.approx(fixed.convergence.loglik, abs=1e-4)
     np.testing.assert_allclose(common.a, fixed.latent_sd, rtol=1e-5)
     np.testing.assert_allclose(common.d, fixed.d, atol=1e-5)
@@ -186,7 +186,7 @@ def test_a_common_slope_and_slopes_of_1_are_one_model_in_two_units(many):
     assert (np.ptp(fixed.further[4:], axis=0) == 0).all() == (many == "rsm")
 
 
-def test_items_of_a_rating_scale_must_have_the_same_scores():
+def test_rating_scales_are_refused_if_items_have_different_scores():
     _, _, x = simulated(seed=4, learners=200, categories=PLAIN)
     responses = answers(x[:, 4:], PLAIN[4:])
     two = {"i1": "agree", "i2": "agree"}
@@ -200,7 +200,7 @@ def test_items_of_a_rating_scale_must_have_the_same_scores():
         fit_em(answers(x[:, 4:], PLAIN[4:]), model="rsm", blocks=two)
 
 
-def test_errors_of_many_parameters_are_those_of_blocks(monkeypatch):
+def test_errors_are_computed_by_blocks_if_parameters_are_many(monkeypatch):
     _, _, x = simulated(seed=5, learners=4000, missing=0.6)
     whole = fit_em(answers(x), model="gpcm", threads=1)
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_PARAMETERS", 10)
@@ -208,7 +208,7 @@ def test_errors_of_many_parameters_are_those_of_blocks(monkeypatch):
     assert blocks.joint_cov is None
     free = GPCM.free(CATEGORIES).T
     ratio = np.sqrt(np.diagonal(blocks.cov, axis1=1, axis2=2)[free] / np.diagonal(whole.cov, axis1=1, axis2=2)[free])
-    assert 0.8 < ratio.min() <= ratio.max() < 1 + 1e-6  # what items share through the unit of θ is left out
+    assert 0.8 < ratio.min() <= ratio.max() < 1 + 1e-6  # blocks leave out covariances through the unit of θ
     with pytest.raises(PsychometricsError, match="a rating scale model are made for up to 10 parameters"):
         fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
 
@@ -227,7 +227,7 @@ def test_the_joint_covariance_has_all_parameters_at_their_places(world):
     np.testing.assert_array_equal(part.joint_cov, fit.joint_cov[np.ix_(kept, kept)])
 
 
-def test_a_linked_fit_has_the_same_curves_and_its_errors_follow_by_the_jacobian(world):
+def test_linked_fits_keep_their_curves_and_transform_errors_by_the_jacobian(world):
     _, _, _, fit = world
     theta, slope, intercept = np.linspace(-2, 2, 9), 1.25, -0.6
     linked = fit.rescaled(slope, intercept)
@@ -248,7 +248,7 @@ def test_a_linked_fit_has_the_same_curves_and_its_errors_follow_by_the_jacobian(
     np.testing.assert_allclose(linked.joint_cov, by @ fit.joint_cov @ by.T, atol=1e-6 * np.abs(fit.joint_cov).max())
 
 
-def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refused():
+def test_change_of_scale_is_refused_for_models_without_their_own_transformation():
     for change in (
         lambda: ItemModel.transformed(GPCM, np.ones((4, 2)), 1.2, 0.1),
         lambda: ItemModel.jacobian(GPCM, 1.2, 0.1, 4),
@@ -257,7 +257,7 @@ def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refus
             change()
 
 
-def test_abilities_are_the_posterior_means_of_brute_force(world):
+def test_abilities_match_posterior_means_by_brute_force(world):
     _, theta, responses, fit = world
     scored = eap_by(responses, Curves.from_items(fit.curves), threads=1)
     loglik, posterior = brute_force(responses, fit.parameters)
@@ -269,20 +269,20 @@ def test_abilities_are_the_posterior_means_of_brute_force(world):
     assert np.corrcoef(scored.theta, theta)[0, 1] > 0.9  # a reliability of 0.85 has a correlation of 0.92
 
 
-def test_expected_score_and_information_are_those_of_finite_differences(world):
+def test_expected_score_and_information_match_finite_differences(world):
     truth, _, _, _ = world
     theta, step = np.linspace(-3, 3, 13), 1e-5
     p = GPCM.probabilities(theta, truth, CATEGORIES)
     np.testing.assert_allclose(p.sum(axis=2), 1.0, rtol=1e-12)
     np.testing.assert_allclose(GPCM.expected_score(theta, truth, CATEGORIES), p @ np.arange(4), rtol=1e-12)
     up, down = (GPCM.expected_score(theta + sign * step, truth, CATEGORIES) for sign in (1, -1))
-    # of a GPCM the information is a² Var(score), and the slope of the expected score is a·Var(score) (Muraki 1993)
+    # a GPCM's information is a² Var(score), and the slope of the expected score is a·Var(score) (Muraki 1993)
     np.testing.assert_allclose(
         GPCM.information(theta, truth, CATEGORIES), truth[0][:, None] * (up - down) / (2 * step), atol=1e-8
     )
 
 
-def test_groups_and_histograms_go_with_scores(world):
+def test_gpcm_fits_converge_with_groups_and_with_a_histogram(world):
     _, _, responses, fit = world
     groups = ["a", "b"] * (LEARNERS // 2)
     grouped = fit_em(responses, model="gpcm", groups=groups, threads=1)
@@ -290,11 +290,11 @@ def test_groups_and_histograms_go_with_scores(world):
     assert abs(grouped.populations[1].mean) < 4 * grouped.populations[1].mean_se
     shaped = fit_em(responses, model="gpcm", latent="histogram", threads=1)
     assert shaped.convergence.converged, shaped.convergence.reason
-    # θ is normal here, so that the errors with its shape free are those with it known, within a tenth
+    # θ is normal here, so errors with a free shape equal errors with a known shape, within a tenth
     np.testing.assert_allclose(np.sqrt(shaped.cov[:, 0, 0]), np.sqrt(fit.cov[:, 0, 0]), rtol=0.1)
 
 
-def test_a_prior_on_slopes_and_weights_of_learners_are_taken(world):
+def test_gpcm_fits_use_a_prior_on_slopes_and_weights_of_learners(world):
     _, _, responses, fit = world
     held = fit_em(responses, model="gpcm", priors=Priors(a=LogNormal(0, 0.05)), threads=1)
     assert np.abs(np.log(held.a)).max() < np.abs(np.log(fit.a)).max() / 2
@@ -302,7 +302,7 @@ def test_a_prior_on_slopes_and_weights_of_learners_are_taken(world):
     np.testing.assert_allclose(twice.cov, fit.cov / 2, rtol=1e-3)  # two ascents, each to 1e-5 of a standard error
 
 
-def test_stored_bytes_give_the_calibration_back(world):
+def test_stored_gpcm_fits_are_read_back_unchanged(world):
     _, _, _, fit = world
     back = decode(encode(fit))
     for name in ("a", "d", "categories", "further", "cov", "joint_cov"):
@@ -312,8 +312,8 @@ def test_stored_bytes_give_the_calibration_back(world):
     np.testing.assert_array_equal(part.further, fit.further[[1, 2]])
 
 
-def test_the_errors_of_steps_are_those_of_the_steps_of_drawn_parameters(world):
-    """10,000 draws of (a, d, t) from the fit's covariances; a spread of so many is known to 0.7 %."""
+def test_errors_of_steps_match_the_spread_over_drawn_parameters(world):
+    """10,000 draws of (a, d, t) from the fit's covariances; their SD has an error of 0.7 %."""
     _, _, _, fit = world
     for j in (0, 3):
         further, size = fit.further_of(j), 2 + int(fit.n_categories[j])
@@ -332,7 +332,7 @@ def name_t(t):
 
 
 @pytest.mark.parametrize("models", ["gpcm", ["gpcm"] * 11 + ["pcm"]])
-def test_a_score_that_nobody_got_is_absent_and_the_item_keeps_the_others(models):
+def test_scores_without_answers_have_no_parameters(models):
     _, _, x = simulated(seed=9, learners=300)
     fit = fit_em(answers(with_gaps(x)), model=models, threads=1)
     assert fit.convergence.converged, fit.convergence.reason
@@ -345,14 +345,14 @@ def test_a_score_that_nobody_got_is_absent_and_the_item_keeps_the_others(models)
     assert (fit.further[0, [0, 2]] == 0).all()
     assert all(fit.flags[j] == () for j in (0, 1, 3, 5))
     assert fit.joint_cov.shape == (2 * ITEMS + 18 - 5,) * 2
-    # an item with the scores 0 and 2 is one of 0 and 1 with half the slope and half the intercept
+    # an item with the scores 0 and 2 equals an item of 0 and 1 with twice the slope and twice the intercept
     twice = with_gaps(x)
     twice[:, 0] /= 2
     halved = fit_em(answers(twice, np.append(2, CATEGORIES[1:])), model=models, threads=1)
     np.testing.assert_allclose([2 * fit.a[0], 2 * fit.d[0]], [halved.a[0], halved.d[0]], atol=1e-6)
 
 
-def test_an_item_with_one_score_has_no_estimate_and_a_flag_that_says_why():
+def test_items_with_a_single_observed_score_have_no_estimate_and_a_flag():
     _, _, x = simulated(seed=9, learners=300)
     x[:, 0], x[:, 1], x[:, 3] = 0, 3, 1
     fit = fit_em(answers(x), model="gpcm", threads=1)
@@ -361,7 +361,7 @@ def test_an_item_with_one_score_has_no_estimate_and_a_flag_that_says_why():
     assert np.isfinite(np.delete(fit.a, [0, 1, 3])).all()
 
 
-def test_steps_beside_a_rare_score_have_a_weak_prior_that_the_fit_names():
+def test_steps_next_to_a_rare_score_have_a_weak_prior_that_the_fit_records():
     _, _, x = simulated(seed=6, learners=300)
     few = np.flatnonzero(x[:, 1] == 3)[2:]
     x[few, 1] = 2
@@ -392,7 +392,7 @@ def test_steps_beside_a_rare_score_have_a_weak_prior_that_the_fit_names():
             assert point.gradient[k] == pytest.approx(slope, abs=1e-5)
 
 
-def test_held_items_keep_the_parameters_of_their_scores():
+def test_anchored_items_keep_the_parameters_of_their_scores():
     _, _, x = simulated(seed=10, learners=600)
     free = fit_em(answers(with_gaps(x)), model="gpcm", threads=1)
     anchors = anchors_of_items(free.select(np.arange(6)).items.rescaled(1.2, 3.0))
@@ -401,14 +401,14 @@ def test_held_items_keep_the_parameters_of_their_scores():
     held = fit_em(answers(with_gaps(x)), model="gpcm", anchors=anchors, threads=1)
     assert held.convergence.converged, held.convergence.reason
     np.testing.assert_array_equal(held.further[:6], free.further[:6])
-    # held where the free fit has its maximum, on another scale: so the others and the population come out there
+    # anchored at the free fit's maximum on a different scale, so the remaining items and the population agree, too
     np.testing.assert_allclose(held.a[6:] * 1.2, free.a[6:], rtol=1e-4)
     np.testing.assert_allclose([held.latent_mean, held.latent_sd], [3.0, 1.2], rtol=1e-4)
     without = fit_em(answers(unseen), model="gpcm", anchors=anchors, threads=1)
     np.testing.assert_array_equal(without.further[2], free.further[2])
     own = without.places_of_parameters[:6]
     assert (without.joint_cov[own[own >= 0]] == 0).all()
-    # a score that their parameters lack counts as the nearest lower one, or else as the nearest higher
+    # a score without parameters counts as the nearest lower score, or else as the nearest higher score
     recoded = fit_em(answers(x), model="gpcm", anchors=anchors, threads=1)
     as_counted = x.copy()
     as_counted[:, [0, 1, 3, 5]] = with_gaps(x)[:, [0, 1, 3, 5]]
@@ -429,7 +429,7 @@ def test_scores_beyond_an_items_categories_are_refused(scores, categories, said)
         Responses.from_wide(scores, categories=categories)
 
 
-def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
+def test_requests_that_need_two_categories_are_refused_for_scored_items(world):
     _, _, responses, fit = world
     with pytest.raises(PsychometricsError, match=r"a 2PL is for items of two categories, and 12 items .* i1 \(3\)"):
         fit_em(responses, model=TWO_PL.name)
@@ -443,7 +443,7 @@ def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
         fit_em(fewer, model="gpcm", anchors=anchors)
 
 
-def test_answers_that_have_nothing_in_common_are_told():
+def test_fit_of_unrelated_scores_reports_that_they_are_unrelated():
     categories = np.array([2, 3, 4] * 3)
     scores = np.random.default_rng(1).integers(0, categories, (400, 9))
     fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
@@ -451,7 +451,7 @@ def test_answers_that_have_nothing_in_common_are_told():
 
 
 @pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])
-def test_the_shape_of_ability_is_tested_and_chosen(skewed, latent):
+def test_shape_of_theta_is_chosen_by_a_test_of_normality(skewed, latent):
     rng, learners = np.random.default_rng(3), 1200
     theta = rng.exponential(1, learners) - 1 if skewed else rng.standard_normal(learners)
     categories = CATEGORIES[:8]

@@ -1,4 +1,4 @@
-"""Improvement and goal probability: the formulas, and what they promise over many simulated learners."""
+"""Improvement and goal probability: formulas, and calibration over many simulated learners."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bank(n: int, rng: np.random.Generator, guessing: float = 0.0) -> tuple[np.nd
 def answers(
     theta: np.ndarray, counts: tuple[int, int], items: tuple[np.ndarray, ...], rng: np.random.Generator
 ) -> tuple[Responses, np.ndarray]:
-    """Different items of the bank in two windows, learners × (earlier + later); which responses are later."""
+    """Responses to different items in two windows, learners × (earlier + later), and a mask of the later responses."""
     a, b, c = items
     total = sum(counts)
     item = np.argsort(rng.random((theta.size, a.size)), axis=1)[:, :total]
@@ -37,7 +37,7 @@ def answers(
 
 
 @pytest.mark.parametrize("guessing", [0.0, 0.2])
-def test_improvement_is_the_shrunk_difference_of_warms_estimates(guessing: float) -> None:
+def test_improvement_matches_the_shrunk_difference_of_wle(guessing: float) -> None:
     rng = np.random.default_rng(1)
     a, b, c = bank(40, rng, guessing)
     responses, recent = answers(rng.normal(0, 1, 60), (6, 11), (a, b, c), rng)
@@ -53,7 +53,7 @@ def test_improvement_is_the_shrunk_difference_of_warms_estimates(guessing: float
         assert found[person] == pytest.approx(wanted, abs=1e-8)  # both solve θ to 1e-9 or better
 
 
-def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
+def test_improvement_is_missing_if_a_window_has_no_information() -> None:
     responses = Responses.from_wide([[1, 0]], ["flat", "good"])
     a, d = np.array([0.0, 1.0]), np.array([0.3, 0.0])
     assert np.isnan(
@@ -61,7 +61,7 @@ def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
     ).all()
 
 
-def test_variance_since_the_last_answer_is_that_of_the_walk() -> None:
+def test_variance_since_the_last_answer_matches_the_walk() -> None:
     weeks, movement = np.array([0.0, 1.5, 26.0]), Movement(variance=0.03, growth=0.1)
     assert np.array_equal(variance_since(movement, weeks), movement.variance_over(7 * weeks))
     assert variance_since(STILL, weeks) == pytest.approx(0.05**2 * weeks)
@@ -72,10 +72,10 @@ def test_variance_since_the_last_answer_is_that_of_the_walk() -> None:
     ("weeks", "movement", "walk"), [(0.0, STILL, 0.05), (26.0, STILL, 0.05), (26.0, Movement(variance=0.1**2), 0.1)]
 )
 @pytest.mark.parametrize("n_items", [5, 30])
-def test_of_learners_given_a_goal_probability_that_share_is_at_the_goal(
+def test_goal_probability_matches_the_share_of_learners_at_the_goal(
     weeks: float, movement: Movement, walk: float, n_items: int
 ) -> None:
-    """Each bin holds 1,500 of 60,000 learners or more: a standard error of at most 0.013 beside a width of 0.1."""
+    """Each bin holds 1,500 of 60,000 learners or more: a standard error of at most 0.013 with a width of 0.1."""
     rng = np.random.default_rng(4)
     a, b, c = bank(80, rng)
     theta = rng.normal(0.3, 1.2, 60_000)

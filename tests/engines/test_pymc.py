@@ -1,4 +1,4 @@
-"""The Bayesian engine against truth, against the em engine, and on data that cannot give the number asked for."""
+"""The pymc engine: true parameters, agreement with the em engine, and data that do not determine the parameters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def answers(rng, theta, a, b):
 
 
 def in_forms(matrix, forms, overlap):
-    """NaN where a person's form does not have the item: forms of equal length that share `overlap` items."""
+    """The matrix with NaN for items outside a person's form; forms have equal length and share `overlap` items."""
     persons, items = matrix.shape
     length = (items + (forms - 1) * overlap) // forms
     seen = np.zeros_like(matrix, dtype=bool)
@@ -77,7 +77,7 @@ def model_of(responses, model="2pl"):
 
 
 @WHERE_ENGINES_CHANGE
-def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradient_is_right(truth):
+def test_density_and_gradient_match_marginal_likelihood_times_priors(truth):
     from irt_assets.engines.pymc_model import Density
 
     responses, J = truth[2], 40
@@ -92,7 +92,7 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
             Grid.spanning(61),
             run,
         ).evaluate(np.concatenate([np.exp(log_a), -np.exp(log_a) * b]))
-    # the density of log a is that of a times the Jacobian a
+    # the density of log a is the density of a times the Jacobian a
     priors = lognorm.logpdf(np.exp(log_a), 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
     assert value == pytest.approx(point.loglik + priors, abs=1e-6)
     step = 1e-5 * rng.normal(size=2 * J)
@@ -116,9 +116,9 @@ def test_python_and_compiled_code_of_the_op_agree(truth):
 
 
 @WHERE_ENGINES_CHANGE
-def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, posterior):
-    """Talts et al. (2018): the rank of the true value among the draws is uniform. One data set, so that ranks of
-    different items are a little dependent; a wrong prior, Jacobian or likelihood moves all of them together."""
+def test_ranks_of_true_values_among_draws_are_uniform_if_drawn_from_the_priors(truth, posterior):
+    """Talts et al. (2018): the rank of the true value among the draws is uniform. Ranks within a data set are slightly
+    dependent; a wrong prior, Jacobian or likelihood would move all ranks together."""
     a, b, _ = truth
     ranks = np.concatenate([(posterior.quantities.a < a).mean((0, 1)), (posterior.quantities.b < b).mean((0, 1))])
     assert kstest(ranks, "uniform").pvalue > 0.001
@@ -128,7 +128,7 @@ def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, pos
 
 
 @WHERE_ENGINES_CHANGE
-def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
+def test_sound_fit_converges_and_records_its_software_and_priors(truth, posterior):
     fit, found = posterior.calibration, posterior.diagnostics
     assert fit.convergence.converged, fit.convergence.reason
     assert found.max_rhat <= 1.01
@@ -146,7 +146,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
 
 
 @WHERE_ENGINES_CHANGE
-def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
+def test_calibration_matches_the_stored_draws(posterior):
     table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
     assert len(table) == 4 * 1000 * 40
@@ -155,7 +155,7 @@ def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
 
 
 @WHERE_ENGINES_CHANGE
-def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
+def test_difference_from_the_reference_2pl_is_explained_by_the_priors(shared):
     """mirt's estimates have no priors. To first order a prior moves an estimate by covariance · its log-density's
     slope. What remains is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_2pl"]
@@ -173,8 +173,8 @@ def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", pytest.param("1pl", marks=pytest.mark.long)])
-def test_models_with_one_slope_agree_with_em(model):
-    """With 1500 learners the priors hardly count: means within half a standard error of the maximum, errors alike."""
+def test_models_with_a_common_slope_agree_with_em(model):
+    """With 1500 learners the priors have little effect: means are within half a standard error of the maximum."""
     rng = np.random.default_rng(8)
     b = np.linspace(-1.5, 1.5, 12)
     responses = Responses.from_wide(answers(rng, rng.normal(0, 1.3, 1500), np.ones(12), b))
@@ -190,7 +190,7 @@ def test_models_with_one_slope_agree_with_em(model):
 
 @pytest.fixture(scope="module")
 def anchored():
-    """20 anchors with errors, 20 new items, 4000 learners from N(0.5, 1.2²); one anchor has become harder by 1."""
+    """20 anchors with errors, 20 new items, 4000 learners from N(0.5, 1.2²); an anchor has become harder by 1."""
     rng = np.random.default_rng(12)
     a, b = np.exp(rng.normal(0, 0.3, 40)), rng.normal(0.2, 0.8, 40)
     shown = b.copy()
@@ -215,7 +215,7 @@ def anchored():
 
 
 @WHERE_ENGINES_CHANGE
-def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
+def test_anchors_link_new_items_of_a_different_cohort_to_the_scale(anchored):
     """The error of the mean of 20 new b: 0.04/√19 from the anchors' values, 0.06/√19 from their answers, 0.06/√20 from
     the new items' own: 0.02. Anchors held under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
     a, b, anchors, responses = anchored
@@ -226,14 +226,14 @@ def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
     assert found.calibration.latent_mean == pytest.approx(0.5, abs=0.1)  # 0.02 of sampling, 0.02 of the anchors
     assert found.calibration.latent_sd == pytest.approx(1.2, abs=0.1)
     assert set(found.linking.anchors_dropped) == {"i04"}
-    assert found.calibration.b[4] == pytest.approx(b[4] + 1.0, abs=0.2)  # dropped, it is estimated like a new item
+    assert found.calibration.b[4] == pytest.approx(b[4] + 1.0, abs=0.2)  # a dropped anchor is estimated like a new item
     kept = [j for j in range(20) if j != 4]
     tightened = found.calibration.b_se[kept] / anchors.b_se[kept]
-    assert np.all(tightened < 1.1)  # an anchor knows what it knew, and what its answers say
+    assert np.all(tightened < 1.1)  # an anchor's posterior combines its prior errors and its answers
 
 
 @WHERE_ENGINES_CHANGE
-def test_anchors_that_are_not_there_are_refused(anchored):
+def test_missing_anchors_are_refused(anchored):
     _, _, anchors, responses = anchored
     few = Responses.from_wide(np.full((50, 3), np.nan), ["x", "y", "z"])
     with pytest.raises(PsychometricsError, match="no responses"):
@@ -247,9 +247,9 @@ def test_anchors_that_are_not_there_are_refused(anchored):
 
 @pytest.fixture(scope="module", params=["2pl", pytest.param("3pl", marks=pytest.mark.long)])
 def bad_items(request):
-    """400 learners, ten sound items i1 … i10, and: i11 all correct, i12 all wrong, i13 nobody's, i14 with one answer,
-    i15 with two, the abler learner's right, i16 keyed wrongly; a learner with one answer, one with every answer right
-    and one with every answer wrong."""
+    """400 learners, ten sound items i1 … i10, then i11 all correct, i12 all wrong, i13 without answers, i14 with a
+    single answer, i15 with two (the abler learner's is right), i16 with a wrong key. Three learners have a single
+    answer, all answers right, and all wrong."""
     rng = np.random.default_rng(4)
     x = answers(rng, rng.normal(size=400), np.full(16, 1.3), np.concatenate([np.linspace(-1, 1, 10), np.zeros(6)]))
     x[0], x[1] = 1.0, 0.0
@@ -262,7 +262,7 @@ def bad_items(request):
 
 
 @WHERE_ENGINES_CHANGE
-def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
+def test_items_that_cannot_be_estimated_are_flagged_and_have_no_estimates(bad_items):
     fit = bad_items.calibration
     flags = {item: set(flags) for item, flags in zip(fit.item_ids, fit.flags, strict=True) if flags}
     assert flags["i11"] == {Flag.ALL_CORRECT}
@@ -278,8 +278,8 @@ def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
 
 
 @WHERE_ENGINES_CHANGE
-def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(bad_items):
-    """Two answers, one right: the posterior is the prior, and its mean would look like any sound item's."""
+def test_fit_does_not_converge_if_only_the_prior_determines_an_item(bad_items):
+    """The item has one right and one wrong answer: its posterior is the prior, whose mean looks like an estimate."""
     fit = bad_items.calibration
     assert Flag.UNIDENTIFIED in fit.flags[14]
     assert np.isnan([fit.a_se[14], fit.d_se[14]]).all()
@@ -288,7 +288,7 @@ def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fi
 
 
 @WHERE_ENGINES_CHANGE
-def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
+def test_fit_with_too_few_draws_does_not_converge_and_reports_the_worst_item(bad_items):
     reason = bad_items.calibration.convergence.reason
     assert not bad_items.calibration.convergence.converged
     assert "ESS" in reason
@@ -298,7 +298,7 @@ def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["2pl", "3pl"])
-def test_two_identical_items_do_not_pass_for_an_ability_scale(model):
+def test_identical_items_are_reported_and_the_fit_does_not_converge(model):
     rng = np.random.default_rng(5)
     x = answers(rng, rng.normal(size=300), np.full(8, 1.0), np.linspace(-1, 1, 8))
     x[:, 4] = x[:, 3]
@@ -350,7 +350,7 @@ def guessed_posterior(guessed_truth):
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("prior", [GUESSING_PRIOR.c, Beta(5, 17)])
-def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradient_is_right(guessed_truth, prior):
+def test_density_and_gradient_of_a_3pl_match_likelihood_times_priors(guessed_truth, prior):
     from irt_assets.engines.pymc_likelihood import Likelihood
     from irt_assets.engines.pymc_model import Density, build
 
@@ -371,7 +371,7 @@ def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradien
             run,
         )
         point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))
-    # the density of log a is that of a times the Jacobian a, that of logit c the one of c times c(1 − c)
+    # densities of log a and logit c are the densities of a and c times the Jacobians a and c(1 − c)
     expected = lognorm.logpdf(a, 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
     if isinstance(prior, Beta):
         expected += beta.logpdf(c, 5, 17).sum() + np.log(c * (1 - c)).sum()
@@ -384,8 +384,8 @@ def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradien
 
 
 @WHERE_ENGINES_CHANGE
-def test_draws_rank_a_3pl_uniformly_when_it_comes_from_the_priors(guessed_truth, guessed_posterior):
-    """Talts et al. (2018), as for the 2PL: 24 slopes, difficulties and lower asymptotes."""
+def test_ranks_of_true_3pl_values_are_uniform_if_drawn_from_the_priors(guessed_truth, guessed_posterior):
+    """Talts et al. (2018), as for the 2PL, with 24 slopes, difficulties and lower asymptotes."""
     q = guessed_posterior.quantities
     ranks = np.stack([(x < true).mean((0, 1)) for x, true in zip((q.a, q.b, q.c), guessed_truth, strict=False)])
     assert kstest(ranks.ravel(), "uniform").pvalue > 0.001
@@ -395,14 +395,14 @@ def test_draws_rank_a_3pl_uniformly_when_it_comes_from_the_priors(guessed_truth,
 
 
 @WHERE_ENGINES_CHANGE
-def test_draws_of_c_are_kept_and_summarised(guessed_posterior):
+def test_summary_of_c_matches_the_stored_draws(guessed_posterior):
     table = pd.read_parquet(io.BytesIO(guessed_posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
     fit, q = guessed_posterior.calibration, guessed_posterior.quantities
     by_item = table.groupby("item_id", observed=True)["c"]
     np.testing.assert_allclose(by_item.mean()[list(guessed_posterior.item_ids)], fit.c)
     np.testing.assert_allclose(fit.cov[:, 2, 2], logit(q.c).var((0, 1)))
-    # the delta method against the SD of c itself, which it misses by the curvature of the logit
+    # the delta method differs from the SD of c by the curvature of the logit
     np.testing.assert_allclose(fit.c_se, q.c.std((0, 1)), rtol=0.3)
     assert np.all(np.linalg.eigvalsh(cov_adc(fit)) > 0)
     assert fit.priors["c"] == {"family": "LogitNormal", "mean": GUESSING_PRIOR.c.mean, "sd": 0.5}
@@ -411,9 +411,9 @@ def test_draws_of_c_are_kept_and_summarised(guessed_posterior):
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.long
-def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
-    """mirt has the same prior on logit c and none on a and b. To first order a prior moves an estimate by covariance ·
-    its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
+def test_difference_from_the_reference_3pl_is_explained_by_the_priors(shared):
+    """mirt has the same prior on logit c, but no prior on a, b. To first order a prior moves an estimate by covariance
+    · its log-density's slope. The rest is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], row["logit(g)"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))
@@ -429,15 +429,15 @@ def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     sd = np.sqrt(np.einsum("jkk->jk", cov_adc(fit)))
     assert np.abs((got - expected) / sd).max() < 0.6
     assert np.abs((got - expected) / sd).mean() < 0.12
-    # errors: an SD from 600 draws is good to 3 % (worst of 50: 8 %), and the prior on a makes slopes surer
+    # errors: an SD from 600 draws has an error of 3 % (worst of 50: 8 %), and the prior on a shrinks errors of slopes
     named = np.array([[row["se_a1"], row["se_d"], row["se_logit(g)"]] for row in reference["slope_intercept"]])
     assert np.abs(np.median(sd / named, axis=0) - 1).max() < 0.1
 
 
 @pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=pytest.mark.long)])
-def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
-    """With five items a, d and c are skewed and hardly told apart; P(θ) in the middle of the learners is: mirt's
-    there, within what priors on a and b move."""
+def test_curves_of_five_published_items_match_mirt(shared, name):
+    """With five items, posteriors of a, d and c are skewed and hardly separable. P(θ) is determined in the middle of
+    the learners and equals mirt's there, apart from the effect of the priors on a and b."""
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())[f"{name}_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], expit(row["logit(g)"])] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / f"{name}.csv").to_numpy(dtype=float))
@@ -450,8 +450,8 @@ def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
 
 
 @WHERE_ENGINES_CHANGE
-def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
-    """Many learners, hard items whose lower asymptote is seen: mode and mean, curvature and SD agree."""
+def test_posterior_matches_em_if_nearly_normal():
+    """Many learners and hard items, whose answers show the lower asymptote: mode and mean, curvature and SD agree."""
     rng = np.random.default_rng(9)
     b = np.linspace(0.2, 1.4, 10)
     x = guessed_answers(rng, rng.normal(size=6000), np.full(10, 1.8), b, np.full(10, 0.2))
@@ -468,8 +468,8 @@ def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
 
 @WHERE_ENGINES_CHANGE
 @pytest.mark.long
-def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_it():
-    """Nobody guesses at an item everybody knows: the posterior of c is the prior, with a sound-looking mean."""
+def test_guessing_of_easy_items_is_flagged_by_pymc_as_by_em():
+    """No learner guesses at an easy item: the posterior of c is the prior, whose mean looks like an estimate."""
     rng = np.random.default_rng(10)
     b = np.concatenate([np.linspace(-0.5, 1.5, 9), [-3.0, -3.2]])
     x = guessed_answers(rng, rng.normal(size=1500), np.full(11, 1.5), b, np.full(11, 0.2))
@@ -483,15 +483,15 @@ def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_i
     ]
 
 
-def test_a_prior_on_c_is_refused_where_there_is_no_c(guessed_truth):
+def test_prior_on_c_is_refused_for_models_without_c(guessed_truth):
     with pytest.raises(PsychometricsError, match="no guessing"):
         PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, Beta(5, 17))).sample(guessed_truth[3], model="2pl")
     with pytest.raises(PsychometricsError, match="4pl"):
         PymcEngine().sample(guessed_truth[3], model="4pl")
 
 
-def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
-    """b given log a, as the model has it, must have the covariance of (log a, b) by the delta method."""
+def test_anchors_keep_their_c_and_the_joint_errors_of_a_and_b():
+    """The model's b given log a must have the covariance of (log a, b) by the delta method."""
     a, b, a_se, b_se = np.array([0.8, 1.5]), np.array([-1.0, 2.0]), np.array([0.1, 0.2]), np.array([0.15, 0.3])
     cov_ab = np.array([0.012, -0.05])
     anchors = anchor_set_of(

@@ -1,4 +1,4 @@
-"""The pymc engine behind its process boundary: the same results and errors, and a sentence for what kills it."""
+"""The pymc engine in a child process: the same results and errors, and readable errors if the child fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUICK = {"draws": 50, "tune": 50, "chains": 2}
 
 @dataclass
 class Keeping(PymcEngine):
-    """Writes what it sampled to `kept`."""
+    """Engine that writes its results to `kept`."""
 
     kept: Path = Path()
 
@@ -75,13 +75,13 @@ def responses() -> Responses:
 
 @pytest.fixture
 def reads_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child finds this module's engines."""
+    """Let the child process import this module's engines."""
     here = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(here))
 
 
-def test_the_first_import_of_the_day_passes_under_the_tests_own_filters(tmp_path: Path) -> None:
-    """arviz warns on its first import a day, and stamps the day in the user's cache."""
+def test_first_import_of_arviz_passes_under_the_filters_of_warnings(tmp_path: Path) -> None:
+    """arviz warns on its first import per day, and stores the day in the user's cache."""
     (tmp_path / "test_import.py").write_text("def test_arviz():\n    import arviz\n")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", str(tmp_path)],
@@ -94,17 +94,17 @@ def test_the_first_import_of_the_day_passes_under_the_tests_own_filters(tmp_path
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_the_registry_builds_the_engine_behind_its_boundary() -> None:
+def test_registry_builds_the_pymc_engine_in_a_child() -> None:
     engine = build("pymc", Settings(irt_engine_timeout_minutes=1, _env_file=None))
     assert isinstance(engine, PymcInChild)
     assert isinstance(engine, Sampler)
     assert engine.timeout_s == 60
 
 
-def test_the_child_hands_over_what_the_engine_gave_and_the_draws_with_it(
+def test_child_returns_the_engines_calibration_and_draws(
     responses: Responses, tmp_path: Path, reads_this_module: None
 ) -> None:
-    """Sampled once, within the child: draws of two processes part where a kernel's last bit does."""
+    """The child samples once, because draws of two processes differ if a kernel's last bit differs."""
     kept = tmp_path / "posterior"
     drawn = PymcInChild(Keeping(**QUICK, kept=kept)).draw(responses, model="2pl", data_hash="hash")
     calibration, parquet, max_rhat = pickle.loads(kept.read_bytes())
@@ -118,7 +118,7 @@ def test_the_child_hands_over_what_the_engine_gave_and_the_draws_with_it(
     assert means.loc[list(responses.item_ids)].to_numpy() == pytest.approx(drawn.calibration.a)
 
 
-def test_what_the_engine_refuses_is_refused_with_its_own_error() -> None:
+def test_refusals_of_the_engine_raise_its_error_in_the_parent() -> None:
     apart = np.full((200, 6), np.nan)
     rng = np.random.default_rng(2)
     apart[:100, :3], apart[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
@@ -135,7 +135,7 @@ def test_what_the_engine_refuses_is_refused_with_its_own_error() -> None:
     ],
     ids=["crash", "fault", "hang"],
 )
-def test_what_kills_the_child_is_a_sentence(
+def test_child_failures_raise_errors_with_a_reason(
     responses: Responses,
     engine: PymcEngine,
     seconds: float,

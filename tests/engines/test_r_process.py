@@ -1,4 +1,4 @@
-"""R in a child process, with real R: whatever becomes of it is an error that says so, and nothing is left running."""
+"""R in a child process: every failure raises an error with its reason, and no process is left running."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def call(function, limits=None, **argument):
     return call_r(function, argument, limits=limits or Limits(120), source=SOURCE)
 
 
-def test_values_come_back_as_they_went():
+def test_values_are_returned_by_r_unchanged():
     sent = {"text": ["a", "ü"], "whole": [1, 2], "real": [0.1, 1e300], "yes": True, "nested": {"one": 1.5}}
     assert call("echo", **sent) == sent
 
 
-def test_missing_numbers_are_none_on_both_sides():
+def test_missing_numbers_are_returned_as_missing():
     assert call("echo", real=[0.5, None])["real"] == [0.5, None]
 
 
-def test_versions_name_r_and_every_package_or_none():
+def test_versions_are_reported_for_r_and_every_package():
     found = call_r("irt_versions", {})
     assert found["R"] == r_runtime().version
     assert set(found) == {"R", "mirt", "brms", "rstan", "eRm"}
 
 
-def test_an_error_of_r_is_an_error_with_its_words():
+def test_errors_of_r_are_raised_with_their_message():
     with pytest.raises(RStoppedError, match="R stopped: no such luck: today") as raised:
         call("stopping", word="today")
     assert isinstance(raised.value, PermanentFailure)
@@ -81,7 +81,7 @@ def test_an_error_of_r_is_an_error_with_its_words():
         ({}, "only 0 items have both correct and wrong answers"),
     ],
 )
-def test_a_wrong_request_is_refused_with_the_field_named(change, message):
+def test_invalid_requests_are_refused_with_the_field(change, message):
     asked = {
         "engine": "mirt",
         "model": "2pl",
@@ -98,18 +98,18 @@ def test_a_wrong_request_is_refused_with_the_field_named(change, message):
 @pytest.mark.parametrize(
     ("number", "told"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "killed from outside")]
 )
-def test_a_crash_of_r_is_an_error_with_its_signal(number, told):
+def test_crashes_of_r_are_raised_with_their_signal(number, told):
     with pytest.raises(EngineCrashedError, match=told):
         call("crashing", signal=int(number))
 
 
 @pytest.mark.parametrize("status", [7, 0])
-def test_r_that_quits_without_an_answer_has_failed_whatever_its_code(status):
+def test_r_fails_for_any_exit_code_if_no_answer_was_written(status):
     with pytest.raises(EngineCrashedError, match=f"ended with code {status} and no answer"):
         call("quitting", status=status)
 
 
-def test_an_answer_of_a_program_that_then_crashed_is_not_trusted(tmp_path):
+def test_answers_of_a_program_that_then_crashed_are_rejected(tmp_path):
     program = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('{}'); print('late'); sys.exit(3)"
     answer = tmp_path / "answer"
     with pytest.raises(EngineCrashedError, match=r"then ended with code 3.*last it printed: late"):
@@ -122,17 +122,17 @@ def test_an_answer_of_a_program_that_then_crashed_is_not_trusted(tmp_path):
         )
 
 
-def test_memory_beyond_the_limit_ends_r_and_is_named():
+def test_r_is_stopped_with_a_reason_if_memory_exceeds_the_limit():
     with pytest.raises(EngineMemoryError, match=r"R used .* GiB of memory and may use 0\.4"):
         call("hoarding", Limits(120, memory=int(0.4 * child.GIB)))
 
 
-def test_memory_that_the_system_refuses_is_a_memory_error_too():
+def test_failed_allocations_in_r_raise_a_memory_error():
     with pytest.raises(EngineMemoryError, match="cannot allocate"):
         call("asking_too_much")
 
 
-def test_a_fit_that_does_not_end_is_stopped_in_time(monkeypatch, tmp_path):
+def test_fit_in_r_is_stopped_at_the_time_limit(monkeypatch, tmp_path):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     began = time.monotonic()
     with pytest.raises(EngineTimeoutError, match="had not ended after 6 seconds"):
@@ -152,8 +152,8 @@ call_r("endless", {}, source=Path(sys.argv[1]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_when_the_worker_is_interrupted_or_killed_r_and_its_helpers_go_too(number, tmp_path):
-    """R in a computation hears no interrupt; and after a SIGKILL of the worker nobody is left to end it."""
+def test_r_and_its_helpers_end_if_the_worker_is_interrupted_or_killed(number, tmp_path):
+    """R ignores interrupts during a computation, and after a SIGKILL the worker cannot end R itself."""
     mark = tmp_path / "mark"
     worker = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(SOURCE)],

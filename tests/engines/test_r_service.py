@@ -1,4 +1,4 @@
-"""The R IRT service as it runs: who may use it, what it answers to good and bad requests, and that it outlives R."""
+"""The running R IRT service: authorisation, responses to valid and invalid requests, and failures of R."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SECONDS, WAIT_SECONDS = 10, 1
 LOADED_WITHIN = 30
 """brms takes four seconds on an idle machine."""
 
-# What R may do in a fit, by `options.fault`; no engine is loaded for it.
+# Faults of R in a fit, by `options.fault`, without loading an engine.
 FAULTS = f"""
 sys.source("{IRT_FILE}", environment())
 irt_versions <- function() list(R = R.version.string, mirt = NA, brms = NA)
@@ -75,7 +75,7 @@ def service(r, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faults(r, tmp_path_factory):
-    """The source of a service that starts quickly and whose fits fail as they are told."""
+    """The source of a service that starts quickly and whose fits fail as requested."""
     source = tmp_path_factory.mktemp("faults") / "faults.R"
     source.write_text(FAULTS, "utf-8")
     return source
@@ -83,14 +83,14 @@ def faults(r, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faulty(faults, tmp_path_factory):
-    """Its service, of one fit at a time, with little time and memory."""
+    """A service with this source: one fit at a time, with little time and memory."""
     limits = {"R_IRT_FITS": 1, "R_IRT_SECONDS": SECONDS, "R_IRT_WAIT_SECONDS": WAIT_SECONDS, "R_IRT_MEMORY_MIB": 3000}
     with running(tmp_path_factory.mktemp("faulty"), R_IRT_SOURCE=faults, **limits) as started:
         yield started
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    """Two persons' answers to two items, to be calibrated."""
+    """A calibration request: two persons' answers to two items."""
     fields = {
         "engine": "mirt",
         "model": "2pl",
@@ -110,7 +110,7 @@ def refusal(response: requests.Response) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
-def test_health_needs_no_token_and_says_what_is_installed(service, path):
+def test_health_needs_no_token_and_lists_installed_packages(service, path):
     answer = requests.get(service.url + path, timeout=patient(5))
     said = answer.json()
     packages = ("mirt", "brms", "rstan", "eRm")
@@ -125,8 +125,8 @@ def test_health_needs_no_token_and_says_what_is_installed(service, path):
     assert {*said["engines"], *said["loading"], *said["not_loaded"]} == {n for n in ("mirt", "brms") if versions[n]}
 
 
-def test_an_engine_that_is_installed_and_does_not_load_is_no_engine(r, tmp_path):
-    """A package of that name, of a newer version than any, whose code stops."""
+def test_engines_that_do_not_load_are_reported_as_unavailable(r, tmp_path):
+    """A package named brms with a newer version than any release, whose code stops."""
     (tmp_path / "brms" / "R").mkdir(parents=True)
     (tmp_path / "brms" / "DESCRIPTION").write_text("Package: brms\nVersion: 99.0\nTitle: T\nLicense: L\n", "utf-8")
     (tmp_path / "brms" / "NAMESPACE").touch()
@@ -153,7 +153,7 @@ def test_an_engine_that_is_installed_and_does_not_load_is_no_engine(r, tmp_path)
 
 
 def loaded(service: Running) -> dict[str, Any]:
-    """What the service says when every engine was loaded, or was not."""
+    """The service's health after it has tried to load every engine."""
     end = time.monotonic() + patient(LOADED_WITHIN)
     while (said := service.health())["loading"]:
         assert time.monotonic() < end, said
@@ -165,7 +165,7 @@ def loaded(service: Running) -> dict[str, Any]:
     "header", [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", TOKEN, f"Basic {TOKEN}"]
 )
 @pytest.mark.parametrize("task", ["calibrate", "score"])
-def test_without_the_token_nothing_is_worked_on(service, task, header):
+def test_requests_without_the_token_are_refused(service, task, header):
     answer = service.post(task, "{}", headers={} if header is None else {"Authorization": header})
     assert refusal(answer) == (401, "no bearer token, or not that of this service")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -197,13 +197,13 @@ def test_without_the_token_nothing_is_worked_on(service, task, header):
         (request(score=[1, 1, 1, 1]), 422, "only 0 items have both correct and wrong answers"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_explained(service, body, status, says):
+def test_invalid_requests_are_refused_with_the_field(service, body, status, says):
     answered = refusal(service.post("calibrate", body if isinstance(body, str) else json.dumps(body)))
     assert answered[0] == status
     assert says in answered[1]
 
 
-def test_what_is_not_there_is_answered_with_what_is(service):
+def test_unknown_paths_are_answered_with_the_existing_paths(service):
     named = {"Authorization": f"Bearer {TOKEN}"}
     answer = requests.put(f"{service.url}/irt/score", headers=named, timeout=patient(5))
     status, message = refusal(answer)
@@ -212,17 +212,17 @@ def test_what_is_not_there_is_answered_with_what_is(service):
     assert "POST /irt/score" in message
 
 
-def test_a_body_above_the_limit_is_refused_before_it_is_read(service):
-    """The service closes the connection at once, and whether its 413 still comes through is a matter of luck."""
+def test_bodies_above_the_limit_are_refused_before_reading(service):
+    """The service closes the connection immediately, so its 413 does not always reach the client."""
     with pytest.raises((PermanentFailure, TransientFailure), match="R_IRT_BODY_MIB"):
         service.client.call("irt_calibrate", {"item_ids": ["x" * 2**21]})
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "wle", "ml"])
-def test_scores_from_the_service_are_ours(service, method):
-    """Person 0 has all right, person 1 all wrong, person 2 no answer to an item with parameters.
+def test_scores_from_the_service_match_the_library(service, method):
+    """Person 0 has all answers right, person 1 all wrong, person 2 no answer to an item with parameters.
 
-    EAP is the same sum over 61 nodes on both sides; the others are roots, which R finds to about 1e-6.
+    EAP is the same sum over 61 nodes on both sides; the remaining methods are roots, which R finds to about 1e-6.
     """
     rng = np.random.default_rng(7)
     a, d, c = rng.uniform(0.6, 2.0, 12), rng.normal(0, 1, 12), np.full(12, 0.15)
@@ -267,9 +267,9 @@ def with_mirt(service):
 
 
 @pytest.mark.parametrize(("model", "atol", "rtol"), [("rasch", 1e-4, 1e-3), ("2pl", 1e-4, 1e-3), ("3pl", 5e-3, 1e-2)])
-def test_mirt_in_the_service_stands_where_em_does(with_mirt, model, atol, rtol):
-    """mirt stops where its EM steps are below 1e-7, which is 1e-5 from the maximum; under a 3PL, where c and a go up
-    together at hardly any cost, it is farther."""
+def test_fits_of_mirt_in_the_service_match_em(with_mirt, model, atol, rtol):
+    """mirt stops if its EM steps are below 1e-7, which is 1e-5 from the maximum. Under a 3PL the distance is larger,
+    because c and a can rise together at little cost."""
     rng = np.random.default_rng(4)
     a, b = rng.uniform(0.8, 1.8, 10), np.linspace(-1.5, 1.5, 10)
     x = (rng.random((1500, 10)) < expit(a * (rng.normal(size=(1500, 1)) - b))).astype(float)
@@ -288,7 +288,7 @@ def test_mirt_in_the_service_stands_where_em_does(with_mirt, model, atol, rtol):
     assert fit.convergence.loglik == pytest.approx(em.convergence.loglik, abs=1e-3)
 
 
-def test_irt_fit_takes_the_remote_engine(with_mirt, monkeypatch):
+def test_fit_command_uses_the_remote_engine(with_mirt, monkeypatch):
     monkeypatch.setenv("R_IRT_BASE_URL", with_mirt.url)
     monkeypatch.setenv("R_IRT_INTERNAL_TOKEN", TOKEN)
     x = np.random.default_rng(1).integers(0, 2, (300, 5)).astype(float)
@@ -302,7 +302,7 @@ def test_irt_fit_takes_the_remote_engine(with_mirt, monkeypatch):
     )
 
 
-def test_doctor_looks_at_the_service_and_at_the_token(service, tmp_path):
+def test_doctor_checks_the_service_and_the_token(service, tmp_path):
     def found(**settings: Any) -> dict[str, Any]:
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
         return {one.subject: one for one in engine_findings(named)}
@@ -339,7 +339,7 @@ def fail(service: Running, fault: str) -> Any:
         ("killed", TransientFailure, r"R ended with signal 9.*as it does where memory runs out.*\(status 500"),
     ],
 )
-def test_the_service_outlives_what_r_does_and_says_what_it_was(faulty, fault, kind, says):
+def test_service_keeps_running_and_reports_the_reason_if_r_fails(faulty, fault, kind, says):
     with pytest.raises(kind, match=says):
         fail(faulty, fault)
     assert faulty.health()["running"] == 0
@@ -347,7 +347,7 @@ def test_the_service_outlives_what_r_does_and_says_what_it_was(faulty, fault, ki
     assert faulty.process.poll() is None
 
 
-def test_the_log_has_the_last_words_of_a_crash_and_never_the_token(faulty):
+def test_log_contains_the_output_of_a_crash_but_never_the_token(faulty):
     with pytest.raises(PermanentFailure):
         fail(faulty, "segfault")
     assert "*** caught segfault ***" in faulty.log.read_text()
@@ -355,11 +355,11 @@ def test_the_log_has_the_last_words_of_a_crash_and_never_the_token(faulty):
     assert TOKEN not in faulty.log.read_text()
 
 
-def test_a_fit_has_no_token_in_its_environment(faulty):
+def test_environment_of_a_fit_does_not_contain_the_token(faulty):
     assert fail(faulty, "token")["warnings"] == ["unset"]
 
 
-def test_lists_stay_lists_and_what_is_not_finite_is_null(faulty):
+def test_answers_contain_lists_and_null_for_numbers_that_are_not_finite(faulty):
     assert fail(faulty, "numbers") == {
         "a": [pytest.approx(1 / 3, rel=1e-14)],  # R writes 15 digits
         "d": [None, None],
@@ -369,7 +369,7 @@ def test_lists_stay_lists_and_what_is_not_finite_is_null(faulty):
     }
 
 
-def test_health_answers_while_a_fit_runs_and_others_wait_in_line_for_a_while(faulty):
+def test_health_answers_while_a_fit_runs_and_further_requests_wait(faulty):
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(faulty.post, "calibrate", json.dumps(request(options={"fault": "sleep"})))
         _until(lambda: faulty.health()["running"] == 1)
@@ -384,7 +384,7 @@ def test_health_answers_while_a_fit_runs_and_others_wait_in_line_for_a_while(fau
     assert faulty.health()["waiting"] == 0
 
 
-def test_a_fit_does_not_outlive_a_service_that_is_killed(faults, tmp_path):
+def test_running_fits_end_if_the_service_is_killed(faults, tmp_path):
     with running(tmp_path, R_IRT_SOURCE=faults) as service, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(service.post, "calibrate", json.dumps(request(options={"fault": "sleep"})))
         _until(lambda: service.health()["running"] == 1)
@@ -397,7 +397,7 @@ def test_a_fit_does_not_outlive_a_service_that_is_killed(faults, tmp_path):
         _until(lambda: not any(lives(child.pid) for child in children))
 
 
-def test_a_call_outlasts_a_restart_of_the_service(faults, tmp_path):
+def test_calls_succeed_if_the_service_restarts_in_between(faults, tmp_path):
     port = free_port()
     client = Service(f"http://127.0.0.1:{port}", TOKEN, pause=patient(2.5))
     body = {"item_ids": ["i1"], "n_persons": 1, "person": [0], "item": [0], "score": [1], "method": "eap"}
@@ -417,7 +417,7 @@ def test_a_call_outlasts_a_restart_of_the_service(faults, tmp_path):
         ({"R_IRT_SOURCE": "nowhere.R"}, "R_IRT_SOURCE: there is no file nowhere.R"),
     ],
 )
-def test_settings_that_make_no_service_are_refused_at_the_start(r, settings, says):
+def test_invalid_settings_are_refused_at_the_start(r, settings, says):
     ended = subprocess.run(
         ["Rscript", str(ROOT / "services/r_irt/run.R")],
         env=environment(free_port()) | settings,
@@ -431,7 +431,7 @@ def test_settings_that_make_no_service_are_refused_at_the_start(r, settings, say
 
 
 def _command(process: psutil.Process) -> str:
-    """Nothing of one that has ended: R starts small programs as it starts."""
+    """The command line of a process, or "" if it has ended: R starts short-lived programs at its start."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
@@ -445,7 +445,7 @@ def _until(holds: Any, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_systemd_hears_that_it_is_ready_and_then_that_it_turns(faults, require, tmp_path):
+def test_systemd_is_notified_of_readiness_and_by_watchdog_signals(faults, require, tmp_path):
     require(shutil.which("systemd-notify") is not None, "systemd-notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

@@ -1,5 +1,6 @@
-"""The client of the R IRT service against a small HTTP server that answers as it is told: what is tried again, what is
-not, and what is said. The service itself is in test_r_service.
+"""The client of the R IRT service with a scripted HTTP server: repeated calls, final failures, and messages.
+
+Tests of the service itself are in test_r_service.py.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def test_the_request_and_the_token_go_to_the_path_of_the_task():
 
 
 def test_a_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
-    """requests reads it by itself, and a login in it would go out in place of the header."""
+    """requests reads this file by default, and would send a login in it instead of the header."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -59,7 +60,7 @@ def test_two_transient_failures_are_followed_by_the_answer(caplog):
 
 
 @pytest.mark.parametrize("answer", [BUSY, (429, ""), (500, "oops"), (504, "")])
-def test_a_service_that_never_answers_well_is_asked_three_times(answer, caplog):
+def test_service_that_keeps_failing_is_called_three_times(answer, caplog):
     with answering(answer) as seen, pytest.raises(TransientFailure, match=f"status {answer[0]}"):
         service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 3
@@ -67,8 +68,8 @@ def test_a_service_that_never_answers_well_is_asked_three_times(answer, caplog):
     assert caplog.records[-1].levelname == "ERROR"
 
 
-def test_the_pauses_grow():
-    """Exponential back-off with jitter: pause + U(0, pause), then 2·pause + U(0, pause)."""
+def test_pauses_between_attempts_grow_exponentially():
+    """The pauses have jitter: pause + U(0, pause), then 2·pause + U(0, pause)."""
     with answering(BUSY) as seen, pytest.raises(TransientFailure):
         service(seen.url, pause=0.2).call("irt_calibrate", {})
     first, second = seen.times[1] - seen.times[0], seen.times[2] - seen.times[1]
@@ -89,7 +90,7 @@ def test_the_pauses_grow():
         ((200, {"error": "?"}), "not as the R IRT service does"),
     ],
 )
-def test_a_permanent_failure_is_explained_and_asked_once(answer, says, caplog):
+def test_permanent_failures_are_explained_and_not_repeated(answer, says, caplog):
     with answering(answer) as seen, pytest.raises(PermanentFailure, match=says):
         service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 1
@@ -97,20 +98,21 @@ def test_a_permanent_failure_is_explained_and_asked_once(answer, says, caplog):
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_request_that_the_service_refuses_is_an_error_of_the_data_as_with_every_engine(status):
+def test_requests_that_the_service_refuses_raise_the_error_of_every_engine(status):
     answer = (status, {"error": {"kind": "permanent", "message": "i7 is named twice"}})
     with answering(answer) as seen, pytest.raises(PsychometricsError, match="i7 is named twice"):
         service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 1
 
 
-def test_a_service_that_hangs_is_given_up_after_the_time_it_has():
+def test_hanging_service_is_given_up_after_the_time_limit():
     given_up = Event()
     with answering(lambda _: given_up.wait()) as seen:
         try:
             with pytest.raises(TransientFailure, match=r"no answer within 0\.1 s"):
                 service(seen.url, seconds=0.1).call("irt_calibrate", {})
-            wait_for("three requests", lambda: len(seen.paths) == 3)  # the last is given up before it is read, perhaps
+            # the last request may be given up before the server reads it
+            wait_for("three requests", lambda: len(seen.paths) == 3)
         finally:
             given_up.set()
 
@@ -127,15 +129,15 @@ def half(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("first", [cut, half])
-def test_a_connection_cut_without_an_answer_or_in_its_middle_is_tried_again(first):
+def test_calls_are_repeated_if_the_connection_breaks_before_or_within_an_answer(first):
     with answering(first, FINE) as seen:
         assert service(seen.url).call("irt_score", {}) == FINE[1]
     assert len(seen.paths) == 2
 
 
-def test_where_nobody_listens_the_failure_is_transient_and_says_where_to_look(caplog):
+def test_refused_connections_are_transient_failures_that_name_the_setting(caplog):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(TransientFailure, match=r"Connection refused.*Check R_IRT_BASE_URL") as failure:
             service(url).call("irt_calibrate", {})
@@ -143,7 +145,7 @@ def test_where_nobody_listens_the_failure_is_transient_and_says_where_to_look(ca
     assert caplog.records[-1].getMessage() == "R IRT service call failed after 3 attempts"
 
 
-def test_the_token_is_in_no_message_log_or_repr(caplog):
+def test_token_never_appears_in_messages_logs_or_repr(caplog):
     caplog.set_level(logging.DEBUG)
     messages = []
     with answering((401, {"error": {"kind": "permanent", "message": "no"}})) as seen:
@@ -161,13 +163,13 @@ def test_the_token_is_in_no_message_log_or_repr(caplog):
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "pässwort"])
-def test_a_token_that_is_no_header_is_refused_at_once(token):
+def test_tokens_that_are_invalid_in_a_header_are_refused(token):
     with pytest.raises(PermanentFailure, match="R_IRT_INTERNAL_TOKEN must be printable ASCII"):
         Service("http://localhost:8000", token)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "https://user:hidden@host"])
-def test_a_base_url_that_is_none_is_refused_without_its_password(url):
+def test_invalid_base_urls_are_refused_without_showing_the_password(url):
     with pytest.raises(PermanentFailure, match="R_IRT_BASE_URL must be http") as refused:
         Service(url, TOKEN)
     assert "hidden" not in str(refused.value)
@@ -184,7 +186,7 @@ def test_a_base_url_that_is_none_is_refused_without_its_password(url):
     ],
     ids=["none", "constant", "three", "disconnected"],
 )
-def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(sampling, x, says):
+def test_data_that_cannot_be_fitted_are_refused_before_sending(sampling, x, says):
     if says == "common items":
         x = np.where(x == 1, np.random.default_rng(1).integers(0, 2, x.shape), np.nan)
     with answering(FINE) as seen, pytest.raises(PsychometricsError, match=says):
@@ -192,7 +194,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(sampling, x, s
     assert seen.paths == []
 
 
-def test_an_answer_without_what_a_calibration_needs_is_a_failure_and_no_calibration():
+def test_incomplete_answers_of_the_service_raise_a_permanent_failure():
     x = np.random.default_rng(1).integers(0, 2, (200, 5)).astype(float)
     with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer is not one for 5 items"):
         REngine("remote", service(seen.url).call).calibrate(Responses.from_wide(x), model="2pl", data_hash="")

@@ -1,4 +1,4 @@
-"""Months of a scale that lives with a second ability."""
+"""Months of a scale whose items also measure a second ability."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ pytestmark = WHERE_STATISTICS_CHANGE
 
 
 @pytest.mark.ci
-def test_a_second_ability_is_variation_that_holds_no_month() -> None:
-    """Twelve months of 10,000 learners that are as their origins were: Q over its degrees of freedom, 30 or so, is 1.5
-    on average (chance leaves 1 with a standard error of 0.07), and rejects two months of five."""
+def test_months_are_not_held_for_variation_caused_by_a_second_ability() -> None:
+    """Twelve months of 10,000 learners, with the same abilities as at the origin: Q over its degrees of freedom (about
+    30) is 1.5 on average (by chance 1, with a standard error of 0.07), and rejects two months of five."""
     linkings = []
     of_month = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
     for k in range(12):
@@ -32,7 +32,7 @@ def test_a_second_ability_is_variation_that_holds_no_month() -> None:
     assert sum(map(disagree, linkings)) == 0
 
 
-def test_the_benchmark_judges_three_months() -> None:
+def test_benchmark_reports_flags_of_three_months() -> None:
     found = simulate(Row("a second ability", TWO, 500), [1])
     assert len(found.held) == 3
     assert [len(one) for one in found.flagged] == [ANCHORS, ITEMS]

@@ -1,4 +1,4 @@
-"""M₂: its covariance and derivatives against enumeration, misfit found, forms of a planned design, edges."""
+"""M₂: enumeration of patterns, misfit, forms of a planned design; and the summary of all statistics of a fit."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def moved(fit, name, j, step):
         ("2pl", [("d", j) for j in range(5)] + [("a", j) for j in range(5)]),
     ],
 )
-def test_m2_is_the_quadratic_form_of_all_patterns(model, parameters):
-    """Covariance of the margins summed over the 32 patterns, derivatives by differences, projection by pinv."""
+def test_m2_matches_the_quadratic_form_over_all_patterns(model, parameters):
+    """The covariance of margins is summed over the 32 patterns; derivatives are differences."""
     a = np.array([1.2, 0.7, 1.0, 1.6, 0.9]) if model == "2pl" else np.full(5, 1.0 if model == "rasch" else 1.3)
     fit = known(a, [1.0, 0.2, -0.5, 0.4, -1.0], model=model, sd=1.2 if model == "rasch" else 1.0)
     x = np.random.default_rng(3).integers(0, 2, (400, 5)).astype(float)
@@ -71,7 +71,7 @@ def test_m2_is_the_quadratic_form_of_all_patterns(model, parameters):
     assert found.rmsea == pytest.approx(np.sqrt(max(0, found.m2 - found.df) / (found.df * 399)))
 
 
-def test_a_rasch_model_for_items_of_many_slopes_does_not_fit():
+def test_m2_rejects_a_rasch_model_if_slopes_differ():
     x = planned(np.random.default_rng(4), persons=3000)
     responses = Responses.from_wide(x)
     wrong, right = (form_fit(responses, fit_em(responses, model=m)) for m in ("rasch", "2pl"))
@@ -80,7 +80,7 @@ def test_a_rasch_model_for_items_of_many_slopes_does_not_fit():
     assert min(form.rmsea for form in wrong) > max(form.rmsea for form in right)
 
 
-def test_every_form_of_a_planned_design_is_tested_and_its_items_named():
+def test_m2_is_computed_for_every_form_of_a_planned_design_with_its_items():
     x = planned(np.random.default_rng(5), persons=900, length=8)[150:]
     responses = Responses.from_wide(np.column_stack([np.ones(len(x)), x]))
     forms = form_fit(responses, fit_em(responses))
@@ -88,7 +88,7 @@ def test_every_form_of_a_planned_design_is_tested_and_its_items_named():
     assert {form.items for form in forms} == {tuple(range(k, k + 8)) for k in (1, 5, 9)}
 
 
-def test_small_forms_short_forms_and_scattered_answers_are_left_out():
+def test_m2_leaves_out_small_forms_short_forms_and_scattered_answers():
     rng = np.random.default_rng(6)
     few = Responses.from_wide(rng.integers(0, 2, (199, 6)).astype(float))
     assert form_fit(few, known(np.ones(6), np.zeros(6))) == []
@@ -100,11 +100,11 @@ def test_small_forms_short_forms_and_scattered_answers_are_left_out():
 
 
 # -- summaries ---------------------------------------------------------------------------------------
-# All statistics of a fit at once: sound sets pass, planted faults are named, numbers repeat, samples are told.
+# All statistics of a fit at once: sound sets, planted misfit, reproducible numbers, and samples of learners.
 
 
 def answers(rng, persons=1500, items=24, *, second=0.0):
-    """2PL answers; `second`: loading of the last third of the items on an ability of its own."""
+    """2PL answers; `second`: loading of the last third of the items on a second ability."""
     a, b = np.exp(rng.normal(0, 0.25, items)), rng.normal(0, 1, items)
     theta, other = rng.normal(size=(2, persons, 1))
     extra = second * other * (np.arange(items) >= 2 * items // 3)
@@ -112,7 +112,7 @@ def answers(rng, persons=1500, items=24, *, second=0.0):
 
 
 @pytest.mark.ci
-def test_a_sound_set_has_no_misfit_and_its_numbers_are_those_of_the_single_statistics() -> None:
+def test_summary_of_a_sound_set_has_no_misfit_and_matches_single_statistics() -> None:
     responses = Responses.from_wide(answers(np.random.default_rng(1)))
     fit = fit_em(responses)
     found = FitSummary.from_fit(responses, fit)
@@ -133,7 +133,7 @@ def test_a_sound_set_has_no_misfit_and_its_numbers_are_those_of_the_single_stati
 
 
 @pytest.mark.ci
-def test_a_second_ability_in_a_third_of_the_items_is_seen() -> None:
+def test_second_ability_in_a_third_of_the_items_is_detected() -> None:
     responses = Responses.from_wide(answers(np.random.default_rng(2), second=1.0))
     found = FitSummary.from_fit(responses, fit_em(responses)).whole
     assert found["parallel"]["p"] < 1e-6
@@ -141,7 +141,7 @@ def test_a_second_ability_in_a_third_of_the_items_is_seen() -> None:
 
 
 @pytest.mark.ci
-def test_an_item_that_copies_another_is_named_as_a_pair() -> None:
+def test_copied_item_is_listed_as_a_dependent_pair() -> None:
     x = answers(np.random.default_rng(3))
     copied = np.where(np.random.default_rng(4).random(1500) < 0.8, x[:, 0], x[:, 1])
     responses = Responses.from_wide(np.column_stack([x, copied]))
@@ -151,7 +151,7 @@ def test_an_item_that_copies_another_is_named_as_a_pair() -> None:
 
 
 @pytest.mark.ci
-def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learners_of_a_large_set_are_sampled_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_summary, "SET_RESPONSES", 12_000)
     monkeypatch.setattr(fit_summary, "PARALLEL_RESPONSES", 6_000)
     responses = Responses.from_wide(answers(np.random.default_rng(6)))
@@ -161,7 +161,7 @@ def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.Mon
 
 
 @pytest.mark.ci
-def test_where_no_two_items_were_seen_together_dimensions_are_not_spoken_of() -> None:
+def test_parallel_analysis_is_missing_if_too_few_learners_saw_pairs_of_items() -> None:
     x = answers(np.random.default_rng(7), persons=150)
     responses = Responses.from_wide(x)
     found = FitSummary.from_fit(responses, fit_em(responses)).whole
@@ -169,8 +169,8 @@ def test_where_no_two_items_were_seen_together_dimensions_are_not_spoken_of() ->
 
 
 @pytest.mark.ci
-def test_groups_of_a_fit_are_judged_each_by_its_own_distribution() -> None:
-    """Under one normal distribution the two groups' items would misfit."""
+def test_statistics_use_the_distribution_of_each_learners_group() -> None:
+    """Under a common normal distribution the two groups' items would misfit."""
     rng = np.random.default_rng(8)
     a, b = np.exp(rng.normal(0, 0.2, 20)), rng.normal(0, 1.2, 20)
     groups = ["low"] * 1000 + ["top"] * 1000
@@ -183,7 +183,7 @@ def test_groups_of_a_fit_are_judged_each_by_its_own_distribution() -> None:
 
 
 @pytest.mark.ci
-def test_statistics_survive_json_with_nulls_for_what_is_missing() -> None:
+def test_statistics_are_stored_as_json_with_null_for_missing_values() -> None:
     x = np.column_stack([answers(np.random.default_rng(9), persons=400), np.ones(400)])
     responses = Responses.from_wide(x)
     spec = statistics_spec(FitSummary.from_fit(responses, fit_em(responses)))

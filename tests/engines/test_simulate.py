@@ -1,4 +1,4 @@
-"""The simulator is the yardstick of everything else, so its own truth is tested against the answers it gave."""
+"""The simulated response log: its answers follow its stated truth, because many tests rely on the simulator."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_scored_answers_of_sound_items_follow_the_model_at_the_true_abilities(de
     assert np.max(np.abs(z)) < 4.5
 
 
-def test_answers_follow_the_model_at_every_ability_and_not_only_on_average(demo):
+def test_answers_follow_the_model_in_every_range_of_ability(demo):
     log, truth = demo
     sound = log.scored & truth.bank.sound[log.item]
     theta = theta_of(log, truth)
@@ -114,7 +114,7 @@ def test_the_demo_has_about_150_to_170_thousand_attempts_a_month(demo):
     assert totals[0] > 110_000
 
 
-def test_rejected_answers_stay_well_below_ten_per_cent(demo):
+def test_share_of_rapid_answers_is_below_3_percent(demo):
     _, truth = demo
     for month, counts in truth.counts.items():
         live = counts["scored"] + counts["repeat"] + counts["rapid"]
@@ -126,7 +126,7 @@ def test_anchors_cover_the_middle_80_percent_of_difficulty_and_every_topic(demo)
     b = bank.b[0]
     low, high = np.quantile(b, [0.1, 0.9])
     assert (bank.anchor.sum(), np.bincount(bank.block[bank.anchor]).tolist()) == (30, [10, 10, 10])
-    # Two to spare on each side: purification may drop one.
+    # Two anchors on each side, because purification may drop one.
     assert min(np.sum(b[bank.anchor] < low), np.sum(b[bank.anchor] > high)) >= 2
     shares = np.bincount(bank.topic) / b.size
     assert len(bank.topics) >= 4
@@ -134,7 +134,7 @@ def test_anchors_cover_the_middle_80_percent_of_difficulty_and_every_topic(demo)
     assert np.bincount(bank.topic[bank.anchor], minlength=len(bank.topics)).min() >= 3
 
 
-def test_bank_values_miss_the_truth_by_as_much_as_their_standard_errors_say():
+def test_errors_of_bank_values_match_their_covariance():
     errors = []
     for seed in range(40):
         bank = make_bank(Scenario(months=MONTHS, now=NOW, seed=seed))
@@ -145,8 +145,8 @@ def test_bank_values_miss_the_truth_by_as_much_as_their_standard_errors_say():
     assert q.mean() == pytest.approx(2, abs=4 * 0.058)
 
 
-def test_the_stated_covariance_is_that_of_estimates_at_known_abilities():
-    """Logistic regression on simulated answers is an independent way to (a, b) and their spread."""
+def test_stated_covariance_matches_estimates_at_known_abilities():
+    """Logistic regression on simulated answers is an independent estimate of (a, b) and their spread."""
     rng = np.random.default_rng(3)
     a, b, n, replications = 1.3, 0.8, 1000, 400
     estimates = []
@@ -168,7 +168,7 @@ def test_the_stated_covariance_is_that_of_estimates_at_known_abilities():
     assert np.corrcoef(np.array(estimates).T)[0, 1] == pytest.approx(correlation, abs=0.13)
 
 
-def test_planted_items_are_middling_and_no_anchors(demo):
+def test_planted_items_have_middle_difficulty_and_are_not_anchors(demo):
     bank = demo[1].bank
     for kind in ("drift", "leak", "dif", "wrong_key", "all_correct"):
         j = planted(demo[1], kind)
@@ -204,7 +204,7 @@ def test_the_leaked_item_becomes_easier_and_faster_from_the_third_month_on(demo)
     assert not log.rapid[insiders].any()
 
 
-def test_the_dif_item_is_one_harder_for_korean_learners_of_equal_ability(demo):
+def test_item_with_dif_is_harder_for_korean_learners_of_equal_ability(demo):
     log, truth = demo
     j = planted(truth, "dif")
     korean = truth.learners.lang[log.person] == "ko"
@@ -249,7 +249,7 @@ def test_twelve_anchors_are_harder_in_the_second_month_only(demo):
         assert (difference / sd < -10) == (month == 1), month
 
 
-def test_the_recorded_answer_is_correct_exactly_where_the_key_was_chosen(demo):
+def test_recorded_answers_are_correct_if_and_only_if_the_key_was_chosen(demo):
     log, truth = demo
     j = log.item
     with_options = (truth.bank.key[j] >= 0) & (log.correct >= 0)
@@ -264,7 +264,7 @@ def test_rapid_guesses_are_below_a_tenth_of_the_median_time_and_correct_by_chanc
     medians = np.array([np.median(log.response_time_ms[answered & (log.item == j)]) for j in range(120)])
     fast = answered & (log.response_time_ms < np.minimum(0.1 * medians[log.item], 10_000))
     assert fast[log.rapid & answered].all()
-    # Others fall under the limit only by a 3 SD accident; a few in a hundred thousand do.
+    # Honest answers are below the limit only by a 3 SD accident: a few in a hundred thousand.
     assert np.mean(fast & ~log.rapid) < 1e-4
     guesses = log.rapid & (truth.bank.key[log.item] >= 0) & truth.bank.sound[log.item]
     guesses &= ~truth.learners.is_test[log.person]
@@ -272,7 +272,7 @@ def test_rapid_guesses_are_below_a_tenth_of_the_median_time_and_correct_by_chanc
     assert log.correct[guesses].mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.1875 / n))
 
 
-def test_omitted_answers_are_followed_by_an_answer_and_unreached_ones_are_not(demo):
+def test_only_omitted_answers_are_followed_by_an_answer(demo):
     log, _ = demo
     last = np.zeros(log.session_ids.size, dtype=np.int64)
     answered = log.correct >= 0
@@ -294,7 +294,7 @@ def test_without_unreached_items_every_blank_in_an_exam_is_followed_by_an_answer
     assert not np.any((log.correct < 0) & (log.position == last[log.session]))
 
 
-def test_an_item_that_was_not_reached_in_the_exam_is_no_easier_in_practice():
+def test_items_not_reached_in_the_exam_are_not_easier_in_practice():
     log, truth = simulate(replace(SMALL, learners_per_month=1000, unreached_rate=0.5, growth_mean=0.0))
     first_in_practice = log.scored & (log.form < 0)
     assert first_in_practice.sum() > 1000
@@ -302,14 +302,14 @@ def test_an_item_that_was_not_reached_in_the_exam_is_no_easier_in_practice():
     assert abs(difference / sd) < 4
 
 
-def test_seen_items_are_easier(demo):
+def test_repeated_items_are_easier(demo):
     log, truth = demo
     repeats = (log.category == CATEGORIES.index("repeat")) & (log.correct >= 0) & truth.bank.sound[log.item]
     difference, sd = excess(log, truth, repeats)
     assert difference / sd > 20
 
 
-def test_no_time_is_out_of_order(demo):
+def test_times_of_attempts_are_in_order(demo):
     log, truth = demo
     assert (np.diff(log.completed_at) >= np.timedelta64(0)).all()
     assert ((log.started_at <= log.completed_at) & (log.completed_at <= log.recorded_at)).all()
@@ -325,7 +325,7 @@ def test_no_time_is_out_of_order(demo):
     assert (log.month[in_session][1:] == log.month[in_session][:-1])[same].all()
 
 
-def test_positions_of_a_session_run_from_one_without_gaps(demo):
+def test_positions_of_a_session_start_at_1_and_have_no_gaps(demo):
     log, _ = demo
     sizes = np.bincount(log.session, minlength=log.session_ids.size)
     last = np.zeros_like(sizes)
@@ -334,7 +334,7 @@ def test_positions_of_a_session_run_from_one_without_gaps(demo):
     assert np.unique(log.session * 1000 + log.position).size == log.n_attempts
 
 
-def test_a_learner_meets_an_item_once_in_the_exam_and_again_only_in_practice(demo):
+def test_learners_see_an_item_only_once_in_the_exam_and_repeats_in_practice(demo):
     log, _ = demo
     exam = log.form >= 0
     pair = log.person * 120 + log.item
@@ -343,7 +343,7 @@ def test_a_learner_meets_an_item_once_in_the_exam_and_again_only_in_practice(dem
     assert np.mean(log.category[~exam & log.arrived & ~log.sandbox] == 0) < 0.01
 
 
-def test_some_answers_arrive_late_and_some_of_them_after_now(demo):
+def test_some_answers_arrive_late_or_after_now(demo):
     log, _ = demo
     days = (log.recorded_at - log.completed_at) / np.timedelta64(1, "D")
     assert 0.003 < np.mean(days > 1) < 0.03
@@ -353,7 +353,7 @@ def test_some_answers_arrive_late_and_some_of_them_after_now(demo):
     assert (log.recorded_at[late] > np.datetime64(NOW.replace(tzinfo=None))).all()
 
 
-def test_one_seed_gives_one_log_and_another_seed_another():
+def test_simulated_log_depends_only_on_the_seed():
     first, second = simulate(SMALL)[0], simulate(SMALL)[0]
     other = simulate(replace(SMALL, seed=2))[0]
     for name in ("completed_at", "correct", "response", "recorded_at"):
@@ -361,7 +361,7 @@ def test_one_seed_gives_one_log_and_another_seed_another():
     assert first.n_attempts != other.n_attempts or not np.array_equal(first.completed_at, other.completed_at)
 
 
-def test_a_later_now_extends_the_log_and_changes_nothing_in_it():
+def test_later_now_extends_the_log_without_changing_earlier_answers():
     early, _ = simulate(replace(SMALL, now=datetime(2026, 8, 20, 12, tzinfo=UTC)))
     late, _ = simulate(SMALL)
 
@@ -372,7 +372,7 @@ def test_a_later_now_extends_the_log_and_changes_nothing_in_it():
     assert answers(early) < answers(late)
 
 
-def test_cohorts_have_the_means_and_sds_they_were_told_to_have():
+def test_cohorts_have_the_requested_means_and_sds():
     _, truth = simulate(
         replace(SMALL, learners_per_month=4000, cohort_means=(0.0, 0.5, -0.5), cohort_sds=(1, 1.3, 0.8))
     )
@@ -385,7 +385,7 @@ def test_cohorts_have_the_means_and_sds_they_were_told_to_have():
     assert np.mean(people.theta[old, 2] - people.theta[old, 0]) == pytest.approx(0.24, abs=0.02)
 
 
-def test_adaptive_assignment_gives_able_learners_hard_items_and_linear_assignment_does_not():
+def test_only_adaptive_assignment_gives_able_learners_hard_items():
     linear, flat = simulate(SMALL)
     exam = linear.form >= 0
     # About 40 thousand answers of 600 learners: the SD of a chance correlation is at most 1/√600 = 0.04.
@@ -399,14 +399,14 @@ def test_adaptive_assignment_gives_able_learners_hard_items_and_linear_assignmen
         placement, later = log.form == 0, log.form == 1
         assert abs(np.corrcoef(earlier[placement], b[placement])[0, 1]) < 0.05
         assert np.corrcoef(earlier[later], b[later])[0, 1] > 0.5
-        # Only beyond the bank's ends are too few items within the width.
+        # Too few items are within the width only beyond the bank's ends.
         middle = later & (np.abs(earlier) < 0.8)
         assert np.abs(earlier - b)[middle].max() <= width
         pair = (log.person * 120 + log.item)[placement | later]
         assert np.unique(pair).size == pair.size
 
 
-def test_adaptive_items_are_assigned_by_what_was_answered_before_the_month():
+def test_adaptive_items_are_assigned_from_answers_before_the_month():
     log, truth = simulate(replace(SMALL, items_per_block=40, assignment="adaptive", adaptive_items=24))
     k = month_index(log, truth)
     cohort = truth.learners.cohort[log.person]
@@ -424,8 +424,8 @@ def test_the_truth_is_plain_json_and_counts_every_arrived_attempt(demo):
     assert (plain["items"]["A01"]["b"].keys(), len(plain["learners"])) == (set(plain["months"]), log.user_ids.size)
 
 
-def test_the_rules_of_eligibility_judge_the_attempts_as_the_truth_counts_them(demo):
-    """Rapid answers are found by their times alone; the other facts are columns of the log."""
+def test_rules_of_eligibility_give_the_counts_of_the_truth(demo):
+    """Rapid answers are found from their times alone; the remaining facts are columns of the log."""
     log, truth = demo
     last = np.zeros(log.session_ids.size, dtype=np.int64)
     given = log.arrived & (log.correct >= 0)
@@ -475,26 +475,26 @@ def test_a_fit_of_each_sound_month_recovers_the_items(demo):
         slope, intercept = truth.sample_sd[month], truth.sample_mean[month]
         z_a = (fit.a / slope - bank.a)[clean] / (fit.a_se / slope)[clean]
         z_b = (slope * fit.b + intercept - bank.b[month])[clean] / (slope * fit.b_se)[clean]
-        # The SD of 115 standard normals has an SD of 0.066; errors of items correlate a little, hence 5 of them.
+        # The SD of 115 standard normals has an SD of 0.066; five of these are allowed, as errors correlate.
         assert (np.std(z_a), np.std(z_b)) == pytest.approx((1, 1), abs=0.33)
         assert fit.a[planted(truth, "wrong_key")] < 0
         assert Flag.ALL_CORRECT in fit.flags[planted(truth, "all_correct")]
 
 
 @pytest.mark.parametrize("now", [datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, 12, tzinfo=UTC)])
-def test_a_running_month_that_has_hardly_begun_is_no_trouble(now):
+def test_log_is_simulated_if_the_current_month_has_just_started(now):
     log, truth = simulate(demo_scenario(now))
     assert log.completed_at.max() <= np.datetime64(now.replace(tzinfo=None))
     assert truth.scored[4].sum() == truth.counts["2026-11"]["scored"]
     json.dumps(truth.as_dict(), allow_nan=False)
 
 
-def test_a_log_that_has_not_begun_is_empty():
+def test_log_is_empty_if_now_is_before_the_first_month():
     log, truth = simulate(replace(SMALL, now=datetime(2026, 6, 1, tzinfo=UTC)))
     assert (log.n_attempts, truth.scored.sum(), truth.as_dict()["learners"]) == (0, 0, {})
 
 
-def test_one_learner_is_enough():
+def test_log_is_simulated_for_a_single_learner_per_month():
     log, truth = simulate(replace(SMALL, learners_per_month=1))
     assert (truth.learners.user_ids.size, np.sum(log.form >= 0)) == (3, 3 * SMALL.exam_items)
 
@@ -508,7 +508,7 @@ def test_one_learner_is_enough():
         ({"faults": (Fault("drift", n_items=40),)}, PsychometricsError, "fault drift wants 40 items"),
     ],
 )
-def test_a_scenario_that_cannot_be_says_why(change, error, said):
+def test_impossible_scenarios_are_refused_with_the_reason(change, error, said):
     with pytest.raises(error, match=said):
         make_bank(replace(SMALL, **change))
 
@@ -516,7 +516,7 @@ def test_a_scenario_that_cannot_be_says_why(change, error, said):
 KINDS = ((0, 1, 2, 3), (0, 2))
 
 
-def test_scored_items_follow_their_model_in_a_log_with_one_that_drifts():
+def test_scored_items_follow_their_model_in_a_log_with_a_drifting_item():
     fault = Fault("drift", first_month=MONTHS[2], size=-0.8, scored=True)
     scenario = replace(SMALL, learners_per_month=1500, items_per_block=24, scored_items=KINDS, faults=(fault,))
     log, truth = simulate(scenario)
@@ -549,7 +549,7 @@ def test_scored_items_follow_their_model_in_a_log_with_one_that_drifts():
     assert truth.as_dict()["items"][bank.item_ids[drifted]]["t"][0] == 0
 
 
-def test_items_without_scores_above_1_are_those_of_a_scenario_with_none():
+def test_scored_items_do_not_change_the_remaining_items_of_a_scenario():
     plain, scored = simulate(SMALL), simulate(replace(SMALL, scored_items=KINDS))
     same = plain[1].bank.max_scores == scored[1].bank.max_scores
     assert (plain[1].bank.a == scored[1].bank.a)[same].all()
@@ -557,7 +557,7 @@ def test_items_without_scores_above_1_are_those_of_a_scenario_with_none():
     assert "score" not in attempts_table(plain[0], plain[0].arrived).column_names
 
 
-def test_a_graded_response_model_gives_the_same_shares_of_each_score_and_another_model():
+def test_graded_items_have_the_same_shares_of_scores_but_different_curves():
     rng = np.random.default_rng(8)
     items = ScoredItems.drawn(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
     theta = Grid.spanning(241)
@@ -566,7 +566,7 @@ def test_a_graded_response_model_gives_the_same_shares_of_each_score_and_another
         item, away = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
         one, other = (some.at_least(away, item)[:, : most + 1] for some in (items, graded))
         np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
-        assert (np.abs(one - other).max() > 0.005) == (most == 3)  # of two scores, both are a 2PL
+        assert (np.abs(one - other).max() > 0.005) == (most == 3)  # with two scores, both are a 2PL
 
 
 def test_adaptive_assignment_of_scored_items_is_refused():
@@ -575,8 +575,8 @@ def test_adaptive_assignment_of_scored_items_is_refused():
 
 
 def test_ability_moves_day_by_day_as_planted() -> None:
-    """Mean and variance of θ's change over 60 days; limits of four standard errors, of 2020 learners. A scenario that
-    stands still has the same learners and sessions."""
+    """Mean and variance of θ's change over 60 days; limits are four standard errors of 2020 learners. A scenario with
+    constant θ has the same learners and sessions."""
     moving = replace(
         SMALL,
         learners_per_month=2000,
@@ -604,6 +604,6 @@ def test_ability_moves_day_by_day_as_planted() -> None:
     rows &= truth.bank.sound[log.item]
     bank, month = truth.bank, month_index(log, truth)
     p = expit(bank.a[log.item] * (theta - bank.b[month, log.item]))[rows]
-    # what eligibility scores 0 is drawn among wrong answers, so those that are left are a little better than the model
+    # answers that eligibility scores 0 are drawn among wrong ones, so the rest are slightly better than the model
     slope = np.cov(log.score[rows], p)[0, 1] / p.var()
     assert abs(slope - 1) < 0.03

@@ -1,4 +1,4 @@
-"""Testlets: σ against simulations, its likelihood and SE(θ) against brute force, robust errors against theirs."""
+"""Testlets: recovery of σ, likelihood and SE(θ) by brute force, robust errors, and dependence of items."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
 
 @pytest.mark.parametrize("row", [Row(0.4), Row(0.7), Row(1.0), Row(0.7, inside=20), Row(0.7, design="testlets")])
 def test_the_sd_of_effects_is_recovered(row: Row) -> None:
-    """Within four of its errors, and 5 % for the logistic curve that an average of logistic curves nearly is (see
+    """Limits are four standard errors, plus 5 % because an average of logistic curves is only nearly logistic (see
     docs/explanation/testlets.md for 200 months)."""
     _, _, found = fitted(row)
     assert (found.why, found.n_testlets, found.n_items, found.learners) == ("", row.inside // 5, row.inside, 2000)
@@ -54,15 +54,15 @@ def test_the_sd_of_effects_is_recovered(row: Row) -> None:
     assert abs(found.sd - row.sd) < 4 * found.se + 0.05 * row.sd
 
 
-def test_independent_answers_have_no_effects() -> None:
-    """σ of .15 would widen errors of θ by 1 %; an estimate so large has a chance of a few per thousand."""
+def test_sd_of_effects_is_small_if_answers_are_independent() -> None:
+    """σ of .15 would widen errors of θ by 1 %; an estimate this large has a chance of a few per thousand."""
     _, _, found = fitted(Row(0.0))
     assert found.sd < 0.15
     assert 0.02 < found.se < 0.12
 
 
-def test_items_that_are_guessed_are_no_hindrance() -> None:
-    """A 3PL month; the tolerance is four errors and 10 %, as c is hardly known."""
+def test_sd_of_effects_is_recovered_under_guessing() -> None:
+    """A 3PL month; the tolerance is four errors and 10 %, because c is uncertain."""
     a, b = bank(SEED)
     rng = np.random.default_rng(5)
     row = Row(0.7, learners=3000)
@@ -74,8 +74,8 @@ def test_items_that_are_guessed_are_no_hindrance() -> None:
     assert abs(found.sd - 0.7) < 4 * found.se + 0.07
 
 
-def test_groups_have_their_own_abilities() -> None:
-    """Two groups a whole SD apart, who saw the same items; the tolerance is that of one group."""
+def test_sd_of_effects_is_recovered_if_groups_differ_in_ability() -> None:
+    """Two groups, one SD apart, answered the same items; the tolerance is the same as for a single group."""
     a, b = bank(SEED)
     rng = np.random.default_rng(6)
     row = Row(0.7, learners=1500)
@@ -94,20 +94,20 @@ def test_groups_have_their_own_abilities() -> None:
     assert abs(found.sd - 0.7) < 4 * found.se + 0.035
     histogram = fit_em(both, groups=groups, latent="histogram", testlets=row.testlets, threads=1)
     again = estimate_effect_sd(both, histogram, row.testlets, groups=groups, threads=1)
-    assert abs(again.sd - found.sd) < 0.03  # the same answers, and a histogram that comes out nearly normal
+    assert abs(again.sd - found.sd) < 0.03  # the same answers, and a nearly normal histogram
 
 
 def test_effects_are_in_units_of_theta() -> None:
-    """On a scale with twice the unit everything doubles, to the precision of the optimiser."""
+    """On a scale with twice the unit the SD doubles, up to the precision of the optimiser."""
     row = Row(0.7)
     responses, fit, found = fitted(row)
     doubled = estimate_effect_sd(responses, fit.rescaled(2.0, 1.0), row.testlets, threads=1)
     assert doubled.sd == pytest.approx(2 * found.sd, rel=1e-2)
 
 
-def test_the_likelihood_is_that_of_brute_force() -> None:
-    """Four learners, two testlets of two items and one item alone; γ by 9 nodes, which leave 1e-5 for each learner,
-    against 201, and θ by the same ones."""
+def test_likelihood_of_testlet_effects_matches_brute_force() -> None:
+    """Four learners, two testlets of two items, and an item without testlet. γ has 9 nodes, which err by 1e-5 per
+    learner, compared with 201 nodes; the nodes of θ are the same."""
     rng = np.random.default_rng(7)
     a, b = np.array([0.8, 1.5, 1.0, 2.0, 1.2]), np.array([-1.0, 0.0, 0.5, 1.0, -0.5])
     x = np.array([[1, 0, 1, 0, 1], [0, 0, 1, 1, np.nan], [1, 1, np.nan, 0, 0], [1, 1, 1, 1, 1]])
@@ -140,10 +140,10 @@ def test_the_likelihood_is_that_of_brute_force() -> None:
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-# -- what cannot be estimated --------------------------------------------------------------------------
+# -- missing estimates -------------------------------------------------------------------------------
 
 
-def test_items_alone_in_their_testlet_depend_on_nothing() -> None:
+def test_testlets_of_a_single_item_do_not_count_as_shared() -> None:
     assert not share_testlets(["a", "b", "c"], {"a": "one", "b": "two"})
     assert share_testlets(["a", "b", "c"], {"a": "one", "c": "one", "d": "two"})
     odd = {"a": "T'1; --", "b": 'T"1 \\ π', "c": "T'1; --", "d": " "}
@@ -159,15 +159,15 @@ def test_items_alone_in_their_testlet_depend_on_nothing() -> None:
         (Row(0.7, learners=200), Row(0.7).testlets, "200 learners are too few: 300 are needed"),
     ],
 )
-def test_what_cannot_be_estimated_says_why(row: Row, of: dict[str, str], why: str) -> None:
+def test_sd_of_effects_is_missing_with_a_reason_if_data_are_few(row: Row, of: dict[str, str], why: str) -> None:
     _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(8))
     found = estimate_effect_sd(responses, fit_em(responses, threads=1), of, threads=1)
     assert (np.isnan(found.sd), found.as_dict()["sd"]) == (True, None)
     assert why in found.why
 
 
-def test_learners_who_see_one_item_of_a_testlet_tell_nothing_of_it() -> None:
-    """Of every testlet each of them sees one item, and ten of them two."""
+def test_sd_of_effects_is_missing_if_learners_see_single_items_of_testlets() -> None:
+    """Each learner sees one item of every testlet; ten learners see two or three."""
     rng = np.random.default_rng(14)
     a, b = bank(SEED)
     x = (rng.random((1000, 40)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
@@ -181,8 +181,8 @@ def test_learners_who_see_one_item_of_a_testlet_tell_nothing_of_it() -> None:
     assert "too few learners answered several items of a testlet" in found.why
 
 
-def test_answers_that_follow_from_each_other_are_no_effect() -> None:
-    """Every testlet is one answer four times: σ would be infinite."""
+def test_sd_of_effects_is_missing_if_answers_follow_from_each_other() -> None:
+    """Every testlet repeats the same answer four times: σ would be infinite."""
     rng = np.random.default_rng(9)
     theta = rng.normal(size=1000)
     once = (rng.random((1000, 10)) < expit(theta[:, None] - rng.normal(size=10))).astype(float)
@@ -197,7 +197,7 @@ def test_answers_that_follow_from_each_other_are_no_effect() -> None:
 
 
 def dense_scores(fit: Calibration, x: Floats) -> Floats:
-    """Each learner's score in a_1, d_1, a_2, … by their definition, shape (N, 2J)."""
+    """Scores of the learners in a_1, d_1, a_2, … by their definition, shape (N, 2J)."""
     nodes = np.linspace(-6, 6, 61)
     p = expit(nodes[:, None] * fit.a + fit.d)
     loglik = np.where(x[:, None] == 1, np.log(p), np.log1p(-p)).sum(axis=2) - nodes**2 / 2
@@ -208,8 +208,8 @@ def dense_scores(fit: Calibration, x: Floats) -> Floats:
     return np.stack([by_a, by_d], axis=2).reshape(len(x), -1)
 
 
-def test_robust_errors_are_the_sandwich() -> None:
-    """Against scores made one learner at a time, for as many numbers as rounding in sums of 1000 leaves."""
+def test_robust_errors_match_the_sandwich() -> None:
+    """Compares with scores computed learner by learner, up to rounding in sums of 1000."""
     rng = np.random.default_rng(10)
     a, b = np.exp(rng.normal(0.1, 0.3, 12)), rng.normal(size=12)
     x = (rng.random((1000, 12)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
@@ -225,9 +225,9 @@ def test_robust_errors_are_the_sandwich() -> None:
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
 @pytest.mark.parametrize("latent", ["normal", "histogram"])
-def test_robust_errors_are_the_usual_ones_where_the_model_is_right(model: str, latent: str) -> None:
-    """Both estimate one variance; they differ by the noise of 4000 learners' squares, some per cent of an error, and
-    for items of a 3PL that hardly anyone misses by a third. On average over items there is no difference."""
+def test_robust_errors_match_the_usual_errors_if_the_model_is_true(model: str, latent: str) -> None:
+    """Both estimate the same variance. They differ by the noise of 4000 learners' squares, a few per cent of an error,
+    or a third for very easy items of a 3PL. On average over items there is no difference."""
     rng = np.random.default_rng(11)
     a = np.exp(rng.normal(0.1, 0.3, 16)) if model in ("2pl", "3pl") else np.ones(16)
     b = rng.normal(size=16)
@@ -255,9 +255,9 @@ def test_robust_errors_are_the_usual_ones_where_the_model_is_right(model: str, l
 # -- the standard error of θ ---------------------------------------------------------------------------
 
 
-def test_the_error_of_theta_is_that_of_the_formula() -> None:
-    """By loops over pairs at θ̂. Between nodes 0.26 apart information is taken as linear: that leaves 1 % of the pairs,
-    and a third of that of the error."""
+def test_error_of_theta_matches_the_formula_over_pairs_of_answers() -> None:
+    """The expected error is a loop over pairs at θ̂. Information is linear between nodes 0.26 apart, which changes the
+    pairs' part by 1 % and the error by a third of that."""
     row = Row(0.8, inside=20, design="items", learners=300)
     a, b = bank(SEED)
     _, responses = answers(row, row.learners, a, b, np.random.default_rng(12))
@@ -276,7 +276,7 @@ def test_the_error_of_theta_is_that_of_the_formula() -> None:
         assert found.se[i] == pytest.approx(expected, rel=5e-3)
 
 
-def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
+def test_error_of_theta_is_unchanged_without_two_answers_in_a_testlet() -> None:
     a, b = bank(SEED)
     x = np.full((2, 40), np.nan)
     x[0, ::5] = 1
@@ -289,10 +289,10 @@ def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
 
 
 @pytest.mark.parametrize("row", [Row(0.7), Row(0.7, inside=20, design="testlets")])
-def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> None:
-    """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval
-    has a Monte-Carlo error of .25 %, that of a and b (320 each, items of a month alike) about 1.5 %: three of these
-    below the aims of 93 % is allowed for items, none for θ. Before, θ came to 91 % and 93 %."""
+def test_intervals_of_theta_and_of_items_contain_the_truth_at_the_stated_rate(row: Row) -> None:
+    """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval has a
+    Monte-Carlo error of .25 %, the share of a and b (320 each, items of a month alike) about 1.5 %: three of these
+    below the aim of 93 % are allowed for items, and zero for θ. Without effects, θ has 91 % and 93 %."""
     truth = pseudo_true(row, SEED, 100_000)
     months = [simulate(row, truth, SEED, month) for month in range(8)]
     before, after = np.mean([month.theta for month in months], axis=0)
@@ -302,7 +302,7 @@ def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> Non
         assert np.mean([getattr(month, name)[1] for month in months]) > 0.93 - 0.045
 
 
-def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
+def test_pairs_within_a_testlet_are_not_flagged_as_dependent() -> None:
     responses, fit, _ = fitted(Row(1.0))
     without, found = (
         FitSummary.from_fit(responses, fit),
@@ -312,9 +312,9 @@ def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
     assert (found.whole["q3"]["flagged"], found.whole["q3"]["mean"]) == (0, without.whole["q3"]["mean"])
 
 
-def test_test_information_is_one_over_the_variance_that_simulated_estimates_have() -> None:
+def test_information_with_effects_matches_the_variance_of_simulated_estimates() -> None:
     """Estimates at θ = 0 of 4000 learners who answered 20 items in testlets of 5: their variance has a relative error
-    of 2 %, and 1/information, which holds for long tests, one of the order of 5 % with 20 items."""
+    of 2 %, and 1/information, which is valid for long tests, errs by about 5 % with 20 items."""
     rng = np.random.default_rng(13)
     a, b, sd = np.full(20, 1.0), np.tile([-0.5, -0.2, 0.0, 0.2, 0.5], 4), 0.7
     effects = Effects(np.repeat(np.arange(4), 5), sd)
@@ -331,10 +331,10 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
 
 
 # -- dependence --------------------------------------------------------------------------------------
-# Q3 and parallel analysis: pairwise definition, dependent pairs and second dimensions found, edges.
+# Q3 and parallel analysis: pairwise definition, dependent pairs, second dimensions, and edge cases.
 
 
-def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch):
+def test_q3_matches_the_correlation_of_residuals_over_common_learners(monkeypatch):
     rng = np.random.default_rng(1)
     x = planned(rng, persons=700, length=6)
     x[rng.random(x.shape) < 0.1] = np.nan
@@ -352,7 +352,7 @@ def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch)
     assert np.isnan([found.q3[0, 11], *np.diag(found.q3)]).all()
 
 
-def test_a_dependent_pair_is_flagged_and_named_and_no_other():
+def test_only_the_dependent_pair_is_flagged():
     rng = np.random.default_rng(2)
     x = planned(rng)
     same = rng.random(len(x)) < 0.5
@@ -382,7 +382,7 @@ def test_items_without_parameters_keep_their_place():
     assert np.isfinite(found.q3[1, 2])
 
 
-def test_two_abilities_are_seen_and_one_is_not():
+def test_parallel_analysis_detects_a_second_ability_only_if_present():
     rng = np.random.default_rng(5)
     theta = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 1500)
     d = rng.normal(0, 1, 20)
@@ -395,7 +395,7 @@ def test_two_abilities_are_seen_and_one_is_not():
     assert parallel_analysis(one, fit_em(one), replications=39, seed=1).p > 0.05
 
 
-def test_a_seed_gives_the_same_analysis_again():
+def test_a_seed_gives_the_same_parallel_analysis():
     responses = Responses.from_wide(planned(np.random.default_rng(6), persons=600, length=6))
     fit = fit_em(responses)
     first, again, other = (parallel_analysis(responses, fit, replications=5, seed=s) for s in (1, 1, 2))
@@ -403,15 +403,15 @@ def test_a_seed_gives_the_same_analysis_again():
     assert not np.array_equal(first.under_model, other.under_model)
 
 
-def test_a_large_set_is_drawn_from():
+def test_parallel_analysis_of_a_large_set_uses_a_sample():
     responses = Responses.from_wide(planned(np.random.default_rng(7), persons=1200, length=6))
     fit = fit_em(responses)
     some, whole = (parallel_analysis(responses, fit, replications=1, seed=1, most_persons=n) for n in (400, 1200))
     assert some.eigenvalue != whole.eigenvalue
 
 
-# -- dependence that is kept -------------------------------------------------------------------------
-# The parallel analysis that a fit is stored with, read again for the months that are compared with it.
+# -- stored dependence -------------------------------------------------------------------------------
+# The parallel analysis that is stored with a fit, and read for months that are compared with the fit.
 
 WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
 
@@ -423,7 +423,7 @@ def fit_of_six_items() -> tuple[Responses, Calibration]:
     return responses, fit_em(responses, threads=1)
 
 
-def test_what_is_kept_is_the_analysis_itself() -> None:
+def test_stored_parallel_analysis_is_read_back_unchanged() -> None:
     responses, fit = fit_of_six_items()
     statistics = SetStatistics.from_json(FitSummary.from_fit(responses, fit, threads=1).whole, "fit")
     found = window_of(responses, fit, statistics).dimensions
@@ -437,7 +437,7 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
 
 
 @pytest.mark.parametrize("kept", [None, WITHOUT_ERROR])
-def test_of_a_fit_that_kept_none_there_is_none(kept: dict[str, object] | None) -> None:
+def test_stored_parallel_analysis_is_missing_if_the_fit_was_stored_without(kept: dict[str, object] | None) -> None:
     responses, fit = fit_of_six_items()
     assert window_of(responses, fit, SetStatistics.from_json(SET | {"parallel": kept}, "fit")).dimensions is None
     assert window_of(responses, fit, None).dimensions is None

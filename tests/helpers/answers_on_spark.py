@@ -1,4 +1,4 @@
-"""Simulated answers in memory and as a table for Spark, and whether two fits of them are the same bit for bit."""
+"""Simulated answers in memory and as a table for Spark, and a bit-for-bit comparison of two fits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITEMS = 30
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """The same answers in memory and as a DataFrame; learners of even number are in group a, the others in b."""
+    """The same answers in memory and as a table. Learners with even numbers are in group a, the others in group b."""
 
     responses: Responses
     groups: list[str]
@@ -24,7 +24,7 @@ class World:
 
     @classmethod
     def of(cls, n_persons: int, seen: int, seed: int = 5, most: int = 1) -> World:
-        """`most`: the maximum score of every second item."""
+        """Simulate answers. `most`: the maximum score of every second item."""
         rng = np.random.default_rng(seed)
         a, b, theta = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS), rng.normal(0, 1, n_persons)
         item = np.sort(rng.random((n_persons, ITEMS)).argsort(axis=1)[:, :seen], axis=1).ravel().astype(np.int32)

@@ -1,4 +1,4 @@
-"""Asking an ASGI application without a server or a network."""
+"""Requests to an ASGI application without a server or a network."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def ask(
     query: str = "",
     body: bytes = b"",
 ) -> Answer:
-    """What `app` answers to a request to localhost:3000, or to the host that `headers` name."""
+    """Send a request to `app`, for the host localhost:3000 unless `headers` name another. Returns the response."""
     return _run(app, {"type": "http", "method": method, "query_string": query.encode()}, path, headers or {}, body)
 
 
 def open_socket(app: ASGIApp, path: str, headers: list[tuple[str, str]] | dict[str, str] | None = None) -> Answer:
-    """What `app` answers to a WebSocket's upgrade: 101 where it is accepted, 403 where it is closed before that."""
+    """Request a WebSocket of `app`. Returns status 101 if it is accepted, and 403 if it is closed before that."""
     return _run(app, {"type": "websocket", "query_string": b""}, path, headers or {})
 
 
 async def echo(scope: Scope, _receive: Receive, send: Send) -> None:
-    """An application that takes everything."""
+    """An application that accepts everything."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         return
@@ -58,7 +58,7 @@ def _run(
 
     async def receive() -> Message:
         if not asked:
-            await asyncio.Event().wait()  # the asker stays
+            await asyncio.Event().wait()  # the client stays connected
         return asked.pop()
 
     raw = [(name.lower().encode(), value.encode()) for name, value in pairs]

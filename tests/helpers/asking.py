@@ -1,7 +1,4 @@
-"""How tests ask the θ API: as its clients do, again where it says so.
-
-What belongs here: what became of a request. What does not: starting an API, and what is asked of it.
-"""
+"""Requests to the θ API that are repeated if it responds with 503, as its clients do."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from tests.testbed.patience import patient
 
 
 def kind(answer: requests.Response) -> tuple[int, str]:
-    """The status of a refusal, and the last word of its type."""
+    """Returns the status of a refusal and the last part of its problem type."""
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     assert answer.json()["detail"]
     return answer.status_code, answer.json()["type"].rpartition(":")[2]
@@ -31,7 +28,7 @@ def is_shed(answer: requests.Response) -> bool:
 def unless_busy(
     ask: Callable[[], requests.Response], turned_away: Callable[[requests.Response], bool] = is_busy
 ) -> requests.Response:
-    """Asked again after a 503, which has stored nothing: a machine that stands still for two seconds makes one."""
+    """Repeat a request after a 503, which has stored nothing. A machine that stops for two seconds causes a 503."""
     deadline = time.monotonic() + patient(30)
     while turned_away(answer := ask()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -39,6 +36,8 @@ def unless_busy(
 
 
 def unless_shed(ask: Callable[[], requests.Response]) -> requests.Response:
-    """Asked again where it was turned away before anything was done: a machine that stands still for a moment does
-    that. Any other 503 is the answer."""
+    """Repeat a request if it was shed before any work, which a short stop of the machine causes.
+
+    Any other 503 is returned.
+    """
     return unless_busy(ask, is_shed)

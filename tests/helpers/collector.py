@@ -1,7 +1,4 @@
-"""A collector of traces: an OTLP receiver, by HTTP or gRPC, that keeps what it is sent.
-
-What does not belong here: what a test expects.
-"""
+"""A collector of traces: an OTLP receiver over HTTP or gRPC that keeps the data it receives."""
 
 from __future__ import annotations
 
@@ -74,10 +71,10 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 @contextmanager
 def grpc_collector() -> Iterator[Receiver]:
-    """One that listens for gRPC."""
+    """Yields a receiver that listens for gRPC."""
 
     class Traces(TraceServiceServicer):
-        def Export(  # noqa: N802 - its name in the protocol
+        def Export(  # noqa: N802 - the protocol's name
             self, request: ExportTraceServiceRequest, context: object
         ) -> ExportTraceServiceResponse:
             received.take("/v1/traces", request.SerializeToString())
@@ -95,7 +92,7 @@ def grpc_collector() -> Iterator[Receiver]:
 
 @contextmanager
 def collector() -> Iterator[Receiver]:
-    """One that listens for HTTP."""
+    """Yields a receiver that listens for HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,18 +1,18 @@
-"""Private parts of Dagster that tests alone use; those that the program uses are in `resources.dagster_compat`."""
+"""Private parts of Dagster that only tests use. `resources.dagster_compat` has the parts that the program uses."""
 
-# What the servers call to set up their logs, which ours replace; until `--log-format` can name ours.
+# Functions that set up the servers' logs and that ours replace; until `--log-format` can name ours.
 from dagster._cli import api
 
-# How a code server that is away fails; until `dagster` exports it as it does its other errors.
+# Error of an unreachable code server; until `dagster` exports it like its other errors.
 from dagster._core.errors import DagsterUserCodeUnreachableError
 
-# Content of the events of a run that broke off; until `dagster` exports what `DagsterEvent` takes.
+# Content of the events of an interrupted run; until `dagster` exports the arguments of `DagsterEvent`.
 from dagster._core.events import EngineEventData, JobFailureData
 
-# What chooses a run's loggers, which ours replace; until the instance's configuration can name one.
+# Function that chooses a run's loggers and that ours replaces; until the instance's configuration can name a logger.
 from dagster._core.execution import context_creation_job
 
-# Where a stored state, run or backfill comes from; until a test can store one by the name of its location.
+# Origin of a stored state, run or backfill; until a test can store these by the name of the location.
 from dagster._core.remote_origin import (
     GrpcServerCodeLocationOrigin,
     RegisteredCodeLocationOrigin,
@@ -22,7 +22,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-# The graph as the daemon sees it, with its automation sensor; until `dagster` evaluates one sensor of a location.
+# The graph as the daemon loads it, with its automation sensor; until `dagster` evaluates one sensor of a location.
 from dagster._core.remote_representation.external import RemoteRepository, RemoteSensor
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.remote_representation.handle import RepositoryHandle
@@ -30,7 +30,7 @@ from dagster._core.remote_representation.handle import RepositoryHandle
 # States and ticks as the daemon stores them; until `DagsterInstance` has a public call for them.
 from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData, TickData
 
-# Tags that the daemon gives to a run that it repeats; until `dagster` exports them with `MAX_RUNTIME_SECONDS_TAG`.
+# Tags of a run that the daemon repeats; until `dagster` exports them with `MAX_RUNTIME_SECONDS_TAG`.
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 
 # A run without a job, and Dagster's clock; until `dagster` exports what its own tests use.
@@ -46,7 +46,7 @@ from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._daemon.types import DaemonHeartbeat
 
-# Asks a code server and starts a run as it does; until `dagster` exports a client.
+# Client of a code server, and the start of a run in it; until `dagster` exports a client.
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import ExecuteRunArgs
 
@@ -85,9 +85,9 @@ __all__ = [
 
 
 def look_more_often() -> None:
-    """In a daemon: at backfills, and at sensors whatever interval they ask for; each look at a sensor is expensive.
+    """Let a daemon check backfills and sensors more often than their intervals, which is expensive for sensors.
 
-    The queue and the health of runs have intervals of their own, in `dagster.yaml`.
+    The queue and the health of runs have their own intervals, in `dagster.yaml`.
     """
-    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2  # of backfills
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2  # interval of backfills
     RemoteSensor.min_interval_seconds = property(lambda _: 10)  # type: ignore[assignment,method-assign]

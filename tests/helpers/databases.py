@@ -1,8 +1,7 @@
 """The PostgreSQL of a run of the tests, its templates, and copies of them.
 
-One server serves all workers. A template, a database with the files that belong to it, is made once, by the worker that
-first asks for it; every test works on a copy, whose name carries the worker's. What belongs here: making and copying
-them. What does not: what is in them (`worlds`).
+One server serves all workers. A template, which is a database and its files, is built once, by the first worker that
+needs it. Every test works on a copy, whose name contains the worker's name. `worlds` fills the templates.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ UNSAFE = {
     "max_connections": "400",
     "autovacuum": "off",
 }
-"""Nothing on this server outlives the run, and several workers share it."""
+"""Fast and unsafe settings, as no data of this server outlives the run and several workers share it."""
 EMPTY = "template_irt"
-"""Migrated, without a row."""
+"""Template with the schema and without rows."""
 READ_ONLY = ("SET default_transaction_read_only = on", "RESET default_transaction_read_only")
-"""How a database is `altered` to what it is after a failover."""
+"""Arguments of `altered` for a database that can only be read, as after a failover."""
 CUT_OFF_WITHIN_S = 60
 T = TypeVar("T")
 numbers = count(1)
@@ -57,7 +56,7 @@ def run_folder(folders: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def server_of_the_run(folder: Path) -> Iterator[EmbeddedPostgres]:
-    """Started by the first who asks. A run without workers stops it here, one with them at its end (`stop_server`)."""
+    """Yields the server, which the first worker starts. It stops here, or in `stop_server` if the run has workers."""
     server = EmbeddedPostgres(folder / "postgres")
     around = surroundings()
     around["env"] |= {name: os.environ[name] for name in new_year.VARIABLES if name in os.environ}
@@ -75,7 +74,7 @@ def server_of_the_run(folder: Path) -> Iterator[EmbeddedPostgres]:
 
 @contextmanager
 def database_copy(server: str, template: str, name: str) -> Iterator[str]:
-    """The URL of a copy of a database under this name and the worker's, dropped at the end."""
+    """Yields the URL of a copy of a database, dropped at the end. Its name is `name` and the worker's name."""
     own = f"{name}_{WORKER}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {own} TEMPLATE {_known(connection, template)} STRATEGY FILE_COPY".encode())
@@ -87,22 +86,22 @@ def database_copy(server: str, template: str, name: str) -> Iterator[str]:
 
 
 def _known(connection: psycopg.Connection, template: str) -> str:
-    """A template of this worker's own, else one of the run."""
+    """Returns the worker's own template of this name, or else the run's."""
     own = f"{template}_{WORKER}"
     row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (own,)).fetchone()
     return own if row else template
 
 
 def empty_template(server: EmbeddedPostgres) -> str:
-    """The template of all others: its name."""
+    """Returns the name of the template of all other templates."""
     made_once(server, EMPTY, "template1", lambda settings: upgrade(Database(settings)))
     return EMPTY
 
 
 def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable[[Settings], T], **others: Any) -> T:
-    """What `fill` returned when it made the template `name`, in this process or another.
+    """Build the template `name` once. Returns the value of `fill`, called in this process or another one.
 
-    It gets settings of a copy of the template `template`, `others` among them, and leaves no connection to it.
+    `fill` gets settings of a copy of the template `template`, including `others`, and must close its connections.
     """
     folder = server.folder.parent / "templates" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +120,7 @@ def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable
             own = f"{url.rpartition('/')[0]}/{name}"
             made = fill(_settings(own, folder / "home", **others))
             with psycopg.connect(own, autocommit=True) as connection:
-                connection.execute("VACUUM ANALYZE")  # autovacuum is off, and one query without took 30 s
+                connection.execute("VACUUM ANALYZE")  # autovacuum is off, and a query without statistics took 30 s
             part = folder / "result.part"
             part.write_bytes(pickle.dumps(made))
             part.rename(result)
@@ -131,7 +130,7 @@ def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable
 
 @contextmanager
 def template_copy(server: EmbeddedPostgres, name: str, home: Path, **others: Any) -> Iterator[Settings]:
-    """A copy of a template that `made_once` made: its database, and its files in `home`, which are the copy's alone.
+    """Yields settings of a copy of a template built by `made_once`, with its own database and its own files in `home`.
 
     `others` are further settings.
     """
@@ -153,7 +152,7 @@ def _settings(url: str, home: Path, **others: Any) -> Settings:
 
 @contextmanager
 def altered(settings: Settings, change: str, back: str) -> Iterator[None]:
-    """Context in which `ALTER DATABASE … change` is in force; what is connected at its start is cut off."""
+    """Context in which `ALTER DATABASE … change` is in force. It closes the connections open at its start."""
     server, _, name = Database(settings).url.rpartition("/")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} {change}".encode())

@@ -1,7 +1,4 @@
-"""Root file systems of Debian: made once a month on a machine, as its packages grow old, and copied for each test.
-
-What belongs here: making them. What does not: what runs in them.
-"""
+"""Debian root file systems, built once a month on a machine, as packages age, and copied for each test."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ USELESS_AFTER_S = 60 * 86_400
 
 
 def debian_root(folder: Path, release: str, packages: str, require: Callable[[bool, str], None]) -> None:
-    """Make `folder` the root of a release, with these packages and what they need."""
+    """Make `folder` the root of a release, with these packages and their dependencies."""
     require(shutil.which("debootstrap") is not None and os.geteuid() == 0, "debootstrap, and root to run it")
     key = f"{release}-{datetime.now(UTC):%Y-%m}-{fingerprint(packages)}"
     try:
@@ -36,5 +33,5 @@ def _make(release: str, packages: str, folder: Path) -> None:
         if other.stat().st_mtime < time.time() - USELESS_AFTER_S:
             shutil.rmtree(other)
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", release, str(folder)]
-    alone = ("unshare", "--mount", "--propagation=private")  # what it mounts goes with it, however it ends
+    alone = ("unshare", "--mount", "--propagation=private")  # its mounts disappear with it, however it ends
     subprocess.run([*alone, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)

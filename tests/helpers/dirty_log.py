@@ -1,7 +1,4 @@
-"""A log of what goes wrong where rows are written out: dirty texts, nulls, the edges of a window and of time.
-
-What belongs here: the rows, and putting them into a database. What does not: what they come to.
-"""
+"""A log of values that are easily written wrongly: dirty texts, nulls, and times at the edges of a window."""
 
 from __future__ import annotations
 
@@ -26,12 +23,15 @@ DIRTY = [
     "0.1", "-0.0",
     "NaN", "🦉", "e\u0301", "é", "Straße", "\u200b", "名前", "x" * 500, "%s {} $1",
 ]  # fmt: skip
-"""Texts, as ids and as options."""
+"""Texts for ids and options."""
 
 
 def dirty_log() -> list[dict[str, Any]]:
-    """Every text as learner, item, session and option; nulls; the window's edges, fractions of a second, and an hour
-    that New York's clocks left out (2026-03-08 02:30 is 07:30 UTC)."""
+    """Returns attempts with every text as learner, item, session and option, and with nulls.
+
+    Times include the window's edges, fractions of a second, and an hour that New York's clocks skip (2026-03-08 02:30
+    is 07:30 UTC).
+    """
     times = [
         START,
         START + TINY,
@@ -63,8 +63,10 @@ def dirty_log() -> list[dict[str, Any]]:
 
 
 def load_dirty(database: Database) -> None:
-    """A log of dirty texts; some items are in no bank, some have scores, some learners are test accounts, some nobody
-    knows."""
+    """Load the dirty log.
+
+    Some items are missing from the bank or scored; some learners are test accounts or unknown.
+    """
     add_items(database, dict.fromkeys(DIRTY[::2]))
     add_items(database, dict.fromkeys(DIRTY[1::4]), "other")
     run_sql(database, "UPDATE question SET topic_id = NULL WHERE item_id < 'a'")

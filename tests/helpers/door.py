@@ -1,7 +1,4 @@
-"""nginx with our configuration, as a child process on free ports, and what stands before and behind it in tests.
-
-What belongs here: starting, asking, stopping. What does not: what a test expects.
-"""
+"""nginx with our configuration, as a child process on free ports, and the clients and servers around it."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ http {
 
 @dataclass
 class Seen:
-    """A request as a server behind nginx got it."""
+    """A request as received by a server behind nginx."""
 
     port: int
     path: str
@@ -69,7 +66,7 @@ class Seen:
 
 
 class Recorder:
-    """Remembers every request, and hands it to `app`, or answers it by what it got. A WebSocket hears its own text."""
+    """Records every request and passes it to `app`, or returns it as the response. A WebSocket echoes its text."""
 
     def __init__(self, app: ASGIApp | None = None) -> None:
         self.app = app
@@ -110,7 +107,7 @@ class Recorder:
 
 @contextmanager
 def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
-    """`app` in a thread, on these sockets."""
+    """Serve `app` on these sockets, in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
     thread.start()
@@ -148,7 +145,7 @@ class Reply:
 
 @dataclass
 class Door:
-    """nginx that runs, and its ports."""
+    """A running nginx and its ports."""
 
     plain: int
     tls: int
@@ -159,7 +156,7 @@ class Door:
 
     def connect(self, name: str = HOST, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self.folder / "irt.crt"))
-        context.set_ciphers("DEFAULT@SECLEVEL=0")  # what is refused, nginx refuses
+        context.set_ciphers("DEFAULT@SECLEVEL=0")  # so that nginx and not the client refuses
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
         context.maximum_version = newest
         raw = socket.create_connection(("127.0.0.1", self.tls), timeout=30)
@@ -177,7 +174,7 @@ class Door:
         body: bytes = b"",
         name: str = HOST,
     ) -> Reply:
-        """Over TLS, with these headers as they are."""
+        """Send a request over TLS, with the headers unchanged."""
         asked = http.client.HTTPConnection("127.0.0.1", self.tls)
         asked.sock = self.connect()
         try:
@@ -193,7 +190,7 @@ class Door:
             asked.close()
 
     def let_in(self) -> list[tuple[str, Seen]]:
-        """The requests that passed since the last time this was asked, each with the server that got it."""
+        """Returns the requests that passed since the last call, each with the name of its server."""
         names = {port: name for name, port in self.ports.items()}
         passed, self.behind.seen = self.behind.seen, []
         return [(names[seen.port], seen) for seen in passed]
@@ -201,7 +198,10 @@ class Door:
 
 @contextmanager
 def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s", **patience: str) -> Iterator[Door]:
-    """nginx before three servers that `behind` answers for. `limit`: requests a second; `patience`: other timeouts."""
+    """Yields nginx in front of three servers, for all of which `behind` responds.
+
+    `limit`: requests per second. `patience`: other timeouts.
+    """
     sockets = {name: listening() for name in BEHIND}
     ports = {name: port_of(made) for name, made in sockets.items()}
     door = Door(free_port(), free_port(), folder, behind, ports)
@@ -217,7 +217,7 @@ def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s
 
 
 def configure(folder: Path, door: Door, verifier: int, limit: str, patience: dict[str, str]) -> None:
-    """Our files with other ports, and a certificate."""
+    """Write our configuration with other ports, and a certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
@@ -264,5 +264,5 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 def told(seen: Seen) -> dict[str, Any]:
-    """What a server behind nginx is told of who asks."""
+    """Headers with which nginx tells a server about the user."""
     return {name: seen.header(name) for name in ("x-user", "x-org-id", "x-roles", "x-required-role")}

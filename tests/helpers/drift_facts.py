@@ -54,7 +54,7 @@ WHOLE: dict[str, Any] = {
     "sittings": None,
     "items": {"tested": 3, "low_power": 0, "not_tested": 0},
 }
-"""What a row of DIF says of an attribute as a whole."""
+"""Details of a DIF row about a whole attribute."""
 TEST: dict[str, Any] = {
     "flagged_items": ["B1"],
     "items": {"compared": 2, "in_force": 3},
@@ -63,7 +63,7 @@ TEST: dict[str, Any] = {
     "worst": {"theta": -1.5, "ratio": 0.75, "low": 0.7, "high": 0.8},
     "retiring": {"items": ["B1"], "efficiency": 0.9, "lowest": 0.8, "lowest_at": -1.0},
 }
-"""What a row of information says of the whole test."""
+"""Details of an information row about the whole test."""
 
 
 def drift_row(item: str, month: str, delta_b: float, severity: str, **details_: Any) -> DriftRow:

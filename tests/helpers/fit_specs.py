@@ -1,4 +1,4 @@
-"""What fits store besides their parameters, complete and as it is read from the database."""
+"""Complete specifications that fits store besides their parameters, as read from the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONSTANTS: dict[str, Any] = {
     "weights": {"k1": 1.1, "k2": 0.9, "k3": 1.0, "k4": 1.0, "k5": 1.0},
 }
 BEFORE_TAU = {name: CONSTANTS[name] for name in CONSTANTS.keys() - {"tau", "tau_slope", "tau_low", "i2", "weights"}}
-"""Constants of a linking by a release that did not know of anchors that vary."""
+"""Linking constants of a release from before variation of anchors was estimated."""
 PARALLEL: dict[str, Any] = {
     "eigenvalue": 1.5,
     "expected": 1.4,
@@ -119,14 +119,14 @@ _ALIKE: dict[str, Any] = {
 
 
 def staged_json() -> dict[str, Any]:
-    """Of a fit of the scale's own engine `em` that converged, on a bank with testlets."""
+    """Specification of a converged fit by the scale's engine `em`, on a bank with testlets."""
     testlets = {"sd": 0.2, "se": 0.05, "n_testlets": 1, "n_items": 2, "learners": 400, "why": "", "of": {"i1": "t"}}
     staged = {"latent": "auto", "fit_statistics": {"items": {"rmsd": [0.02, None]}, "set": SET}}
     return copy.deepcopy(_ALIKE | staged | {"testlets": testlets | {"raw_sd": None}, "linking_constants": None})
 
 
 def linked_json() -> dict[str, Any]:
-    """Of the same fit once it is linked."""
+    """Specification of the same fit after linking."""
     testlets = staged_json()["testlets"] | {"sd": 0.22, "raw_sd": 0.2}
     linked = {"latent": {"mean": -0.2, "sd": 1.1}, "linking_constants": CONSTANTS, "software": {}}
     return copy.deepcopy(_ALIKE | linked | {"testlets": testlets, "fit_statistics": SET})

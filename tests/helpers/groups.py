@@ -1,8 +1,7 @@
 """Tests of a group run on one worker, in their order.
 
-A plugin of pytest, which `tests/conftest.py` names. `--dist=loadgroup` alone would spread them: pytest-xdist 3.8 writes
-a test's group into its name, and pytest 9.2 no longer takes the name from there. What does not belong here: which group
-a test is in.
+A pytest plugin, which `tests/conftest.py` names. `--dist=loadgroup` alone would spread them: pytest-xdist 3.8 writes a
+test's group into its name, and pytest 9.2 no longer reads the name from there.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = "groups.json"
-"""In the temporary folder of the run: the group of each test that has one, written by the workers, which collect."""
+"""File in the run's temporary folder with the group of each test. The workers write it, as they collect the tests."""
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Hands a group, or a file without one, to one worker."""
+    """Assigns each group, and each file without a group, to one worker."""
 
     @cached_property
     def groups(self) -> dict[str, str]:

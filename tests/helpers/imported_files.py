@@ -1,4 +1,4 @@
-"""Which files of the repository a file imports, and these, and so on."""
+"""Files of the repository that a file imports, directly or indirectly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @cache
 def imported_files(root: Path, file: Path) -> frozenset[Path]:
-    """Paths below `root`: the file itself, and all that it imports, at its head or within a function."""
+    """Paths below `root`: the file itself and all files it imports, directly or indirectly, also within functions."""
     found: set[Path] = set()
     to_read = [file]
     while to_read:
@@ -30,7 +30,7 @@ def _imported(root: Path, file: Path) -> list[Path]:
 
 
 def imported_names(root: Path, file: Path) -> Iterator[tuple[int, str]]:
-    """Line and name of each import, at the file's head or within a function: of a module, or of what is in one."""
+    """Line and full name of each imported module or object, also of imports within functions."""
     package = file.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,7 +1,7 @@
-"""Features and KPIs as their formulas read, one learner and one answer at a time: slow, and written to be believed.
+"""Features and KPIs computed directly from their formulas, a learner and an answer at a time: slow but easy to verify.
 
-Nothing of the platform is used but the names of columns and settings. An attempt is a dictionary with the columns of
-the view `attempt`; times are datetimes in UTC.
+The module uses nothing of the platform except names of columns and settings. An attempt is a dictionary with the
+columns of the view `attempt`; times are datetimes in UTC.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NODES = np.linspace(-6, 6, 61)
 
 @dataclass(frozen=True)
 class World:
-    """What there is to know: `items` → (scale, topic), `published` scale → item → (a, b, c), learners' goals, rules."""
+    """All inputs: `items` by id as (scale, topic), `published` as scale → item → (a, b, c), learners' goals, rules."""
 
     attempts: list[Attempt]
     items: dict[str, tuple[str, str | None]]
@@ -54,7 +54,7 @@ def live_answers(world: World, start: datetime, end: datetime) -> list[Attempt]:
 
 
 def features(world: World, start: datetime, end: datetime) -> dict[tuple[str, str, Any], tuple[Any, ...]]:
-    """(learner, topic, day) → (attempts, correct, rt_median, hints)."""
+    """Returns (attempts, correct, rt_median, hints) by (learner, topic, day)."""
     groups = defaultdict(list)
     for a in live_answers(world, start, end):
         groups[
@@ -90,7 +90,7 @@ def verdicts(world: World) -> list[tuple[Attempt, int]]:
 
 
 def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[datetime, str, int]]]:
-    """Learner → (time, item, score) of the answers of 365 days that count, to published items of a scale."""
+    """Returns, by learner, (time, item, score) of counted answers to a scale's published items within 365 days."""
     found = defaultdict(list)
     for a, score in verdicts(world):
         if end - 365 * DAY <= a["completed_at"] < end and a["item_id"] in world.published.get(scale, {}):
@@ -102,7 +102,7 @@ def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[da
 
 
 def curve(theta: float, a: float, b: float, c: float) -> tuple[float, float, float, float]:
-    """P, P', P'' and information."""
+    """Returns P, P', P'' and the information."""
     logistic = 1 / (1 + math.exp(-a * (theta - b)))
     p = c + (1 - c) * logistic
     first = (1 - c) * a * logistic * (1 - logistic)
@@ -150,7 +150,7 @@ Scoreable = dict[str, dict[str, list[tuple[datetime, str, int]]]]
 def on_scale(
     world: World, scoreable: Scoreable, user: str, scale: str | None, end: datetime
 ) -> dict[str, float | None]:
-    """I_t, E_t, R_t, R_t_coverage and P of a learner on a scale; None where undefined."""
+    """I_t, E_t, R_t, R_t_coverage and P of a learner on a scale. Undefined values are None."""
     found: dict[str, float | None] = dict.fromkeys(("I_t", "E_t", "R_t", "R_t_coverage", "P"))
     if scale is None:
         return found
@@ -188,7 +188,7 @@ def on_scale(
         if a["user_id"] == user and world.scale_of(a["item_id"]) == scale:
             items = last[end - a["completed_at"] <= 28 * DAY]
             there = items.get(a["item_id"])
-            # later wins; at one instant the wrong answer does
+            # the later answer wins; at the same instant, the wrong answer
             if there is None or (a["completed_at"], not a["correct"]) > (there[0], not there[1]):
                 items[a["item_id"]] = (a["completed_at"], a["correct"])
     wrong = [item for item, (_, correct) in last[False].items() if not correct]
@@ -248,7 +248,7 @@ def _sum(parts: dict[str, tuple[float, float | None]]) -> tuple[float, list[str]
 
 
 def kpis(world: World, end: datetime) -> dict[str, dict[str, Any]]:
-    """Learner → record, without the sentences under `why`: there, the names of what is null."""
+    """Returns records by learner. `why` contains the names of the values that are null instead of sentences."""
     year = live_answers(world, end - 365 * DAY, end)
     scoreable = {scale: eligible(world, scale, end) for scale in world.published}
     found = {}

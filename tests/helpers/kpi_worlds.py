@@ -1,7 +1,4 @@
-"""Random learners with every edge that the KPIs have, in memory, in DuckDB and in PostgreSQL.
-
-What belongs here: making the answers and putting them where an engine reads them. What does not: any KPI.
-"""
+"""Random learners with every edge case of the KPIs, in memory, in DuckDB and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from tests.testbed.partitions import ensure_month_partitions
 
 WEEK = "2026-10-26"
 END = datetime(2026, 11, 2, tzinfo=UTC)
-"""The week holds the end of summer time in New York; the look-backs hold that of Europe, and a leap day."""
+"""End of the week, in which summer time ends in New York. The look-backs contain its end in Europe and a leap day."""
 
 ATTEMPT_SCHEMA = pa.schema(
     [
@@ -65,7 +62,7 @@ VERDICT_SCHEMA = pa.schema(
 
 
 def attempt(number: int, user: str, item: str, at: datetime, **others: Any) -> Attempt:
-    """A live, correct answer with nothing else known, unless `others` say otherwise."""
+    """Returns a live, correct answer without further values, apart from `others`."""
     row = dict.fromkeys(ATTEMPT_SCHEMA.names) | {
         "id": f"{number:06d}",
         "user_id": user,
@@ -81,7 +78,7 @@ def attempt(number: int, user: str, item: str, at: datetime, **others: Any) -> A
 def random_world(
     seed: int, *, end: datetime = END, learners: int = 24, scales: tuple[str, ...] = ("math", "read")
 ) -> World:
-    """Learners from one answer to hundreds, with nulls, zeros, ties, repeats, omissions, hints, rapid answers."""
+    """Learners with one to hundreds of answers, including nulls, zeros, ties, repeats, omissions, hints and haste."""
     rng = np.random.default_rng(seed)
     items: dict[str, tuple[str, str | None]] = {}
     published: dict[str, dict[str, tuple[float, float, float]]] = {scale: {} for scale in scales}
@@ -97,7 +94,7 @@ def random_world(
     names = [*items, "not in the bank"]
     for i in range(learners):
         user = f"u{i:02d}"
-        if i % 6:  # every sixth learner is known from answers alone
+        if i % 6:  # every sixth learner has answers but no record
             known[user] = {
                 "target_scale_id": None if i % 5 == 0 else scales[i % len(scales)] if i % 11 else "no such scale",
                 "target_theta": None if i % 7 == 0 else float(rng.normal(0, 1)),
@@ -110,7 +107,7 @@ def random_world(
         for k in range(amount):
             span = spans[rng.integers(len(spans))]
             at = end - timedelta(days=idle) - timedelta(microseconds=int(rng.random() * span * 86400e6) + 1)
-            if k % 17 == 0:  # at the very edge of a window
+            if k % 17 == 0:  # exactly at the edge of a window
                 at = end - timedelta(days=int(rng.choice([14, 28, 56, 180, 365]))) - timedelta(microseconds=int(k % 2))
             item = names[places[k]]
             seen = rng.random()
@@ -136,7 +133,7 @@ def random_world(
                     mode="sandbox" if rng.random() < 0.05 else "live",
                 )
             )
-            if rng.random() < 0.04:  # twice at one instant
+            if rng.random() < 0.04:  # two answers at the same instant
                 attempts.append(attempts[-1] | {"id": f"{len(attempts):06d}", "correct": bool(rng.random() < 0.5)})
     return World(
         attempts,
@@ -165,7 +162,7 @@ def published_of(world: World) -> dict[str, PublishedSet]:
 
 
 def in_duckdb(world: World) -> Run:
-    """An engine whose relations hold the world, and the verdicts of the reference."""
+    """Returns DuckDB with the world and the verdicts of the reference."""
     connection = duckdb.connect()
     run = on_duckdb(connection)
     connection.register("attempt", pa.Table.from_pylist(world.attempts, ATTEMPT_SCHEMA))
@@ -201,7 +198,7 @@ def _learners(learners: Mapping[str, Mapping[str, Any]]) -> pa.Table:
 
 
 def load(database: Database, world: World) -> None:
-    """The world in PostgreSQL with the verdicts of the reference; its scales initialised, their parameters in force."""
+    """Load the world with the verdicts of the reference. Initialises its scales and puts their parameters in force."""
     months = [a["completed_at"].strftime("%Y-%m") for a in world.attempts]
     with database.connect() as connection, connection.cursor() as cursor:
         ensure_month_partitions(connection, min(months), max(months))
@@ -261,7 +258,7 @@ def load(database: Database, world: World) -> None:
 
 
 def mark_judged(database: Database, start: date, end: date) -> None:
-    """Let the days of [start, end) count as judged, as judging a year takes a minute."""
+    """Mark the days of [start, end) as judged, as judging a year takes a minute."""
     with database.connect() as connection:
         for month in months_between(f"{start:%Y-%m}", f"{end:%Y-%m}"):
             ensure_item_times(connection, month.previous)

@@ -1,8 +1,8 @@
-"""Names the test that leaves a thread, a process (a server among them) or a connection to PostgreSQL behind.
+"""Fail tests that leave a thread, a process (such as a server) or a PostgreSQL connection behind.
 
-A plugin of pytest, which `tests/conftest.py` names. What was there before a test belongs to a fixture of its module or
-session. A connection of a pool is its pool's, which is named by its threads. What does not belong here: stopping what
-was left.
+A pytest plugin, which `tests/conftest.py` names. Threads, processes and connections from before a test belong to a
+fixture of its module or session. Connections of a pool are reported through the threads of the pool. The plugin stops
+nothing.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import pytest
 from tests.testbed.patience import patient
 
 ENDS_WITHIN_S = 5.0
-"""What is being stopped may take so long."""
+"""Time for threads and processes that are already ending."""
 PAUSE_S = 0.02
 POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "impact_", "theta_")
-"""How names of threads begin that a pool of a wider fixture, or of a whole process, starts when it is first busy."""
+"""Prefixes of threads that a pool of a wider fixture, or of the process, starts on first use."""
 FOREIGN = "Dummy-"
-"""And of those that Python did not start: they stay in its list when they have ended."""
+"""Prefix of threads that Python did not start. They stay in its list after their end."""
 KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
-"""The process that it starts once, and ends with its own."""
+"""Process that Python starts once and ends with itself."""
 of_fixtures: set[str] = set()
-"""Commands of what fixtures of a module or a session run: a stack starts its servers again when they die."""
+"""Commands of processes of module and session fixtures. A stack restarts its servers when they die."""
 opened: WeakSet[psycopg.Connection] = WeakSet()
 turn = threading.RLock()
-"""Of whoever reads or changes `opened`: other threads connect, too."""
+"""Lock for `opened`, as other threads connect, too."""
 kept_open: WeakSet[psycopg.Connection] = WeakSet()
-"""By a fixture of a module or a session."""
+"""Connections opened by module or session fixtures."""
 
 
 def pytest_configure() -> None:
@@ -63,7 +63,7 @@ def no_leftovers() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
-    """Also of a wider fixture that a test asks for while it runs."""
+    """Applies also to wider fixtures that a test requests while it runs."""
     made = yield
     if fixturedef.scope != "function":
         of_fixtures.update(map(_command, _children()))
@@ -89,18 +89,18 @@ def _opened() -> list[psycopg.Connection]:
 
 
 def _children() -> set[int]:
-    """Processes that this one started and did not wait for, by their ids."""
+    """Ids of the processes that this process started and did not wait for."""
     found = set()
     for task in Path("/proc/self/task").glob("*/children"):
         try:
             found |= {int(pid) for pid in task.read_text().split()}
-        except OSError:  # the thread ended
+        except OSError:  # the thread has ended
             continue
     return found
 
 
 def _command(pid: int) -> str:
-    """What it runs; nothing of one that ended. The kernel tells a new program's arguments after its name."""
+    """Command of a process, or "" if it has ended. The kernel sets a new program's arguments after its name."""
     try:
         process = psutil.Process(pid)
         said = " ".join(process.cmdline()) or process.name()

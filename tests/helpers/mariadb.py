@@ -1,4 +1,4 @@
-"""A MariaDB of Debian's on a port of this machine, for as long as a test module runs."""
+"""Debian's MariaDB on a port of this machine, while a test module runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.testbed.stack_harness import wait_for
 
 @contextmanager
 def mariadb() -> Iterator[str]:
-    """The address of a new database `lms`, by SQLAlchemy's scheme."""
+    """Yields the SQLAlchemy URL of a new database `lms`."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:
         why = "there is no MariaDB: apt install mariadb-server"

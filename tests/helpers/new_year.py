@@ -1,12 +1,11 @@
-"""Runs a command while the year ends: its clock, and that of all it starts, is set so that New Year (UTC)
-comes so many seconds after its start.
+"""Run a command during New Year: its clock and its children's are set so that the year (UTC) ends after some seconds.
 
     python -m tests.helpers.new_year 60 pytest tests/unit
 
-A `Clock` is set by the test that has it, for the servers that it starts, as often as it likes.
+A test can set a `Clock` for the servers that it starts at any time.
 
-A library that is loaded before libc's adds the difference to what the time of day is, and to nothing else: libfaketime
-does more, and `time.sleep` of Python 3.11 fails or never ends under it. What does not belong here: what is run.
+A preloaded library adds the difference to the time of day only. libfaketime changes more clocks, and `time.sleep` of
+Python 3.11 then fails or never ends.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.testbed.kept import fingerprint, kept
 
 AHEAD = "CLOCK_IS_AHEAD_S"
 VARIABLES = ("LD_PRELOAD", AHEAD)
-"""What a process needs whose clock is to be the same."""
+"""Environment variables that a process needs to have the same clock."""
 SOURCE = f"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -73,19 +72,19 @@ def compile_into(folder: Path) -> None:
 
 
 def environment(ahead: str) -> dict[str, str]:
-    """What is to be in the environment of a process whose clock is so many seconds ahead, or as many as a file says."""
+    """Environment of a process whose clock is `ahead` seconds ahead; `ahead` is a number or a file that contains it."""
     library = kept("clock", fingerprint(SOURCE), compile_into) / "clock.so"
     return dict(zip(VARIABLES, (str(library), ahead), strict=True))
 
 
 class Clock:
-    """The clock of all processes that have its `environment`. Whoever runs them can read `folder`."""
+    """The clock of all processes with its `environment`. The user who runs them must be able to read `folder`."""
 
     def __init__(self, folder: Path, at: datetime) -> None:
         self._path = folder / "ahead"
         self._path.touch(0o644)
         self.environment = environment(str(self._path))
-        kept_library = self.environment["LD_PRELOAD"]  # in a folder that PostgreSQL's account may not enter
+        kept_library = self.environment["LD_PRELOAD"]  # its folder is closed to PostgreSQL's account
         self.environment["LD_PRELOAD"] = shutil.copy(kept_library, folder)
         self.set(at)
 

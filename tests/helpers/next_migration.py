@@ -1,4 +1,4 @@
-"""One more migration, as the next version of the code may have it: `next_version` puts it after the newest."""
+"""A further migration, as in a next version of the code. `next_version` puts it after the newest migration."""
 
 from pathlib import Path
 

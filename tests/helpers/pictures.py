@@ -1,8 +1,8 @@
-"""Stored pictures of text: what a page, a report or a message says, in one file that a reviewer reads as a whole.
+"""Pictures of text: the text of a page, report or message in a file that a reviewer can read as a whole.
 
-A plugin of pytest, which `tests/conftest.py` names. `picture(text, "held", day=r"\\d{4}-\\d\\d-\\d\\d")` compares the
-text, which may be HTML, with `tests/pictures/<test file>/held.txt`; what the pattern finds is `<day>` there. With
-`IRT_PICTURES=write` pictures are written, and the tests that wrote them fail.
+A pytest plugin, which `tests/conftest.py` names. `picture(text, "held", day=r"\\d{4}-\\d\\d-\\d\\d")` compares the
+text, which may be HTML, with `tests/pictures/<test file>/held.txt`, in which matches of the pattern are `<day>`. With
+`IRT_PICTURES=write` the pictures are written, and the tests that wrote them fail.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from pathlib import Path
 import pytest
 
 Picture = Callable[..., None]
-"""`picture(text, name, **changing)` fails where the text differs from the picture of that name. `changing` are regular
-expressions of what differs from run to run, each by the name that replaces it. Texts may come by title."""
+"""`picture(text, name, **changing)` fails if the text differs from the picture of that name.
+
+`changing` maps names to regular expressions of text that differs between runs; the name replaces matches. Texts may be
+given by title.
+"""
 REMEDY = "If it is meant so: write it with IRT_PICTURES=write, review it (git diff tests/pictures), and test without."
 AS_READ = {
     r"(?s)<(script|style|svg)\b.*?</\1>|<!.*?>": "",
@@ -35,7 +38,7 @@ AS_READ = {
     r" +": " ",
     r"<[^>]*>": "\n",
 }
-"""How HTML becomes lines of text, step by step. The fourth step keeps a cell on one line."""
+"""Replacements, in order, that turn HTML into lines of text. The fourth keeps a cell on one line."""
 
 
 @pytest.fixture
@@ -66,14 +69,14 @@ def comparing(folder: Path, *, write: bool) -> Iterator[Picture]:
 
 
 def difference(file: Path, found: str) -> str:
-    """How a text differs from its picture, line by line. Returns nothing if it does not."""
+    """Returns the differences between a text and its picture, line by line, or "" if they are equal."""
     stored, name = (file.read_text("utf-8"), str(file)) if file.exists() else ("", f"{file} does not exist")
     lines = list(unified_diff(stored.splitlines(), found.splitlines(), name, "now", n=2, lineterm=""))
     return "\n".join([*lines, "", REMEDY]) if lines else ""
 
 
 def readable(text: str, **changing: str) -> str:
-    """The text with `<name>` for what changes; of HTML what a reader sees, without empty lines."""
+    """Replace changing parts of a text by `<name>`. HTML becomes its visible text, without empty lines."""
     if text.lstrip().startswith("<"):
         for pattern, replacement in AS_READ.items():
             text = re.sub(pattern, replacement, text)

@@ -1,4 +1,4 @@
-"""Runs of tests that a test writes, with the plugins of this folder: to show what a run says of what is wrong in it."""
+"""Run tests that a test writes, with the plugins of this folder, to check how a run reports faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFTEST = 'pytest_plugins = ["tests.helpers.record", "tests.helpers.selection",
 
 
 def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """A run of the tests in `folder`, whose root it is."""
+    """Run the tests in `folder` with this folder as root."""
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = on_change\n")
     (folder / "conftest.py").write_text(CONFTEST)
     of_this_run = ("PYTEST_", BASE)

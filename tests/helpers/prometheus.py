@@ -1,4 +1,4 @@
-"""Programs as child processes, and what Prometheus answers once it has looked."""
+"""Programs as child processes, and responses of Prometheus's API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def child(command: list[str], folder: Path, **options: Any) -> Iterator[subproce
 
 
 def answer(url: str, found: Callable[[Any], bool]) -> Any:
-    """What Prometheus's API says at `url`, once it says what is wanted."""
+    """Returns the data of Prometheus's API at `url`, once it satisfies `found`."""
     said = None
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -37,6 +37,6 @@ def answer(url: str, found: Callable[[Any], bool]) -> Any:
             if said["status"] == "success" and found(said["data"]):
                 return said["data"]
         except (requests.RequestException, ValueError):
-            pass  # it is starting
+            pass  # Prometheus is still starting
         time.sleep(0.2)
     raise AssertionError(f"{url}: {said}")

@@ -36,11 +36,11 @@ POINTS = {
     "columns": {ours: name for ours, name in MAPPING["columns"].items() if ours != "correct"} | {"score": "score"},
     "max_scores": {"q*": 4},
 }
-"""The same table, with 0 to 4 points an answer."""
+"""Mapping of the same table, with 0 to 4 points per answer."""
 
 
 class Company:
-    """The company's side: its database, by SQLAlchemy's address."""
+    """The company's database, by its SQLAlchemy URL."""
 
     def __init__(self, address: str, file: Path) -> None:
         self.address, self.file = address, file
@@ -53,14 +53,14 @@ class Company:
 
     @contextmanager
     def open_transaction(self, *statements: str) -> Iterator[None]:
-        """What is written here is committed at the end of the block."""
+        """Context whose statements are committed at its end."""
         with self._engine.begin() as connection:
             for statement in statements:
                 connection.exec_driver_sql(statement)
             yield
 
     def write_file(self, settings: Settings, name: str = NAME, **keys: Any) -> Settings:
-        """The file of sources, with one source; the settings that name it."""
+        """Write a file of sources with one source. Returns the settings that name the file."""
         given = {
             "address": self.address,
             "table": "answers",
@@ -82,5 +82,5 @@ def source(settings: Settings, name: str = NAME) -> PullSource:
 
 
 def clock_after(checks: int) -> Callable[[], float]:
-    """A clock by which a pull of one second has time left at its first `checks` checks, and then none."""
+    """A clock by which a pull limited to one second has time left at its first `checks` checks, but not afterwards."""
     return chain(repeat(0.0, 1 + checks), repeat(2.0)).__next__

@@ -1,4 +1,4 @@
-"""Dagster's daemon for stacks of tests that wait for what it does: it looks more often."""
+"""Dagster's daemon for test stacks, which checks more often so that tests wait less."""
 
 from __future__ import annotations
 

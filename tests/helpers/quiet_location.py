@@ -1,4 +1,4 @@
-"""The real graph without the sensors that ask for runs: there are those that a test has asked for."""
+"""The real graph without the sensors that request runs, so that only the tests' runs exist."""
 
 from __future__ import annotations
 

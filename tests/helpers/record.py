@@ -1,11 +1,9 @@
-"""What a run of the tests leaves in `build`: where its time went, and what failed, each written as it happens.
+"""Records durations and failures of a test run in `build`, as they happen.
 
-A plugin of pytest, which `tests/conftest.py` names. `durations.tsv` has a line for each phase of each test: its seconds
-by the clock, and those of the processor, of all processes that the test's own process started. `failed.tsv` has a line
-for each failure, written by the process of the test before pytest puts the report together: it is named even if that
-process dies at it. `python -m tests.helpers.record` prints the sums by folder and file, and what was left out.
-
-What does not belong here: which tests run.
+A pytest plugin, which `tests/conftest.py` names. `durations.tsv` has a line for each phase of each test, with its wall
+seconds and the processor seconds of all processes that the test's process started. `failed.tsv` has a line for each
+failure, written before pytest builds the report, so that it is recorded even if this kills the process.
+`python -m tests.helpers.record` prints the sums by folder and file, and the tests that were left out.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ from typing import Any
 import pytest
 
 DURATIONS, FAILED, LEFT_OUT = (Path("build", f"{name}.tsv") for name in ("durations", "failed", "left-out"))
-"""Below the root of the tests."""
+"""Paths below the root of the tests."""
 GROUPS = Path("/sys/fs/cgroup/cpuacct")
 LONGEST = 25
 
 
 class ProcessorTime:
-    """Processor seconds of this process and of all that it started, also of those that left it.
+    """Processor seconds of this process and its descendants, including detached processes.
 
-    The kernel counts them where a control group can be made, as root; elsewhere those of ended children only.
+    The kernel counts them in a control group, which needs root. Otherwise only ended children count.
     """
 
     def __init__(self) -> None:
@@ -46,7 +44,7 @@ class ProcessorTime:
         return int((self.group / "cpuacct.usage").read_text()) / 1e9
 
     def end(self) -> None:
-        """Leave the group, which goes unless something that was started lives on."""
+        """Leave the control group, and remove it unless it still contains processes."""
         if self.group is not None:
             with suppress(OSError):
                 (GROUPS / "cgroup.procs").write_text(str(os.getpid()))
@@ -54,7 +52,7 @@ class ProcessorTime:
 
 
 class Recorder:
-    """Of one process: the one that tests, the one that collects the reports, or both."""
+    """Recorder of a process, which runs tests, collects the reports, or both."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -86,7 +84,7 @@ class Recorder:
             append(self.root / FAILED, item.nodeid, call.when, call.excinfo.typename, _one_line(call.excinfo.value))
         try:
             report = yield
-        except Exception as error:  # noqa: BLE001 - pytest's own, which would end the worker and name nothing
+        except Exception as error:  # noqa: BLE001 - an error in pytest itself, which would end the worker without naming the test
             report = _plain_report(item, call, error)
         report.processor_s = now - self.mark
         self.mark = now
@@ -120,7 +118,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _plain_report(item: pytest.Item, call: pytest.CallInfo[None], error: Exception) -> pytest.TestReport:
-    """Where the traceback cannot be shown: Python before 3.11.5 may fail at it (`SystemError: AST constructor …`)."""
+    """Report without a traceback. Python before 3.11.5 may fail to format it (`SystemError: AST constructor …`)."""
     failure = call.excinfo
     said = f"{failure.typename}: {failure.value}" if failure is not None else ""
     return pytest.TestReport(
@@ -139,7 +137,7 @@ def _plain_report(item: pytest.Item, call: pytest.CallInfo[None], error: Excepti
 def _one_line(error: BaseException) -> str:
     try:
         return " ".join(str(error).split())[:500]
-    except Exception:  # noqa: BLE001 - its text is a comfort only
+    except Exception:  # noqa: BLE001 - the text is optional
         return ""
 
 
@@ -153,7 +151,7 @@ def append(file: Path, *columns: str) -> None:
 
 
 def summary() -> str:
-    """Seconds of the processor and by the clock of each folder and of the longest files, and what was left out."""
+    """Table of processor and wall seconds by folder and of the longest files, and the tests that were left out."""
     folders: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     files: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for line in DURATIONS.read_text().splitlines():

@@ -1,7 +1,4 @@
-"""Banks, answers and fits for the tests of the rooms `responses` and `calibration`, the least that each needs.
-
-What belongs here: rows put into a database, made up or simulated. What does not: what the rooms make of them.
-"""
+"""Minimal banks, answers and fits, made up or simulated, for tests of the packages `responses` and `calibration`."""
 
 from __future__ import annotations
 
@@ -53,12 +50,12 @@ from tests.testbed.scenario import AnyScenario
 SCALE = SCALE_ID
 MONTHS = ("2026-06", "2026-07")
 LOWERED = {"min_responses": 120, "min_anchor_responses": 80}
-"""A month of the small world has about 200 first answers to an item; the defaults want 500."""
+"""Thresholds of the small world, in which an item has about 200 first answers a month. The defaults require 500."""
 
 IN_TRANSACTION = """SELECT pid, query FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
       AND backend_type = 'client backend'"""
-"""Who else has a transaction open."""
+"""Query for other processes with an open transaction."""
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -71,7 +68,7 @@ attempt_numbers = count(1)
 
 @contextmanager
 def copied(server: str, template: str, name: str, home: Path) -> Iterator[Settings]:
-    """Settings of a copy of the database `template`, dropped at the end."""
+    """Yields settings of a copy of the database `template`, dropped at the end."""
     with database_copy(server, template, name) as url:
         yield Settings(
             irt_home=home, database_url=SecretStr(url), irt_first_month=MONTHS[0], irt_threads=1, _env_file=None
@@ -93,7 +90,7 @@ def call(
     *arguments: Given.args,
     **named: Given.kwargs,
 ) -> Found:
-    """Call a function with a connection to the database, in a transaction of its own."""
+    """Call a function with a connection to the database, in its own transaction."""
     with database.connect() as connection:
         return function(connection, *arguments, **named)
 
@@ -107,7 +104,7 @@ def run_sql(database: Database, statement: str, values: Sequence[Any] = ()) -> N
 
 
 def load_small_world(database: Database, **knobs: Any) -> Truth:
-    """300 new learners a month, 36 items, 15 of them anchors; two months and whatever is practised after them."""
+    """Load two months with 300 new learners each, later practice, and 36 items, of which 15 are anchors."""
     usual = {"months": MONTHS, "now": datetime(2026, 8, 20, tzinfo=UTC), "seed": 20260601}
     scenario = AnyScenario(**usual | {"learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs)
     log, truth = simulate(scenario)
@@ -122,20 +119,20 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
 
 
 def is_stale(database: Database, month: str) -> bool:
-    """Whether the month has other verdicts than its snapshot, when the night has judged it."""
+    """Judge the month's days. Returns whether its verdicts differ from its snapshot."""
     judge_differing(database, *(at.date() for at in Month(month).bounds))
     return month in call(database, scales_of_other_verdicts, [month])
 
 
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:
-    """A month from its snapshot to its publication; the step that it is at."""
+    """Calibrate a month from its snapshot to its publication. Returns its publication step."""
     database, store = Database(settings), folder_store(settings)
     fit_and_link(database, store, month)
     return publish_month(database, store, month, (), "run")[scale_id][month]
 
 
 def fit_and_link(database: Database, store: ObjectStore, month: str, engine: EmEngine | None = None) -> None:
-    """A month from its snapshot to its linked fits."""
+    """Fit and link a month from its snapshot."""
     take_snapshot(database, store, month, "run")
     fit_month(database, store, month, engine or EmEngine(1), "run")
     link_month(database, month, "run")
@@ -145,7 +142,7 @@ def fit_and_link(database: Database, store: ObjectStore, month: str, engine: EmE
 
 
 def add_items(database: Database, items: Mapping[str, Mapping[str, Any] | None], scale_id: str = SCALE) -> None:
-    """Items of a scale; where `irt` values are given, an item is an anchor with them."""
+    """Add items of a scale. An item with `irt` values is an anchor."""
     with database.connect() as connection:
         for item, irt in items.items():
             meta = {} if irt is None else {"tags": ["anchor"], "irt": dict(irt)}
@@ -166,7 +163,7 @@ def add_learners(database: Database, users: Iterable[str], *, is_test: bool = Fa
 
 
 def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]:
-    """An answer: live, correct, outside exams, unless `others` say otherwise."""
+    """Returns a live, correct answer outside exams, with the values of `others`."""
     row = {
         "attempt_id": f"t{next(attempt_numbers):06d}",
         "completed_at": at,
@@ -200,7 +197,10 @@ def add_attempts(database: Database, attempts: Sequence[Mapping[str, Any]]) -> N
 def answer_matrix(
     month: str, scores: np.ndarray, items: Sequence[str], users: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """An attempt for every 0 or 1 of `scores` (persons × items; NaN: not shown), minutes apart from the 2nd on."""
+    """Attempts for every 0 or 1 in `scores` (persons × items; NaN:
+
+    not shown), minutes apart, from the 2nd of the month.
+    """
     start = Month(month).start + timedelta(days=1)
     names = users or [f"u{i:04d}" for i in range(scores.shape[0])]
     return [
@@ -210,7 +210,7 @@ def answer_matrix(
 
 
 def model_scores(theta: np.ndarray, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """0 and 1 of the 2PL, persons × items."""
+    """Draw scores 0 and 1 from a 2PL, persons × items."""
     return (rng.random((theta.size, a.size)) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(float)
 
 
@@ -225,7 +225,7 @@ def made_up_calibration(
     flags: Mapping[str, tuple[Flag, ...]] | None = None,
     b_se: Mapping[str, float] | None = None,
 ) -> Calibration:
-    """A fit with the parameters (a, b) that are wanted, as if an engine had given them."""
+    """A fit with the given parameters (a, b), as if from an engine."""
     a, b = np.array(list(items.values()), dtype=float).reshape(-1, 2).T
     se = np.array([(b_se or {}).get(item, 0.1) for item in items])
     cov = np.zeros((len(items), 2, 2))
@@ -273,7 +273,7 @@ def made_up_linking(used: Sequence[str], *, q_p: float = 0.5) -> Linking:
 
 
 def made_up_snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, content: bytes = b"") -> Snapshot:
-    """A snapshot whose file is there and whose rows nobody reads."""
+    """Store a snapshot whose file exists and whose rows are not needed."""
     content = content or month.encode()
     digest = hashlib.sha256(content).hexdigest()
     snapshot = Snapshot(month, digest, f"snapshots/{month}/{digest}", "made up", 1, {SCALE: {"scored": 1}}, {})
@@ -297,7 +297,7 @@ MADE_UP_SPEC = StagedSpec(model="2pl", misfit=ComparedMisfit(reference="no month
 
 
 def stage_made_up(database: Database, store: ObjectStore, month: str, calibration: Calibration) -> str:
-    """A month that is fitted and not linked; the id of the fit."""
+    """Store a month that is fitted and not linked. Returns the id of the fit."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
         return fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
@@ -306,7 +306,10 @@ def stage_made_up(database: Database, store: ObjectStore, month: str, calibratio
 def link_made_up(
     database: Database, store: ObjectStore, month: str, calibration: Calibration, *, q_p: float = 0.5
 ) -> str:
-    """A month that is fitted and linked; the id of the fit. `q_p` below 0.01: its anchors disagree."""
+    """Store a month that is fitted and linked.
+
+    Returns the id of the fit. With `q_p` below 0.01 its anchors disagree.
+    """
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
         fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
@@ -335,12 +338,12 @@ def link_made_up(
 
 
 def evidence_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
-    """What is known of a month, its stored file read and compared."""
+    """Evidence for a month's gates, after reading and checking the stored file."""
     return load_evidence(connection, month, scale, store)
 
 
 def check_context(partition: str, instance: dg.DagsterInstance, *selected: dg.AssetCheckKey) -> Any:
-    """What a check of a partition asks of Dagster; `selected`: of those that are made in one step."""
+    """Context of a check of a partition. `selected`: the checks of the same step that are selected."""
     return SimpleNamespace(
         partition_key=partition,
         has_partition_key=True,

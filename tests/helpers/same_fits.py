@@ -1,4 +1,4 @@
-"""Whether two fits are the same to the last bit."""
+"""Bit-for-bit comparison of two fits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from irt_psychometrics.core.models import Calibration
 
 
 def assert_same(left: Calibration, right: Calibration) -> None:
-    """Equal to the last bit: same types, same bytes, NaN where NaN was."""
+    """Assert that two fits have the same types and bytes, including NaN."""
     for field in fields(Calibration):
         a, b = getattr(left, field.name), getattr(right, field.name)
         if isinstance(a, np.ndarray):

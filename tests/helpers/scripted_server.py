@@ -1,4 +1,4 @@
-"""A server that gives the answers it is told to give, and keeps the requests."""
+"""A server that sends given responses and records the requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Seen:
-    """The requests that came in: path, token and body; `times` as of time.monotonic."""
+    """Received requests: path, token and body; `times` by time.monotonic."""
 
     url: str
     paths: list[str] = field(default_factory=list)
@@ -25,7 +25,10 @@ class Seen:
 
 @contextmanager
 def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Seen]:
-    """A server that gives these answers in turn, the last one for ever. A body that is not text is sent as JSON."""
+    """Yields the requests of a server that sends these responses in turn and then repeats the last response.
+
+    A body that is not text is sent as JSON.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1,6 +1,6 @@
 """A real S3 server for the tests: SeaweedFS on this machine, with users, passwords and rights.
 
-What belongs here: starting it, killing it, starting it again on its data. What does not: what is asked of it.
+It can be killed and restarted on its data.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ RIGHTS = {
 }
 PORTS = ("master", "volume", "filer", "s3")
 LONGEST_START_S = 30
-"""It takes 3 s."""
+"""Timeout of a start, which usually takes 3 s."""
 
 
 @dataclass
 class SeaweedFS:
-    """A server of its own folder. The passwords are made up for it, so that no other server is taken for it."""
+    """A server with its own folder. Its random passwords prevent confusion with other servers."""
 
     folder: Path
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -51,7 +51,7 @@ class SeaweedFS:
         return f"http://127.0.0.1:{self.ports[-1]}"
 
     def user(self, name: str) -> dict[str, str]:
-        """The environment in which boto3 is this user here."""
+        """Environment variables with which boto3 is this user of this server."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": f"{name}-key",
@@ -61,12 +61,12 @@ class SeaweedFS:
         }
 
     def log_in(self, environment: pytest.MonkeyPatch, name: str) -> None:
-        """From here on boto3 is this user here."""
+        """Make boto3 this user of this server from now on."""
         for variable, value in self.user(name).items():
             environment.setenv(variable, value)
 
     def start(self) -> None:
-        """Start it on free ports, or on those that it had; other ports where somebody was faster."""
+        """Start on the previous ports or on free ports. If a port has been occupied meanwhile, other ports are used."""
         for chosen in (self.ports, [], [], []):
             self.ports = chosen or [free_port() for _ in range(2 * len(PORTS))]
             if self._started():
@@ -74,15 +74,15 @@ class SeaweedFS:
         raise RuntimeError((self.folder / "log").read_text("utf-8")[-5000:])
 
     def kill(self) -> None:
-        """As a power cut would."""
+        """Kill the server without notice, as in a power cut."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def owner(self) -> Any:
-        """A client that may do everything."""
-        import boto3  # takes half a second, which only tests of a bucket need
+        """Returns a client with all rights."""
+        import boto3  # takes half a second, and only tests with a bucket need it
 
         values = self.user("owner")
         return boto3.client(
@@ -94,7 +94,7 @@ class SeaweedFS:
         )
 
     def empty(self) -> None:
-        """Drop every object of the bucket, and every upload that nobody finished."""
+        """Delete every object and every unfinished upload of the bucket."""
         client = self.owner()
         for upload in client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ()):
             client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -162,5 +162,5 @@ class SeaweedFS:
 
 
 def _dies_with_its_parent() -> None:
-    """However the tests end, no server is left."""
+    """Let the server die with the tests, however they end."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,9 +1,8 @@
-"""Which expensive tests a run leaves out: those of files that did not change.
+"""Leave out expensive tests if the files they depend on have not changed.
 
-A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed`
-only where one of these files, its own or its pictures differ from the merge base; with `imports=True` also where a file
-does that its own imports, at any remove. What was left out is listed at the end of the run. What does not belong here:
-the tiers, which are markers that the Makefile selects.
+A pytest plugin, which `tests/conftest.py` names. With `--changed`, a test marked `on_change("deploy/**", …)` runs only
+if one of these files, its own file or its pictures differ from the merge base. With `imports=True` it also runs if a
+file that its own file imports, directly or indirectly, differs. The end of the run lists the tests that were left out.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from tests.helpers.imported_files import imported_files
 from tests.helpers.record import LEFT_OUT, append
 
 BASE = "CHANGED_SINCE"
-"""The commit to compare with, where it is known."""
+"""Environment variable with the commit to compare with."""
 RECENT_S = 12 * 3600
-"""On the main branch itself, what came so long before the last commit is not compared."""
+"""On the main branch, the comparison goes back this many seconds before the last commit."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """After the selection by markers, so that only what would have run is listed."""
+    """Runs after the selection by markers, so that the list contains only tests that would have run."""
     changed = changed_files(config.rootpath) if config.getoption("--changed") else None
     if changed is None:
         return
@@ -51,14 +50,17 @@ def _concerned(item: pytest.Item, changed: list[str]) -> bool:
 
 
 def _matches(file: str, pattern: str) -> bool:
-    """`folder/**` is all below the folder; else a pattern of the shell, for the end of the path."""
+    """Whether a file matches: `folder/**` means all files below the folder, else the end of the path is globbed."""
     if pattern.endswith("/**"):
         return file.startswith(pattern.removesuffix("**"))
     return PurePosixPath(file).match(pattern)
 
 
 def changed_files(root: Path) -> list[str] | None:
-    """What differs from the base, with what is not committed; None where no base is known, so that everything runs."""
+    """Files that differ from the base, including uncommitted changes.
+
+    Returns None if no base is known, so that all tests run.
+    """
     base = _base(root)
     if base is None:
         return None
@@ -68,7 +70,7 @@ def changed_files(root: Path) -> list[str] | None:
 
 
 def _base(root: Path) -> str | None:
-    """`CHANGED_SINCE`, else the merge base with main; on that branch the last commit of half a day before."""
+    """`CHANGED_SINCE`, else the merge base with main. On main itself, a commit from half a day before the last one."""
     if given := os.environ.get(BASE):
         return given
     head = _git(root, "rev-parse", "HEAD")

@@ -1,4 +1,4 @@
-"""What a text says."""
+"""Checks of texts and error messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from resources.failures import PermanentFailure
 
 
 def unsaid(text: str, *sentences: str) -> list[str]:
-    """Those of the sentences that the text does not contain."""
+    """Returns the sentences that the text does not contain."""
     return [sentence for sentence in sentences if sentence not in text]
 
 
 def refusal(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
-    """The message with which a call fails."""
+    """Returns the message with which a call fails."""
     with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
         call(*arguments, **named)
     return str(caught.value)

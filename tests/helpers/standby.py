@@ -1,7 +1,4 @@
-"""A primary and the standby that follows it, as a failover has them.
-
-What does not belong here: what is in the database.
-"""
+"""A primary PostgreSQL server and a standby that follows it, for failovers."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=of
 
 @dataclass(frozen=True)
 class Server:
-    """A server of PostgreSQL that trusts whoever asks; `data` belongs to the account that runs it."""
+    """A PostgreSQL server that trusts every client; `data` belongs to the account that runs it."""
 
     data: Path
     port: int
@@ -57,7 +54,7 @@ class Server:
         )
 
     def stop(self) -> None:
-        """At once, as if it were killed: what goes on breaks off."""
+        """Stop the server at once, as if killed, and interrupt its transactions."""
         self.run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
 
     def promote(self) -> None:
@@ -66,8 +63,10 @@ class Server:
 
 @contextmanager
 def replicated(folder: Path, source: str) -> Iterator[tuple[Server, Server]]:
-    """A primary with what is in the database `source`, and a hot standby, which has whatever is committed; both are
-    stopped at the end."""
+    """Yields a primary with the contents of the database `source`, and a hot standby that has every commit.
+
+    Both are stopped at the end.
+    """
     primary, standby = (_made(folder / name) for name in ("primary", "standby"))
     primary.run("initdb", "-D", primary.data, "-U", "irt", "--auth=trust", "--encoding=UTF8", "--locale=C")
     started = []
@@ -96,7 +95,7 @@ def replicated(folder: Path, source: str) -> Iterator[tuple[Server, Server]]:
 
 
 def fail_over(primary: Server, standby: Server, away_s: float) -> None:
-    """The primary stops; after a while the standby takes its place."""
+    """Stop the primary, and promote the standby in its place after `away_s`."""
     primary.stop()
     time.sleep(away_s)
     standby.promote()

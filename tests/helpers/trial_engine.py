@@ -1,4 +1,4 @@
-"""A new engine, in one file: em's estimates under another name. The other place is a line in the registry.
+"""A new engine in one file: em's estimates under another name. It also needs a line in the registry:
 
 monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, SPEC))
 """

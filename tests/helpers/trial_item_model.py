@@ -1,4 +1,4 @@
-"""A new item model, in one file: a 2PL with an upper asymptote u, which no other file knows. The other place is this:
+"""A new item model in one file: a 2PL with an upper asymptote u. No other file mentions it. Registration needs a line:
 
 
 monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)

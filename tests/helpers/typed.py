@@ -1,4 +1,4 @@
-"""Commands as they are typed, and what came of them."""
+"""Commands as typed by a user, with their output and exit status."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Typed:
 
 Irt = Callable[..., Typed]
 IrtOf = Callable[[Settings], Irt]
-"""A command line in whose environment these settings are set."""
+"""Returns a command line with these settings in its environment."""
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Irt:
-    """`irt` in the environment of the test: each call types the words that follow it."""
+    """`irt` in the environment of the test: each call runs it with the given words."""
 
     def typed(*words: object) -> Typed:
         get_settings.cache_clear()

@@ -1,7 +1,7 @@
-"""Verdicts as the rules of eligibility read, one attempt at a time: slow, and written to be believed.
+"""Verdicts computed directly from the rules of eligibility, an attempt at a time: slow but easy to verify.
 
-What belongs here: plain Python over dicts, so that it has nothing in common with the code that it checks. What does
-not: worlds to judge (see `verdict_worlds`).
+The module is plain Python over dicts, so that it shares nothing with the code that it checks. `verdict_worlds` has the
+worlds to judge.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """A log, with what the bank and the scales say of it.
+    """A log, with the bank's and the scales' data about it.
 
     Attributes:
         items: scale and maximum score of each item that the bank knows.
@@ -44,7 +44,7 @@ class Log:
 
 
 def months_before(time: datetime, months: int) -> datetime:
-    """The same time of day some months earlier; on the last day of that month if it is shorter."""
+    """The same time of day some months earlier, or the last day of that month if it is shorter."""
     year, month = divmod(time.year * 12 + time.month - 1 - months, 12)
     day = time.day
     while True:
@@ -55,7 +55,7 @@ def months_before(time: datetime, months: int) -> datetime:
 
 
 def judge_log(log: Log) -> dict[Key, Verdict]:
-    """The verdict of each attempt, by id and time, as the night after it has it if the log was complete by then."""
+    """Verdict of each attempt, by id and time, as of the night after it, if the log was complete by then."""
     answered, meetings, times = defaultdict(list), defaultdict(list), defaultdict(list)
     for a in log.attempts:
         meetings[a["user_id"], a["item_id"]].append(a)
@@ -67,14 +67,17 @@ def judge_log(log: Log) -> dict[Key, Verdict]:
             times[a["item_id"], _month(a["completed_at"])].append((a["completed_at"], a["response_time_ms"]))
 
     def omitted(a: Attempt, until: datetime) -> bool:
-        """Whether it was left out in an exam: a later item of the session is answered before `until`."""
+        """Whether an item was omitted in an exam: a later item of the session was answered before `until`."""
         if a["correct"] is not None or a["form_id"] is None or a["session_id"] is None:
             return False
         return any(_comes_later(b, a) for b in answered[a["user_id"], a["session_id"]] if b["completed_at"] < until)
 
     @cache
     def usual_time(item: str, end: datetime, least: int) -> float | None:
-        """Median of the month before, or of the own month up to `end` if those are too few. None: too few again."""
+        """Median time in the month before or, with too few times, in the same month up to `end`.
+
+        Returns None if these are too few, too.
+        """
         own = _month(end - DAY)
         before = [ms for _, ms in times[item, _month(months_before((end - DAY).replace(day=1), 1))]]
         so_far = [ms for at, ms in times[item, own] if at < end]
@@ -136,7 +139,7 @@ def _comes_later(b: Attempt, a: Attempt) -> bool:
 
 
 def _points(a: Attempt, most: int) -> int | None:
-    """Score of an answer, None if it is unknown; full credit is the maximum score."""
+    """Score of an answer, or None if unknown. Full credit is the maximum score."""
     if most > 1 and a.get("score") is not None:
         return int(a["score"])
     if most > 1:

@@ -1,7 +1,4 @@
-"""Worlds whose stored verdicts are compared with a judgement of the whole log by plain loops, attempt by attempt.
-
-What belongs here: the logs, and the comparison. What does not: the judgement (see `verdict_reference`).
-"""
+"""Worlds whose stored verdicts are compared, attempt by attempt, with the plain loops of `verdict_reference`."""
 
 from __future__ import annotations
 
@@ -43,21 +40,21 @@ SMALL = AnyScenario(
     seed=51,
 )
 LOWERED = {"rapid_min_times": 25, "min_responses": 20}
-"""An item of a small world has about 50 live answers a month; the defaults want 100 times."""
+"""Rules of a small world, in which an item has about 50 live answers a month. The defaults require 100 times."""
 DAY = timedelta(days=1)
 Fill = Callable[[Database], None]
 
 
 @dataclass(frozen=True)
 class World:
-    """A log, and what happens to it after its days are judged.
+    """A log and the changes to it after its days are judged.
 
     Attributes:
         fill: puts the log into a migrated database.
-        changes: what happens then, one after the other; the days that differ are judged again after each.
-        nights: the log arrives by `recorded_at`, and the days that differ are judged at this interval. None: all of it
-            is there before the first day is judged.
-        reasons: some of its verdicts have each of these.
+        changes: later changes, in order. After each, the days that differ are judged again.
+        nights: interval at which days that differ are judged, while answers arrive by `recorded_at`. None: the whole
+            log has arrived before the first day is judged.
+        reasons: reasons that occur among its verdicts.
     """
 
     name: str
@@ -68,7 +65,7 @@ class World:
 
 
 class WrongVerdict(AssertionError):
-    """A verdict that is not the one of the plain loops."""
+    """A verdict that differs from the plain loops."""
 
 
 # -- judging -----------------------------------------------------------------------------------------
@@ -77,8 +74,8 @@ class WrongVerdict(AssertionError):
 def judge_world(database: Database, world: World) -> Iterator[Counter[str]]:
     """Fill an empty database with a world and judge its days; then each of its changes.
 
-    Yields the number of attempts by reason, those that are scored under "scored". Raises WrongVerdict if a verdict is
-    another than `judge_log` finds.
+    Yields the number of attempts by reason, with scored attempts under "scored". Raises WrongVerdict if a verdict
+    differs from `judge_log`.
     """
     world.fill(database)
     run_sql(database, "ANALYZE")
@@ -93,7 +90,7 @@ def judge_world(database: Database, world: World) -> Iterator[Counter[str]]:
 
 
 def _judge_months(database: Database) -> None:
-    """Judge all days by the times that the months before them close with."""
+    """Judge all days with the item times at which the months before them close."""
     months = months_of_log(database)
     with database.connect() as connection:
         for month in months:
@@ -131,7 +128,7 @@ def _judge_by_night(database: Database, interval: timedelta) -> None:
 
 
 def compare(database: Database) -> Counter[str]:
-    """The number of attempts by reason, if all verdicts are those of `judge_log`; else raises WrongVerdict."""
+    """Returns the number of attempts by reason. Raises WrongVerdict if a verdict differs from `judge_log`."""
     expected, found = judge_log(read_log(database)), _stored_verdicts(database)
     wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
     if wrong:
@@ -141,7 +138,7 @@ def compare(database: Database) -> Counter[str]:
 
 
 def read_log(database: Database) -> Log:
-    """The log of a database. A closed month keeps the rules that it closed with."""
+    """Read the log of a database. A closed month keeps the rules in force when it closed."""
     columns = "id, user_id, item_id, session_id, form_id, position, completed_at, correct, score, response_time_ms"
     names = [*columns.split(", "), "hints_used", "mode"]
     attempts = [dict(zip(names, row, strict=True)) for row in rows(database, f"SELECT {', '.join(names)} FROM attempt")]
@@ -180,7 +177,10 @@ def add_scale(database: Database, rules: Mapping[str, Any], scale_id: str = SCAL
 
 
 def load_scenario(database: Database, scenario: Scenario, rules: Mapping[str, Any], *, late: bool = False) -> None:
-    """A simulated log, with the answers of a month in its first days. late: also those that come after `now`."""
+    """Load a simulated log, with a month's answers in its first days.
+
+    `late`: includes answers that arrive after `now`.
+    """
     with TemporaryDirectory() as folder, database.connect() as connection:
         files = write(*simulate(scenario), Path(folder))
         ensure_month_partitions(connection, scenario.months[0], month_of(scenario.now))
@@ -194,7 +194,7 @@ def load_scenario(database: Database, scenario: Scenario, rules: Mapping[str, An
 
 
 def _late(database: Database) -> None:
-    """Items chosen by what the learner answered before; one session in 20 comes late, and three answers after their
+    """Items depend on the learner's earlier answers. One session in 20 is late, and three answers arrive after their
     month has closed."""
     adaptive: dict[str, Any] = {"assignment": "adaptive", "adaptive_items": 24}
     scenario = replace(SMALL, now=datetime(2026, 4, 20, tzinfo=UTC), seed=52, late_rate=0.05, **adaptive)
@@ -209,7 +209,7 @@ def _late(database: Database) -> None:
 
 
 def _correct_some(database: Database) -> None:
-    """Regrade, withdraw, flag an account, change an item's scale: in days that are judged already."""
+    """Regrade, withdraw, flag an account and change an item's scale, in days that have been judged."""
     with database.connect() as connection:
         for statement in (
             """UPDATE response_log SET correct = NOT correct, revision = revision + 1, recorded_at = now()
@@ -238,7 +238,7 @@ def _change_rules(database: Database) -> None:
 
 
 def _close_and_change_rules(database: Database) -> None:
-    """The first month keeps the rules that it closes with."""
+    """Close the first month, which keeps its rules, and change the rules."""
     with database.connect() as connection:
         connection.execute(
             """INSERT INTO month_state
@@ -250,7 +250,7 @@ def _close_and_change_rules(database: Database) -> None:
 
 
 def _midnight(database: Database) -> None:
-    """Exams that go on after a midnight, of a day and of a month, with items left out before it and after it."""
+    """Exams that continue after midnight, of a day and of a month, with items omitted before and after it."""
     add_items(database, {f"i{k}": None for k in range(6)})
     add_scale(database, {"rapid_min_times": 3, "min_responses": 1})
     log = []
@@ -275,7 +275,7 @@ def _midnight(database: Database) -> None:
 
 
 def _hurry(database: Database, times: int) -> None:
-    """Put the answers of a month into its first days, in the same order: each day takes its time, however small."""
+    """Move the answers of a month into its first days, in the same order, as every judged day costs time."""
     run_sql(
         database,
         """WITH hurried AS (
@@ -295,8 +295,10 @@ def _recorded_at_once(database: Database, log: Sequence[Mapping[str, Any]]) -> N
 
 
 def _clocks(database: Database) -> None:
-    """Answers around each change of clocks, in a database whose sessions are in New York, and seven months after the
-    hour that the first left out: half an hour before and after the look-back ends."""
+    """Answers around each clock change, in a database whose sessions are in New York.
+
+    Also answers seven months after the first skipped hour, half an hour before and after the look-back ends.
+    """
     [(name,)] = rows(database, "SELECT current_database()")
     run_sql(database, f"""ALTER DATABASE "{name}" SET timezone = 'America/New_York'""")
     add_items(database, {f"i{k}": None for k in range(30)})
@@ -320,7 +322,7 @@ def _clocks(database: Database) -> None:
 
 
 def _leap_day(database: Database) -> None:
-    """Items met around a 29 February and again a year later, a microsecond before, at and after the same time."""
+    """Items answered around 29 February and again a year later, a microsecond before, at and after the same time."""
     add_items(database, {f"i{k}": None for k in range(3)})
     add_scale(database, {"rapid_min_times": 2, "min_responses": 1})
     tiny = timedelta(microseconds=1)
@@ -336,8 +338,10 @@ def _leap_day(database: Database) -> None:
 
 
 def _slower(database: Database) -> None:
-    """A month in which everybody takes four times as long, then one in which nobody does. In that one i2 is new, and
-    takes four times as long from the second day on."""
+    """In a first month all learners take four times as long, in the next month they do not.
+
+    Item i2 is new in the next month, and takes four times as long from the second day on.
+    """
     add_items(database, {f"i{k}": None for k in range(3)})
     add_scale(database, {"rapid_min_times": 5, "min_responses": 1, "rapid_cap_ms": 60_000})
     log = []
@@ -359,7 +363,7 @@ def _two_scales(database: Database) -> None:
 
 
 def _scored(database: Database) -> None:
-    """Items with up to four scores; three of the others leak in the second month."""
+    """Items with up to four scores. Three of the other items leak in the second month."""
     leak = Fault("leak", size=0.1, share=0.5, n_items=3, first_month=MONTHS[1])
     scenario = replace(SMALL, scored_items=((0, 1, 2, 3), (0, 1, 2), (0, 2)), faults=(leak,))
     load_scenario(database, scenario, LOWERED)

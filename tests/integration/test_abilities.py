@@ -88,7 +88,7 @@ def learners(database: Database, month: str = LATER) -> dict[str, int]:
     return dict(stored(database, Month(month).end)["n_items"])
 
 
-def test_one_answer_to_a_published_item_is_enough_and_none_is_not(bank: Database) -> None:
+def test_ability_needs_at_least_an_answer_to_a_published_item(bank: Database) -> None:
     at = END - timedelta(days=3)
     add_attempts(
         bank,
@@ -104,7 +104,7 @@ def test_one_answer_to_a_published_item_is_enough_and_none_is_not(bank: Database
     assert learners(bank) == {"one": 1, "repeats": 1}
 
 
-def test_answers_count_for_365_days_that_end_with_the_window(bank: Database) -> None:
+def test_answers_of_the_365_days_before_the_end_of_the_window_count(bank: Database) -> None:
     first = END - timedelta(days=365)
     tiny = timedelta(microseconds=1)
     add_attempts(bank, [attempt(f"u{k}", "i0", at) for k, at in enumerate((first - tiny, first, END - tiny, END))])
@@ -131,14 +131,14 @@ def answered(bank: Database) -> Database:
     return bank
 
 
-def test_the_set_in_force_at_the_windows_end_is_used(answered: Database) -> None:
+def test_abilities_use_the_set_in_force_at_the_end_of_the_window(answered: Database) -> None:
     before = stored(answered)["theta"]["u"]
     publish(answered, "unpublished", 0.0, END)
     assert (learners(answered, MONTH), learners(answered, LATER)) == ({"u": 1}, {"u": 2})
     assert stored(answered)["theta"]["u"] < before
 
 
-def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Database) -> None:
+def test_run_replaces_only_the_abilities_of_its_month(answered: Database) -> None:
     measure(answered, LATER, "again")
     assert rows(answered, "SELECT update_id, window_end FROM mirt_ability ORDER BY window_end") == [
         (f"run of {MONTH}", Month(MONTH).end),
@@ -151,10 +151,10 @@ def stale(database: Database) -> set[str]:
         return set(stale_months(connection))
 
 
-def test_errors_of_items_are_known_from_a_fit_that_has_what_they_share_and_not_from_an_earlier_one(
+def test_total_errors_are_stored_only_if_the_fit_has_common_errors(
     months: Database,
 ) -> None:
-    """`se_total` of a month with items of a linked fit, and of the same once the fit is as 1.0.0 left it."""
+    """Compares `se_total` by items of a linked fit with the same fit in the form of release 1.0.0."""
     unknown = "SELECT count(*) FROM mirt_ability WHERE window_end = %s AND scale_id = %s AND se_total IS NULL"
     measure(months, LATER, "run")
     everybody = len(stored(months))
@@ -171,7 +171,7 @@ def test_errors_of_items_are_known_from_a_fit_that_has_what_they_share_and_not_f
         connection.rollback()
 
 
-def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
+def test_months_whose_set_has_changed_are_stale(answered: Database) -> None:
     assert stale(answered) == set()
     publish(answered, "i0", 1.5, END)
     assert stale(answered) == {LATER}
@@ -181,8 +181,8 @@ def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> Non
     assert stale(answered) == {MONTH, LATER}
 
 
-def test_a_scale_that_had_nothing_in_force_when_it_was_measured_is_stale_once_it_has(answered: Database) -> None:
-    """A scale initialised later publishes from the first month on; its learners have no row that could be old."""
+def test_scale_measured_before_its_first_publication_is_stale_after_the_publication(answered: Database) -> None:
+    """A scale initialised later publishes from the first month on; its learners have no outdated rows."""
     add_items(answered, {"o1": {"a": 1.0, "b": 0.0}}, "other")
     add_attempts(answered, [attempt("u", "o1", datetime(2026, 7, 5, tzinfo=UTC))])
     for month in MONTHS:
@@ -196,7 +196,7 @@ def test_a_scale_that_had_nothing_in_force_when_it_was_measured_is_stale_once_it
     assert rows(answered, "SELECT window_end FROM mirt_ability WHERE scale_id = 'other'") == [(END,)]
 
 
-def test_a_scale_without_published_items_says_why_it_has_no_abilities(database: Database) -> None:
+def test_scale_without_published_items_has_no_abilities_and_states_the_reason(database: Database) -> None:
     add_items(database, {"i0": None})
     add_attempts(database, [attempt("u", "i0", END - timedelta(days=1))])
     (found,) = measure(database, LATER, "run")

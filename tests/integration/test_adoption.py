@@ -79,7 +79,7 @@ def done(typed: Irt, *words: object) -> str:
 
 
 @pytest.mark.ci
-def test_a_company_adopts_it_regrades_erases_backs_up_and_restores(
+def test_company_installs_pulls_regrades_erases_backs_up_and_restores(
     adopting: Company, irt: IrtOf, sources: Path, tmp_path: Path
 ) -> None:
     company = adopting

@@ -184,11 +184,11 @@ def real_world(settings: Settings) -> Iterator[World]:
 # -- runs --------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_ended_well_is_no_alert(world: World) -> None:
+def test_successful_run_opens_no_alert(world: World) -> None:
     assert (world.run(), world.told()) == (True, [])
 
 
-def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: World) -> None:
+def test_failed_run_is_a_single_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):
         assert (real_world.run(), real_world.told()) == (False, [("run month 2026-06", "error", JUNE, True)])
@@ -202,7 +202,7 @@ def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: Wor
     assert (real_world.run(), real_world.told()) == (True, [("run month 2026-06", "error", JUNE, False)])
 
 
-def test_a_run_by_either_name_of_its_job_is_one_alert_with_the_key_of_before(world: World) -> None:
+def test_runs_under_either_name_of_a_job_share_an_alert_with_the_former_key(world: World) -> None:
     world.broken = True
     for name in ("mirt_calibrate", "calibrate_night"):
         world.run(name)
@@ -216,7 +216,7 @@ def test_a_run_by_either_name_of_its_job_is_one_alert_with_the_key_of_before(wor
     assert rows(Database(world.settings), "SELECT 1 FROM alert WHERE resolved_at IS NULL") == []
 
 
-def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: World) -> None:
+def test_alert_of_a_failed_run_ends_when_other_runs_have_materialised_its_assets(world: World) -> None:
     world.broken = True
     world.run()
     world.watch()
@@ -227,8 +227,8 @@ def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: Wor
     assert world.told() == [("run month 2026-06", "error", JUNE, False)]
 
 
-def test_a_run_is_over_when_its_asset_was_made_whose_check_has_no_partition(real_world: World) -> None:
-    """Such a check speaks of the latest partition; it was looked for under the run's, and the alert stayed open."""
+def test_alert_of_a_failed_run_ends_if_its_asset_has_an_unpartitioned_check(real_world: World) -> None:
+    """The sensor looked for such a check under the run's partition, so the alert stayed open."""
     real_world.broken = True
     real_world.run("only_fourth")
     real_world.watch()
@@ -237,7 +237,7 @@ def test_a_run_is_over_when_its_asset_was_made_whose_check_has_no_partition(real
     assert real_world.told() == [("run only_fourth 2026-06", "error", JUNE, False)]
 
 
-def test_a_check_without_partitions_is_one_alert_whatever_partition_failed_it(world: World) -> None:
+def test_check_without_partitions_is_a_single_alert_if_several_partitions_fail(world: World) -> None:
     world.gate = False
     world.run("only_fourth")
     world.run("only_fourth", partition="2026-07")
@@ -247,7 +247,7 @@ def test_a_check_without_partitions_is_one_alert_whatever_partition_failed_it(wo
     assert world.told() == [("check fourth of_the_last", "error", "", False)]
 
 
-def test_another_month_is_another_alert(world: World) -> None:
+def test_failed_runs_of_two_months_are_two_alerts(world: World) -> None:
     world.broken = True
     world.run()
     world.run(partition="2026-07")
@@ -257,7 +257,7 @@ def test_another_month_is_another_alert(world: World) -> None:
     ]
 
 
-def test_a_failure_that_was_fixed_before_anybody_looked_is_no_alert(world: World) -> None:
+def test_failure_that_was_fixed_before_the_sensor_ran_opens_no_alert(world: World) -> None:
     world.broken = True
     world.run()
     world.broken = False
@@ -265,7 +265,7 @@ def test_a_failure_that_was_fixed_before_anybody_looked_is_no_alert(world: World
     assert world.told() == []
 
 
-def test_a_run_whose_worker_died_says_so(world: World) -> None:
+def test_alert_of_a_run_whose_worker_died_states_the_cause(world: World) -> None:
     job = world.defs.resolve_job_def("month")
     run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_failed(run, "the run worker died without a word")
@@ -274,8 +274,8 @@ def test_a_run_whose_worker_died_says_so(world: World) -> None:
     assert what == "the run of month failed: the run worker died without a word"
 
 
-def test_a_run_that_was_stopped_says_so(world: World) -> None:
-    """It said nothing but the name of Dagster's exception."""
+def test_alert_of_a_stopped_run_states_the_cause(world: World) -> None:
+    """The alert contained only the name of Dagster's exception."""
     world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
@@ -284,7 +284,7 @@ def test_a_run_that_was_stopped_says_so(world: World) -> None:
     assert what.endswith("ask for it again")
 
 
-def test_a_cancelled_run_is_no_alert(world: World) -> None:
+def test_cancelled_run_opens_no_alert(world: World) -> None:
     job = world.defs.resolve_job_def("month")
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_canceling(run)
@@ -293,8 +293,10 @@ def test_a_cancelled_run_is_no_alert(world: World) -> None:
 
 
 @pytest.mark.parametrize("last_word", ["canceled", "failed"])
-def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: World, last_word: str) -> None:
-    """What Dagster's daemon does at the end of `max_runtime`; its worker may say after it that it was cancelled."""
+def test_run_over_its_time_limit_opens_an_alert_even_if_its_worker_reports_a_cancellation(
+    world: World, last_word: str
+) -> None:
+    """Dagster's daemon fails a run at `max_runtime`; its worker may report a cancellation afterwards."""
     run = world.instance.create_run_for_job(
         world.defs.resolve_job_def("month"),
         tags={"dagster/partition": JUNE, dg.MAX_RUNTIME_SECONDS_TAG: "10"},
@@ -314,8 +316,8 @@ def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: W
 # -- checks ------------------------------------------------------------------------------------------
 
 
-def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World) -> None:
-    """It is a failed run and any number of failed checks; the run is silent, and the checks tell together."""
+def test_held_month_is_a_single_alert_that_ends_when_every_gate_passes(world: World) -> None:
+    """A held month is a failed run and any number of failed checks; only the checks report it, in a single alert."""
     world.failed_gates = {"linked", "anchors_agree"}
     assert (world.run("calibration"), world.told()) == (False, [("held 2026-06", "error", JUNE, True)])
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
@@ -334,8 +336,8 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     assert (world.run("calibration"), world.told()) == (True, [("held 2026-06", "error", JUNE, False)])
 
 
-def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_was_told(world: World) -> None:
-    """As where months were made and invariants evaluated before the daemon was started."""
+def test_held_month_stays_a_single_alert_if_invariants_ran_before_the_sensor(world: World) -> None:
+    """This happens if months and invariants ran before the daemon was started."""
     world.failed_gates = {"anchors_agree"}
     assert not world.run("calibration")
     told = ("anchors_agree", "every_month_is_green")
@@ -356,8 +358,8 @@ def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_
     assert (world.run("calibration"), [alert for alert in world.told() if alert[-1]]) == (True, [another])
 
 
-def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:
-    """As when it is materialised alone, and the database says otherwise than the gates did."""
+def test_held_publication_is_reported_as_a_failed_run_if_its_gates_passed(world: World) -> None:
+    """This happens if the publication runs alone and the database no longer agrees with the gates' results."""
     assert world.run("calibration")
     world.failed_gates = {"linked"}
     assert (world.run("calibration", assets=["published_item_parameters"]), world.told()) == (
@@ -366,7 +368,7 @@ def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(worl
     )
 
 
-def test_a_failed_check_is_one_alert_with_the_way_out(world: World) -> None:
+def test_failed_check_is_a_single_alert_with_the_remedy(world: World) -> None:
     world.gate = False
     assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, True)])
     ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
@@ -377,7 +379,7 @@ def test_a_failed_check_is_one_alert_with_the_way_out(world: World) -> None:
     assert (world.run(), world.told()) == (True, [("check first gate 2026-06", "error", JUNE, False)])
 
 
-def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
+def test_alert_of_items_held_back_is_a_warning_with_their_names(world: World) -> None:
     world.items = ["q2", "q1"]
     assert (world.run(), world.told(), rows(Database(world.settings), "SELECT kind, subjects FROM alert")) == (
         True,
@@ -386,7 +388,7 @@ def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
     )
 
 
-def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passes(world: World) -> None:
+def test_planned_check_that_was_never_evaluated_is_an_alert_until_the_check_passes(world: World) -> None:
     job = world.defs.resolve_job_def("only_third")
     run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_dagster_event(
@@ -397,7 +399,7 @@ def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passe
     assert world.told() == [("check third maybe 2026-06", "error", JUNE, False)]
 
 
-def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World) -> None:
+def test_step_that_failed_after_materialising_its_asset_stays_an_alert(world: World) -> None:
     world.evaluate = False  # Dagster fails a step that yields less than it declared
     assert (world.run("only_third"), world.told()) == (False, [("run only_third 2026-06", "error", JUNE, True)])
     world.evaluate = True
@@ -405,7 +407,7 @@ def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World
     assert [open_ for *_, open_ in world.told()] == [False]
 
 
-def test_the_history_of_checks_is_read_in_pieces(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_of_checks_is_read_in_batches(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.watching.alert_sensors.EVENTS_A_TICK", 2)
     monkeypatch.setattr("jobs.watching.alert_sensors.OVERLAP_IDS", 0)
     for month in ("2026-06", "2026-07", "2026-08"):
@@ -495,14 +497,14 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
         (MONTHLY, utc(2026, 8, 31), {"2026-07": utc(2026, 8, 1, 3)}, None),
     ],
 )
-def test_a_job_is_late_until_its_newest_partition_is_made(
+def test_job_is_late_until_its_newest_partition_has_been_materialised(
     plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
 ) -> None:
     late = lateness(plan, PlanRecord(BEGUN, made, is_on=True), now, "2026-01")
     assert late == (found and Lateness(found[1], found[0], of_schedule=True))
 
 
-def test_a_daily_job_has_25_hours_while_it_runs() -> None:
+def test_running_daily_job_is_late_only_after_25_hours() -> None:
     now, earlier = utc(2026, 8, 3, 4, 1), {"2026-07-31": utc(2026, 8, 1, 3)}
     made = earlier | {"2026-08-01": utc(2026, 8, 2, 3)}
     assert lateness(NIGHTLY, PlanRecord(BEGUN, made, is_running=True), now, "2026-01") is None
@@ -510,7 +512,7 @@ def test_a_daily_job_has_25_hours_while_it_runs() -> None:
     assert late == Lateness(utc(2026, 8, 2, 3), "2026-08-01", of_schedule=False)
 
 
-def test_nothing_is_late_before_the_first_scale_or_the_first_month() -> None:
+def test_jobs_are_never_late_before_the_first_scale_or_the_first_month() -> None:
     now = utc(2026, 8, 2, 5)
     assert (
         lateness(NIGHTLY, PlanRecord(), now, "2026-01"),
@@ -541,7 +543,7 @@ def initialise_scale(world: World) -> None:
     run_sql(Database(world.settings), scale, [datetime.now(UTC) - timedelta(days=10)])
 
 
-def test_a_schedule_that_does_not_tick_is_one_alert_until_its_night_is_made(
+def test_schedule_without_ticks_is_a_single_alert_until_its_night_has_been_materialised(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
     not_before(30.0, timedelta(hours=4))  # when the night before has to be there
@@ -592,7 +594,7 @@ def test_a_schedule_that_is_switched_off_is_never_late(
     assert [(key, is_open) for key, *_, is_open in real_world.alerts()] == [(f"schedule {NIGHTLY.name}", False)]
 
 
-def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -> None:
+def test_late_backup_is_a_single_alert_until_the_next_backup(real_world: World) -> None:
     database = Database(real_world.settings)
     in_time = "every schedule that is switched on is in time"
     backed_up = "INSERT INTO backup (address, made_at, size, seconds) VALUES (%s, now() - %s * interval '1 hour', 1, 1)"
@@ -605,7 +607,7 @@ def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -
     assert (real_world.tick("alerts_of_schedules"), real_world.alerts()) == (in_time, [("backup", "error", "", False)])
 
 
-def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) -> None:
+def test_silent_source_is_a_single_alert_until_its_next_answers(real_world: World) -> None:
     database = Database(real_world.settings)
     in_time = "every schedule that is switched on is in time"
     came = """INSERT INTO intake SELECT 'exam', 'http', now() - n * interval '1 hour', 1, 1, 1, 0, 0, 0, '{}', now()
@@ -631,7 +633,7 @@ def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) ->
 # -- sensors -----------------------------------------------------------------------------------------
 
 
-def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: World) -> None:
+def test_failing_sensor_is_a_single_alert_until_the_sensor_succeeds(real_world: World) -> None:
     location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository")
     origin = RemoteInstigatorOrigin(location, "stale_months")
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData())
@@ -669,5 +671,5 @@ def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: Wor
 # -- delivery ----------------------------------------------------------------------------------------
 
 
-def test_delivery_says_that_there_is_no_channel(world: World) -> None:
+def test_delivery_without_a_channel_is_reported_in_its_tick(world: World) -> None:
     assert world.tick("alert_delivery") == "no channel is configured"

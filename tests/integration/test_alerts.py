@@ -101,7 +101,9 @@ def undelivered(settings: Settings) -> set[tuple[Any, ...]]:
 # -- what arrives ------------------------------------------------------------------------------------
 
 
-def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http: HttpSink, smtp: SmtpSink) -> None:
+def test_every_channel_receives_the_alert_in_its_own_format(
+    everywhere: Settings, http: HttpSink, smtp: SmtpSink
+) -> None:
     raise_alert(everywhere)
     assert deliver(Database(everywhere)) == dict.fromkeys(("slack", "discord", "email", "pagerduty", "webhook"), 1)
     posted = {path.split("/")[1]: (path, body) for path, body in http.received}
@@ -159,7 +161,7 @@ def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http
     assert "apprise" not in str([body for _, body in http.received]).lower()
 
 
-def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSink) -> None:
+def test_ids_cannot_mention_all_members_of_a_chat(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(
         everywhere, Alert("x", "error", "bad items", "look", kind="items", subjects=("<!channel>", "@everyone"))
     )
@@ -170,7 +172,7 @@ def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSin
         assert "@everyone" not in posted[chat]
 
 
-def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Settings, http: HttpSink) -> None:
+def test_message_omits_partition_and_subjects_if_the_alert_has_neither(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(
         everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")
     )
@@ -183,7 +185,7 @@ def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Se
 # -- once --------------------------------------------------------------------------------------------
 
 
-def test_an_open_violation_is_one_alert_and_its_end_is_one_message(everywhere: Settings, http: HttpSink) -> None:
+def test_repeated_violation_sends_a_single_alert_and_a_single_resolution(everywhere: Settings, http: HttpSink) -> None:
     assert [raise_alert(everywhere) for _ in range(3)] == [True, False, False]
     for _ in range(2):
         deliver(Database(everywhere))
@@ -200,7 +202,7 @@ def test_an_open_violation_is_one_alert_and_its_end_is_one_message(everywhere: S
     assert events[1] == {"routing_key": PD_KEY, "event_action": "resolve", "dedup_key": events[0]["dedup_key"]}
 
 
-def test_what_comes_back_after_its_end_is_a_new_alert(everywhere: Settings, http: HttpSink) -> None:
+def test_violation_that_recurs_after_its_resolution_is_a_new_alert(everywhere: Settings, http: HttpSink) -> None:
     for _ in range(2):
         assert raise_alert(everywhere)
         resolve(everywhere)
@@ -218,7 +220,7 @@ def test_two_deliveries_at_once_send_each_message_once(everywhere: Settings, htt
     assert http.received == []
 
 
-def test_a_channel_that_is_new_hears_what_is_open_and_not_what_is_over(settings: Settings, http: HttpSink) -> None:
+def test_new_channel_receives_open_alerts_and_no_resolved_alerts(settings: Settings, http: HttpSink) -> None:
     over = Alert("old", "error", "old", "nothing")
     raise_alert(settings, over)
     raise_alert(settings)
@@ -232,7 +234,9 @@ def test_a_channel_that_is_new_hears_what_is_open_and_not_what_is_over(settings:
 # -- channels that do not answer ---------------------------------------------------------------------
 
 
-def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere: Settings, smtp: SmtpSink) -> None:
+def test_failing_channel_delays_only_its_own_messages_and_loses_no_message(
+    everywhere: Settings, smtp: SmtpSink
+) -> None:
     smtp.refuse = True
     raise_alert(everywhere)
     begun = clock(everywhere)
@@ -269,7 +273,7 @@ def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, 
     assert "503" in said
 
 
-def test_a_channel_that_hangs_holds_up_nobody_else(
+def test_hanging_channel_does_not_delay_further_channels(
     everywhere: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NotifyBase, "socket_read_timeout", 60)
@@ -289,8 +293,8 @@ def test_a_channel_that_hangs_holds_up_nobody_else(
     assert undelivered(everywhere) == set()
 
 
-def test_a_channel_that_ends_at_the_very_end_of_its_time_has_answered(settings: Settings, http: HttpSink) -> None:
-    """It has told of its only message, and its thread still lives."""
+def test_message_sent_just_before_the_timeout_counts_as_delivered(settings: Settings, http: HttpSink) -> None:
+    """The channel has reported its only message, and its thread is still running."""
     with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
     asked, may_end = Due("a", "error", "something", "look", alert_id=1, channel="webhook"), threading.Event()
 
@@ -307,7 +311,7 @@ def test_a_channel_that_ends_at_the_very_end_of_its_time_has_answered(settings: 
         may_end.set()
 
 
-def test_a_message_that_is_refused_for_ever_does_not_hold_up_the_others(settings: Settings, http: HttpSink) -> None:
+def test_permanently_refused_message_does_not_block_later_messages(settings: Settings, http: HttpSink) -> None:
     with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
     raise_alert(with_hook)
     http.status = 400
@@ -360,12 +364,12 @@ def test_no_secret_is_ever_logged_or_stored(
         ({"alert_webhook_url": SecretStr("ftp://example.org")}, "ALERT_WEBHOOK_URL must be an http://"),
     ],
 )
-def test_a_channel_that_cannot_work_is_explained(settings: Settings, values: dict[str, Any], said: str) -> None:
+def test_invalid_configuration_of_a_channel_is_explained(settings: Settings, values: dict[str, Any], said: str) -> None:
     (problem,) = problems(configured(settings, **values))
     assert said in problem
 
 
-def test_channels_that_can_work_have_no_problems(everywhere: Settings) -> None:
+def test_valid_channels_have_no_problems(everywhere: Settings) -> None:
     assert (list(channels(everywhere)), problems(everywhere)) == (
         ["slack", "discord", "email", "pagerduty", "webhook"],
         [],
@@ -410,7 +414,7 @@ def alerts(database: Database) -> list[tuple[Any, ...]]:
     return rows(database, "SELECT what, severity, resolved_at IS NULL FROM alert ORDER BY alert_id")
 
 
-def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> None:
+def test_green_month_is_announced_once_with_its_waiting_decisions(months: Instance) -> None:
     assert ([months.told(), months.told()], alerts(months.database), months.looked_at) == (
         [[WAITS], []],
         [(WAITS, "info", False)],  # nothing that anybody must close
@@ -423,7 +427,7 @@ def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> No
     assert months.told() == [f"{JAN} is green, no decision waits"]
 
 
-def test_with_a_dashboard_it_links_to_the_page_of_the_month(months: Instance) -> None:
+def test_announcement_links_to_the_months_page_if_a_dashboard_is_configured(months: Instance) -> None:
     address = {"irt_dashboard_url": "https://irt.example.org/admin/"}
     months.database.settings = months.database.settings.model_copy(update=address)
     assert months.told() == [WAITS]
@@ -432,14 +436,14 @@ def test_with_a_dashboard_it_links_to_the_page_of_the_month(months: Instance) ->
 
 
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])
-def test_it_waits_until_the_month_is_green(months: Instance, state: State) -> None:
+def test_announcement_waits_until_the_month_is_green(months: Instance, state: State) -> None:
     months.states[FEB] = state
     assert months.told() == []
     months.states[FEB] = State.GREEN
     assert months.told() == [WAITS]
 
 
-def test_a_month_that_was_red_meanwhile_is_announced_again(months: Instance) -> None:
+def test_month_that_was_red_since_its_announcement_is_announced_again(months: Instance) -> None:
     assert (months.told(), call(months.database, open_alert, RED)) == ([WAITS], True)
     months.states[FEB] = State.RED
     assert months.told() == []
@@ -449,7 +453,7 @@ def test_a_month_that_was_red_meanwhile_is_announced_again(months: Instance) -> 
     assert [months.told(), months.told()] == [[WAITS], []]
 
 
-def test_a_run_of_the_month_that_failed_made_it_red_and_one_of_its_report_did_not(months: Instance) -> None:
+def test_month_is_announced_again_after_a_failed_calibration_but_not_a_failed_report(months: Instance) -> None:
     assert months.told() == [WAITS]
     for job, told in (("drift_report", []), ("monthly_calibration", [WAITS])):
         failed = Alert(f"run {job} {FEB}|abc", "error", "the run failed", "look", partition=FEB)
@@ -463,7 +467,7 @@ def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
     assert months.told(datetime.now(UTC) + timedelta(days=2)) == []
 
 
-def test_the_sensor_says_what_it_told(months: Instance) -> None:
+def test_sensor_tick_contains_the_announcements(months: Instance) -> None:
     with dg.build_sensor_context(instance=months.instance, resources={"database": months.database}) as context:
         said = ready_months.ready_months(context)
     assert said.skip_message == WAITS
@@ -472,7 +476,9 @@ def test_the_sensor_says_what_it_told(months: Instance) -> None:
 # -- channels ----------------------------------------------------------------------------------------
 
 
-def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: Settings, http: HttpSink) -> None:
+def test_announcement_is_sent_to_a_webhook_once_and_leaves_no_open_alert(
+    months: Instance, settings: Settings, http: HttpSink
+) -> None:
     months.told()
     database = Database(settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")}))
     assert deliver(database) == {"webhook": 1}
@@ -483,7 +489,7 @@ def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: S
     assert call(months.database, open_keys, "") == {}
 
 
-def test_pagerduty_gets_no_message_that_a_month_is_ready(months: Instance) -> None:
+def test_pagerduty_receives_no_announcements_of_ready_months(months: Instance) -> None:
     months.told()
     with months.database.connect() as connection:
         open_alert(connection, RED)

@@ -58,7 +58,7 @@ def linked_with(bank: Database, month: str) -> dict[str, Any]:
     return {**found[0], "hash": found[1]}
 
 
-def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_were(bank: Database) -> None:
+def test_dropped_anchor_is_not_used_from_its_month_on_and_earlier_months_are_unchanged(bank: Database) -> None:
     item = anchor(bank)
     before = {month: linked_with(bank, month) for month in MONTHS}
     done = drop(bank, [item], LAST)
@@ -83,8 +83,8 @@ def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_we
     assert call(bank, in_force, SCALE, LATER).set_hash == now_in_force
 
 
-def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(bank: Database) -> None:
-    """The values in force come from the first month, whose linking used it."""
+def test_drift_compares_with_fits_that_were_linked_by_a_dropped_anchor(bank: Database) -> None:
+    """The values in force come from the first month, whose linking used the anchor."""
     store = folder_store_of(bank)
     (before,) = drift_of_month(bank, store, LAST)
     drop(bank, [anchor(bank)], LAST)
@@ -117,7 +117,7 @@ def violations(bank: Database) -> list[str]:
     ],
     ids=["a value changed", "an anchor left", "nobody decided"],
 )
-def test_a_silent_change_of_the_anchors_is_found(bank: Database, plant: str) -> None:
+def test_silent_change_of_the_anchors_violates_an_invariant(bank: Database, plant: str) -> None:
     drop(bank, [anchor(bank)], LAST)
     run_sql(bank, plant)
     assert violations(bank)
@@ -131,13 +131,13 @@ def test_a_silent_change_of_the_anchors_is_found(bank: Database, plant: str) -> 
         (["A01"], "July", "from a month on"),
     ],
 )
-def test_what_is_no_anchor_cannot_be_dropped(bank: Database, items: list[str], month: str, why: str) -> None:
+def test_drop_of_an_invalid_anchor_or_month_is_refused(bank: Database, items: list[str], month: str, why: str) -> None:
     with pytest.raises(PermanentFailure, match=why):
         drop(bank, items, month)
     assert rows(bank, "SELECT max(version) FROM anchor_set") == [(1,)]
 
 
-def test_enough_anchors_must_remain(bank: Database) -> None:
+def test_drop_is_refused_if_too_few_anchors_remain(bank: Database) -> None:
     every = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY 1")]
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
@@ -145,7 +145,7 @@ def test_enough_anchors_must_remain(bank: Database) -> None:
     assert few.left == 5
 
 
-def test_versions_follow_each_other_in_time_and_twice_is_refused(bank: Database) -> None:
+def test_anchor_versions_are_in_order_of_time_and_a_second_drop_is_refused(bank: Database) -> None:
     item = anchor(bank)
     drop(bank, [item], LAST)
     with pytest.raises(PermanentFailure, match=f"no anchors of scale default in {LAST}: {item}"):
@@ -168,7 +168,7 @@ def values_of(bank: Database, version: int) -> list[tuple[Any, ...]]:
     )
 
 
-def test_dropped_anchors_come_back_with_the_values_they_were_frozen_with(bank: Database) -> None:
+def test_restored_anchors_have_their_frozen_values(bank: Database) -> None:
     item = anchor(bank)
     drop(bank, [item], LAST)
     assert violations(bank) == []
@@ -192,7 +192,7 @@ def test_dropped_anchors_come_back_with_the_values_they_were_frozen_with(bank: D
     )
 
 
-def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database) -> None:
+def test_restored_set_leaves_months_linked_to_the_same_anchors_current(bank: Database) -> None:
     item = anchor(bank)
     drop(bank, [item], LAST)
     done = restore(bank, [item], LAST)
@@ -200,7 +200,7 @@ def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database
     assert call(bank, anchor_hash, SCALE, 3) == linked_with(bank, LAST)["hash"]
 
 
-def test_what_was_not_dropped_or_is_out_of_use_is_not_restored(bank: Database) -> None:
+def test_restoration_of_an_anchor_in_force_or_a_withdrawn_item_is_refused(bank: Database) -> None:
     item, other = anchor(bank), anchor_other_than(bank, anchor(bank))
     drop(bank, [item], LAST)
     with pytest.raises(
@@ -217,8 +217,8 @@ def test_what_was_not_dropped_or_is_out_of_use_is_not_restored(bank: Database) -
         restore(bank, [item], LAST)
 
 
-def test_anchors_that_another_model_was_frozen_without_are_gone(bank: Database) -> None:
-    """Their values are of the model before."""
+def test_anchors_dropped_before_a_model_change_cannot_be_restored(bank: Database) -> None:
+    """Their values belong to the former model."""
     item = anchor(bank)
     drop(bank, [item], LAST)
     run_sql(
@@ -231,7 +231,7 @@ def test_anchors_that_another_model_was_frozen_without_are_gone(bank: Database) 
         restore(bank, [item], LAST)
 
 
-def test_an_anchor_that_came_back_without_a_decision_is_found(bank: Database) -> None:
+def test_anchor_restored_without_a_decision_violates_an_invariant(bank: Database) -> None:
     item = anchor(bank)
     drop(bank, [item], LAST)
     restore(bank, [item], LAST)
@@ -240,7 +240,7 @@ def test_an_anchor_that_came_back_without_a_decision_is_found(bank: Database) ->
     assert f"version 3: {item}" in found
 
 
-def test_a_change_is_tried_before_it_is_made_and_leaves_nothing(bank: Database) -> None:
+def test_trial_of_an_anchor_change_writes_no_rows(bank: Database) -> None:
     item = anchor(bank)
     tables = "SELECT count(*), max(version) FROM anchor_set", "SELECT fit_id, anchor_hash FROM mirt_fit_meta ORDER BY 1"
     before = [rows(bank, table) for table in tables]
@@ -251,8 +251,8 @@ def test_a_change_is_tried_before_it_is_made_and_leaves_nothing(bank: Database) 
     )
 
 
-def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> None:
-    """Half of the anchors, frozen one logit too hard: red with them and green without them."""
+def test_trial_of_an_anchor_change_names_the_gate_that_would_hold_the_month(bank: Database) -> None:
+    """Half of the anchors are frozen one logit too hard: the month is red with these anchors and green without them."""
     half = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 7")]
     drop(bank, half, LAST)
     link_month(bank, LAST, "without them")

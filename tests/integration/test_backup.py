@@ -116,8 +116,10 @@ class Waiting(EmEngine):
 
 
 @pytest.mark.ci
-def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]) -> None:
-    """A backup in the middle of a month: the copy has the same ledger, and makes the same of the month."""
+def test_restored_backup_of_a_running_month_has_the_same_ledger_and_recomputes_the_month(
+    world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    """The backup is made during a month's calibration."""
     calibrate(world, JUNE)
     engine = Waiting(1)
     july = threading.Thread(target=calibrate, args=(world, JULY, engine))
@@ -173,7 +175,7 @@ def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
     return [place.split(), *(words for line in lines for words in simple_commands(line))]
 
 
-def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settings, tmp_path: Path) -> None:
+def test_addresses_of_reports_are_adapted_to_the_restored_copy(world: Settings, copy: Settings, tmp_path: Path) -> None:
     database, store = Database(world), rooms.folder_store(world)
     url = store.put("reports/drift/2026-06/x.html", b"a report")
     rooms.run_sql(
@@ -195,7 +197,7 @@ def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settin
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_backup_in_a_bucket(
+def test_backup_in_a_bucket_can_be_restored_and_removed(
     s3: SeaweedFS, calibrated: Settings, copy: Settings, irt: Callable[[Settings], Irt]
 ) -> None:
     typed = irt(calibrated)("backup", "--out", f"s3://{BUCKET}/nightly/irt", "--json")
@@ -219,7 +221,7 @@ def damaged(made: BackupResult, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made.address, tmp_path / Path(made.address).name))
 
 
-def test_a_flipped_byte_is_found_before_anything_is_restored(damaged: Path, copy: Settings) -> None:
+def test_flipped_byte_is_detected_before_the_restore(damaged: Path, copy: Settings) -> None:
     content = bytearray((damaged / DATABASE).read_bytes())
     content[len(content) // 2] ^= 1
     (damaged / DATABASE).write_bytes(content)
@@ -245,7 +247,7 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
         ({"contents": None}, "damaged"),
     ],
 )
-def test_a_backup_that_is_not_for_this_code_is_refused(
+def test_backup_of_incompatible_code_is_refused(
     damaged: Path, copy: Settings, change: dict[str, Any], said: str
 ) -> None:
     manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
@@ -255,15 +257,15 @@ def test_a_backup_that_is_not_for_this_code_is_refused(
     assert is_empty(copy)
 
 
-def test_a_database_that_is_not_empty_is_left_alone(made: BackupResult, world: Settings) -> None:
+def test_restore_into_a_non_empty_database_is_refused(made: BackupResult, world: Settings) -> None:
     before = rooms.rows(Database(world), "SELECT count(*) FROM response_log")
     with pytest.raises(PermanentFailure, match=r"not empty: it holds .* nothing was changed"):
         restore(world, Path(made.address))
     assert rooms.rows(Database(world), "SELECT count(*) FROM response_log") == before
 
 
-def test_what_pg_restore_cannot_do_leaves_nothing(damaged: Path, copy: Settings) -> None:
-    """As if the dump had been cut before its hash was taken."""
+def test_failed_pg_restore_leaves_an_empty_database(damaged: Path, copy: Settings) -> None:
+    """The dump was cut before its hash was computed."""
     cut = (damaged / DATABASE).read_bytes()[:-100_000]
     (damaged / DATABASE).write_bytes(cut)
     manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
@@ -274,7 +276,9 @@ def test_what_pg_restore_cannot_do_leaves_nothing(damaged: Path, copy: Settings)
     assert is_empty(copy)
 
 
-def test_a_copy_that_differs_is_told_of(damaged: Path, copy: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_differences_of_a_restored_copy_are_reported(
+    damaged: Path, copy: Settings, irt: Callable[[Settings], Irt]
+) -> None:
     manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
     contents = manifest["contents"]
     contents["tables"]["question"] += 1
@@ -318,19 +322,19 @@ def refused(settings: Settings, folder: Path, failure: type[Exception], said: st
         ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
     ],
 )
-def test_without_a_program_that_fits_the_package_is_named(
+def test_backup_without_a_fitting_program_names_the_package(
     world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], said: str
 ) -> None:
     monkeypatch.setattr(programs, "installed", lambda _name: there)
     refused(world, tmp_path / "backups", PermanentFailure, said)
 
 
-def test_a_full_disk_leaves_nothing(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_backup(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irt_assets.backup.make.DATABASE", "/dev/full")
     refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
 
 
-def test_a_folder_that_cannot_be_written_is_named(world: Settings, tmp_path: Path) -> None:
+def test_backup_into_an_unwritable_folder_names_the_folder(world: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PermanentFailure, match=f"No backup was made in {tmp_path}/file: .*--out names another"):
         back_up(world, tmp_path / "file")
@@ -345,15 +349,13 @@ def held_table(settings: Settings) -> Iterator[None]:
         connection.rollback()
 
 
-def test_a_migration_under_way_ends_the_backup(
-    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backup_is_refused_during_a_migration(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
     with held_table(world):
         refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
 
 
-def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path) -> None:
+def test_lost_database_leaves_no_backup(world: Settings, tmp_path: Path) -> None:
     end = OURS_WAIT.replace("count(*)", "count(pg_terminate_backend(pid))")
 
     def end_pg_dump() -> None:
@@ -367,7 +369,7 @@ def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Pat
     other.join(patient(60))
 
 
-def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy: Settings) -> None:
+def test_killed_backup_is_never_listed_as_complete(world: Settings, tmp_path: Path, copy: Settings) -> None:
     folder = tmp_path / "backups"
     with held_table(world):
         process = started(world, "backup", "--out", folder)
@@ -392,7 +394,9 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
 # -- what it holds, and who may read it --------------------------------------------------------------
 
 
-def test_a_backup_is_its_owners_alone(made: BackupResult, calibrated: Settings) -> None:
+def test_backup_is_readable_only_by_its_owner_and_contains_no_password(
+    made: BackupResult, calibrated: Settings
+) -> None:
     folder = Path(made.address)
     assert {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.iterdir()]} == {
         folder.name: 0o700,
@@ -408,7 +412,7 @@ def test_a_backup_is_its_owners_alone(made: BackupResult, calibrated: Settings) 
     assert password not in (folder / MANIFEST).read_text("utf-8")
 
 
-def test_the_listing_has_every_file_that_rows_cite(made: BackupResult, calibrated: Settings) -> None:
+def test_listing_contains_every_file_that_rows_cite(made: BackupResult, calibrated: Settings) -> None:
     store = rooms.folder_store(calibrated)
     listed = {file.key: file for file in cited_files.read_listing(Path(made.address) / OBJECTS)}
     rows = rooms.rows(Database(calibrated), "SELECT uri, snapshot_hash FROM scored_snapshot")
@@ -418,7 +422,7 @@ def test_the_listing_has_every_file_that_rows_cite(made: BackupResult, calibrate
     assert not list(cited_files.faults(listed.values(), store))
 
 
-def test_nothing_is_pruned_while_files_are_listed(world: Settings, tmp_path: Path) -> None:
+def test_prune_waits_while_files_are_listed(world: Settings, tmp_path: Path) -> None:
     listed = []
 
     class Store(FolderStore):
@@ -436,7 +440,7 @@ def test_nothing_is_pruned_while_files_are_listed(world: Settings, tmp_path: Pat
     assert listed
 
 
-def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
+def test_lost_cited_file_does_not_stop_a_backup(
     world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
 ) -> None:
     rooms.run_sql(
@@ -450,7 +454,7 @@ def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
     assert "warning: one file that the database cites cannot be found: snapshots/lost.parquet" in typed.err
 
 
-def test_the_newest_backups_stay(world: Settings, tmp_path: Path) -> None:
+def test_newest_backups_are_kept(world: Settings, tmp_path: Path) -> None:
     names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.NEWEST_KEPT + 1)]
     for name in [*names, "irt-not-ours", "irt-20250101T000000Z"]:
         (tmp_path / name).mkdir()
@@ -469,7 +473,7 @@ def test_the_newest_backups_stay(world: Settings, tmp_path: Path) -> None:
 # -- how old the last one is -------------------------------------------------------------------------
 
 
-def test_a_backup_that_is_late_is_told_of_once_there_was_one(
+def test_late_backup_is_reported_only_after_a_first_backup(
     world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
 ) -> None:
     database, typed = Database(world), irt(world)
@@ -529,7 +533,7 @@ def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
+def test_files_of_a_bucket_missing_or_changed_in_the_copy_are_named(
     world: Settings,
     s3: SeaweedFS,
     postgres: EmbeddedPostgres,
@@ -537,7 +541,7 @@ def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From a bucket into an empty database whose bucket is another one, to which the files are copied."""
+    """A backup in a bucket is restored with a second bucket, to which the files are copied."""
     s3.log_in(monkeypatch, "owner")
     client = s3.owner()
     client.create_bucket(Bucket=OTHER)

@@ -106,7 +106,7 @@ def others(s3: SeaweedFS) -> Iterator[None]:
 @pytest.mark.usefixtures("others")
 @every_use
 @pytest.mark.parametrize(("user", "bucket", "environment", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_whoever_cannot_use_the_bucket_is_told_what_to_set_and_is_not_told_of_a_missing_object(
+def test_access_errors_name_the_setting_and_are_not_reported_as_a_missing_object(
     s3: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
     user: str,
@@ -115,7 +115,7 @@ def test_whoever_cannot_use_the_bucket_is_told_what_to_set_and_is_not_told_of_a_
     said: str,
     use: Use,
 ) -> None:
-    """Of a missing bucket a HEAD request says what it says of a missing object: 404, without a word."""
+    """A HEAD request answers a missing bucket like a missing object: 404 without a body."""
     s3.log_in(monkeypatch, user)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -127,7 +127,7 @@ def test_whoever_cannot_use_the_bucket_is_told_what_to_set_and_is_not_told_of_a_
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", WRITES, ids=["put", "delete"])
-def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
+def test_write_by_a_read_only_user_fails_and_names_the_required_rights(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, use: Use
 ) -> None:
     USES["put"](BucketStore(BUCKET))
@@ -139,10 +139,10 @@ def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_file_that_is_too_large_for_one_request_is_refused_as_a_small_one_is(
+def test_large_file_is_refused_with_the_same_error_as_a_small_file(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """boto3 wraps what it meets while it sends a file in parts."""
+    """boto3 wraps errors that occur while it sends a file in parts."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(PermanentFailure, match=r"SignatureDoesNotMatch.*Set AWS_ACCESS_KEY_ID"):
         BucketStore(BUCKET).put("reports/large", sparse(tmp_path / "large", 20))
@@ -150,7 +150,9 @@ def test_a_file_that_is_too_large_for_one_request_is_refused_as_a_small_one_is(
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_service_without_tls_is_no_service_that_is_away(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_without_tls_is_a_permanent_failure_that_names_the_setting(
+    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("http", "https"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(PermanentFailure, match=r"no trusted connection.*AWS_CA_BUNDLE"):
@@ -191,7 +193,7 @@ def mortal(
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_service_killed_during_a_write_is_transient_and_after_its_restart_the_write_succeeds(
+def test_write_to_a_killed_service_is_transient_and_succeeds_after_the_restart(
     mortal: SeaweedFS, tmp_path: Path
 ) -> None:
     store = BucketStore(BUCKET)
@@ -272,7 +274,7 @@ def error_body(code: str) -> bytes:
 @pytest.mark.parametrize(
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "Throttling"), (400, "RequestTimeout")]
 )
-def test_what_a_service_cannot_do_now_is_tried_three_times_and_is_transient(
+def test_temporary_error_of_the_service_is_retried_three_times_and_is_transient(
     answers: Answers, status: int, code: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
@@ -294,7 +296,7 @@ def test_what_a_service_cannot_do_now_is_tried_three_times_and_is_transient(
         (400, "SomethingNew", "S3_BUCKET"),
     ],
 )
-def test_what_a_service_never_does_is_permanent_and_the_way_out_is_named(
+def test_unsupported_request_is_a_permanent_failure_that_names_the_remedy(
     answers: Answers, status: int, code: str, way_out: str
 ) -> None:
     answers.status, answers.body = status, error_body(code)
@@ -305,7 +307,7 @@ def test_what_a_service_never_does_is_permanent_and_the_way_out_is_named(
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", [USES["get"], USES["sha256"]], ids=["get", "sha256"])
-def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> None:
+def test_truncated_response_is_transient(answers: Answers, use: Use) -> None:
     answers.body, answers.cut = b"x" * 1000, 1
     with pytest.raises(TransientFailure, match="s3://bank/reports/a"):
         use(BucketStore(BUCKET))
@@ -313,7 +315,7 @@ def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> N
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_requests_that_write_name_no_acl(answers: Answers) -> None:
+def test_write_requests_contain_no_acl(answers: Answers) -> None:
     BucketStore(BUCKET).put("a", b"x")
     (request,) = answers.received
     assert not any("acl" in name for name in request)
@@ -353,7 +355,9 @@ def a_line_that_spoils(endpoint: str, sent: bytes, arrives: bytes) -> Iterator[s
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_what_is_spoilt_on_the_way_is_neither_kept_nor_given(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_corrupted_in_transit_are_neither_stored_nor_returned(
+    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = BucketStore(BUCKET)
     store.put("reports/a", b"the old answers")
     with a_line_that_spoils(s3.endpoint, b"answers", b"Answers") as endpoint:
@@ -399,14 +403,14 @@ def doctor_says(bucket: str = BUCKET) -> Finding:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(s3: SeaweedFS) -> None:
+def test_doctor_tests_the_bucket_and_leaves_no_object_there(s3: SeaweedFS) -> None:
     assert doctor_says() == Finding("object store", "ok", "s3://bank/ can be written and read")
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_the_missing_right_or_setting_of_a_bucket(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.log_in(monkeypatch, "reader")
     assert (doctor_says().state, "docs/how-to/object-store.md" in doctor_says().detail) == ("error", True)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -417,8 +421,8 @@ def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
-    """Learners' reports are in it."""
+def test_doctor_reports_a_publicly_readable_bucket(s3: SeaweedFS) -> None:
+    """The bucket contains learners' reports."""
     everybody = f"""{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Principal": "*",
         "Action": "s3:GetObject", "Resource": "arn:aws:s3:::{BUCKET}/*"}}]}}"""
     s3.owner().put_bucket_policy(Bucket=BUCKET, Policy=everybody)
@@ -432,7 +436,9 @@ def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_the_doctor_says_that_boto3_does_not_read_our_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_warns_if_aws_variables_are_only_in_our_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     env_file = tmp_path / "irt.env"
     env_file.write_text("AWS_ACCESS_KEY_ID=a\nAWS_DEFAULT_REGION=b\n")
     monkeypatch.setenv("IRT_ENV_FILE", str(env_file))
@@ -484,7 +490,7 @@ store = {made}
             process.kill()
 
 
-def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
+def test_stored_bytes_and_files_are_read_back_unchanged(either: ObjectStore, tmp_path: Path) -> None:
     """A file of 20 MB and bytes of 9 MB go to a bucket in parts."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(20_000_000))
@@ -495,7 +501,7 @@ def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
         assert either.sha256(KEY) == hashlib.sha256(content).hexdigest()
 
 
-def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -> None:
+def test_deleted_object_is_missing_and_can_be_deleted_twice(either: ObjectStore) -> None:
     either.put(KEY, b"x")
     either.delete(KEY)
     either.delete(KEY)
@@ -505,7 +511,7 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -
             look(KEY)
 
 
-def test_a_source_that_is_not_there_is_not_a_store_that_is_full(either: ObjectStore, tmp_path: Path) -> None:
+def test_missing_source_file_raises_file_not_found(either: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         either.put("a", tmp_path / "none")
 
@@ -513,14 +519,14 @@ def test_a_source_that_is_not_there_is_not_a_store_that_is_full(either: ObjectSt
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a/", "a\\..\\b", "a\0b", "..", f"a/{PART}b"]
 )
-def test_keys_stay_inside(either: ObjectStore, key: str) -> None:
+def test_keys_that_lead_out_of_the_store_are_refused(either: ObjectStore, key: str) -> None:
     uses = [either.get, either.exists, either.size, either.sha256, either.delete, either.uri, either.link]
     for use in (*uses, lambda key: either.put(key, b"")):
         with pytest.raises(ValueError, match="not an object key"):
             use(key)
 
 
-def test_every_key_is_listed_as_it_was_given(either: ObjectStore, tmp_path: Path) -> None:
+def test_unusual_keys_are_listed_unchanged(either: ObjectStore, tmp_path: Path) -> None:
     names = [
         "한국어 보고서",
         "a+b",
@@ -544,7 +550,7 @@ def test_every_key_is_listed_as_it_was_given(either: ObjectStore, tmp_path: Path
     assert [either.key(uri) for uri in ("file:///elsewhere/a", "s3://elsewhere/a")] == [None, None]
 
 
-def test_a_folder_without_anything_lists_nothing(either: ObjectStore) -> None:
+def test_empty_folder_lists_no_keys(either: ObjectStore) -> None:
     assert (list(either.list("reports/2026-11-16")), either.drop_unfinished("reports", datetime.now(UTC))) == ([], ())
 
 
@@ -557,7 +563,7 @@ def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
     assert {key for key, _ in either.list("reports")} == keys
 
 
-def test_a_link_is_refused_a_life_that_no_service_grants(either: ObjectStore) -> None:
+def test_link_with_an_unsupported_lifetime_is_refused(either: ObjectStore) -> None:
     for lifetime in (timedelta(days=8), timedelta(0)):
         with pytest.raises(ValueError, match="at most 7 days"):
             either.link(KEY, lifetime)
@@ -572,7 +578,7 @@ os.fsync = CompleteMultipartUploadTask._main = never
 """What is begun, in a folder or in a bucket, does not end before its process does."""
 
 
-def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_began_is_dropped(
+def test_killed_write_keeps_the_old_object_and_its_unfinished_upload_is_deleted(
     either: ObjectStore, tmp_path: Path
 ) -> None:
     either.put("reports/old", b"old")
@@ -590,8 +596,10 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
     assert (either.drop_unfinished("reports", now + hour), either.get("reports/old")) == ((), b"old")
 
 
-def test_a_file_of_200_mb_passes_without_being_held_in_memory(either: ObjectStore, tmp_path: Path) -> None:
-    """Of 200 MiB each way no more stays in memory at once than is on its way: measured 30 MiB."""
+def test_file_of_200_mb_is_stored_and_hashed_without_being_loaded_into_memory(
+    either: ObjectStore, tmp_path: Path
+) -> None:
+    """Memory grows only by the parts in transit: 30 MiB were measured for 200 MiB in each direction."""
     large = sparse(tmp_path / "large", 200)
     code = f"""from resource import RUSAGE_SELF, getrusage
 store.put('small', b'')
@@ -615,13 +623,13 @@ def test_the_settings_choose_the_store(tmp_path: Path) -> None:
 # -- the folder --------------------------------------------------------------------------------------
 
 
-def test_a_files_uri_leads_to_it_and_nobody_else_may_read_it(tmp_path: Path) -> None:
-    """It is its owner's alone: reports tell of learners, and a folder has no signed links."""
+def test_folder_store_returns_the_uri_of_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
+    """Reports contain data on learners, and a folder has no signed links."""
     file = Path(unquote(urlsplit(FolderStore(tmp_path / "objects").put(KEY, b"x")).path))
     assert (file.read_bytes(), file.stat().st_mode & 0o077) == (b"x", 0)
 
 
-def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "objects")
     store.put("a", b"x")
     (store.root / "out").symlink_to(tmp_path)
@@ -629,17 +637,17 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
         store.put("out/escaped", b"x")
 
 
-def test_a_root_behind_a_link_works(tmp_path: Path) -> None:
+def test_store_works_if_its_root_is_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "objects").symlink_to(tmp_path / "disk")
     FolderStore(tmp_path / "objects").put("a/b", b"x")
     assert (tmp_path / "disk" / "a" / "b").read_bytes() == b"x"
 
 
-def test_a_full_disk_is_told_with_what_is_needed_and_leaves_the_old_object(
+def test_full_disk_is_reported_with_the_needed_bytes_and_keeps_the_old_object(
     tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    """Whatever a full disk raises, and wherever: here it is one of 64 KiB."""
+    """The disk of this test has 64 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True)
@@ -654,7 +662,7 @@ def test_a_full_disk_is_told_with_what_is_needed_and_leaves_the_old_object(
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported_with_its_settings(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("")
     with pytest.raises(PermanentFailure, match=r"Cannot write .*IRT_HOME.*S3_BUCKET"):
         FolderStore(tmp_path / "objects").put("a/b", b"x")

@@ -103,12 +103,12 @@ def graph(defs: dg.Definitions, database: Database, tmp_path: Path) -> Iterator[
         yield Graph(defs, instance, database)
 
 
-def test_a_platform_that_was_just_switched_on_asks_for_its_whole_look_back(graph: Graph) -> None:
+def test_new_platform_requests_all_partitions_of_the_look_back(graph: Graph) -> None:
     assert graph.tick("aggregate_features_daily", FRIDAY) == TWO_WEEKS
 
 
-def test_three_days_without_a_daemon_are_asked_for_each_once(graph: Graph) -> None:
-    """Made until Monday's answers; Dagster itself gives one tick for those that were missed."""
+def test_days_missed_without_a_daemon_are_requested_once_each(graph: Graph) -> None:
+    """The days up to Monday exist; Dagster itself gives a single tick for all missed ticks."""
     graph.made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
     assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-14", "2026-07-15", "2026-07-16"]
     graph.made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
@@ -126,7 +126,7 @@ def test_three_days_without_a_daemon_are_asked_for_each_once(graph: Graph) -> No
         (dg.DagsterRunStatus.STARTED, False),
     ],
 )
-def test_a_partition_that_failed_is_asked_for_again_and_one_that_is_on_its_way_is_not(
+def test_failed_partition_is_requested_again_and_a_running_partition_is_not(
     graph: Graph, status: dg.DagsterRunStatus, asked: bool
 ) -> None:
     graph.made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
@@ -134,19 +134,19 @@ def test_a_partition_that_failed_is_asked_for_again_and_one_that_is_on_its_way_i
     assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if asked else [])
 
 
-def test_the_days_of_a_run_over_a_range_are_on_their_way(graph: Graph) -> None:
+def test_days_of_a_running_range_are_not_requested(graph: Graph) -> None:
     span = {ASSET_PARTITION_RANGE_START_TAG: "2026-06-01", ASSET_PARTITION_RANGE_END_TAG: "2026-07-14"}
     graph.run("aggregate_features_daily", dg.DagsterRunStatus.STARTED, **span)
     assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-15", "2026-07-16"]
 
 
-def test_another_job_of_the_day_is_no_hindrance(graph: Graph) -> None:
+def test_run_of_a_different_job_does_not_block_a_days_request(graph: Graph) -> None:
     graph.run("detect_inactivity", dg.DagsterRunStatus.STARTED, **{"dagster/partition": TWO_WEEKS[-1]})
     assert TWO_WEEKS[-1] in graph.tick("aggregate_features_daily", FRIDAY)
 
 
-def test_the_running_week_is_asked_for_every_day_and_once_more_when_it_is_over(graph: Graph) -> None:
-    """The daemon stops after Thursday: what was computed then is not the week's last word."""
+def test_running_week_is_requested_daily_and_once_more_after_its_end(graph: Graph) -> None:
+    """The daemon stops after Thursday, so Thursday's numbers are not the final numbers of the week."""
     thursday = datetime(2026, 7, 16, 2, 10, tzinfo=UTC)
     running, earlier = "2026-07-13", WEEKS.back(thursday, 8)
     graph.made("weekly_kpi", *earlier, at=thursday)
@@ -160,7 +160,7 @@ def test_the_running_week_is_asked_for_every_day_and_once_more_when_it_is_over(g
     assert graph.tick(KPI_JOB, tuesday + timedelta(days=1)) == ["2026-07-20"]
 
 
-def test_a_month_that_was_fitted_waits_for_a_person_and_one_that_never_was_is_asked_for(graph: Graph) -> None:
+def test_fitted_month_waits_for_a_person_and_an_unfitted_month_is_requested(graph: Graph) -> None:
     first = datetime(2026, 7, 1, 2, tzinfo=UTC)
     graph.made("item_calibration", "2026-04", at=first - timedelta(days=60))
     graph.made("scored_responses", "2026-05", at=first - timedelta(days=30))
@@ -168,7 +168,7 @@ def test_a_month_that_was_fitted_waits_for_a_person_and_one_that_never_was_is_as
     assert graph.tick("monthly_calibration", first) == ["2026-05", "2026-06"]
 
 
-def test_a_report_on_the_present_is_not_made_for_days_that_went_by_without(graph: Graph) -> None:
+def test_invariants_are_requested_for_the_last_day_and_not_for_missed_days(graph: Graph) -> None:
     assert graph.tick("invariants", datetime(2026, 7, 17, 6, tzinfo=UTC)) == ["2026-07-16"]
 
 
@@ -181,10 +181,10 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
-def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_timer(
+def test_job_without_partitions_runs_once_per_tick_of_its_schedule_or_timer(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
-    """A person's run is made whenever it is asked for."""
+    """A run that a person requests always starts."""
     plan = plan_of("inventory")
     tick = last_tick_before(not_before(30.0, timedelta(hours=6)), plan)  # the plan's time
     by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
@@ -208,10 +208,10 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
     assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
 
 
-def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only_what_is_missing(
+def test_start_by_hand_includes_the_last_day_and_a_timer_or_cron_job_only_missing_days(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
-    """As systemd 252 was seen to set TRIGGER_UNIT: by the timer, also after a kill, and not by `systemctl start`."""
+    """TRIGGER_UNIT is set as by systemd 252: by the timer, also after a kill, and not by `systemctl start`."""
     days = DAYS.back(now, 14)
     graph.made("features_topic_daily", *days[:-3], *days[-2:], at=now)
     daemon_lives(graph.instance)
@@ -240,17 +240,17 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
 
 
 @pytest.mark.parametrize(("alias", "job"), ALIASES.items())
-def test_the_documents_name_starts_the_same(graph: Graph, alias: str, job: str) -> None:
+def test_documents_name_of_a_job_starts_the_same_job(graph: Graph, alias: str, job: str) -> None:
     one, other = (graph.defs.resolve_job_def(name) for name in (alias, job))
     assert one.asset_layer.executable_asset_keys == other.asset_layer.executable_asset_keys
     assert (one.tags, one.partitions_def, one.executor_def) == (other.tags, other.partitions_def, other.executor_def)
-    assert one.description == f"The documents' name of `{job}`."
+    assert one.description == f"Name of the job `{job}` in the documents."
     assert plan_of(alias) is plan_of(job)
 
 
 @pytest.mark.parametrize("name", ["mirt_calibrate", NIGHTLY_JOB])
-def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, name: str, now: datetime) -> None:
-    """No tick and no command starts it a second time."""
+def test_night_running_under_either_name_is_not_started_again(graph: Graph, name: str, now: datetime) -> None:
+    """Neither a tick nor a command starts the night a second time."""
     day = DAYS.back(now, 1)[0]
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
     assert day not in partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), None)
@@ -261,7 +261,7 @@ def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, nam
 
 
 @pytest.mark.parametrize("names", [("mirt_calibrate", NIGHTLY_JOB), (NIGHTLY_JOB, "mirt_calibrate")])
-def test_a_failed_night_is_made_good_by_either_name(graph: Graph, names: tuple[str, str]) -> None:
+def test_failed_night_is_resolved_by_a_success_under_either_name(graph: Graph, names: tuple[str, str]) -> None:
     statuses = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS)
     for name, status in zip(names, statuses, strict=True):
         graph.run(name, status, **{PARTITION_TAG: TWO_WEEKS[-1]})
@@ -270,8 +270,8 @@ def test_a_failed_night_is_made_good_by_either_name(graph: Graph, names: tuple[s
     assert not asked_again(graph.instance, second)
 
 
-def test_a_schedule_that_was_switched_off_by_the_documents_name_stays_off(graph: Graph) -> None:
-    """And keeps its ticks: its name is that of before, when the job had the documents' name."""
+def test_schedule_switched_off_under_the_former_name_of_its_job_stays_off(graph: Graph) -> None:
+    """The schedule keeps its ticks too: its name has not changed since the job had the documents' name."""
     before = dg.Definitions(
         jobs=[dg.define_asset_job("mirt_calibrate", selection=["night"])],
         assets=[dg.asset(name="night")(lambda: None)],
@@ -389,10 +389,10 @@ def asked(
 
 
 @pytest.mark.parametrize("schedule_asks", [True, False])
-def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same_moment(
+def test_job_without_partitions_runs_once_if_command_and_schedule_decide_concurrently(
     schedule_asks: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The schedule's tick has begun, and it decides while the command looks for its run."""
+    """The schedule's tick has begun and decides while the command checks for the schedule's run."""
     now = datetime.now(UTC)
     state = switch_on(instance, BANK, now - timedelta(days=9))
     tick(instance, state, now, TickStatus.STARTED)
@@ -413,7 +413,7 @@ def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # Dagster's own code server
-def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
+def test_run_is_not_queued_if_an_equivalent_run_exists(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(
         "import dagster as dg\n@dg.job\ndef tiny(): pass\ndefs = dg.Definitions(jobs=[tiny])\n"
     )
@@ -428,7 +428,7 @@ def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("well", [True, False])
-def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
+def test_restarted_pod_reports_the_run_that_the_first_pod_requested(
     well: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "await_run", failing_once(KeyboardInterrupt(), ends(instance, well=well)))
@@ -443,7 +443,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 
-def test_a_run_that_somebody_else_asked_for_is_waited_for(instance: dg.DagsterInstance, as_job: Settings) -> None:
+def test_job_waits_for_a_run_that_was_requested_elsewhere(instance: dg.DagsterInstance, as_job: Settings) -> None:
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
@@ -453,7 +453,7 @@ def test_a_run_that_somebody_else_asked_for_is_waited_for(instance: dg.DagsterIn
     assert len(instance.get_runs()) == 3
 
 
-def test_a_run_by_the_documents_name_is_waited_for(instance: dg.DagsterInstance, as_job: Settings) -> None:
+def test_job_waits_for_a_run_under_the_documents_name(instance: dg.DagsterInstance, as_job: Settings) -> None:
     """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
@@ -463,10 +463,10 @@ def test_a_run_by_the_documents_name_is_waited_for(instance: dg.DagsterInstance,
     assert len(instance.get_runs()) == 2
 
 
-def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
+def test_job_requests_missing_partitions_and_waits_for_running_partitions(
     instance: dg.DagsterInstance, as_job: Settings, now: datetime
 ) -> None:
-    """A pod that was killed between two partitions has asked for the first alone."""
+    """A pod that was killed between two partitions has requested only the first."""
     *made, under_way, missing = DAYS.back(now, 14)
     for day in made:
         instance.report_runless_asset_event(dg.AssetMaterialization("features_topic_daily", partition=day))
@@ -477,14 +477,14 @@ def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
     assert len(instance.get_runs()) == 3
 
 
-def test_two_pods_at_once_ask_for_one_run(instance: dg.DagsterInstance, settings: Settings) -> None:
+def test_two_concurrent_pods_request_a_single_run(instance: dg.DagsterInstance, settings: Settings) -> None:
     with ThreadPoolExecutor(2) as pods:
         asking = [pods.submit(starting._asked_for, instance, settings, Database(settings), FEATURES, DAY) for _ in "ab"]
     (run,) = instance.get_runs()
     assert [one.result() for one in asking] == [{DAY: run.run_id}] * 2
 
 
-def test_a_code_server_that_restarts_is_waited_for(
+def test_job_waits_for_a_restarting_code_server(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = TransientFailure("the code server of irt_assets does not answer")
@@ -492,8 +492,8 @@ def test_a_code_server_that_restarts_is_waited_for(
     assert asked(instance, settings)[0].success
 
 
-def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(settings: Settings, database: Database) -> None:
-    """And with no trace of it, which Dagster writes as a warning."""
+def test_unreachable_code_server_raises_an_error_with_a_reason(settings: Settings, database: Database) -> None:
+    """The traceback, which Dagster logs as a warning, is not printed either."""
     away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
     with (
         dagster_instance(away, database) as instance,
@@ -503,14 +503,14 @@ def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(settings: Sett
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_a_database_that_restarts_is_waited_for() -> None:
+def test_job_waits_for_a_restarting_database() -> None:
     look = failing_once(psycopg.OperationalError("the connection is lost"), lambda: "ended")
     assert starting._through_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
         starting._through_outages(lambda: 1 / 0)
 
 
-def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
+def test_pod_without_a_daemon_fails_after_the_timeout_and_runs_no_job(
     settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
@@ -530,7 +530,7 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
         assert not instance.get_runs()
 
 
-def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
+def test_month_requested_in_a_pod_runs_in_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
     assert asked(instance, settings, MONTH, "2026-02") == [RunOutcome(MONTHLY_JOB, "2026-02", success=True)]
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG]) == (MONTHLY_JOB, "2026-02")
@@ -538,15 +538,13 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(instance: dg.Dagst
         asked(instance, settings, MONTH, "2199-01")
 
 
-def test_an_engine_of_one_s_own_is_refused_in_a_pod(
-    settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_option_is_refused_in_a_pod(settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     ended = irt(settings)("calibrate", "--month", "2026-02", "--engine", "em")
     assert (ended.code, "set IRT_ENGINES for the daemon" in ended.err) == (2, True)
 
 
-def test_a_run_that_is_repeated_between_two_looks_is_followed(
+def test_run_that_is_retried_between_two_polls_is_followed(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = queued(instance, BANK, None, {})
@@ -562,6 +560,6 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
     assert await_run(instance, first, BANK.job, None) == RunOutcome(BANK.job, None, success=True)
 
 
-def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:
+def test_unfinished_partition_is_refused_immediately(instance: dg.DagsterInstance, settings: Settings) -> None:
     with pytest.raises(PermanentFailure, match="is not a day that is over"):
         asked(instance, settings, partition="2199-01-01")

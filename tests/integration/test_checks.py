@@ -77,7 +77,7 @@ def scales_of(result: dg.AssetCheckResult) -> dict[str, bool]:
     return {row["scale"]: row["passed"] for row in rows_of(result.metadata, "scales")}
 
 
-def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_stop_the_run() -> None:
+def test_every_set_gate_is_partitioned_by_month_and_does_not_block() -> None:
     for gate in SET_GATES:
         (spec,) = (spec for spec in BY_NAME[gate.name].check_specs if spec.name == gate.name)
         assert (spec.partitions_def, spec.asset_key) == (monthly(MONTH), dg.AssetKey(gate.asset)), gate.name
@@ -89,7 +89,7 @@ def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_
     )
 
 
-def test_the_gates_of_an_asset_are_one_step() -> None:
+def test_gates_of_an_asset_run_in_a_single_step() -> None:
     steps = {check.node_def.name: {key.asset_key.to_user_string() for key in check.check_keys} for check in MONTHLY}
     assert steps == {
         "scored_responses_checks": {"scored_responses"},
@@ -100,8 +100,8 @@ def test_the_gates_of_an_asset_are_one_step() -> None:
     }
 
 
-def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibrated: Settings) -> None:
-    """The scale that passes goes on all the same: `green` and publication read the verdict of each scale."""
+def test_gate_failed_by_a_single_scale_is_an_error_and_names_both_scales(calibrated: Settings) -> None:
+    """The passing scale continues: `green` and publication read the verdict of each scale."""
     add_items(Database(calibrated), {"o1": None}, "other")
     found = evaluate(calibrated, "converged")
     run_sql(Database(calibrated), "DELETE FROM question WHERE scale_id = 'other'")
@@ -113,7 +113,7 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
     ) == (False, dg.AssetCheckSeverity.ERROR, {SCALE: True, "other": False}, True)
 
 
-def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
+def test_crashed_check_fails_with_the_reason_and_does_not_stop_further_checks(
     calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def connected(evidence: Evidence) -> GateResult:
@@ -132,7 +132,7 @@ def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_ju
     )
 
 
-def test_a_fit_that_cannot_be_read_fails_its_checks_with_the_reason(world: Settings) -> None:
+def test_unreadable_fit_fails_its_checks_with_the_reason(world: Settings) -> None:
     stage_made_up(Database(world), folder_store(world), MONTH, made_up_calibration({"A01": (1.0, 0.0)}))
     run_sql(Database(world), "UPDATE fit_staging SET calibration = 'not a fit'")
     for name in ("converged", "items_are_independent"):
@@ -174,7 +174,7 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
     assert found.description == f"{MONTH}: {counted(len(items), 'item')} held back: {named}"
 
 
-def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Settings) -> None:
+def test_items_held_back_by_the_previous_month_do_not_fail_the_check_again(calibrated: Settings) -> None:
     database = Database(calibrated)
     change_rules(database, SCALE, {"max_abs_b": 1.0})
     items = [row["item"] for row in rows_of(evaluate(calibrated, "items_pass_their_gates").metadata, checks.ITEMS)]
@@ -198,10 +198,10 @@ def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Set
     assert f"no item is newly held back; {len(items)} as in the month before: " in (none.description or "")
 
 
-def test_the_newest_evaluation_says_which_earlier_months_fail_still(
+def test_newest_evaluation_names_the_earlier_months_that_still_fail(
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
-    """Dagster puts it in the place of all months."""
+    """Dagster shows the newest evaluation for all months."""
     for month, passed in (("2026-03", False), ("2026-04", False), ("2026-05", True), ("2026-07", False)):
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
@@ -215,7 +215,7 @@ def test_the_newest_evaluation_says_which_earlier_months_fail_still(
     )
 
 
-def test_items_that_could_not_be_estimated_are_named(calibrated: Settings, world: Settings) -> None:
+def test_items_without_estimates_are_named(calibrated: Settings, world: Settings) -> None:
     assert evaluate(calibrated, "items_were_estimated").passed
     flagged = made_up_calibration({"A01": (1.0, 0.0), "A02": (1.0, 0.0)}, flags={"A02": (Flag.ALL_CORRECT,)})
     stage_made_up(Database(world), folder_store(world), MONTH, flagged)
@@ -245,10 +245,10 @@ def test_each_monthly_asset_has_an_inventory() -> None:
     }
 
 
-def test_the_inventories_name_each_month_once_where_it_stands(
+def test_inventories_name_each_month_once_with_its_last_finished_step(
     world: Settings, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    """The first month has a snapshot, whose gates no run has evaluated; of the others nothing was made."""
+    """The first month has a snapshot whose gates have not been evaluated; the remaining months have no assets."""
     take_snapshot(Database(world), folder_store(world), MONTH, None)
     found = take_stock(world, instance)
     months = list(months_between(MONTH, last_complete_month(now)))
@@ -265,7 +265,7 @@ def test_the_inventories_name_each_month_once_where_it_stands(
     assert others == {(True, f"none of {len(months)} months waits for it")}
 
 
-def test_an_empty_bank_is_no_clean_inventory(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_inventories_fail_if_the_bank_is_empty(settings: Settings, instance: dg.DagsterInstance) -> None:
     for found in take_stock(settings, instance).values():
         assert (found.passed, "the bank has no items" in (found.description or "")) == (False, True)
 
@@ -357,8 +357,8 @@ NEAR_ZERO = (0.05, -0.06, 0.02, 0.08, -0.04, 0.0, -0.05, 0.03)
 # -- anchors that moved as a group -------------------------------------------------------------------
 
 
-def test_a_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
-    """Q sees nothing: the anchors agree with each other. The other published items show it."""
+def test_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
+    """Q does not detect this, as the anchors agree with each other; the remaining published items do."""
     begin(bank)
     first = calibrate(bank, FIRST)
     said, _ = judged(bank, FIRST, anchors_move_with_the_others)
@@ -376,8 +376,8 @@ def test_a_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> Non
     )
 
 
-def test_months_that_run_together_are_judged_as_if_one_after_the_other(bank: Settings) -> None:
-    """The second is linked, and waits, before anything is published; it is compared again when its way is clear."""
+def test_months_that_run_together_are_classified_as_in_sequence(bank: Settings) -> None:
+    """The second month is linked and pending before the first publishes; its comparison is repeated afterwards."""
     begin(bank)
     link(bank, NEXT)
     assert publish(bank, NEXT, (FIRST,))[NEXT].state == "pending"
@@ -404,9 +404,8 @@ def test_a_month_is_not_compared_with_itself(bank: Settings) -> None:
     )
 
 
-def test_items_that_nobody_may_use_and_months_out_of_order_are_no_obstacle(bank: Settings) -> None:
-    """All published items withdrawn: nobody is left to compare. An earlier month that is run later: nothing was in
-    force then."""
+def test_anchor_gate_passes_if_no_published_item_can_be_compared(bank: Settings) -> None:
+    """All published items are withdrawn, or an earlier month runs later, when no parameters were in force yet."""
     database = begin(bank)
     calibrate(bank, NEXT)
     run_sql(
@@ -426,7 +425,7 @@ def test_items_that_nobody_may_use_and_months_out_of_order_are_no_obstacle(bank:
 # -- constants that jump -----------------------------------------------------------------------------
 
 
-def test_a_month_far_from_the_months_before_it_is_held(bank: Settings) -> None:
+def test_month_far_from_the_previous_months_is_held(bank: Settings) -> None:
     begin(bank)
     with_history(bank, NEAR_ZERO)
     assert calibrate(bank, FIRST).state == "done"

@@ -40,7 +40,7 @@ from tests.integration.sinks import HttpSink
 from tests.testbed.scenario import AnyScenario
 
 
-def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(world: Settings, irt: IrtOf) -> None:
+def test_changed_rules_need_confirmation_and_name_the_stale_months(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     with database.connect() as connection:
         for month in rooms.MONTHS:
@@ -65,10 +65,10 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(world: Se
     assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 
-def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
+def test_import_that_rejects_most_rows_exits_with_code_1_and_names_the_setting(
     settings: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
-    """Ten thousands of rejected rows once ended with 0 and "0 accepted"."""
+    """Tens of thousands of rejected rows ended with code 0 and "0 accepted"."""
     typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
     log = tmp_path / "log.csv"
     rows = [f"u{n},q1,2026-0{5 - n // 3}-01T12:00:00Z,1" for n in range(5)]
@@ -88,7 +88,7 @@ def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("words", [["--help"], ["doctor"]])
-def test_what_a_terminal_cannot_show_is_replaced(words: list[str], tmp_path: Path) -> None:
+def test_characters_that_the_terminal_cannot_print_are_replaced(words: list[str], tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "latin-1", "IRT_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "irt_assets.cli", *words]
     ran = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -97,9 +97,7 @@ def test_what_a_terminal_cannot_show_is_replaced(words: list[str], tmp_path: Pat
     )
 
 
-def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
-    settings: Settings, tmp_path: Path, irt: IrtOf
-) -> None:
+def test_typed_commands_lead_from_files_to_published_parameters(settings: Settings, tmp_path: Path, irt: IrtOf) -> None:
     log, truth = simulate(
         AnyScenario(
             months=("2026-06",),
@@ -161,7 +159,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert not unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
-def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(world: Settings, irt: IrtOf) -> None:
+def test_nightly_command_runs_a_night_and_logs_its_steps(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     done = typed("nightly", "--day", "2026-07-31")
     assert (done.code, done.out) == (0, "2026-07-31: done\n")
@@ -179,7 +177,9 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(world: Settings
     assert not unsaid(failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1")
 
 
-def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(world: Settings, irt: IrtOf, now: datetime) -> None:
+def test_nightly_command_refuses_an_unfinished_day_and_defaults_to_yesterday(
+    world: Settings, irt: IrtOf, now: datetime
+) -> None:
     typed = irt(world)
     refused = typed("nightly", "--day", f"{now:%Y-%m-%d}")
     yesterday = f"{now - timedelta(days=1):%Y-%m-%d}"
@@ -213,7 +213,7 @@ NOT_OVER = "is not a day that is over: the days run from"
         (("job", "detect_inactivity", "--partition", "2099-01-01"), f"2099-01-01 {NOT_OVER}"),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong_and_ends_with_code_2(
+def test_invalid_command_line_exits_with_code_2_and_states_the_error(
     words: tuple[str, ...], said: str, world: Settings, irt: IrtOf
 ) -> None:
     answer = irt(world)(*words)
@@ -221,7 +221,7 @@ def test_a_wrong_request_is_told_what_is_wrong_and_ends_with_code_2(
     assert (answer.code, said in told, "Traceback" in told) == (2, True, False), told
 
 
-def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
+def test_missing_schema_and_unreachable_database_have_different_messages(
     settings: Settings, world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     url = world.database_url.get_secret_value()
@@ -231,7 +231,7 @@ def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
     assert "does not answer" in irt(nobody)("lineage", "A01").err
 
 
-def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: IrtOf) -> None:
+def test_status_exits_with_code_1_if_a_month_is_missing(world: Settings, irt: IrtOf) -> None:
     answer = irt(world)("status", "--json")
     assert (
         answer.code,
@@ -239,7 +239,7 @@ def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, i
     ) == (1, True)
 
 
-def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(world: Settings, irt: IrtOf) -> None:
+def test_doctor_exits_with_code_0_only_if_no_finding_is_an_error(world: Settings, irt: IrtOf) -> None:
     answer = irt(world)("doctor", "--json")
     assert (answer.code, world.database_url.get_secret_value() in answer.out) == (
         int(any(f["state"] == "error" for f in answer.json)),
@@ -247,7 +247,9 @@ def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(world: Setti
     )
 
 
-def test_a_month_that_runs_elsewhere_is_refused(world: Settings, irt: IrtOf, instance: DagsterInstance) -> None:
+def test_calibrate_is_refused_if_a_run_of_the_month_is_under_way(
+    world: Settings, irt: IrtOf, instance: DagsterInstance
+) -> None:
     monthly = build_defs(world).resolve_job_def(MONTHLY_JOB)
     instance.create_run_for_job(monthly, status=DagsterRunStatus.STARTED, tags={PARTITION_TAG: "2026-06"})
     answer = irt(world)("calibrate", "--month", "2026-06")
@@ -273,7 +275,7 @@ def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
 
 
 @pytest.mark.ci
-def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_month: Settings) -> None:
+def test_drift_and_report_of_a_month_run_once_after_the_month_without_a_daemon(made_month: Settings) -> None:
     with dagster_instance(made_month, Database(made_month)) as instance:
         drift, report = followed(instance, made_month)
         defs = build_defs(made_month)
@@ -291,7 +293,7 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
 
 
 @pytest.mark.ci
-def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
+def test_every_sensor_belongs_to_the_daemon_or_can_be_evaluated_by_command(world: Settings) -> None:
     assert {sensor.name for sensor in build_defs(world).sensors or ()} == {
         *SENSORS,
         "killed_runs",
@@ -301,10 +303,10 @@ def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings
 
 
 @pytest.mark.ci
-def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
+def test_run_left_in_the_queue_of_a_stopped_daemon_is_executed_by_the_command(
     world: Settings, irt: IrtOf, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For three minutes a daemon that was stopped, as for timers, looks alive."""
+    """A stopped daemon looks alive for three minutes."""
     answers = iter([True, False, False])
     server = GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="irt_assets")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
@@ -331,7 +333,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
         (("report", "learner"), "generate_weekly_report"),
     ],
 )
-def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_here(
+def test_commands_use_the_daemons_queue_unless_here_is_given(
     here: bool,
     words: tuple[str, ...],
     job: str,
@@ -359,10 +361,10 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
 
 
 @pytest.mark.ci
-def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
+def test_job_command_runs_the_missing_partitions_and_a_second_call_runs_no_partition(
     world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime
 ) -> None:
-    """Of the days that it looks back at, all but two are made."""
+    """All but two days of the look-back have been materialised."""
     typed = irt(world)
     (plan,) = [plan for plan in PLANS if plan.job == "detect_inactivity"]
     *made, first_day, last_day = days = DAYS.back(now, plan.look_back)
@@ -381,14 +383,14 @@ def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
 
 
 @pytest.mark.ci
-def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: IrtOf) -> None:
+def test_job_command_evaluates_a_sensor_once_without_a_daemon(world: Settings, irt: IrtOf) -> None:
     done = irt(world)("job", "theta_sweep")
     assert (done.code, done.out) == (0, "theta_sweep: done\n")
     assert "ENABLE_IRT_ONLINE_UPDATE is off, here and on the θ API" in done.err
 
 
 @pytest.mark.ci
-def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(world: Settings, irt: IrtOf) -> None:
+def test_freshness_of_invariants_depends_on_the_time_and_not_on_the_result(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     never = typed("invariants", "fresh")
     assert (never.code, never.out) == (1, "the invariants have never been evaluated: run `irt job invariants`\n")
@@ -406,7 +408,7 @@ def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(wo
 
 
 @pytest.mark.ci
-def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
+def test_test_alert_and_its_resolution_reach_every_channel_and_are_not_stored(
     world: Settings, http: HttpSink, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(world)
@@ -426,10 +428,10 @@ def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
 
 
 @pytest.mark.ci
-def test_a_violation_ends_the_unit_of_the_invariants_where_it_is_to_and_is_alerted_once(
+def test_violation_fails_the_unit_of_invariants_only_in_strict_mode_and_alerts_once(
     world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the invariant itself: what systemd starts for the failed unit sends nothing more."""
+    """The invariant sends the alert itself; the unit that systemd starts for the failed unit sends no alert."""
     day = plan_of("invariants").partitions_due(now, world.irt_first_month)[-1]
     instance.report_runless_asset_event(AssetMaterialization("invariant_report", partition=day))
     add = """INSERT INTO invariant_result (run, invariant, subject, partition, passed, evaluated_at)

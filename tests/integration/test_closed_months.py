@@ -124,7 +124,7 @@ def home(settings: Settings) -> Home:
     return Home(settings)
 
 
-def test_month_closes_in_the_night_after_late_days_with_the_file_it_was_made_from(home: Home) -> None:
+def test_month_closes_in_the_night_after_the_late_days_with_its_snapshot(home: Home) -> None:
     assert home.close() == [], "it was never made"
     snapshot = home.make()
     assert home.close(DUE - timedelta(seconds=1)) == []
@@ -133,7 +133,7 @@ def test_month_closes_in_the_night_after_late_days_with_the_file_it_was_made_fro
     assert home.close(DUE + timedelta(days=1)) == [], "it is closed"
 
 
-def test_month_stays_open_until_it_was_made_from_all_answers_by_the_rules_of_today(
+def test_month_stays_open_until_all_answers_are_fitted_by_the_present_rules(
     home: Home,
 ) -> None:
     home.make()
@@ -157,7 +157,7 @@ def test_month_stays_open_until_it_was_made_from_all_answers_by_the_rules_of_tod
 
 
 @pytest.mark.parametrize(("days_before_end", "closes"), [(2, False), (-2, True)])
-def test_month_stays_open_if_a_source_has_been_silent_since_before_its_end(
+def test_month_stays_open_if_a_source_has_been_silent_since_before_the_months_end(
     home: Home, days_before_end: int, closes: bool
 ) -> None:
     home.make()
@@ -208,7 +208,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     )
 
 
-def test_changes_are_counted_again_only_after_something_changed(home: Home) -> None:
+def test_changes_are_counted_again_only_after_a_change(home: Home) -> None:
     home.make()
     home.close()
     home.close()
@@ -221,7 +221,7 @@ def test_changes_are_counted_again_only_after_something_changed(home: Home) -> N
     assert home.closed[rooms.SCALE].counted_at == counted
 
 
-def test_closed_month_keeps_the_eligibility_rules_it_closed_with(home: Home) -> None:
+def test_closed_month_keeps_its_eligibility_rules(home: Home) -> None:
     home.make()
     home.close()
     change_rules(home.database, rooms.SCALE, {"rapid_share": 0.2, "latent": "histogram"})
@@ -231,7 +231,7 @@ def test_closed_month_keeps_the_eligibility_rules_it_closed_with(home: Home) -> 
         assert months_of_other_rules(connection, read_scales(connection)[rooms.SCALE]) == []
 
 
-def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
+def test_reopened_month_includes_late_answers_and_closes_again(home: Home) -> None:
     before = home.make()
     home.close()
     home.come([("new", "q1")])
@@ -253,8 +253,8 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     assert ([one[0] for one in states], states[1][1:]) == (["closed", "reopened", "closed"], ("Ann", BY["reason"]))
 
 
-def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_scale(home: Home) -> None:
-    """A second source's year that is imported later: its month was never made."""
+def test_first_answers_of_a_second_scale_are_calibrated_and_leave_the_closed_scale_unchanged(home: Home) -> None:
+    """A second source's year is imported later, so that its month has never been calibrated."""
     before = home.make()
     home.close()
     add_items(home.database, {"r0": None}, OTHER)
@@ -276,7 +276,7 @@ def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_sca
     )
 
 
-def test_closed_scale_keeps_its_fit_and_file_when_another_scale_of_the_month_is_made_again(home: Home) -> None:
+def test_closed_scale_keeps_its_fit_and_snapshot_when_a_second_scale_is_calibrated(home: Home) -> None:
     home.judge()
     first, _ = take_snapshot(home.database, home.store, MONTH, None)
     with home.database.connect() as connection:
@@ -308,7 +308,7 @@ def test_closed_scale_keeps_its_fit_and_file_when_another_scale_of_the_month_is_
     assert rows(home.database, of_fits)[0] == (rooms.SCALE, first.snapshot_hash), "a fit by other rules reads its file"
 
 
-def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
+def test_snapshot_of_a_closed_month_is_never_pruned(home: Home) -> None:
     before = home.make()
     home.close()
     run_sql(home.database, "DELETE FROM fit_staging")
@@ -321,7 +321,7 @@ def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
         assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
 
 
-def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings: Settings, irt: IrtOf) -> None:
+def test_reopen_command_prints_late_answers_before_the_confirmation(home: Home, settings: Settings, irt: IrtOf) -> None:
     home.make()
     home.close()
     home.come([("new", "q1")])
@@ -340,7 +340,9 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     assert (swapped.code, f"{MONTH} is after" in swapped.err) == (2, True)
 
 
-def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, settings: Settings, irt: IrtOf) -> None:
+def test_withdraw_command_names_closed_months_and_reopens_the_months_on_request(
+    home: Home, settings: Settings, irt: IrtOf
+) -> None:
     home.make()
     home.close()
     words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
@@ -363,7 +365,7 @@ def opening(home: Home, dashboard: str | None = None) -> str:
     return str([*month_blocks.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
 
 
-def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
+def test_months_page_shows_the_state_of_the_month_and_items_with_many_changed_answers(home: Home) -> None:
     home.make()
     assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
@@ -376,7 +378,7 @@ def test_months_page_shows_its_three_states_and_items_of_which_many_answers_chan
     assert f"by Ann: {BY['reason']}" in opening(home)
 
 
-def test_exporter_has_changed_answers_of_closed_months_that_have_some(home: Home) -> None:
+def test_exporter_counts_changed_answers_of_closed_months(home: Home) -> None:
     home.make()
     home.close()
     home.come([("new", "q1")])
@@ -476,8 +478,8 @@ def world(settings: Settings, now: datetime, tmp_path: Path) -> Iterator[World]:
         yield World(settings, instance, now)
 
 
-def test_late_answer_makes_its_open_month_stale_after_the_night_and_is_requested_once_a_night(world: World) -> None:
-    """Also the month of the learner's next answer to the item, which is a repeat now."""
+def test_late_answer_makes_its_open_month_stale_after_the_night(world: World) -> None:
+    """The month of the learner's next answer to the item is stale too, as the answer is now a repeat."""
     assert world.asked_months() == []
     day = Month(world.months[0]).start + timedelta(days=1) + NOON
     world.arrive(attempt("u1", "q1", day))
@@ -504,7 +506,7 @@ def test_day_with_a_late_answer_and_its_weeks_are_requested_by_their_schedules(w
     assert world.changed(KPI_JOB) == sorted(weeks - {*due})
 
 
-def test_months_wait_while_answers_are_judged_and_while_a_month_is_under_way(world: World) -> None:
+def test_stale_months_are_not_requested_during_judging_or_a_months_run(world: World) -> None:
     world.arrive(attempt("u1", "q3", Month(world.months[1]).start + NOON))
     world.night()
 
@@ -518,8 +520,8 @@ def test_months_wait_while_answers_are_judged_and_while_a_month_is_under_way(wor
     assert [month for month, _ in world.asked_months()] == [world.months[1]]
 
 
-def test_month_that_is_open_and_older_than_the_look_back_is_judged_in_the_night(world: World) -> None:
-    """As after a person reopened it."""
+def test_open_month_before_the_look_back_is_judged_in_the_night(world: World) -> None:
+    """A month that a person has reopened can be this old."""
     old = Month(f"{world.now.year - 3}-05")
     world.arrive(attempt("u2", "q2", old.start + NOON))
     take_snapshot(world.database, world.store, old, None)
@@ -571,7 +573,7 @@ def differing(database: Database) -> list[date]:
 
 
 @pytest.mark.parametrize(("rules", "days"), [({"hinted": "exclude"}, DAYS), ({"min_responses": 7}, [])])
-def test_days_of_a_changed_rule_are_those_that_differ_once_it_holds(
+def test_days_of_a_rule_change_equal_the_days_that_differ_after_the_change(
     judged: Database, rules: dict[str, object], days: list[datetime]
 ) -> None:
     assert differing(judged) == []
@@ -582,7 +584,7 @@ def test_days_of_a_changed_rule_are_those_that_differ_once_it_holds(
     assert differing(judged) == found.days
 
 
-def test_days_of_a_new_scale_are_those_without_verdicts_unless_its_rules_differ_from_the_defaults(
+def test_days_of_a_new_scale_are_the_unjudged_days_unless_its_rules_differ_from_the_defaults(
     judged: Database,
 ) -> None:
     run_sql(judged, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
@@ -594,7 +596,7 @@ def test_days_of_a_new_scale_are_those_without_verdicts_unless_its_rules_differ_
     assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 
 
-def test_command_names_the_days_and_queues_one_run(
+def test_scale_set_names_the_days_to_be_judged_and_queues_a_single_run(
     judged: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(settings)

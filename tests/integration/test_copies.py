@@ -93,13 +93,13 @@ def copies(database: Database, tmp_path: Path) -> Copies:
     return made
 
 
-def test_copies_are_looked_at_every_five_minutes(copies: Copies) -> None:
+def test_copies_are_compared_every_five_minutes(copies: Copies) -> None:
     said = copies.tick("INSERT INTO company.items (id) VALUES (4)", after_s=60)
     assert said == "learner: compared less than five minutes ago; question: compared less than five minutes ago"
     assert len(copies.rows(BANK)) == 3
 
 
-def test_the_copy_has_tags_key_and_anchors_and_only_what_is_mapped(copies: Copies) -> None:
+def test_copy_contains_tags_key_and_anchors_and_only_mapped_columns(copies: Copies) -> None:
     irt = {"a": 1.5, "b": 0.25, "D": 1.0}
     assert (copies.rows(BANK), copies.rows("SELECT user_id, is_test, attributes FROM learner ORDER BY 1")) == (
         [
@@ -114,7 +114,7 @@ def test_the_copy_has_tags_key_and_anchors_and_only_what_is_mapped(copies: Copie
     )
 
 
-def test_a_second_pass_changes_nothing(copies: Copies) -> None:
+def test_second_comparison_of_copies_changes_no_rows(copies: Copies) -> None:
     before = copies.versions, copies.rows(BANK), copies.rows(USE)
     assert {*copies.tick().split("; ")} == {"question: unchanged", "learner: unchanged"}
     copies.cursor = None
@@ -124,7 +124,7 @@ def test_a_second_pass_changes_nothing(copies: Copies) -> None:
     assert (copies.versions, copies.rows(BANK), copies.rows(USE)) == before
 
 
-def test_changed_and_emptied_cells_arrive_and_nothing_else_is_written(copies: Copies) -> None:
+def test_only_changed_and_emptied_cells_are_written(copies: Copies) -> None:
     run_sql(copies.database, "UPDATE question SET testlet_id = 'ours' WHERE item_id = '1'")
     copies.tick()
     untouched = copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'")
@@ -140,14 +140,14 @@ def test_changed_and_emptied_cells_arrive_and_nothing_else_is_written(copies: Co
     ) == ([(None, {"tags": ["anchor"], "irt": irt}, "ours")], untouched)
 
 
-def test_a_change_here_is_undone_where_the_company_speaks_for_it(copies: Copies) -> None:
+def test_local_change_of_a_copied_column_is_reverted(copies: Copies) -> None:
     assert (
         "1 new or changed" in copies.tick("UPDATE question SET topic_id = 'mine', meta = '{}' WHERE item_id = '3'"),
         copies.rows(BANK)[2],
     ) == (True, ("3", "default", None, {"tags": [], "key": "C"}))
 
 
-def test_a_new_item_arrives(copies: Copies) -> None:
+def test_new_item_of_the_company_is_copied(copies: Copies) -> None:
     assert (
         "4 rows read, 1 new or changed" in copies.tick("INSERT INTO company.items (id, topic) VALUES (4, 'limits')"),
         copies.rows(BANK)[3],
@@ -155,7 +155,7 @@ def test_a_new_item_arrives(copies: Copies) -> None:
 
 
 @pytest.mark.usefixtures("now")
-def test_a_vanished_item_is_retired_and_never_deleted_and_active_when_it_is_back(copies: Copies) -> None:
+def test_vanished_item_is_retired_without_deletion_and_active_again_on_its_return(copies: Copies) -> None:
     said = copies.tick("DELETE FROM company.items WHERE id = 2")
     assert "1 retired, 0 active again" in said
     assert (
@@ -170,7 +170,7 @@ def test_a_vanished_item_is_retired_and_never_deleted_and_active_when_it_is_back
     assert len(copies.rows(USE)) == 3
 
 
-def test_an_item_is_retired_in_the_last_minute_of_a_day_too(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_can_be_retired_in_the_last_minute_of_a_day(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
@@ -181,7 +181,7 @@ def test_an_item_is_retired_in_the_last_minute_of_a_day_too(copies: Copies, monk
     assert [str(day) for (day,) in copies.rows("SELECT effective_from::date FROM item_status")] == ["2030-03-03"]
 
 
-def test_what_a_person_decided_on_an_items_use_stays(copies: Copies, now: datetime) -> None:
+def test_persons_decision_on_an_items_use_is_kept(copies: Copies, now: datetime) -> None:
     withdraw(copies.database, ["1"], by="Kim", reason="leaked", now=now)
     copies.cursor = None
     assert "0 retired, 0 active again" in copies.tick()
@@ -198,7 +198,7 @@ def test_what_a_person_decided_on_an_items_use_stays(copies: Copies, now: dateti
     )
 
 
-def test_an_anchor_that_vanished_is_named_until_a_person_drops_it(copies: Copies) -> None:
+def test_vanished_anchor_is_reported_until_a_person_drops_the_anchor(copies: Copies) -> None:
     of_anchor = '{"model": "2pl", "a": 1, "b": 0, "c": 0, "a_se": 0.1, "b_se": 0.1}'
     copies.tick(
         "INSERT INTO calibration_scale (scale_id, origin, anchor_version) VALUES ('default', '{}', 1)",
@@ -224,7 +224,7 @@ def test_flag_of_a_test_account_is_copied(copies: Copies) -> None:
     ) == (True, [(True,)])
 
 
-def test_a_bad_row_is_refused_and_the_others_are_copied(copies: Copies) -> None:
+def test_invalid_row_is_refused_and_the_remaining_rows_are_copied(copies: Copies) -> None:
     said = copies.tick(
         """UPDATE company.items SET meta = '{"irt": {"a": 1.5}}' WHERE id = 1""",
         "UPDATE company.items SET topic = 'limits' WHERE id = 2",
@@ -251,7 +251,7 @@ def test_a_bad_row_is_refused_and_the_others_are_copied(copies: Copies) -> None:
     ],
     ids=["column", "table", "empty"],
 )
-def test_a_table_that_cannot_be_read_opens_an_alert_and_the_other_copy_goes_on(
+def test_unreadable_table_opens_an_alert_and_the_second_copy_continues(
     damage: str, mending: str, said: str, copies: Copies
 ) -> None:
     bank = copies.rows(BANK)
@@ -263,7 +263,7 @@ def test_a_table_that_cannot_be_read_opens_an_alert_and_the_other_copy_goes_on(
     assert copies.rows(ALERTS) == []
 
 
-def test_a_locked_table_is_read_the_next_time(copies: Copies) -> None:
+def test_locked_table_is_read_next_time(copies: Copies) -> None:
     with copies.database.connect() as theirs:
         theirs.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
         assert "question: its table is locked" in copies.tick()

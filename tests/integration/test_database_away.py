@@ -32,7 +32,7 @@ READS = ("status", "runs list", "release list", "items list", "invariants list",
 WRITES = (f"calibrate --month {MONTH}", f"report drift --month {MONTH}", "nightly", "invariants run", "backup")
 
 
-def test_what_only_reads_works_on_a_read_only_database_and_the_rest_ends_in_a_sentence(
+def test_reading_commands_work_on_a_read_only_database_and_writing_commands_are_refused(
     made_month: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(made_month)
@@ -63,17 +63,17 @@ def lost_run(made_month: Settings) -> Database:
     return database
 
 
-def test_a_lost_run_stays_as_it_is_on_a_read_only_database(made_month: Settings, lost_run: Database) -> None:
+def test_lost_run_is_unchanged_on_a_read_only_database(made_month: Settings, lost_run: Database) -> None:
     with altered(made_month, *READ_ONLY), dagster_instance(made_month, lost_run) as instance:
         assert fail_lost_runs(instance) == []
     with dagster_instance(made_month, lost_run) as instance:
         assert len(fail_lost_runs(instance)) == 1
 
 
-def test_status_shows_the_months_while_a_lost_run_cannot_be_failed_on_a_full_disk(
+def test_status_shows_the_months_if_a_full_disk_prevents_failing_a_lost_run(
     made_month: Settings, lost_run: Database, irt: IrtOf
 ) -> None:
-    """PostgreSQL needs room for every changed row."""
+    """PostgreSQL needs space for every changed row."""
     rooms.run_sql(
         lost_run,
         """CREATE FUNCTION dagster.full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -116,7 +116,7 @@ def after_first_step(settings: Settings, do: Callable[[], None]) -> threading.Th
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
+def test_calibration_fails_without_traceback_if_its_database_does_not_return(
     made_month: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(in_process_runs, "MAX_OUTAGE_S", 0.5)
@@ -146,7 +146,7 @@ CUTS_OFF = """
 
 
 @pytest.mark.usefixtures("hasty")
-def test_calibration_that_is_cut_off_while_dagster_records_a_step_is_repeated_once(
+def test_calibration_interrupted_while_dagster_records_a_step_is_repeated_once(
     made_month: Settings, irt: IrtOf
 ) -> None:
     typed, database = irt(made_month), Database(made_month)
@@ -157,7 +157,7 @@ def test_calibration_that_is_cut_off_while_dagster_records_a_step_is_repeated_on
     assert rooms.rows(database, runs)[-2:] == [("FAILURE",), ("SUCCESS",)]
 
 
-def test_connections_that_are_kept_are_replaced_where_the_database_has_closed_them(made_month: Settings) -> None:
+def test_kept_connections_are_replaced_if_the_database_has_closed_them(made_month: Settings) -> None:
     database = Database(made_month)
     with dagster_instance(made_month, database) as instance:
         keep_connections(instance)
@@ -170,8 +170,8 @@ def test_connections_that_are_kept_are_replaced_where_the_database_has_closed_th
             assert read() == before
 
 
-def test_whoever_connects_gives_up_a_host_that_vanished(database: Database) -> None:
-    """Which refuses nothing: the system's own limits are minutes for a new connection, and hours for an answer."""
+def test_connections_to_a_vanished_host_time_out_within_seconds(database: Database) -> None:
+    """A vanished host does not refuse: the system's limits are minutes for a connection and hours for a response."""
     lock, ledger = DaemonLock(database), Ledger(database, 1)
     lock.acquire(0)
     ledger.start()

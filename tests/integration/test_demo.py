@@ -52,7 +52,7 @@ def server(home: Path) -> EmbeddedPostgres:
 
 
 @pytest.mark.long
-def test_the_demo_ends_well_only_because_every_month_is_as_planted(
+def test_demo_succeeds_with_every_month_as_planted(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     _, done = demonstrated
@@ -77,7 +77,7 @@ def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
 
 
 @pytest.mark.long
-def test_a_second_demo_computes_nothing_again(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_second_demo_computes_no_step_again(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     home, first = demonstrated
     second = run_demo(home)
     assert (second.returncode, first.returncode) == (0, 0), second.stderr
@@ -89,10 +89,10 @@ def test_a_second_demo_computes_nothing_again(demonstrated: tuple[Path, subproce
 
 
 @pytest.mark.long
-def test_the_terminal_of_the_demo_is_progress_and_prose(
+def test_demo_prints_no_json_logs_tracebacks_or_warnings(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    """No log in JSON, no stack trace of the month planted bad, and no library's warning, in a file too."""
+    """This includes the traceback of the month planted bad, and output to a file."""
     _, done = demonstrated
     assert done.stderr == ""
     for strange in ("Traceback", '{"', "Warning", "findfont"):
@@ -106,7 +106,7 @@ def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.C
 
 
 @pytest.mark.long
-def test_the_month_planted_bad_has_published_nothing(
+def test_month_planted_bad_publishes_no_items(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _ = demonstrated
@@ -123,8 +123,8 @@ def test_the_month_planted_bad_has_published_nothing(
     assert len(held) == 3
 
 
-def test_demo_takes_a_month_as_a_person_has_decided_on_it(database: Database) -> None:
-    """After the lesson on the red month that month is green, and its anchors no longer disagree."""
+def test_demo_accepts_the_state_of_a_month_after_a_persons_decision(database: Database) -> None:
+    """After the lesson on the red month, the month is green and its anchors agree."""
     month = "2026-08"
     fault = {"kind": "anchors_moved", "item_ids": ["a", "b"], "months": [month]}
     truth, states = {"faults": [fault]}, [MonthState(month, SCALE, State.GREEN, "")]
@@ -144,7 +144,7 @@ def test_demo_takes_a_month_as_a_person_has_decided_on_it(database: Database) ->
 
 
 @pytest.mark.ci
-def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) -> None:
+def test_demo_is_refused_if_the_database_contains_foreign_data(world: Settings) -> None:
     run_sql(Database(world), "INSERT INTO question (item_id) VALUES ('somebody else''s')")
     environment = os.environ | {"DATABASE_URL": world.database_url.get_secret_value(), "IRT_HOME": str(world.irt_home)}
     done = subprocess.run(
@@ -160,8 +160,8 @@ def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) ->
 
 
 @pytest.mark.ci
-def test_a_real_log_becomes_its_own_origin(shared: Path, tmp_path: Path) -> None:
-    """The cloze log has 146 first answers an item and two groups of learners who share no item."""
+def test_demo_with_a_real_log_uses_the_log_as_origin(shared: Path, tmp_path: Path) -> None:
+    """The cloze log has 146 first answers per item and two groups of learners without common items."""
     done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz", "--model", "rasch")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not unsaid(

@@ -93,10 +93,8 @@ def the_item(truth: Truth) -> str:
     return item
 
 
-def test_the_planted_item_is_found_between_its_groups_and_nothing_else(
-    planted: tuple[Settings, Truth], found: list[Row]
-) -> None:
-    """1.2 harder for ko."""
+def test_only_the_planted_item_has_large_dif(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+    """The item is 1.2 harder for ko."""
     item = the_item(planted[1])
     large = {(r["attribute"], r["item_id"]) for r in found if r["details"].get("large")}
     assert ("lang", item) in large
@@ -109,7 +107,7 @@ def test_the_planted_item_is_found_between_its_groups_and_nothing_else(
     assert (sign * wald["shift"] < 0, wald["severity"], row["q_value"] < 0.001) == (True, "high", True)
 
 
-def test_every_item_has_a_row_for_every_group_and_says_why_it_was_not_tested(
+def test_every_item_has_a_row_for_every_group_with_the_reason_if_untested(
     planted: tuple[Settings, Truth], found: list[Row]
 ) -> None:
     settings, truth = planted
@@ -136,13 +134,13 @@ def test_every_item_has_a_row_for_every_group_and_says_why_it_was_not_tested(
     assert why == f"{small[0]['n_learners']} learners, 200 are needed"
 
 
-def test_few_answers_to_an_item_are_low_power(found: list[Row]) -> None:
-    """A language has 750 learners and fewer than 500 answers to an item."""
+def test_items_with_few_answers_are_marked_as_low_power(found: list[Row]) -> None:
+    """The languages have 750 learners and fewer than 500 answers per item."""
     tested = [r["details"] for r in found if r["attribute"] == "lang" and r["item_id"]]
     assert {(d["low_power"], 200 <= min(d["n"].values()) < 500) for d in tested} == {(True, True)}
 
 
-def test_the_keys_of_details_are_those_that_the_registry_describes(found: list[Row]) -> None:
+def test_keys_of_details_equal_the_keys_in_the_registrys_description(found: list[Row]) -> None:
     assert len({frozenset(row) for row in found}) == 1, "no row lacks a column: all null, it would have no type"
     described = set(re.findall(r"\w+", str(tables.dif_analysis.c.details.comment)))
 
@@ -154,7 +152,7 @@ def test_the_keys_of_details_are_those_that_the_registry_describes(found: list[R
     assert {k for row in found for k in keys(row["details"])} <= described
 
 
-def test_a_month_analysed_again_has_the_same_rows(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+def test_repeated_dif_analysis_of_a_month_has_the_same_rows(planted: tuple[Settings, Truth], found: list[Row]) -> None:
     database, store = Database(planted[0]), folder_store(planted[0])
     query = "SELECT attribute, item_id, focal_group, p_value, ets_class, details FROM dif_analysis ORDER BY 1, 2, 3"
     before = rows(database, query)
@@ -163,7 +161,7 @@ def test_a_month_analysed_again_has_the_same_rows(planted: tuple[Settings, Truth
     assert rows(database, query) == before
 
 
-def test_its_check_warns_of_the_item_and_holds_nothing(
+def test_dif_check_warns_of_the_item_and_does_not_block(
     planted: tuple[Settings, Truth], found: list[Row], instance: dg.DagsterInstance
 ) -> None:
     settings, truth = planted
@@ -209,7 +207,7 @@ def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
     return made_once(postgres, "template_dif_bad", "template_dif", analysed_as_bad, **OF_MONTHS)
 
 
-def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
+def test_markup_in_a_groups_name_is_stored_unchanged_and_shown_as_text(bad: list[Row]) -> None:
     assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
     typed = [*map(DifRow.from_row, bad)]
     shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
@@ -217,7 +215,7 @@ def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) 
     assert "a\\|b" in shown
 
 
-def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
+def test_attribute_with_a_value_per_learner_is_limited_to_20_groups(
     planted: tuple[Settings, Truth], bad: list[Row]
 ) -> None:
     details = whole(bad, "own")
@@ -226,7 +224,7 @@ def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
     assert len([r for r in bad if r["attribute"] == "own"]) == 1 + 19 * len(planted[1].bank.item_ids)
 
 
-def test_what_is_stored_of_bad_attributes_is_what_was_found(
+def test_stored_rows_of_bad_attributes_equal_the_returned_rows(
     postgres: EmbeddedPostgres, bad: list[Row], tmp_path: Path
 ) -> None:
     with template_copy(postgres, "template_dif_bad", tmp_path, **OF_MONTHS) as settings:
@@ -235,7 +233,7 @@ def test_what_is_stored_of_bad_attributes_is_what_was_found(
     assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
 
 
-def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings) -> None:
+def test_month_without_a_linked_fit_states_the_reason_for_each_attribute(world: Settings) -> None:
     database = Database(world)
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
@@ -244,7 +242,7 @@ def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings
     assert dif_said([*map(DifRow.from_row, found)]).count("not tested") == 3
 
 
-def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> None:
+def test_scale_without_dif_attributes_has_no_rows(world: Settings) -> None:
     database = Database(world)
     change_rules(database, SCALE, {"dif_attributes": ""})
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
@@ -265,7 +263,7 @@ def run_drift(settings: Settings, month: str) -> dg.ExecuteInProcessResult:
         return Graph(settings, instance).run(month, DRIFT_JOB)
 
 
-def test_planted_changes_are_flagged_and_told_apart(
+def test_planted_changes_are_flagged_with_their_kind(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     settings, truth, _ = faulty
@@ -281,7 +279,7 @@ def test_planted_changes_are_flagged_and_told_apart(
     assert len(set(flagged) - set(wanted)) <= 1, "at q < 0.05 a false one happens"
 
 
-def test_its_check_names_the_items_and_so_does_its_alert(
+def test_drift_check_and_its_alert_name_the_drifted_items(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     settings, truth, _ = faulty
@@ -293,7 +291,7 @@ def test_its_check_names_the_items_and_so_does_its_alert(
     assert alert.fix == WHAT_TO_DO["high"]
 
 
-def test_the_first_month_compares_the_anchors_alone(
+def test_first_month_compares_only_the_anchors(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     """Everything else is first published at its end."""
@@ -305,7 +303,9 @@ def test_the_first_month_compares_the_anchors_alone(
     assert compared == anchors
 
 
-def test_judging_a_month_again_changes_nothing(faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]]) -> None:
+def test_repeated_drift_comparison_changes_no_rows_or_alerts(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
     settings, _, _ = faulty
     database, store = Database(settings), folder_store(settings)
     query = "SELECT month, item_id, delta_b, q_value, wabc, severity, details FROM item_drift ORDER BY 1, 2"
@@ -319,7 +319,7 @@ def test_judging_a_month_again_changes_nothing(faulty: tuple[Settings, Truth, di
     assert (rows(database, query), rows(database, alerts)) == before
 
 
-def test_a_month_that_was_not_linked_says_so_and_stores_nothing(world: Settings) -> None:
+def test_unlinked_month_states_the_reason_and_stores_no_drift(world: Settings) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM item_drift")
     (judged,) = drift_of_month(database, folder_store(world), MONTHS[0])
@@ -327,7 +327,7 @@ def test_a_month_that_was_not_linked_says_so_and_stores_nothing(world: Settings)
     assert rows(database, "SELECT count(*) FROM item_drift") == [(0,)]
 
 
-def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() -> None:
+def test_drift_alert_lasts_from_the_first_flagged_month_to_the_first_sound_month() -> None:
     judged = [
         ("a", "2026-01", "medium", {}),
         ("a", "2026-03", "high", {"change": {"kind": "leak"}}),
@@ -346,10 +346,10 @@ def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() ->
     ]
 
 
-def test_items_published_as_another_model_are_compared_by_their_curves_and_named(
+def test_items_published_under_a_different_model_are_compared_by_their_curves_and_named(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
-    """The bank says that two anchors were a 3PL's; what an item was published as by a month is that month's model."""
+    """The bank declares two anchors as 3PL; an item published by a month has that month's model."""
     settings, _, _ = faulty
     database, store = Database(settings), folder_store(settings)
     named = sorted(item for (item,) in rows(database, "SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 2"))
@@ -395,10 +395,10 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     assert stored[own][0][1] is not None
 
 
-def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
+def test_covariance_of_a_published_c_is_read_from_its_fit(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
-    """Of values that a month published, of that month; of frozen anchors, of the window whose values they are."""
+    """Values published by a month have that month's fit; frozen anchors, the fit of the window that they come from."""
     settings, _, _ = faulty
     known, start = [0.01, -0.02, 0.3], Month(MONTHS[1]).start
     with Database(settings).connect() as connection:

@@ -61,7 +61,7 @@ def at_home(home: Path, **values: object) -> Settings:
     return Settings(irt_home=home, _env_file=None, **values)
 
 
-def test_a_fresh_machine_has_no_errors_and_is_left_as_it_was(tmp_path: Path) -> None:
+def test_fresh_machine_has_no_errors_and_is_unchanged(tmp_path: Path) -> None:
     settings = at_home(tmp_path / "irt")
     findings = doctor.diagnose(settings, diagnosis.engine_findings(settings))
     assert [finding for finding in findings if finding.state == "error"] == []
@@ -79,7 +79,7 @@ def test_a_migrated_database_is_ok(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(("wrong_by_s", "words"), [(3600, "s ahead of the database"), (-3600, "s behind the database")])
-def test_a_clock_that_differs_from_the_databases_is_an_error(
+def test_clock_that_differs_from_the_databases_is_an_error(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong_by_s: float, words: str
 ) -> None:
     true_time = time.time
@@ -109,7 +109,7 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
     ],
     ids=["a wrong password", "another kind of database", "no schema"],
 )
-def test_a_database_that_cannot_be_used_is_told_with_the_way_out(
+def test_unusable_database_is_reported_with_the_remedy(
     settings: Settings, change: Callable[[str], str], subject: str, state: str, said: str
 ) -> None:
     url = SecretStr(change(settings.database_url.get_secret_value()))
@@ -121,7 +121,7 @@ def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Databas
     assert "column learner.target_theta is missing" in told(settings, "schema", "warn")
 
 
-def test_the_embedded_server_is_looked_at_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_server_is_inspected_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = at_home(tmp_path)
     server = EmbeddedPostgres(tmp_path / "postgres")
     try:
@@ -135,7 +135,7 @@ def test_the_embedded_server_is_looked_at_and_not_started(tmp_path: Path, monkey
     assert server.status().state == "stopped"
 
 
-def test_an_object_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_unwritable_object_store_is_an_error(tmp_path: Path) -> None:
     settings = at_home(tmp_path)
     store = FolderStore(tmp_path / "objects")
     store.put("kept", b"x")
@@ -147,13 +147,13 @@ def test_an_object_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> N
     assert "IRT_HOME" in told(settings, "object store", "error")
 
 
-def test_a_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+def test_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "irt").write_text("")
     finding = found(at_home(tmp_path / "irt"), "IRT_HOME")
     assert (finding.state, finding.fix) == ("error", "Set IRT_HOME to a folder you may write to.")
 
 
-def test_little_disk_space_is_told(tmp_path: Path) -> None:
+def test_low_disk_space_is_reported(tmp_path: Path) -> None:
     assert found(at_home(tmp_path), "disk space").detail.endswith(f" GiB free at {tmp_path}")
     told_of = [doctor._disk_space(tmp_path, free) for free in (2**29, 2 * 2**30, 6 * 2**30)]
     assert [(finding.state, bool(finding.fix)) for finding in told_of] == [
@@ -171,7 +171,7 @@ def test_little_disk_space_is_told(tmp_path: Path) -> None:
         ("DAGSTER_HOME", "/elsewhere", "warn", "/dagster"),
     ],
 )
-def test_an_environment_that_does_not_do_what_it_says_is_told(
+def test_environment_variables_without_the_intended_effect_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -183,7 +183,7 @@ def test_a_misspelt_setting_of_a_file_is_named_with_the_right_spelling(tmp_path:
     assert found(at_home(tmp_path), "DATABSE_URL").fix == "Did you mean DATABASE_URL?"
 
 
-def test_a_package_that_is_missing_is_an_error() -> None:
+def test_missing_package_is_an_error() -> None:
     required = ["numba>=0.65", "no-such-package[extra]<2", 'no-such-extra; extra == "bayes"']
     _python, packages = doctor._python(required)
     assert packages == doctor.Finding("packages", "error", "missing: no-such-package", "make venv")
@@ -200,7 +200,7 @@ def add_rscript(programs: Path, does: str) -> None:
 
 
 @pytest.mark.usefixtures("rpy2")
-def test_r_and_its_packages_are_reported_with_the_way_to_install_them(tmp_path: Path, programs: Path) -> None:
+def test_r_and_its_packages_are_reported_with_the_install_command(tmp_path: Path, programs: Path) -> None:
     add_rscript(programs, WITH_MIRT_ALONE)
     settings = at_home(tmp_path)
     assert (found(settings, "R"), found(settings, "R package mirt").detail) == (
@@ -216,7 +216,7 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(tmp_path: 
     ) == (True, "apt install r-cran-brms r-cran-rstan")
 
 
-def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(tmp_path: Path, programs: Path) -> None:
+def test_engine_is_absent_if_r_is_missing_or_does_not_respond(tmp_path: Path, programs: Path) -> None:
     for _ in range(2):
         for engine in ("mirt", "brms"):
             said = told(at_home(tmp_path), f"engine {engine}", "absent")
@@ -224,9 +224,7 @@ def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(tmp_path: Pat
         add_rscript(programs, "exit 1")
 
 
-def test_without_rpy2_r_is_of_no_use_to_the_engines(
-    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engines_of_r_are_absent_without_rpy2(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rscript(programs, WITH_ALL_PACKAGES)
     monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
     for engine in ("mirt", "brms"):
@@ -253,7 +251,7 @@ def test_an_engine_without_an_asset_is_explained(
     assert said in told(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
 
 
-def test_channels_of_alerts_are_named_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
+def test_alert_channels_are_named_and_an_invalid_channel_is_an_error(tmp_path: Path) -> None:
     home = tmp_path / "irt"
     assert (
         found(at_home(home), "alerts").state,

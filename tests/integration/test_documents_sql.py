@@ -131,8 +131,8 @@ def live(settings: Settings) -> tuple[Database, datetime]:
     return database, now
 
 
-def test_every_statement_of_the_documents_is_found(shared: Path) -> None:
-    """By another count than the one that extracts them: lines on which a statement begins."""
+def test_every_statement_of_the_documents_is_extracted(shared: Path) -> None:
+    """The expected number is from a second count: lines at which a statement begins."""
     begun = 0
     for document in (shared / "requirements").glob("*.md"):
         for line in document.read_text("utf-8").splitlines():

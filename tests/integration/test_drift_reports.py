@@ -38,7 +38,7 @@ def facts_of(settings: Settings, month: str) -> Facts:
         return gather(connection, folder_store(settings), month, scale, state)
 
 
-def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_observed(faulty: Faulty) -> None:
+def test_facts_contain_planted_faults_with_proposals_and_observed_proportions(faulty: Faulty) -> None:
     settings, truth, _ = faulty
     facts = facts_of(settings, MONTHS[1])
     planted = {fault.kind: fault.item_ids[0] for fault in truth.bank.faults}
@@ -51,7 +51,7 @@ def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_obse
         assert item.values.b < item.published.b, "both became easier"
 
 
-def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(faulty: Faulty) -> None:
+def test_observed_proportions_follow_the_months_curve_and_not_the_published_curve(faulty: Faulty) -> None:
     """The drifted item moved by 1.2; 200 answers in groups of 25 have an SE of 0.1 each, their mean of 0.035."""
     settings, truth, _ = faulty
     facts = facts_of(settings, MONTHS[1])
@@ -65,7 +65,7 @@ def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(
     assert off(drifted.published) > 0.15
 
 
-def test_the_first_month_tells_of_the_anchors_and_a_month_that_was_not_judged_says_so(calibrated: Settings) -> None:
+def test_first_months_facts_contain_the_anchors_and_name_the_missing_comparison(calibrated: Settings) -> None:
     facts = facts_of(calibrated, MONTHS[0])
     assert facts.not_compared == f"it has not been judged yet: materialise item_drift of {MONTHS[0]}"
     assert facts.fit
@@ -73,13 +73,13 @@ def test_the_first_month_tells_of_the_anchors_and_a_month_that_was_not_judged_sa
     assert facts.in_force == len([i for i in facts.items.values() if i.is_anchor])
 
 
-def test_a_month_that_was_never_fitted_says_how_to_fit_it(calibrated: Settings) -> None:
+def test_facts_of_an_unfitted_month_name_the_calibrate_command(calibrated: Settings) -> None:
     assert (
         facts_of(calibrated, "2026-08").not_compared == "2026-08 has not been fitted: `irt calibrate --month 2026-08`"
     )
 
 
-def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
+def test_report_command_writes_the_last_months_under_the_documents_file_names(
     faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
@@ -99,7 +99,7 @@ def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
     assert f"Drift report {MONTHS[1]}" in pypdfium2.PdfDocument(newest)[0].get_textpage().get_text_bounded()
 
 
-def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
+def test_report_command_refuses_unknown_months_and_scales_and_names_the_existing(
     faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
@@ -115,7 +115,7 @@ def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
     assert (refused.code, "REPORT_OUTPUT_DIR" in refused.err) == (2, True), refused.err
 
 
-def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
+def test_drift_report_asset_stores_both_files_and_a_second_run_replaces_their_rows(
     faulty: Faulty, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
@@ -141,7 +141,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
     assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
 
 
-def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is_told(
+def test_html_is_written_with_a_warning_if_the_pdf_of_a_drift_report_fails(
     faulty: Faulty, irt: IrtOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
@@ -156,11 +156,11 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 
-def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_check_of_drift_failed(
+def test_report_is_requested_once_after_its_sources_even_if_a_drift_check_failed(
     settings: Settings,
     instance: dg.DagsterInstance,
 ) -> None:
-    """Nothing is run: what was made is told to Dagster, which evaluates the graph's own conditions."""
+    """No job runs: the materialisations are reported to Dagster, which evaluates the graph's own conditions."""
     defs = build_defs(settings.model_copy(update={"irt_first_month": MONTHS[0]}))
     cursor = None
 

@@ -83,7 +83,7 @@ def kill(server: EmbeddedPostgres) -> None:
     wait_for("its end", lambda: not lives(pid), pause=0.01)
 
 
-def test_a_server_is_made_started_found_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
+def test_server_keeps_its_address_when_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
     assert fresh.status().state == "absent"
     fresh.folder.mkdir()
     (fresh.folder / "port").write_text(str(free_port()))  # that nobody takes while the server is stopped
@@ -103,7 +103,7 @@ def test_a_server_is_made_started_found_stopped_and_started_again(fresh: Embedde
     assert ask(url) == 1
 
 
-def test_nobody_enters_without_the_password(fresh: EmbeddedPostgres) -> None:
+def test_login_without_the_password_is_refused(fresh: EmbeddedPostgres) -> None:
     url = fresh.start()
     password = (fresh.folder / "password").read_text().strip()
     assert (
@@ -116,7 +116,7 @@ def test_nobody_enters_without_the_password(fresh: EmbeddedPostgres) -> None:
     assert password not in fresh.log.read_text()
 
 
-def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPostgres) -> None:
+def test_committed_rows_survive_a_killed_server(server: EmbeddedPostgres) -> None:
     url = server.start()
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
@@ -128,8 +128,8 @@ def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPo
     ) == (True, "stopped", 1)
 
 
-def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(server: EmbeddedPostgres) -> None:
-    """A backend that computes does not notice that its postmaster is gone; two servers must not share files."""
+def test_query_that_outlives_its_killed_server_does_not_block_the_next_start(server: EmbeddedPostgres) -> None:
+    """A computing backend does not notice that its postmaster has died; two servers must not share files."""
     connection = psycopg.connect(server.start())
     backend = connection.info.backend_pid
     connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b")
@@ -153,7 +153,7 @@ STALE = {
 
 
 @pytest.mark.parametrize("content", STALE.values(), ids=STALE)
-def test_a_stale_pid_file_misleads_nobody(server: EmbeddedPostgres, content: str) -> None:
+def test_stale_pid_file_is_ignored(server: EmbeddedPostgres, content: str) -> None:
     server.start()
     pid_file = server.folder / "data" / "postmaster.pid"
     _, _, rest = pid_file.read_text().partition("\n")
@@ -164,7 +164,7 @@ def test_a_stale_pid_file_misleads_nobody(server: EmbeddedPostgres, content: str
     assert ask(server.start()) == 1
 
 
-def test_starts_at_once_from_many_processes_give_one_server(fresh: EmbeddedPostgres) -> None:
+def test_concurrent_starts_from_many_processes_give_a_single_server(fresh: EmbeddedPostgres) -> None:
     with ThreadPoolExecutor(4) as pool:
         (url,) = set(pool.map(lambda _: started(fresh.folder), range(4)))
     assert ask(url) == 1
@@ -174,7 +174,7 @@ def test_starts_at_once_from_many_processes_give_one_server(fresh: EmbeddedPostg
     assert sum(one["ppid"] not in pids for one in found) == 1  # a child that was just made has its server's arguments
 
 
-def test_a_killed_initdb_is_made_again(fresh: EmbeddedPostgres) -> None:
+def test_unfinished_initdb_is_repeated(fresh: EmbeddedPostgres) -> None:
     part = fresh.folder / "data.part"
     part.mkdir(parents=True)
     (part / "PG_VERSION").write_text("16\n")
@@ -182,7 +182,7 @@ def test_a_killed_initdb_is_made_again(fresh: EmbeddedPostgres) -> None:
     assert not part.exists()
 
 
-def test_a_port_that_someone_took_is_chosen_again(server: EmbeddedPostgres) -> None:
+def test_port_in_use_is_replaced_by_a_free_port(server: EmbeddedPostgres) -> None:
     url = server.start()
     server.stop()
     with socket.socket() as thief:
@@ -195,7 +195,7 @@ def test_a_port_that_someone_took_is_chosen_again(server: EmbeddedPostgres) -> N
 
 
 @pytest.mark.parametrize("content", ["", "port", "70000"])
-def test_a_damaged_port_file_is_chosen_again(server: EmbeddedPostgres, content: str) -> None:
+def test_damaged_port_file_is_replaced(server: EmbeddedPostgres, content: str) -> None:
     (server.folder / "port").write_text(content)
     assert ask(server.start()) == 1
 
@@ -220,7 +220,7 @@ def test_folders_with_odd_and_long_names_work(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_programs_and_data_below_a_folder_that_only_root_may_pass_work(tmp_path: Path) -> None:
+def test_programs_and_data_below_a_folder_that_only_root_can_enter_work(tmp_path: Path) -> None:
     """A clone under /root is the usual case in a container; the server itself is not root."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
@@ -239,10 +239,10 @@ def test_programs_and_data_below_a_folder_that_only_root_may_pass_work(tmp_path:
         server.stop()
 
 
-def test_where_no_account_can_enter_it_is_said_before_anything_is_installed(
+def test_inaccessible_folder_is_reported_before_the_installation(
     tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    """A container may deny root the way in, too; then neither programs nor data can be reached by another account."""
+    """A container may also deny root access; then no account can reach the programs and the data."""
     require(os.geteuid() == 0, "root, whom PostgreSQL refuses")
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
@@ -253,10 +253,10 @@ def test_where_no_account_can_enter_it_is_said_before_anything_is_installed(
     assert list(private.iterdir()) == []
 
 
-def test_shared_memory_that_the_servers_account_may_not_write_is_not_asked_for(
+def test_server_uses_files_if_its_account_cannot_write_shared_memory(
     server: EmbeddedPostgres, require: Callable[[bool, str], None]
 ) -> None:
-    """/dev/shm of mode 0755, as some containers have it; a parallel query shows that files do instead."""
+    """Some containers have /dev/shm with mode 0755."""
     script = """set -e
 mount -t tmpfs -o mode=0755,size=1g tmpfs /dev/shm
 exec "$@"
@@ -267,7 +267,7 @@ exec "$@"
     assert ask(started(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
 
 
-def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: EmbeddedPostgres) -> None:
+def test_server_has_no_root_capability_except_passing_folders(server: EmbeddedPostgres) -> None:
     server.start()
     status = Path(f"/proc/{pid_of(server)}/status").read_text()
     dac_override, dac_read_search = 1 << 1, 1 << 2
@@ -276,8 +276,8 @@ def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: Embedde
         assert has in (0, dac_read_search, dac_override)
 
 
-def test_the_server_outlives_its_starter_and_its_terminal(fresh: EmbeddedPostgres) -> None:
-    """`make demo | tee log` ends when its last writer does: the server must not be one."""
+def test_server_outlives_its_starting_process_and_terminal(fresh: EmbeddedPostgres) -> None:
+    """`make demo | tee log` ends when its last writer does, so the server must not write to the pipe."""
     url = started(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
     pid = pid_of(fresh)
     assert os.getsid(pid) != os.getsid(0)
@@ -291,7 +291,7 @@ def test_the_server_outlives_its_starter_and_its_terminal(fresh: EmbeddedPostgre
     wait_for("its end", lambda: not lives(pid), pause=0.01)  # a process lets its locks go before it has ended
 
 
-def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: EmbeddedPostgres) -> None:
+def test_query_can_be_cancelled_if_the_starting_process_ignored_signals(fresh: EmbeddedPostgres) -> None:
     url = started(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
     with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
         connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
@@ -310,7 +310,7 @@ def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
     assert ask(server.start(), "SELECT to_regclass('half_done')") is None
 
 
-def test_a_server_that_cannot_start_shows_the_end_of_its_log(server: EmbeddedPostgres) -> None:
+def test_failed_start_shows_the_end_of_the_servers_log(server: EmbeddedPostgres) -> None:
     server.start()
     server.stop()
     (server.folder / "data" / "PG_VERSION").write_text("9.6\n")
@@ -321,7 +321,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(server: EmbeddedPos
     (server.folder / "data" / "PG_VERSION").write_text("16\n")
 
 
-def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
+def test_failed_initdb_is_reported_with_the_reason(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, lines in {
@@ -336,8 +336,8 @@ def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
     assert server.status().state == "absent"
 
 
-def test_a_folder_deleted_under_a_running_server_is_made_again(server: EmbeddedPostgres, tmp_path: Path) -> None:
-    """`rm -rf .irt` before stopping: the old server notices within a minute and ends; nobody waits for that."""
+def test_folder_deleted_under_a_running_server_is_created_again(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """After `rm -rf .irt`, the old server ends within a minute; the new server does not wait for this."""
     old = server.start()
     pid = pid_of(server)
     moved = server.folder.rename(tmp_path / "moved")
@@ -350,13 +350,13 @@ def test_a_folder_deleted_under_a_running_server_is_made_again(server: EmbeddedP
     wait_for("its end", lambda: not lives(pid), pause=0.01)
 
 
-def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_names_the_settings(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PermanentFailure, match=r"(?s)cannot use its folder.*Not a directory.*IRT_HOME.*DATABASE_URL"):
         EmbeddedPostgres(tmp_path / "file" / "postgres").start()
 
 
-def test_looking_at_a_server_that_is_not_there_writes_nothing(tmp_path: Path) -> None:
+def test_status_and_stop_of_an_absent_server_write_no_files(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
     assert server.status().state == "absent"
     server.stop()
@@ -385,7 +385,7 @@ class TestAsAPlainUser:
         command = [*user, *search, "--securebits=+no_setuid_fixup", sys.executable, "-B", "-c", START, str(folder)]
         return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
-    def test_the_server_is_theirs_and_root_finds_it(self, home: Path) -> None:
+    def test_server_of_a_user_belongs_to_the_user_and_root_can_connect(self, home: Path) -> None:
         server = EmbeddedPostgres(home / "postgres")
         try:
             started = self.start(server.folder)
@@ -402,12 +402,12 @@ class TestAsAPlainUser:
         finally:
             server.stop()
 
-    def test_another_users_server_is_not_theirs_and_they_are_told(self, server: EmbeddedPostgres) -> None:
+    def test_start_in_a_folder_owned_by_root_is_refused_with_the_setting(self, server: EmbeddedPostgres) -> None:
         server.start()
         refused = self.start(server.folder)
         assert refused.returncode != 0
         assert not unsaid(refused.stderr, "Permission denied", "IRT_HOME")
 
-    def test_a_read_only_folder_names_the_way_out(self, home: Path) -> None:
+    def test_read_only_folder_names_the_setting(self, home: Path) -> None:
         home.chmod(0o500)
         assert not unsaid(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")

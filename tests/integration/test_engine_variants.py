@@ -73,7 +73,7 @@ def pymc(require: Callable[[bool, str], None]) -> None:
 
 
 @pytest.mark.usefixtures("pymc")
-def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Graph) -> None:
+def test_month_with_em_and_pymc_is_green_and_reports_their_agreement(graph: Graph) -> None:
     result = run(graph, irt_engines="pymc")
     made = [*dict.fromkeys(materialised(result))]
     assert made[:7] == [
@@ -107,7 +107,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
 
 
 @pytest.mark.usefixtures("pymc")
-def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(graph: Graph) -> None:
+def test_failed_optional_engine_is_recorded_and_leaves_the_month_green(graph: Graph) -> None:
     result = run(graph, irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
     warned = checks(result)["pymc_fitted"]
@@ -127,7 +127,7 @@ def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(g
 
 
 @pytest.mark.usefixtures("pymc")
-def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
+def test_engine_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
     alone = run(graph)
     assert alone.success
     assert "item_calibration_pymc" not in materialised(alone)
@@ -142,8 +142,8 @@ def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_
     assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
 
 
-def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is fitted by em too, so that the two are compared, and a second fit by the enabled engine is not made."""
+def test_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engine em fits the scale too, for comparison, and the enabled engine does not fit the scale a second time."""
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
     result = run(graph, irt_engines="trial")
@@ -159,7 +159,7 @@ def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pyt
     assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
 
 
-def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
+def test_month_is_fitted_by_an_engine_added_with_a_single_file_and_line(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
@@ -177,7 +177,7 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
     assert checks(result)["engines_agree"].description == f"{MONTH}: em and trial agree on {N_ITEMS} items"
 
 
-def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
+def test_scale_with_a_removed_engine_is_red_and_names_the_engine(graph: Graph) -> None:
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
     assert not run(graph).success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [

@@ -257,7 +257,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[
 
 
 @pytest.mark.ci
-def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
+def test_erasure_removes_all_traces_of_the_learner_and_no_further_data(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     typed, database = irt(world), Database(world)
@@ -359,8 +359,10 @@ def kill_erasure(settings: Settings, name: str, calls: int) -> None:
         pytest.param("delete", 1, False, marks=pytest.mark.ci),
     ],
 )
-def test_what_was_killed_goes_on(name: str, calls: int, rows_left: bool, world: Settings, irt: IrtOf) -> None:
-    """Before the transaction nothing is lost; after it, the files that are left are found again."""
+def test_killed_erasure_is_completed_by_the_next_call(
+    name: str, calls: int, rows_left: bool, world: Settings, irt: IrtOf
+) -> None:
+    """Before the transaction no data is lost; after the transaction the remaining files are found again."""
     database, before, files = Database(world), violations(world), snapshots(world)
     kill_erasure(world, name, calls)
     assert (rows(database, "SELECT count(*) FROM response_log WHERE user_id = %s", (USER,))[0][0] > 0) == rows_left
@@ -371,7 +373,7 @@ def test_what_was_killed_goes_on(name: str, calls: int, rows_left: bool, world: 
     assert_erased(world, before, files)
 
 
-def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: IrtOf) -> None:
+def test_erasure_is_refused_during_runs_that_may_have_read_the_learner(world: Settings, irt: IrtOf) -> None:
     database = Database(world)
     with dagster_instance(world, database) as instance:
         instance.run_storage.add_run(dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED))
@@ -422,10 +424,10 @@ def pulled(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
 
 
 @pytest.mark.ci
-def test_the_delete_of_a_source_runs_before_the_learner_is_erased_here(
+def test_delete_statement_of_a_source_runs_before_the_local_erasure(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
-    """A kill after it leaves the rest for the next call."""
+    """After a kill in between, the next call completes the erasure."""
     database, settings = Database(world), pulled(world, tmp_path, DELETE)
     typed = irt(settings)  # in whose environment the child is, too
     kill_erasure(settings, "delete", 0)
@@ -434,9 +436,10 @@ def test_the_delete_of_a_source_runs_before_the_learner_is_erased_here(
     assert named_in(world) == []
 
 
-def test_nothing_is_erased_if_the_delete_of_a_source_fails_and_its_rows_are_counted_without_one(
+def test_erasure_is_refused_if_the_delete_statement_of_a_source_fails(
     world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
+    """Without a delete statement, the erasure reports the number of rows at the source."""
     database = Database(world)
     settings = pulled(world, tmp_path, f"{DELETE} AND correct")
     words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
@@ -458,7 +461,7 @@ def test_nothing_is_erased_if_the_delete_of_a_source_fails_and_its_rows_are_coun
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_from_a_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
+def test_killed_erasure_in_a_bucket_is_completed_and_a_later_backup_has_no_traces(
     world: Settings,
     s3: SeaweedFS,
     irt: IrtOf,
@@ -486,7 +489,7 @@ def test_from_a_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_lear
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_them(
+def test_erasure_reports_old_versions_in_a_bucket_with_the_lifecycle_rule(
     world: Settings, s3: SeaweedFS, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, client = "with-versions", s3.owner()
@@ -529,7 +532,7 @@ def refused(database: Database) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("made", MAPPINGS)
-def test_refused_rows_are_found_by_the_id_that_the_log_would_have(
+def test_refused_rows_of_an_erased_learner_are_found_by_their_mapped_id(
     database: Database, tmp_path: Path, made: str
 ) -> None:
     rules, learner, user = MAPPINGS[made]
@@ -559,7 +562,9 @@ def test_refused_rows_are_found_by_the_id_that_the_log_would_have(
     assert again[3][1] == "x"
 
 
-def test_refused_learners_are_found_by_the_id_that_the_table_would_have(database: Database, tmp_path: Path) -> None:
+def test_refused_learner_rows_of_an_erased_learner_are_found_by_their_mapped_id(
+    database: Database, tmp_path: Path
+) -> None:
     file, mapping = tmp_path / "learners.csv", tmp_path / "rules.yaml"
     mapping.write_text(yaml.safe_dump({"columns": {"user_id": ["class", "number"], "is_test": "test"}}), "utf-8")
     file.write_text("class,number,test\n4b,17,perhaps\n4b,18,no\n", "utf-8")

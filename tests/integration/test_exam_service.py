@@ -63,8 +63,9 @@ def insert(database: Database, statement: str, values: tuple[Any, ...] = ()) -> 
 
 
 @pytest.mark.ci
-def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
-    """Sent twice they are one; the smallest one holds what the page says that it must, and the rest is unknown."""
+def test_inserts_of_the_page_are_stored_as_answers(exam_service: Database) -> None:
+    """A repeated insert stores a single answer; the smallest insert has the required columns, and the rest is
+    unknown."""
     for _ in range(2):
         insert(exam_service, example("insert"))
     must = [line.split("|")[1] for line in PAGE.splitlines() if "| must |" in line]
@@ -94,14 +95,14 @@ def test_each_column_of_the_log_is_on_the_page() -> None:
 @pytest.mark.parametrize(
     "statement", ["SELECT * FROM response_log", "DELETE FROM response_log", "UPDATE response_log SET correct = true"]
 )
-def test_the_role_may_do_nothing_else(exam_service: Database, statement: str) -> None:
+def test_role_can_only_insert_answers(exam_service: Database, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         insert(exam_service, statement)
 
 
 @pytest.mark.ci
-def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None:
-    """With the clock of the last day of November: the month that begins and the one after are there, no later one."""
+def test_insert_on_the_first_day_of_a_month_works(exam_service: Database) -> None:
+    """The clock is at the last day of November: the next two months have partitions, and later months have not."""
     with exam_service.connect() as connection:
         make_months_ahead(connection, LAST_DAY)
         assert months_ahead_missing(connection, LAST_DAY) == []
@@ -112,7 +113,7 @@ def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None
 
 
 @pytest.mark.ci
-def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them(
+def test_upgrade_and_daily_job_create_months_and_the_doctor_reports_missing_months(
     database: Database, settings: Settings
 ) -> None:
     def finding() -> tuple[str, str]:
@@ -138,8 +139,8 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
 
 
 @pytest.mark.ci
-def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Database) -> None:
-    """The one that came first stays, or that with the highest revision; what went is kept."""
+def test_duplicate_ids_are_reduced_to_a_single_answer_by_the_next_day(exam_service: Database) -> None:
+    """The earliest answer is kept, or the highest revision; deleted answers are stored as corrections."""
     inserted = [("a", "20", 0), ("a", "21", 0), ("a", "22", 0), ("b", "20", 0), ("b", "21", 1), ("c", "20", 0)]
     for id_, day, revision in inserted:
         insert(exam_service, INSERT, (id_, f"2026-11-{day} 12:00+00", revision))
@@ -169,7 +170,7 @@ SETTING_UP_S = 60
 @pytest.mark.xdist_group("exam service")
 @pytest.mark.timeout(patient(2400))
 @pytest.mark.parametrize(("seconds", "kills"), [(60, 1), (600, 3)])
-def test_every_acknowledged_answer_is_there_once_and_theta_is_the_batchs(seconds: int, kills: int) -> None:
+def test_every_acknowledged_answer_is_stored_once_and_theta_equals_the_batch(seconds: int, kills: int) -> None:
     before = patient(SETTING_UP_S) + seconds / 2
     command = [sys.executable, "-m", "tests.helpers.new_year", f"{before:.0f}", sys.executable]
     command += ["-m", "tests.testbed.exam_service", "--seconds", f"{seconds}", "--kills", f"{kills}"]
@@ -245,7 +246,7 @@ def typed(exams: Settings, irt: IrtOf) -> Irt:
     return irt(exams)
 
 
-def test_exams_as_json_are_pulled_and_a_regraded_one_makes_its_month_stale(exams: Settings, typed: Irt) -> None:
+def test_exams_in_json_are_pulled_and_a_regraded_exam_makes_its_month_stale(exams: Settings, typed: Irt) -> None:
     database, store = Database(exams), rooms.folder_store(exams)
     [(n, answers)] = rows(
         database, "SELECT count(*), sum(jsonb_array_length(result_json -> 'questions')) FROM exam.exam_results"
@@ -268,8 +269,8 @@ def test_exams_as_json_are_pulled_and_a_regraded_one_makes_its_month_stale(exams
     assert rooms.is_stale(database, JUNE)
 
 
-def test_the_check_names_faults_of_rows_and_stores_nothing(exams: Settings, typed: Irt) -> None:
-    """Their view has 0 as the time of answers that have none."""
+def test_pull_check_reports_faulty_rows_and_stores_no_answers(exams: Settings, typed: Irt) -> None:
+    """The company's view has 0 as the time of answers without times."""
     checked = typed("pull", "view", "--check")
     assert (checked.code, "have a time of 0 ms" in checked.out) == (1, True), checked.out
     assert typed("pull", "exams", "--check").code == 0

@@ -64,7 +64,7 @@ def instance(world: Settings) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def test_a_calibrated_world(calibrated: Settings) -> None:
+def test_exporter_has_the_metrics_of_a_calibrated_world(calibrated: Settings) -> None:
     found = read(calibrated)
     shown = states(found)
     assert ({month: shown[month] for month in rooms.MONTHS}, set(shown.values())) == (
@@ -106,7 +106,9 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
     }
 
 
-def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_exporter_distinguishes_green_held_pending_stale_and_unlinked_months(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
     database = Database(world)
     rooms.run_sql(
         database,
@@ -135,8 +137,10 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
 
 
-def test_silent_sources_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance) -> None:
-    """All came each minute of eight days until two hours ago; files of people are not expected."""
+def test_exported_silent_sources_equal_the_silent_sources_of_the_status(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    """All sources sent answers every minute of eight days until two hours ago; files of people are not expected."""
     rooms.run_sql(
         Database(world),
         """INSERT INTO intake SELECT source, kind, now() - n * interval '1 minute', w, 1, 1, 0, 0, 0, '{}', now()
@@ -150,7 +154,7 @@ def test_silent_sources_are_those_of_the_status(world: Settings, instance: dg.Da
     assert [one.source for one in overview.silent] == ['exam, "new"', "inbox"]
 
 
-def test_late_schedules_of_the_status_are_the_overdue_jobs_that_are_on(
+def test_late_schedules_of_the_status_are_exported_as_overdue_jobs(
     world: Settings, instance: dg.DagsterInstance, now: datetime
 ) -> None:
     def late() -> set[str]:
@@ -171,10 +175,10 @@ def test_late_schedules_of_the_status_are_the_overdue_jobs_that_are_on(
     assert late() == set()
 
 
-def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(
+def test_job_of_a_suspended_cronjob_is_overdue_until_its_newest_partition_exists(
     world: Settings, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    """No schedule is on, as where CronJobs or timers ask. A newer partition counts, not one made anew."""
+    """All schedules are off, as if CronJobs or timers request runs. Only a newer partition counts."""
 
     def overdue() -> set[str]:
         return {job for (job,), value in read(world)["irt_job_overdue"].items() if value}
@@ -195,7 +199,9 @@ def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(
     assert overdue() == {plan.documents_name for plan in PLANS} - {"prune", "detect_inactivity"}
 
 
-def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_exporter_counts_runs_and_has_the_time_of_the_last_success(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
     before = datetime.now(UTC).timestamp()
     run_job(instance, world, "prune")
     found = read(world)
@@ -216,7 +222,9 @@ def test_runs_by_either_name_of_a_job_have_the_label_of_the_documents_name(
         assert read(world)["irt_schedule_last_success_timestamp_seconds"] == {("mirt_calibrate",): record.end_time}
 
 
-def test_the_daemon_is_as_old_as_its_part_that_is_silent_longest(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_heartbeat_age_of_the_daemon_is_the_age_of_its_oldest_heartbeat(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
     for part in DAEMONS:
         age = 240 if part == "SCHEDULER" else 10
         instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, part, "d", []))
@@ -227,7 +235,7 @@ def test_the_daemon_is_as_old_as_its_part_that_is_silent_longest(world: Settings
     assert ahead > 3500, "the clock was set back"
 
 
-def test_messages_that_wait_for_a_configured_channel(world: Settings) -> None:
+def test_exporter_counts_undelivered_messages_of_configured_channels(world: Settings) -> None:
     with Database(world).connect() as connection:
         for name in ("a", "b"):
             open_alert(connection, Alert(name, "error", "something", "look"))
@@ -242,7 +250,7 @@ def test_messages_that_wait_for_a_configured_channel(world: Settings) -> None:
     assert read(told)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
 
 
-def test_violations_and_when_invariants_and_night_were_made(world: Settings) -> None:
+def test_exporter_has_open_violations_and_the_last_times_of_invariants_and_night(world: Settings) -> None:
     day = datetime(2026, 8, 20, 6, tzinfo=UTC)
     night = day - timedelta(hours=3)
     rooms.run_sql(
@@ -266,7 +274,7 @@ def test_violations_and_when_invariants_and_night_were_made(world: Settings) -> 
         assert found[f"irt_{part}_last_run_timestamp_seconds"] == {(): at.timestamp()}
 
 
-def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(
+def test_slow_query_is_cancelled_and_the_remaining_metrics_are_exported(
     world: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "STATEMENT_TIMEOUT_MS", round(patient(STATEMENT_TIMEOUT_MS)))
@@ -277,7 +285,7 @@ def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(
     assert len(found["irt_invariant_violations"]) == len(INVARIANTS)
 
 
-def test_a_database_that_went_away_is_read_again_when_it_is_back(world: Settings) -> None:
+def test_lost_database_is_read_again_after_its_return(world: Settings) -> None:
     now = count(0, step=2 * int(CACHED_S))
     collector = StateCollector(Database(world), world, clock=lambda: float(next(now)))
 

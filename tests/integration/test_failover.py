@@ -27,7 +27,7 @@ __all__ = ["hasty"]
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_standby_is_read_and_takes_over_in_the_middle_of_a_calibration(
+def test_standby_serves_reads_and_calibration_continues_after_its_promotion(
     made_month: Settings, irt: IrtOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made_month.irt_home)
@@ -64,7 +64,7 @@ def test_a_standby_is_read_and_takes_over_in_the_middle_of_a_calibration(
 
 
 @pytest.mark.long
-def test_every_theta_that_was_answered_is_once_at_the_new_primary(made_month: Settings, tmp_path: Path) -> None:
+def test_every_returned_theta_is_stored_once_at_the_new_primary(made_month: Settings, tmp_path: Path) -> None:
     learners = [user for (user,) in rooms.rows(Database(made_month), "SELECT DISTINCT user_id FROM mirt_ability")]
     with replicated(tmp_path, Database(made_month).url) as (primary, standby):
         url = SecretStr(f"postgresql://irt@{primary.address},{standby.address}/irt?target_session_attrs=read-write")

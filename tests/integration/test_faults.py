@@ -133,7 +133,7 @@ def stopped_while_writing(stack: Harness, step: str) -> str:
 @pytest.mark.parametrize(
     "step", [step if step == ONE else pytest.param(step, marks=pytest.mark.long) for step in WRITES]
 )
-def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, step: str) -> None:
+def test_month_has_all_old_or_all_new_rows_after_kills_in_every_step(stack: Harness, step: str) -> None:
     """Worker and code server while it writes, the worker while it computes; then the code server alone."""
     as_by_earlier_code(stack)
     before = contents(stack)
@@ -164,8 +164,8 @@ def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, st
 
 
 @pytest.mark.long
-def test_run_or_its_repetition_succeeds_after_the_database_went_away(world: Settings, stack: Harness) -> None:
-    """For longer than Dagster's storage tries again by itself."""
+def test_run_or_its_retry_succeeds_after_a_lost_database(world: Settings, stack: Harness) -> None:
+    """The outage is longer than the retries of Dagster's storage."""
     with closed_gate(stack):
         run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [ONE], **{MAX_RETRIES_TAG: "3"})
         stack.step_started(run_id, ONE)
@@ -179,8 +179,8 @@ def test_run_or_its_repetition_succeeds_after_the_database_went_away(world: Sett
     assert state(stack, MONTH) is State.GREEN
 
 
-def test_a_database_that_restarts_in_the_middle_of_a_write_is_waited_for(stack: Harness) -> None:
-    """The connection is lost, the step is retried, and nothing of the first attempt is there."""
+def test_step_is_retried_if_the_database_restarts_during_a_write(stack: Harness) -> None:
+    """The connection is lost, and the first attempt leaves no rows."""
     as_by_earlier_code(stack)
     with stack.database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM fit_staging WHERE month = %s", (MONTH,)).fetchone()
@@ -224,7 +224,7 @@ def calibrate(stack: Harness) -> subprocess.Popen[str]:
     )
 
 
-def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harness) -> None:
+def test_calibrate_command_is_refused_while_the_ui_calibrates_the_month(stack: Harness) -> None:
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "scored_responses")
         with calibrate(stack) as refused:
@@ -234,7 +234,7 @@ def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harn
     stack.until(run_id, DagsterRunStatus.SUCCESS)
 
 
-def test_the_ui_waits_for_the_command_line_and_makes_the_month_green_when_that_is_killed(stack: Harness) -> None:
+def test_ui_run_waits_for_the_command_line_and_continues_after_a_kill(stack: Harness) -> None:
     """The queue knows of runs that it did not start, and the daemon sees such a run's process die. Nothing that was
     killed in the tests before is in the month's way either."""
     with closed_gate(stack):
@@ -258,8 +258,8 @@ def test_the_ui_waits_for_the_command_line_and_makes_the_month_green_when_that_i
 
 
 @pytest.mark.long
-def test_backfill_leaves_every_month_green_although_the_database_restarts(stack: Harness) -> None:
-    """Restarted while the first run is under way: what it ended is repeated once."""
+def test_backfill_leaves_every_month_green_even_if_the_database_restarts(stack: Harness) -> None:
+    """The database restarts during the first run, which is repeated once."""
     backfill = stack.backfill(list(WRITES), MONTHS)
     runs = RunsFilter(tags={BACKFILL_TAG: backfill})
     (first,) = wait_for(

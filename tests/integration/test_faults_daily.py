@@ -139,14 +139,14 @@ def every_job_ran(daily: Daily) -> None:
         assert daily.run(job).success, job
 
 
-def test_a_job_waits_for_a_database_that_restarts_while_it_writes(daily: Daily) -> None:
+def test_job_waits_for_a_database_that_restarts_during_a_write(daily: Daily) -> None:
     restarts_while_writing(daily, CHEAPEST)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("job", [job for job in JOBS if job != CHEAPEST])
 @pytest.mark.usefixtures("every_job_ran")
-def test_so_does_every_other(daily: Daily, job: str) -> None:
+def test_every_daily_job_waits_for_a_database_that_restarts_during_a_write(daily: Daily, job: str) -> None:
     restarts_while_writing(daily, job)
 
 
@@ -176,8 +176,8 @@ def restarts_while_writing(daily: Daily, job: str) -> None:
         assert daily.contents(table) == before
 
 
-def test_a_sensor_that_lost_the_database_tells_of_the_same_at_its_next_tick(daily: Daily) -> None:
-    """Its cursor does not move, and what it had opened before the restart was not committed."""
+def test_sensor_that_lost_the_database_opens_the_alert_at_its_next_tick(daily: Daily) -> None:
+    """Its cursor does not move, and the alert opened before the restart was not committed."""
     job = daily.definitions.resolve_job_def("aggregate_features_daily")
     run = daily.instance.create_run_for_job(job, tags={PARTITION_TAG: "2026-01-01", **own_worker_tags()})
     daily.instance.report_run_failed(run)

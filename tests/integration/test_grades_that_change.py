@@ -92,7 +92,7 @@ def grades(database: Database) -> dict[str, bool]:
     return dict(rows(database, "SELECT attempt_id, correct FROM response_log ORDER BY 1"))  # type: ignore[arg-type]
 
 
-def test_answers_of_a_post_that_has_not_committed_are_scored_again(log: Database, beside: Any) -> None:
+def test_uncommitted_answers_of_a_post_are_scored_by_the_new_key(log: Database, beside: Any) -> None:
     with log.connect() as connection:
         assert take(connection, attempt(4, response="A", correct=None)) == ["accepted"]
         changing = beside(log, to_key_b, log)
@@ -100,7 +100,7 @@ def test_answers_of_a_post_that_has_not_committed_are_scored_again(log: Database
     assert grades(log) == {"a1": False, "a2": True, "a3": True, "a4": False}
 
 
-def test_a_post_is_graded_by_the_key_of_a_change_that_has_not_committed(
+def test_post_waits_for_an_uncommitted_change_and_is_graded_by_the_new_key(
     log: Database, beside: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, posts = corrections._correction, []
@@ -115,7 +115,7 @@ def test_a_post_is_graded_by_the_key_of_a_change_that_has_not_committed(
     assert grades(log)["a4"] is False
 
 
-def test_full_credit_of_a_post_that_has_not_committed_follows_the_bank(
+def test_full_credit_of_an_uncommitted_post_follows_the_banks_new_maximum(
     log: Database, beside: Any, tmp_path: Path
 ) -> None:
     bank = written(tmp_path, "item_id,max_score\ns,3\n")
@@ -127,7 +127,7 @@ def test_full_credit_of_a_post_that_has_not_committed_follows_the_bank(
 
 
 @pytest.mark.parametrize("accepted", [1, 0])
-def test_full_credit_of_a_post_that_has_not_committed_follows_the_maximum_score_of_an_import(
+def test_full_credit_of_an_uncommitted_post_follows_an_imports_new_maximum(
     log: Database, beside: Any, tmp_path: Path, accepted: int
 ) -> None:
     post(log, attempt(4, item_id="new", correct=None, score=1))
@@ -146,7 +146,7 @@ def test_full_credit_of_a_post_that_has_not_committed_follows_the_maximum_score_
     assert (grades(log)["a4"], grades(log)["a5"]) == (False, False)
 
 
-def test_an_import_whose_maximum_scores_change_meanwhile_stores_nothing(
+def test_import_fails_if_a_maximum_score_changes_during_its_reading(
     log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank, usual = written(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
@@ -165,7 +165,7 @@ def test_an_import_whose_maximum_scores_change_meanwhile_stores_nothing(
     assert grades(log)["a4"] is False
 
 
-def test_an_import_by_a_key_that_changes_meanwhile_stores_nothing(
+def test_import_by_a_key_fails_if_the_key_changes_during_its_reading(
     log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = Staging.lock
@@ -181,7 +181,7 @@ def test_an_import_by_a_key_that_changes_meanwhile_stores_nothing(
     assert grades(log).keys() == {"a1", "a2", "a3"}
 
 
-def test_pulled_answers_are_graded_by_the_key_that_changes_meanwhile(
+def test_answers_are_graded_by_the_new_key_if_the_key_changes_during_a_pull(
     log: Database, settings: Settings, beside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = Company(log.url, tmp_path / "sources.yaml")
@@ -211,7 +211,7 @@ def test_pulled_answers_are_graded_by_the_key_that_changes_meanwhile(
     assert grades(log)["4"] is False
 
 
-def test_a_correction_that_has_not_committed_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
+def test_uncommitted_correction_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
     with log.connect() as connection:
         take(connection, attempt(1, response="B", correct=None, revision=1))
         withdrawing = beside(log, lambda: withdraw(log, AnswerSelection(item_id="q"), **BY))

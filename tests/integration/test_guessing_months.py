@@ -131,7 +131,7 @@ def guessers(postgres: EmbeddedPostgres, said: str, tmp_path: Path) -> Iterator[
         yield settings
 
 
-def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(said: str, guessers: Settings) -> None:
+def test_scale_init_reports_guessing_in_the_origin_window_and_the_commands(said: str, guessers: Settings) -> None:
     assert not unsaid(
         said,
         "a normal θ is rejected under the 2PL (χ² = ",
@@ -143,7 +143,7 @@ def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(said
 
 
 @pytest.mark.ci
-def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
+def test_month_with_guessing_under_a_2pl_is_held_until_guessing_is_accepted(
     guessers: Settings, instance: dg.DagsterInstance
 ) -> None:
     graph = Graph(guessers, instance)
@@ -174,7 +174,7 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]
 
 
-def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
+def test_month_with_guessing_under_a_3pl_publishes_c(guessers: Settings) -> None:
     database = Database(guessers)
     change = preview_model_change(
         database,
@@ -247,7 +247,7 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     assert np.array_equal(left.joint_cov, joint[np.ix_(keep, keep)])
 
 
-def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings) -> None:
+def test_bank_anchors_have_no_joint_covariance(settings: Settings) -> None:
     database = Database(settings)
     add_items(database, {f"a{j}": VALUES for j in range(6)})
     initialise(database, SCALE, first_month=FIRST)
@@ -315,7 +315,7 @@ def test_a_skewed_month_is_fitted_with_a_histogram_and_green(skewed_month: Skewe
 
 
 @pytest.mark.ci
-def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> None:
+def test_linked_fit_of_a_skewed_month_has_the_histogram_on_the_scale(skewed_month: Skewed) -> None:
     """Its learners were drawn with mean 0.5 and SD 1.2 of the origin's: 2000 of each and 26 anchors give slope and
     intercept standard errors of about 0.04, and the sample's own mean and SD differ from these by 0.03."""
     graph, _ = skewed_month
@@ -336,7 +336,7 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
 
 
 @pytest.mark.ci
-def test_drift_information_and_report_of_such_a_month_are_made(skewed_month: Skewed) -> None:
+def test_skewed_month_has_drift_information_and_report(skewed_month: Skewed) -> None:
     graph, _ = skewed_month
     assert graph.run(NEXT, DRIFT_JOB).success
     assert graph.run(NEXT, DRIFT_REPORT_JOB).success
@@ -349,8 +349,8 @@ def test_drift_information_and_report_of_such_a_month_are_made(skewed_month: Ske
 
 
 @pytest.mark.ci
-def test_recalibrated_it_is_fitted_with_a_histogram_again(skewed_month: Skewed) -> None:
-    """One month without changed items is the same fit and the same linking."""
+def test_recalibration_of_a_skewed_month_uses_a_histogram(skewed_month: Skewed) -> None:
+    """A recalibration of a single month without changed items has the same fit and the same linking."""
     graph, _ = skewed_month
     recalibrate(graph.database, folder_store(graph.settings), SCALE, NEXT, NEXT, threads=1)
     both = rows(
@@ -378,7 +378,7 @@ def test_recalibrated_it_is_fitted_with_a_histogram_again(skewed_month: Skewed) 
         ({"assignment": "by_level"}, "normal"),
     ],
 )
-def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
+def test_new_scale_has_latent_auto_unless_assigned_by_level(
     settings: Settings, given: dict[str, Any], kept: str
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
@@ -398,7 +398,7 @@ def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
         (("latent=beta",), "rule latent must be one of normal, histogram, auto, got 'beta'"),
     ],
 )
-def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
+def test_invalid_rule_is_refused_with_the_reason(
     settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})

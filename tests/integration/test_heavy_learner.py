@@ -77,7 +77,7 @@ def heavy(
         yield settings
 
 
-def test_the_features_of_its_days_hold_every_attempt(heavy: Settings) -> None:
+def test_features_of_a_heavy_learner_count_every_attempt(heavy: Settings) -> None:
     database = Database(heavy)
     with in_time("features of a month"), database.connect() as connection:
         write_features(connection, START, END)
@@ -86,8 +86,8 @@ def test_the_features_of_its_days_hold_every_attempt(heavy: Settings) -> None:
     assert rows(database, of_heavy, (HEAVY,)) == [(ATTEMPTS, ATTEMPTS - wrong, 15000)]
 
 
-def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
-    """One person more in the fit, who answered each item once."""
+def test_month_scores_only_the_first_attempts_of_a_heavy_learner(heavy: Settings) -> None:
+    """The learner adds a single person to the fit, with an answer per item."""
     database, store = Database(heavy), folder_store(heavy)
     with in_time("snapshot"):
         take_snapshot(database, store, JULY, "run")
@@ -109,7 +109,7 @@ def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
     assert 0.1 < se < 1
 
 
-def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
+def test_kpis_and_night_with_a_heavy_learner_finish_in_time(heavy: Settings) -> None:
     database = Database(heavy)
     week = week_of(END - timedelta(days=7))
     judge_until(database, END)
@@ -125,7 +125,7 @@ def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
     assert night
 
 
-def test_the_invariants_look_at_it_in_time(heavy: Settings, tmp_path: Path) -> None:
+def test_invariants_with_a_heavy_learner_finish_in_time(heavy: Settings, tmp_path: Path) -> None:
     database = Database(heavy)
     with dg.DagsterInstance.ephemeral() as instance, in_time("invariants"):
         report = take_report(database, folder_store(heavy), instance, first_month=MONTHS[0], run="invariants")

@@ -115,7 +115,7 @@ def hostile(
         yield settings
 
 
-def test_a_drift_report_names_every_item_and_runs_none(
+def test_drift_report_contains_hostile_names_only_as_text(
     hostile: Settings, tmp_path: Path, instance: DagsterInstance
 ) -> None:
     database, store = Database(hostile), rooms.folder_store(hostile)
@@ -130,7 +130,7 @@ def test_a_drift_report_names_every_item_and_runs_none(
     look_at(made[0].files["html"].decode(), made[0].files["pdf"], NAMES)
 
 
-def test_a_learner_s_report_has_the_name_as_text(hostile: Settings, tmp_path: Path) -> None:
+def test_learner_report_has_the_name_as_text(hostile: Settings, tmp_path: Path) -> None:
     with Database(hostile).connect() as connection:
         due = {user for (user,) in connection.execute("SELECT user_id FROM weekly_kpi")} & {*NAMES}
     assert len(due) > len(NAMES) / 2

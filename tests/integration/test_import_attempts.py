@@ -89,7 +89,7 @@ def rejects(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_column_arrives(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_every_column_of_an_answer_is_stored(database: Database, imported: Import, tmp_path: Path) -> None:
     row = answer(
         1,
         user_id='o\'brien "x" 😀',
@@ -131,7 +131,7 @@ def test_every_column_arrives(database: Database, imported: Import, tmp_path: Pa
     assert query(database, "SELECT topic_id FROM attempt") == [("algebra",)]
 
 
-def test_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_importing_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
     log = write(
         tmp_path / "log.csv", [answer(n) for n in range(50)] + [answer(1, correct="0"), answer(99, correct="x")]
     )
@@ -144,10 +144,10 @@ def test_the_same_file_again_changes_nothing(database: Database, imported: Impor
     assert everything(database) == before
 
 
-def test_of_answers_with_one_id_the_first_stays_wherever_it_is(
+def test_first_answer_with_an_id_is_kept_and_later_conflicting_ones_are_rejected(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """In the log, in another month, earlier in the file, in an earlier file: compared on user, item, time, correct."""
+    """The first may be in the log, in another month, earlier in the file, or in an earlier file."""
     imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
     changed = [
         answer(0),  # line 2: as it is in the log
@@ -191,10 +191,10 @@ CORRECTIONS = """SELECT attempt_id, revision, user_id, correct, completed_at::te
 STORED = "SELECT attempt_id, revision, user_id, correct, completed_at::date::text FROM response_log ORDER BY 1, 5"
 
 
-def test_a_higher_revision_replaces_an_answer_and_what_it_was_is_kept(
+def test_higher_revision_replaces_an_answer_and_records_the_former_version(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """Wherever its time moves to: within the month, to a month that is there, and to one that is not."""
+    """The time may move within its month, to an existing month, and to a month without a partition."""
     imported(write(tmp_path / "log.csv", [answer(n) for n in range(4)]))
     run_sql(database, "UPDATE response_log SET recorded_at = '2026-09-01'")
     moved = ["2026-07-01T12:00:00Z", "2026-07-05T12:00:00Z", "2026-06-05T12:00:00Z"]
@@ -227,10 +227,10 @@ def test_a_higher_revision_replaces_an_answer_and_what_it_was_is_kept(
     assert everything(database) == before
 
 
-def test_the_highest_revision_holds_wherever_the_others_are(
+def test_answer_is_stored_in_its_highest_revision_whatever_the_order_of_revisions(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """A lower one is a duplicate whatever it says, an equal one that says something else a conflict."""
+    """A lower revision is a duplicate; an equal revision with different content is a conflict."""
     imported(write(tmp_path / "log.csv", [answer(0, revision="3"), answer(1)]))
     rows = [
         answer(0, correct="1", revision="2"),
@@ -262,10 +262,10 @@ def test_a_mapping_may_name_the_revision(database: Database, imported: Import, t
     assert query(database, STORED)[0] == ("a0", 12, "u0", True, "2026-07-01")
 
 
-def test_one_id_at_two_times_is_one_answer_after_a_higher_revision(
+def test_higher_revision_merges_answers_stored_under_the_same_id_at_two_times(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """Whoever writes into the log alone can store it twice: the key of a partitioned table holds the time, too."""
+    """Direct writes to the log can store an id twice, as the key of a partitioned table includes the time."""
     imported(write(tmp_path / "log.csv", [answer(0)]))
     run_sql(
         database,
@@ -278,7 +278,7 @@ def test_one_id_at_two_times_is_one_answer_after_a_higher_revision(
     assert (query(database, STORED), len(query(database, CORRECTIONS))) == ([("a0", 1, "u0", True, "2026-07-01")], 2)
 
 
-def test_two_imports_with_one_id_at_two_times_bring_one_answer(
+def test_concurrent_imports_of_an_id_at_two_times_store_a_single_answer(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     files = [
@@ -294,7 +294,7 @@ def test_two_imports_with_one_id_at_two_times_bring_one_answer(
     assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
 
 
-def test_a_longer_export_of_a_log_without_ids_adds_only_what_is_new(
+def test_longer_export_of_a_log_without_ids_adds_only_new_answers(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     answers = [{k: v for k, v in answer(n).items() if k != "attempt_id"} for n in range(20)]
@@ -304,7 +304,7 @@ def test_a_longer_export_of_a_log_without_ids_adds_only_what_is_new(
     assert query(database, "SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(20, 20)]
 
 
-def test_an_id_that_is_empty_in_one_row_is_made(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_missing_id_of_a_row_is_generated(database: Database, imported: Import, tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", [answer(0), answer(1, attempt_id="")])
     assert imported(log).accepted == imported(log).duplicates == 2
 
@@ -351,8 +351,10 @@ def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
         assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == accepted
 
 
-def test_a_log_in_cp949_brings_the_learners_of_its_utf_8(database: Database, imported: Import, tmp_path: Path) -> None:
-    """It was taken for latin-1, and its learners and items were new ones."""
+def test_log_in_cp949_has_the_same_learners_as_its_utf_8_version(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """The log was read as latin-1, so that its learners and items were stored as new."""
     korean, unicode, mapping = tmp_path / "cp949.csv", tmp_path / "utf8.csv", tmp_path / "mapping.yaml"
     rows = [answer(n, attempt_id="", user_id=f"학생{n % 10}", item_id=f"문항{n % 5}") for n in range(50)]
     korean.write_bytes(write(unicode, rows).read_text("utf-8").encode("cp949"))
@@ -368,10 +370,10 @@ def test_a_log_in_cp949_brings_the_learners_of_its_utf_8(database: Database, imp
         imported(korean, encoding="utf-16")
 
 
-def test_a_matrix_that_1_0_imported_keeps_its_ids_and_doubles_are_named(
+def test_matrix_imported_by_version_1_0_keeps_its_ids_and_duplicates_are_reported(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """1.0 numbered the cells: line × number of items + place among the items."""
+    """Version 1.0 numbered the cells: line × number of items + position among the items."""
     matrix = tmp_path / "matrix.csv"
     matrix.write_text("id,w1,w2\na,1,1\nb,0,0\n")
     assert imported(matrix, at=date(2026, 7, 1)).accepted == 4
@@ -407,7 +409,9 @@ def test_a_matrix_that_1_0_imported_keeps_its_ids_and_doubles_are_named(
         ({"mapping": "nonsense"}, "--mapping nonsense"),
     ],
 )
-def test_a_wrong_argument_is_named(imported: Import, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+def test_invalid_option_of_an_import_is_named(
+    imported: Import, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
     with pytest.raises(PermanentFailure, match=said):
         imported(write(tmp_path / "log.csv", [answer(0)]), **options)
 
@@ -419,8 +423,8 @@ def test_a_day_outside_the_log_is_refused(imported: Import, tmp_path: Path, day:
         imported(log, at=day)
 
 
-def test_what_was_refused_before_an_erasure_began_is_kept_without_its_text(database: Database) -> None:
-    """An import that has read the learner's rows already stores them after the erasure has looked for them."""
+def test_rows_refused_before_an_erasure_began_are_stored_without_their_text(database: Database) -> None:
+    """An import may have read the learner's rows before the erasure and store them after it."""
     with database.connect() as connection:
         arrival = Arrival(connection, "file", "log.csv", unseen)
         arrival.refuse([Refused("log.csv", 2, "bad_time", "never", "ann,q1,never")])
@@ -432,9 +436,7 @@ def test_what_was_refused_before_an_erasure_began_is_kept_without_its_text(datab
     assert query(database, 'SELECT line, reason, value, "row" FROM intake_reject') == [(2, "bad_time", "", "")]
 
 
-def test_times_without_a_zone_are_asked_about_and_nothing_is_half_in(
-    database: Database, imported: Import, tmp_path: Path
-) -> None:
+def test_import_without_time_zone_is_refused_as_a_whole(database: Database, imported: Import, tmp_path: Path) -> None:
     sound = write(tmp_path / "sound.csv", [answer(n) for n in range(20)] + [answer(30, correct="bad")])
     naive = write(tmp_path / "naive.csv", [answer(21, completed_at="2026-07-01 21:00:00")])
     before = everything(database)
@@ -450,7 +452,7 @@ def test_times_without_a_zone_are_asked_about_and_nothing_is_half_in(
     ]
 
 
-def test_strict_refuses_what_is_not_known(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_strict_import_rejects_unknown_items_and_learners(database: Database, imported: Import, tmp_path: Path) -> None:
     imported(write(tmp_path / "known.csv", [answer(0, user_id="ann", item_id="q")]))
     log = write(
         tmp_path / "log.csv",
@@ -473,7 +475,9 @@ def test_strict_refuses_what_is_not_known(database: Database, imported: Import, 
     assert (report.accepted, report.duplicates, report.new_items, report.new_learners) == (3, 1, 1, 1)
 
 
-def test_a_dry_run_tells_the_same_and_leaves_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_dry_run_reports_the_same_as_an_import_and_stores_nothing(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
     log = write(tmp_path / "log.csv", [answer(n) for n in range(20)] + [answer(3), answer(4, correct="2")])
     before = everything(database)
     dry, refused = imported(log, dry_run=True), rejects(tmp_path)
@@ -483,7 +487,7 @@ def test_a_dry_run_tells_the_same_and_leaves_nothing(database: Database, importe
     assert refused == rejects(tmp_path)
 
 
-def test_months_that_exist_and_months_that_do_not_are_filled_alike(
+def test_existing_and_new_month_partitions_are_filled_alike(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     call(database, ensure_month_partitions, "2026-08", "2026-08")
@@ -504,7 +508,7 @@ def test_months_that_exist_and_months_that_do_not_are_filled_alike(
     ) == (1, [(None,)], [])
 
 
-def test_progress_never_goes_back_and_ends_at_its_total(imported: Import, tmp_path: Path) -> None:
+def test_progress_never_decreases_and_ends_at_its_total(imported: Import, tmp_path: Path) -> None:
     told: list[tuple[int, int | None]] = []
     imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: told.append(args))
     assert ([done for done, _ in told], told[-1][0], len({total for _, total in told})) == (
@@ -515,7 +519,9 @@ def test_progress_never_goes_back_and_ends_at_its_total(imported: Import, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["attempt_id,user_id,item_id,completed_at,correct\n", ",".join(HEADER)])
-def test_a_log_without_answers_is_no_error(database: Database, imported: Import, tmp_path: Path, content: str) -> None:
+def test_log_without_answers_is_imported_without_error(
+    database: Database, imported: Import, tmp_path: Path, content: str
+) -> None:
     log = tmp_path / "log.csv"
     log.write_text(content)
     before = everything(database)
@@ -543,7 +549,7 @@ def test_readers_do_not_wait_for_an_import(
     assert seen == [(1,)]
 
 
-def test_how_points_became_right_is_in_the_items_records_and_is_held_to(
+def test_dichotomisation_rule_is_recorded_per_item_and_other_rules_are_refused(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     def points(name: str, scores: str) -> Path:
@@ -617,10 +623,10 @@ def test_scores_are_kept_by_the_recorded_maximum_and_compared(
     ]
 
 
-def test_what_an_import_declares_holds_for_the_answers_it_compares(
+def test_declared_maximum_score_applies_to_the_answers_an_import_compares(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
-    """Also where it adds none: wrong is then not 0, and right may be less than full credit."""
+    """This also holds if the import adds no answers: wrong is then not 0, and right may be less than full credit."""
     path = tmp_path / "log.csv"
     head, at = "attempt_id,user_id,item_id,correct,score,completed_at\n", "2026-07-01T12:00:00Z\n"
     path.write_text(f"{head}a1,u1,q,0,,{at}a2,u2,q,1,,{at}a3,u3,q,,1,{at}")
@@ -633,7 +639,7 @@ def test_what_an_import_declares_holds_for_the_answers_it_compares(
     assert stored == [("a1", False, None), ("a2", True, None), ("a3", False, 1)]
 
 
-def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_choices_of_a_matrix_are_stored_with_the_key(database: Database, imported: Import, tmp_path: Path) -> None:
     matrix, key = tmp_path / "choices.csv", tmp_path / "key.csv"
     matrix.write_text("person,q1,q2\nann,A,C\nbob,B,\n")
     key.write_text("item,key\nq1,A\nq2,D\n")
@@ -648,7 +654,7 @@ def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, importe
         imported(matrix, key=key, at=date(2026, 7, 2))
 
 
-def test_a_list_of_choices_is_scored_by_a_key_or_by_the_recorded_ones(
+def test_list_of_choices_is_scored_by_the_given_or_the_recorded_key(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     """`irt fit`, posts and pulls could; a file was told to leave the key out, or that it needs the column correct."""
@@ -670,7 +676,7 @@ def test_a_list_of_choices_is_scored_by_a_key_or_by_the_recorded_ones(
     assert query(database, "SELECT count(*) FROM response_log") == [(3,)]
 
 
-def test_whatever_cells_hold_comes_back_from_the_database(database: Database, imported: Import, tmp_path: Path) -> None:
+def test_unusual_characters_in_cells_are_stored_unchanged(database: Database, imported: Import, tmp_path: Path) -> None:
     """What the fuzzer of files lets through, the database takes."""
     odd = [
         "\u2028",
@@ -709,10 +715,10 @@ import_attempts(
 
 
 @pytest.mark.parametrize("blocked", ["question", "learner", "response_log"])
-def test_an_import_that_is_killed_leaves_nothing_and_can_be_repeated(
+def test_killed_import_stores_nothing_and_can_be_repeated(
     database: Database, settings: Settings, imported: Import, tmp_path: Path, blocked: str
 ) -> None:
-    """SIGKILL while it waits to write a table that the test has locked: what it wrote before is gone."""
+    """The import gets SIGKILL while it waits for a table that the test has locked."""
     imported(write(tmp_path / "before.csv", [answer(0)]))
     log = write(tmp_path / "log.csv", [answer(n) for n in range(1, 500)])
     before = everything(database)
@@ -757,7 +763,7 @@ def rows(path: Path, *, delimiter: str = ",", encoding: str = "utf-8") -> Iterat
 
 
 @pytest.mark.ci
-def test_the_statistics_cloze_log_comes_in_whole(database: Database, imported_log: Import, shared: Path) -> None:
+def test_statistics_cloze_log_is_imported_completely(database: Database, imported_log: Import, shared: Path) -> None:
     path = shared / "data" / "lkt_statistics_cloze.csv.gz"
     report = imported_log(path)
     assert (report.read, report.accepted, report.duplicates, report.rejected) == (58_316, 58_316, 0, {})
@@ -804,7 +810,7 @@ def test_the_mapping_file_of_the_docs_reads_the_cloze_log(
 
 
 @pytest.mark.ci
-def test_a_datashop_export_comes_in_but_for_the_times_in_another_format(
+def test_datashop_export_is_imported_except_rows_with_times_in_another_format(
     database: Database, imported_log: Import, shared: Path
 ) -> None:
     path = shared / "data" / "synthetic_datashop_tx_export.txt"
@@ -831,8 +837,8 @@ def test_a_datashop_export_comes_in_but_for_the_times_in_another_format(
 
 
 @pytest.mark.ci
-def test_dirty_assistments_rows_are_told_apart(database: Database, imported_log: Import, shared: Path) -> None:
-    """Counted from the file by the rules of the docs, row by row: first reason, then the first of each order_id."""
+def test_dirty_assistments_rows_are_rejected_by_reason(database: Database, imported_log: Import, shared: Path) -> None:
+    """The expected counts follow the rules of the docs: the first reason per row, then the first row per order_id."""
     path = shared / "data" / "synthetic_assistments_like_dirty.csv"
     with pytest.raises(PermanentFailure, match="not UTF-8; it looks like cp1252"):
         imported_log(path, at=DAY)
@@ -881,7 +887,7 @@ def test_dirty_assistments_rows_are_told_apart(database: Database, imported_log:
         ("verbal_aggression_binary_wide.csv", "verbal_aggression_binary_wide", ["gender", "anger"]),
     ],
 )
-def test_a_matrix_comes_in_with_its_proportions_correct(
+def test_imported_matrix_has_the_published_proportions_correct(
     database: Database, imported_log: Import, shared: Path, name: str, key: str, aside: list[str]
 ) -> None:
     counts = json.loads((shared / "data" / "reference_values.json").read_text())["counts"][key]
@@ -898,10 +904,10 @@ def test_a_matrix_comes_in_with_its_proportions_correct(
 
 
 @pytest.mark.ci
-def test_a_matrix_of_scores_comes_in_where_it_is_said_how_many_points_there_are(
+def test_matrix_of_scores_is_imported_if_its_maximum_score_is_given(
     database: Database, imported_log: Import, shared: Path
 ) -> None:
-    """A questionnaire scored 0 to 2; the other columns are not items, though they hold numbers."""
+    """The questionnaire is scored 0 to 2; the other columns are not items, although they contain numbers."""
     path = shared / "data" / "verbal_aggression_poly_wide.csv"
     with pytest.raises(PermanentFailure, match="--max-score"):
         imported_log(path, at=DAY)
@@ -950,7 +956,7 @@ def file(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def test_parameters_are_stored_as_given_and_a_dry_run_or_the_same_bank_again_changes_nothing(
+def test_bank_parameters_are_stored_as_given_and_a_second_import_changes_nothing(
     database: Database, tmp_path: Path
 ) -> None:
     dry = import_bank_file(database, QUESTIONS, file(tmp_path, BANK), dry_run=True)
@@ -967,8 +973,10 @@ def test_parameters_are_stored_as_given_and_a_dry_run_or_the_same_bank_again_cha
     assert (again.accepted, again.duplicates, again.new_items, bank(database)) == (0, 2, 0, stored)
 
 
-def test_scored_items_are_read_in_the_form_of_another_program(database: Database, tmp_path: Path) -> None:
-    """Tables of mirt, as coef(simplify = TRUE) has it, of PARSCALE with D = 1.7, and ours; D is not converted here."""
+def test_parameters_of_scored_items_are_read_in_the_formats_of_mirt_and_parscale(
+    database: Database, tmp_path: Path
+) -> None:
+    """The mirt table is from coef(simplify = TRUE), the PARSCALE table has D = 1.7, which is not converted here."""
     header = "item_id,a1,d,g,ak0,ak1,ak2,d0,d1,d2,max_score"
     content = f"{header}\nm1,1.2,0.6,0,,,,,,,\nm2,0.8,,,0,1,2,0,0.4,-0.8,\nm3,0.8,,,0,1,2,0,0.4,-0.8,3\n"
     import_bank_file(database, QUESTIONS, file(tmp_path, content))
@@ -989,7 +997,7 @@ def test_scored_items_are_read_in_the_form_of_another_program(database: Database
     assert report.rejected == {"incomplete_parameters": 1, "bad_max_score": 1}
 
 
-def test_parameters_of_a_model_that_is_not_here_are_refused_by_name(database: Database, tmp_path: Path) -> None:
+def test_parameters_of_an_unsupported_model_are_refused_by_name(database: Database, tmp_path: Path) -> None:
     """`d` and `u` were listed as read, and dropped."""
     refused: list[tuple[str, ...]] = []
     content = "item_id,a,b,g,d,u,a2,model\nq1,1,0,0.2,0.9,,,\nq2,1,0,,,0.9,,\nq3,1,0,,,,0.4,\nq4,1,0,0.2,1,1,0,\n"
@@ -1003,7 +1011,7 @@ def test_parameters_of_a_model_that_is_not_here_are_refused_by_name(database: Da
     assert not any("graded" in note for note in named.notes)
 
 
-def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, tmp_path: Path) -> None:
+def test_empty_cells_and_absent_columns_leave_stored_values_unchanged(database: Database, tmp_path: Path) -> None:
     import_bank_file(database, QUESTIONS, file(tmp_path, BANK))
     later = file(tmp_path, "item_id,topic_id,key,tags\nq1,,C,\nq2,fractions,,\n")
     report = import_bank_file(database, QUESTIONS, later)
@@ -1029,9 +1037,7 @@ def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, 
         ("x" * 2501 + ",1,0,,", "id_too_long"),
     ],
 )
-def test_an_item_that_cannot_be_is_refused_with_its_line(
-    database: Database, tmp_path: Path, row: str, reason: str
-) -> None:
+def test_invalid_item_is_refused_with_its_line(database: Database, tmp_path: Path, row: str, reason: str) -> None:
     row += "," * (5 - row.count(","))
     content = file(tmp_path, f"item_id,a,b,c,model,max_score\n{row}\nok,1,0,,,\n")
     report = import_bank_file(database, QUESTIONS, content)
@@ -1043,9 +1049,8 @@ def test_an_item_that_cannot_be_is_refused_with_its_line(
     assert (arrived["kind"], arrived["accepted"], arrived["rejected"]) == ("question", 1, 1)
 
 
-def test_a_maximum_score_stays_beside_new_parameters_and_says_what_old_answers_are(
-    database: Database, tmp_path: Path
-) -> None:
+def test_new_maximum_score_changes_the_full_credit_of_stored_answers(database: Database, tmp_path: Path) -> None:
+    """A maximum below a stored score, or one that contradicts published parameters, is refused."""
     import_bank_file(database, QUESTIONS, file(tmp_path, "item_id,max_score,model\nq,3,gpcm\n"))
     for content in ("item_id,a,b\nq,1,0\n", "item_id,max_score\nq,4\n"):
         import_bank_file(database, QUESTIONS, file(tmp_path, content))
@@ -1082,20 +1087,20 @@ def test_a_maximum_score_stays_beside_new_parameters_and_says_what_old_answers_a
         ("q,2,rsm,likert\np,3,rsm,likert", "the block likert has"),
     ],
 )
-def test_a_bank_that_contradicts_itself_is_refused(database: Database, tmp_path: Path, rows: str, message: str) -> None:
+def test_bank_with_contradictory_rows_is_refused(database: Database, tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(PermanentFailure, match=message):
         import_bank_file(database, QUESTIONS, file(tmp_path, f"item_id,max_score,model,block\n{rows}\n"))
     assert not bank(database)
 
 
-def test_an_item_that_comes_twice_must_be_the_same(database: Database, tmp_path: Path) -> None:
+def test_repeated_item_with_different_values_is_a_conflict(database: Database, tmp_path: Path) -> None:
     content = "item_id,key\nq,A\nq,A\nq,B\n"
     report = import_bank_file(database, QUESTIONS, file(tmp_path, content))
     assert (report.accepted, report.duplicates, report.rejected) == (1, 1, {"conflicting_duplicate": 1})
     assert bank(database)["q"][3] == {"key": "A"}
 
 
-def test_json_lines_bring_lists_and_numbers(database: Database, tmp_path: Path) -> None:
+def test_lists_and_numbers_are_read_from_json_lines(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "bank.jsonl"
     path.write_text(json.dumps({"item_id": "q", "tags": ["anchor", "x;y"], "a": 1, "b": 0.5, "D": 1}))
     import_bank_file(database, QUESTIONS, path)
@@ -1111,7 +1116,7 @@ def test_a_mapping_file_names_the_columns(database: Database, tmp_path: Path) ->
         import_bank_file(database, QUESTIONS, file(tmp_path, "Frage,Text\n1,x\n"))
 
 
-def test_other_columns_of_a_learner_are_attributes(database: Database, tmp_path: Path) -> None:
+def test_unmapped_columns_of_learners_become_attributes(database: Database, tmp_path: Path) -> None:
     content = "user_id,is_test,lang,target_scale_id,target_theta,tier\nann,,de,algebra,1.5,\nbob,true,,,,gold\n"
     report = import_bank_file(database, LEARNERS, file(tmp_path, content))
     assert (report.accepted, report.new_learners) == (2, 2)
@@ -1138,12 +1143,12 @@ def test_with_a_mapping_only_named_columns_are_attributes(database: Database, tm
 @pytest.mark.parametrize(
     ("row", "reason"), [(",true,", "missing_user"), ("u,maybe,", "bad_is_test"), ("u,,x", "bad_number")]
 )
-def test_a_learner_that_cannot_be_is_refused(database: Database, tmp_path: Path, row: str, reason: str) -> None:
+def test_invalid_learner_is_refused(database: Database, tmp_path: Path, row: str, reason: str) -> None:
     report = import_bank_file(database, LEARNERS, file(tmp_path, f"user_id,is_test,target_theta\n{row}\n"))
     assert (report.accepted, report.rejected) == (0, {reason: 1})
 
 
-def test_what_the_database_cannot_hold_is_refused_by_row(database: Database, tmp_path: Path) -> None:
+def test_learners_with_values_the_database_cannot_store_are_refused_by_row(database: Database, tmp_path: Path) -> None:
     """Each of these ended the import in the database's own error, or in a traceback."""
     refused = {
         '{"user_id": "ann", "attributes": "{\\"x\\": NaN}"}': "bad_attributes",
@@ -1165,7 +1170,7 @@ def test_what_the_database_cannot_hold_is_refused_by_row(database: Database, tmp
     assert learners(database)["bob"][0]["lang"] == "\\u0000"
 
 
-def test_a_learner_with_the_number_nought_is_one(database: Database, tmp_path: Path) -> None:
-    """In a column of numbers, rows of nothing but noughts were taken for empty lines."""
+def test_learner_with_id_zero_is_imported(database: Database, tmp_path: Path) -> None:
+    """In a column of numbers, rows of zeros were mistaken for empty lines."""
     pq.write_table(pa.table({"user_id": [0, 1], "is_test": [False, False]}), tmp_path / "learners.parquet")
     assert import_bank_file(database, LEARNERS, tmp_path / "learners.parquet").accepted == 2

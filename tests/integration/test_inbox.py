@@ -85,7 +85,7 @@ def whats(found: dict[str, FileOutcome]) -> dict[str, str]:
     return {name: one.what for name, one in found.items()}
 
 
-def test_questions_learners_and_answers_are_taken_in_one_run_in_order_of_name(desk: Desk) -> None:
+def test_questions_learners_and_answers_are_imported_by_kind_and_in_order_of_name(desk: Desk) -> None:
     desk.write("attempts/_import.yaml", "strict: true\n")
     desk.write("attempts/b.csv.gz", gzip.compress((HEADER + answers(10, 20)).encode()))
     desk.write("attempts/2026/07/a.csv", HEADER + answers(0, 10))
@@ -108,7 +108,7 @@ def test_questions_learners_and_answers_are_taken_in_one_run_in_order_of_name(de
     assert desk.take() == {}
 
 
-def test_a_file_that_grew_is_read_again_and_what_is_known_is_a_duplicate(desk: Desk) -> None:
+def test_file_that_grew_is_read_again_and_its_stored_answers_are_duplicates(desk: Desk) -> None:
     path = desk.write("attempts/day.csv", HEADER + answers(0, 10))
     desk.take()
     desk.write("attempts/day.csv", HEADER + answers(0, 15))
@@ -124,13 +124,13 @@ def test_a_file_that_grew_is_read_again_and_what_is_known_is_a_duplicate(desk: D
 @pytest.mark.parametrize(
     "name", [".a.csv", "_a.csv", "a.csv.part", "a.tmp", "a.csv~", "_temporary/a.csv", "\udcff.csv"]
 )
-def test_names_of_files_that_are_not_ready_are_left_alone(desk: Desk, name: str) -> None:
+def test_files_with_temporary_names_are_ignored(desk: Desk, name: str) -> None:
     desk.write(f"attempts/{name}", HEADER + answers(0, 3))
     desk.write("notes.csv", "nobody looks here")
     assert desk.take() == {}
 
 
-def test_a_file_is_taken_once_it_has_not_changed_for_a_minute(desk: Desk) -> None:
+def test_file_is_imported_after_a_minute_without_changes(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
@@ -140,7 +140,7 @@ def test_a_file_is_taken_once_it_has_not_changed_for_a_minute(desk: Desk) -> Non
     assert desk.take(settled=room.FIXED_FACTS)["attempts/a.csv"].report.accepted == 5
 
 
-def test_a_file_is_taken_although_the_clock_was_set_back_since_it_was_seen(desk: Desk) -> None:
+def test_file_is_imported_even_if_the_clock_was_set_back(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     assert desk.take(settled=room.FIXED_FACTS) == {}
     desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
@@ -158,7 +158,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_cannot_be_taken_is_set_aside_whole_and_holds_up_no_other(desk: Desk, name: str) -> None:
+def test_invalid_file_is_set_aside_completely_and_does_not_block_further_files(desk: Desk, name: str) -> None:
     content, why = BAD[name]
     path = desk.write(f"attempts/{name}", content)
     desk.write("attempts/z.csv", HEADER + answers(100, 103))
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_taken_is_set_aside_whole_and_holds_up_no_other(de
     assert (whats(desk.take()), desk.alerts()) == ({f"attempts/{name}": "taken"}, [])
 
 
-def test_what_was_set_aside_is_taken_once_its_options_say_how(desk: Desk) -> None:
+def test_file_set_aside_is_imported_after_its_folders_options_are_corrected(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 4, "01.07.2026 21:00").replace(",1\n", ",4\n"))
     assert whats(desk.take()) == {"attempts/a.csv": "set aside"}
     columns = "".join(f"  {name}: {name}\n" for name in HEADER.strip().split(","))
@@ -212,7 +212,7 @@ def test_what_was_set_aside_is_taken_once_its_options_say_how(desk: Desk) -> Non
         ("# hunter2\n" * 200_000, ""),
     ],
 )
-def test_options_that_are_wrong_are_named_without_their_content_and_their_files_wait(
+def test_invalid_options_are_reported_without_their_content_and_block_their_folder(
     desk: Desk, text: str, why: str
 ) -> None:
     desk.write("attempts/_import.yaml", text)
@@ -287,7 +287,7 @@ def test_only_regular_files_of_the_inbox_are_read(
     assert (whats(desk.take()), desk.alerts()) == ({"attempts/a.csv": "taken"}, [])
 
 
-def test_a_folder_of_the_inbox_that_is_a_link_is_named(desk: Desk, tmp_path: Path) -> None:
+def test_inbox_folder_that_is_a_symbolic_link_is_refused(desk: Desk, tmp_path: Path) -> None:
     (desk.root / "attempts").rmdir()
     (tmp_path / "elsewhere").mkdir()
     (desk.root / "attempts").symlink_to(tmp_path / "elsewhere")
@@ -295,7 +295,7 @@ def test_a_folder_of_the_inbox_that_is_a_link_is_named(desk: Desk, tmp_path: Pat
         desk.take()
 
 
-def test_a_folder_that_cannot_be_read_holds_up_no_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_does_not_block_further_files(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/shut/a.csv", HEADER + answers(0, 3))
     desk.write("attempts/z.csv", HEADER + answers(3, 6))
     real = os.scandir
@@ -331,9 +331,7 @@ def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, opt
     assert "hunter2" not in why
 
 
-def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_whose_reader_raises_is_set_aside_without_its_content(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     desk.write("attempts/z.csv", HEADER + answers(3, 6))
     real = room.open_source
@@ -351,7 +349,7 @@ def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
     )
 
 
-def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vanished_or_unreadable_file_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
     real = os.open
 
@@ -376,12 +374,12 @@ def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypat
     )
 
 
-def test_an_inbox_that_cannot_be_read_is_named(database: Database, tmp_path: Path) -> None:
+def test_unreadable_inbox_is_reported(database: Database, tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere cannot be read: No such file"):
         list(take_waiting(database, FolderInbox(tmp_path / "nowhere")))
 
 
-def test_while_one_process_takes_the_files_another_waits(desk: Desk) -> None:
+def test_second_process_waits_while_the_first_imports_the_inbox(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     waits = """SELECT count(*) = 1 FROM pg_locks JOIN pg_database d ON d.oid = database
                WHERE NOT granted AND datname = current_database()"""
@@ -411,7 +409,7 @@ list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timede
 """
 
 
-def test_a_file_whose_taking_was_killed_is_taken_whole_by_the_next_run(desk: Desk) -> None:
+def test_file_of_a_killed_import_is_imported_completely_by_the_next_run(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 300))
     arguments = [sys.executable, "-c", KILLED, desk.database.url, str(desk.root)]
     killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
@@ -421,9 +419,7 @@ def test_a_file_whose_taking_was_killed_is_taken_whole_by_the_next_run(desk: Des
     assert (report.accepted, report.duplicates) == (300, 0)
 
 
-def test_a_file_that_is_seen_to_change_while_it_is_taken_is_not_stored(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_changes_during_its_import_is_not_stored(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     real = room.take
 
@@ -468,7 +464,9 @@ def settle(desk: Desk) -> None:
         connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' WHERE taken_at IS NULL")
 
 
-def test_the_sensor_asks_for_a_run_for_each_file_items_first(desk: Desk, sensing: Callable[[], list[str]]) -> None:
+def test_sensor_requests_a_run_per_file_in_the_order_items_learners_answers(
+    desk: Desk, sensing: Callable[[], list[str]]
+) -> None:
     assert sensing() == []
     desk.write("attempts/_import.yaml", "strict: true\n")
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
@@ -486,7 +484,7 @@ def test_the_sensor_asks_for_a_run_for_each_file_items_first(desk: Desk, sensing
     assert sensing() == []
 
 
-def test_options_that_are_wrong_set_all_files_of_their_folder_aside_in_one_run(desk: Desk) -> None:
+def test_invalid_options_are_reported_once_for_all_files_of_their_folder(desk: Desk) -> None:
     desk.write("attempts/_import.yaml", "zone: Berlin\n")
     names = [f"attempts/{letter}.csv" for letter in "ab"]
     for name in names:
@@ -497,7 +495,7 @@ def test_options_that_are_wrong_set_all_files_of_their_folder_aside_in_one_run(d
     assert desk.alerts() == ["inbox attempts/_import.yaml"]
 
 
-def test_the_sensor_asks_again_for_a_file_that_changed_or_that_a_person_names(
+def test_sensor_requests_a_file_again_after_a_change_or_a_persons_request(
     desk: Desk, sensing: Callable[[], list[str]]
 ) -> None:
     path = desk.write("attempts/a.csv", HEADER + answers(0, 3))
@@ -513,7 +511,7 @@ def test_the_sensor_asks_again_for_a_file_that_changed_or_that_a_person_names(
     assert desk.query("SELECT count(*) FROM response_log") == [(5,)]
 
 
-def test_a_file_whose_run_failed_has_another_run_after_ten_minutes(
+def test_file_whose_run_failed_is_requested_again_after_ten_minutes(
     desk: Desk, with_inbox: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
@@ -534,9 +532,7 @@ def test_a_file_whose_run_failed_has_another_run_after_ten_minutes(
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
 
 
-def test_the_command_names_what_was_set_aside_and_lets_it_be_taken_again(
-    desk: Desk, settings: Settings, irt: IrtOf
-) -> None:
+def test_command_lists_files_set_aside_and_requeues_a_named_file(desk: Desk, settings: Settings, irt: IrtOf) -> None:
     bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "2026-05-31T12:00:00Z"))
     desk.take()
     typed = irt(settings.model_copy(update={"irt_inbox": str(desk.root)}))
@@ -550,7 +546,7 @@ def test_the_command_names_what_was_set_aside_and_lets_it_be_taken_again(
 
 
 @pytest.mark.xdist_group("s3")
-def test_a_prefix_of_a_bucket_is_taken_at_once_and_known_by_its_etag(
+def test_inbox_in_a_bucket_is_imported_immediately_and_identifies_files_by_etag(
     s3: SeaweedFS, desk: Desk, settings: Settings
 ) -> None:
     def put(name: str, text: str) -> None:

@@ -120,7 +120,7 @@ def information(a: float, b: float, theta: np.ndarray) -> np.ndarray:
     return a**2 * p * (1 - p)
 
 
-def test_what_lost_its_information_is_flagged_and_nothing_else(found: dict[str, Any]) -> None:
+def test_only_items_that_lost_information_are_flagged(found: dict[str, Any]) -> None:
     assert {item for item, row in found.items() if item and row["flagged"]} == {FLAT, KEY}
     flat, key = found[FLAT], found[KEY]
     # 0.4² / 1.3² is 0.095 of the peak, and more of the average, as the flat curve is the wider one
@@ -130,7 +130,7 @@ def test_what_lost_its_information_is_flagged_and_nothing_else(found: dict[str, 
     assert flat["largest_drop"]["theta"] == pytest.approx(b, abs=0.2), "at its peak, as published"
 
 
-def test_every_item_says_on_which_side_it_has_parameters(found: dict[str, Any]) -> None:
+def test_every_item_has_a_status_by_its_available_parameters(found: dict[str, Any]) -> None:
     missing = {FEW: "60 eligible answers", NOBODY: "it has no eligible answer", VANISHED: "no longer in the bank"}
     for item, why in missing.items():
         row = found[item]
@@ -141,8 +141,8 @@ def test_every_item_says_on_which_side_it_has_parameters(found: dict[str, Any]) 
     assert ({found[item]["status"] for item in others}, len(others)) == ({"compared"}, ITEMS - 3)
 
 
-def test_curves_are_those_of_the_stored_parameters(made_up: Settings, found: dict[str, Any]) -> None:
-    """Stored are five digits, and the parameters of the fit whole."""
+def test_curves_equal_the_information_of_the_stored_parameters(made_up: Settings, found: dict[str, Any]) -> None:
+    """The curves are stored with five digits, the parameters of the fit with all digits."""
     fitted = dict(
         rows(
             Database(made_up),
@@ -157,7 +157,7 @@ def test_curves_are_those_of_the_stored_parameters(made_up: Settings, found: dic
         np.testing.assert_allclose(found[item]["curve"][side], information(a, b, theta), rtol=1e-4)
 
 
-def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(found: dict[str, Any]) -> None:
+def test_test_information_is_the_sum_of_its_items_and_its_se_the_inverse_root(found: dict[str, Any]) -> None:
     test, items = found[""]["curve"], {item: row for item, row in found.items() if item}
     compared = [row["curve"] for row in items.values() if row["status"] == "compared"]
     for side in ("published", "now"):
@@ -169,7 +169,7 @@ def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(found: dict[str
     np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
 
 
-def test_its_verdict_on_drift_is_that_of_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
+def test_severity_of_an_item_equals_the_severity_in_item_drift(made_up: Settings, found: dict[str, Any]) -> None:
     database, store = Database(made_up), folder_store(made_up)
     drift_of_month(database, store, MONTH)
     judged = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
@@ -180,7 +180,9 @@ def test_its_verdict_on_drift_is_that_of_item_drift(made_up: Settings, found: di
     )
 
 
-def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: Settings, instance: dg.DagsterInstance) -> None:
+def test_drift_job_writes_test_information_and_its_checks_warn_of_the_items(
+    made_up: Settings, instance: dg.DagsterInstance
+) -> None:
     result = Graph(made_up, instance).run(MONTH, DRIFT_JOB)
     judged = checks(result)
     items, test = judged["no_item_lost_information"], judged["the_test_kept_its_information"]
@@ -199,7 +201,7 @@ def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: Settings, in
     )
 
 
-def test_judging_again_changes_nothing(made_up: Settings) -> None:
+def test_repeated_comparison_changes_no_rows(made_up: Settings) -> None:
     database, store = Database(made_up), folder_store(made_up)
     query = "SELECT item_id, curve, flagged, details FROM test_information ORDER BY 1"
     before = rows(database, query)
@@ -207,10 +209,10 @@ def test_judging_again_changes_nothing(made_up: Settings) -> None:
     assert rows(database, query) == before
 
 
-def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
+def test_month_without_a_comparison_states_the_reason_and_stores_no_rows(
     made_up: Settings,
 ) -> None:
-    """No month before it, nothing in force at its start, no fit; and a scale that was never declared."""
+    """The month has no parameters in force at its start and no fit; a second scale was never declared."""
     database = Database(made_up)
     said = {
         one.scale_id: sentence_on_information(one)
@@ -289,7 +291,7 @@ def _published_and_answered(database: Database) -> list[str]:
     return [item for (item,) in found]
 
 
-def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_correct(
+def test_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_correct(
     world_with_gaps: Settings,
     gaps: Gaps,
 ) -> None:
@@ -310,7 +312,7 @@ def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_cor
     assert gaps.easier in gaps.judged.items("high")
 
 
-def test_a_sound_item_with_too_few_answers_has_a_row_that_says_so(
+def test_sound_item_with_too_few_answers_has_a_row_without_severity(
     world_with_gaps: Settings,
     gaps: Gaps,
 ) -> None:
@@ -322,7 +324,7 @@ def test_a_sound_item_with_too_few_answers_has_a_row_that_says_so(
     assert found == [("none",)]
 
 
-def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
+def test_items_that_can_be_neither_compared_nor_tested_are_named_with_the_reason(
     world_with_gaps: Settings,
     gaps: Gaps,
 ) -> None:
@@ -340,7 +342,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     assert not {(gaps.vanished,), (gaps.unanswered,)} & set(with_rows)
 
 
-def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
+def test_easier_item_opens_an_alert_and_checks_name_the_easier_and_the_vanished_item(
     world_with_gaps: Settings,
     gaps: Gaps,
     instance: dg.DagsterInstance,
@@ -388,7 +390,7 @@ def make_red(bank: Database, store: FolderStore) -> None:
     )
 
 
-def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database, store: FolderStore) -> None:
+def test_red_month_is_not_compared_and_names_the_open_decision(bank: Database, store: FolderStore) -> None:
     assert drift_of_month(bank, store, FEBRUARY)[0].drift is not None
     assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
     make_red(bank, store)
@@ -400,7 +402,7 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
     ) == (f"{SCALE}: not judged: {WAY_OUT}", f"not judged: {WAY_OUT}", [], {SCALE: f"not judged: {WAY_OUT}"})
 
 
-def test_a_fit_that_was_taken_to_the_ledger_has_the_verdict_of_its_step(bank: Database, store: FolderStore) -> None:
+def test_fit_in_the_ledger_has_the_state_of_its_publication_step(bank: Database, store: FolderStore) -> None:
     fit_id = link_made_up(bank, store, FEBRUARY, made_up_calibration(ANCHORS))
     with bank.connect() as connection:
         why = "other learners; decide: look at them"
@@ -410,10 +412,10 @@ def test_a_fit_that_was_taken_to_the_ledger_has_the_verdict_of_its_step(bank: Da
     assert drift_of_month(bank, store, FEBRUARY)[0].drift is not None
 
 
-def test_the_report_of_a_red_month_recommends_what_can_be_done(
+def test_report_of_a_red_month_recommends_the_open_decision(
     bank: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it was judged before it became red: that was another place on the scale."""
+    """The same holds for a month that was compared before it turned red, at a different place on the scale."""
     monkeypatch.setattr(drift_facts, "snapshot_for_scale", lambda *_: None)  # nobody gave the answers of a made-up fit
     drift_of_month(bank, store, FEBRUARY)
     make_red(bank, store)
@@ -424,8 +426,8 @@ def test_the_report_of_a_red_month_recommends_what_can_be_done(
     assert "materialise item_drift" not in verdict(facts).look_at
 
 
-def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database, store: FolderStore) -> None:
-    """Its comparison broke down, or was never asked for."""
+def test_scale_without_a_comparison_fails_the_check(bank: Database, store: FolderStore) -> None:
+    """The comparison failed or was never requested."""
     silent = call(bank, unjudged, store, FEBRUARY, "item_drift")
     result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -466,7 +468,7 @@ def change_constants(bank: Database, **values: object) -> None:
     )
 
 
-def test_the_bank_is_covered_where_the_linkings_error_is_small_at_both_ends(bank: Database, store: FolderStore) -> None:
+def test_bank_is_covered_if_the_linking_error_is_small_at_both_ends(bank: Database, store: FolderStore) -> None:
     publish(bank, {f"N{k:02d}": float(b) for k, b in enumerate(np.linspace(-4, 4, 17))}, "topic")
     change_constants(bank, slope_se=0.03, intercept_se=0.03, slope_intercept_cov=0.0)
     assert covered(bank, store).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
@@ -484,8 +486,10 @@ def test_a_topic_of_the_bank_needs_two_anchors(bank: Database, store: FolderStor
     )
 
 
-def test_coverage_is_judged_once_more_is_published_than_the_anchors(bank: Database, store: FolderStore) -> None:
-    """Of the ledger in force at the month's start, whatever the bank holds besides."""
+def test_coverage_is_evaluated_only_if_more_items_than_the_anchors_are_published(
+    bank: Database, store: FolderStore
+) -> None:
+    """The ledger in force at the month's start counts, whatever further items the bank contains."""
     change_constants(bank, slope_se=0.5, intercept_se=0.5)
     publish(bank, {"N1": 0.0}, "sets", effective_from="2026-03-01Z")
     early = covered(bank, store)
@@ -497,7 +501,7 @@ def test_coverage_is_judged_once_more_is_published_than_the_anchors(bank: Databa
     assert not covered(bank, store).passed
 
 
-def test_few_of_the_anchors_are_warned_of_and_errors_that_the_bank_never_gave_are_only_told(
+def test_few_kept_anchors_fail_the_check_and_assumed_errors_are_only_reported(
     bank: Database, store: FolderStore
 ) -> None:
     assumed = "3 anchors have no errors in the bank"

@@ -678,12 +678,12 @@ CASES = [
 ]
 
 
-def test_every_invariant_has_a_plant() -> None:
+def test_every_invariant_has_a_planted_violation() -> None:
     assert {case.invariant for case in CASES} == set(BY_NAME)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.invariant)
-def test_a_planted_violation_is_named_and_was_not_there_before(world: World, case: Case) -> None:
+def test_planted_violation_is_named_and_was_absent_before(world: World, case: Case) -> None:
     case.prepare(world)
     before = world.verdict(BY_NAME[case.invariant])
     assert (before.passed, [missing for missing in before.not_tested if missing.subject != OTHERS]) == (True, [])
@@ -790,7 +790,7 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize("case", NEIGHBOURS)
-def test_a_neighbour_of_a_violation_is_told_from_it(world: World, case: str) -> None:
+def test_near_violation_is_distinguished_from_a_violation(world: World, case: str) -> None:
     prepare, change, name, subjects = NEIGHBOURS[case]
     prepare(world)
     world.sql(change)
@@ -798,7 +798,7 @@ def test_a_neighbour_of_a_violation_is_told_from_it(world: World, case: str) -> 
     assert ({violation.subject for violation in verdict.violations}, verdict.not_tested) == (subjects, ())
 
 
-def test_a_key_that_nobody_chose_is_named_with_the_choices_and_the_command(world: World) -> None:
+def test_unchosen_key_is_named_with_the_choices_and_the_command(world: World) -> None:
     graded_otherwise(world)
     world.sql("UPDATE response_log SET response = response || '.0', correct = false WHERE item_id = 'A01'")
     [found] = world.verdict(GRADES).violations
@@ -807,7 +807,7 @@ def test_a_key_that_nobody_chose_is_named_with_the_choices_and_the_command(world
     assert "irt attempts rescore --item A01 --key OPTION --by NAME --reason WHY" in found.expected
 
 
-def test_a_key_that_nobody_chose_is_named_although_answers_were_right_by_the_former_key(world: World) -> None:
+def test_unchosen_key_is_named_even_if_answers_were_right_by_the_former_key(world: World) -> None:
     graded_otherwise(world)
     world.sql("""UPDATE question SET meta = meta || '{"key": "2"}' WHERE item_id = 'A01'""")
     assert world.verdict(GRADES).passed, "nothing has been graded by the new key yet"
@@ -839,10 +839,10 @@ def test_few_wrong_answers_are_named_only_if_no_key_of_the_scale_was_chosen(worl
     assert bool(found) is not others_chosen
 
 
-def test_all_grades_of_a_large_log_are_compared_on_sundays_and_those_of_open_violations_each_day(
+def test_grades_of_a_large_log_are_compared_on_sundays_and_open_violations_daily(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log counts as larger than any sample, of which no page is drawn."""
+    """The log counts as larger than any sample, and no page of the log is sampled."""
     graded_otherwise(world)
     monkeypatch.setattr(activity, "GRADES_SAMPLED", 0)
     world.sql("ANALYZE response_log")
@@ -883,7 +883,7 @@ def test_all_grades_of_a_large_log_are_compared_on_sundays_and_those_of_open_vio
     ],
     ids=["no statistics", "no fit", "no pairs"],
 )
-def test_what_the_last_fit_does_not_say_is_not_tested(
+def test_invariant_is_not_tested_if_the_last_fit_lacks_its_statistics(
     world: World, name: str, plant: Callable[[World], None], why: str
 ) -> None:
     pairs_seen_by_many(world)
@@ -905,7 +905,7 @@ def test_what_the_last_fit_does_not_say_is_not_tested(
     ],
     ids=["forms alone", "a small bank"],
 )
-def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: World, plant: str, why: str) -> None:
+def test_exposure_is_not_tested_if_items_cannot_be_kept_secret(world: World, plant: str, why: str) -> None:
     world.sql("DELETE FROM response_log")
     many_casual_learners(world)
     world.sql(plant)
@@ -913,7 +913,7 @@ def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: 
     assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
-def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> None:
+def test_recently_fitted_month_may_wait_for_its_comparison(world: World) -> None:
     judged_months(world)
     world.made = {}
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", NOW - timedelta(hours=5))
@@ -924,14 +924,14 @@ def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> Non
     assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}
 
 
-def test_the_real_queries_write_nothing(measured: Settings) -> None:
+def test_invariants_run_on_a_read_only_connection(measured: Settings) -> None:
     with Database(measured).connect() as connection:
         connection.read_only = True
         verdicts = evaluate(World(connection, folder_store(measured)).look(), INVARIANTS)
     assert [(verdict.invariant.name, verdict.crashed) for verdict in verdicts if verdict.crashed] == []
 
 
-def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(world: World) -> None:
+def test_crashed_invariant_is_no_violation_and_does_not_stop_the_remaining_invariants(world: World) -> None:
     def divides_by_zero(look: InvariantContext) -> Iterator[Violation | NotTested]:
         look.connection.execute("SELECT 1/0")
         yield Violation("never", "reached", "")
@@ -983,7 +983,7 @@ def days(database: Database) -> History:
     return History(database)
 
 
-def test_a_violation_that_persists_is_one_row_and_one_alert(days: History) -> None:
+def test_persistent_violation_is_a_single_row_and_a_single_alert(days: History) -> None:
     for _ in range(3):
         days.look("q1", "q2")
     assert (days.open(), days.alerts()) == ([("run 1", "q1"), ("run 1", "q2")], [(["q1", "q2"], True)])
@@ -1001,7 +1001,7 @@ def test_a_violation_that_persists_is_one_row_and_one_alert(days: History) -> No
     ],
     ids=["one is fixed", "the last of it is fixed", "what comes later has its own", "it comes back"],
 )
-def test_what_is_fixed_is_closed_and_its_alert_ends_with_the_last_of_it(
+def test_fixed_violation_is_closed_and_its_alert_ends_with_the_last_violation(
     days: History, looks: list[tuple[str, ...]], still_open: list[Any], alerts: list[Any]
 ) -> None:
     for subjects in looks:
@@ -1009,7 +1009,7 @@ def test_what_is_fixed_is_closed_and_its_alert_ends_with_the_last_of_it(
     assert (days.open(), days.alerts()) == (still_open, alerts)
 
 
-def test_months_have_an_alert_each(days: History) -> None:
+def test_violations_of_an_invariant_open_an_alert_per_month(days: History) -> None:
     days.look("q1", partition="2026-06")
     days.look("q1", partition="2026-07")
     assert rows(days.database, "SELECT partition, resolved_at IS NULL FROM alert ORDER BY alert_id") == [
@@ -1035,7 +1035,7 @@ SAID = "no answers"
         ),
     ],
 )
-def test_what_could_not_be_tested_or_evaluated_closes_nothing(
+def test_untested_or_crashed_invariant_closes_no_violation(
     days: History, look: dict[str, Any], still_open: set[str], stored: tuple[object, ...]
 ) -> None:
     days.look("q1", "r1", partition="2026-06")
@@ -1044,7 +1044,7 @@ def test_what_could_not_be_tested_or_evaluated_closes_nothing(
     assert ({subject for _, subject in days.open()}, found) == (still_open, [stored])
 
 
-def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
+def test_alert_of_a_violation_contains_the_example_the_partition_and_the_fix(days: History) -> None:
     days.look("q1", partition="2026-06")
     (found,) = rows(days.database, "SELECT severity, what, partition, kind, fix, link FROM alert")
     assert found == (
@@ -1057,7 +1057,7 @@ def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
     )
 
 
-def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
+def test_red_month_reported_by_its_checks_opens_no_second_alert(days: History) -> None:
     told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
     call(days.database, open_alert, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
     days.look("default", partition="2026-06", invariant=told)
@@ -1076,7 +1076,7 @@ def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
         )
 
 
-def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
+def test_report_contains_a_check_for_every_invariant(settings: Settings) -> None:
     result = materialise(settings)
     assert result.success
     judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
@@ -1086,7 +1086,7 @@ def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
     assert "nothing is published yet" in said["not tested"]
 
 
-def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
+def test_crashed_invariant_fails_the_run_and_the_remaining_results_are_stored(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crashes(_look: InvariantContext) -> Iterator[Violation | NotTested]:
@@ -1110,7 +1110,7 @@ def invariants(irt: IrtOf, settings: Settings, now: datetime) -> Irt:
     return partial(irt(settings.model_copy(update={"irt_first_month": f"{now:%Y-%m}"})), "invariants")
 
 
-def test_run_says_first_what_it_could_not_test_and_strict_minds(invariants: Irt) -> None:
+def test_run_lists_untested_invariants_first_and_fails_on_untested_with_strict(invariants: Irt) -> None:
     done = invariants("run", "--json")
     assert done.code == 0
     report = done.json
@@ -1121,7 +1121,7 @@ def test_run_says_first_what_it_could_not_test_and_strict_minds(invariants: Irt)
     assert invariants("run", "--strict").code == 1
 
 
-def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: Settings) -> None:
+def test_run_names_and_stores_violations_and_exits_with_code_1(invariants: Irt, settings: Settings) -> None:
     with Database(settings).connect() as connection:
         connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
         connection.execute(
@@ -1139,7 +1139,7 @@ def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: S
     assert stored == ("q1", "a = -1, SE(a) = None, SE(b) = None")
 
 
-def test_list_explains_every_invariant(invariants: Irt) -> None:
+def test_list_command_explains_every_invariant(invariants: Irt) -> None:
     done = invariants("list")
     assert (
         done.code,

@@ -50,7 +50,7 @@ def graph(settings: Settings, instance: dg.DagsterInstance) -> Days:
     return Days(settings, instance)
 
 
-def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Days) -> None:
+def test_judge_job_judges_and_reports_the_waiting_days(graph: Days) -> None:
     assert (
         graph.run(job=JUDGE_JOB).success,
         graph.reported(),
@@ -66,7 +66,7 @@ def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Days)
     )
 
 
-def test_item_times_of_the_month_before_are_taken_once(graph: Days) -> None:
+def test_item_times_of_the_previous_month_are_computed_once(graph: Days) -> None:
     run_sql(graph.database, "UPDATE response_log SET response_time_ms = 4000, recorded_at = now()")
     taken = "SELECT item_id, n FROM item_time WHERE month = %s ORDER BY 1"
     graph.run(job=JUDGE_JOB)
@@ -76,7 +76,7 @@ def test_item_times_of_the_month_before_are_taken_once(graph: Days) -> None:
     assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
 
 
-def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
+def test_run_over_a_range_that_fails_keeps_and_reports_the_earlier_days(
     graph: Days, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = verdicts._judge
@@ -98,7 +98,7 @@ def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
     assert (metadata(result, JUDGED)["rows written"], checks(result)[INVENTORY].passed) == (1, True)
 
 
-def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Days) -> None:
+def test_single_day_is_judged_completely_even_if_no_verdict_differs(graph: Days) -> None:
     graph.run(job=JUDGE_JOB)
     run_sql(graph.database, "DELETE FROM attempt_verdict WHERE attempt_id = 'a0'")
     assert (
@@ -109,7 +109,7 @@ def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Days) -> 
     ) == (True, 2, True, 3)
 
 
-def test_the_inventory_names_the_days_that_wait(graph: Days) -> None:
+def test_inventory_names_the_waiting_days(graph: Days) -> None:
     def found() -> dg.AssetCheckEvaluation:
         evaluations = graph.run(job="inventory").get_asset_check_evaluations()
         return {one.asset_key.to_user_string(): one for one in evaluations}[JUDGED]

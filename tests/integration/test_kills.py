@@ -23,8 +23,9 @@ WHOLE_WITHIN_S = 600.0
 
 
 @pytest.mark.timeout(patient(2 * WHOLE_WITHIN_S))
-def test_killed_months_are_repeated_and_nobody_asks_again_for_them(tmp_path: Path) -> None:
-    """The code server's death once failed the whole backfill, and that of a worker its month, until a person came."""
+def test_killed_months_are_repeated_without_a_persons_request(tmp_path: Path) -> None:
+    """Earlier, a killed code server failed the whole backfill, and a killed worker its month, until a person
+    intervened."""
     months = last_months(2)
     wanted = kills.undisturbed(tmp_path / "undisturbed", months)
     with (

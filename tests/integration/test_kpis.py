@@ -142,8 +142,8 @@ def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_kpis(
     assert_same(dict(one), dict(other))
 
 
-def test_judged_days_have_the_verdicts_of_the_reference(own: Settings) -> None:
-    """The reference goes through the answers one at a time; the other tests read its verdicts."""
+def test_stored_verdicts_of_days_equal_the_reference(own: Settings) -> None:
+    """The reference loops over the answers; the remaining tests of this file read its verdicts."""
     database, start = Database(own), END - timedelta(days=30)
     run_sql(database, "TRUNCATE attempt_verdict, judged_day")
     judge_differing(database, start.date(), END.date())
@@ -161,10 +161,10 @@ def test_judged_days_have_the_verdicts_of_the_reference(own: Settings) -> None:
 
 
 @pytest.mark.parametrize("scale_id", list(SCALES))
-def test_the_ability_behind_the_goal_probability_is_the_reported_one(
+def test_ability_behind_the_goal_probability_equals_the_reported_ability(
     scale_id: str, connection: psycopg.Connection
 ) -> None:
-    """`abilities.batch` reads the eligible answers in its own way: the same must come out."""
+    """`abilities.batch` reads the eligible answers by its own query; the results must agree."""
     scale, published = SCALES[scale_id], PUBLISHED[scale_id]
     answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
     frame = abilities([answers], END, SCALES, PUBLISHED)
@@ -181,7 +181,7 @@ def test_the_ability_behind_the_goal_probability_is_the_reported_one(
 # -- rows in their place -----------------------------------------------------------------------------------
 
 
-def test_features_are_put_in_the_place_of_a_days_rows_and_of_no_other(own: Settings) -> None:
+def test_features_of_a_day_replace_only_the_days_rows(own: Settings) -> None:
     database, day = Database(own), END - timedelta(days=2)
     written = call(database, write_features, START, END)
     before = dict(rows(database, "SELECT date, count(*) FROM features_topic_daily GROUP BY 1"))
@@ -195,7 +195,7 @@ def test_features_are_put_in_the_place_of_a_days_rows_and_of_no_other(own: Setti
     )
 
 
-def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> None:
+def test_features_with_a_missing_answer_are_reported_by_day(own: Settings) -> None:
     database = Database(own)
     with database.connect() as connection:
         write_features(connection, START, END)
@@ -207,7 +207,7 @@ def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> N
     assert (day, want - have) == (row[2].isoformat(), row[3])
 
 
-def test_a_week_computed_again_has_the_same_rows_and_no_others(own: Settings) -> None:
+def test_recomputed_week_has_the_same_rows_and_deletes_foreign_rows(own: Settings) -> None:
     database, monday = Database(own), week_bounds(WEEK)[0].date()
     run_sql(database, "INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES ('stranger', %s, '{}')", (monday,))
     found = []
@@ -227,7 +227,7 @@ def week_of_log(connection: psycopg.Connection, now: datetime) -> dict[str, Any]
     )
 
 
-def test_the_running_week_is_of_the_last_midnight_and_knows_nothing_later(own: Settings) -> None:
+def test_running_week_ends_at_the_last_midnight(own: Settings) -> None:
     database, now = Database(own), END - timedelta(days=4, hours=5)
     with database.connect() as connection:
         running = week_of_log(connection, now)
@@ -237,7 +237,9 @@ def test_the_running_week_is_of_the_last_midnight_and_knows_nothing_later(own: S
     assert running != over
 
 
-def test_records_are_the_same_however_many_are_made_at_once(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_do_not_depend_on_the_number_of_learners_per_batch(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Database(own).connect() as connection:
         together, written = week_of_log(connection, END), write_week(connection, WEEK, END)
         monkeypatch.setattr("irt_assets.kpis.weekly.LEARNERS_AT_ONCE", 3)
@@ -247,7 +249,7 @@ def test_records_are_the_same_however_many_are_made_at_once(own: Settings, monke
     assert again == written
 
 
-def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
+def test_past_week_uses_the_set_in_force_at_its_end(own: Settings) -> None:
     database = Database(own)
     before = call(database, week_of_log, END)
     later = """INSERT INTO item_parameter_publication
@@ -260,7 +262,7 @@ def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
     assert call(database, week_of_log, END) != before
 
 
-def test_inactivity_touches_goal_probability_and_risk_and_nothing_else(own: Settings) -> None:
+def test_inactivity_changes_only_goal_probability_and_risk(own: Settings) -> None:
     database, now = Database(own), END - timedelta(hours=6)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
     call(database, write_week, WEEK, now - timedelta(days=3))
@@ -277,7 +279,7 @@ def test_inactivity_touches_goal_probability_and_risk_and_nothing_else(own: Sett
         assert touched <= {"P", "S", "why.P", "assumed.S"}, touched
 
 
-def test_a_quiet_learner_without_a_row_gets_one_that_says_it_was_not_computed(own: Settings) -> None:
+def test_quiet_learner_without_a_row_gets_a_row_with_reasons_for_missing_kpis(own: Settings) -> None:
     database = Database(own)
     with database.connect() as connection:
         idle = set(write_quiet(connection, WEEK, END)["user_id"])
@@ -289,7 +291,7 @@ def test_a_quiet_learner_without_a_row_gets_one_that_says_it_was_not_computed(ow
         assert (record["A_t"], record["why"]["A_t"]) == (None, "the week's KPIs were not computed")
 
 
-def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_week_that_fails_half_way_writes_no_rows(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(own)
     call(database, write_week, WEEK, END)
     before = rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1")
@@ -335,7 +337,7 @@ def day(moment: datetime) -> str:
 
 
 @pytest.mark.ci
-def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: LastYear) -> None:
+def test_year_of_days_is_a_single_run_with_the_counts_of_every_day(graph: LastYear) -> None:
     days = [day(graph.now - timedelta(days=n)) for n in range(DAYS, 0, -1)]
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
     started = time.monotonic()
@@ -357,7 +359,7 @@ def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: LastY
 
 
 @pytest.mark.ci
-def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: LastYear) -> None:
+def test_running_week_is_computed_and_quiet_learners_are_detected_afterwards(graph: LastYear) -> None:
     result = graph.run(graph.week, KPI_JOB)
     assert (all(evaluation.passed for evaluation in checks(result).values()), set(checks(result))) == (
         True,
@@ -376,7 +378,7 @@ def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: La
 
 
 @pytest.mark.ci
-def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: LastYear) -> None:
+def test_corrupted_record_is_named_by_the_checks(graph: LastYear) -> None:
     assert graph.run(graph.week, KPI_JOB).success
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
@@ -387,7 +389,7 @@ def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: LastYear) -> Non
 
 
 @pytest.mark.ci
-def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: LastYear) -> None:
+def test_running_week_can_be_backfilled_before_its_days_and_months_exist(graph: LastYear) -> None:
     assets = graph.defs.resolve_asset_graph()
     week = assets.get(dg.AssetKey("weekly_kpi"))
     weeks = week.partitions_def

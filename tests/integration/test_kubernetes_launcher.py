@@ -157,7 +157,7 @@ def cluster(api: ApiServer, kubeconfig: Path) -> Iterator[Cluster]:
 
 
 # -- the Job ------------------------------------------------------------------------------------------
-def test_pod_of_a_run_is_the_daemon_s_without_its_token(cluster: Cluster) -> None:
+def test_pod_of_a_run_equals_the_daemons_pod_without_its_token(cluster: Cluster) -> None:
     run_id = cluster.launched(**{"dagster-k8s/config": json.dumps(RESOURCES)})
     job, pod, daemon = cluster.api.jobs[cluster.job(run_id)], cluster.pod(run_id), PODS["dagster-daemon"].spec
     (container,), (own,) = pod.pop("containers"), daemon["containers"]
@@ -194,7 +194,7 @@ def test_pod_of_a_run_is_the_daemon_s_without_its_token(cluster: Cluster) -> Non
         )
 
 
-def test_run_without_a_size_gets_that_of_other_runs(cluster: Cluster) -> None:
+def test_run_without_a_size_has_the_default_size(cluster: Cluster) -> None:
     (container,) = cluster.pod(cluster.launched())["containers"]
     cpu, memory = RUN_SIZES["other"]
     assert container["resources"] == {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
@@ -210,9 +210,7 @@ def test_run_without_a_size_gets_that_of_other_runs(cluster: Cluster) -> None:
         {"job_spec_config": {"active_deadline_seconds": 1}},
     ],
 )
-def test_who_launches_a_run_chooses_nothing_of_its_pod_but_its_resources(
-    cluster: Cluster, wanted: dict[str, Any]
-) -> None:
+def test_launch_request_can_set_only_the_resources_of_its_pod(cluster: Cluster, wanted: dict[str, Any]) -> None:
     run_id = cluster.queued(**{"dagster-k8s/config": json.dumps(wanted)})
     assert cluster.dequeued(run_id) is dg.DagsterRunStatus.FAILURE
     ((part, fields),) = wanted.items()
@@ -222,10 +220,10 @@ def test_who_launches_a_run_chooses_nothing_of_its_pod_but_its_resources(
 
 # -- an API server that is away -----------------------------------------------------------------------
 @pytest.mark.parametrize("launcher", [KubernetesRunLauncher, K8sRunLauncher], ids=["ours", "Dagster's"])
-def test_runs_go_on_without_the_api_server_under_our_launcher_and_fail_under_dagster_s(
+def test_runs_continue_without_the_api_server_under_our_launcher_and_fail_under_dagsters(
     api: ApiServer, kubeconfig: Path, launcher: type[K8sRunLauncher]
 ) -> None:
-    """If Dagster's lets them go on, ours is not needed any more."""
+    """If they also continue under Dagster's launcher, ours is no longer needed."""
     made = parts(kubeconfig)
     made["run_launcher"] |= {"module": launcher.__module__, "class": launcher.__name__}
     with dg.instance_for_test(made) as instance:
@@ -248,17 +246,17 @@ def test_runs_go_on_without_the_api_server_under_our_launcher_and_fail_under_dag
         assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
 
 
-def test_run_that_is_launched_without_the_api_server_fails_and_is_repeated(cluster: Cluster) -> None:
+def test_run_launched_without_the_api_server_fails_and_is_repeated(cluster: Cluster) -> None:
     run_id = cluster.queued()
     with cluster.api.away():
         assert cluster.dequeued(run_id) is dg.DagsterRunStatus.FAILURE
     assert cluster.repeated() == [run_id]
 
 
-def test_run_whose_job_was_made_though_the_answer_was_lost_fails_and_is_repeated(
+def test_run_fails_and_is_repeated_if_the_response_to_its_job_was_lost(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pod of that Job executes nothing, as its run has ended."""
+    """The pod of the created Job executes no step, as its run has ended."""
     run_id = cluster.queued()
     cluster.api.loses_answers = True
     monkeypatch.setattr(dagster_k8s.client.time, "sleep", lambda _: setattr(cluster.api, "loses_answers", False))
@@ -266,7 +264,7 @@ def test_run_whose_job_was_made_though_the_answer_was_lost_fails_and_is_repeated
 
 
 # -- what has become of runs --------------------------------------------------------------------------
-def test_run_whose_job_was_deleted_fails_at_once(cluster: Cluster) -> None:
+def test_run_whose_job_was_deleted_fails_immediately(cluster: Cluster) -> None:
     run_id = cluster.started()
     del cluster.api.jobs[cluster.job(run_id)]
     assert (cluster.monitored(run_id), "could not be found" in cluster.says(run_id), cluster.repeated()) == (
@@ -276,7 +274,7 @@ def test_run_whose_job_was_deleted_fails_at_once(cluster: Cluster) -> None:
     )
 
 
-def test_run_whose_pod_has_ended_fails_and_says_why(cluster: Cluster) -> None:
+def test_run_whose_pod_has_ended_fails_with_the_reason(cluster: Cluster) -> None:
     run_id = cluster.started()
     cluster.api.end_pod(cluster.job(run_id), 137, "OOMKilled")
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1}
@@ -287,7 +285,7 @@ def test_run_whose_pod_has_ended_fails_and_says_why(cluster: Cluster) -> None:
     )
 
 
-def test_run_that_does_not_start_fails_in_the_end_and_says_what_its_pod_waits_for(cluster: Cluster) -> None:
+def test_run_that_does_not_start_fails_after_the_timeout_and_names_its_pod(cluster: Cluster) -> None:
     run_id = cluster.launched()
     no_node = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes have enough memory"}]
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
@@ -300,7 +298,7 @@ def test_run_that_does_not_start_fails_in_the_end_and_says_what_its_pod_waits_fo
     assert cluster.job(run_id) in cluster.says(run_id)
 
 
-def test_run_that_a_command_executes_itself_has_no_job_and_lives(cluster: Cluster) -> None:
+def test_run_executed_by_a_command_continues_without_a_job(cluster: Cluster) -> None:
     run_id = cluster.started(**own_worker_tags())
     cluster.api.jobs.clear()
     assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
@@ -316,7 +314,7 @@ def test_cancelling_deletes_job_and_pod(cluster: Cluster) -> None:
     ) == (True, {}, {}, dg.DagsterRunStatus.CANCELING), "the worker has its last words"
 
 
-def test_pod_without_a_token_knows_the_instance(kubeconfig: Path, tmp_path: Path) -> None:
-    """Most processes in a cluster may not ask the API server, and make no launcher."""
+def test_instance_can_be_opened_without_a_token(kubeconfig: Path, tmp_path: Path) -> None:
+    """Most processes of a cluster must not call the API server and create no launcher."""
     with dg.instance_for_test(parts(tmp_path / "none")) as instance:
         assert (fail_lost_runs(instance), instance.get_runs()) == ([], [])

@@ -99,7 +99,7 @@ def file_of(lake: Lake, day: str) -> Path:
     return Path(lake.name, file.path)
 
 
-def test_the_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
+def test_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
     said: list[str] = []
     write_lake(logged, said.append)
     assert said == []  # without Spark there is none
@@ -113,7 +113,7 @@ def test_the_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Pa
     assert second == f"  0 answers of 0 days written to the lake {written.name}"
 
 
-def test_the_lake_holds_the_rows_of_postgresql_and_a_second_export_writes_nothing(
+def test_lake_contains_the_rows_of_postgresql_and_a_second_export_writes_no_days(
     logged: Database, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "ROWS_OF_FILE", 4)
@@ -130,7 +130,7 @@ def test_the_lake_holds_the_rows_of_postgresql_and_a_second_export_writes_nothin
     assert (lake.manifests(), differences(logged, lake), list(faults(lake))) == (manifests, [], [])
 
 
-def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: Database, lake: Lake) -> None:
+def test_day_with_a_late_answer_is_exported_again_and_its_old_file_is_pruned(logged: Database, lake: Lake) -> None:
     export(logged, lake)
     old = file_of(lake, DAYS[1])
     add_attempts(logged, [attempt("late", "q1", START + timedelta(days=1, hours=23))])
@@ -145,7 +145,7 @@ def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: D
     assert list(faults(lake)) == []
 
 
-def test_day_is_written_again_when_its_verdicts_are_newer(logged: Database, lake: Lake) -> None:
+def test_day_is_exported_again_if_its_verdicts_are_newer(logged: Database, lake: Lake) -> None:
     since, until = START, START + timedelta(days=4)
     add_items(logged, {"q0": None, "q1": None, "q3": None})
     export(logged, lake)
@@ -170,7 +170,7 @@ def test_day_is_written_again_when_its_verdicts_are_newer(logged: Database, lake
     assert hashes[0] == hashes[1], "without verdicts, days have the hashes of earlier releases"
 
 
-def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
+def test_day_with_more_answers_than_postgresql_is_kept_without_replace(
     logged: Database, lake: Lake, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(logged, lake)
@@ -188,7 +188,7 @@ def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
     assert typed(*check).code == 0
 
 
-def test_damage_is_found_by_the_check_and_mended_by_an_export(logged: Database, lake: Lake) -> None:
+def test_damage_is_detected_by_the_check_and_repaired_by_an_export(logged: Database, lake: Lake) -> None:
     export(logged, lake)
     file_of(lake, DAYS[0]).unlink()
     corrupt = file_of(lake, DAYS[1])
@@ -204,7 +204,7 @@ def test_damage_is_found_by_the_check_and_mended_by_an_export(logged: Database, 
     ) == ([DAYS[0]], [DAYS[1]], [DAYS[1]], [], in_postgres(logged))
 
 
-def test_hand_made_days_with_a_column_of_another_type_or_ids_twice_are_found(
+def test_days_with_a_wrong_column_type_or_duplicate_ids_are_detected(
     logged: Database, lake: Lake, tmp_path: Path
 ) -> None:
     export(logged, lake)
@@ -232,7 +232,7 @@ def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
     lake.commit(day, files, "made by hand", 0)
 
 
-def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database, lake: Lake) -> None:
+def test_missing_days_and_invalid_manifests_are_reported(logged: Database, lake: Lake) -> None:
     until = START + timedelta(days=4)
     with pytest.raises(PermanentFailure, match=r"there is no lake.*irt attempts export"):
         lake.require_days(START, until)
@@ -247,7 +247,7 @@ def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database,
 
 
 @pytest.mark.parametrize("place", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
-def test_a_place_that_is_no_lake_is_refused(place: str, settings: Settings) -> None:
+def test_invalid_address_of_a_lake_is_refused(place: str, settings: Settings) -> None:
     said = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
     with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{said}"):
         Lake.at(settings.model_copy(update={"irt_attempts": place}))
@@ -276,7 +276,7 @@ export_days(Database(get_settings()), Lake(FolderStore(place.parent), place.name
 
 
 @pytest.mark.parametrize(("method", "calls", "days"), [("store_file", 1, 1), ("commit", 0, 0), ("commit", 3, 3)])
-def test_an_export_that_is_killed_leaves_whole_days_and_the_next_one_completes_it(
+def test_killed_export_leaves_complete_days_and_the_next_export_adds_the_rest(
     logged: Database, lake: Lake, settings: Settings, method: str, calls: int, days: int
 ) -> None:
     script = KILLED.format(method=method, calls=calls, place=lake.name, first=DAYS[0], last=DAYS[-1])
@@ -309,7 +309,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
 
 
 @pytest.mark.xdist_group("s3")
-def test_a_lake_in_a_bucket(
+def test_lake_in_a_bucket_is_exported_checked_repaired_and_erased_from(
     logged: Database, s3: SeaweedFS, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IRT_ATTEMPTS", f"s3://{BUCKET}/log/of/answers/")
@@ -327,7 +327,7 @@ def test_a_lake_in_a_bucket(
     )
 
 
-def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
+def test_check_compares_the_lake_with_the_log_if_a_lake_is_configured(
     logged: Database, lake: Lake, settings: Settings, now: datetime
 ) -> None:
     assert build_lake_checks(settings) == []
@@ -345,7 +345,7 @@ def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
 
 
 @pytest.mark.usefixtures("now")
-def test_night_writes_the_days_that_are_over_to_the_lake_once_they_are_judged(
+def test_night_exports_finished_days_to_the_lake_after_judging(
     logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     graph = Graph(settings.model_copy(update={"irt_attempts": lake.name}), instance)
@@ -377,7 +377,7 @@ def failing_once(error: Exception) -> Callable[..., exports.Exported]:
     return export_days_or_fail
 
 
-def test_erasing_a_learner_erases_them_from_the_lake_too_also_from_days_that_postgresql_dropped(
+def test_erasure_covers_the_lake_including_days_that_postgresql_no_longer_has(
     logged: Database, lake: Lake, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(logged, lake)

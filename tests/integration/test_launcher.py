@@ -81,7 +81,7 @@ def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victim
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -> None:
+def test_worker_can_be_stopped_after_its_code_server_has_died(stack: Harness) -> None:
     """The new code server does not know the run, so Dagster's launcher would only wait and lose the worker."""
     run_id = sleeping(stack, "2026-05")
     worker = stack.worker(run_id)
@@ -95,15 +95,15 @@ def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_killed_webserver_and_a_killed_daemon_come_back(stack: Harness) -> None:
+def test_killed_webserver_and_daemon_are_restarted(stack: Harness) -> None:
     stack.kill(stack.server("webserver"), stack.server("daemon"))
     assert stack.finished(stack.launch_when_up("toy_job", "2026-06")) is DagsterRunStatus.SUCCESS
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -> None:
-    """What is asked for during a backfill of months waits for the one under way, and not for all of them."""
+def test_runs_of_a_pool_are_sequential_and_the_urgent_run_is_first(stack: Harness) -> None:
+    """A run requested during a backfill of months waits for the current month, not for all months."""
     first = sleeping(stack, "2026-01")
     month = stack.launch("toy_job", "2026-02", seconds="1")
     night = stack.launch("toy_job", "2026-04", **{"seconds": "1", "dagster/priority": "10"})
@@ -120,22 +120,22 @@ def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_run_that_takes_longer_than_it_may_is_stopped(stack: Harness) -> None:
-    """Dagster has its worker cancelled and calls it failed; on a busy machine the worker's word may be the last."""
+def test_run_over_its_time_limit_is_stopped(stack: Harness) -> None:
+    """Dagster cancels the worker and fails the run; on a busy machine the cancellation may be recorded last."""
     run_id = stack.launch_when_up("toy_job", "2026-10", **{"seconds": "600", "dagster/max_runtime": "3"})
     assert stack.finished(run_id, 240) in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:
+def test_second_stack_on_the_same_home_is_refused_with_the_address_of_the_first(stack: Harness) -> None:
     with pytest.raises(StackError, match=f"already runs.*{stack.stack.address}.*IRT_HOME"):
         Stack(stack.settings, stack.database, module=TOY).start()
 
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: Harness) -> None:
+def test_port_in_use_is_refused_with_its_setting(tmp_path: Path, stack: Harness) -> None:
     asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
     with pytest.raises(StackError, match="IRT_UI_PORT"):
         Stack(asked, stack.database, module=TOY).start()
@@ -143,7 +143,7 @@ def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: H
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_location_that_does_not_load_is_shown_with_its_error(settings: Settings, database: Database) -> None:
+def test_code_location_that_does_not_load_is_reported_with_its_error(settings: Settings, database: Database) -> None:
     broken = Stack(settings, database, module="tests.integration.nowhere")
     with pytest.raises(StackError, match=r"No module named 'tests\.integration\.nowhere'"):
         broken.start()
@@ -151,7 +151,7 @@ def test_a_location_that_does_not_load_is_shown_with_its_error(settings: Setting
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_the_servers_die_with_the_process_that_started_them(settings: Settings, database: Database) -> None:
+def test_servers_die_with_the_process_that_started_the_stack(settings: Settings, database: Database) -> None:
     """SIGKILL of `irt` must not leave servers that hold the port and run schedules."""
     script = f"""
 import json, time
@@ -174,7 +174,7 @@ with Stack(settings, Database(settings), module={TOY!r}) as stack:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Harness) -> None:
+def test_run_interrupted_by_a_host_crash_fails_at_the_next_poll(stack: Harness) -> None:
     """After a reboot the same services start in the same order: the worker's id and start may fit another process."""
     run_id = sleeping(stack, "2026-09")
     wait_for("the worker to be on record", lambda: "pid" in worker_on_record(stack, run_id))
@@ -192,7 +192,7 @@ def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Ha
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Harness) -> None:
+def test_run_whose_launch_was_lost_in_a_crash_fails_after_the_start_timeout(stack: Harness) -> None:
     """The host went down when the run was taken from the queue, and before a worker was there."""
     job = stack.instance.get_run_by_id(stack.launch("toy_job", "2026-06"))
     stack.finished(job.run_id)
@@ -215,8 +215,8 @@ def worker_on_record(stack: Harness, run_id: str) -> dict[str, Any]:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("launcher")
-def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> None:
-    """A process id is used again, on this host and on others: alone it says nothing."""
+def test_worker_is_identified_by_host_boot_process_id_and_start_time(stack: Harness) -> None:
+    """Process ids are reused, on this host and on other hosts, so an id alone proves nothing."""
     run_id = stack.launch("toy_job", "2026-08")
     stack.finished(run_id)
     run = stack.instance.get_run_by_id(run_id)
@@ -278,8 +278,8 @@ def runs(settings: Settings) -> Iterator[Runs]:
         yield Runs(instance)
 
 
-def test_a_run_whose_process_was_killed_is_failed_by_whoever_comes_next(runs: Runs) -> None:
-    """`irt calibrate` that was killed held its month for ever where no daemon runs."""
+def test_run_with_a_dead_process_is_failed_by_the_next_command(runs: Runs) -> None:
+    """Without a daemon, a killed `irt calibrate` blocked its month permanently."""
     lost, mine = runs.started(pid=ENDED), runs.started()
     reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
     assert runs.busy == {MONTH}
@@ -289,7 +289,7 @@ def test_a_run_whose_process_was_killed_is_failed_by_whoever_comes_next(runs: Ru
     assert [one.run_id for one in stuck_runs(runs.instance)] == [mine]
 
 
-def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs) -> None:
+def test_launching_run_is_failed_only_after_its_grace_period(runs: Runs) -> None:
     mine = json.loads(own_worker_tags()[WORKER_TAG])
     record = {name: mine[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
@@ -299,7 +299,7 @@ def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs) -> None:
     assert fail_lost_runs(runs.instance) == [run.run_id]
 
 
-def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs: Runs, settings: Settings) -> None:
+def test_queued_run_without_a_daemon_states_the_reason_and_can_be_cancelled(runs: Runs, settings: Settings) -> None:
     queued = runs.queued()
     (one,) = stuck_runs(runs.instance)
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
@@ -308,7 +308,7 @@ def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs
     assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
 
 
-def test_a_command_that_is_refused_says_which_run_to_cancel(
+def test_refused_command_names_the_run_to_cancel(
     runs: Runs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.common.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
@@ -319,7 +319,7 @@ def test_a_command_that_is_refused_says_which_run_to_cancel(
     assert other[:8] not in str(refused.value)
 
 
-def test_a_killed_run_that_the_daemon_would_repeat_can_be_given_up(runs: Runs) -> None:
+def test_killed_run_that_awaits_a_retry_can_be_cancelled(runs: Runs) -> None:
     run_id = runs.started(pid=ENDED)
     runs.instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "3"})
     fail_lost_runs(runs.instance)
@@ -330,7 +330,7 @@ def test_a_killed_run_that_the_daemon_would_repeat_can_be_given_up(runs: Runs) -
     assert runs.busy == set()
 
 
-def test_a_backfill_is_cancelled_with_what_it_has_queued(runs: Runs) -> None:
+def test_cancelled_backfill_cancels_its_queued_runs(runs: Runs) -> None:
     backfill = PartitionBackfill(
         backfill_id="abcdefgh",
         status=BulkActionStatus.REQUESTED,
@@ -347,7 +347,7 @@ def test_a_backfill_is_cancelled_with_what_it_has_queued(runs: Runs) -> None:
     assert stuck_runs(runs.instance) == []
 
 
-def test_a_worker_on_another_host_is_left_alone_unless_it_is_known_to_be_gone(runs: Runs) -> None:
+def test_run_on_another_host_is_cancelled_only_with_unseen(runs: Runs) -> None:
     run_id = runs.started(host="elsewhere")
     assert fail_lost_runs(runs.instance) == []
     with pytest.raises(PermanentFailure, match="is on elsewhere"):
@@ -356,7 +356,7 @@ def test_a_worker_on_another_host_is_left_alone_unless_it_is_known_to_be_gone(ru
     assert runs.status(run_id) is dg.DagsterRunStatus.CANCELED
 
 
-def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
+def test_unknown_or_ambiguous_run_id_is_refused(runs: Runs) -> None:
     with pytest.raises(PermanentFailure, match="no run or backfill under way begins with 'abc'"):
         cancel_run(runs.instance, "abc")
     runs.queued()
@@ -365,7 +365,7 @@ def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
         cancel_run(runs.instance, "")
 
 
-def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> None:
+def test_run_in_another_process_can_be_cancelled(runs: Runs, settings: Settings) -> None:
     script = f"""
 import dagster as dg
 from irt_assets.servers.instance import dagster_instance
@@ -421,9 +421,7 @@ def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, li
 
 
 @pytest.mark.parametrize("error", [TransientFailure("busy"), psycopg.errors.AdminShutdown("restarting")], ids=str)
-def test_a_transient_failure_is_tried_again_with_growing_pauses(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transient_failure_is_retried_with_growing_pauses(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     tried, pauses = attempts(error, monkeypatch)
     assert tried == retries.MAX_RETRIES + 1
     assert all(later == 2 * earlier for earlier, later in pairwise(pauses[: retries.MAX_RETRIES]))
@@ -453,8 +451,8 @@ def guarded(postgres: EmbeddedPostgres) -> Iterator[str]:
         admin.execute("DROP ROLE guarded")
 
 
-def test_a_real_server_that_refuses_is_known_by_its_words(guarded: str) -> None:
-    """A password, a database and a role that are wrong; in one test, as the server's rules are those of all workers."""
+def test_refused_logins_of_a_real_server_are_permanent_by_their_message(guarded: str) -> None:
+    """Wrong password, database and role, in a single test, as the server's rules are shared by all workers."""
     right = guarded.format(":right")
     for url in (guarded.format(":wrong"), right.rpartition("/")[0] + "/nowhere", guarded.format("_nobody")):
         with pytest.raises(psycopg.OperationalError) as caught:
@@ -480,7 +478,7 @@ AT_MOST_S = 300
 
 
 @pytest.mark.ci
-def test_a_fork_beside_grpc_does_not_wait_for_ever() -> None:
-    """`irt serve` once stood still between the start of the code server and that of the daemon."""
+def test_fork_in_a_process_with_grpc_does_not_block() -> None:
+    """`irt serve` once stopped between the start of the code server and the start of the daemon."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=AT_MOST_S)
     assert done.returncode == 0, done.stderr

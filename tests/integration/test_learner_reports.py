@@ -131,7 +131,7 @@ def forget(database: Database, user: str) -> None:
     run_sql(database, "UPDATE report_file SET inputs_hash = 'another' WHERE user_id = %s", (user,))
 
 
-def test_everybody_of_eight_weeks_gets_both_files_and_rows_and_no_test_account_does(
+def test_every_learner_of_eight_weeks_has_both_files_and_rows_except_test_accounts(
     database: Database, store: FolderStore
 ) -> None:
     written = write(database, store)
@@ -149,7 +149,7 @@ def test_everybody_of_eight_weeks_gets_both_files_and_rows_and_no_test_account_d
     ]
 
 
-def test_every_pdf_is_a_page_with_the_words_of_its_html(database: Database, store: FolderStore) -> None:
+def test_every_pdf_is_a_single_page_with_the_words_of_its_html(database: Database, store: FolderStore) -> None:
     write(database, store, pool=processes)
     for user in EXPECTED:
         document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
@@ -159,7 +159,9 @@ def test_every_pdf_is_a_page_with_the_words_of_its_html(database: Database, stor
         document.close()
 
 
-def test_a_second_run_makes_nothing_and_one_changed_number_makes_one(database: Database, store: FolderStore) -> None:
+def test_second_run_writes_no_report_and_a_changed_number_rewrites_a_single_report(
+    database: Database, store: FolderStore
+) -> None:
     write(database, store)
     before, rows_before = files(store), artifacts(database)
     again = write(database, store)
@@ -176,7 +178,7 @@ def test_a_second_run_makes_nothing_and_one_changed_number_makes_one(database: D
     assert [row[:3] for row in artifacts(database)] == [row[:3] for row in rows_before]
 
 
-def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
+def test_lost_report_is_rewritten_and_report_of_an_excluded_learner_is_deleted(
     database: Database, store: FolderStore
 ) -> None:
     write(database, store)
@@ -198,7 +200,7 @@ def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
     ) == (2 * (len(EXPECTED) - 1), True)
 
 
-def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
+def test_learner_with_broken_data_is_named_and_remaining_reports_are_written(
     database: Database, store: FolderStore
 ) -> None:
     write(database, store)
@@ -213,7 +215,7 @@ def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
     assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
 
 
-def test_where_nobodys_report_can_be_made_all_stays_as_it_was(database: Database, store: FolderStore) -> None:
+def test_reports_are_unchanged_if_every_report_fails(database: Database, store: FolderStore) -> None:
     write(database, store)
     before = artifacts(database)
     run_sql(database, "UPDATE weekly_kpi SET kpis = '{}'")
@@ -224,8 +226,8 @@ def test_where_nobodys_report_can_be_made_all_stays_as_it_was(database: Database
     assert artifacts(database) == before
 
 
-def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database, store: FolderStore) -> None:
-    """Nobody's answers of the week; no KPIs; no ability; a name with markup; one that no page is wide enough for."""
+def test_reports_of_unusual_learners_describe_the_missing_parts(database: Database, store: FolderStore) -> None:
+    """Learners without answers of the week, KPIs or ability, and with markup or very long words in their names."""
     quiet, no_kpis, unmeasured, marked, long = [
         user for user in EXPECTED if user in WORLD.learners and user not in KOREAN
     ][:5]
@@ -250,7 +252,7 @@ def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database,
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
+def test_levels_equal_the_stored_abilities_and_the_ability_at_the_end_of_the_week(
     database: Database, monkeypatch: pytest.MonkeyPatch, moves: bool
 ) -> None:
     """The night of the week's end is stored here: what is computed again on the same answers is the same. Where ability
@@ -275,8 +277,8 @@ def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
     assert moves == (len({level.day for facts in found.values() for level in facts.levels}) > 3)
 
 
-def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database) -> None:
-    """Items' times are everybody's, although one learner's answers are read."""
+def test_facts_of_a_single_learner_equal_the_facts_in_the_weeks_run(database: Database) -> None:
+    """Item times come from all learners, although only a single learner's answers are read."""
     with database.connect() as connection:
         everybody = load_facts(connection, WEEK, "UTC")
         assert len(everybody) > 10
@@ -284,7 +286,7 @@ def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database)
             assert load_facts(connection, WEEK, "UTC", [facts.user_id]) == [facts]
 
 
-def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
+def test_levels_are_computed_if_no_abilities_are_stored(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
     found = call(database, load_facts, WEEK, "UTC")
     measured = [facts for facts in found if facts.levels]
@@ -294,7 +296,7 @@ def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     )
 
 
-def test_topics_are_counted_as_the_features_count(database: Database) -> None:
+def test_counts_of_topics_equal_the_counts_of_the_features(database: Database) -> None:
     found = call(database, load_facts, WEEK, "UTC")
     for facts in found:
         counted = rows(
@@ -306,7 +308,7 @@ def test_topics_are_counted_as_the_features_count(database: Database) -> None:
         assert [(t.topic_id, t.answers, t.correct) for t in facts.topics] == counted
 
 
-def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(database: Database) -> None:
+def test_topic_is_named_in_the_learners_language(database: Database) -> None:
     (topic,) = next(iter(rows(database, "SELECT topic_id FROM question WHERE topic_id IS NOT NULL ORDER BY 1 LIMIT 1")))
     names, nonsense = {"ko": "대수", "en": ""}, {"topic_names": ["대수"]}
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
@@ -320,8 +322,8 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
     )
 
 
-def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
-    """Against a plain reference that goes through the answers one at a time; equal but for the order of sums."""
+def test_topics_are_compared_by_eligible_answers_at_the_learners_level(database: Database) -> None:
+    """The reference loops over the answers; results are equal up to the order of sums."""
     found = call(database, load_facts, WEEK, "UTC")
     eligible = {scale: kpi_reference.eligible(WORLD, scale, END) for scale in WORLD.scales()}
     checked = 0
@@ -347,7 +349,7 @@ def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(databas
     assert checked > 10
 
 
-def test_a_week_with_no_learners_has_no_reports_and_a_running_one_is_refused(
+def test_week_without_learners_has_no_reports_and_a_running_week_is_refused(
     database: Database, store: FolderStore
 ) -> None:
     written = write(database, store, "2020-01-06")
@@ -374,7 +376,7 @@ def test_a_week_with_no_learners_has_no_reports_and_a_running_one_is_refused(
         ),
     ],
 )
-def test_a_week_that_is_not_ready_is_refused_with_the_way_out(
+def test_week_that_is_not_ready_is_refused_with_the_remedy(
     database: Database, store: FolderStore, damage: str, said: str
 ) -> None:
     run_sql(database, damage)
@@ -383,9 +385,7 @@ def test_a_week_that_is_not_ready_is_refused_with_the_way_out(
     assert artifacts(database) == []
 
 
-def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away(
-    database: Database, store: FolderStore
-) -> None:
+def test_html_is_written_and_the_old_pdf_is_deleted_if_the_pdf_fails(database: Database, store: FolderStore) -> None:
     write(database, store)
     for user in EXPECTED[:2]:
         forget(database, user)
@@ -419,7 +419,7 @@ class Away(FolderStore):
 
 
 @pytest.mark.parametrize("error", [TransientFailure("no answer"), PermanentFailure("access denied")])
-def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
+def test_failing_store_ends_the_run_immediately_and_the_next_run_resumes(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
@@ -437,7 +437,7 @@ def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
 
 
 @pytest.mark.xdist_group("s3")
-def test_in_a_bucket_reports_are_private_and_read_by_links_that_are_signed(database: Database, s3: SeaweedFS) -> None:
+def test_reports_in_a_bucket_are_private_and_readable_by_signed_links(database: Database, s3: SeaweedFS) -> None:
     bucket = BucketStore(BUCKET)
     write(database, bucket)
     assert {f"s3://{BUCKET}/{name}" for name, _ in bucket.list(FOLDER)} == {url for _, _, url, _ in artifacts(database)}
@@ -451,7 +451,7 @@ def test_in_a_bucket_reports_are_private_and_read_by_links_that_are_signed(datab
         write(database, BucketStore("no-such-bucket"))
 
 
-def test_copies_are_files_in_a_folder_and_leave_no_trace(
+def test_copies_of_a_report_are_written_to_a_folder_and_not_recorded(
     database: Database, store: FolderStore, tmp_path: Path
 ) -> None:
     user, folder = EXPECTED[0], tmp_path / "a" / "b"
@@ -503,7 +503,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
 )
-def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
+def test_killed_run_resumes_at_the_first_missing_learner(
     database: Database, settings: Settings, store: FolderStore, tmp_path: Path, how: signal.Signals
 ) -> None:
     script = tmp_path / "killed.py"
@@ -538,7 +538,7 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 
 
-def test_the_job_of_the_documents_writes_a_week_and_its_check_looks_at_it(
+def test_documents_job_writes_a_week_and_its_check_names_a_missing_report(
     settings: Settings, database: Database, instance: dg.DagsterInstance
 ) -> None:
     graph = Graph(settings.model_copy(update={"irt_first_month": "2026-09"}), instance)
@@ -563,7 +563,7 @@ def test_the_job_of_the_documents_writes_a_week_and_its_check_looks_at_it(
     assert (check.passed, f"{broken} has no report" in (check.description or "")) == (False, True)
 
 
-def test_the_running_week_is_no_partition_of_the_reports(settings: Settings, now: datetime) -> None:
+def test_reports_have_no_partition_for_the_running_week(settings: Settings, now: datetime) -> None:
     defs = build_defs(settings)
     keys = {
         name: definition.get_partition_keys()

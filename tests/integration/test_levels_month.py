@@ -68,7 +68,7 @@ def raw_bias(found: dict[str, Any], truth: Truth) -> float:
     return float(np.mean(logs))
 
 
-def test_a_month_by_level_is_warned_of_and_fitted_right(adaptive: tuple[Settings, Truth]) -> None:
+def test_month_assigned_by_level_is_warned_of_as_linear_and_unbiased_by_level(adaptive: tuple[Settings, Truth]) -> None:
     settings, truth = adaptive
     linear = calibrate(settings, max_rmsd=0.2)
     warned = items_are_assigned_as_the_scale_says(linear["evidence"])
@@ -86,7 +86,7 @@ def test_a_month_by_level_is_warned_of_and_fitted_right(adaptive: tuple[Settings
     assert levelled["spec"]["fit_statistics"]["set"]["reliability"] > 0.5
 
 
-def test_a_month_whose_learners_are_new_says_that_assignment_cannot_be_seen(world: Settings) -> None:
+def test_month_with_new_learners_states_that_assignment_cannot_be_tested(world: Settings) -> None:
     verdict = items_are_assigned_as_the_scale_says(calibrate(world)["evidence"])
     assert verdict.passed
     assert "too few learners have answers from before the month" in verdict.why

@@ -23,7 +23,7 @@ def of_item(settings: Settings, item: str) -> list[dict[str, Any]]:
     return call(Database(settings), lineage, item)
 
 
-def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
+def test_published_number_is_traced_to_fit_snapshot_answers_code_and_run(
     calibrated: Settings, small_truth: Truth
 ) -> None:
     bank = small_truth.bank
@@ -51,7 +51,7 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
     )
 
 
-def test_an_anchor_leads_back_to_the_bank(calibrated: Settings, small_truth: Truth) -> None:
+def test_anchor_is_traced_to_the_bank(calibrated: Settings, small_truth: Truth) -> None:
     bank = small_truth.bank
     (found,) = of_item(calibrated, bank.item_ids[int(bank.anchor.nonzero()[0][0])])
     assert (found["rule"], found["fit_id"], found["month"], found["reason"]) == (
@@ -63,7 +63,9 @@ def test_an_anchor_leads_back_to_the_bank(calibrated: Settings, small_truth: Tru
     assert found["anchor_hash"]
 
 
-def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, small_truth: Truth) -> None:
+def test_lineage_lists_the_latest_decision_first_and_marks_the_values_in_force(
+    world: Settings, small_truth: Truth
+) -> None:
     item = small_truth.bank.item_ids[int(small_truth.bank.anchor.nonzero()[0][0])]
     database = Database(world)
     for when, b in (("2026-08-01", 0.5), ("2099-01-01", 0.9)):
@@ -94,14 +96,14 @@ HELD_BACK = """INSERT INTO publication_step (month, scale_id, state, held, why)
         (ODD, "2026-06 held it back: too flat; too hard"),
     ],
 )
-def test_why_an_item_was_never_published_is_told(world: Settings, item: str, why: str) -> None:
+def test_lineage_states_the_reason_if_an_item_was_never_published(world: Settings, item: str, why: str) -> None:
     add_items(Database(world), {"new": None, ODD: None})
     run_sql(Database(world), HELD_BACK, (ODD,))
     with pytest.raises(PermanentFailure, match=why):
         of_item(world, item)
 
 
-def test_what_was_decided_on_an_item_is_told_latest_first(world: Settings) -> None:
+def test_decisions_on_an_item_are_listed_latest_first(world: Settings) -> None:
     add_items(Database(world), {"new": None})
     decide = """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
                 VALUES (%s, 'default', %s, 'fit', 'reject', %s, 'one month is too little')"""

@@ -75,7 +75,7 @@ def runs(asked: ViewRequest) -> list[tuple[str, str]]:
     return sorted((run.tags[PARTITION_TAG], run.tags[LAUNCHED_BY]) for run in asked.reader.instance.get_runs())
 
 
-def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: ViewRequest) -> None:
+def test_stale_month_is_queued_once_if_requested_repeatedly(asked: ViewRequest) -> None:
     assert decisions.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
     assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
     second = decisions.make_again(asked, MONTHS)
@@ -84,20 +84,20 @@ def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: Vi
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
-def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(asked: ViewRequest) -> None:
+def test_answer_of_the_button_links_to_the_runs_and_asks_for_a_reload(asked: ViewRequest) -> None:
     said = str(rematerialising._answer(asked, decisions.make_again(asked, MONTHS[:1])))
     assert not unsaid(said, "2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again")
 
 
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
-def test_it_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
+def test_recomputation_needs_the_role_that_decides(asked: ViewRequest, roles: Any, may: bool) -> None:
     of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
     assert decisions.make_again(of_role, MONTHS).ok is may
     assert bool(runs(asked)) is may
     assert ("needs the role psychometrician" in str(rematerialising.place(of_role))) is not may
 
 
-def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: ViewRequest, refusals: list[Exception]) -> None:
+def test_months_are_not_queued_without_a_daemon_or_code_server(asked: ViewRequest, refusals: list[Exception]) -> None:
     refusals.append(TransientFailure("the code server does not answer"))
     assert decisions.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
     beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))
@@ -114,11 +114,11 @@ def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: ViewReques
         (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
     ],
 )
-def test_the_button_names_its_months_or_what_to_type(months: list[str], alive: bool, said: str) -> None:
+def test_button_names_its_months_or_the_command(months: list[str], alive: bool, said: str) -> None:
     shown = str(TagList(rematerialising._button(months, daemon_alive=alive)))
     assert said in shown
     assert ("<button" in shown) is alive
 
 
-def test_the_next_step_of_a_stale_month_leads_to_the_button() -> None:
+def test_next_step_of_a_stale_month_links_to_the_button() -> None:
     assert "?view=month&amp;month=2026-08" in html.part(Paragraph(next_step(STALE[0], 0)))

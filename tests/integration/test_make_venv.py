@@ -33,7 +33,7 @@ def pinned(lock: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) -> None:
+def test_lock_pins_every_package_with_hashes_and_contains_no_address(lock: Path) -> None:
     text = lock.read_text("utf-8")
     assert "://" not in text
     assert "--index" not in text
@@ -42,7 +42,7 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) 
     assert [package for package in packages if "--hash=sha256:" not in package] == []
 
 
-def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running_needs() -> None:
+def test_declared_packages_are_in_the_lock_of_their_extra_or_in_the_base_lock() -> None:
     library, project = (
         tomllib.loads((ROOT / path).read_text("utf-8"))["project"] for path in (LIBRARY, "pyproject.toml")
     )
@@ -70,7 +70,7 @@ def made(checkout: Path, *extras: str, **environment: str) -> subprocess.Complet
     )
 
 
-def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
+def test_missing_network_is_reported_in_a_single_sentence(checkout: Path) -> None:
     ran = made(checkout, **NOWHERE)
     assert ran.returncode == 1
     started, sentence = ran.stderr.splitlines()
@@ -79,19 +79,19 @@ def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
-def test_an_extra_that_is_none_is_answered_with_existing_partitions(checkout: Path) -> None:
+def test_unknown_extra_is_refused_with_the_existing_extras(checkout: Path) -> None:
     there_are = "bayes, dev, docs, k8s, otel, r, spark"
     assert made(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
 
 
-def test_spark_without_java_is_told_the_command_that_installs_it(checkout: Path, tmp_path: Path) -> None:
+def test_spark_without_java_is_refused_with_the_install_command(checkout: Path, tmp_path: Path) -> None:
     (without_java := tmp_path / "bin").mkdir()
     said = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
     assert said.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
 
 
-def test_what_stands_is_not_installed_again(checkout: Path) -> None:
-    """Nothing is fetched, as nowhere answers; a lock that changed, or an environment cut short, is made again."""
+def test_complete_environment_is_not_installed_again(checkout: Path) -> None:
+    """No download is possible; a changed lock or an incomplete environment is installed again."""
     ready = (
         "import json, sys; sys.path.insert(0, 'requirements'); import make_venv;"
         "venv = make_venv.VENV; (venv / 'bin').mkdir(parents=True);"
@@ -107,8 +107,8 @@ def test_what_stands_is_not_installed_again(checkout: Path) -> None:
     assert made(checkout, **NOWHERE).returncode == 1
 
 
-def test_what_make_starts_may_keep_its_bytecode() -> None:
-    """Without it every server and every worker compiles anew all that it imports, three times what loading takes."""
+def test_processes_started_by_make_can_write_bytecode() -> None:
+    """Otherwise every server and worker compiles all its imports, which takes three times as long as loading."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = ["make", "--silent", "--eval=said: ; @env", "said"]
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout

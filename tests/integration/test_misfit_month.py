@@ -179,7 +179,7 @@ def typed_init(irt: IrtOf, settings: Settings, *words: str) -> Any:
 # -- the origin --------------------------------------------------------------------------------------
 
 
-def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: IrtOf) -> None:
+def test_scale_init_prints_the_misfit_of_the_origin_window(log: Settings, irt: IrtOf) -> None:
     typed = typed_init(irt, log, "--origin", FIRST)
     assert typed.code == 0, typed.err
     said = " ".join(typed.out.split())
@@ -200,9 +200,7 @@ def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: 
     assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
 
 
-def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accepts_it(
-    log: Settings, irt: IrtOf
-) -> None:
+def test_months_are_held_until_the_misfit_of_their_origin_is_accepted(log: Settings, irt: IrtOf) -> None:
     said = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
     assert f"`irt scale accept misfit --scale {SCALE}`" in said
     month = calibrate(log, TWO_TOO)
@@ -231,7 +229,7 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
 # -- misfit that is new ------------------------------------------------------------------------------
 
 
-def test_a_month_of_learners_who_answer_at_random_is_held_and_says_why(world: Settings) -> None:
+def test_month_with_random_answers_is_held_with_the_reason(world: Settings) -> None:
     month = calibrate(world, RANDOM)
     assert (month.state, set(month.held_by), month.misfit["items"]) == ("held", {GROWN}, len(ITEMS))
     why = month.held_by[GROWN]
@@ -242,7 +240,7 @@ def test_a_month_of_learners_who_answer_at_random_is_held_and_says_why(world: Se
     assert 0.07 < found["value"] < AT_RANDOM + 0.06
 
 
-def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world: Settings) -> None:
+def test_month_with_new_misfit_passes_with_a_failed_caution_if_the_scale_only_warns(world: Settings) -> None:
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
     month = calibrate(world, RANDOM)
     assert (month.state, month.held_by) == ("done", {})
@@ -257,7 +255,7 @@ def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world
     assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
 
 
-def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(world: Settings, irt: IrtOf) -> None:
+def test_accepted_month_is_the_reference_of_later_months(world: Settings, irt: IrtOf) -> None:
     assert calibrate(world, RANDOM).state == "held"
     typed = irt(world)
     refused = typed("scale", "accept", "misfit", "--yes", "--from", SOUND, *SIGNED)
@@ -295,7 +293,7 @@ def values_of_anchors(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) ->
     return {item: dict(zip(names, values, strict=True)) for item, *values in found}
 
 
-def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the_reference(
+def test_first_month_that_is_not_held_is_the_reference_if_the_bank_has_the_anchors(
     log: Settings, values_of_anchors: dict[str, dict[str, float]]
 ) -> None:
     for item, values in values_of_anchors.items():
@@ -338,7 +336,7 @@ def move_answers(database: Database, month: str, other: str) -> None:
 # -- what is lost, and what was before ---------------------------------------------------------------
 
 
-def test_a_month_whose_reference_has_lost_its_answers_is_held_and_says_what_is_missing(world: Settings) -> None:
+def test_month_is_held_and_names_the_missing_file_if_its_reference_has_lost_its_answers(world: Settings) -> None:
     lost = reference_of(world, SOUND).uri
     folder_store(world).delete(lost)
     month = calibrate(world, SOUND)
@@ -353,7 +351,7 @@ def test_a_month_whose_reference_has_lost_its_answers_is_held_and_says_what_is_m
     assert not misfit_is_as_before(evidence).passed
 
 
-def test_a_fit_from_before_misfit_was_judged_passes_as_the_upgrade_leaves_it(world: Settings) -> None:
+def test_fit_from_before_misfit_was_compared_passes_after_the_upgrade(world: Settings) -> None:
     assert calibrate(world, SOUND).state == "done"
     then = ComparedMisfit(reference="earlier months", why="misfit was not judged when it was fitted")
     stored = json.dumps({"misfit": then.as_json()})
@@ -370,14 +368,14 @@ def warned(scale: Any) -> Any:
     return replace(scale, rules=Rules.from_settings(scale.rules.changed() | {"new_misfit": "warn"}))
 
 
-def test_an_origin_from_before_whose_fit_was_not_kept_leaves_the_first_month_as_the_reference(world: Settings) -> None:
+def test_first_month_is_the_reference_if_the_origins_fit_is_not_stored(world: Settings) -> None:
     run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = NULL")
     assert calibrate(world, SOUND).misfit == NO_REFERENCE
     later = calibrate(world, TWO)
     assert (later.misfit["reference"], GROWN in later.held_by) == (SOUND, True)
 
 
-def test_a_comparison_that_breaks_down_holds_the_month_and_keeps_its_fit(
+def test_failed_comparison_of_misfit_holds_the_month_and_keeps_its_fit(
     world: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -394,7 +392,7 @@ def test_a_comparison_that_breaks_down_holds_the_month_and_keeps_its_fit(
 # -- scales and months of other kinds ----------------------------------------------------------------
 
 
-def test_a_scale_by_level_says_why_its_months_are_not_compared(log: Settings) -> None:
+def test_months_of_a_scale_by_level_are_not_compared_and_state_the_reason(log: Settings) -> None:
     from_window(log, FIRST, assignment="by_level")
     month = calibrate(log, RANDOM)
     assert (month.misfit["why"], GROWN in month.held_by) == (BY_LEVEL, False)
@@ -402,8 +400,8 @@ def test_a_scale_by_level_says_why_its_months_are_not_compared(log: Settings) ->
     assert why == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
 
 
-def test_a_month_is_not_compared_with_an_origin_that_was_fitted_by_level(world: Settings) -> None:
-    """Its scale became linear later; the month is fitted all the same."""
+def test_month_is_not_compared_with_an_origin_fitted_by_level(world: Settings) -> None:
+    """The scale became linear after its origin; the month is fitted nevertheless."""
     (content,) = rows(Database(world), "SELECT calibration FROM mirt_fit_meta WHERE kind = 'origin'")[0]
     levels = tuple(
         Population(name, LEARNERS // 2, mean, 1.0, 0.0, 0.0) for name, mean in (("low", -1.0), ("high", 1.0))
@@ -426,7 +424,7 @@ def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
     assert (random.evidence.scale.model, GROWN in random.held_by) == (model, True)
 
 
-def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(world: Settings) -> None:
+def test_months_after_a_model_change_are_compared_with_the_origins_fit_by_the_new_model(world: Settings) -> None:
     database = Database(world)
     change_model(world, "3pl", SOUND)
     of_model = dict(rows(database, "SELECT model, fit_id FROM mirt_fit_meta WHERE kind = 'origin'"))
@@ -446,7 +444,7 @@ def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(worl
         (TWO, ("--set", "second_dimension=hold"), r"\(one_dimension\): a second dimension: the largest eigenvalue"),
     ],
 )
-def test_a_window_that_would_be_held_as_a_month_is_no_origin(
+def test_window_that_would_be_held_as_a_month_is_refused_as_origin(
     log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], why: str
 ) -> None:
     database = Database(log)
@@ -468,7 +466,7 @@ def test_a_window_that_would_be_held_as_a_month_is_no_origin(
 # -- what is kept ------------------------------------------------------------------------------------
 
 
-def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(
+def test_months_are_compared_with_the_origin_after_the_erasure_of_a_learner(
     world: Settings, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     database, store, learner = Database(world), folder_store(world), f"{FIRST}-7"
@@ -483,8 +481,9 @@ def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(
     assert all(month.misfit["growth"][name] for name in ("dependence", "ratio", "rmsea", "unlikely", "random"))
 
 
-def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings) -> None:
-    """The origin by a model that the scale has had for some months only, and the file of its answers."""
+def test_reference_fits_of_misfit_are_never_pruned(world: Settings) -> None:
+    """The fits include the origin by a model that the scale has had for some months only, and the file of its
+    answers."""
     database, store = Database(world), folder_store(world)
     for model, month in (("3pl", RANDOM), ("2pl", SOUND)):
         change_model(world, model, month)

@@ -81,7 +81,7 @@ def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings,
     assert rows(database, "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'") == [(21,)]
 
 
-def test_what_is_published_is_what_was_linked(months: Database) -> None:
+def test_published_parameters_equal_the_linked_fit(months: Database) -> None:
     differing = rows(
         months,
         """SELECT count(*), count(*) FILTER (WHERE p.a = (i.params->>'a')::float AND p.b = (i.params->>'b')::float
@@ -92,9 +92,7 @@ def test_what_is_published_is_what_was_linked(months: Database) -> None:
     assert differing == [(21, 21)]
 
 
-def test_a_month_made_before_an_earlier_one_has_the_same_numbers_to_the_last_bit(
-    world: Settings, months: Database
-) -> None:
+def test_month_calibrated_before_an_earlier_month_has_bit_identical_numbers(world: Settings, months: Database) -> None:
     """Constants and items come from its fit and the frozen anchors alone, whatever was published when it was linked.
     Without fit statistics: a process that compiles their loops rounds them otherwise than one that loads them."""
     numbers = """SELECT model_spec->>'linking_constants', item_id, (params - 'fit')::text
@@ -107,8 +105,8 @@ def test_a_month_made_before_an_earlier_one_has_the_same_numbers_to_the_last_bit
     assert later_first == rows(months, numbers, start)
 
 
-def test_a_months_fit_statistics_are_stored_beside_its_parameters(months: Database) -> None:
-    """The world is sound: 36 items, each misfits at 0.1 % by chance."""
+def test_fit_statistics_of_a_month_are_stored_with_its_parameters(months: Database) -> None:
+    """The world is sound: each of 36 items misfits at 0.1 % by chance."""
     ((fit_id, of_set),) = rows(
         months,
         """SELECT fit_id, model_spec->'fit_statistics' FROM mirt_fit_meta
@@ -141,7 +139,7 @@ def first(made_month: Settings) -> Step:
         return steps(connection, SCALE)[MONTH]
 
 
-def test_a_month_calibrated_again_by_other_code_supersedes_and_keeps_the_first_fit(
+def test_month_recalibrated_by_changed_code_supersedes_and_keeps_the_first_fit(
     made_month: Settings, first: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(made_month)
@@ -158,10 +156,8 @@ def test_a_month_calibrated_again_by_other_code_supersedes_and_keeps_the_first_f
     assert rows(database, published) == [(first.fit_id,)]
 
 
-def test_linking_again_by_other_rules_leaves_the_fit_that_was_published_as_it_was(
-    made_month: Settings, first: Step
-) -> None:
-    """The published numbers cite a fit: with its rows replaced, nobody could tell where they came from."""
+def test_relinking_with_changed_anchors_leaves_the_published_fit_unchanged(made_month: Settings, first: Step) -> None:
+    """The published numbers cite a fit; if its rows were replaced, their source could not be traced."""
     database = Database(made_month)
     kept = items_of(database, first)
     run_sql(database, "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 0.5)")
@@ -170,9 +166,7 @@ def test_linking_again_by_other_rules_leaves_the_fit_that_was_published_as_it_wa
     assert (second.fit_id != first.fit_id, second.n_published, items_of(database, first)) == (True, 0, kept)
 
 
-def test_a_linking_that_fails_leaves_the_month_held_and_the_earlier_fit_in_place(
-    made_month: Settings, first: Step
-) -> None:
+def test_failed_linking_holds_the_month_and_keeps_the_earlier_fit(made_month: Settings, first: Step) -> None:
     database = Database(made_month)
     change_rules(database, SCALE, {"min_anchor_responses": 1_000_000})
     with pytest.raises(UnlinkedMonthError, match="cannot be placed on scale default"):
@@ -182,8 +176,8 @@ def test_a_linking_that_fails_leaves_the_month_held_and_the_earlier_fit_in_place
     assert (step.state, in_use) == ("held", [(first.fit_id,)])
 
 
-def test_two_runs_of_a_month_at_once_leave_one_fit_in_use_and_publish_once(world: Settings) -> None:
-    """Each step waits for the other's transaction; neither may leave half of two."""
+def test_concurrent_runs_of_a_month_leave_a_single_fit_in_use_and_publish_once(world: Settings) -> None:
+    """Each step waits for the other run's transaction, so that neither leaves a mixed state."""
     with ThreadPoolExecutor(2) as pool:
         steps = [future.result()[SCALE] for future in [pool.submit(calibrate, world) for _ in range(2)]]
     database = Database(world)
@@ -207,7 +201,7 @@ def second_scale(database: Database, scores: np.ndarray, *, anchors: bool, start
     add_attempts(database, answer_matrix(MONTH, scores, items, users))
 
 
-def test_a_scale_without_origin_does_not_hold_the_other(world: Settings) -> None:
+def test_scale_without_origin_does_not_hold_a_second_scale(world: Settings) -> None:
     rng = np.random.default_rng(1)
     scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
     second_scale(Database(world), scores, anchors=False)
@@ -218,7 +212,7 @@ def test_a_scale_without_origin_does_not_hold_the_other(world: Settings) -> None
     )
 
 
-def test_a_scale_of_two_forms_that_share_nothing_is_refused_with_both_named(world: Settings) -> None:
+def test_scale_of_two_unconnected_forms_is_refused_and_both_forms_are_named(world: Settings) -> None:
     database, rng = Database(world), np.random.default_rng(2)
     for start in (0, 50):
         scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
@@ -230,7 +224,7 @@ def test_a_scale_of_two_forms_that_share_nothing_is_refused_with_both_named(worl
     assert rows(database, "SELECT DISTINCT scale_id FROM mirt_fit_meta") == [(SCALE,)]
 
 
-def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
+def test_fit_of_a_month_fails_with_the_reason_of_each_scale_if_no_scale_can_be_fitted(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     add_items(database, {"o1": None}, "other")
     change_rules(database, SCALE, {"min_responses": 100_000, "min_provisional_responses": 100_000})
@@ -242,14 +236,14 @@ def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
     assert "no scale of 2026-06 could be fitted" in str(failed.value)
 
 
-def test_a_month_before_its_snapshot_says_what_to_do_first(world: Settings) -> None:
+def test_fit_and_linking_name_the_missing_step_of_a_month(world: Settings) -> None:
     with pytest.raises(PermanentFailure, match="2026-06 has no snapshot: materialise scored_responses"):
         fit_month(Database(world), folder_store(world), MONTH, ENGINE, None)
     with pytest.raises(UnlinkedMonthError, match="2026-06 has no fit of scale default: materialise item_calibration"):
         link_month(Database(world), MONTH, None)
 
 
-def test_an_empty_bank_says_how_to_fill_it(settings: Settings) -> None:
+def test_fit_with_an_empty_bank_names_the_import_command(settings: Settings) -> None:
     database, store = Database(settings), folder_store(settings)
     add_attempts(database, [attempt("u", "i", Month(MONTH).start)])
     take_snapshot(database, store, MONTH, None)
@@ -294,7 +288,7 @@ def refused(settings: Settings) -> str:
     return str(failed.value)
 
 
-def test_the_bad_logs_below_are_bad_by_one_thing_only(settings: Settings) -> None:
+def test_baseline_of_the_bad_logs_is_published(settings: Settings) -> None:
     prepare(settings, sound())
     assert calibrate(settings)[SCALE].state == "done"
 
@@ -308,7 +302,7 @@ def test_the_bad_logs_below_are_bad_by_one_thing_only(settings: Settings) -> Non
     ],
     ids=["one item", "one learner", "all correct"],
 )
-def test_a_log_that_determines_nothing_is_refused(settings: Settings, scores: np.ndarray, why: str) -> None:
+def test_log_that_determines_no_parameters_is_refused(settings: Settings, scores: np.ndarray, why: str) -> None:
     prepare(settings, scores, NAMES[: scores.shape[1]])
     assert why in refused(settings)
 
@@ -316,7 +310,7 @@ def test_a_log_that_determines_nothing_is_refused(settings: Settings, scores: np
 # -- the history of the linking ----------------------------------------------------------------------
 
 
-def test_each_month_tells_the_linking_of_those_before_it(months: Database) -> None:
+def test_history_of_linking_ends_with_the_given_month(months: Database) -> None:
     with months.connect() as connection:
         scale = read_scales(connection)[SCALE]
         first, both = (read_history(connection, scale, month) for month in MONTHS)
@@ -332,8 +326,8 @@ def test_each_month_tells_the_linking_of_those_before_it(months: Database) -> No
     assert all(one.slope_se > 0 and one.intercept_se > 0 for one in constants)
 
 
-def test_an_anchor_that_few_saw_is_not_one_that_was_dropped(world: Settings) -> None:
-    """Its answers are taken away, and another anchor's key is turned around."""
+def test_anchor_with_few_answers_is_counted_as_unseen_and_not_as_dropped(world: Settings) -> None:
+    """The answers of an anchor are deleted, and the key of a second anchor is inverted."""
     database = Database(world)
     seldom, turned = (
         item for (item,) in rows(database, "SELECT item_id FROM anchor_set WHERE abs(b) < 0.8 ORDER BY item_id LIMIT 2")
@@ -347,7 +341,7 @@ def test_an_anchor_that_few_saw_is_not_one_that_was_dropped(world: Settings) -> 
     assert one.unseen >= 1
 
 
-def test_a_month_that_could_not_be_linked_says_so_in_the_history(made_month: Settings) -> None:
+def test_unlinked_month_has_an_error_in_the_history(made_month: Settings) -> None:
     database = Database(made_month)
     run_sql(database, "UPDATE response_log SET correct = right(md5(attempt_id), 1) < '8'")
     change_rules(database, SCALE, {"min_anchor_responses": 1_000_000})
@@ -366,7 +360,7 @@ class BreakingEngine(EmEngine):
         raise np.linalg.LinAlgError("Singular matrix")
 
 
-def test_a_scale_whose_fit_breaks_down_keeps_why(world: Settings) -> None:
+def test_failed_fit_of_a_scale_is_stored_with_the_reason(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     take_snapshot(database, store, MONTH, "run")
     why = rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
@@ -399,7 +393,7 @@ def two_scales(database: Database, settings: Settings) -> Database:
     return database
 
 
-def test_the_last_fit_counts_although_the_clock_was_set_back(database: Database, settings: Settings) -> None:
+def test_latest_staged_fit_is_used_even_if_the_clock_was_set_back(database: Database, settings: Settings) -> None:
     values = {item: (1.0, float(b)) for b, item in enumerate(OF_SCALE[SCALE], -1)}
     for again in (False, True):
         last = stage_made_up(database, folder_store(settings), MONTH, made_up_calibration(values))
@@ -409,7 +403,9 @@ def test_the_last_fit_counts_although_the_clock_was_set_back(database: Database,
         assert staged.fit_id == last, again
 
 
-def test_a_scale_whose_linking_breaks_down_is_red_and_holds_no_other(two_scales: Database, settings: Settings) -> None:
+def test_scale_with_a_failed_linking_is_held_and_does_not_hold_a_second_scale(
+    two_scales: Database, settings: Settings
+) -> None:
     outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
     assert outcomes[SCALE].error is None
     assert outcomes[SCALE].placed.linked
@@ -421,10 +417,10 @@ def test_a_scale_whose_linking_breaks_down_is_red_and_holds_no_other(two_scales:
     assert why in taken[BROKEN][MONTH].why
 
 
-def test_a_scale_whose_comparison_breaks_down_holds_no_other(
+def test_scale_with_a_failed_comparison_does_not_hold_a_second_scale(
     two_scales: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drift, information and DIF are judged of each scale apart."""
+    """Drift, information and DIF are evaluated separately for each scale."""
     link_month(two_scales, MONTH, None)
 
     def compared(connection: Any, store: Any, scale: Scale, month: str) -> str:
@@ -462,7 +458,7 @@ def stored(database: Database) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.ci
-def test_a_month_made_again_leaves_what_people_see_as_it_was(made_month: Settings) -> None:
+def test_recomputed_month_leaves_stored_results_unchanged(made_month: Settings) -> None:
     database = Database(made_month)
     with dagster_instance(made_month, database) as instance:
         assert all(outcome.success for outcome in follow_up(instance, made_month))

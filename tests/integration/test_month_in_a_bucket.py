@@ -36,7 +36,7 @@ def no_partial_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(S3ComputeLogManager, "upload_interval", None)
 
 
-def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s3: SeaweedFS, world: Settings) -> None:
+def test_months_are_green_and_have_reports_with_every_file_in_the_bucket(s3: SeaweedFS, world: Settings) -> None:
     settings = world.model_copy(update={"s3_bucket": BUCKET})
     database, store = Database(settings), object_store(settings)
     with dagster_instance(settings, database) as instance:
@@ -73,7 +73,7 @@ def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s
     }
 
 
-def test_a_month_whose_bucket_is_not_there_fails_with_the_way_out(s3: SeaweedFS, world: Settings) -> None:
+def test_month_with_a_missing_bucket_fails_with_the_setting(s3: SeaweedFS, world: Settings) -> None:
     settings = world.model_copy(update={"s3_bucket": "none"})
     with dagster_instance(settings, Database(settings)) as instance:
         outcome = run_month(instance, settings, JUNE)

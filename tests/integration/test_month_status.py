@@ -121,7 +121,7 @@ def test_the_state_of_a_month_follows_from_its_evidence(
 @pytest.mark.parametrize(
     ("gates", "has_snapshot"), [({}, False), ({"g": PASSED, "h": NEVER_ASKED}, True)], ids=["never made", "only scored"]
 )
-def test_a_month_in_the_origin_window_is_not_missing_and_says_where_drift_begins(
+def test_month_in_the_origin_window_is_not_missing_and_names_the_first_month_of_drift(
     gates: dict[str, GateStatus], has_snapshot: bool
 ) -> None:
     def found(drift_begins: str | None) -> MonthState:
@@ -141,7 +141,7 @@ def test_a_month_in_the_origin_window_is_not_missing_and_says_where_drift_begins
     assert found(None).state in (State.EMPTY, State.MISSING)
 
 
-def test_a_month_is_stale_for_four_causes_and_is_made_again_from_the_earliest_step() -> None:
+def test_stale_month_has_four_possible_causes_and_is_recomputed_from_its_earliest_step() -> None:
     assert {cause for cause, _ in QUESTIONS.values()} == {*Cause}
     assert first_newer({}) is None
     steps = [asset for _, asset in QUESTIONS.values()]
@@ -184,13 +184,13 @@ def ruled(graph: Graph, rules: dict[str, Any]) -> Iterator[None]:
         change_rules(graph.database, rooms.SCALE, {name: before[name] for name in rules})
 
 
-def test_a_month_whose_run_ended_well_is_green_and_one_without_a_run_is_missing(graph: Graph) -> None:
+def test_month_with_a_successful_run_is_green_and_a_month_without_a_run_is_missing(graph: Graph) -> None:
     found = graph.state(MONTH)
     assert (found.state, "first published" in found.why) == (State.GREEN, True), found.why
     assert graph.state(LATER).state is State.MISSING
 
 
-def test_a_month_of_a_scale_without_an_origin_says_so_whatever_its_fit_lacked(
+def test_month_of_a_scale_without_origin_names_the_origin_even_if_its_fit_failed(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def uninitialised(*asked: Any) -> dict[str, Scale]:
@@ -210,7 +210,7 @@ def test_a_month_of_a_scale_without_an_origin_says_so_whatever_its_fit_lacked(
     assert "collect more answers" not in found.why
 
 
-def test_only_a_month_that_lies_wholly_in_the_origin_window_is_part_of_it(
+def test_month_belongs_to_the_origin_window_only_if_the_window_contains_all_of_its_days(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (start, _), (_, end) = Month(MONTH).bounds, Month(LATER).bounds
@@ -220,7 +220,7 @@ def test_only_a_month_that_lies_wholly_in_the_origin_window_is_part_of_it(
         assert graph.state(MONTH).state is State.GREEN, "it was made"
 
 
-def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_months_without_answers_are_determined_by_a_single_query(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     execute = psycopg.Connection.execute
 
@@ -240,8 +240,8 @@ def judge(graph: Graph) -> None:
     judge_differing(graph.database, *(at.date() for at in Month(MONTH).bounds))
 
 
-def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph) -> None:
-    """Nor does a changed eligibility rule; a changed rule of the fit does."""
+def test_late_answer_makes_an_open_month_stale_but_not_a_closed_month(graph: Graph) -> None:
+    """A changed eligibility rule leaves a closed month green; a changed rule of the fit does not."""
     late = rooms.attempt("someone", "A01", datetime(2026, 6, 15, tzinfo=UTC))
     rooms.add_attempts(graph.database, [late])
     assert graph.state(MONTH).state is State.GREEN, "not judged yet"
@@ -275,7 +275,7 @@ def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph)
         ("min_anchor_responses", 81, "linked_item_parameters", "the scale's settings have changed since it was linked"),
     ],
 )
-def test_a_changed_rule_makes_a_month_stale_from_its_stage_on(
+def test_changed_rule_makes_a_month_stale_from_the_step_that_uses_the_rule(
     graph: Graph, rule: str, value: Any, asset: str, why: str
 ) -> None:
     with ruled(graph, {rule: value}):
@@ -294,13 +294,13 @@ LIMITS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_no_limit_of_a_gate_and_no_warning_makes_a_month_stale(graph: Graph) -> None:
+def test_changed_limits_of_gates_and_warnings_leave_a_month_green(graph: Graph) -> None:
     assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
     with ruled(graph, LIMITS):
         assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_month_is_not_stale_for_limits_of_gates_that_it_is_stored_with(graph: Graph) -> None:
+def test_gate_limits_stored_with_a_month_do_not_make_the_month_stale(graph: Graph) -> None:
     used = stored_rules(scale_rules(graph)) | LIMITS
     for statement in (
         "UPDATE scored_snapshot SET rules = jsonb_build_object('default', %s::jsonb)",
@@ -313,7 +313,7 @@ def test_a_month_is_not_stale_for_limits_of_gates_that_it_is_stored_with(graph: 
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_decision_on_how_abilities_move_makes_no_step_of_a_month_stale(graph: Graph) -> None:
+def test_decision_on_the_growth_of_abilities_leaves_a_month_green(graph: Graph) -> None:
     with graph.database.connect() as connection:
         values = dict.fromkeys(MOVEMENT, "0.01")
         record_decisions(connection, rooms.SCALE, values, Month(MONTH).start, by="Ann", reason="to see")
@@ -322,8 +322,8 @@ def test_a_decision_on_how_abilities_move_makes_no_step_of_a_month_stale(graph: 
     assert found.state is State.GREEN, found.why
 
 
-def test_a_month_fitted_before_the_one_it_is_to_be_compared_with_is_stale(graph: Graph) -> None:
-    """A killed month that is made again may come after the next: whose misfit was then compared with nothing."""
+def test_month_fitted_before_its_reference_month_is_stale(graph: Graph) -> None:
+    """A killed month may be recomputed after the next month, whose misfit then had no reference."""
     for table, key in (("scored_snapshot", ""), ("fit_staging", ", 'fit_id', 'later ' || fit_id")):
         rooms.run_sql(
             graph.database,
@@ -339,8 +339,8 @@ def test_a_month_fitted_before_the_one_it_is_to_be_compared_with_is_stale(graph:
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_step_that_ran_alone_makes_a_month_stale_until_the_next_ones_ran(graph: Graph) -> None:
-    """Any step can be materialised alone in the UI: the month's numbers are then of two different times."""
+def test_step_materialised_alone_makes_a_month_stale_until_the_next_steps_have_run(graph: Graph) -> None:
+    """Any step can be materialised alone in the UI, so that the month's numbers come from two different times."""
     with ruled(graph, {"hinted": "exclude"}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = [graph.state(MONTH)]
@@ -357,8 +357,8 @@ def test_a_step_that_ran_alone_makes_a_month_stale_until_the_next_ones_ran(graph
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_new_snapshot_does_not_hide_that_the_fit_was_made_by_other_rules(graph: Graph) -> None:
-    """No item has times so long that this changes the snapshot, which is then the same file with the new rules."""
+def test_new_snapshot_does_not_hide_a_fit_with_outdated_rules(graph: Graph) -> None:
+    """No item has times so long that the rule changes the snapshot: the file is the same, with new rules."""
     with ruled(graph, {"rapid_cap_ms": 9_999}):
         take_snapshot(graph.database, graph.store, MONTH, None)
         found = graph.state(MONTH)
@@ -368,7 +368,7 @@ def test_a_new_snapshot_does_not_hide_that_the_fit_was_made_by_other_rules(graph
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
+def test_month_is_running_during_a_run_and_red_after_a_killed_run(graph: Graph) -> None:
     run = graph.planned_run(MONTH)
     assert graph.state(MONTH).state is State.RUNNING
     graph.instance.report_run_failed(run)
@@ -378,7 +378,7 @@ def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(own_graph: Graph) -> None:
+def test_failed_gate_makes_a_month_red_and_its_run_states_the_reason(own_graph: Graph) -> None:
     graph = own_graph
     with ruled(graph, {"min_anchors": 1000}):
         result = graph.run(LATER)
@@ -405,7 +405,7 @@ def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(own_graph: Graph) 
 # -- who asks for what -------------------------------------------------------------------------------
 
 
-def test_the_sensor_asks_for_a_month_that_waits(graph: Graph) -> None:
+def test_ledger_sensor_requests_a_pending_month(graph: Graph) -> None:
     sensor = graph.defs.resolve_sensor_def("ledger")
 
     def asked() -> list[tuple[str | None, set[str]]]:
@@ -454,7 +454,7 @@ def of_month(month: str, **tags: str) -> dict[str, str]:
         (["SUCCESS", "FAILURE", "CANCELED"], set()),
     ],
 )
-def test_a_month_is_unsettled_until_its_runs_are_over(
+def test_month_is_unsettled_until_all_its_runs_have_ended(
     instance: dg.DagsterInstance, statuses: list[str], unsettled: set[str]
 ) -> None:
     for status in statuses:
@@ -464,7 +464,7 @@ def test_a_month_is_unsettled_until_its_runs_are_over(
         instance.delete_run(run_id)
 
 
-def test_runs_of_assets_that_publish_nothing_hold_nobody_up(instance: dg.DagsterInstance) -> None:
+def test_runs_of_assets_without_publication_leave_months_settled(instance: dg.DagsterInstance) -> None:
     queued = dg.DagsterRunStatus.QUEUED
     put_run(instance, tags=of_month(MONTH), status=queued, asset_selection={dg.AssetKey("abilities")})
     put_run(instance, tags=of_month("2026-06-03"), status=queued, job_name="daily")
@@ -516,12 +516,12 @@ def test_months_still_to_come_in_a_backfill_of_assets_are_unsettled(graph: Graph
     assert month_status.unsettled_months(instance) == {MONTH}
 
 
-def test_a_backfill_that_publishes_nothing_holds_nobody_up(graph: Graph, instance: dg.DagsterInstance) -> None:
+def test_backfill_without_publication_leaves_months_settled(graph: Graph, instance: dg.DagsterInstance) -> None:
     instance.add_backfill(asset_backfill(graph, [MONTH], ["abilities"]))
     assert month_status.unsettled_months(instance) == set()
 
 
-def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -> None:
+def test_cancelled_backfill_leaves_months_settled(instance: dg.DagsterInstance) -> None:
     backfill = job_backfill([MONTH])
     instance.add_backfill(backfill)
     instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
@@ -555,7 +555,9 @@ def everything(own_graph: Graph) -> tuple[object, ...]:
         ({"hinted": "exclude", "max_abs_b": 1.0}, "its answers were judged, fitted and linked again"),
     ],
 )
-def test_a_trial_stores_nothing_and_is_what_the_change_does(own_graph: Graph, settings: dict, done: str) -> None:
+def test_trial_of_rules_stores_no_rows_and_predicts_the_result_of_the_change(
+    own_graph: Graph, settings: dict, done: str
+) -> None:
     before = everything(own_graph)
     trial = try_rules(
         own_graph.database, own_graph.store, MONTH, rooms.SCALE, settings, partial(build, settings=own_graph.settings)
@@ -592,8 +594,8 @@ def changes(own_graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -
     return [(month, found.check_name, found.passed) for month, found in changed]
 
 
-def test_a_changed_limit_is_judged_again_by_what_is_stored(own_graph: Graph) -> None:
-    """A month that was green is red by the new limit, and green again by the old one."""
+def test_changed_gate_limit_is_evaluated_again_on_the_stored_fit(own_graph: Graph) -> None:
+    """A green month turns red by the new limit, and green again by the old limit."""
     fits = rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging")
     gates = judged_by({"min_anchors"})
     assert [gate.name for gate in gates] == ["anchors_agree"]
@@ -612,6 +614,6 @@ def test_a_changed_limit_is_judged_again_by_what_is_stored(own_graph: Graph) -> 
     assert rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging") == fits
 
 
-def test_every_limit_of_a_month_is_judged_again_but_the_one_that_lets_a_month_pass_for_once() -> None:
+def test_every_publication_rule_belongs_to_a_set_gate_except_item_limits_and_new_misfit() -> None:
     of_gates = {rule for gate in SET_GATES for rule in gate.rules}
     assert {*PublicationRules.model_fields} - of_gates == {"max_abs_b", "max_b_se", "max_rmsd", "new_misfit"}

@@ -75,7 +75,7 @@ def movements(database: Database) -> list[Movement]:
     return [call(database, read_scales, Month(month).end)[SCALE].movement for month in MONTHS]
 
 
-def test_abilities_from_the_first_month_on_are_stale_until_they_are_measured_again(measured: Database) -> None:
+def test_abilities_from_the_decisions_month_on_are_stale_until_measured_again(measured: Database) -> None:
     assert movements(measured) == [STILL, STILL]
     assert decide(measured, NEXT, ability_variance="auto") == ()
     assert decide(measured, NEXT, ability_variance="0.0025", occasion_variance=".04") == (NEXT,)
@@ -99,7 +99,7 @@ def test_abilities_from_the_first_month_on_are_stale_until_they_are_measured_aga
     ]
 
 
-def test_what_was_previewed_before_another_decision_is_not_decided(measured: Database) -> None:
+def test_movement_change_is_refused_if_a_decision_followed_the_preview(measured: Database) -> None:
     change = preview_movement_change(measured, SCALE, {"ability_variance": "0.01"}, FIRST, calibrations_begin=FIRST)
     decide(measured, FIRST, ability_growth="0.01")
     assert "changed since this was previewed: nothing was decided" in refusal(
@@ -123,7 +123,7 @@ def test_what_was_previewed_before_another_decision_is_not_decided(measured: Dat
         (("ability_variance=0.01", "--scale", "other"), "scale other has no origin yet"),
     ],
 )
-def test_a_movement_that_cannot_be_is_refused(
+def test_invalid_movement_is_refused(
     measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
 ) -> None:
     refused = irt(settings)("scale", "set", *words, *SIGNED, "--yes")
@@ -131,7 +131,7 @@ def test_a_movement_that_cannot_be_is_refused(
     assert rows(measured, DECISIONS) == []
 
 
-def test_a_movement_is_no_rule_for_all_months(measured: Database, settings: Settings, irt: IrtOf) -> None:
+def test_movement_cannot_be_set_as_a_rule_for_all_months(measured: Database, settings: Settings, irt: IrtOf) -> None:
     typed = irt(settings)
     for command in (
         ("scale", "init", "--scale", "new", "--set", "ability_variance=0.01"),
@@ -143,7 +143,9 @@ def test_a_movement_is_no_rule_for_all_months(measured: Database, settings: Sett
         assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in said, said
 
 
-def test_the_command_says_what_it_does_before_it_asks(measured: Database, settings: Settings, irt: IrtOf) -> None:
+def test_command_prints_the_effects_of_a_movement_before_the_prompt(
+    measured: Database, settings: Settings, irt: IrtOf
+) -> None:
     typed = irt(settings)
     asked = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
     assert (asked.code, "with --yes" in asked.err) == (2, True)
@@ -158,8 +160,8 @@ def test_the_command_says_what_it_does_before_it_asks(measured: Database, settin
     assert rows(measured, DECISIONS) == []
 
 
-def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settings) -> None:
-    """The preview against θ as it is stored before and after, with a pass mark at θ = 0."""
+def test_previewed_effect_on_learners_equals_the_stored_change(published: Settings) -> None:
+    """The preview is compared with the θ stored before and after, with a pass mark at θ = 0."""
     database = Database(published)
     set_pass_mark(database, SCALE, 0.0)
 
@@ -216,7 +218,7 @@ def auto(database: Database) -> None:
     )
 
 
-def test_two_months_cannot_tell_and_say_so(months: Database) -> None:
+def test_two_months_are_too_few_for_a_proposal_and_the_reason_is_stated(months: Database) -> None:
     with months.connect() as connection, connection.transaction(force_rollback=True):
         found = propose_movement(connection, SCALE)
         assert newest_proposal(connection, SCALE).why_not == found.why_not  # type: ignore[union-attr]
@@ -225,12 +227,12 @@ def test_two_months_cannot_tell_and_say_so(months: Database) -> None:
     assert f"nothing is proposed: {found.why_not}" in next(lines_of(found))
 
 
-def test_nothing_is_proposed_for_a_scale_that_does_not_ask(months: Database) -> None:
+def test_scale_without_auto_has_no_proposal_of_movement(months: Database) -> None:
     assert propose_where_wanted(months, MONTH) == []
     assert rows(months, "SELECT * FROM movement_proposal") == []
 
 
-def test_nothing_is_proposed_before_items_are_published(database: Database) -> None:
+def test_movement_is_not_proposed_before_items_are_published(database: Database) -> None:
     add_items(database, {"i": {"a": 1.0, "b": 0.0}})
     add_attempts(database, [attempt("u", "i", END - timedelta(days=1))])
     assert call(database, propose_movement, SCALE).why_not == "no items of the scale are published"
@@ -264,7 +266,7 @@ def half_a_year(database: Database) -> Database:
     return database
 
 
-def test_a_walk_is_found_proposed_and_taken_over_by_decision(
+def test_random_walk_is_estimated_and_proposed_and_applied_by_a_decision(
     half_a_year: Database, settings: Settings, irt: IrtOf
 ) -> None:
     auto(half_a_year)
@@ -289,7 +291,7 @@ def test_a_walk_is_found_proposed_and_taken_over_by_decision(
     assert "(auto)" not in typed("scale", "movement").out
 
 
-def test_nothing_is_proposed_where_items_have_an_order_within_months(half_a_year: Database) -> None:
+def test_movement_is_not_proposed_if_items_have_an_order_within_months(half_a_year: Database) -> None:
     """Everybody answers the items of a month in one order; no fit of a month says that ability stands still in it, as
     none was made: the last month with answers stands for the last that was taken to the ledger."""
     run_sql(half_a_year, "DELETE FROM publication_step")
@@ -377,9 +379,9 @@ def change(settings: Settings, values: dict[Any, str]) -> Any:
 
 
 @pytest.mark.ci
-def test_weeks_of_learners_are_fitted_by_decision_where_growth_goes_into_difficulty(world: Settings) -> None:
-    """Growth of 1.5 in 30 days is one of .7 from the first item to the last; what the fit of weeks leaves of it is
-    within three of its standard errors, .3 by those of the estimate (.2 in 30 days)."""
+def test_learner_weeks_are_fitted_by_decision_if_difficulties_absorb_growth(world: Settings) -> None:
+    """Growth is 1.5 in 30 days, which is 0.7 from the first item to the last; the fit of weeks leaves less than
+    three of its standard errors, 0.3."""
     sound, warned = judged(world, FIRST), judged(world, NEXT)
     assert sound.passed
     assert sound.why == "no learner's answers are known to lie a day apart"
@@ -417,14 +419,14 @@ def test_weeks_of_learners_are_fitted_by_decision_where_growth_goes_into_difficu
 
 
 @pytest.mark.ci
-def test_occasions_are_months_or_weeks_and_go_with_the_rules(world: Settings) -> None:
+def test_invalid_occasions_and_weeks_with_a_histogram_are_refused(world: Settings) -> None:
     assert "occasions are month or week, got 'day'" in refusal(change, world, {"occasions": "day"})
     run_sql(Database(world), 'UPDATE calibration_scale SET rules = rules || \'{"latent": "histogram"}\'')
     assert "irt scale set latent=normal" in refusal(change, world, {"occasions": "week"})
 
 
 @pytest.mark.ci
-def test_a_month_made_before_growth_was_looked_for_is_not_stale(world: Settings) -> None:
+def test_month_fitted_before_growth_was_estimated_is_not_stale(world: Settings) -> None:
     database = Database(world)
     run_sql(
         database,

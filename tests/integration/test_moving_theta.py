@@ -47,8 +47,8 @@ def published_items(database: Database) -> list[str]:
     return sorted(call(database, in_force, SCALE, END).items)
 
 
-def test_month_night_api_and_learner_report_have_one_theta(published: Settings) -> None:
-    """Of a log in which items are new, answers rapid by the times of one month and not of the next, and days few."""
+def test_month_night_api_and_learner_report_have_equal_theta(published: Settings) -> None:
+    """The log has new items, answers that are rapid by the times of a single month, and learners with few days."""
     database = Database(published)
     items, draw = published_items(database), np.random.default_rng(5)
     odd = []
@@ -97,7 +97,7 @@ def test_month_night_api_and_learner_report_have_one_theta(published: Settings) 
         (datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC)),
     ],
 )
-def test_answers_count_from_a_first_of_a_month_on(world: Settings, end: datetime, start: datetime) -> None:
+def test_answers_count_from_the_first_day_of_a_month_on(world: Settings, end: datetime, start: datetime) -> None:
     """The window that ends as a month begins is that month's; the answer a microsecond before the start does not
     count, and the one at the start does."""
     database, before = Database(world), start - timedelta(microseconds=1)
@@ -108,7 +108,7 @@ def test_answers_count_from_a_first_of_a_month_on(world: Settings, end: datetime
     assert not asked(database, "v", now=end)
 
 
-def test_theta_is_as_of_the_last_answer_that_counts_and_stays_until_there_is_another(world: Settings) -> None:
+def test_theta_is_as_of_the_last_eligible_answer_and_unchanged_until_the_next(world: Settings) -> None:
     database, user = Database(world), "stays"
     items, last = published_items(database), END - timedelta(days=9)
     add_attempts(
@@ -126,7 +126,7 @@ def test_theta_is_as_of_the_last_answer_that_counts_and_stays_until_there_is_ano
     assert rows(database, "SELECT count(*), min(as_of) FROM mirt_ability WHERE user_id = %s", (user,)) == [(1, last)]
 
 
-def test_request_for_fewer_days_returns_their_theta_and_stores_that_of_all_answers(world: Settings) -> None:
+def test_request_for_fewer_days_returns_their_theta_and_stores_theta_of_all_answers(world: Settings) -> None:
     database, user = Database(world), "few"
     items = published_items(database)
     add_attempts(
@@ -151,10 +151,11 @@ def timed(world: Settings) -> Database:
     return database
 
 
-def test_a_rapid_guess_is_judged_by_times_of_the_month_before_and_a_new_items_by_those_until_its_day_ends(
+def test_rapid_guess_is_judged_by_earlier_item_times_only(
     timed: Database,
 ) -> None:
-    """Later answers change no earlier judgement."""
+    """An item's times come from the previous month, or for a new item from the days until the answer's day ends.
+    Later answers change no verdict."""
     new, old = published_items(timed)[:2]
     start = Month(LATER).start
 
@@ -189,9 +190,9 @@ def test_a_rapid_guess_is_judged_by_times_of_the_month_before_and_a_new_items_by
     assert night == [("day before",)]
 
 
-def test_theta_of_what_came_since_the_night_is_that_of_verdicts(published: Settings) -> None:
-    """Answers of new days and of the same one, late and corrected ones, omissions that a session makes later: θ of the
-    log as it is, before and after it is judged."""
+def test_theta_on_answers_since_the_night_equals_theta_on_their_verdicts(published: Settings) -> None:
+    """Answers of new days and of the same day, late and corrected answers, and omissions by a later session: θ of
+    the log is equal before and after judging."""
     database, draw = Database(published), np.random.default_rng(8)
     run_sql(database, "DELETE FROM response_log WHERE completed_at < %s", (END - timedelta(days=3),))
     items, now = published_items(database), END + timedelta(days=1)

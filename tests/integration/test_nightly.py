@@ -85,8 +85,8 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -- against what is known ---------------------------------------------------------------------------
 
 
-def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrated: Settings) -> None:
-    """The same answers, the same published set: the same sums, to the last bit."""
+def test_night_at_the_end_of_a_month_gives_every_learner_the_months_ability(calibrated: Settings) -> None:
+    """The answers and the published set are the same, so the sums are equal to the last bit."""
     database = Database(calibrated)
     measure(database, "2026-07", "monthly run")
     night_of(database)
@@ -113,7 +113,9 @@ def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrate
         connection.rollback()
 
 
-def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(months: Database, small_truth: Truth) -> None:
+def test_parameters_of_a_night_equal_the_simulated_parameters_within_their_errors(
+    months: Database, small_truth: Truth
+) -> None:
     """36 items: z of each against the truth has mean square 1 where errors are right. They are stated on the large
     side (see `transform`), and 72 squares of normal z average to above 1.5 once in a thousand."""
     night_of(months)
@@ -129,7 +131,7 @@ def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(months
     assert np.mean(np.abs(z) < 1.96) > 0.85
 
 
-def test_linking_constants_are_the_mean_and_sd_of_learners_who_are_known(database: Database) -> None:
+def test_linking_constants_equal_the_known_mean_and_sd_of_the_learners(database: Database) -> None:
     """Learners of N(0.5, 1.2²) on a bank of known values: θ* = 1.2·θ + 0.5, within three standard errors."""
     rng = np.random.default_rng(11)
     a, b = rng.uniform(0.8, 1.6, 30), rng.uniform(-1.5, 2.0, 30)
@@ -149,8 +151,8 @@ def test_linking_constants_are_the_mean_and_sd_of_learners_who_are_known(databas
 # -- what is written ---------------------------------------------------------------------------------
 
 
-def test_items_without_published_parameters_are_provisional_and_score_nobody(begun: Database) -> None:
-    """Before the first month is published only the anchors are."""
+def test_items_without_published_parameters_are_provisional_and_not_used_for_scoring(begun: Database) -> None:
+    """Before the first month is published, only the anchors are."""
     night = night_of(begun)
     anchors = {item for (item,) in rows(begun, "SELECT item_id FROM anchor_set")}
     params = {item: p for _, _, item, p in fit_rows(begun)}
@@ -169,7 +171,7 @@ def test_a_published_item_is_not_provisional(months: Database) -> None:
     assert night_metadata(night)["provisional items"].value == "none: every fitted item is published"
 
 
-def test_a_second_run_of_a_day_replaces_that_day_and_no_other(months: Database) -> None:
+def test_second_run_of_a_day_replaces_only_the_rows_of_the_day(months: Database) -> None:
     night_of(months, "2026-07-30", "before")
     other = fit_rows(months, "2026-07-30")
     night_of(months, run_id="first")
@@ -185,9 +187,7 @@ def test_a_second_run_of_a_day_replaces_that_day_and_no_other(months: Database) 
     assert rows(months, orphans) == [(0,)]
 
 
-def test_a_run_that_dies_before_its_end_leaves_what_was_there(
-    months: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_night_keeps_the_earlier_fit_and_abilities(months: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     night_of(months)
     before = fit_rows(months), abilities(months, "nightly")
 
@@ -202,7 +202,7 @@ def test_a_run_that_dies_before_its_end_leaves_what_was_there(
     pd.testing.assert_frame_equal(abilities(months, "nightly"), before[1])
 
 
-def test_the_documents_tables_hold_a_night_as_they_hold_a_month(months: Database) -> None:
+def test_night_is_stored_in_the_documents_tables_like_a_month(months: Database) -> None:
     night_of(months)
     (meta,) = rows(
         months,
@@ -220,7 +220,7 @@ def test_the_documents_tables_hold_a_night_as_they_hold_a_month(months: Database
 # -- nights that are not ordinary ones ------------------------------------------------------------------
 
 
-def test_a_night_with_too_few_answers_is_quiet_and_still_measures_everyone(
+def test_night_without_answers_is_quiet_and_still_measures_every_learner(
     months: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -236,7 +236,7 @@ def test_a_night_with_too_few_answers_is_quiet_and_still_measures_everyone(
     assert COMPLETED not in messages(caplog)
 
 
-def test_a_day_that_became_quiet_loses_the_fit_it_had(begun: Database) -> None:
+def test_rerun_night_deletes_its_fit_if_answers_are_now_too_few(begun: Database) -> None:
     night_of(begun)
     assert fit_rows(begun)
     change_rules(begun, SCALE, {"min_provisional_responses": 5000, "min_responses": 5000})
@@ -256,7 +256,7 @@ def without_origin(database: Database, scale_id: str) -> None:
     answered(database, {f"z{k}": None for k in range(8)}, scale_id)
 
 
-def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
+def test_night_of_a_scale_without_an_origin_fails_and_names_both_remedies(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -273,7 +273,7 @@ def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
     ]
 
 
-def test_a_scale_that_fails_holds_no_other_and_is_told_of(begun: Database) -> None:
+def test_failed_scale_does_not_stop_a_second_scale_and_fails_the_nights_check(begun: Database) -> None:
     without_origin(begun, "other")
     night = night_of(begun)
     assert night.problem is None
@@ -284,7 +284,7 @@ def test_a_scale_that_fails_holds_no_other_and_is_told_of(begun: Database) -> No
     assert {scale for scale, *_ in fit_rows(begun)} == {SCALE}
 
 
-def test_a_scale_that_fails_keeps_the_fit_it_had(begun: Database) -> None:
+def test_failed_scale_keeps_its_earlier_fit(begun: Database) -> None:
     night_of(begun)
     before = fit_rows(begun)
     run_sql(begun, "UPDATE calibration_scale SET engine = 'stan'")
@@ -292,7 +292,7 @@ def test_a_scale_that_fails_keeps_the_fit_it_had(begun: Database) -> None:
     assert fit_rows(begun) == before
 
 
-def test_anchors_that_are_gone_from_the_answers_fail_the_night_with_the_reason(begun: Database) -> None:
+def test_night_fails_with_the_reason_if_the_answers_contain_no_anchor(begun: Database) -> None:
     run_sql(begun, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     problem = night_of(begun).problem
     assert not unsaid(str(problem), "cannot be linked to anchor set 1", "It is not among the items of this fit.")
@@ -300,7 +300,7 @@ def test_anchors_that_are_gone_from_the_answers_fail_the_night_with_the_reason(b
     assert len(abilities(begun, "nightly")) > 100
 
 
-def test_an_item_that_moved_is_in_the_warning_and_in_the_table(months: Database) -> None:
+def test_moved_item_is_named_in_the_warning_and_in_the_table(months: Database) -> None:
     run_sql(
         months,
         "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', b + 2)"
@@ -326,7 +326,7 @@ def test_an_item_that_moved_is_in_the_warning_and_in_the_table(months: Database)
 # -- the log -----------------------------------------------------------------------------------------
 
 
-def test_the_log_says_what_operators_wait_for(months: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_of_a_night_contains_the_documents_messages(months: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     night_of(months)
     (n,) = rows(
@@ -389,7 +389,7 @@ def remote(url: str) -> Any:
     return lambda _: REngine("remote", Service(url, "token-of-the-test", pause=0.01).call)
 
 
-def test_a_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_log_says_so(
+def test_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_call_is_logged(
     remote_world: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -423,7 +423,7 @@ def test_a_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_log_says_
         assert of_remote[item]["b"] == pytest.approx(of_em[item]["b"], abs=0.02), item
 
 
-def test_a_service_that_does_not_answer_is_said_and_tried_again_by_the_step(
+def test_unavailable_service_is_logged_and_raises_a_transient_failure(
     remote_world: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -438,8 +438,8 @@ def test_a_service_that_does_not_answer_is_said_and_tried_again_by_the_step(
     assert len(abilities(remote_world, "nightly")) > 100
 
 
-def test_a_scale_whose_service_is_away_holds_no_other(begun: Database) -> None:
-    """What the others have is written before the step is tried again."""
+def test_scale_with_an_unavailable_service_does_not_stop_a_second_scale(begun: Database) -> None:
+    """The results of the remaining scales are written before the step is retried."""
     items = {f"z{k}": {"a": 1.0, "b": (k - 3.5) / 3.5, "a_se": 0.05, "b_se": 0.05} for k in range(8)}
     answered(begun, items, "other")
     initialise(begun, "other", first_month="2026-07", engine="em")
@@ -462,7 +462,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_its_log(
+def test_documents_job_produces_a_night_with_its_check_tables_and_log(
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
     result = Graph(calibrated, instance).run(LAST_DAY, NIGHTLY_JOB)
@@ -484,7 +484,7 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
 # -- freshness ---------------------------------------------------------------------------------------
 
 
-def test_a_quiet_night_is_fresh_and_an_old_one_is_not(calibrated: Settings) -> None:
+def test_quiet_night_is_fresh_and_an_old_night_violates_the_invariant(calibrated: Settings) -> None:
     database = Database(calibrated)
     night_of(database, "2026-11-15")
     with database.connect() as connection:

@@ -41,14 +41,14 @@ def first(database: Database) -> Iterator[DaemonLock]:
     lock.release()
 
 
-def test_the_second_daemon_is_told_who_the_first_is(first: DaemonLock, database: Database) -> None:
-    """Two would launch every run twice."""
+def test_second_daemon_is_refused_and_the_first_is_named(first: DaemonLock, database: Database) -> None:
+    """Two daemons would launch every run twice."""
     who = rf"process {os.getpid()} on host {socket.gethostname()}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
     assert re.search(who, refusal(DaemonLock(database).acquire, 0))
     assert first.is_held()
 
 
-def test_another_database_of_the_same_server_has_a_daemon_of_its_own(first: DaemonLock, database: Database) -> None:
+def test_second_database_of_the_same_server_has_its_own_daemon(first: DaemonLock, database: Database) -> None:
     elsewhere = Settings(database_url=SecretStr(f"{database.url.rpartition('/')[0]}/postgres"), _env_file=None)
     lock = DaemonLock(Database(elsewhere))
     lock.acquire(0)
@@ -68,7 +68,7 @@ def test_the_second_daemon_waits_for_the_first_to_end(
     second.release()
 
 
-def test_a_lock_whose_connection_is_gone_is_lost_and_free_for_others(first: DaemonLock, database: Database) -> None:
+def test_lock_is_lost_and_available_again_if_its_connection_ends(first: DaemonLock, database: Database) -> None:
     rows(
         database,
         """SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
@@ -80,7 +80,7 @@ def test_a_lock_whose_connection_is_gone_is_lost_and_free_for_others(first: Daem
     second.release()
 
 
-def test_the_server_notices_within_30_seconds_that_a_host_is_gone(first: DaemonLock) -> None:
+def test_server_detects_a_vanished_host_within_30_seconds(first: DaemonLock) -> None:
     idle, interval, count = (
         int(first._connection.execute(f"SELECT current_setting('tcp_keepalives_{name}')").fetchone()[0])  # type: ignore[index]
         for name in ("idle", "interval", "count")
@@ -89,16 +89,16 @@ def test_the_server_notices_within_30_seconds_that_a_host_is_gone(first: DaemonL
     assert idle + interval * count > daemon.LOOK_S + 8 + daemon.STOPS_WITHIN_S
 
 
-def test_a_database_that_does_not_answer_is_waited_for(database: Database) -> None:
+def test_lock_on_an_unreachable_database_fails_transiently(database: Database) -> None:
     nobody = Settings(database_url=SecretStr("postgresql://127.0.0.1:1/nothing"), _env_file=None)
     with pytest.raises(TransientFailure, match="does not answer"):
         DaemonLock(Database(nobody)).acquire(0)
 
 
-def test_a_daemon_that_lost_its_lock_restarts_under_its_process_id(
+def test_daemon_that_lost_its_lock_restarts_under_its_process_id(
     monkeypatch: pytest.MonkeyPatch, first: DaemonLock
 ) -> None:
-    """Whoever has the lock by then works alone; systemd sees no death."""
+    """The holder of the lock then works alone, and systemd does not record a death."""
     did: list[object] = []
     again = threading.Event()
     monkeypatch.setattr(daemon.os, "kill", lambda pid, number: did.append((pid, number)))
@@ -109,8 +109,8 @@ def test_a_daemon_that_lost_its_lock_restarts_under_its_process_id(
     assert again.is_set()
 
 
-def test_a_daemon_waits_for_a_database_that_is_away(database: Database) -> None:
-    """Else its unit fails after five starts, and its pod is started again ever later."""
+def test_daemon_waits_for_an_unreachable_database(database: Database) -> None:
+    """Otherwise its unit fails after five starts, and the restarts of its pod are delayed more and more."""
 
     class AwayAtFirst(DaemonLock):
         tried = 0
@@ -128,7 +128,7 @@ def test_a_daemon_waits_for_a_database_that_is_away(database: Database) -> None:
     lock.release()
 
 
-def test_a_daemon_that_is_refused_ends_and_so_does_what_would_start_it_again(
+def test_refused_daemon_exits_and_its_supervisor_does_not_restart_the_daemon(
     first: DaemonLock, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", Database(settings).url)
@@ -162,24 +162,24 @@ def test_a_second_machines_folder_is_refused_and_the_first_is_named(settings: Se
     assert not (second.irt_home / "objects").exists()
 
 
-def test_servers_that_start_together_on_a_new_database_agree_on_its_folder(
+def test_servers_that_start_together_on_a_new_database_accept_the_same_folder(
     settings: Settings, database: Database
 ) -> None:
-    """The folder's file was looked for before the database, and what another process had made between was refused."""
+    """The folder's file was read before the database, so a file written in between by a second process was refused."""
     with ThreadPoolExecutor(8) as together:
         stores = [together.submit(open_store, settings, database) for _ in range(8)]
     for store in stores:
         store.result().put(KEY, b"1")
 
 
-def test_a_folder_that_moves_stays_the_databases(settings: Settings, database: Database) -> None:
+def test_moved_folder_still_belongs_to_its_database(settings: Settings, database: Database) -> None:
     open_store(settings, database).put(KEY, b"1")
     moved = settings.model_copy(update={"irt_home": settings.irt_home / "moved"})
     shutil.copytree(settings.irt_home / "objects", moved.irt_home / "objects")
     assert open_store(moved, database).get(KEY) == b"1"
 
 
-def test_another_folder_can_be_adopted(settings: Settings, database: Database) -> None:
+def test_second_folder_can_be_adopted(settings: Settings, database: Database) -> None:
     open_store(settings, database)
     second = settings.model_copy(update={"irt_home": settings.irt_home / "second"})
     adopt_folder(second, database)
@@ -187,14 +187,14 @@ def test_another_folder_can_be_adopted(settings: Settings, database: Database) -
     assert "adopt-folder" in refusal(open_store, settings, database)
 
 
-def test_a_bucket_is_no_machines(settings: Settings, database: Database) -> None:
+def test_bucket_belongs_to_no_machine_and_cannot_be_adopted(settings: Settings, database: Database) -> None:
     shared = settings.model_copy(update={"s3_bucket": "bank"})
     open_store(shared, database)
     assert rows(database, "SELECT * FROM object_folder") == []
     assert "S3_BUCKET is set" in refusal(adopt_folder, shared, database)
 
 
-def test_the_id_of_a_folder_is_no_file_of_the_store(settings: Settings, database: Database, tmp_path: Path) -> None:
+def test_id_file_of_a_folder_is_not_listed_by_the_store(settings: Settings, database: Database, tmp_path: Path) -> None:
     assert list(open_store(settings, database).list("snapshots")) == []
     with psycopg.connect(database.url) as connection:
         assert connection.execute("SELECT count(*) FROM object_folder").fetchone() == (1,)

@@ -77,10 +77,10 @@ def measured(calibrated: Settings, batch: object) -> Iterator[Database]:
     run_sql(made, "DELETE FROM mirt_ability WHERE kind = 'online'")
 
 
-def test_it_is_the_months_and_the_nights_on_the_same_answers(
+def test_online_theta_equals_the_months_and_the_nights_theta_on_the_same_answers(
     measured: Database, batch: dict[str, tuple[float, float, int, str]]
 ) -> None:
-    """Every learner who has one, and none who has none."""
+    """Learners without a monthly θ have no online θ either."""
     with measured.connect() as connection:
         measures = read_measures(connection, END)
         everybody = [user for (user,) in connection.execute("SELECT user_id FROM learner ORDER BY 1").fetchall()]
@@ -93,8 +93,8 @@ def test_it_is_the_months_and_the_nights_on_the_same_answers(
         assert (one.se, one.n_items, one.set_hash) == (pytest.approx(se, abs=SAME, rel=0), n_items, set_hash)
 
 
-def test_what_was_asked_for_last_stands_first(world: Settings) -> None:
-    """A year, a few days and a year again are two rows, of which the year's is the newer."""
+def test_last_requested_theta_is_listed_first(world: Settings) -> None:
+    """Requests for a year, a few days and a year again store two rows, of which the year's row is newer."""
     database, user = Database(world), "two"
     items = published_items(database)
     add_attempts(database, [attempt(user, items[0], END - timedelta(days=20)), attempt(user, items[1], END)])
@@ -109,7 +109,7 @@ def test_what_was_asked_for_last_stands_first(world: Settings) -> None:
     assert known == [again, days]
 
 
-def test_a_release_measures_anew(begun: Database) -> None:
+def test_changed_parameters_store_a_new_online_theta(begun: Database) -> None:
     user, item = rows(
         begun,
         """SELECT user_id, item_id FROM attempt JOIN item_parameter_publication USING (item_id)
@@ -235,7 +235,7 @@ def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
 
 
 @pytest.mark.parametrize("event", DIFFERENCES, ids=lambda event: event.__name__)
-def test_theta_of_what_has_no_verdict_yet_is_that_after_the_night_has_judged_it(
+def test_theta_on_unjudged_answers_equals_the_theta_after_the_night(
     judged_learner: tuple[Database, str, list[str]], event: Event
 ) -> None:
     database, user, items = judged_learner
@@ -251,10 +251,10 @@ def test_theta_of_what_has_no_verdict_yet_is_that_after_the_night_has_judged_it(
     assert (judged.theta, judged.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
 
 
-def test_answer_of_last_month_counts_if_an_exam_of_this_month_leaves_its_item_blank(
+def test_last_months_answer_counts_if_this_months_exam_leaves_the_item_blank(
     judged_learner: tuple[Database, str, list[str]],
 ) -> None:
-    """A correction in July has the August exam judged again, too, but not the July answer to the item left blank."""
+    """A correction in July also has the August exam judged again, but not the July answer to the blank item."""
     database, user, items = judged_learner
     exam, started = {"session_id": f"august {user}", "form_id": "g"}, END + timedelta(days=3)
     add_attempts(
@@ -288,7 +288,7 @@ def differing(database: Database, user: str) -> list[tuple[Any, ...]]:
     )
 
 
-def test_learner_whose_answers_all_have_verdicts_is_measured_without_facts(
+def test_learner_with_only_judged_answers_is_measured_without_reading_facts(
     judged_learner: tuple[Database, str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, user, items = judged_learner
@@ -299,7 +299,7 @@ def test_learner_whose_answers_all_have_verdicts_is_measured_without_facts(
         asked(database, user)
 
 
-def test_an_answer_of_this_minute_counts_and_one_of_the_future_does_not(begun: Database) -> None:
+def test_answer_of_this_minute_counts_and_future_answer_does_not(begun: Database) -> None:
     item = published_items(begun)[0]
     now = datetime(2026, 8, 10, 12, tzinfo=UTC)
     add_attempts(
@@ -342,7 +342,7 @@ def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, fl
     return {user: (theta, se, n) for user, theta, se, n in found}
 
 
-def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begun: Database) -> None:
+def test_answers_to_a_withdrawn_item_count_only_before_the_withdrawal(begun: Database) -> None:
     gone, kept = free_items(begun)
     add_attempts(
         begun,
@@ -387,7 +387,7 @@ def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begu
     assert "late" in changed
 
 
-def test_answers_given_meanwhile_do_not_count_after_the_item_is_back(begun: Database) -> None:
+def test_answers_during_a_withdrawal_do_not_count_after_the_items_restoration(begun: Database) -> None:
     gone = free_items(begun)[0]
     back = SINCE + timedelta(days=2)
     add_attempts(begun, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
@@ -402,8 +402,8 @@ def test_answers_given_meanwhile_do_not_count_after_the_item_is_back(begun: Data
     assert [one and one.state for one in states] == [None, "withdrawn", "restored"]
 
 
-def test_what_the_api_holds_in_memory_knows_of_withdrawals_to_come(begun: Database) -> None:
-    """Read the evening before, it counts right when the day begins."""
+def test_parameters_cached_by_the_api_include_future_withdrawals(begun: Database) -> None:
+    """The cache was filled on the evening before the withdrawal."""
     gone = free_items(begun)[0]
     add_attempts(begun, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
     withdraw(begun, [gone], since=SINCE, **LEAKED)
@@ -432,7 +432,7 @@ def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
     return str(told.value)
 
 
-def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(bank: Database) -> None:
+def test_withdrawn_item_has_no_waiting_proposals_and_keeps_its_values(bank: Database) -> None:
     (status,) = taken(bank)
     assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
     with bank.connect() as connection:
@@ -450,7 +450,7 @@ def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(b
         assert [str(p.reference) for p in latest_waiting(proposals(connection))] == [str(MOVED)]
 
 
-def test_who_restores_before_the_day_leaves_no_stretch(bank: Database) -> None:
+def test_restoration_before_the_date_cancels_the_withdrawal(bank: Database) -> None:
     day = datetime(2026, 12, 1, tzinfo=UTC)
     taken(bank, since=day)
     (status,) = brought_back(bank)
@@ -462,7 +462,7 @@ def test_who_restores_before_the_day_leaves_no_stretch(bank: Database) -> None:
         assert read_withdrawals(connection).stretches == {"moved": ((day, None),)}
 
 
-def test_what_cannot_be_decided_says_why(bank: Database) -> None:
+def test_invalid_withdrawal_is_refused_with_the_reason(bank: Database) -> None:
     assert "is not in the future" in refused(taken, bank, since=NOW)
     assert "is not in the future" in refused(taken, bank, since=NOW + timedelta(seconds=30)), (
         "servers read it in a minute"
@@ -477,7 +477,7 @@ def test_what_cannot_be_decided_says_why(bank: Database) -> None:
     assert "moved is withdrawn from 2026-12-01 on: name that day or a later one" in early
 
 
-def test_the_command_asks_decides_and_lists(bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_command_confirms_withdraws_restores_and_lists(bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", bank.url)
     get_settings.cache_clear()
 

@@ -74,7 +74,7 @@ def frozen(database: Database) -> dict[str, dict[str, Any]]:
     return {item: {name: getattr(anchors, name)[k].item() for name in names} for k, item in enumerate(anchors.item_ids)}
 
 
-def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(database: Database) -> None:
+def test_bank_values_are_frozen_as_anchors_and_published_from_the_first_month_on(database: Database) -> None:
     add_items(database, {"a1": GOOD, "a2": GOOD | {"b": -1.0}, "plain": None})
     origin = initialise(database, SCALE, first_month=FIRST, mu=0.2, sigma=1.1, thresholds={"min_responses": 50})
     assert (origin.anchors, origin.published, origin.errors_assumed, origin.left_out) == (2, 2, 0, {})
@@ -93,7 +93,7 @@ def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(datab
 
 
 @pytest.mark.parametrize(("absent", "stored"), [("it is absent", []), (None, [("pymc",)])])
-def test_a_scale_is_published_from_an_engine_that_is_there(
+def test_scale_is_refused_if_its_engine_is_not_installed(
     database: Database, monkeypatch: pytest.MonkeyPatch, absent: str | None, stored: list[Any]
 ) -> None:
     monkeypatch.setattr(origin, "installed", lambda name, settings: absent)
@@ -104,10 +104,10 @@ def test_a_scale_is_published_from_an_engine_that_is_there(
     assert rows(database, "SELECT engine FROM calibration_scale") == stored
 
 
-def test_values_with_another_metric_are_converted_and_errors_that_the_bank_does_not_give_assumed(
+def test_bank_values_with_d_1_7_are_converted_and_missing_errors_are_assumed(
     database: Database,
 ) -> None:
-    """P = 1/(1 + exp(−D·a(θ − b))): D·a is our a, its error and covariance grow as much, b stays."""
+    """P = 1/(1 + exp(−D·a(θ − b))): D·a is our a; its error and covariance are multiplied by D, and b is unchanged."""
     add_items(database, {"a1": GOOD | {"D": 1.7}, "a2": {"a": 1.0, "b": 0.3, "D": 1.7}})
     assert initialise(database, SCALE, first_month=FIRST).errors_assumed == 1
     a_se, b_se, cov_ab = (of[0] for of in assumed_errors(1.7, 0.3, 0.0))
@@ -133,15 +133,15 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_anchors_that_no_month_could_be_linked_to_are_left_out_by_name(database: Database) -> None:
-    """Frozen, one of them made every later month of every scale fail."""
+def test_unusable_anchors_are_left_out_by_name(database: Database) -> None:
+    """A single frozen anchor of this kind made every later month of every scale fail."""
     add_items(database, {"good": GOOD} | {name: irt for name, (irt, _) in UNUSABLE.items()})
     origin = initialise(database, SCALE, first_month=FIRST)
     assert (set(frozen(database)), set(origin.left_out)) == ({"good"}, set(UNUSABLE))
     assert [name for name, (_, why) in UNUSABLE.items() if why not in origin.left_out[name]] == []
 
 
-def test_an_origin_is_declared_once(database: Database) -> None:
+def test_second_declaration_of_an_origin_is_refused(database: Database) -> None:
     add_items(database, {"a1": GOOD})
     initialise(database, SCALE, first_month=FIRST)
     before = frozen(database)
@@ -161,7 +161,7 @@ def test_an_origin_is_declared_once(database: Database) -> None:
         ({"a1": GOOD}, {"engine": "stan"}, "unknown engine 'stan'"),
     ],
 )
-def test_an_origin_that_cannot_be_is_refused(
+def test_invalid_origin_is_refused_with_the_reason(
     database: Database, items: dict[str, Any], given: dict[str, Any], why: str
 ) -> None:
     add_items(database, items)
@@ -169,7 +169,7 @@ def test_an_origin_that_cannot_be_is_refused(
     assert rows(database, "SELECT * FROM calibration_scale") == []
 
 
-def test_anchors_of_another_scale_are_not_touched(database: Database) -> None:
+def test_anchors_of_a_second_scale_are_unchanged(database: Database) -> None:
     add_items(database, {"a1": GOOD})
     add_items(database, {"o1": GOOD}, "other")
     initialise(database, SCALE, first_month=FIRST)
@@ -203,9 +203,7 @@ def from_window(database: Database, store: ObjectStore, month: str = FIRST, **th
     )
 
 
-def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
-    answered: Database, store: ObjectStore
-) -> None:
+def test_origin_window_publishes_items_that_pass_the_item_gates(answered: Database, store: ObjectStore) -> None:
     origin = from_window(answered, store)
     assert origin.anchors == origin.published == 12
     assert "all_correct" in origin.left_out["all"]
@@ -232,7 +230,7 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
     assert not any(values["errors_assumed"] for values in frozen(answered).values())
 
 
-def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_window(
+def test_item_without_a_monthly_fit_is_shown_with_the_fit_of_the_origin_window(
     answered: Database, store: ObjectStore
 ) -> None:
     from_window(answered, store)
@@ -244,10 +242,8 @@ def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_wind
     assert seen.n.sum() == window.n == 400
 
 
-def test_report_of_an_origin_window_names_what_was_published_and_what_was_left_out(
-    answered: Database, store: ObjectStore
-) -> None:
-    """Half of the learners speak Korean, so the window's groups are compared, too."""
+def test_report_of_an_origin_window_names_published_and_left_out_items(answered: Database, store: ObjectStore) -> None:
+    """Half of the learners speak Korean, so the report also compares the window's groups."""
     from_window(answered, store)
     run_sql(
         answered,
@@ -279,7 +275,7 @@ def test_report_of_an_origin_window_names_what_was_published_and_what_was_left_o
     assert {row["item_id"] for row in found if row["attribute"] == "lang"} >= {"", "i00"}
 
 
-def test_window_too_small_for_a_3pl_names_a_command_that_takes_a_smaller_minimum(
+def test_window_too_small_for_a_3pl_names_the_command_with_a_smaller_minimum(
     answered: Database, store: ObjectStore
 ) -> None:
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
@@ -316,7 +312,7 @@ def test_no_transaction_is_open_while_the_window_is_fitted(answered: Database, s
     assert engine.open == []
 
 
-def test_what_happens_while_the_window_is_fitted_is_seen_before_anything_is_written(
+def test_origin_is_refused_if_the_bank_or_the_scale_changes_during_the_fit(
     answered: Database, store: ObjectStore
 ) -> None:
     moved = WatchfulEngine(
@@ -344,14 +340,14 @@ def test_what_happens_while_the_window_is_fitted_is_seen_before_anything_is_writ
         ({"min_anchors": 13}, r"leaves 12 anchors, .* than 13 \(min_anchors\): .*--origin.* all: all_correct"),
     ],
 )
-def test_a_window_that_no_month_could_be_linked_to_is_refused_with_the_numbers(
+def test_window_with_unusable_anchors_is_refused_with_the_numbers(
     answered: Database, store: ObjectStore, given: dict[str, Any], why: str
 ) -> None:
     assert re.search(why, refusal(from_window, answered, store, **given))
     assert rows(answered, "SELECT 1 FROM calibration_scale UNION ALL SELECT 1 FROM mirt_fit_meta") == []
 
 
-def test_a_scale_that_no_item_belongs_to_is_named(answered: Database, store: ObjectStore) -> None:
+def test_origin_of_a_scale_without_items_is_refused(answered: Database, store: ObjectStore) -> None:
     assert "no item belongs to scale nonsense; the bank has: default" in refusal(
         initialise,
         answered,
@@ -413,7 +409,7 @@ def proposed(database: Database, start: datetime, end: datetime) -> tuple[Any, .
     return outcome(call(database, proposed_window, start, end, call(database, read_scales)))
 
 
-def test_present_rules_give_the_window_that_nights_store_and_nothing_is_written(logged: Database) -> None:
+def test_trial_of_present_rules_equals_the_stored_window_and_writes_no_rows(logged: Database) -> None:
     before = content(logged)
     found = proposed(logged, START, END)
     assert content(logged) == before
@@ -426,7 +422,7 @@ def test_present_rules_give_the_window_that_nights_store_and_nothing_is_written(
     assert min(counts[reason] for reason in reasons) > 0, str(counts)
 
 
-def test_snapshot_of_a_trial_is_the_file_that_the_month_then_has(logged: Database, store: ObjectStore) -> None:
+def test_snapshot_of_a_trial_equals_the_months_later_snapshot(logged: Database, store: ObjectStore) -> None:
     change_rules(logged, SCALE, {"hinted": "exclude"})
     with logged.connect() as connection, connection.transaction(force_rollback=True):
         tried = propose_snapshot(connection, store, "2026-06")
@@ -442,7 +438,7 @@ def judged_as_stored(database: Database, start: datetime, end: datetime) -> tupl
     return outcome(call(database, stored_window, start, end, call(database, read_scales)))
 
 
-def test_dirty_log_is_judged_as_in_nights(database: Database) -> None:
+def test_trial_on_a_dirty_log_equals_the_stored_verdicts(database: Database) -> None:
     load_dirty(database)
     start, end = Month("2026-03").bounds
     found = proposed(database, start, end)
@@ -450,7 +446,9 @@ def test_dirty_log_is_judged_as_in_nights(database: Database) -> None:
 
 
 @pytest.mark.parametrize("rule", [{"rapid_min_times": 15}, {"lookback_months": 1}, {"hinted": "exclude"}])
-def test_proposed_rules_give_the_window_that_is_stored_once_they_hold(logged: Database, rule: dict[str, Any]) -> None:
+def test_trial_of_proposed_rules_equals_the_window_stored_after_the_change(
+    logged: Database, rule: dict[str, Any]
+) -> None:
     present = judged_as_stored(logged, START, END)
     change_rules(logged, SCALE, rule)
     found = proposed(logged, START, END)
@@ -459,7 +457,9 @@ def test_proposed_rules_give_the_window_that_is_stored_once_they_hold(logged: Da
     assert found == judged_as_stored(logged, START, END)
 
 
-def test_window_that_only_the_lake_still_has_is_refused(logged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_is_refused_if_only_the_lake_still_contains_the_window(
+    logged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "holds_log", lambda *_: False)
     assert "to 2026-06-04 cannot be judged by other rules: PostgreSQL no longer" in refusal(
         proposed, logged, START, END
@@ -498,7 +498,7 @@ def names(database: Database, learners: np.ndarray) -> list[str]:
     return call(database, user_ids_of, learners)
 
 
-def test_the_window_holds_its_first_instant_and_not_its_end(bank: Database) -> None:
+def test_window_includes_its_first_instant_and_excludes_its_end(bank: Database) -> None:
     log = [
         attempt("u0", f"i{k}", at)
         for k, at in enumerate((WINDOW_START - TINY, WINDOW_START, WINDOW_END - TINY, WINDOW_END))
@@ -507,8 +507,8 @@ def test_the_window_holds_its_first_instant_and_not_its_end(bank: Database) -> N
     assert set(column(judged(bank), "reason")) == {log[1]["attempt_id"], log[2]["attempt_id"]}
 
 
-def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> None:
-    """One query serves all scales: the longest look-back must not become everyone's."""
+def test_each_scale_uses_its_own_look_back_for_repeats(bank: Database) -> None:
+    """A single query serves all scales; the longest look-back must not apply to every scale."""
     add_items(bank, {"o0": None}, "other")
     log = [attempt("u0", item, WINDOW_START - timedelta(days=100)) for item in ("i0", "o0")]
     again = [attempt("u0", item, WINDOW_START + timedelta(days=1)) for item in ("i0", "o0")]
@@ -518,8 +518,8 @@ def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> No
     assert reasons == {again[0]["attempt_id"]: "repeat", again[1]["attempt_id"]: None}
 
 
-def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_wrong(bank: Database) -> None:
-    """Null and full credit are one; hints, omissions and contradictions as for right and wrong."""
+def test_scores_are_used_if_the_bank_has_a_maximum_score_above_1(bank: Database) -> None:
+    """A right answer without a score has full credit; hints and omissions count as for dichotomous items."""
     run_sql(bank, """UPDATE question SET meta = '{"irt": {"max_score": 4}}' WHERE item_id = 'i0'""")
     cases = {
         "partial": ({"correct": False, "score": 3}, 3, None),
@@ -552,7 +552,7 @@ def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_w
     assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
 
 
-def test_items_left_out_are_named_with_how_many_responses_they_had(bank: Database) -> None:
+def test_items_left_out_are_named_with_their_number_of_responses(bank: Database) -> None:
     scores = np.ones((4, 2))
     scores[1:, 1] = np.nan
     add_attempts(bank, answer_matrix(MONTH, scores, ["i0", "i1"]))

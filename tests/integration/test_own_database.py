@@ -136,7 +136,7 @@ def tables_in(company: Company, name: str) -> set[object]:
     return {row[0] for row in company.read(f"SELECT relname FROM pg_class WHERE relnamespace = '{name}'::regnamespace")}
 
 
-def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_nothing_else(
+def test_unprivileged_owner_upgrades_twice_without_touching_the_companys_tables(
     company: Company, irt: IrtOf, tmp_path: Path
 ) -> None:
     company.run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
@@ -165,7 +165,7 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
         assert_refused(connection, *not_theirs)
 
 
-def test_a_role_that_may_not_make_the_schemas_hears_whom_to_ask(company: Company, irt: IrtOf) -> None:
+def test_role_without_the_right_to_create_schemas_is_refused_with_the_command(company: Company, irt: IrtOf) -> None:
     company.run(f"CREATE ROLE {ROLES['reader']} LOGIN PASSWORD 'theirs'")
     typed = irt(company.settings(ROLES["reader"]))
     for permission in ("for database", "for schema irt"):
@@ -176,8 +176,8 @@ def test_a_role_that_may_not_make_the_schemas_hears_whom_to_ask(company: Company
     assert tables_in(company, "irt") == set()
 
 
-def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Path) -> None:
-    """A month is calibrated as the owner, θ and the dashboard are served without any DDL, people only read."""
+def test_each_role_has_exactly_the_rights_for_its_purpose(company: Company, shared: Path) -> None:
+    """The owner calibrates a month, the service serves θ and the dashboard without DDL, and people only read."""
     company.with_roles()
     owner, service = company.settings(ROLES["owner"]), company.settings(ROLES["service"])
     schema.upgrade(Database(owner))
@@ -214,7 +214,9 @@ def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Pat
         )
 
 
-def test_an_erasure_deletes_in_their_table_only_where_the_owner_may(company: Company, tmp_path: Path) -> None:
+def test_erasure_deletes_in_the_companys_table_only_if_the_owner_has_the_right(
+    company: Company, tmp_path: Path
+) -> None:
     company.with_roles("irt", "public.exam_results")
     file = tmp_path / "sources.yaml"
     file.write_text(
@@ -231,7 +233,7 @@ def test_an_erasure_deletes_in_their_table_only_where_the_owner_may(company: Com
     assert company.read("SELECT count(*) FROM exam_results") == [(0,)]
 
 
-def test_the_printed_address_and_the_printed_roles_are_for_psql(company: Company, irt: IrtOf) -> None:
+def test_printed_address_and_roles_can_be_used_in_psql(company: Company, irt: IrtOf) -> None:
     schema.upgrade(Database(company.settings()))
     typed = irt(company.settings())
     with psycopg.connect(typed("db", "url").out.strip()) as connection:
@@ -245,7 +247,7 @@ def test_the_printed_address_and_the_printed_roles_are_for_psql(company: Company
 
 
 @pytest.mark.parametrize("own", ["irt", "public"])
-def test_two_installations_in_one_database_see_only_their_own(company: Company, own: str) -> None:
+def test_two_installations_in_the_same_database_are_separate(company: Company, own: str) -> None:
     company.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     first = company.settings(irt_db_schema=own)
     second = company.settings(irt_db_schema="other", irt_dagster_schema="other_dagster")
@@ -286,7 +288,7 @@ def test_two_installations_in_one_database_see_only_their_own(company: Company, 
     )
 
 
-def test_the_schema_is_the_setting_s_then_the_address_s_then_the_one_with_our_tables(company: Company) -> None:
+def test_schema_is_from_the_setting_else_the_address_else_our_tables(company: Company) -> None:
     def own(settings: Settings) -> str:
         return Database(settings).own.name
 
@@ -308,10 +310,10 @@ def test_the_schema_is_the_setting_s_then_the_address_s_then_the_one_with_our_ta
         assert connection.execute("SELECT current_schemas(false)").fetchone() == (["exam"],)
 
 
-def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_right(
+def test_pooler_without_options_is_accepted_only_if_the_roles_search_path_is_right(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As PgBouncer answers, and as one that was told to ignore options."""
+    """The first pooler answers like PgBouncer, the second ignores options."""
     company.with_roles()
     schema.upgrade(Database(company.settings(ROLES["owner"])))
     real, refuses = psycopg.Connection.connect.__func__, [True]  # type: ignore[attr-defined]
@@ -332,7 +334,7 @@ def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_rig
             Database(company.settings()).open()
 
 
-def test_a_dagster_that_is_not_ours_is_refused_and_one_of_an_earlier_version_is_not(company: Company) -> None:
+def test_foreign_dagster_schema_is_refused_and_our_earlier_schema_is_accepted(company: Company) -> None:
     theirs = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
     company.run(theirs)
     assert "a Dagster that is not ours. Set IRT_DAGSTER_SCHEMA" in refusal(schema.upgrade, Database(company.settings()))
@@ -350,8 +352,8 @@ def test_a_dagster_that_is_not_ours_is_refused_and_one_of_an_earlier_version_is_
     ]
 
 
-def test_a_backup_has_both_schemas_and_only_them_and_knows_their_names(company: Company, tmp_path: Path) -> None:
-    """Made and restored as the unprivileged owner."""
+def test_backup_contains_exactly_both_schemas_and_their_names(company: Company, tmp_path: Path) -> None:
+    """The backup is made and restored as the unprivileged owner."""
     company.with_roles()
     settings = company.settings(ROLES["owner"])
     schema.upgrade(Database(settings))
@@ -375,7 +377,7 @@ def test_a_backup_has_both_schemas_and_only_them_and_knows_their_names(company: 
         assert "not empty" in refusal(restore_backup, there, Database(there), place, name, verify=False)
 
 
-def test_views_by_our_names_take_no_name_that_is_taken_and_go_without_a_trace(company: Company, irt: IrtOf) -> None:
+def test_views_are_refused_if_their_names_exist_and_are_dropped_completely(company: Company, irt: IrtOf) -> None:
     company.run("CREATE SCHEMA people; CREATE TABLE people.more (id int)")
     schema.upgrade(Database(company.settings()))
     typed = irt(company.settings())
@@ -391,8 +393,8 @@ def test_views_by_our_names_take_no_name_that_is_taken_and_go_without_a_trace(co
     assert company.dump("irt", "dagster") == before
 
 
-def test_doctor_names_tables_of_our_names_that_are_not_ours(company: Company) -> None:
-    """As far as the role may read them: of the others it is known how many rows the last ANALYZE saw."""
+def test_doctor_reports_foreign_tables_with_our_names(company: Company) -> None:
+    """Row counts are shown if the role can read the table, else from the last ANALYZE."""
 
     def found(settings: Settings) -> list[str]:
         (one,) = [finding for finding in diagnose(settings) if finding.subject == "tables of our names"]

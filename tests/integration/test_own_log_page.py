@@ -46,7 +46,7 @@ def home(
         yield settings
 
 
-def test_the_page_is_walked_from_a_log_to_its_drift(home: Settings, irt: IrtOf) -> None:
+def test_commands_of_the_own_log_page_lead_from_a_log_to_its_drift_as_printed(home: Settings, irt: IrtOf) -> None:
     ours = dict(zip(OF_THE_PAGE, demo_scenario(datetime.now(UTC)).months[:-1], strict=True))
     text = re.sub("|".join(ours), lambda month: ours[month[0]], PAGE.read_text("utf-8"))
     months = ours.values()

@@ -48,7 +48,7 @@ def library(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _built(source / "packages/irt-psychometrics", tmp_path_factory.mktemp("library"))
 
 
-def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
+def test_wheel_contains_every_module_of_the_checkout(wheel: Path) -> None:
     wanted = {
         name
         for name in _listed("irt_assets", "jobs", "resources", "services/jwt_verifier")
@@ -58,7 +58,7 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
     assert not missing
 
 
-def test_the_library_is_small_and_holds_its_modules(library: Path) -> None:
+def test_library_wheel_contains_its_modules_and_is_below_1_mb(library: Path) -> None:
     package = "packages/irt-psychometrics/"
     wanted = {name.removeprefix(package) for name in _listed(f"{package}irt_psychometrics")}
     names = set(zipfile.ZipFile(library).namelist())
@@ -67,7 +67,7 @@ def test_the_library_is_small_and_holds_its_modules(library: Path) -> None:
     assert library.stat().st_size <= 1_000_000
 
 
-def test_the_installed_wheels_import_without_the_checkout(wheel: Path, library: Path, tmp_path: Path) -> None:
+def test_installed_wheels_import_without_the_checkout(wheel: Path, library: Path, tmp_path: Path) -> None:
     for one in (wheel, library):
         zipfile.ZipFile(one).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
     program = (

@@ -66,7 +66,7 @@ def test_closes_what_it_opens():
 
 
 @pytest.mark.ci
-def test_what_fails_dies_or_leaves_something_behind_is_named_and_costs_itself_alone(tmp_path: Path) -> None:
+def test_tests_that_fail_die_or_leave_resources_behind_are_named_and_affect_no_further_tests(tmp_path: Path) -> None:
     (tmp_path / "test_planted.py").write_text(PLANTED)
     ran = pytest_of(tmp_path, "-n", "1", "--dist=worksteal")
     assert ran.returncode == 1, ran.stdout + ran.stderr
@@ -90,7 +90,7 @@ def test_what_fails_dies_or_leaves_something_behind_is_named_and_costs_itself_al
     assert all(float(value) >= 0 for value in sound[4:6])
 
 
-def test_a_connection_that_stays_open_is_named_and_no_other(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_test_that_leaves_a_connection_open_is_the_only_test_named(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     (tmp_path / "test_planted.py").write_text(CONNECTIONS.format(url=postgres.start()))
     ran = pytest_of(tmp_path)
     assert "3 passed, 1 error" in ran.stdout, ran.stdout + ran.stderr

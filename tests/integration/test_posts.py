@@ -108,7 +108,7 @@ def stored(database: Database) -> Counter[str]:
     return Counter(row[0] for row in rows(database, "SELECT attempt_id FROM response_log"))
 
 
-def test_each_row_is_answered_in_the_order_sent_and_counted(replicas: list[str], database: Database) -> None:
+def test_results_of_a_post_are_in_the_order_of_its_rows_and_counted(replicas: list[str], database: Database) -> None:
     first = post(replicas[0], [attempt(1), attempt(2)])
     assert results(first) == ["accepted", "accepted"]
     sent = [
@@ -153,7 +153,7 @@ def test_each_row_is_answered_in_the_order_sent_and_counted(replicas: list[str],
         assert sum(arrival["read"] for arrival in arrivals(connection, 5)) == 17
 
 
-def test_json_lines_and_gzip_are_read_and_a_row_without_an_id_gets_the_imports(
+def test_gzipped_json_lines_are_read_and_missing_ids_equal_the_ids_of_an_import(
     replicas: list[str], database: Database, tmp_path: Path
 ) -> None:
     whole = attempt(1)
@@ -168,7 +168,7 @@ def test_json_lines_and_gzip_are_read_and_a_row_without_an_id_gets_the_imports(
     assert (again.accepted, again.duplicates) == (0, 2)
 
 
-def test_a_dry_run_stores_nothing(replicas: list[str], database: Database) -> None:
+def test_dry_run_stores_no_answers(replicas: list[str], database: Database) -> None:
     answer = post(replicas[0], [attempt(1)], params={"dry_run": "true"})
     assert results(answer) == ["accepted"]
     assert answer.json()["dry_run"] is True
@@ -177,7 +177,7 @@ def test_a_dry_run_stores_nothing(replicas: list[str], database: Database) -> No
     assert rows(database, "SELECT count(*) FROM intake") == [(0,)]
 
 
-def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Database) -> None:
+def test_unreadable_post_is_refused_and_stores_no_answers(replicas: list[str], database: Database) -> None:
     url, whole = replicas[0], json.dumps([attempt(1)]).encode()
     as_json = HEADERS | {"Content-Type": "application/json"}
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Datab
     assert not stored(database)
 
 
-def test_a_fault_of_one_row_leaves_the_others_as_they_are(replicas: list[str], database: Database) -> None:
+def test_faulty_row_is_rejected_and_remaining_rows_are_stored(replicas: list[str], database: Database) -> None:
     run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('keyed', '{"key": "A"}')""")
     local = f"{NOW:%Y-%m-%dT%H:%M:%S}"
     blanks = {"attempt_id": " a5\v", "item_id": "\tkeyed ", "response": " A", "correct": None}
@@ -228,7 +228,7 @@ def test_a_fault_of_one_row_leaves_the_others_as_they_are(replicas: list[str], d
     assert rows(database, "SELECT item_id, correct FROM response_log WHERE attempt_id = 'a5'") == [("keyed", True)]
 
 
-def test_one_id_at_two_replicas_with_times_in_two_months_is_stored_once(
+def test_same_id_posted_to_two_replicas_with_times_in_two_months_is_stored_once(
     replicas: list[str], database: Database
 ) -> None:
     for round_ in range(15):
@@ -244,7 +244,7 @@ def test_one_id_at_two_replicas_with_times_in_two_months_is_stored_once(
     assert [*stored(database).values()] == [1] * 300
 
 
-def test_a_clock_that_is_ahead_counts_as_now_and_its_copy_is_a_duplicate(
+def test_answer_with_a_time_ahead_is_stored_as_of_now_and_a_repetition_is_a_duplicate(
     replicas: list[str], database: Database
 ) -> None:
     ahead = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
@@ -256,7 +256,7 @@ def test_a_clock_that_is_ahead_counts_as_now_and_its_copy_is_a_duplicate(
     assert rows(database, "SELECT count(*) FROM response_log WHERE completed_at <= now() AND sent_at > now()") == [(2,)]
 
 
-def test_an_erased_learner_does_not_come_back_and_leaves_no_row(replicas: list[str], database: Database) -> None:
+def test_answers_of_an_erased_learner_are_rejected_without_their_text(replicas: list[str], database: Database) -> None:
     run_sql(
         database,
         """INSERT INTO erasure (learner_hash, salt, erased_by, reason)
@@ -283,7 +283,7 @@ def test_points_are_read_by_the_items_recorded_rule(replicas: list[str], databas
     assert [row[0] for row in found] == [False, False, True, True, None]
 
 
-def test_scores_are_taken_up_to_the_banks_maximum(replicas: list[str], database: Database) -> None:
+def test_scores_are_accepted_up_to_the_banks_maximum(replicas: list[str], database: Database) -> None:
     run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('s', '{"irt": {"max_score": 4}}')""")
     cells = [
         {"score": 3},
@@ -332,16 +332,16 @@ def test_an_item_with_a_key_is_scored_from_the_chosen_option(replicas: list[str]
     assert [row[0] for row in found] == [True, False, True, None, False, True]
 
 
-def test_a_month_that_is_not_there_is_refused_by_row(replicas: list[str], settings: Settings) -> None:
+def test_answer_of_a_month_without_partition_is_rejected_by_row(replicas: list[str], settings: Settings) -> None:
     run_sql(Database(settings), "DROP TABLE response_log_2026_06")
     answer = post(replicas[0], [attempt(1, completed_at="2026-06-10T10:00:00Z"), attempt(2)])
     assert [one.get("reason") for one in answer.json()["attempts"]] == ["month_not_there", None]
 
 
-def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(
+def test_posts_continue_during_an_import_and_a_common_answer_is_stored_once(
     replicas: list[str], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The posts come when the import has compared its answers with the log and has written its own."""
+    """The posts arrive after the import has compared its answers with the log and has written its own."""
     file = tmp_path / "log.jsonl"
     same, other_month = attempt(1), attempt(2)
     higher, lower = attempt(3, revision=5, correct=True), attempt(4)
@@ -372,7 +372,7 @@ def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(
     assert rows(database, "SELECT revision, correct FROM response_log WHERE attempt_id = 'a3'") == [(5, True)]
 
 
-def test_during_an_erasure_posts_of_others_go_on_and_the_learners_are_refused(
+def test_posts_continue_during_an_erasure_and_the_erased_learners_answers_are_refused(
     replicas: list[str], settings: Settings, database: Database
 ) -> None:
     found: dict[str, list[str]] = {"gone": [], "other": []}
@@ -403,7 +403,7 @@ def test_during_an_erasure_posts_of_others_go_on_and_the_learners_are_refused(
     assert rows(database, "SELECT user_id, count(*) FROM response_log GROUP BY 1") == [("other", len(found["other"]))]
 
 
-def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str], database: Database) -> None:
+def test_post_waits_until_the_import_commits(replicas: list[str], database: Database) -> None:
     waits = """SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
                WHERE NOT granted AND datname = current_database()"""
     with ThreadPoolExecutor(1) as pool:
@@ -415,7 +415,9 @@ def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str],
         assert results(asked.result()) == ["accepted"]
 
 
-def test_refused_rows_are_written_as_the_imports_file(replicas: list[str], database: Database, tmp_path: Path) -> None:
+def test_refused_rows_of_a_post_are_written_in_the_imports_format(
+    replicas: list[str], database: Database, tmp_path: Path
+) -> None:
     post(replicas[0], [attempt(1, correct="=1+1")])
     with database.connect() as connection, csv_of_refused(tmp_path / "r.csv") as write:
         write(refused_rows(connection, "service"))
@@ -424,7 +426,7 @@ def test_refused_rows_are_written_as_the_imports_file(replicas: list[str], datab
     assert row.startswith("service,1,bad_score,'=1+1,")
 
 
-def test_posts_of_a_connection_share_their_tables_and_leave_nothing_in_them(database: Database) -> None:
+def test_posts_of_a_connection_share_temporary_tables_and_leave_the_tables_empty(database: Database) -> None:
     tables = "SELECT array_agg(oid ORDER BY oid) FROM pg_class WHERE relpersistence = 't'"
     made = []
     with database.connect() as connection:
@@ -437,7 +439,7 @@ def test_posts_of_a_connection_share_their_tables_and_leave_nothing_in_them(data
     assert made[0] == made[1]
 
 
-def test_what_was_acknowledged_before_kill_9_is_there_once(settings: Settings, database: Database) -> None:
+def test_answers_acknowledged_before_kill_9_are_stored_once(settings: Settings, database: Database) -> None:
     port = free_port()
     env = os.environ | {
         "DATABASE_URL": settings.database_url.get_secret_value() if settings.database_url else "",
@@ -475,7 +477,9 @@ def test_what_was_acknowledged_before_kill_9_is_there_once(settings: Settings, d
     assert set(found.values()) == {1}
 
 
-def test_a_post_is_on_disk_whatever_the_roles_default(replicas: list[str], database: Database) -> None:
+def test_post_is_committed_synchronously_even_if_the_databases_default_is_off(
+    replicas: list[str], database: Database
+) -> None:
     run_sql(
         database,
         """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -545,7 +549,7 @@ def statement_results(answer: requests.Response) -> list[str]:
     return [one.get("reason") or one["result"] for one in answer.json()["attempts"]]
 
 
-def test_statements_become_answers_and_each_is_answered_in_the_order_sent(
+def test_xapi_statements_are_stored_as_answers_with_results_in_their_order(
     xapi_url: str, xapi_database: Database
 ) -> None:
     assert statement_results(post_statements(xapi_url, statement(1))) == ["accepted"]
@@ -576,9 +580,7 @@ def test_statements_become_answers_and_each_is_answered_in_the_order_sent(
         assert "openid" not in str(refused) + str(rows(xapi_database, """SELECT "row" FROM intake_reject"""))
 
 
-def test_a_voided_statement_is_withdrawn_by_the_caller_and_does_not_come_back(
-    xapi_url: str, xapi_database: Database
-) -> None:
+def test_voided_statement_is_withdrawn_permanently(xapi_url: str, xapi_database: Database) -> None:
     post_statements(xapi_url, [statement(1), statement(2)])
     assert statement_results(post_statements(xapi_url, [voiding(1)], dry_run="true")) == ["withdrawn"]
     answer = post_statements(xapi_url, [voiding(1), statement(3), voiding(3), voiding(4)])
@@ -594,7 +596,7 @@ def test_a_voided_statement_is_withdrawn_by_the_caller_and_does_not_come_back(
     ]
 
 
-def test_a_post_of_nothing_but_other_verbs_leaves_no_trace(xapi_url: str, xapi_database: Database) -> None:
+def test_post_with_only_ignored_verbs_is_not_recorded(xapi_url: str, xapi_database: Database) -> None:
     assert statement_results(
         post_statements(xapi_url, statement(1, verb={"id": "http://adlnet.gov/expapi/verbs/launched"}))
     ) == ["left_out"]
@@ -603,7 +605,7 @@ def test_a_post_of_nothing_but_other_verbs_leaves_no_trace(xapi_url: str, xapi_d
     assert rows(xapi_database, "SELECT rejected FROM intake") == [({"nothing_to_void": 1},)]
 
 
-def test_lines_and_gzip_are_read_and_a_line_that_is_none_is_refused_without_a_trace_of_whom(
+def test_gzipped_lines_are_read_and_an_invalid_line_is_rejected_without_its_text(
     xapi_url: str, xapi_database: Database
 ) -> None:
     lines = gzip.compress(f'{json.dumps(statement(1))}\n{{"actor": {{"mbox": "mailto:a@b.c"\n'.encode())
@@ -614,7 +616,7 @@ def test_lines_and_gzip_are_read_and_a_line_that_is_none_is_refused_without_a_tr
     assert rows(xapi_database, """SELECT reason, "row" FROM intake_reject""") == [("bad_json", "")]
 
 
-def test_what_is_no_statement_at_all_stores_nothing(xapi_url: str, xapi_database: Database) -> None:
+def test_body_without_statements_is_refused(xapi_url: str, xapi_database: Database) -> None:
     assert {post_statements(xapi_url, body).status_code for body in ([], 7, "x")} == {400}
     assert post_statements(xapi_url, statement(1), **{"as": "caliper"}).status_code == 400
     asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
@@ -695,7 +697,7 @@ def turning_month() -> Iterator[TurningMonth]:
             made.server.stop()
 
 
-def test_a_months_turn_and_a_killed_server_lose_and_double_no_acknowledged_answer(turning_month: TurningMonth) -> None:
+def test_turn_of_a_month_and_a_killed_server_neither_lose_nor_duplicate_answers(turning_month: TurningMonth) -> None:
     with turning_month.database.connect() as connection:
         assert not months_ahead_missing(
             connection, turning_month.clock.now()

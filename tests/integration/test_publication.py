@@ -147,7 +147,7 @@ def in_order(ledger: Database, store: FolderStore) -> Iterator[tuple[Any, ...]]:
     clear(ledger)
 
 
-def test_months_in_order_publish_what_is_new_in_each(in_order: tuple[Any, ...]) -> None:
+def test_months_in_order_publish_their_new_items(in_order: tuple[Any, ...]) -> None:
     published, proposed, done = in_order
     assert published == [
         ("J", JAN, 0.1, TIMES[JAN]),
@@ -161,7 +161,7 @@ def test_months_in_order_publish_what_is_new_in_each(in_order: tuple[Any, ...]) 
     assert done == dict.fromkeys((JAN, MAR, MAY), "done")
 
 
-def test_a_backfill_leaves_one_ledger_in_every_order(
+def test_backfill_leaves_the_same_ledger_in_every_order_of_months(
     in_order: tuple[Any, ...], ledger: Database, store: FolderStore
 ) -> None:
     for order in permutations((JAN, FEB, MAR, APR, MAY)):
@@ -191,7 +191,7 @@ def test_runs_at_the_same_time_leave_the_same_ledger(
         assert backfill.outcome() == in_order, seed
 
 
-def test_the_daemon_looking_in_between_changes_nothing(
+def test_ledger_sensor_between_runs_does_not_change_the_result(
     in_order: tuple[Any, ...], ledger: Database, store: FolderStore
 ) -> None:
     clear(ledger)
@@ -276,7 +276,7 @@ def test_a_run_publishes_months_in_their_order(
     }
 
 
-def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Database, store: FolderStore) -> None:
+def test_pending_month_that_was_fitted_again_waits_for_its_own_run(ledger: Database, store: FolderStore) -> None:
     link(ledger, store, FEB)
     publish(ledger, store, FEB, [JAN])
     link(ledger, store, FEB, shift=0.05)
@@ -288,7 +288,7 @@ def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Dat
 # -- later, again, red -------------------------------------------------------------------------------
 
 
-def test_a_month_calibrated_after_a_later_one_only_proposes(ledger: Database, store: FolderStore) -> None:
+def test_month_calibrated_after_a_later_month_only_proposes(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, FEB)
     before = publications(ledger)
     step = calibrate(ledger, store, JAN)
@@ -297,7 +297,7 @@ def test_a_month_calibrated_after_a_later_one_only_proposes(ledger: Database, st
     assert "2026-02 was settled before" in proposals(ledger)[JAN, "J"]
 
 
-def test_a_month_that_runs_again_only_proposes(ledger: Database, store: FolderStore) -> None:
+def test_rerun_month_only_proposes(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
     before = publications(ledger)
     fit_id = link(ledger, store, JAN, shift=0.05)
@@ -310,7 +310,7 @@ def test_a_month_that_runs_again_only_proposes(ledger: Database, store: FolderSt
     assert "settled before" in proposals(ledger)[JAN, "F"]
 
 
-def test_publishing_the_same_fit_again_changes_nothing(ledger: Database, store: FolderStore) -> None:
+def test_repeated_publication_of_the_same_fit_changes_no_rows(ledger: Database, store: FolderStore) -> None:
     first = calibrate(ledger, store, JAN)
     content = (publications(ledger), proposals(ledger))
     second = publish(ledger, store, JAN)[JAN]
@@ -326,7 +326,7 @@ def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None
     assert not {row[0] for row in publications(ledger)} & set(ANCHORS)
 
 
-def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Database, store: FolderStore) -> None:
+def test_red_month_neither_publishes_nor_proposes_and_states_the_reason(ledger: Database, store: FolderStore) -> None:
     step = calibrate(ledger, store, JAN, red=True)
     assert step.state == "held"
     assert step.why.startswith("3 anchors disagree (Q = ")
@@ -335,7 +335,9 @@ def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Dat
     assert (publications(ledger), proposals(ledger)) == ([], {})
 
 
-def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
+def test_item_held_back_is_published_by_the_first_month_in_which_the_item_passes(
+    ledger: Database, store: FolderStore
+) -> None:
     calibrate(ledger, store, JAN)
     link_made_up(ledger, store, FEB, made_up_calibration(dict.fromkeys((*ANCHORS, "held"), (1.0, 0.7))))
     publish(ledger, store, FEB)
@@ -360,7 +362,7 @@ def take_snapshot_again(ledger: Database, _store: FolderStore) -> None:
 @pytest.mark.parametrize(
     ("change", "why"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
 )
-def test_a_linked_fit_that_is_no_longer_the_months_publishes_nothing(
+def test_outdated_linked_fit_publishes_no_items(
     ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], why: str
 ) -> None:
     link(ledger, store, JAN)
@@ -369,8 +371,8 @@ def test_a_linked_fit_that_is_no_longer_the_months_publishes_nothing(
     assert (step.state, why in step.why, publications(ledger)) == ("held", True, [])
 
 
-def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Database, store: FolderStore) -> None:
-    """A ledger of years would read every month's snapshot at every step."""
+def test_snapshots_of_settled_months_are_not_read_again(ledger: Database, store: FolderStore) -> None:
+    """Otherwise every step would read the snapshots of all months of a ledger of years."""
     for month in (JAN, FEB):
         calibrate(ledger, store, month)
     link(ledger, store, MAR)
@@ -388,7 +390,7 @@ def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Databas
 # -- in force ----------------------------------------------------------------------------------------
 
 
-def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: FolderStore) -> None:
+def test_published_values_are_in_force_from_the_end_of_the_window(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
     instant = timedelta(microseconds=1)
     before = call(ledger, in_force, SCALE, TIMES[JAN] - instant)
@@ -409,7 +411,7 @@ READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 
 
 @pytest.mark.parametrize("month", rooms.MONTHS)
-def test_parameters_are_those_in_force(months: Database, month: str) -> None:
+def test_exported_parameters_equal_the_values_in_force(months: Database, month: str) -> None:
     at = Month(month).end
     frame = call(months, exports.read_export, "parameters", at)
     wanted = call(months, in_force, rooms.SCALE, at).items
@@ -418,7 +420,7 @@ def test_parameters_are_those_in_force(months: Database, month: str) -> None:
     }
 
 
-def test_parameters_in_the_form_of_a_program_are_the_same_items(months: Database) -> None:
+def test_parameters_exported_in_the_format_of_mirt_equal_our_parameters(months: Database) -> None:
     at = Month(rooms.MONTHS[-1]).end
     ours = call(months, exports.read_export, "parameters", at)
     theirs = call(months, exports.read_export, "parameters", at, "mirt", 1.7)
@@ -431,7 +433,7 @@ def test_parameters_in_the_form_of_a_program_are_the_same_items(months: Database
     assert steps.b1.tolist() == pytest.approx(ours.b.tolist())
 
 
-def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) -> None:
+def test_exported_abilities_are_the_newest_of_each_learner_at_the_given_time(months: Database) -> None:
     measured = {month: measure(months, month, f"run of {month}")[0] for month in rooms.MONTHS}
     first, last = (Month(month).end for month in rooms.MONTHS)
     early, late = (call(months, exports.read_export, "abilities", at) for at in (first, last))
@@ -443,7 +445,7 @@ def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) 
     assert (late.as_of < late.window_end).all()
 
 
-def test_what_drifted_and_what_leaked_is_exported(faulty: tuple[Settings, object, object]) -> None:
+def test_exported_flags_contain_every_drifted_item(faulty: tuple[Settings, object, object]) -> None:
     settings = faulty[0]
     with Database(settings).connect() as connection:
         frame = exports.read_export(connection, "flags", Month(rooms.MONTHS[1]).end)
@@ -460,9 +462,9 @@ def test_what_drifted_and_what_leaked_is_exported(faulty: tuple[Settings, object
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
-def test_each_kind_of_file_holds_the_same_rows(kind: exports.Kind, tmp_path: Path) -> None:
-    """An id that a spreadsheet would run as a formula stays what it is, but for the apostrophe before it in CSV; times
-    come back as they were, in UTC."""
+def test_every_format_of_export_contains_the_same_rows(kind: exports.Kind, tmp_path: Path) -> None:
+    """An id that a spreadsheet would run as a formula is unchanged, except for a leading apostrophe in CSV; times
+    are in UTC."""
     frame = pd.DataFrame(
         {
             "item_id": ["=1+1", "+1", "-1", "@x", "\t=1", "http://x.example/a", "03", ""],
@@ -492,6 +494,6 @@ def test_each_kind_of_file_holds_the_same_rows(kind: exports.Kind, tmp_path: Pat
     [(2**20, "x.xlsx", "1,048,576 rows do not fit"), (1, "nowhere/x.csv", "nowhere")],
     ids=["more rows than a sheet of Excel has", "no such folder"],
 )
-def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, n: int, place: str, why: str) -> None:
+def test_export_to_an_unwritable_file_is_refused(tmp_path: Path, n: int, place: str, why: str) -> None:
     assert why in refusal(exports.write_export, pd.DataFrame(index=range(n)), place[-4:].strip("."), tmp_path / place)
     assert list(tmp_path.iterdir()) == []

@@ -62,7 +62,7 @@ def lms(company: Company, settings: Settings) -> Settings:
     return company.write_file(settings, table="company.answers", revision="cursor")
 
 
-def test_each_answer_comes_once_and_a_regraded_one_replaces_it(
+def test_each_answer_is_stored_once_and_a_regraded_answer_replaces_the_former(
     company: Company, lms: Settings, database: Database
 ) -> None:
     assert pull(database, lms).accepted == 3
@@ -75,7 +75,7 @@ def test_each_answer_comes_once_and_a_regraded_one_replaces_it(
 
 
 @pytest.mark.parametrize("cursor", ["written", "id"])
-def test_a_row_that_was_committed_late_is_not_passed_by(
+def test_row_committed_late_is_pulled_next_time(
     company: Company, settings: Settings, database: Database, cursor: str
 ) -> None:
     lms = company.write_file(settings, table="company.answers", cursor={"column": cursor, "key": "id"})
@@ -87,7 +87,7 @@ def test_a_row_that_was_committed_late_is_not_passed_by(
     assert [one[0] for one in rows(database, LOG)] == ["1", "2", "3", "4", "5"]
 
 
-def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
+def test_remaining_rows_with_the_same_cursor_value_are_pulled_next_time(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
@@ -97,7 +97,7 @@ def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
     assert taken == [4, 4, 2]
 
 
-def test_what_is_read_once_more_goes_on_where_no_time_was_left(
+def test_second_reading_of_recent_rows_resumes_after_a_timeout(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
@@ -110,7 +110,7 @@ def test_what_is_read_once_more_goes_on_where_no_time_was_left(
     assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
 
 
-def test_a_refused_row_counts_once_however_often_it_is_read(
+def test_refused_row_counts_once_if_several_pulls_read_the_row(
     company: Company, lms: Settings, database: Database
 ) -> None:
     pull(database, lms)
@@ -122,7 +122,7 @@ def test_a_refused_row_counts_once_however_often_it_is_read(
     assert pull(database, lms).accepted == 1
 
 
-def test_a_source_whose_scores_are_points_is_stopped_and_nothing_is_stored(
+def test_source_with_points_as_scores_is_stopped_and_no_answer_is_stored(
     company: Company, lms: Settings, database: Database
 ) -> None:
     company.run(*(row(n, 2, answered=at(days=80)) for n in (10, 11)))
@@ -133,7 +133,7 @@ def test_a_source_whose_scores_are_points_is_stopped_and_nothing_is_stored(
     assert pull(database, lms, accept=True).accepted == 3
 
 
-def test_scores_are_pulled_where_the_mapping_says_how_many_points_there_are(
+def test_scores_are_pulled_if_the_mapping_has_maximum_scores(
     company: Company, settings: Settings, database: Database
 ) -> None:
     company.run(row(4, 3, answered=at(hours=1)))
@@ -144,7 +144,7 @@ def test_scores_are_pulled_where_the_mapping_says_how_many_points_there_are(
 
 
 @pytest.mark.parametrize(("columns", "right"), [({}, [True, False, True]), ({"response": "chosen"}, [False] * 3)])
-def test_a_key_of_the_bank_scores_a_source_that_has_the_chosen_options(
+def test_source_with_chosen_options_is_scored_by_the_banks_key(
     company: Company, settings: Settings, database: Database, columns: dict[str, str], right: list[bool]
 ) -> None:
     company.run("ALTER TABLE company.answers ADD chosen text DEFAULT 'A'")
@@ -154,7 +154,7 @@ def test_a_key_of_the_bank_scores_a_source_that_has_the_chosen_options(
     assert [found[3] for found in rows(database, LOG)] == right
 
 
-def test_another_type_of_a_column_stops_the_source_with_its_name(
+def test_changed_type_of_a_column_stops_the_source_and_is_named(
     company: Company, lms: Settings, database: Database
 ) -> None:
     pull(database, lms)
@@ -164,7 +164,7 @@ def test_another_type_of_a_column_stops_the_source_with_its_name(
     assert pull(database, lms, accept=True).accepted == 1
 
 
-def test_a_first_pull_goes_on_after_a_break_with_the_newest_month_first(
+def test_interrupted_first_pull_resumes_and_begins_with_the_newest_month(
     company: Company, lms: Settings, database: Database
 ) -> None:
     company.run(row(9, answered=at(days=40)))
@@ -177,7 +177,7 @@ def test_a_first_pull_goes_on_after_a_break_with_the_newest_month_first(
     assert rows(database, "SELECT first_pull FROM pull_source") == [(None,)]
 
 
-def test_a_night_fetches_what_is_missing_and_withdraws_what_is_gone(
+def test_comparison_pulls_missing_answers_and_withdraws_deleted_answers(
     company: Company, lms: Settings, database: Database
 ) -> None:
     day = (NOW - timedelta(days=3)).replace(hour=10).isoformat()
@@ -196,7 +196,9 @@ def test_a_night_fetches_what_is_missing_and_withdraws_what_is_gone(
     assert _compared(database, lms, later=3) == []
 
 
-def test_more_than_one_percent_of_a_day_waits_for_a_person(company: Company, lms: Settings, database: Database) -> None:
+def test_withdrawal_of_more_than_1_percent_of_a_day_waits_for_a_person(
+    company: Company, lms: Settings, database: Database
+) -> None:
     pull(database, lms)
     company.run("DELETE FROM company.answers WHERE id = 2")
     [found] = _compared(database, lms)
@@ -207,7 +209,9 @@ def test_more_than_one_percent_of_a_day_waits_for_a_person(company: Company, lms
     assert (done.vanished, done.waits, len(rows(database, LOG))) == (1, False, 2)
 
 
-def test_answers_of_other_ways_are_never_withdrawn(company: Company, lms: Settings, database: Database) -> None:
+def test_answers_from_outside_the_source_are_never_withdrawn(
+    company: Company, lms: Settings, database: Database
+) -> None:
     company.run("DELETE FROM company.answers WHERE id = 2")
     pull(database, lms)
     other = f"('x', {at(days=3)}, 'u', 'q')"
@@ -219,7 +223,7 @@ def _compared(database: Database, settings: Settings, later: int = 0) -> list[Co
     return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
 
 
-def test_a_source_that_is_away_is_named_without_its_password(
+def test_unreachable_source_is_named_without_its_password(
     company: Company, settings: Settings, database: Database
 ) -> None:
     lms = company.write_file(settings, address="postgresql://irt:hush@127.0.0.1:1/lms")
@@ -240,7 +244,7 @@ def test_a_source_that_is_away_is_named_without_its_password(
         ({"address": "nonsense:hush"}, "address is none"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named(
+def test_errors_in_the_file_of_sources_are_named(
     company: Company, settings: Settings, database: Database, keys: dict[str, Any], says: str
 ) -> None:
     wrong = company.write_file(settings, **({"table": "company.answers"} | keys))
@@ -248,7 +252,9 @@ def test_what_is_wrong_in_the_file_is_named(
     assert (says in said, "hush" in said) == (True, False), said
 
 
-def test_a_file_that_others_may_read_is_refused(company: Company, lms: Settings, database: Database) -> None:
+def test_file_of_sources_is_refused_if_readable_by_further_users(
+    company: Company, lms: Settings, database: Database
+) -> None:
     company.file.chmod(0o640)
     assert "chmod 600" in refusal(pull, database, lms)
 
@@ -290,10 +296,10 @@ def _kill(settings: Settings, where: str, nth: int) -> None:
         pytest.param("store", 5, marks=pytest.mark.long),
     ],
 )
-def test_a_pull_that_is_killed_loses_and_doubles_nothing(
+def test_killed_pull_neither_loses_nor_duplicates_answers(
     company: Company, lms: Settings, database: Database, where: str, nth: int
 ) -> None:
-    """Before a commit, and after one between batches: in the first pull, and in one that goes on."""
+    """Killed before a commit and after a commit between batches, in the first pull and in a later pull."""
     company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(10, 20)))
     _kill(lms, where, nth)
     counted = rows(database, "SELECT coalesce(sum(accepted), 0)::int FROM intake WHERE kind = 'pull'")
@@ -307,7 +313,7 @@ def test_a_pull_that_is_killed_loses_and_doubles_nothing(
     assert rows(database, "SELECT sum(accepted)::int, sum(duplicates)::int FROM intake")[0][0] == len(ids)
 
 
-def test_a_night_that_is_killed_leaves_the_day_as_it_was(company: Company, lms: Settings, database: Database) -> None:
+def test_killed_comparison_leaves_its_day_unchanged(company: Company, lms: Settings, database: Database) -> None:
     company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(100, 400)))
     pull(database, lms)
     company.run("DELETE FROM company.answers WHERE id = 100")
@@ -317,7 +323,7 @@ def test_a_night_that_is_killed_leaves_the_day_as_it_was(company: Company, lms: 
     assert (found.vanished, found.waits, found.here) == (1, False, 300)
 
 
-def test_the_sensor_pulls_tells_of_a_source_that_is_stopped_and_of_a_day_that_waits(
+def test_pull_sensor_alerts_on_a_stopped_source_and_on_a_waiting_day(
     company: Company, lms: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(lms)
@@ -346,7 +352,7 @@ def _tick(database: Database) -> str:
         return str(pulls.pull.evaluate_tick(context).skip_message)
 
 
-def test_a_person_pulls_and_reads_how_it_stands(company: Company, lms: Settings, irt: IrtOf) -> None:
+def test_pull_command_prints_counts_and_open_confirmations(company: Company, lms: Settings, irt: IrtOf) -> None:
     typed = irt(lms)
     company.run(row(9, answered=at(days=40)), row(10, answered=at(days=80)))
     first, closed = ((NOW - timedelta(days=n)).strftime("%Y-%m") for n in (40, 80))
@@ -376,7 +382,7 @@ def test_a_person_pulls_and_reads_how_it_stands(company: Company, lms: Settings,
     assert typed("job", "pull").out == "pull: done\n"
 
 
-def test_a_source_without_the_time_of_the_last_write_is_shown_as_one(
+def test_status_marks_a_source_without_the_time_of_the_last_write(
     company: Company, settings: Settings, database: Database
 ) -> None:
     lms = company.write_file(settings, table="company.answers")
@@ -402,7 +408,7 @@ FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'"
 
 
 @pytest.mark.parametrize("time", ["timestamptz", "timestamp", "numeric"])
-def test_a_row_with_a_time_beyond_all_calendars_is_refused_and_stops_no_pull(
+def test_row_with_a_time_beyond_all_calendars_is_refused_without_stopping_the_pull(
     company: Company, settings: Settings, database: Database, time: str
 ) -> None:
     """In the first pull and in a later one, as the time of the answer and as the cursor."""
@@ -438,10 +444,10 @@ def test_a_row_with_a_time_beyond_all_calendars_is_refused_and_stops_no_pull(
     assert rows(database, "SELECT stopped FROM pull_source") == [(None,)]
 
 
-def test_answers_of_days_outside_the_log_are_read_at_once_and_refused(
+def test_answers_of_days_outside_the_log_are_read_in_few_statements_and_refused(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day each, from 1970 to 2150, would be 66,000 statements."""
+    """A statement per day, from 1970 to 2150, would be 66,000 statements."""
     written = at(days=1)
     company.run(row(4, answered="'1970-01-01Z'", written=written), row(5, answered="'2150-01-01Z'", written=written))
     parts: list[Any] = []
@@ -454,7 +460,7 @@ def test_answers_of_days_outside_the_log_are_read_at_once_and_refused(
     assert max(starts) <= NOW + timedelta(days=2)
 
 
-def test_a_source_whose_driver_is_absent_is_named_and_the_others_are_pulled(
+def test_source_with_a_missing_driver_is_named_and_the_remaining_sources_are_pulled(
     company: Company, lms: Settings, database: Database
 ) -> None:
     text = company.file.read_text("utf-8")
@@ -468,7 +474,7 @@ def test_a_source_whose_driver_is_absent_is_named_and_the_others_are_pulled(
     assert not unsaid(said, *absent, f"{NAME}: 3 rows, 3 new")
 
 
-def test_a_fault_that_nobody_foresaw_ends_the_pull_of_its_source_alone(
+def test_unexpected_exception_ends_only_the_pull_of_its_source(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company.file.write_text(company.file.read_text("utf-8").replace(NAME, "broken") + company.file.read_text("utf-8"))
@@ -510,7 +516,7 @@ def lake_company(database: Database, tmp_path: Path) -> Company:
     return Company(database.url, tmp_path / "sources.yaml")
 
 
-def test_a_folder_of_parquet_is_a_source_like_any_other(
+def test_folder_of_parquet_files_is_pulled_like_a_table(
     lake_company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     folder = tmp_path / "it's: a lake"
@@ -543,7 +549,7 @@ def test_zoned_times_in_nanoseconds_in_parquet_are_read(
     assert (report.accepted, set(report.rejected)) == (1, {"bad_time"})
 
 
-def test_times_beyond_all_calendars_in_parquet_are_faults_of_their_rows(
+def test_parquet_rows_with_times_beyond_all_calendars_are_refused(
     lake_company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
     lms = lake_company.write_file(settings, address=f"parquet:{tmp_path / 'lake'}", table=None)

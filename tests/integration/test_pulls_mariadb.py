@@ -70,7 +70,9 @@ def row(number: int, score: Any = 1, *, time: str, item: str = "q1") -> str:
     return f"INSERT INTO answers VALUES ({number}, 'u1', '{item}', {time}, {score}, {time})"
 
 
-def test_moodles_quiz_answers_come_as_the_page_says(company: Company, settings: Settings, database: Database) -> None:
+def test_quiz_answers_of_moodle_are_pulled_by_the_pages_mapping(
+    company: Company, settings: Settings, database: Database
+) -> None:
     company.run(*filter(str.strip, MOODLE.split(";")))
     then = round((NOW - timedelta(days=2)).timestamp())
 
@@ -108,7 +110,7 @@ def test_moodles_quiz_answers_come_as_the_page_says(company: Company, settings: 
     assert ("2", True) in rows(database, "SELECT attempt_id, correct FROM response_log")
 
 
-def test_a_datetime_is_read_in_the_zone_that_is_named_and_a_timestamp_in_utc(
+def test_datetime_is_read_in_the_named_zone_and_timestamp_in_utc(
     company: Company, settings: Settings, database: Database
 ) -> None:
     noon = (NOW - timedelta(days=1)).replace(hour=12, minute=0, second=0)  # of an hour that clocks do not repeat
@@ -123,8 +125,8 @@ def test_a_datetime_is_read_in_the_zone_that_is_named_and_a_timestamp_in_utc(
     assert [one[3] for one in rows(database, LOG)] == [noon] * 2
 
 
-def test_an_hour_that_clocks_repeat_is_read_whole(company: Company, settings: Settings, database: Database) -> None:
-    """On 25 October 2026 Berlin has 02:00 to 03:00 twice: times without a zone then go back."""
+def test_answers_in_a_repeated_hour_are_all_pulled(company: Company, settings: Settings, database: Database) -> None:
+    """On 25 October 2026, Berlin has 02:00 to 03:00 twice, so that times without a zone go back."""
     table(company)
     company.run(row(1, time="'2026-10-25 02:55:00'"))
     lms = company.write_file(settings, zone="Europe/Berlin")
@@ -133,7 +135,9 @@ def test_an_hour_that_clocks_repeat_is_read_whole(company: Company, settings: Se
     assert pull(database, lms).accepted == 1
 
 
-def test_tinyint_is_a_score_where_it_is_0_or_1(company: Company, settings: Settings, database: Database) -> None:
+def test_tinyint_is_accepted_as_a_score_only_if_0_or_1(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company)
     company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, 0), (2, 1), (3, 2), (4, "NULL"))))
     report = pull(database, company.write_file(settings, zone="UTC"))
@@ -141,7 +145,9 @@ def test_tinyint_is_a_score_where_it_is_0_or_1(company: Company, settings: Setti
     assert [one[4] for one in rows(database, LOG)] == [False, True, None]
 
 
-def test_bits_are_scores_and_decimals_points(company: Company, settings: Settings, database: Database) -> None:
+def test_columns_of_bits_are_read_as_scores_and_decimals_as_points(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company, score="bit(1)")
     company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
     pull(database, company.write_file(settings, zone="UTC"))
@@ -158,7 +164,7 @@ def test_bits_are_scores_and_decimals_points(company: Company, settings: Setting
 
 
 @pytest.mark.parametrize("time", ["datetime", "timestamp"])
-def test_a_row_with_a_zero_date_is_refused_and_stops_no_pull(
+def test_row_with_a_zero_date_is_refused_without_stopping_the_pull(
     time: str, company: Company, settings: Settings, database: Database
 ) -> None:
     table(company, time=f"{time} NOT NULL DEFAULT 0")
@@ -222,7 +228,7 @@ def begin_in_batches_of_two(
     return lms
 
 
-def test_row_whose_key_changes_during_a_pull_comes_under_its_new_key(
+def test_row_whose_key_changes_during_a_pull_is_stored_under_its_new_key(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=7)
@@ -246,7 +252,9 @@ def test_absent_driver_of_mariadb_is_named(company: Company, settings: Settings,
     )
 
 
-def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:
+def test_unsigned_ids_above_the_signed_range_are_pulled(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company, id_="bigint unsigned")
     largest = 2**64 - 1
     company.run(row(1, time=at(days=1)), row(largest, time=at(days=1)))
@@ -257,7 +265,9 @@ def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Sett
     assert [one[0] for one in rows(database, LOG)] == ["1", str(largest)]
 
 
-def test_ids_that_differ_in_case_alone_are_two_here(company: Company, settings: Settings, database: Database) -> None:
+def test_ids_that_differ_only_in_case_are_stored_separately(
+    company: Company, settings: Settings, database: Database
+) -> None:
     table(company)
     company.run(row(1, time=at(days=1), item="Q1"), row(2, time=at(days=1), item="q1"))
     pull(database, company.write_file(settings, zone="UTC"))
@@ -267,7 +277,7 @@ def test_ids_that_differ_in_case_alone_are_two_here(company: Company, settings: 
     assert rows(database, "SELECT item_id FROM question ORDER BY 1") == [("Q1",), ("q1",)]
 
 
-def test_what_is_left_of_a_large_result_is_not_read(
+def test_remaining_rows_of_a_large_result_are_not_read_after_a_timeout(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=11)

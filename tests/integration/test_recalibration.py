@@ -59,7 +59,7 @@ def faulty(
         yield Faulty(Database(settings), folder_store(settings), faulty[1])
 
 
-def test_a_drifted_item_is_estimated_on_its_answers_after_the_change_alone(faulty: Faulty) -> None:
+def test_drifted_item_is_estimated_only_on_answers_after_the_change(faulty: Faulty) -> None:
     drifted, leaked = faulty.items
     done = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     after = datetime(2026, 7, 1, tzinfo=UTC)
@@ -79,14 +79,14 @@ def test_a_drifted_item_is_estimated_on_its_answers_after_the_change_alone(fault
     assert np.median(narrower) < 0.9, "twice the answers: 0.71, and the linking's error on top"
 
 
-def test_anchors_are_proposed_only_where_they_are_named(faulty: Faulty) -> None:
+def test_anchors_are_proposed_only_if_named(faulty: Faulty) -> None:
     anchor = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")[0][0]
     assert anchor not in recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1).proposed
     named = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [anchor], threads=1)
     assert named.proposed == (anchor,)
 
 
-def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faulty: Faulty) -> None:
+def test_later_recalibration_of_a_window_supersedes_the_earlier_recalibration(faulty: Faulty) -> None:
     drifted, _ = faulty.items
     for _ in range(2):
         recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -96,7 +96,7 @@ def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faul
     assert [one.month for one in history] == [FIRST, LAST], "of months: the months together are not one"
 
 
-def test_recalibrating_one_item_leaves_the_proposals_of_the_others_open(faulty: Faulty) -> None:
+def test_recalibrating_an_item_leaves_the_proposals_of_further_items_open(faulty: Faulty) -> None:
     drifted, _ = faulty.items
     everything = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
     recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
@@ -106,10 +106,10 @@ def test_recalibrating_one_item_leaves_the_proposals_of_the_others_open(faulty: 
     assert [p.item_id for p in still if p.fit_id != everything.fit_id] == [drifted]
 
 
-def test_no_transaction_is_open_during_the_fit_and_what_it_rests_on_is_looked_at_again(
+def test_recalibration_is_refused_if_the_anchors_change_during_the_fit(
     faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the meantime an anchor is dropped: nothing may be proposed on a linking that no month would have now."""
+    """No transaction is open during the fit. The dropped anchor changes the linking, so no item may be proposed."""
     drifted, _ = faulty.items
     [(anchor,)] = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")
     before = rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal")
@@ -128,8 +128,8 @@ def test_no_transaction_is_open_during_the_fit_and_what_it_rests_on_is_looked_at
     assert rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal") == before
 
 
-def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_trend_begins_anew(faulty: Faulty) -> None:
-    """As if it had been published in May and decided on in June: July flags the leak and not the drift."""
+def test_accepted_item_is_compared_with_its_new_value_and_its_trend_restarts(faulty: Faulty) -> None:
+    """The item counts as published in May and decided on in June: July flags the leak but not the drift."""
     drifted, leaked = faulty.items
     query = "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'"
     assert {item for (item,) in rows(faulty.database, query, (LAST,))} >= {drifted, leaked}
@@ -168,7 +168,9 @@ def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_tren
         (FIRST, LAST, ("nowhere",), "nowhere was not answered"),
     ],
 )
-def test_what_cannot_be_pooled_is_told(faulty: Faulty, first: str, last: str, items: tuple[str, ...], why: str) -> None:
+def test_recalibration_of_an_invalid_window_is_refused(
+    faulty: Faulty, first: str, last: str, items: tuple[str, ...], why: str
+) -> None:
     assert re.search(why, refusal(recalibrate, faulty.database, faulty.store, SCALE, first, last, items, threads=1))
 
 
@@ -193,7 +195,7 @@ ONSET = """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, d
     ],
     ids=["flagged", "leak", "onset before", "and back", "and back later", "at the beginning", "after the window"],
 )
-def test_answers_count_from_the_last_change_in_the_window_on(
+def test_answers_count_from_the_last_change_within_the_window(
     database: Database, opened: str, closed: str | None, onset: str | None, since: str | None
 ) -> None:
     run_sql(database, ALERT, (SCALE, "i", opened, closed))
@@ -202,7 +204,7 @@ def test_answers_count_from_the_last_change_in_the_window_on(
     assert {item: f"{at:%Y-%m-%d}" for item, at in found.items()} == ({} if since is None else {"i": since})
 
 
-def test_pooling_leaves_out_what_came_before_and_keeps_the_months_of_a_learner_apart() -> None:
+def test_pooling_excludes_earlier_answers_and_separates_the_months_of_a_learner() -> None:
     times = [datetime(2026, month, 5, tzinfo=UTC) for month in (1, 2, 2)]
     table = pa.table(
         {

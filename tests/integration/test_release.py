@@ -96,8 +96,8 @@ __all__ = ["bank"]  # a fixture
 # -- what asks ---------------------------------------------------------------------------------------
 
 
-def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, store: FolderStore) -> None:
-    """Of an item that was never published, that drifted, that was accepted since, and of one that only confirms."""
+def test_waiting_proposals_equal_the_latest_waiting_of_all_proposals(bank: Database, store: FolderStore) -> None:
+    """The items: never published, drifted, accepted since, and merely confirmed."""
     calibrate(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.12), "late": (1.0, 0.7)})
     run_sql(bank, "DELETE FROM item_parameter_publication WHERE item_id = 'late'")
     run_sql(
@@ -114,7 +114,7 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
     assert asked(bank) == [f"{MAR}/late"]
 
 
-def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderStore) -> None:
+def test_decision_is_refused_if_its_proposal_has_changed_since_the_display(bank: Database, store: FolderStore) -> None:
     shown = proposal_of(bank)
     calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
     for decide in (
@@ -127,7 +127,7 @@ def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderSt
     assert published(bank)[-1][0] == -0.9
 
 
-def test_the_last_decisions_say_which_of_them_stand(bank: Database) -> None:
+def test_newest_decisions_include_whether_each_is_still_valid(bank: Database) -> None:
     accept(bank)
     release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="too small")
     undo(bank, [MOVED], by="Ann", reason="an error", now=NOW)
@@ -143,8 +143,8 @@ def test_the_last_decisions_say_which_of_them_stand(bank: Database) -> None:
         assert others == ([], [])
 
 
-def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
-    """February sees it from its own first day on; January had seen it begin on the 20th."""
+def test_onset_of_a_leak_is_taken_from_the_first_month_that_detected_the_leak(bank: Database) -> None:
+    """January dates the onset to the 20th; February, to its own first day."""
     leak = '{"change": {"kind": "leak", "size": 0.5, "onset": "%s"}}'
     run_sql(bank, "UPDATE item_drift SET details = %s", (leak % "2026-02-01",))
     assert proposal_of(bank).drift["change"]["onset"] == "2026-02-01"
@@ -167,7 +167,7 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
     }
 
 
-def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_proposes_no_more(
+def test_recalibrated_month_supersedes_all_its_proposals_including_dropped_items(
     bank: Database, store: FolderStore
 ) -> None:
     calibrate(bank, store, FEB, {"moved": (1.0, -0.3)})
@@ -185,7 +185,7 @@ def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_p
     assert f"cannot be decided on while {FEB} is held (3 anchors" in refusal(accept, bank, MOVED)
 
 
-def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
+def test_proposal_of_a_leak_or_an_anchor_begins_with_its_caution(bank: Database) -> None:
     run_sql(
         bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
     )
@@ -194,10 +194,10 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
     assert "drop-anchors K1" in proposal_of(bank, Reference(FEB, "K1")).cautions[0]
 
 
-def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_confirms_it(
+def test_contradicted_proposal_waits_again_only_after_a_later_month_confirms_the_change(
     bank: Database, store: FolderStore
 ) -> None:
-    """Intervals: b ± 1.96 · 0.1; February proposes -0.3 and 0.5 is published. A red month says nothing."""
+    """Intervals are b ± 1.96 · 0.1; February proposes -0.3 and 0.5 is published. A red month changes nothing."""
     asked = ("2026-02/moved: open", [str(MOVED)])
     contradicted = "2026-02/moved: contradicted by 2026-03", []
 
@@ -242,7 +242,7 @@ def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_co
     assert standing()[1] == [str(MOVED)]
 
 
-def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_interval(
+def test_rejected_leak_waits_again_only_if_its_value_leaves_the_rejected_interval(
     bank: Database, store: FolderStore
 ) -> None:
     """b = -0.3 ± 1.96 · 0.1 was rejected, and a = 1 ± 1.96 · 0.01."""
@@ -269,7 +269,7 @@ def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_in
     assert asked(MAR, 1.0, -0.31) == ["2026-03/moved"], "it was out of use in between"
 
 
-def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
+def test_proposal_distinguishes_dif_detected_not_detected_and_not_tested(bank: Database) -> None:
     run_sql(
         bank,
         """INSERT INTO dif_analysis (month, scale_id, item_id, attribute, focal_group, reference_group, p_value,
@@ -286,7 +286,7 @@ def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
 # -- accepted ----------------------------------------------------------------------------------------
 
 
-def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
+def test_accepted_value_is_in_force_from_its_date_with_the_name_and_the_reason(
     bank: Database, store: FolderStore
 ) -> None:
     accept(bank)
@@ -299,7 +299,7 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
     assert (proposal_of(bank).state, asked(bank), violations(bank, store)) == (State.ACCEPTED, [], [])
 
 
-def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_are_asked_for(
+def test_accepted_value_leaves_earlier_abilities_bit_identical_and_makes_later_months_stale(
     bank: Database,
 ) -> None:
     rng = np.random.default_rng(7)
@@ -327,7 +327,7 @@ def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_
 # -- again -------------------------------------------------------------------------------------------
 
 
-def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_numbers(
+def test_rerun_month_with_the_same_numbers_does_not_reopen_decided_proposals(
     bank: Database, store: FolderStore
 ) -> None:
     accept(bank)
@@ -339,7 +339,7 @@ def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_nu
     assert still_open == list(ANCHORS)
 
 
-def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Database, store: FolderStore) -> None:
+def test_decision_on_a_month_closes_the_proposals_of_earlier_months(bank: Database, store: FolderStore) -> None:
     run_sql(
         bank,
         "INSERT INTO item_drift SELECT '2026-03', scale_id, item_id, engine, delta_a, delta_b, delta_c, p_value, "
@@ -378,22 +378,22 @@ def test_decision_without_name_reason_future_or_proposal_is_refused(bank: Databa
 
 
 @pytest.mark.parametrize("text", ["", "moved", "2026-02", "2026-02/", "2026-2/moved", "../etc", "2026-02:/moved"])
-def test_what_is_no_name_of_a_proposal_is_refused(text: str) -> None:
+def test_invalid_name_of_a_proposal_is_refused(text: str) -> None:
     assert not unsaid(refusal(parse_reference, text), "names no proposal", "irt release list --all")
 
 
-def test_one_closed_proposal_refuses_all_that_were_named_with_it(bank: Database) -> None:
+def test_closed_proposal_makes_the_whole_decision_fail(bank: Database) -> None:
     accept(bank)
     refused(bank, Reference(FEB, "still"), MOVED)
     assert len(published(bank, "still")) == 1
 
 
-def test_the_proposal_of_a_fit_that_was_made_again_is_refused(bank: Database, store: FolderStore) -> None:
+def test_decision_is_refused_if_its_month_has_been_fitted_again_since(bank: Database, store: FolderStore) -> None:
     link(bank, store, FEB, {"moved": (1.0, -0.4)})
     assert "fitted again and not taken to the ledger since" in refused(bank), "linked, and not taken to the ledger yet"
 
 
-def test_a_date_before_what_is_decided_already_is_refused(bank: Database, store: FolderStore) -> None:
+def test_decision_is_refused_if_its_date_precedes_an_earlier_decisions_date(bank: Database, store: FolderStore) -> None:
     accept(bank, effective_from=datetime(2026, 6, 1, tzinfo=UTC))
     calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
     assert "in force from 2026-06-01" in refused(bank, Reference(MAR, "moved"))
@@ -401,7 +401,7 @@ def test_a_date_before_what_is_decided_already_is_refused(bank: Database, store:
     assert violations(bank, store) == []
 
 
-def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(bank: Database) -> None:
+def test_second_of_two_concurrent_decisions_fails_and_names_the_first(bank: Database) -> None:
     together = Barrier(2)
 
     def decide(name: str) -> str:
@@ -438,7 +438,7 @@ release.accept(Database(get_settings()), [Reference("2026-02", "moved")], by="An
 """
 
 
-def test_killed_while_deciding_nothing_was_decided_and_the_next_can(bank: Database) -> None:
+def test_killed_decision_stores_nothing_and_does_not_block_the_next(bank: Database) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED],
         cwd=Path(__file__).parents[2],
@@ -482,7 +482,7 @@ def the_impact(bank: Database) -> Impact:
     return call(bank, impact, call(bank, read_scales)[SCALE], {"moved": ItemRow(1.0, -0.3)}, APRIL)
 
 
-def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
+def test_impact_equals_the_difference_of_two_complete_scorings(bank: Database) -> None:
     rng = np.random.default_rng(11)
     scores = model_scores(rng.normal(size=200), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1]), rng)
     scores[:50, 3] = np.nan  # these have not seen the item that changes
@@ -501,11 +501,11 @@ def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
 
 
 @pytest.mark.parametrize(("scale", "theta", "why"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
-def test_a_pass_mark_is_a_number_of_a_scale(bank: Database, scale: str, theta: float, why: str) -> None:
+def test_invalid_pass_mark_or_scale_is_refused(bank: Database, scale: str, theta: float, why: str) -> None:
     assert why in refusal(set_pass_mark, bank, scale, theta)
 
 
-def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> None:
+def test_impact_without_learners_or_pass_mark_names_the_missing_part(bank: Database) -> None:
     assert "no answers to published items" in the_impact(bank).sentence
     add_attempts(bank, answer_matrix(FEB, np.ones((1, 1)), ["moved"]))
     assert "no pass mark is set" in the_impact(bank).sentence
@@ -530,15 +530,17 @@ def shown(typed: Irt, *words: str) -> str:
     return f"{' '.join(f'{done.out} {done.err}'.split())} [{done.code}]"
 
 
-def test_list_shows_what_needs_a_decision_and_all_on_demand(typed: Irt, picture: Picture) -> None:
+def test_list_shows_proposals_that_need_a_decision_and_all_proposals_on_demand(typed: Irt, picture: Picture) -> None:
     picture("\n".join([typed("list").out, typed("list", "--all").out]), "list")
     listed = typed("list", "--all", "--json").json
     assert {p["proposal"] for p in listed if p["asks_for_a_decision"]} == {"2026-02/moved"}
     assert len(listed) == 8
 
 
-def test_decisions_show_their_own_effect_and_ask(typed: Irt, bank: Database, picture: Picture) -> None:
-    """Rejecting shows no effect of accepting."""
+def test_decision_commands_print_their_own_effect_before_the_prompt(
+    typed: Irt, bank: Database, picture: Picture
+) -> None:
+    """Rejecting does not print the effect of accepting."""
     reject = ("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
     accept_all = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01")
     take_back = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
@@ -551,7 +553,7 @@ def test_decisions_show_their_own_effect_and_ask(typed: Irt, bank: Database, pic
     ]
 
 
-def test_every_way_to_decide_tells_of_answers_that_came_a_moment_ago(typed: Irt, bank: Database) -> None:
+def test_show_accept_and_reject_warn_if_answers_have_changed_since_the_fit(typed: Irt, bank: Database) -> None:
     signed = ("2026-02/moved", "--by", "Ann", "--reason", "easier")
     told = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
     answers_as_fitted(bank)
@@ -563,10 +565,10 @@ def test_every_way_to_decide_tells_of_answers_that_came_a_moment_ago(typed: Irt,
     assert typed("accept", *signed, "--yes").code == 0, "who decides is told, and decides"
 
 
-def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_typed_it(
+def test_typed_name_is_stored_with_the_account_if_names_are_verified(
     typed: Irt, bank: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The account that logged in, which is the kernel's word; no variable changes it."""
+    """The account is the login that the kernel records; no environment variable changes it."""
     monkeypatch.setenv("JWT_ISSUER", "https://login.example.org")
     monkeypatch.setenv("LOGNAME", "zoe")
     monkeypatch.setattr(installation, "LOGIN_UID", tmp_path / "loginuid")
@@ -576,7 +578,9 @@ def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_type
     assert decisions(bank) == [(FEB, "moved", "reject", "Ben (irt, daemon)", "wait", None)]
 
 
-def test_who_answers_no_has_decided_nothing(typed: Irt, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_no_at_the_prompt_stores_no_decision(
+    typed: Irt, bank: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("irt_assets.cli.console._has_terminal", lambda: True)
     words = ["release", "reject", "2026-02/moved", "--by", "Ben", "--reason", "wait"]
     assert (CliRunner().invoke(app, words, input="n\n").exit_code, decisions(bank)) == (1, [])
@@ -584,7 +588,7 @@ def test_who_answers_no_has_decided_nothing(typed: Irt, bank: Database, monkeypa
     assert [row[1:4] for row in decisions(bank)] == [("moved", "reject", "Ben")]
 
 
-def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(
+def test_drop_anchors_prints_the_command_that_restores_the_anchors(
     typed: Irt, bank: Database, picture: Picture
 ) -> None:
     run_sql(
@@ -620,7 +624,7 @@ def b_at(database: Database, at: datetime) -> float:
     return call(database, in_force, SCALE, at).items["moved"].b
 
 
-def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, store: FolderStore) -> None:
+def test_undone_value_never_comes_into_force_if_its_date_is_in_the_future(bank: Database, store: FolderStore) -> None:
     before = call(bank, in_force, SCALE, APRIL)
     accept(bank)
     (done,) = undone(bank)
@@ -643,7 +647,7 @@ def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, 
 @pytest.mark.parametrize(
     ("others", "since"), [({"now": IN_APRIL}, MAY), ({"effective_from": JUNE}, JUNE)], ids=["next first", "named date"]
 )
-def test_values_in_force_stay_until_the_next_first_or_a_named_later_date(
+def test_undone_value_stays_in_force_until_the_next_month_or_a_named_later_date(
     bank: Database, store: FolderStore, others: dict[str, datetime], since: datetime
 ) -> None:
     accept(bank)
@@ -654,9 +658,7 @@ def test_values_in_force_stay_until_the_next_first_or_a_named_later_date(
     assert violations(bank, store) == []
 
 
-def test_what_is_open_again_can_be_accepted_for_the_same_day_and_undone_again(
-    bank: Database, store: FolderStore
-) -> None:
+def test_undone_proposal_can_be_accepted_for_the_same_day_and_undone_again(bank: Database, store: FolderStore) -> None:
     reject = partial(release.reject, references=[MOVED], by="Cleo", reason="the key changed")
     for decide, b, state in (
         *((accept, -0.3, State.ACCEPTED), (undone, 0.5, State.OPEN)) * 2,
@@ -667,7 +669,7 @@ def test_what_is_open_again_can_be_accepted_for_the_same_day_and_undone_again(
     assert violations(bank, store) == []
 
 
-def test_a_rejected_proposal_asks_again(bank: Database, store: FolderStore) -> None:
+def test_rejected_proposal_waits_again_after_an_undo(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="within error")
     assert asked(bank) == []
     (done,) = undone(bank)
@@ -675,15 +677,15 @@ def test_a_rejected_proposal_asks_again(bank: Database, store: FolderStore) -> N
     assert (len(published(bank)), violations(bank, store)) == (1, [])
 
 
-def test_a_month_that_runs_again_proposes_what_was_undone(bank: Database, store: FolderStore) -> None:
-    """Its numbers are the same ones, which nobody's decision stands on any more."""
+def test_rerun_month_proposes_the_undone_value_again(bank: Database, store: FolderStore) -> None:
+    """The numbers are unchanged, but no decision on them is valid any more."""
     accept(bank)
     undone(bank)
     calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
     assert (asked(bank), proposal_of(bank).state) == (["2026-02/moved"], State.OPEN)
 
 
-def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderStore) -> None:
+def test_later_of_two_accepts_has_to_be_undone_first(bank: Database, store: FolderStore) -> None:
     accept(bank)
     calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
     accept(bank, Reference(MAR, "moved"), effective_from=MAY)
@@ -695,7 +697,7 @@ def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderS
     assert violations(bank, store) == []
 
 
-def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, picture: Picture) -> None:
+def test_refused_undo_states_the_reason_and_the_remedy(bank: Database, picture: Picture) -> None:
     found = {
         "not decided on": not_undone(bank),
         "never proposed": not_undone(bank, Reference("2025-01", "moved")),
@@ -711,7 +713,7 @@ def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, picture:
     picture(found | {"undone already": not_undone(bank)}, "not_undone", **OF_THIS_RUN)
 
 
-def test_an_item_that_was_never_published_before_can_only_be_withdrawn(bank: Database, store: FolderStore) -> None:
+def test_first_publication_of_an_item_cannot_be_undone_only_withdrawn(bank: Database, store: FolderStore) -> None:
     calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
     accept(bank, Reference(JAN, "late"), MOVED)
     said = not_undone(bank, MOVED, Reference(JAN, "late"))
@@ -719,7 +721,7 @@ def test_an_item_that_was_never_published_before_can_only_be_withdrawn(bank: Dat
     assert proposal_of(bank).state is State.ACCEPTED, "none of them where not all"
 
 
-def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, store: FolderStore) -> None:
+def test_reject_is_not_undone_if_its_month_has_proposed_the_item_again(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="wait for more answers")
     calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
     assert "2026-02/moved is open: its month has proposed it again" in not_undone(bank)
@@ -736,7 +738,7 @@ def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, 
         ("DELETE FROM release_decision WHERE decision = 'undo'", "changed without a recorded decision"),
     ],
 )
-def test_an_undo_that_nobody_decided_or_of_other_values_is_found(
+def test_undo_without_decision_or_with_wrong_values_violates_an_invariant(
     bank: Database, store: FolderStore, plant: str, said: str
 ) -> None:
     accept(bank)
@@ -766,8 +768,8 @@ def drifted(bank: Database, store: FolderStore) -> Database:
     return bank
 
 
-def test_what_waits_is_in_the_status(bank: Database, settings: Settings, tmp_path: Path) -> None:
-    """A month's proposals that confirm what is published do not wait."""
+def test_status_lists_waiting_proposals(bank: Database, settings: Settings, tmp_path: Path) -> None:
+    """Proposals that confirm the published values do not wait."""
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         assert collect_overview(bank, instance, settings).waiting == ["2026-02/moved"]
         assert waiting_line(["2026-02/moved"]) == "1 proposal waits: 2026-02/moved"
@@ -787,7 +789,9 @@ def evaluate(check: Any, database: Database, store: FolderStore, month: str) -> 
     return found
 
 
-def test_an_item_fails_until_it_was_decided_on_and_is_still_named(drifted: Database, store: FolderStore) -> None:
+def test_drifted_item_fails_the_check_until_a_decision_and_is_named_afterwards(
+    drifted: Database, store: FolderStore
+) -> None:
     assert known(drifted) == {}
     found = evaluate(FAR, drifted, store, MAR)
     assert (found.passed, found.severity, found.description) == (
@@ -805,8 +809,10 @@ def test_an_item_fails_until_it_was_decided_on_and_is_still_named(drifted: Datab
     assert [row["known from"] for row in rows_of(found.metadata, "items")] == [f"{FEB}, rejected by Ann"]
 
 
-def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database, store: FolderStore) -> None:
-    """It is the same change, seen twice."""
+def test_lost_information_passes_the_check_after_a_decision_on_the_items_drift(
+    drifted: Database, store: FolderStore
+) -> None:
+    """Both findings are the same change."""
     run_sql(
         drifted,
         """INSERT INTO test_information (month, scale_id, item_id, curve, flagged, details)
@@ -828,7 +834,7 @@ def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database,
     ],
     ids=["it grew", "it was not large", "not in force yet", "compared with the new value, which nobody decided on"],
 )
-def test_a_decision_settles_drift_until_it_grows_or_the_new_value_is_in_force(
+def test_decision_covers_drift_until_the_drift_grows_or_the_new_value_is_in_force(
     drifted: Database, change: str, expected: list[str]
 ) -> None:
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
@@ -836,8 +842,8 @@ def test_a_decision_settles_drift_until_it_grows_or_the_new_value_is_in_force(
     assert list(known(drifted).values()) == expected
 
 
-def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Database, store: FolderStore) -> None:
-    """February is made late, as after a decision on its anchors: March has shown that its change is not real."""
+def test_item_passes_the_check_if_a_later_month_contradicts_its_proposal(bank: Database, store: FolderStore) -> None:
+    """February runs late, as after a decision on its anchors; March has shown that the change is not real."""
     assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
     calibrate(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
     assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
@@ -848,10 +854,10 @@ def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Da
     )
 
 
-def test_an_item_whose_later_value_was_accepted_does_not_fail_in_the_months_before(
+def test_item_passes_the_check_of_earlier_months_if_a_later_value_was_accepted(
     drifted: Database, store: FolderStore
 ) -> None:
-    """February is made again after March was decided on: nobody can act on February's drift any more."""
+    """February runs again after the decision on March, when nobody can act on February's drift any more."""
     accept(drifted, Reference(MAR, "moved"))
     assert known(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
     assert evaluate(FAR, drifted, store, FEB).passed

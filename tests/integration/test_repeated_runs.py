@@ -102,9 +102,7 @@ class Killed:
         return [key.rpartition("|")[2] for (key,) in rows(self.database, "SELECT key FROM alert ORDER BY alert_id")]
 
 
-def test_watchdog_is_requested_once_for_each_night_that_succeeded(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watchdog_is_requested_once_per_successful_night(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[Settings] = []
     monkeypatch.setattr(alert_sensors, "request_watchdog", requested.append)
     with dagster_instance(settings, Database(settings)) as instance:
@@ -144,8 +142,8 @@ def killed(settings: Settings) -> Iterator[Killed]:
         yield Killed(settings, instance)
 
 
-def test_a_month_whose_worker_was_killed_is_under_way_until_the_daemon_has_repeated_it(killed: Killed) -> None:
-    """Else a later month's publication passes over it in these seconds, and it never publishes by itself again."""
+def test_month_with_a_killed_worker_is_under_way_until_the_daemon_repeats_the_run(killed: Killed) -> None:
+    """Otherwise a later month's publication would pass the killed month, which would then only propose."""
     run = killed.run()
     assert (run.tags[WILL_RETRY_TAG], killed.under_way) == ("true", {MONTH})
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
@@ -153,7 +151,7 @@ def test_a_month_whose_worker_was_killed_is_under_way_until_the_daemon_has_repea
 
 
 @pytest.mark.parametrize("succeeds", [True, False])
-def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
+def test_followed_run_has_the_outcome_of_its_last_retry(
     killed: Killed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
 ) -> None:
     runs = [killed.run()]
@@ -182,14 +180,14 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
 
 
-def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(killed: Killed) -> None:
+def test_followed_run_does_not_wait_for_a_stopped_daemon(killed: Killed) -> None:
     run = killed.run()
     outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
 
-def test_who_follows_a_run_whose_worker_could_not_work_reads_why(killed: Killed) -> None:
-    """As at the limit of tasks, where no step could begin."""
+def test_followed_run_reports_the_error_of_a_worker_that_ran_no_step(killed: Killed) -> None:
+    """This happens at the limit of tasks, where no step can begin."""
     run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
     error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
     killed.instance.report_engine_event("No step began.", run, EngineEventData.engine_error(error))
@@ -198,8 +196,8 @@ def test_who_follows_a_run_whose_worker_could_not_work_reads_why(killed: Killed)
     assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 
-def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(killed: Killed) -> None:
-    """The daemon gives a run up where it cannot reach the code server, which died together with the worker."""
+def test_run_given_up_by_the_daemon_is_under_way_and_reported_to_the_daemon_again(killed: Killed) -> None:
+    """The daemon gives up on a run if the code server has died together with the worker."""
     run = killed.run()
     assert report_again(killed.instance) == []  # it is the daemon's turn
     for _ in range(4):
@@ -217,7 +215,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(k
 
 @pytest.mark.usefixtures("a_minute_ago")
 @pytest.mark.parametrize("source", ErrorSource)
-def test_run_whose_step_dagster_could_not_record_is_repeated_once(killed: Killed, source: ErrorSource) -> None:
+def test_run_with_an_unrecorded_step_is_repeated_once(killed: Killed, source: ErrorSource) -> None:
     run = killed.failed_step(source)
     broke_off = source is ErrorSource.UNEXPECTED_ERROR
     assert killed.under_way == ({MONTH} if broke_off else set())
@@ -230,15 +228,15 @@ def test_run_whose_step_dagster_could_not_record_is_repeated_once(killed: Killed
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(killed: Killed) -> None:
+def test_killed_month_is_not_repeated_if_a_person_has_requested_the_month_again(killed: Killed) -> None:
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_its_month(killed: Killed) -> None:
-    """Runs of chosen assets share one job's name: a later one repeats another only by what it makes."""
+def test_killed_run_is_repeated_even_if_automation_requested_different_assets(killed: Killed) -> None:
+    """Runs of selected assets share a job name, so that a later run replaces an earlier run only by its assets."""
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
@@ -246,7 +244,7 @@ def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_
     assert report_again(killed.instance) == [run.run_id]
 
 
-def test_a_run_whose_repetition_is_there_and_not_marked_yet_is_not_told_of(killed: Killed) -> None:
+def test_killed_run_with_an_unmarked_retry_opens_no_alert(killed: Killed) -> None:
     run = killed.run()
     repetition = {PARENT_RUN_ID_TAG: run.run_id, ROOT_RUN_ID_TAG: run.run_id, RETRY_NUMBER_TAG: "1"}
     killed.instance.create_run_for_job(
@@ -256,7 +254,7 @@ def test_a_run_whose_repetition_is_there_and_not_marked_yet_is_not_told_of(kille
 
 
 @pytest.mark.usefixtures("a_minute_ago")
-def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed) -> None:
+def test_run_killed_four_times_is_not_repeated_and_opens_an_alert(killed: Killed) -> None:
     first = killed.run()
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
@@ -264,7 +262,7 @@ def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed) ->
     assert len(killed.told()) == 1
 
 
-def test_a_month_that_nobody_repeats_is_not_waited_for(killed: Killed) -> None:
+def test_month_without_a_retry_is_not_under_way(killed: Killed) -> None:
     killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
     assert killed.under_way == set()
     with before(hours=5):
@@ -275,7 +273,7 @@ def test_a_month_that_nobody_repeats_is_not_waited_for(killed: Killed) -> None:
     assert killed.under_way == set()
 
 
-def test_what_the_daemon_mends_is_no_alert_and_what_it_gives_up_is(killed: Killed) -> None:
+def test_run_that_the_daemon_repeats_opens_no_alert_and_run_without_retry_does(killed: Killed) -> None:
     run = killed.run()
     assert killed.told() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
@@ -287,8 +285,8 @@ def test_what_the_daemon_mends_is_no_alert_and_what_it_gives_up_is(killed: Kille
 # -- clocks ------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_fails_after_the_clock_was_set_back_is_told_of(killed: Killed) -> None:
-    """What happens then is dated before what happened already, and so before the cursor."""
+def test_run_that_fails_after_the_clock_was_set_back_opens_an_alert(killed: Killed) -> None:
+    """Such a failure is dated before the cursor."""
     killed.tick()
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
         first = killed.run(**own_worker_tags())

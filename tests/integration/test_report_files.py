@@ -123,7 +123,7 @@ def test_no_transaction_is_open_while_files_are_read(
     assert watchful.open == []
 
 
-def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
+def test_file_with_a_violation_is_read_daily_until_repaired(
     database: Database, kept: CountingFolder | CountingBucket
 ) -> None:
     write_reports(database, kept)
@@ -173,7 +173,7 @@ def test_writing_a_report_again_replaces_file_and_row(database: Database, store:
     assert store.get(KEY) == b"new"
 
 
-def test_the_database_itself_refuses_a_second_row_of_a_report(database: Database) -> None:
+def test_database_refuses_a_second_row_of_a_report(database: Database) -> None:
     with database.connect() as connection:
         insert = "INSERT INTO report_file (\"window\", format, url, sha256) VALUES ('2026-09', 'pdf', 'file:///x', '0')"
         connection.execute(insert)
@@ -191,7 +191,7 @@ def test_the_database_itself_refuses_a_second_row_of_a_report(database: Database
         {"user_id": "u1", "week_start": WEEK, "window": "2026-09"},
     ],
 )
-def test_a_report_of_nothing_or_of_two_things_is_refused(
+def test_report_without_exactly_a_learner_week_or_a_window_is_refused(
     database: Database, store: ObjectStore, of: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="of a user and a week, or of a window"):
@@ -199,7 +199,7 @@ def test_a_report_of_nothing_or_of_two_things_is_refused(
     assert not store.exists(KEY)
 
 
-def test_files_without_a_row_are_found(database: Database, store: ObjectStore) -> None:
+def test_files_without_a_row_are_listed(database: Database, store: ObjectStore) -> None:
     store.put("reports/2026-09-07/orphan.pdf", b"")
     store.put("reports/2026-09-14/of another week.pdf", b"")
     uri = store.put(KEY, b"")

@@ -67,7 +67,7 @@ def fits_of(database: Database) -> dict[str, set[str]]:
     return {table: {fit for (fit,) in rooms.rows(database, f"SELECT fit_id FROM {table}")} for table in FITTED}
 
 
-def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
+def test_superseded_fit_is_deleted_with_its_parameters_attempt_and_snapshot(
     database: Database, store: FolderStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
@@ -108,7 +108,7 @@ CITATIONS = {
 
 
 @pytest.mark.parametrize("table", CITATIONS)
-def test_a_fit_that_anything_rests_on_stays_with_all_that_it_came_from(
+def test_cited_fit_stays_with_its_attempt_and_snapshot(
     table: str, database: Database, store: ObjectStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
@@ -117,7 +117,7 @@ def test_a_fit_that_anything_rests_on_stays_with_all_that_it_came_from(
     assert fits_of(database) == {table: {old, new} for table in FITTED}
 
 
-def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit(
+def test_proposal_of_a_superseded_fit_is_deleted_unless_a_decision_cites_the_fit(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
@@ -131,10 +131,10 @@ def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit
     assert left == fits_of(database)["mirt_fit_meta"] == {new}
 
 
-def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_place(
+def test_proposal_of_a_recalibration_is_deleted_only_if_a_newer_proposal_replaced_the_item(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    """The later recalibration of the window proposes I1 alone, and supersedes the whole fit."""
+    """The later recalibration of the window proposes only I1 and supersedes the whole fit."""
     old, new = refitted(database, store)
     rooms.run_sql(database, "UPDATE mirt_fit_meta SET kind = 'pooled'")
     for fit, item in ((old, "I1"), (old, "I2"), (new, "I1")):
@@ -143,9 +143,8 @@ def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_plac
     assert fits_of(database)["mirt_fit_meta"] == {old, new}, "the open proposal rests on the superseded fit"
 
 
-def test_the_last_attempt_at_a_fit_stays_however_old_as_it_says_why_a_month_is_red(
-    database: Database, store: ObjectStore, now: datetime
-) -> None:
+def test_last_attempt_at_a_fit_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
+    """The last attempt records why a month is red."""
     first, last = (rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS)) for _ in range(2))
     assert pruned(database, now + LATER) == {"attempts at fits": (first,)}
     assert fits_of(database)["fit_staging"] == {last}
@@ -170,7 +169,7 @@ def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> No
         rooms.run_sql(database, ABILITY, (f"night {k}", "u", "s", "nightly", last - timedelta(days=k)))
 
 
-def test_nights_are_kept_for_thirty_days_and_months_for_ever(
+def test_fits_of_nights_are_kept_for_thirty_days_and_fits_of_months_permanently(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     nights(database, store, now, 40)
@@ -182,14 +181,14 @@ def test_nights_are_kept_for_thirty_days_and_months_for_ever(
     assert (fits["mirt_fit_meta"], len(fits["mirt_fit_meta"])) == (fits["mirt_item_params"], 31)
 
 
-def test_the_last_night_stays_however_long_ago_it_was(database: Database, store: ObjectStore, now: datetime) -> None:
+def test_last_night_is_kept_at_any_age(database: Database, store: ObjectStore, now: datetime) -> None:
     nights(database, store, now, 3)
     pruned(database, now + MUCH_LATER)
     kept = "SELECT fit_id, update_id FROM mirt_fit_meta m, mirt_ability WHERE m.kind = 'nightly'"
     assert rooms.rows(database, kept) == [("night 0", "night 0")]
 
 
-def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_last_on_a_scale(
+def test_online_theta_is_deleted_after_ninety_days_unless_newest_of_learner_and_scale(
     database: Database,
     now: datetime,
 ) -> None:
@@ -207,8 +206,8 @@ def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_las
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability WHERE kind = 'monthly'") == [(4,)]
 
 
-def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database: Database, now: datetime) -> None:
-    """The update makes the old row the newest after the prune found it old, and commits before the prune deletes."""
+def test_online_theta_that_is_updated_during_a_prune_is_kept(database: Database, now: datetime) -> None:
+    """The update commits after the prune has selected the old row and before the deletion."""
     for name, days in (("old", 200), ("new", 1)):
         rooms.run_sql(database, ABILITY, (name, "u", "s", "online", now - timedelta(days=days)))
     with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
@@ -224,7 +223,7 @@ def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database:
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability ORDER BY 1") == [("new",), ("old",)]
 
 
-def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(
+def test_alerts_and_violations_are_deleted_a_year_after_their_end_and_never_while_open(
     database: Database, now: datetime
 ) -> None:
     with database.connect() as connection:
@@ -257,7 +256,7 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
     assert kept == [("r1", "item open"), ("r2", "")]
 
 
-def test_arrivals_go_after_a_school_year(database: Database, now: datetime) -> None:
+def test_arrivals_are_deleted_after_a_school_year(database: Database, now: datetime) -> None:
     for source, age in (("old.csv", 401), ("both.csv", 401), ("both.csv", 399)):
         rooms.run_sql(
             database,
@@ -270,10 +269,10 @@ def test_arrivals_go_after_a_school_year(database: Database, now: datetime) -> N
     assert rooms.rows(database, "SELECT source FROM intake") == [("both.csv",)]
 
 
-def test_what_an_interrupted_prune_left_is_found_the_next_time(
+def test_files_left_by_an_interrupted_prune_are_deleted_by_the_next_prune(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    """Rows went, the process died: the file has no row."""
+    """The process died after the deletion of the rows, so the files have no rows."""
     keys = "snapshots/scored_responses/2026-05/abc", "posterior_draws/2026-05/d", "reports/2026-05-04/u1.pdf"
     for key in keys:
         store.put(key, b"x")
@@ -282,7 +281,7 @@ def test_what_an_interrupted_prune_left_is_found_the_next_time(
     assert [key for key, _ in store.list("elsewhere")] == ["elsewhere/2026-05.pdf"]
 
 
-def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: FolderStore, now: datetime) -> None:
+def test_unfinished_file_of_a_killed_process_is_deleted_after_a_day(store: FolderStore, now: datetime) -> None:
     part = store.root / "reports" / "2026-05-04" / f"{PART}x1"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
@@ -294,7 +293,7 @@ def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: 
         assert part.exists() is dry_run
 
 
-def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
+def test_learner_reports_are_deleted_after_a_school_year_and_bank_reports_are_kept(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     monday = date(2025, 9, 1)
@@ -310,10 +309,10 @@ def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
 
-def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_month(
+def test_replaced_drift_report_is_deleted_unless_its_month_has_a_decision(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    """What a person had read when deciding is evidence."""
+    """The report that a person had read when deciding is evidence."""
     for month in ("2026-05", "2026-06"):
         for n in (1, 2):
             store_report(
@@ -330,10 +329,10 @@ def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_m
     }
 
 
-def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
+def test_prune_waits_for_a_writer_that_has_not_recorded_its_file_yet(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    """A week is written again: its old file is replaced, its row comes when the writer is done."""
+    """The week is written again: its file is replaced before the row is committed."""
     key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
     uri = store.put(key, b"new")
     with database.connect() as writer, ThreadPoolExecutor(1) as other:
@@ -347,7 +346,7 @@ def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
     assert store.exists(key)
 
 
-def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(
+def test_snapshot_and_draws_of_a_kept_fit_are_not_deleted(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
     rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
@@ -361,10 +360,10 @@ def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(
     assert files_gone(database, store, now) == ()
 
 
-def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
+def test_file_cited_only_by_an_attempt_at_a_fit_is_kept_and_backed_up(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    """Of a recalibration whose fit is gone, the attempt may stay: it alone names the answers that it was made from."""
+    """The attempt of a recalibration may stay after its fit is deleted; only the attempt then cites the answers."""
     rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     files = {"snapshots/recalibration/math/abc.parquet": "", "posterior_draws/2026-06/d": "e1"}
     for key in files:
@@ -382,10 +381,10 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
 @pytest.mark.on_change(
     "jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited_files.py"
 )
-def test_months_stay_what_they_are_when_all_that_is_old_goes(
+def test_months_keep_their_state_and_evidence_after_a_prune(
     made_month: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
-    """Of a month that was made three times, the second time goes: the first published. What is said of it stays."""
+    """The month ran three times, and its second fit is deleted; the first fit is published."""
     database, store = Database(made_month), rooms.folder_store(made_month)
 
     class Later(datetime):
@@ -414,7 +413,7 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(
     assert [g for g in again if g.kind != "output of old runs that stay"] == []
 
 
-def test_the_job_deletes_what_the_command_would(world: Settings) -> None:
+def test_prune_job_deletes_superseded_fits(world: Settings) -> None:
     database, store = Database(world), rooms.folder_store(world)
     old, new = refitted(database, store)
     rooms.run_sql(
@@ -512,7 +511,7 @@ def graph(home: tuple[Database, dg.DagsterInstance]) -> Iterator[Graph]:
     rooms.run_sql(database, "DELETE FROM alert; DELETE FROM publication_step")
 
 
-def test_a_run_goes_when_its_partition_was_made_again_and_takes_its_events_and_output_along(graph: Graph) -> None:
+def test_superseded_run_is_deleted_with_its_events_and_output(graph: Graph) -> None:
     old, other, new = graph.run("make", "2026-01"), graph.run("make", "2026-02"), graph.run("make", "2026-01")
     output = graph.instance.compute_log_manager.get_log_keys_for_log_key_prefix
     assert (graph.pruned(LATER_RUNS - timedelta(days=2)), graph.pruned(dry_run=True)) == ((), (old,))
@@ -524,8 +523,8 @@ def test_a_run_goes_when_its_partition_was_made_again_and_takes_its_events_and_o
     assert graph.pruned() == ()
 
 
-def test_deleting_a_latest_materialisation_would_lose_the_partition(graph: Graph) -> None:
-    """Why nothing of the kind is deleted: what Dagster does, so that a newer one that does not is noticed."""
+def test_dagster_loses_a_partition_if_its_latest_materialisation_is_deleted(graph: Graph) -> None:
+    """This is why such runs are kept; the test detects a newer Dagster that behaves differently."""
     only = graph.run("make", "2026-01")
     assert graph.pruned() == ()
     graph.instance.delete_run(only)
@@ -541,17 +540,17 @@ def test_deleting_a_latest_materialisation_would_lose_the_partition(graph: Graph
     ],
     ids=["a failed run until its partition was made", "the latest evaluation of a check", "the latest observation"],
 )
-def test_what_stays_until_a_later_run_takes_its_place(
+def test_run_is_kept_until_a_later_run_replaces_its_results(
     graph: Graph, runs: list[tuple[str, dict[str, str]]], gone: list[list[int]]
 ) -> None:
-    """The runs that a prune would delete after each of them."""
+    """`gone` names the runs that a prune would delete after each run."""
     made: list[str] = []
     for (job, tags), expected in zip(runs, gone, strict=True):
         made.append(graph.run(job, None if job == "observe" else "2026-01", **tags))
         assert set(graph.pruned(dry_run=True)) == {made[k] for k in expected}
 
 
-def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
+def test_run_named_by_an_open_alert_or_a_row_is_kept(graph: Graph) -> None:
     told, cited, last = (graph.run("make", "2026-01") for _ in range(3))
     key = f"run make 2026-01|{told}"
     with graph.database.connect() as connection:
@@ -566,14 +565,14 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
     assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
 
 
-def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
+def test_running_run_is_not_deleted(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
     running = graph.instance.get_run_by_id(old)._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
     assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
 
 
-def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
+def test_prune_killed_between_events_and_run_is_completed_by_the_next_prune(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
@@ -586,7 +585,7 @@ def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
     assert rooms.rows(graph.database, orphans) == [(0,)]
 
 
-def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
+def test_output_of_an_old_run_is_deleted_even_if_the_run_is_kept(graph: Graph) -> None:
     run = graph.run("make", "2026-01")
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:

@@ -52,7 +52,7 @@ def hash_of_log(database: Database) -> str:
         ("response = 'é'", "response = U&'e\\0301'"),
     ],
 )
-def test_rows_that_differ_have_other_hashes(dirty: Database, one: str, other: str) -> None:
+def test_rows_that_differ_have_different_hashes(dirty: Database, one: str, other: str) -> None:
     found = set()
     for values in (one, other):
         run_sql(dirty, f"UPDATE response_log SET {values} WHERE attempt_id = '{ONE_OF_THEM}'")
@@ -60,7 +60,7 @@ def test_rows_that_differ_have_other_hashes(dirty: Database, one: str, other: st
     assert len(found) == 2
 
 
-def test_sums_of_hashes_are_those_of_their_digits_over_any_chunks() -> None:
+def test_sums_of_hashes_do_not_depend_on_the_chunks() -> None:
     hashes = [hashlib.md5(str(n).encode()).hexdigest() for n in range(1000)] + ["f" * 32, "0" * 32]
     chunks = pa.chunked_array([hashes[:10], hashes[10:10], hashes[10:]])
     expected = tuple(sum(int(h[start : start + 15], 16) for h in hashes) for start in (0, 16))
@@ -70,7 +70,7 @@ def test_sums_of_hashes_are_those_of_their_digits_over_any_chunks() -> None:
     )
 
 
-def test_a_fraction_is_refused() -> None:
+def test_row_hash_of_a_float_column_is_refused() -> None:
     table = ibis.table({"x": "float64"}, name="t")
     with pytest.raises(TypeError, match="x is float64"):
         row_hash(table, ["x"])

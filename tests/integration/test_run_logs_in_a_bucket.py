@@ -22,7 +22,7 @@ KEY = ["0a1b2c", "compute_logs", "fit"]
 SHOWN = f"query {{ capturedLogs(logKey: {json.dumps(KEY)}) {{ stdout stderr }} }}"
 
 
-def test_page_shows_the_output_of_a_pod_that_is_gone(
+def test_page_shows_the_output_of_a_deleted_pod(
     s3: SeaweedFS,
     settings: Settings,
     database: Database,

@@ -75,7 +75,7 @@ def test_worker_executes_the_run(settings: Settings, instance: dg.DagsterInstanc
     assert instance.get_run_by_id(run_id).status is dg.DagsterRunStatus.SUCCESS
 
 
-def test_run_is_repeated_if_its_pod_is_taken_away(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_run_is_repeated_if_its_pod_is_evicted(settings: Settings, instance: dg.DagsterInstance) -> None:
     run_id, process = worker(settings, instance)
     process.send_signal(signal.SIGTERM)
     assert process.wait(patient(60)) == 1
@@ -83,9 +83,7 @@ def test_run_is_repeated_if_its_pod_is_taken_away(settings: Settings, instance: 
     assert [record.dagster_run.run_id for record in to_be_repeated(instance)] == [run_id]
 
 
-def test_run_that_is_being_cancelled_is_cancelled_by_the_same_signal(
-    settings: Settings, instance: dg.DagsterInstance
-) -> None:
+def test_cancelling_run_is_cancelled_by_the_same_signal(settings: Settings, instance: dg.DagsterInstance) -> None:
     run_id, process = worker(settings, instance)
     instance.report_run_canceling(instance.get_run_by_id(run_id))
     process.send_signal(signal.SIGTERM)

@@ -143,8 +143,8 @@ def test_the_model_at_init_is_stored_and_fits_the_origin_window(fresh: Settings)
     assert calibrate(fresh, NEXT).state == "done"
 
 
-def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
-    """Its slopes are equal, and the SD of θ, which a Rasch model leaves free, is in them."""
+def test_rasch_origin_has_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
+    """The slopes are equal and contain the SD of θ, which a Rasch model leaves free."""
     from_window(fresh, "rasch")
     database = Database(fresh)
     (latent,) = rows(database, "SELECT model_spec->'latent' FROM mirt_fit_meta WHERE kind = 'origin'")[0]
@@ -156,7 +156,7 @@ def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Setting
 # -- another model on an origin that is a window -----------------------------------------------------
 
 
-def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: Settings) -> None:
+def test_changed_model_freezes_the_anchors_again_from_the_origin_window(window: Settings) -> None:
     database = Database(window)
     old_set = rows(database, "SELECT item_id, a, b, anchor_hash FROM anchor_set ORDER BY 1")
     published = rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id")
@@ -198,7 +198,7 @@ def violations(settings: Settings) -> list[str]:
         return [violation.observed for violation in verdict.violations]
 
 
-def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) -> None:
+def test_preview_lists_the_effects_of_a_change_and_writes_no_rows(window: Settings) -> None:
     database = Database(window)
     tables = ("scale_decision", "anchor_set", "mirt_fit_meta", "mirt_item_params", "calibration_scale")
     before = [rows(database, f"SELECT count(*), max(t::text) FROM {table} t") for table in tables]
@@ -212,7 +212,7 @@ def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) ->
     assert change.lines[3] == f"stale until calibrated again: {FIRST}; published values stay"
 
 
-def test_anchors_that_somebody_changes_after_the_decision_are_noticed(window: Settings) -> None:
+def test_anchors_changed_after_the_decision_violate_an_invariant(window: Settings) -> None:
     decide(window, {"model": "1pl"})
     assert violations(window) == []
     run_sql(
@@ -225,7 +225,7 @@ def test_anchors_that_somebody_changes_after_the_decision_are_noticed(window: Se
     assert any(observed.startswith("version 2: ") for observed in violations(window)), "nobody decided on it"
 
 
-def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) -> None:
+def test_model_change_is_refused_if_the_scale_has_changed_since_the_preview(window: Settings) -> None:
     database = Database(window)
     change = preview(window, {"model": "1pl"})
     decide(window, {"prior_a": "lognormal(0, 0.5)"}, AFTER)
@@ -248,7 +248,7 @@ def test_a_model_that_leaves_too_few_anchors_is_refused(window: Settings) -> Non
     assert rows(Database(window), "SELECT * FROM scale_decision") == []
 
 
-def test_a_model_cannot_change_before_a_month_from_which_anchors_change_already(window: Settings) -> None:
+def test_model_change_is_refused_before_a_month_in_which_the_anchors_already_change(window: Settings) -> None:
     decide(window, {"model": "1pl"}, AFTER)
     with pytest.raises(PermanentFailure, match=rf"the anchors of {SCALE} change from {AFTER} on: name that month"):
         preview(window, {"model": "3pl"}, NEXT)
@@ -263,7 +263,7 @@ def test_a_model_cannot_change_before_a_month_from_which_anchors_change_already(
 # -- priors ------------------------------------------------------------------------------------------
 
 
-def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings) -> None:
+def test_prior_applies_to_every_item_from_its_month_on(window: Settings) -> None:
     database = Database(window)
     done = decide(window, {"prior_a": "lognormal(0, 0.1)"})
     assert (done.first_month, done.anchors) == (NEXT, None)
@@ -289,12 +289,14 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
         ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "free slopes, and the Rasch"),
     ],
 )
-def test_what_the_model_does_not_have_cannot_have_a_prior(window: Settings, values: dict[str, str], why: str) -> None:
+def test_prior_on_a_parameter_missing_in_the_model_is_refused(
+    window: Settings, values: dict[str, str], why: str
+) -> None:
     with pytest.raises(PermanentFailure, match=why):
         preview(window, values)
 
 
-def test_a_prior_goes_with_the_model_that_has_its_parameter(window: Settings) -> None:
+def test_prior_has_to_be_removed_with_the_model_that_has_its_parameter(window: Settings) -> None:
     database = Database(window)
     decide(window, {"model": "3pl", "prior_c": "beta(5,17)"}, NEXT)
     with pytest.raises(PermanentFailure, match="prior_c=none, in the same command"):
@@ -303,13 +305,13 @@ def test_a_prior_goes_with_the_model_that_has_its_parameter(window: Settings) ->
     assert [scale_of(database, m).priors for m in (NEXT, AFTER)] == [Priors(c=Beta(5.0, 17.0)), None]
 
 
-def test_a_prior_is_refused_for_a_later_month_whose_model_does_not_have_its_parameter(window: Settings) -> None:
+def test_prior_is_refused_if_the_model_of_a_later_month_lacks_its_parameter(window: Settings) -> None:
     decide(window, {"model": "rasch"}, AFTER)
     with pytest.raises(PermanentFailure, match=f"Rasch of scale default in {AFTER} has none"):
         preview(window, {"prior_a": "lognormal(0,1)"}, NEXT)
 
 
-def test_only_em_takes_priors_of_a_scale_and_by_level_none_on_difficulty(window: Settings) -> None:
+def test_priors_are_refused_for_engine_mirt_and_on_difficulty_if_assigned_by_level(window: Settings) -> None:
     database = Database(window)
     change_rules(database, SCALE, {"assignment": "by_level"})
     with pytest.raises(PermanentFailure, match="assigned by level"):
@@ -341,7 +343,7 @@ def test_a_3pl_is_not_linked_to_anchors_of_the_bank_without_guessing(settings: S
     assert "the anchors are the bank's and keep their values" in done.lines
 
 
-def test_a_scale_does_not_begin_with_a_3pl_on_such_anchors(settings: Settings) -> None:
+def test_origin_with_a_3pl_is_refused_if_the_banks_anchors_have_no_guessing(settings: Settings) -> None:
     with pytest.raises(PermanentFailure, match="c = 0 in the bank"):
         bank_scale(Database(settings), 0.0, "3pl")
     assert rows(Database(settings), "SELECT * FROM calibration_scale") == []
@@ -356,7 +358,7 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
         preview(settings, {"model": "2pl"})
 
 
-def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(settings: Settings, irt: IrtOf) -> None:
+def test_origin_with_a_2pl_warns_if_the_banks_anchors_have_guessing(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
     said = irt(settings)("scale", "init").out
     assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
@@ -375,10 +377,10 @@ def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) ->
 # -- months under way --------------------------------------------------------------------------------
 
 
-def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_under_the_wrong_one(
+def test_model_change_during_running_months_holds_the_fits_of_the_former_model(
     world: Settings,
 ) -> None:
-    """Both months are fitted and linked as 2PL when the model changes; the first waits in the ledger by then."""
+    """Both months are fitted and linked as 2PL when the model changes; the later month is pending in the ledger."""
     database, store = Database(world), folder_store(world)
     for month in (FIRST, NEXT):
         fit_and_link(database, store, month, ENGINE)
@@ -402,8 +404,8 @@ def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_u
     assert models == [("1pl",)]
 
 
-def test_a_night_follows_the_model_of_its_day(world: Settings) -> None:
-    """Its 30 days reach into the month before, which has another model."""
+def test_night_uses_the_model_of_its_day(world: Settings) -> None:
+    """The night's 30 days reach into the previous month, which has a different model."""
     database = Database(world)
     decide(world, {"model": "1pl"}, NEXT)
     for day in ("2026-06-30", "2026-07-01"):
@@ -434,7 +436,7 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> No
         assert accepted_subjects(connection, SCALE, Month(FIRST).start) == {"guessing"}
 
 
-def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(world: Settings, irt: IrtOf) -> None:
+def test_command_prints_the_effects_before_the_prompt_and_stores_name_and_reason(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     signed = ("--by", "Ann", "--reason", "equal slopes")
     asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
@@ -475,13 +477,15 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(worl
         (("prior_b=beta(5,17)",), "on b is not one of normal(mean, sd), none"),
     ],
 )
-def test_what_cannot_be_set_is_refused_by_name(world: Settings, irt: IrtOf, words: tuple[str, ...], why: str) -> None:
+def test_invalid_settings_of_a_scale_are_refused_by_name(
+    world: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+) -> None:
     refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
     assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(Database(world), "SELECT * FROM scale_decision") == []
 
 
-def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: IrtOf) -> None:
+def test_scale_init_stores_the_named_model_and_refuses_unknown_models(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {f"a{j}": VALUES | {"b": j / 5} for j in range(6)})
     assert irt(settings)("scale", "init", "--model", "rasch").code == 0
     assert rows(Database(settings), "SELECT model FROM calibration_scale") == [("rasch",)]

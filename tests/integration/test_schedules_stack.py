@@ -76,7 +76,7 @@ def stack(late: LateStack) -> Harness:
     return late.harness
 
 
-def test_missed_days_are_made_each_once_and_the_running_week_too(late: LateStack, stack: Harness) -> None:
+def test_missed_days_and_the_running_week_are_computed_once(late: LateStack, stack: Harness) -> None:
     def all_made() -> bool:
         return {day for day, status in days() if status == "SUCCESS"} >= set(late.missed(late.started))
 
@@ -104,8 +104,8 @@ def test_the_running_week_is_backfilled_from_the_ui(stack: Harness) -> None:
     assert (run.tags[PARTITION_TAG], run.status) == (week, dg.DagsterRunStatus.SUCCESS)
 
 
-def test_day_that_is_judged_again_is_made_again_once(late: LateStack, stack: Harness) -> None:
-    """Its features; the schedule of the weeks was stopped."""
+def test_day_that_is_judged_again_is_recomputed_once(late: LateStack, stack: Harness) -> None:
+    """Only its features are recomputed; the schedule of the weeks was stopped."""
     day = late.missed(late.started)[1]
 
     def made() -> list[str]:

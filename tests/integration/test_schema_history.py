@@ -142,8 +142,8 @@ def emptied(database: Database) -> Config:
 
 
 @pytest.mark.on_change(*SCHEMA)
-def test_the_registry_as_sql_makes_what_the_migrations_make(database: Database) -> None:
-    """With all that Alembic does not compare, such as triggers, and what an index leaves out."""
+def test_registry_as_sql_creates_the_same_schema_as_the_migrations(database: Database) -> None:
+    """The comparison includes catalog objects that Alembic ignores, such as triggers and partial indexes."""
     migrated = catalog(database)
     emptied(database)
     with database.connect() as connection:
@@ -251,7 +251,7 @@ def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
 
 
 @pytest.mark.on_change(*SCHEMA)
-def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
+def test_home_of_the_former_history_is_upgraded_to_the_same_schema_as_a_new_home(
     database: Database, settings: Settings, earlier: Callable[[Settings], Callable[..., str]]
 ) -> None:
     alembic.command.upgrade(emptied(database), SCHEMA_FILE.stem)
@@ -264,7 +264,7 @@ def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
 
 
 @pytest.mark.on_change(*SCHEMA)
-def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_without_one(database: Database) -> None:
+def test_upgrade_adds_missing_states_to_snapshots_and_deletes_partitions_without_a_state(database: Database) -> None:
     schema.downgrade(database, SCHEMA_FILE.stem)
     run_sql(
         database,
@@ -284,10 +284,10 @@ def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_wit
 
 @pytest.mark.on_change(*SCHEMA)
 @pytest.mark.ci
-def test_the_release_before_runs_on_the_newest_schema(
+def test_previous_release_runs_on_the_newest_schema(
     world: Settings, earlier: Callable[[Settings], Callable[..., str]], tmp_path: Path, irt: IrtOf
 ) -> None:
-    """Its code, in the present environment: what rolls back is the code, and the schema stays."""
+    """The old code runs in the present environment: a rollback replaces the code and keeps the schema."""
     database, present, run = Database(world), irt(world), earlier(world)
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
@@ -346,7 +346,7 @@ def became(database: Database, revision: str, oldest_code: str | None) -> None:
     run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
 
 
-def test_every_command_names_the_way_to_the_newer_schema(
+def test_every_command_names_the_upgrade_to_the_newer_schema(
     database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
     before = str(schema_version(database).revision)
@@ -358,10 +358,10 @@ def test_every_command_names_the_way_to_the_newer_schema(
 
 
 @pytest.mark.parametrize("had_oldest_code", [True, False])
-def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_upgrade(
+def test_schema_older_than_the_first_is_refused_by_every_command_and_by_an_upgrade(
     had_oldest_code: bool, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    """The commit whose code brings it to the first is named, as `irt db upgrade` of this code cannot."""
+    """The message names the commit that can upgrade to the first schema, as this code cannot."""
     became(database, BEFORE_THE_FIRST, None)
     if not had_oldest_code:
         run_sql(database, "ALTER TABLE irt_alembic_version DROP COLUMN oldest_code")
@@ -382,7 +382,7 @@ def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_up
     assert (schema_version(database).revision, catalog(database)) == (BEFORE_THE_FIRST, before)
 
 
-def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Database, settings: Settings) -> None:
+def test_newer_schema_that_supports_this_code_is_used_unchanged(database: Database, settings: Settings) -> None:
     became(database, "0999_from_tomorrow", schema_version(database).revision)
     assert open_database(settings).url == database.url
     schema.upgrade(database)
@@ -390,7 +390,7 @@ def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Databas
 
 
 @pytest.mark.parametrize("oldest_code", ["0998_breaks_it", None])
-def test_a_newer_schema_that_does_not_serve_this_code_is_refused(
+def test_newer_schema_that_does_not_support_this_code_is_refused(
     oldest_code: str | None, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
 ) -> None:
     became(database, "0999_from_tomorrow", oldest_code)
@@ -399,7 +399,7 @@ def test_a_newer_schema_that_does_not_serve_this_code_is_refused(
         assert (code, "install the newer irt-assets" in printed) == (2, True), words
 
 
-def test_going_back_is_refused_where_the_ledger_would_lose_something(
+def test_downgrade_is_refused_if_the_ledger_would_lose_values(
     database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
     earlier = str(schema_version(database).revision)
@@ -425,7 +425,7 @@ def test_going_back_is_refused_where_the_ledger_would_lose_something(
         ("0013", FIRST, r"'0013' does not name one of the earlier \(there is none\)"),
     ],
 )
-def test_only_an_earlier_schema_can_be_gone_back_to(
+def test_downgrade_is_refused_unless_the_target_is_an_earlier_schema(
     database: Database, next_version: str, revision: str, now_at: str | None, why: str
 ) -> None:
     schema.upgrade(database)
@@ -434,7 +434,7 @@ def test_only_an_earlier_schema_can_be_gone_back_to(
     assert re.search(why, refusal(schema.downgrade, database, revision))
 
 
-def test_going_back_wants_a_backup(
+def test_downgrade_without_confirmation_names_the_backup_command(
     database: Database, next_version: str, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = str(schema_version(database).revision)
@@ -445,8 +445,8 @@ def test_going_back_wants_a_backup(
     assert schema_version(database).revision == next_version
 
 
-def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: Path) -> None:
-    """Doctor promises "made at first use"; the first import asked for `irt db upgrade` instead."""
+def test_first_command_creates_the_embedded_database_with_its_schema(tmp_path: Path) -> None:
+    """`irt doctor` promises a database at first use, but the first import asked for `irt db upgrade`."""
     settings = Settings(irt_home=tmp_path / "home", _env_file=None)
     try:
         database = open_database(settings)
@@ -456,7 +456,9 @@ def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: 
         EmbeddedPostgres(settings.irt_home / "postgres").stop()
 
 
-def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: Database, settings: Settings) -> None:
+def test_database_of_an_external_server_is_not_migrated_without_a_command(
+    database: Database, settings: Settings
+) -> None:
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     assert "has no schema yet: run `irt db upgrade`" in refusal(open_database, settings)
     assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
@@ -468,7 +470,7 @@ def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: D
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
 
-def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
+def test_postgresql_15_accepts_the_same_schema(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
     require(DEBIAN_15.is_dir(), f"Debian's PostgreSQL 15 in {DEBIAN_15}")
     server = EmbeddedPostgres(tmp_path / "postgres", bin_folder=DEBIAN_15)
     try:
@@ -497,13 +499,13 @@ def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[
         ("CREATE OR REPLACE VIEW standing_decision AS SELECT * FROM release_decision", "view standing_decision is"),
     ],
 )
-def test_a_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
+def test_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
     run_sql(database, damage)
     [difference] = schema.drift(database)
     assert said in difference
 
 
-def test_partitions_are_made_once_however_many_ask(database: Database) -> None:
+def test_concurrent_requests_create_each_partition_once(database: Database) -> None:
     def ask(last_month: str) -> list[str]:
         return call(database, ensure_month_partitions, "2025-11", last_month)
 
@@ -520,7 +522,7 @@ def add_answer(connection: psycopg.Connection, at: str) -> None:
     )
 
 
-def test_a_month_holds_its_first_and_its_last_microsecond(database: Database) -> None:
+def test_partition_of_a_month_includes_its_first_and_last_microsecond(database: Database) -> None:
     with database.connect() as connection:
         ensure_month_partitions(connection, "2025-12", "2025-12")
         add_answer(connection, "2025-12-01 00:00:00+00")
@@ -530,7 +532,7 @@ def test_a_month_holds_its_first_and_its_last_microsecond(database: Database) ->
             add_answer(connection, "2026-01-01 00:00:00+00")
 
 
-def test_making_a_partition_does_not_hold_up_readers_and_writers(database: Database) -> None:
+def test_creating_a_partition_does_not_block_readers_and_writers(database: Database) -> None:
     call(database, ensure_month_partitions, "2026-01", "2026-01")
     with database.connect() as maker, database.connect() as other:
         ensure_month_partitions(maker, "2026-02", "2026-02")

@@ -141,8 +141,8 @@ def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilitie
     return found
 
 
-def test_the_month_is_green_and_publishes_what_it_may(month: World) -> None:
-    """The new items, but that of which nobody got the maximum score: a person decides on it."""
+def test_month_is_green_and_publishes_new_items_with_observed_maximum_scores(month: World) -> None:
+    """A person decides on the item whose maximum score no learner has reached."""
     assert month.step.state == "done", month.step.why
     published = rows(month.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
     assert [item for (item,) in published] == ["G", "N", "S2", "S3"], month.step.held
@@ -150,7 +150,7 @@ def test_the_month_is_green_and_publishes_what_it_may(month: World) -> None:
     assert "nobody got its maximum score, 3" in why["T"]
 
 
-def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -> None:
+def test_published_item_has_the_curve_of_its_fit(month: World) -> None:
     found = rows(
         month.database,
         """SELECT i.item_id, i.params, p.parameters, i.p_value FROM mirt_item_params i
@@ -176,7 +176,7 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
     assert with_errors == [1, 2, 3]
 
 
-def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
+def test_values_settled_by_the_month_include_the_steps(month: World) -> None:
     settled = call(month.database, values_settled, SCALE, MONTH)
     fit = call(month.database, linked_fit, SCALE, "monthly", Month(MONTH).start, "em")
     assert fit is not None
@@ -189,7 +189,7 @@ def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
     assert alike(replace(known, a_se=9.0).without_errors, known.without_errors)
 
 
-def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month: World) -> None:
+def test_month_night_and_requests_give_equal_theta_on_the_same_answers(month: World) -> None:
     nightly = measured(month.database, "nightly")
     np.testing.assert_array_equal(nightly.theta, month.monthly.theta)
     assert month.monthly.absent == {}
@@ -209,8 +209,8 @@ def in_bank(database: Database, item: str, said: dict[str, object]) -> None:
     )
 
 
-def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_the_item(month: World) -> None:
-    """What says nothing new of a scored item does not, and a fit that did not keep its models stands."""
+def test_changed_model_or_block_of_an_item_makes_months_with_the_item_stale(month: World) -> None:
+    """Redundant information on a scored item leaves the month green, and so does a fit without stored item models."""
     database, nothing_ran = month.database, dg.DagsterInstance.ephemeral()
 
     def why_stale() -> str | None:
@@ -237,8 +237,8 @@ def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_t
         in_bank(database, item, {"max_score": MOST[item]})
 
 
-def test_months_are_compared_with_the_origin_window_whose_fit_has_scored_items(month: World) -> None:
-    """Its model is then 2pl+gpcm, and the scale's 2pl."""
+def test_months_are_compared_with_an_origin_window_that_has_scored_items(month: World) -> None:
+    """The model of the origin's fit is 2pl+gpcm, and the scale's model is 2pl."""
     window = OriginWindow(*Month(MONTH).bounds, EmEngine(1), month.store)
     scale = call(month.database, read_scales, END)[SCALE]
     fitted = fit_window(month.database, SCALE, window, scale.rules, scale.model)
@@ -255,8 +255,8 @@ def requested(database: Database, user: str, now: datetime) -> float:
         return update(connection, read_measures(connection, now), user, 365, now)[SCALE].theta
 
 
-def test_a_score_that_nobody_had_given_counts_as_the_nearest_lower_one_everywhere(month: World) -> None:
-    """One point for G, which had 0 or 2 when it was calibrated; another learner has no points."""
+def test_unobserved_score_counts_as_the_nearest_lower_score(month: World) -> None:
+    """The score is one point for G, which had 0 or 2 in the calibration; a second learner has no points."""
     at = END + timedelta(days=1)
     given = [answer("one", "G", 1, at), answer("none", "G", 0, at)]
     given += [answer(user, "S3", 2, at + timedelta(minutes=1)) for user in ("one", "none")]
@@ -272,7 +272,7 @@ def test_a_score_that_nobody_had_given_counts_as_the_nearest_lower_one_everywher
     assert theta["one"] == theta["none"] == requested(month.database, "one", END + timedelta(days=2))
 
 
-def test_a_night_knows_the_pretest_items_and_its_month_then_agrees_with_night_and_requests(month: World) -> None:
+def test_night_estimates_pretest_items_and_the_month_agrees_with_night_and_requests(month: World) -> None:
     """T, of which somebody gets 3 points now, is in the night on the bank's scale with the curve that it was made
     with."""
     database, end = month.database, Month(NEXT).end
@@ -353,7 +353,7 @@ def skewed_scale(database: Database, store: ObjectStore) -> Database:
 
 
 @pytest.mark.ci
-def test_every_record_of_a_mixed_scale_with_skewed_learners_is_read_as_it_was_written(skewed_scale: Database) -> None:
+def test_records_of_a_mixed_scale_with_skewed_learners_are_read_back_unchanged(skewed_scale: Database) -> None:
     found: list[tuple[type[Part], object]] = [
         (kind, stored)
         for kind, query in (

@@ -146,7 +146,7 @@ def instance(installation: Installation) -> Iterator[DagsterInstance]:
         yield instance
 
 
-def test_what_runs_is_well(installation: Installation) -> None:
+def test_health_reports_every_running_server_as_well(installation: Installation) -> None:
     done = installation.irt("health")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split("\n")[:-1] == [
@@ -154,11 +154,13 @@ def test_what_runs_is_well(installation: Installation) -> None:
     ]
 
 
-def test_the_parts_of_the_daemon_are_those_that_dagster_demands(instance: DagsterInstance) -> None:
+def test_daemon_parts_equal_the_types_that_dagster_requires(instance: DagsterInstance) -> None:
     assert set(DAEMONS) == set(instance.get_required_daemon_types())
 
 
-def test_a_run_goes_through_the_three_of_them(installation: Installation, instance: DagsterInstance) -> None:
+def test_run_passes_through_webserver_daemon_and_code_server(
+    installation: Installation, instance: DagsterInstance
+) -> None:
     done = installation.irt("job", "prune")
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = [run for run in instance.get_runs() if run.job_name == "prune"]
@@ -166,10 +168,10 @@ def test_a_run_goes_through_the_three_of_them(installation: Installation, instan
     assert run.remote_job_origin is not None, "the daemon launches only what says where its code is"
 
 
-def test_a_prometheus_finds_every_server_where_our_configuration_says(
+def test_prometheus_scrapes_every_server_with_our_configuration(
     installation: Installation, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
-    """The services are applications in threads here, and each port is another than in the file."""
+    """The services run as threads here, with ports that differ from the file."""
     prometheus = shutil.which("prometheus")
     require(prometheus is not None, "prometheus (Debian's)")
     settings = installation.settings
@@ -210,7 +212,7 @@ def test_a_prometheus_finds_every_server_where_our_configuration_says(
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: Installation) -> None:
+def test_hup_restarts_a_server_in_the_same_process(name: str, installation: Installation) -> None:
     service = installation.services[name]
     before = psutil.Process(service.process.pid)
     service.forget()
@@ -224,8 +226,8 @@ def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: I
 
 
 @pytest.mark.parametrize("name", ["code-server", "webserver"])
-def test_a_server_that_hangs_is_not_well(name: str, installation: Installation) -> None:
-    """Its port is open, and its process there."""
+def test_hanging_server_is_not_healthy(name: str, installation: Installation) -> None:
+    """Its port is open and its process exists."""
     process = installation.services[name].process
     process.send_signal(signal.SIGSTOP)
     try:
@@ -236,14 +238,14 @@ def test_a_server_that_hangs_is_not_well(name: str, installation: Installation) 
     assert done.stdout.startswith(f"{name}: no")
 
 
-def test_one_home_has_one_code_server_and_no_stack_beside_it(installation: Installation) -> None:
+def test_second_code_server_or_stack_of_a_home_is_refused(installation: Installation) -> None:
     for arguments in (["run", "code-server"], ["serve"]):
         done = installation.irt(*arguments)
         assert done.returncode == 2
         assert str(installation.settings.irt_home) in done.stderr.replace("\n", "")
 
 
-def test_health_starts_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_health_starts_no_server_and_names_the_missing_parts(tmp_path: Path) -> None:
     environment = {**os.environ, "IRT_HOME": str(tmp_path / "new"), "IRT_UI_PORT": str(free_port())}
     done = subprocess.run([*IRT, "health"], env=environment, capture_output=True, text=True, timeout=patient(60))
     said = done.stdout.splitlines()
@@ -252,7 +254,7 @@ def test_health_starts_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_the_verifier_starts_without_a_database_and_says_when_it_is_ready(tmp_path: Path) -> None:
+def test_verifier_starts_without_a_database_and_reports_its_readiness(tmp_path: Path) -> None:
     (tmp_path / "public.pem").write_bytes(Issuer().pem)
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DATABASE_URL"},

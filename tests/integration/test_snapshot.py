@@ -82,7 +82,7 @@ def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
         assert counts["unusable"] == counts["hinted"] == 0
 
 
-def test_the_file_holds_every_attempt_of_the_month_with_its_reason(database: Database, store: FolderStore) -> None:
+def test_file_contains_every_attempt_of_the_month_with_its_reason(database: Database, store: FolderStore) -> None:
     snapshot, _ = take_snapshot(database, store, MONTH, None)
     table = read_snapshot(store, snapshot)
     logged = rooms.rows(
@@ -101,7 +101,7 @@ def test_the_file_holds_every_attempt_of_the_month_with_its_reason(database: Dat
     assert [reason is None for reason in reasons] == [score is not None for score in scores]
 
 
-def test_a_session_is_a_number_and_no_id_is_in_the_bytes_of_the_file(database: Database, store: FolderStore) -> None:
+def test_sessions_are_numbers_and_the_files_bytes_contain_no_id(database: Database, store: FolderStore) -> None:
     users = ['q"q7', "a b", "ü", "4711471147114711"]
     at = Month(MONTH).start
     rows = [
@@ -120,7 +120,7 @@ def test_a_session_is_a_number_and_no_id_is_in_the_bytes_of_the_file(database: D
         assert f"of {named}".encode() not in store.get(snapshot.uri)
 
 
-def test_a_snapshot_of_changed_rules_supersedes_and_one_taken_as_before_comes_back_into_use(
+def test_snapshot_by_changed_rules_supersedes_and_snapshot_by_former_rules_is_reused(
     database: Database, store: FolderStore
 ) -> None:
     first, _ = take_snapshot(database, store, MONTH, "one")
@@ -135,7 +135,9 @@ def test_a_snapshot_of_changed_rules_supersedes_and_one_taken_as_before_comes_ba
     assert dict(state(database)) == {first.snapshot_hash: True, second.snapshot_hash: False}
 
 
-def test_a_month_without_attempts_is_a_permanent_failure_that_says_so(world: Settings, database: Database) -> None:
+def test_snapshot_of_a_month_without_attempts_fails_permanently_with_the_reason(
+    world: Settings, database: Database
+) -> None:
     assert not unsaid(
         refusal(take_snapshot, database, rooms.folder_store(world), "2026-05", None),
         "2026-05 has no attempts",
@@ -160,8 +162,8 @@ def test_a_full_disk_leaves_the_earlier_snapshot_in_use(
     assert [path.stem for path in files] == [first.snapshot_hash]
 
 
-def test_a_rule_that_a_release_does_not_know_neither_stops_it_nor_is_lost(world: Settings) -> None:
-    """A scale keeps what differs from the defaults, and what a later release has set."""
+def test_rule_of_a_later_release_is_ignored_and_kept(world: Settings) -> None:
+    """A scale stores only the rules that differ from the defaults, and rules set by a later release."""
     database, kept = Database(world), "SELECT rules - %s::text[] FROM calibration_scale"
     rooms.run_sql(database, """UPDATE calibration_scale SET rules = rules || '{"of_a_later_release": 1}'""")
     found = []
@@ -226,7 +228,7 @@ def in_order(table: pa.Table) -> pa.Table:
     return table.sort_by([("row", "ascending")]).combine_chunks()
 
 
-def test_parts_are_read_as_one_file_is(database: Database, store: FolderStore) -> None:
+def test_parts_are_read_like_a_single_file(database: Database, store: FolderStore) -> None:
     whole, parts = in_parts(database, store)
     assert snapshot_problem(store, parts) is None
     assert in_order(read_snapshot(store, parts)).equals(in_order(read_snapshot(store, whole)))
@@ -241,7 +243,7 @@ def test_parts_are_read_as_one_file_is(database: Database, store: FolderStore) -
     assert read_learners_of(store, parts, rooms.SCALE, "no item").num_rows == 0
 
 
-def test_a_fit_of_parts_is_that_of_the_file(database: Database, store: FolderStore) -> None:
+def test_fit_of_parts_equals_the_fit_of_the_file(database: Database, store: FolderStore) -> None:
     take_snapshot(database, store, MONTH, None)
     fits = "SELECT md5(calibration) FROM fit_staging ORDER BY fitted_at"
     fit_month(database, store, MONTH, EmEngine(1), None)
@@ -255,7 +257,7 @@ def test_a_fit_of_parts_is_that_of_the_file(database: Database, store: FolderSto
 @pytest.mark.parametrize(
     ("spoil", "what"), [(FolderStore.delete, "is missing"), (partial(FolderStore.put, data=b"x"), "has sha256")]
 )
-def test_a_file_or_part_that_is_gone_or_changed_is_named(
+def test_missing_or_changed_file_or_part_is_named(
     world: Settings, store: FolderStore, spoil: Callable[[FolderStore, str], object], what: str, parts: bool
 ) -> None:
     whole, in_pieces = in_parts(Database(world), store)
@@ -267,7 +269,7 @@ def test_a_file_or_part_that_is_gone_or_changed_is_named(
         assert not unsaid(refusal(read, store, snapshot), key, what, f"materialise scored_responses of {MONTH} again")
 
 
-def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings, store: FolderStore) -> None:
+def test_part_with_unexpected_columns_rows_or_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
     place = table.schema.get_field_index("response_time_ms")
@@ -293,9 +295,7 @@ def test_learners_in_two_parts_are_refused(world: Settings, store: FolderStore) 
     assert "share 1 learners" in refusal(read_snapshot, store, doubled)
 
 
-def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(
-    world: Settings, store: FolderStore
-) -> None:
+def test_inconsistent_manifest_or_manifest_of_a_later_format_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     said = json.loads(store.get(snapshot.uri))
     for change, why in (
@@ -312,7 +312,7 @@ def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(
         assert why in (snapshot_problem(store, spoilt) or "")
 
 
-def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(database: Database, store: FolderStore) -> None:
+def test_prune_keeps_only_the_parts_of_cited_manifests(database: Database, store: FolderStore) -> None:
     whole, snapshot = in_parts(database, store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
     left = store_parquet(store, FOLDER, table.slice(1))[0]
@@ -326,7 +326,7 @@ def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(database: Data
     assert [*store.list("snapshots")] == []
 
 
-def test_a_backup_lists_the_parts(database: Database, store: FolderStore) -> None:
+def test_backup_lists_the_parts(database: Database, store: FolderStore) -> None:
     _, snapshot = in_parts(database, store)
     listed = {one.key: one for one in rooms.call(database, cited_files, store)}
     parts = manifest_of(store, snapshot).parts

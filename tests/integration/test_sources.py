@@ -62,7 +62,7 @@ def stale(database: Database) -> list[str]:
         ("UPDATE response_log SET revision = 0", [FIRST, THIRD]),
     ],
 )  # fmt: skip
-def test_day_is_stale_once_a_verdict_of_it_has_changed(log: Database, change: str, days: list[str]) -> None:
+def test_day_is_stale_after_a_verdict_of_the_day_has_changed(log: Database, change: str, days: list[str]) -> None:
     write(log)
     run_sql(log, change)
     assert stale(log) == [], "the night has not judged it yet"
@@ -72,7 +72,7 @@ def test_day_is_stale_once_a_verdict_of_it_has_changed(log: Database, change: st
     assert stale(log) == []
 
 
-def test_day_that_is_judged_while_it_is_made_stays_stale(log: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_day_judged_during_its_computation_stays_stale(log: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*arguments: object) -> object:
         add_attempts(log, [attempt("ann", "j", START)])
         judge(log)
@@ -83,7 +83,7 @@ def test_day_that_is_judged_while_it_is_made_stays_stale(log: Database, monkeypa
     assert stale(log) == [FIRST]
 
 
-def test_day_that_could_not_be_written_stays_as_it_was(log: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_day_that_could_not_be_written_stays_stale(log: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     write(log)
     add_attempts(log, [attempt("ann", "j", START)])
     judge(log)
@@ -93,7 +93,7 @@ def test_day_that_could_not_be_written_stays_as_it_was(log: Database, monkeypatc
     assert stale(log) == [FIRST]
 
 
-def test_week_is_stale_if_a_day_up_to_eight_weeks_before_it_was_judged_otherwise(log: Database) -> None:
+def test_week_is_stale_if_verdicts_of_the_eight_weeks_before_have_changed(log: Database) -> None:
     weeks = [f"{START + timedelta(weeks=n):%Y-%m-%d}" for n in (-1, 0, 8, 9)]
     call(log, record_states, "weekly_kpi", dict.fromkeys(weeks, ""))
     changed = call(log, changed_partitions, "weekly_kpi", window_of_week)

@@ -47,7 +47,7 @@ def seen(world: Settings) -> Iterator[Seen]:
         yield Seen(world, instance)
 
 
-def test_a_new_installation_is_told_what_is_missing(seen: Seen) -> None:
+def test_status_of_a_new_installation_lists_missing_months_and_schedules(seen: Seen) -> None:
     overview = seen.look()
     assert (overview.daemon_alive, overview.daemon_seen) == (False, None)
     assert [s.job for s in overview.schedules] == [plan.job for plan in PLANS]
@@ -58,7 +58,7 @@ def test_a_new_installation_is_told_what_is_missing(seen: Seen) -> None:
     assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
 
 
-def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen) -> None:
+def test_daemon_is_alive_only_if_each_of_its_parts_sends_heartbeats(seen: Seen) -> None:
     required = list(seen.instance.get_required_daemon_types())
 
     def beat(*silent: str) -> Overview:
@@ -75,7 +75,7 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
     assert daemon(seen.database) == "SCHEDULER of the daemon sent no heartbeat in the last three minutes"
 
 
-def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: Seen, now: datetime) -> None:
+def test_ticks_and_heartbeats_ahead_of_the_clock_are_ignored(seen: Seen, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
     ahead = now + timedelta(days=300)
@@ -89,7 +89,7 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
     assert "the clock, which was set back" in (daemon(seen.database) or "")
 
 
-def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now: datetime) -> None:
+def test_status_of_a_schedule_shows_its_last_tick_and_the_result(seen: Seen, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
 
@@ -113,7 +113,7 @@ def seen_month(made_month: Settings) -> Iterator[Seen]:
         yield Seen(made_month, instance)
 
 
-def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen, irt: IrtOf) -> None:
+def test_status_shows_months_violations_alerts_and_runs(seen_month: Seen, irt: IrtOf) -> None:
     done = seen_month.instance.get_runs()[0]
     seen_month.instance.add_run(
         done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})
@@ -149,7 +149,7 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen, i
     assert (sum(any(month in line for month in empty) for line in lines), len(lines) <= 30) == (1, True)
 
 
-def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path, now: datetime) -> None:
+def test_status_names_spark_and_the_lake_if_configured(world: Settings, tmp_path: Path, now: datetime) -> None:
     lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
     there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
     database = Database(world)

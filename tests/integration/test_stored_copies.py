@@ -79,7 +79,7 @@ def test_a_file_is_read_once(store: ObjectStore, pieces: list[str]) -> None:
     assert pieces == [KEY]
 
 
-def test_a_server_keeps_nothing(store: ObjectStore, pieces: list[str]) -> None:
+def test_server_keeps_no_copies(store: ObjectStore, pieces: list[str]) -> None:
     for _ in range(2):
         file, digest = file_cache.open_hashed(store, KEY, keep=False)
         with file:
@@ -88,21 +88,21 @@ def test_a_server_keeps_nothing(store: ObjectStore, pieces: list[str]) -> None:
     assert not file_cache._copies
 
 
-def test_a_file_that_was_written_again_is_read_again(store: ObjectStore, pieces: list[str]) -> None:
+def test_rewritten_file_is_read_again(store: ObjectStore, pieces: list[str]) -> None:
     assert content(store) == CONTENT
     store.put(KEY, CONTENT[::-1])
     assert content(store) == CONTENT[::-1]
     assert pieces == [KEY, KEY]
 
 
-def test_a_file_that_is_gone_is_noticed_although_it_was_read(store: ObjectStore) -> None:
+def test_deleted_file_is_noticed_even_if_a_copy_exists(store: ObjectStore) -> None:
     content(store)
     store.delete(KEY)
     with pytest.raises(NothingThere, match=KEY):
         file_cache.open_hashed(store, KEY)
 
 
-def test_a_file_that_was_damaged_where_it_is_is_read_again(tmp_path: Path) -> None:
+def test_file_damaged_in_place_is_read_again(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put(KEY, CONTENT)
     assert content(store) == CONTENT
@@ -113,7 +113,7 @@ def test_a_file_that_was_damaged_where_it_is_is_read_again(tmp_path: Path) -> No
     assert content(store) == b"x" + CONTENT[1:]
 
 
-def test_a_download_that_breaks_off_is_not_kept(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_download_is_not_kept(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: ObjectStore, __: str) -> Iterator[bytes]:
         yield CONTENT[:1000]
         raise ConnectionResetError
@@ -125,7 +125,7 @@ def test_a_download_that_breaks_off_is_not_kept(store: ObjectStore, monkeypatch:
     assert content(store) == CONTENT
 
 
-def test_a_process_killed_while_it_reads_leaves_nothing_behind(store: ObjectStore, tmp_path: Path) -> None:
+def test_process_killed_during_a_read_leaves_no_files(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
     slow = """
 import time
@@ -142,14 +142,14 @@ type(store).stream = stream
     assert content(store) == CONTENT
 
 
-def test_two_processes_read_at_once(store: ObjectStore) -> None:
+def test_two_processes_read_a_file_concurrently(store: ObjectStore) -> None:
     with another_process(store) as one, another_process(store) as other:
         said = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
     assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
 
 
 @pytest.mark.parametrize(("limit", "one_copy"), [("KEPT_BYTES", len(CONTENT)), ("KEPT_FILES", 1)])
-def test_few_copies_are_kept_and_whoever_reads_one_goes_on(
+def test_number_of_copies_is_limited_and_readers_of_a_removed_copy_continue(
     store: ObjectStore, pieces: list[str], monkeypatch: pytest.MonkeyPatch, limit: str, one_copy: int
 ) -> None:
     monkeypatch.setattr(file_cache, limit, one_copy)

@@ -47,7 +47,7 @@ def judge(database: Database) -> None:
     judge_differing(database, START.date(), END.date())
 
 
-def test_month_has_the_attempts_of_its_verdicts_and_the_minima(judged: Database) -> None:
+def test_stored_window_has_the_attempts_of_its_verdicts_and_applies_the_minima(judged: Database) -> None:
     found = call(judged, stored_window, START, END, call(judged, read_scales))
     counts = found.judgements[SCALE].counts
     assert min(counts[reason] for reason in ("scored", "few_learner_responses", "few_item_responses")) > 0
@@ -88,7 +88,7 @@ def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(jud
         assert on_server == verdict_hash(on_duckdb(copies), START, END) == by_hand(table)
 
 
-def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_differs(
+def test_month_is_stale_after_changed_answers_are_judged_only_if_a_verdict_differs(
     judged: Database, store: ObjectStore
 ) -> None:
     take_snapshot(judged, store, MONTH, None)
@@ -114,7 +114,7 @@ def is_stale(database: Database) -> bool:
     return SCALE in call(database, scales_of_other_verdicts).get(MONTH, ())
 
 
-def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:
+def test_month_recomputed_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:
     first, _ = take_snapshot(judged, store, MONTH, None)
     for _ in range(2):
         run_sql(judged, "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann'")
@@ -124,7 +124,7 @@ def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Datab
     assert (again.snapshot_hash, is_stale(judged)) == (first.snapshot_hash, False)
 
 
-def test_rule_that_changes_no_verdict_leaves_the_day_as_it_was_judged(judged: Database) -> None:
+def test_rule_that_changes_no_verdict_does_not_judge_the_day_again(judged: Database) -> None:
     before = rows(judged, "SELECT day, judged_at FROM judged_day ORDER BY 1")
     of_scale = "SELECT DISTINCT rules_hash FROM attempt_verdict WHERE scale_id = %s"
     hashes = rows(judged, of_scale, (SCALE,))
@@ -134,7 +134,7 @@ def test_rule_that_changes_no_verdict_leaves_the_day_as_it_was_judged(judged: Da
     assert {*rows(judged, of_scale, (SCALE,))}.isdisjoint(hashes)
 
 
-def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(
+def test_days_of_the_look_back_are_judged_once_before_a_fit_reads_the_days(
     judged: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_attempts(judged, [attempt("ann", DIRTY[0], START - timedelta(days=day)) for day in (1, 40, 900)])

@@ -150,7 +150,7 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
         assert sd == pytest.approx(spec["linking_constants"]["slope"] * spec["testlets"]["raw_sd"])
 
 
-def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Settings) -> None:
+def test_set_without_testlet_effects_has_the_hash_of_its_parameters(world: Settings) -> None:
     database = Database(world)
     before, at = Month(FIRST).end - timedelta(microseconds=1), published_set(database)
     old, content = call(database, in_force, SCALE, before), call(database, publications_in_force, SCALE, before)
@@ -161,7 +161,7 @@ def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Se
     assert {old.set_hash, at.set_hash, published_set(database, Month(FIRST).end).set_hash} != {at.set_hash}
 
 
-def test_a_bank_that_changes_its_testlets_changes_no_month_before(world: Settings) -> None:
+def test_changed_testlets_in_the_bank_leave_earlier_months_unchanged(world: Settings) -> None:
     database = Database(world)
     measure(database, NEXT, "run")
     before = published_set(database)
@@ -170,7 +170,7 @@ def test_a_bank_that_changes_its_testlets_changes_no_month_before(world: Setting
     assert NEXT not in call(database, stale_months)
 
 
-def test_a_later_run_of_a_settled_month_changes_no_sd(world: Settings) -> None:
+def test_rerun_of_a_settled_month_changes_no_published_sd(world: Settings) -> None:
     database = Database(world)
     before = publications(database)
     run_sql(database, "DELETE FROM response_log WHERE user_id LIKE %s", (f"{NEXT}-1%",))
@@ -178,7 +178,7 @@ def test_a_later_run_of_a_settled_month_changes_no_sd(world: Settings) -> None:
     assert publications(database) == before
 
 
-def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> None:
+def test_errors_of_items_are_robust_and_parameters_are_unchanged(world: Settings) -> None:
     database = Database(world)
     robust = fit(world, NEXT).calibration
     run_sql(database, "UPDATE question SET testlet_id = NULL")
@@ -191,7 +191,7 @@ def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> N
     assert not any(name.startswith("testlets") for name in fit_metadata([outcome]))
 
 
-def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> None:
+def test_testlet_sd_can_be_estimated_with_the_distribution_of_theta(world: Settings) -> None:
     database = Database(world)
     run_sql(database, 'UPDATE calibration_scale SET rules = rules || \'{"latent": "auto"}\'')
     outcome = fit(world, NEXT)
@@ -205,7 +205,9 @@ def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> N
     ("testlet", "why"),
     [("'all of them'", "1 testlets with at least 2 fitted items are too few"), ("item_id", "0 testlets")],
 )
-def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Settings, testlet: str, why: str) -> None:
+def test_month_without_an_estimate_states_the_reason_and_publishes_no_sd(
+    world: Settings, testlet: str, why: str
+) -> None:
     database = Database(world)
     run_sql(database, "DELETE FROM testlet_sd_publication")
     run_sql(database, "DELETE FROM publication_step WHERE month = %s", (NEXT,))
@@ -218,7 +220,7 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
     assert (publications(database), published_set(database).testlets) == ([], None)
 
 
-def test_the_page_of_a_fit_says_what_was_found(world: Settings) -> None:
+def test_fit_metadata_contain_the_estimated_sd_of_testlet_effects(world: Settings) -> None:
     shown = str(fit_metadata([fit(world, NEXT)])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("answers in a testlet share an effect of the learner with SD 0.")
     assert shown.endswith("(9 testlets with 34 items, 700 learners)")
@@ -229,8 +231,8 @@ def test_the_page_of_a_fit_says_what_was_found(world: Settings) -> None:
 # -- who reports θ --------------------------------------------------------------------------------------
 
 
-def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) -> None:
-    """Sums of the same terms in another order: 1e-9 is far above their rounding."""
+def test_month_night_api_and_kpis_report_equal_corrected_errors(world: Settings) -> None:
+    """The sums have the same terms in a different order: 1e-9 is far above their rounding."""
     database = Database(world)
     measure(database, NEXT, "month")
     calibrate_night(database, "2026-07-31", "night", lambda _: EmEngine(1))
@@ -258,7 +260,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
     assert 1.05 < np.median(wider) < 1.25
 
 
-def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings) -> None:
+def test_information_of_the_set_in_force_accounts_for_testlets(world: Settings) -> None:
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
     assert found.testlets
@@ -294,7 +296,7 @@ def mixed(moved: str = "") -> Calibration:
     )  # fmt: skip
 
 
-def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
+def test_model_of_each_item_is_kept_from_the_fit_to_the_ledger_and_drift(
     database: Database, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)

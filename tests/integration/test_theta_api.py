@@ -134,10 +134,10 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
 
 
 @pytest.mark.xdist_group("theta api")
-def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
+def test_only_a_request_of_the_session_hook_switches_the_sweep_on(
     api: Api, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """The exam service alone may have the setting."""
+    """The setting may exist only in the exam service."""
     learners = rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1")
     someone = next(user for (user,) in learners if api.update(user, 30).status_code == 200)
     assert not online_updates_are_on(api.database)
@@ -158,7 +158,7 @@ def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
 
 
 @pytest.mark.xdist_group("theta api")
-def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None:
+def test_theta_page_shows_the_latest_theta_and_its_history(api: Api, someone: str) -> None:
     updated = api.update(someone).json()
     shown = api.theta(someone).json()
     assert shown["theta"] == pytest.approx(updated["theta"], abs=1e-12, rel=0)
@@ -167,7 +167,7 @@ def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None
 
 
 @pytest.mark.xdist_group("theta api")
-def test_updates_of_one_learner_at_once_are_one_row_and_one_answer(api: Api) -> None:
+def test_concurrent_updates_of_a_learner_write_a_single_row_and_return_the_same_theta(api: Api) -> None:
     user = str(rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1 LIMIT 1")[0][0])
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: api.update_at_once(user), range(24)))
@@ -178,7 +178,7 @@ def test_updates_of_one_learner_at_once_are_one_row_and_one_answer(api: Api) -> 
 
 
 @pytest.mark.xdist_group("theta api")
-def test_who_has_no_theta_is_told_why(api: Api) -> None:
+def test_request_without_a_theta_is_refused_with_the_reason(api: Api) -> None:
     assert kind(api.theta("nobody")) == (404, "unknown_learner")
     for user in ("nobody", "../../etc/passwd", "o'; DROP TABLE learner; --", "🦊", "%s", "x" * 600):
         assert kind(api.update(user)) == (404, "unknown_learner")
@@ -192,7 +192,7 @@ def test_who_has_no_theta_is_told_why(api: Api) -> None:
 
 
 @pytest.mark.xdist_group("theta api")
-def test_where_nothing_is_published_there_is_no_number(database: Database, settings: Settings) -> None:
+def test_theta_is_refused_if_no_parameters_are_published(database: Database, settings: Settings) -> None:
     add_items(database, {"i1": None})
     add_learners(database, ["ann"])
     add_attempts(database, [attempt("ann", "i1", END - timedelta(days=1))])
@@ -203,8 +203,9 @@ def test_where_nothing_is_published_there_is_no_number(database: Database, setti
 
 
 @pytest.mark.xdist_group("theta api")
-def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: Settings) -> None:
-    """One answer, and all right: finite numbers drawn to the mean; a target without answers is no number."""
+def test_theta_of_the_target_scale_is_returned_if_a_learner_has_two_scales(world: Settings) -> None:
+    """With a single right answer the numbers are finite and shrunk to the mean; a target scale without answers has
+    no number."""
     database = Database(world)
     item = published_item(database)
     run_sql(database, "INSERT INTO question (item_id, scale_id, topic_id) VALUES ('other', 'other', 'topic')")
@@ -234,9 +235,7 @@ def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: S
 
 
 @pytest.mark.xdist_group("theta api")
-def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
-    world: Settings, begun: Database
-) -> None:
+def test_lost_database_returns_503_and_a_returned_database_needs_no_restart(world: Settings, begun: Database) -> None:
     user = "ann"
     add_attempts(begun, [attempt(user, published_item(begun), END - timedelta(days=1))])
     with running(world) as api:
@@ -256,7 +255,7 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
 
 
 @pytest.mark.xdist_group("theta api")
-def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only_reads_goes_on(
+def test_read_only_database_returns_503_with_the_reason_for_updates_and_serves_reads(
     world: Settings, begun: Database
 ) -> None:
     add_attempts(begun, [attempt("ann", published_item(begun), END - timedelta(days=1))])
@@ -272,7 +271,7 @@ def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only
 
 
 @pytest.mark.xdist_group("theta api")
-def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:
+def test_locked_learner_returns_503_and_does_not_block_further_learners(world: Settings) -> None:
     database = Database(world)
     at = END - timedelta(days=1)
     add_attempts(database, [attempt(user, published_item(database), at) for user in ("ann", "bob")])
@@ -299,7 +298,7 @@ def in_flight(api: Api) -> bool:
 
 
 @pytest.mark.xdist_group("theta api")
-def test_where_the_log_is_locked_the_answer_is_a_503_after_two_seconds(world: Settings) -> None:
+def test_locked_log_returns_503_after_two_seconds(world: Settings) -> None:
     database = Database(world)
     someone = str(rows(database, "SELECT min(user_id) FROM attempt")[0][0])
     with running(world) as api:
@@ -317,7 +316,7 @@ def test_where_the_log_is_locked_the_answer_is_a_503_after_two_seconds(world: Se
 
 
 @pytest.mark.xdist_group("theta api")
-def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
+def test_invariants_pages_equal_the_stored_results(world: Settings) -> None:
     database = Database(world)
     run_sql(
         database,
@@ -346,9 +345,9 @@ main()
 
 @pytest.mark.xdist_group("theta api")
 @pytest.mark.ci
-def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_path: Path) -> None:
-    """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well. Here it may
-    wait longer than elsewhere, as all this may take more than two seconds."""
+def test_process_answers_pending_requests_before_its_end(begun: Database, tmp_path: Path) -> None:
+    """A request waits for a lock, TERM arrives, and the lock is released. The limit of two seconds is raised for
+    this test."""
     add_attempts(begun, [attempt("ann", published_item(begun), datetime.now(UTC) - timedelta(hours=1))])
     port, metrics = free_port(), free_port()
     environment = {
@@ -402,7 +401,7 @@ ANN = "ann-7@example.org"
 
 
 @pytest.mark.xdist_group("theta api")
-def test_a_request_is_a_trace_with_its_transaction_and_names_nobody(
+def test_request_is_traced_with_its_transaction_and_without_the_learners_id(
     world: Settings, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     database = Database(world)
@@ -477,7 +476,7 @@ def online(database: Database) -> list[str]:
     return [user for (user,) in rows(database, "SELECT user_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")]
 
 
-def test_it_updates_whom_no_request_came_for_and_each_once(answered: Database) -> None:
+def test_sweep_updates_learners_without_a_request_once_each(answered: Database) -> None:
     with answered.connect() as connection:
         now = datetime.now(UTC)
         update(connection, read_measures(connection, now), "bob", 30, now)
@@ -490,7 +489,7 @@ def test_it_updates_whom_no_request_came_for_and_each_once(answered: Database) -
     assert rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id") == before
 
 
-def test_it_goes_on_where_its_time_was_up_also_among_answers_of_one_moment(answered: Database) -> None:
+def test_sweep_resumes_after_a_timeout_even_among_answers_of_the_same_moment(answered: Database) -> None:
     moment = datetime.now(UTC) - timedelta(minutes=20)
     run_sql(answered, "UPDATE response_log SET recorded_at = %s WHERE user_id IN ('ann', 'bob', 'eve')", (moment,))
     rest = sweep(answered, Mark(moment, "ann").write(), 60)
@@ -499,9 +498,10 @@ def test_it_goes_on_where_its_time_was_up_also_among_answers_of_one_moment(answe
     assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
 
 
-def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers_are_left_alone(
+def test_sweep_ignores_test_accounts_and_sandbox_and_new_and_imported_answers(
     answered: Database,
 ) -> None:
+    """New answers are of this minute; imported answers are older than their arrival."""
     add_learners(answered, ["ann"], is_test=True)
     run_sql(answered, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = 'bob'")
     recorded(answered, "eve", 0)
@@ -514,7 +514,7 @@ def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers
     assert sweep(answered, None, 60).updated == 1
 
 
-def test_where_nothing_is_published_it_waits(database: Database) -> None:
+def test_sweep_waits_if_no_parameters_are_published(database: Database) -> None:
     assert sweep(database, None, 60).why == "nothing is published"
 
 
@@ -528,7 +528,7 @@ def test_where_nothing_is_published_it_waits(database: Database) -> None:
         (True, (False,), True),
     ],
 )
-def test_the_sensor_works_only_where_it_or_the_theta_api_that_started_last_is_switched_on(
+def test_theta_sensor_works_only_if_the_daemon_or_the_last_started_api_has_the_setting(
     of_the_daemon: bool, of_the_api: tuple[bool, ...], works: bool, answered: Database, world: Settings
 ) -> None:
     assert "theta_sweep" in SENSORS

@@ -143,7 +143,7 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
     [attempt("ann", "i0", at(1, 86_399), session_id="exam", form_id="F", correct=None)],
     [[("INSERT", [attempt("ann", "i1", at(2), session_id="exam", form_id="F")])]],
 )
-def test_judging_again_equals_judging_from_scratch(
+def test_repeated_judging_equals_judging_from_scratch(
     database: Database, first: list[dict[str, Any]], nights: list[list[tuple[str, Any]]]
 ) -> None:
     names = map(str, count())
@@ -200,7 +200,7 @@ def judged_at(database: Database) -> dict[str, datetime]:
         ("""UPDATE calibration_scale SET rules = rules || '{"rapid_share": 0.2}'""", EVERY),
     ],
 )  # fmt: skip
-def test_a_change_is_noticed_and_judges_its_own_rows_again(
+def test_change_of_the_log_is_detected_and_only_affected_rows_are_judged_again(
     judged: Database, change: str, judged_again: set[str]
 ) -> None:
     before = judged_at(judged)
@@ -211,7 +211,7 @@ def test_a_change_is_noticed_and_judges_its_own_rows_again(
     assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
 
 
-def test_days_never_judged_come_newest_first_and_each_is_judged_once(database: Database) -> None:
+def test_unjudged_days_are_judged_once_each_and_newest_first(database: Database) -> None:
     begin(database)
     add_attempts(database, LOG)
     reported: list[JudgedDay] = []
@@ -220,7 +220,7 @@ def test_days_never_judged_come_newest_first_and_each_is_judged_once(database: D
     assert stored(database, DAYS[0], DAYS[-1]) == from_scratch(database)
 
 
-def test_answer_that_comes_while_newer_days_are_judged_counts_for_them(database: Database) -> None:
+def test_answer_that_arrives_during_judging_counts_for_newer_days(database: Database) -> None:
     begin(database)
     first, *others = LOG
     add_attempts(database, others)
@@ -234,12 +234,12 @@ def test_answer_that_comes_while_newer_days_are_judged_counts_for_them(database:
     assert reasons(database)["again"] == "repeat"
 
 
-def test_minima_are_not_in_a_verdict() -> None:
+def test_minimum_counts_do_not_affect_stored_verdicts() -> None:
     assert rules_hash(Rules.from_settings({"min_responses": 7, "min_learner_responses": 3})) == rules_hash(Rules())
     assert rules_hash(Rules.from_settings({"hinted": "exclude"})) != rules_hash(Rules())
 
 
-def test_a_repeat_begins_and_ends_with_the_answer_before_it(judged: Database) -> None:
+def test_answer_is_a_repeat_only_while_the_log_contains_an_earlier_answer(judged: Database) -> None:
     assert reasons(judged)["again"] == "repeat"
     run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
     found = judge_differing(judged, DAYS[0], DAYS[-1])
@@ -250,7 +250,7 @@ def test_a_repeat_begins_and_ends_with_the_answer_before_it(judged: Database) ->
     assert reasons(judged) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
 
 
-def test_an_exam_that_goes_on_after_midnight_scores_what_was_left_out_before_it(judged: Database) -> None:
+def test_exam_that_continues_after_midnight_scores_items_omitted_before_midnight(judged: Database) -> None:
     exam = {"session_id": "exam", "form_id": "F"}
     left_out = attempt("cid", "i2", NOON + timedelta(hours=11), attempt_id="left out", correct=None, **exam)
     add_attempts(judged, [left_out])
@@ -304,8 +304,10 @@ def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
     assert {*map(repr, seen)} == {repr(old), repr(new)}
 
 
-def test_two_nights_judge_one_after_the_other(judged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second waits for the first, and judges no day again: two days differ, and a verdict of each."""
+def test_second_concurrent_night_waits_and_judges_no_day_again(
+    judged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two days differ, with a verdict each."""
     run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
     usual, judging, let_go, calls = verdicts._judge, Event(), Event(), count()
 
@@ -331,7 +333,7 @@ def test_two_nights_judge_one_after_the_other(judged: Database, monkeypatch: pyt
     assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
 
 
-def test_an_answer_that_is_committed_while_its_day_is_judged_is_judged_the_next_time(
+def test_answer_committed_while_its_day_is_judged_is_judged_next_time(
     judged: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'other'")
@@ -356,7 +358,7 @@ def timed(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
     return attempt(user, item, at, response_time_ms=ms)
 
 
-def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) -> None:
+def test_day_is_judged_by_the_item_times_of_the_previous_month(database: Database) -> None:
     begin(database)
     june = [timed(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
     june += [timed("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
@@ -372,7 +374,7 @@ def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) ->
     ]
 
 
-def test_times_stay_until_they_are_taken_again_and_then_judge_the_days_after_them(judged: Database) -> None:
+def test_recomputed_item_times_make_later_days_differ(judged: Database) -> None:
     late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
     add_attempts(judged, late)
     call(judged, take_item_times, "2026-06")
@@ -382,7 +384,7 @@ def test_times_stay_until_they_are_taken_again_and_then_judge_the_days_after_the
     assert reasons(judged)["first"] == "rapid"
 
 
-def test_a_late_answer_to_a_new_item_judges_later_days_by_its_times(judged: Database) -> None:
+def test_late_answers_to_a_new_item_change_the_verdicts_of_later_days(judged: Database) -> None:
     new = [timed(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
     add_attempts(judged, new)
     judge_differing(judged, DAYS[0], DAYS[-1])
@@ -393,7 +395,7 @@ def test_a_late_answer_to_a_new_item_judges_later_days_by_its_times(judged: Data
     assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
 
 
-def test_a_backfill_of_closed_months_gives_the_rows_of_the_nights(database: Database) -> None:
+def test_backfill_of_closed_months_gives_the_same_rows_as_the_nights(database: Database) -> None:
     begin(database)
     june, august = date(2026, 6, 1), date(2026, 8, 1)
 
@@ -434,12 +436,12 @@ WRITTEN = "SELECT attempt_id, judged_at FROM attempt_verdict WHERE completed_at:
     "world",
     [pytest.param(one, marks=[] if one.name in QUICK else pytest.mark.ci, id=one.name) for one in WORLDS],
 )
-def test_verdicts_equal_those_of_plain_loops(database: Database, world: World) -> None:
+def test_stored_verdicts_equal_a_reference_in_plain_loops(database: Database, world: World) -> None:
     for by_reason in judge_world(database, world):
         assert {"scored", *world.reasons} <= {reason for reason, n in by_reason.items() if n}
 
 
-def test_a_backfill_of_a_year_that_is_interrupted_goes_on_where_it_was(database: Database) -> None:
+def test_interrupted_backfill_of_a_year_resumes_at_the_next_day(database: Database) -> None:
     BY_NAME["leap day"].fill(database)
     months = months_of_log(database)
     kept: list[tuple[JudgedDay, Any]] = []
@@ -459,7 +461,7 @@ def test_a_backfill_of_a_year_that_is_interrupted_goes_on_where_it_was(database:
     assert [rows(database, WRITTEN, (judged.day,)) for judged, _ in kept] == [written for _, written in kept]
 
 
-def test_the_comparison_finds_a_wrong_verdict(database: Database) -> None:
+def test_comparison_with_plain_loops_detects_a_wrong_verdict(database: Database) -> None:
     [before] = judge_world(database, BY_NAME["leap day"])
     run_sql(database, "CREATE TABLE kept AS SELECT * FROM attempt_verdict")
     for fault in (
@@ -514,7 +516,7 @@ def corrections(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.ci
-def test_an_item_is_scored_again_by_another_key(typed: Irt, database: Database) -> None:
+def test_rescore_command_scores_an_item_by_a_new_key(typed: Irt, database: Database) -> None:
     before = right(database)
     words = ("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
     said = {
@@ -566,7 +568,7 @@ def test_only_the_answers_of_a_period_are_scored_again(typed: Irt, database: Dat
         (("withdraw", "--item", "q1", "--ids", __file__), "say which answers"),
     ],
 )
-def test_what_would_change_nothing_is_refused(
+def test_correction_without_effect_is_refused(
     typed: Irt, database: Database, words: tuple[str, ...], said: str
 ) -> None:
     done = typed("attempts", *words, *BY)
@@ -575,7 +577,7 @@ def test_what_would_change_nothing_is_refused(
 
 
 @pytest.mark.ci
-def test_withdrawn_answers_stay_out_unless_a_higher_revision_comes(
+def test_withdrawn_answers_are_restored_only_by_a_higher_revision(
     typed: Irt, database: Database, tmp_path: Path
 ) -> None:
     ids = tmp_path / "ids.txt"
@@ -616,8 +618,8 @@ def test_an_items_answers_are_withdrawn(typed: Irt, database: Database) -> None:
 
 
 @pytest.mark.ci
-def test_an_import_of_what_was_scored_again_is_a_duplicate(typed: Irt, database: Database, tmp_path: Path) -> None:
-    """Nightly exports of the source bring the old score: it is what was corrected, and no news."""
+def test_import_of_a_rescored_answer_is_a_duplicate(typed: Irt, database: Database, tmp_path: Path) -> None:
+    """Nightly exports of the source still contain the old score, which has been corrected."""
     typed("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
     log = tmp_path / "log.csv"
     log.write_text("attempt_id,user_id,item_id,completed_at,correct\na0,u0,q1,2026-06-03T00:00:00Z,1\n")
@@ -626,7 +628,7 @@ def test_an_import_of_what_was_scored_again_is_a_duplicate(typed: Irt, database:
 
 
 @pytest.mark.ci
-def test_an_erasure_covers_what_was_corrected_and_withdrawn(typed: Irt, database: Database) -> None:
+def test_erasure_covers_corrected_and_withdrawn_answers(typed: Irt, database: Database) -> None:
     typed("attempts", "withdraw", "--item", "q1", *BY)
     done = typed("learner", "erase", "u0", "--yes", "--by", "Ann", "--reason", "asked for", "--json")
     assert done.json["removed"]["attempt_correction"] == 1, done.err

@@ -82,7 +82,7 @@ def kpis(count: int, **columns: object) -> pd.DataFrame:
     ],
     ids=["null and empty text", "nulls of a single column, empty lines in CSV", "a percent sign", "composed"],
 )
-def test_a_column_reads_as_it_is(connection: psycopg.Connection, query: Any, params: Any, values: list[Any]) -> None:
+def test_column_is_read_unchanged(connection: psycopg.Connection, query: Any, params: Any, values: list[Any]) -> None:
     (column,) = read_arrow(connection, query, params).columns
     assert column.to_pylist() == values
 
@@ -121,13 +121,13 @@ def test_every_type_reads_as_documented(connection: psycopg.Connection) -> None:
     ]
 
 
-def test_no_rows_keep_their_columns_and_types(connection: psycopg.Connection) -> None:
+def test_empty_result_has_its_columns_and_types(connection: psycopg.Connection) -> None:
     frame = read_frame(connection, "SELECT 1 AS n, 'x' AS t, now() AS z WHERE false")
     assert frame.empty
     assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "str", "datetime64[us, UTC]"]
 
 
-def test_two_columns_of_one_name_are_refused(connection: psycopg.Connection) -> None:
+def test_two_columns_with_the_same_name_are_refused(connection: psycopg.Connection) -> None:
     with pytest.raises(ValueError, match="two columns one name"):
         read_frame(connection, "SELECT 1 AS n, 2 AS n")
 
@@ -143,7 +143,7 @@ def test_two_columns_of_one_name_are_refused(connection: psycopg.Connection) -> 
         ),
     ],
 )
-def test_an_error_in_the_middle_is_raised_and_the_connection_lives(
+def test_error_during_a_read_is_raised_and_the_connection_stays_usable(
     connection: psycopg.Connection, query: str, error: str
 ) -> None:
     with pytest.raises((psycopg.errors.DivisionByZero, ValueError), match=error):
@@ -152,7 +152,9 @@ def test_an_error_in_the_middle_is_raised_and_the_connection_lives(
     assert read_frame(connection, "SELECT 1 AS n")["n"].tolist() == [1]
 
 
-def test_many_chunks_are_one_table(connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_chunks_are_read_as_a_single_table(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resources.postgres.warehouse.CHUNK", 1000)
     text = 'two\nlines, "quoted"'
     frame = read_frame(connection, "SELECT n, %s::text AS t FROM generate_series(1, 5000) n", [text])
@@ -162,7 +164,7 @@ def test_many_chunks_are_one_table(connection: psycopg.Connection, monkeypatch: 
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def test_a_frame_goes_in_and_comes_out(connection: psycopg.Connection) -> None:
+def test_frame_is_written_and_read_back_unchanged(connection: psycopg.Connection) -> None:
     frame = pd.DataFrame(
         {
             "user_id": NASTY,
@@ -184,7 +186,7 @@ def test_a_frame_goes_in_and_comes_out(connection: psycopg.Connection) -> None:
 
 @hypothesis_settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=1, max_size=5))
-def test_no_text_is_changed_by_the_way_in_and_out(connection: psycopg.Connection, texts: list[str]) -> None:
+def test_texts_are_written_and_read_back_unchanged(connection: psycopg.Connection, texts: list[str]) -> None:
     connection.execute("DELETE FROM learner")
     frame = pd.DataFrame(
         {
@@ -199,7 +201,7 @@ def test_no_text_is_changed_by_the_way_in_and_out(connection: psycopg.Connection
     assert [attributes["t"] for attributes in back["attributes"]] == texts
 
 
-def test_bytes_survive(connection: psycopg.Connection) -> None:
+def test_bytes_are_written_and_read_back_unchanged(connection: psycopg.Connection) -> None:
     frame = pd.DataFrame(
         {
             "fit_id": ["f"],
@@ -216,14 +218,14 @@ def test_bytes_survive(connection: psycopg.Connection) -> None:
     assert read_frame(connection, "SELECT calibration FROM fit_staging")["calibration"].tolist() == [bytes(range(256))]
 
 
-def test_absent_columns_take_their_defaults_and_an_empty_frame_writes_nothing(connection: psycopg.Connection) -> None:
+def test_missing_columns_have_their_defaults_and_an_empty_frame_writes_no_rows(connection: psycopg.Connection) -> None:
     assert append(connection, tables.learner, pd.DataFrame()) == 0
     append(connection, tables.learner, learners())
     rows = connection.execute("SELECT attributes, is_test, target_theta FROM learner").fetchall()
     assert rows == [({}, False, None)] * 2
 
 
-def test_all_problems_of_a_frame_are_named_at_once_and_nothing_is_written(connection: psycopg.Connection) -> None:
+def test_all_problems_of_a_frame_are_reported_together_and_no_rows_are_written(connection: psycopg.Connection) -> None:
     frame = pd.DataFrame(
         {
             "user_id": ["u1", None, "u3"],
@@ -267,13 +269,13 @@ def attempts(number: float) -> pd.DataFrame:
         (tables.features_topic_daily, attempts(3_000_000_000), r"column attempts: .*3000000000"),
     ],
 )
-def test_values_that_a_column_cannot_hold_are_refused_by_name(
+def test_values_outside_a_columns_range_are_refused_by_name(
     connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame, said: str
 ) -> None:
     assert re.search(said, refusal(append, connection, table, frame))
 
 
-def test_times_of_other_zones_are_stored_as_the_same_moment(connection: psycopg.Connection) -> None:
+def test_times_in_any_zone_are_stored_as_the_same_moment(connection: psycopg.Connection) -> None:
     moment = pd.Timestamp("2026-10-25 02:30:00+02:00").tz_convert("Europe/Berlin")  # 02:30 comes twice that night
     append(connection, tables.weekly_kpi, kpis(1, updated_at=moment))
     assert connection.execute("SELECT updated_at FROM weekly_kpi").fetchone() == (
@@ -281,7 +283,7 @@ def test_times_of_other_zones_are_stored_as_the_same_moment(connection: psycopg.
     )
 
 
-def test_a_partition_is_replaced_and_its_neighbours_stay(connection: psycopg.Connection) -> None:
+def test_replacing_a_partition_keeps_neighbouring_partitions(connection: psycopg.Connection) -> None:
     day, other = dt.date(2026, 9, 7), dt.date(2026, 9, 14)
     append(connection, tables.weekly_kpi, kpis(3))
     append(connection, tables.weekly_kpi, kpis(3, week_start=other))
@@ -292,7 +294,7 @@ def test_a_partition_is_replaced_and_its_neighbours_stay(connection: psycopg.Con
     assert connection.execute(counts).fetchall() == [(other, 3)]
 
 
-def test_rows_that_the_partition_does_not_own_are_refused_and_the_old_rows_stay(connection: psycopg.Connection) -> None:
+def test_rows_outside_the_partition_are_refused_and_the_old_rows_stay(connection: psycopg.Connection) -> None:
     append(connection, tables.weekly_kpi, kpis(3))
     assert "column week_start: 2 rows are not" in refusal(
         replace, connection, tables.weekly_kpi, {"week_start": dt.date(2026, 9, 14)}, kpis(2)
@@ -303,7 +305,7 @@ def test_rows_that_the_partition_does_not_own_are_refused_and_the_old_rows_stay(
     assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
 
 
-def test_rows_owned_by_a_null_are_replaced(connection: psycopg.Connection) -> None:
+def test_rows_of_a_partition_with_a_null_value_are_replaced(connection: psycopg.Connection) -> None:
     reports = pd.DataFrame({"window": ["w"], "format": ["pdf"], "url": ["file:///x"], "sha256": ["0"]})
     append(connection, tables.report_file, reports.assign(user_id="u"))
     for _ in range(2):
@@ -311,8 +313,8 @@ def test_rows_owned_by_a_null_are_replaced(connection: psycopg.Connection) -> No
     assert connection.execute("SELECT count(*), count(user_id) FROM report_file").fetchone() == (2, 1)
 
 
-def test_two_writers_of_one_partition_meet_and_the_second_waits(database: Database) -> None:
-    """Without the lock both would delete what they see, nothing, and insert: a key conflict."""
+def test_second_concurrent_writer_of_a_partition_waits(database: Database) -> None:
+    """Without the lock both writers would find no rows to delete and then insert the same keys."""
     owned = {"week_start": dt.date(2026, 9, 7)}
 
     def second() -> None:
@@ -339,7 +341,7 @@ def test_every_table_of_the_registry_has_a_frame_schema_and_a_dagster_schema(tab
     assert all(column.description for column in column_schema(table).columns)
 
 
-def test_dagster_is_told_units_and_ranges() -> None:
+def test_dagster_schema_contains_units_and_ranges() -> None:
     (guessing,) = (column for column in column_schema(tables.anchor_set).columns if column.name == "c")
     assert (guessing.description, guessing.type, guessing.constraints.nullable) == (
         "lower asymptote (probability, ≥ 0, ≤ 1)",

@@ -25,7 +25,7 @@ __all__ = ["instance", "settings"]  # fixtures
 REPORT = '{"check_name": "converged", "passed": true}'
 
 
-def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(
+def test_requests_of_the_ui_work_and_requests_of_foreign_pages_are_refused(
     instance: DagsterInstance, settings: Settings
 ) -> None:
     with served(settings) as app:
@@ -44,7 +44,7 @@ def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(
         assert instance.get_latest_materialization_event(AssetKey("abilities")) is None
 
 
-def test_what_dagster_would_stumble_over_gets_an_answer(instance: DagsterInstance, settings: Settings) -> None:
+def test_malformed_requests_are_refused_without_an_exception(instance: DagsterInstance, settings: Settings) -> None:
     with served(settings) as app:
         bodies = b"[]", b'[{"query": "{ version }"}]', b"7", b'{"query": 7}', b"nothing", b'{"query": "{"}'
         found = {body: ask(app, "POST", "/graphql", JSON, body=body).status for body in bodies}
@@ -55,7 +55,7 @@ def test_what_dagster_would_stumble_over_gets_an_answer(instance: DagsterInstanc
 
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("bucket", marks=pytest.mark.ci)])
-def test_reports_are_read_from_the_store_by_the_id_of_their_row(
+def test_reports_are_read_from_the_store_by_row_id(
     kind: str, instance: DagsterInstance, settings: Settings, request: pytest.FixtureRequest
 ) -> None:
     store: ObjectStore = FolderStore(settings.irt_home / "objects")

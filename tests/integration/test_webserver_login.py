@@ -88,7 +88,7 @@ def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> D
     return instance.get_run_by_id(result["run"]["runId"])
 
 
-def test_a_run_has_the_verified_name_and_no_typed_one(instance: DagsterInstance, page: ASGIApp) -> None:
+def test_run_has_the_verified_name_and_ignores_a_typed_name(instance: DagsterInstance, page: ASGIApp) -> None:
     forged = {"irt-caller": '"zoe"', "x-user": "zoe"}
     params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
     run = launched(instance, asked(page, RUN, params, **bearer("analyst"), **forged))
@@ -97,7 +97,7 @@ def test_a_run_has_the_verified_name_and_no_typed_one(instance: DagsterInstance,
     assert launched(instance, asked(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
 
 
-def test_operators_change_the_rest_and_viewers_look_at_the_page_that_changes_nothing(
+def test_operators_can_change_settings_and_viewers_can_only_read(
     instance: DagsterInstance, page: ASGIApp, settings: Settings, login: dict[str, Any]
 ) -> None:
     assert post(page, GO, **bearer("psychometrician")).status == 403
@@ -112,22 +112,24 @@ def test_operators_change_the_rest_and_viewers_look_at_the_page_that_changes_not
         assert "UnauthorizedError" in post(view, GO, **bearer("operator")).text
 
 
-def test_dagster_runs_what_was_judged_and_nothing_of_the_address(instance: DagsterInstance, page: ASGIApp) -> None:
-    """By another spelling of the media type Dagster itself takes the query from the address."""
+def test_dagster_executes_the_query_of_the_body_and_not_of_the_address(
+    instance: DagsterInstance, page: ASGIApp
+) -> None:
+    """With a different spelling of the media type, Dagster itself reads the query from the address."""
     harmless, given = json.dumps({"query": "{ version }"}).encode(), bearer("analyst")
     for spelled in ("Application/JSON", "APPLICATION/json; charset=utf-8", "application/json"):
         answer = ask(page, "POST", "/graphql", given | {"content-type": spelled}, f"query={GO}", harmless)
         assert (answer.status, [*json.loads(answer.text)["data"]]) == (200, ["version"])
 
 
-def test_without_a_login_a_typed_name_is_none(instance: DagsterInstance, settings: Settings, location: str) -> None:
+def test_typed_name_is_ignored_without_a_login(instance: DagsterInstance, settings: Settings, location: str) -> None:
     with served(settings, locations=location) as app:
         params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
         run = launched(instance, asked(app, RUN, params, **{"irt-caller": '"zoe"'}))
         assert run.tags[LAUNCHED_BY] == ""
 
 
-def test_a_login_that_is_not_wholly_set_up_opens_nothing(
+def test_incomplete_login_settings_refuse_to_start_the_page(
     instance: DagsterInstance, settings: Settings, login: dict[str, Any]
 ) -> None:
     for missing in login:

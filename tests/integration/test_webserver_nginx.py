@@ -84,7 +84,7 @@ def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnect
 
 
 @pytest.mark.parametrize(("place", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
-def test_a_browser_gets_the_page_its_data_and_its_websocket(door: Door, place: str, role: str) -> None:
+def test_browser_receives_the_page_its_data_and_its_websocket(door: Door, place: str, role: str) -> None:
     shown = door.ask(f"{place}runs", [cookie(role)])
     assert (shown.status, f'"{place}_next/'.encode() in shown.body) == (200, True)
     own = ("Origin", f"https://{HOST}:{door.tls}")
@@ -97,7 +97,7 @@ def test_a_browser_gets_the_page_its_data_and_its_websocket(door: Door, place: s
 
 
 @pytest.mark.parametrize("place", ["/dagster/", "/dagster-view/"])
-def test_a_sibling_s_page_gets_nothing_with_the_same_cookie(door: Door, place: str) -> None:
+def test_requests_from_a_sibling_domain_are_refused_with_the_same_cookie(door: Door, place: str) -> None:
     sibling = f"https://evil.{HOST}"
     assert post(door, place, GO, cookie("operator"), ("Origin", sibling)).status == 403
     with pytest.raises(InvalidStatus) as refused:
@@ -105,7 +105,7 @@ def test_a_sibling_s_page_gets_nothing_with_the_same_cookie(door: Door, place: s
     assert refused.value.response.status_code == 403
 
 
-def test_roles_hold_in_each_place(door: Door) -> None:
+def test_roles_are_enforced_in_each_place(door: Door) -> None:
     assert door.ask("/dagster/", [cookie("viewer")]).status == 403
     assert post(door, "/dagster/", GO, bearer(Issuer().token(roles=["psychometrician"]))).status == 403
     assert b"errors" not in post(door, "/dagster/", GO, bearer(Issuer().token(roles=["operator"]))).body
@@ -113,8 +113,8 @@ def test_roles_hold_in_each_place(door: Door) -> None:
     assert post(door, "/dagster-view/", GO, cookie("viewer")).status == 403
 
 
-def test_whoever_is_logged_in_on_the_machine_needs_a_token_too(door: Door) -> None:
-    """Past nginx, with the headers that it would have set."""
+def test_local_request_past_nginx_is_refused_without_a_token(door: Door) -> None:
+    """The request has the headers that nginx would have set."""
     forged = ["X-User: root", f"X-Org-Id: {ORGANISATION}", "X-Roles: operator", 'Irt-Caller: {"name": "root"}']
     with socket.create_connection(("127.0.0.1", door.ports["dagster"]), timeout=10) as made:
         head = ["GET /dagster/ HTTP/1.1", f"Host: {HOST}", *forged, "Connection: close"]

@@ -1,4 +1,4 @@
-"""A server that stands in for the θ API and may behave as badly as a test wants."""
+"""A server that replaces the θ API and can misbehave as a test requires."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 TLS_HANDSHAKE = b"\x16"
 Behaviour = Callable[[socket.socket, bytes, threading.Event], None]
-"""Answers one request on its connection; the event is set when the test is over."""
+"""Responds to a request on its connection; the event is set at the end of the test."""
 
 
 class FakeApi:
-    """Listens on a free port; `requests` holds what was sent to it."""
+    """Listens on a free port; `requests` contains the requests it received."""
 
     def __init__(self, behave: Behaviour) -> None:
         self.requests: list[bytes] = []
@@ -25,7 +25,7 @@ class FakeApi:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def learners(self) -> list[str]:
-        """Who was asked for, in the order of the requests."""
+        """Learner ids of the requests, in their order."""
         return [json.loads(request.partition(b"\r\n\r\n")[2])["user_id"] for request in self.requests]
 
     def stop(self) -> None:
@@ -61,13 +61,13 @@ def fake_api(behave: Behaviour) -> Iterator[FakeApi]:
 
 
 def theta(connection: socket.socket, request: bytes, over: threading.Event) -> None:
-    """As the θ API answers."""
+    """Responds as the θ API does."""
     user_id = json.loads(request.partition(b"\r\n\r\n")[2])["user_id"]
     says(200, json.dumps({"user_id": user_id, "theta": 0.85, "se": 0.12}).encode())(connection, request, over)
 
 
 def says(status: int, body: bytes = b"", *headers: str) -> Behaviour:
-    """Answers each request with the same."""
+    """Sends the same response to each request."""
     head = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers, "", ""]
     return sends("\r\n".join(head).encode() + body)
 

@@ -1,4 +1,4 @@
-"""`send_attempts` and `AttemptSpool`: what was taken reaches the API, whoever is killed, as real processes show."""
+"""`send_attempts` and `AttemptSpool` deliver every added row to the API, even if processes are killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Answer = tuple[int, dict[str, str], Any]
 
 
 class Server(ThreadingHTTPServer):
-    """An API that stores each id, and answers by `judge` instead where that is set."""
+    """An API that stores the rows, unless `judge` returns another response."""
 
     daemon_threads = True
 
@@ -107,7 +107,7 @@ def answer(number: int) -> dict[str, Any]:
 
 
 def filled(folder: Path, *numbers: int) -> AttemptSpool:
-    """A spool to which these answers were added, each by itself."""
+    """Returns a spool to which these answers were added, one call each."""
     sending = AttemptSpool(folder)
     for number in numbers:
         sending.add([answer(number)])
@@ -120,9 +120,9 @@ def adding(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
 
 
 def stopped_with_one_file(living: subprocess.Popen[str], folder: Path) -> tuple[str, Path] | None:
-    """Let a process add an answer, and stop it: the answer's id, and the file in which it is and which the process has.
+    """Let a process add an answer, and stop the process. Returns the answer's id and the file that contains it.
 
-    None, and it goes on, where it has just closed that file or has another, which it sends.
+    Returns None and lets the process continue if it has just closed that file or is sending another file.
     """
     assert living.stdin is not None
     assert living.stdout is not None
@@ -151,20 +151,20 @@ def kept(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / spool.REFUSED).read_text().splitlines()]
 
 
-def test_rows_without_an_id_get_one_that_stays_when_they_are_sent_again(server: Server) -> None:
+def test_rows_without_an_id_keep_their_generated_id_when_sent_again(server: Server) -> None:
     rows: list[dict[str, Any]] = [{"user_id": "u"}, {"user_id": "u", "attempt_id": "mine"}]
     first, again = send_attempts(rows), send_attempts(rows)
     assert (again, first[1]["attempt_id"], server.received) == (first, "mine", [rows, rows])
 
 
-def test_many_rows_go_in_parts_that_the_api_takes(server: Server) -> None:
+def test_large_batches_are_sent_in_parts_within_the_apis_limits(server: Server) -> None:
     assert len(send_attempts([{"user_id": "u"} for _ in range(2500)])) == 2500
     assert [len(rows) for rows in server.received] == [1000, 1000, 500]
     send_attempts([{"user_id": "u" * 40_000} for _ in range(100)])
     assert all(len(json.dumps(rows)) <= 2**21 for rows in server.received)
 
 
-def test_a_refusal_says_whether_to_send_again_and_when(server: Server) -> None:
+def test_errors_contain_whether_and_when_to_send_again(server: Server) -> None:
     server.judge = lambda _rows: (503, {"Retry-After": "3"}, {"detail": "not now"})
     busy = not_sent()
     assert ("not now" in str(busy), busy.again, busy.pause) == (True, True, 3.0)
@@ -172,12 +172,12 @@ def test_a_refusal_says_whether_to_send_again_and_when(server: Server) -> None:
     assert not not_sent().again
 
 
-def test_a_server_that_is_away_is_an_error(away: None) -> None:
+def test_an_unreachable_server_raises_an_error_that_can_be_retried(away: None) -> None:
     assert not_sent().again
 
 
 def not_sent() -> AttemptsNotSent:
-    """The error with which a row is not sent."""
+    """Returns the error that sending a row raises."""
     with pytest.raises(AttemptsNotSent) as failed:
         send_attempts([{"user_id": "u"}])
     return failed.value
@@ -214,7 +214,7 @@ def test_add_returns_when_the_rows_are_on_disk(away: None, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("killed_while", ["nobody sends", "all is sent"])
-def test_what_add_took_before_kill_9_is_sent_by_the_next_process(
+def test_rows_added_before_kill_9_are_sent_by_the_next_process(
     server: Server, tmp_path: Path, killed_while: str
 ) -> None:
     if killed_while == "nobody sends":
@@ -228,7 +228,7 @@ def test_what_add_took_before_kill_9_is_sent_by_the_next_process(
         taken.update(line.strip() for line in process.stdout if line.endswith("\n"))
         process.communicate()
     assert len(taken) >= 300
-    unsent = [*tmp_path.glob("*.part"), *tmp_path.glob("*.jsonl")]  # none where a file had just been sent
+    unsent = [*tmp_path.glob("*.part"), *tmp_path.glob("*.jsonl")]  # empty if a file had just been sent
     with (unsent[0] if unsent else tmp_path / "0.part").open("ab") as file:
         file.write(b'{"attempt_id": "torn", "us')
     server.judge = lambda _rows: None
@@ -239,7 +239,7 @@ def test_what_add_took_before_kill_9_is_sent_by_the_next_process(
     assert [path.name for path in tmp_path.iterdir()] == [spool.REFUSED]
 
 
-def test_the_file_of_a_living_process_is_left_alone_and_closed_ones_are_sent(server: Server, tmp_path: Path) -> None:
+def test_files_of_a_running_process_are_left_alone_and_closed_files_are_sent(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
     living = adding(tmp_path, "living", 50)
     assert living.stdout is not None
@@ -262,13 +262,13 @@ def test_the_file_of_a_living_process_is_left_alone_and_closed_ones_are_sent(ser
     assert not list(tmp_path.iterdir())
 
 
-def test_a_forked_child_has_a_file_and_a_thread_of_its_own(server: Server, tmp_path: Path) -> None:
+def test_a_forked_child_has_its_own_file_and_thread(server: Server, tmp_path: Path) -> None:
     server.judge = lambda _rows: (503, {}, {})
     sending = filled(tmp_path, 1)
     child = os.fork()
     if child == 0:
         try:
-            os.environ["IRT_THETA_URL"] = NOBODY  # else the server may take what a child that has ended sent last
+            os.environ["IRT_THETA_URL"] = NOBODY  # otherwise the server may receive the ended child's last request
             read_address.cache_clear()
             sending.add([answer(2)])
             os._exit(len([*tmp_path.iterdir()]))
@@ -280,7 +280,7 @@ def test_a_forked_child_has_a_file_and_a_thread_of_its_own(server: Server, tmp_p
     assert server.ids == {"a1": 1, "a2": 1}
 
 
-def test_refused_answers_are_kept_with_the_reason_and_counted_and_the_log_names_none(
+def test_refused_answers_are_kept_with_the_reason_and_the_log_contains_no_ids(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {"result": "rejected", "reason": "bad_score", "value": "7", "what_to_do": "Send 0 or 1."}
@@ -297,7 +297,7 @@ def test_refused_answers_are_kept_with_the_reason_and_counted_and_the_log_names_
     assert "a0" not in caplog.text
 
 
-def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
+def test_pause_follows_retry_after_and_grows_if_the_header_is_missing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -323,7 +323,7 @@ def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409])
-def test_where_a_setting_is_at_fault_the_rows_stay_and_it_says_so_once_a_minute(
+def test_rows_stay_if_a_setting_is_wrong_and_the_reason_is_logged_once(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     asked = []
@@ -342,7 +342,7 @@ def test_where_a_setting_is_at_fault_the_rows_stay_and_it_says_so_once_a_minute(
     assert (file.suffix, json.loads(file.read_text())) == (".jsonl", answer(1))
 
 
-def test_a_body_that_is_too_large_is_halved_and_a_row_that_is_is_refused(server: Server, tmp_path: Path) -> None:
+def test_too_large_bodies_are_halved_and_too_large_rows_are_refused(server: Server, tmp_path: Path) -> None:
     def judge(rows: list[dict[str, Any]]) -> Answer | None:
         return (413, {}, None) if len(rows) > 2 or rows[0]["attempt_id"] == "a3" else None
 
@@ -354,9 +354,7 @@ def test_a_body_that_is_too_large_is_halved_and_a_row_that_is_is_refused(server:
     assert [(row["attempt_id"], row["reason"]) for row in kept(tmp_path)] == [("a3", "too_large")]
 
 
-def test_a_row_whose_body_the_api_cannot_read_is_refused_for_good_and_later_files_go_on(
-    server: Server, tmp_path: Path
-) -> None:
+def test_rows_that_the_api_cannot_read_are_refused_and_later_files_are_sent(server: Server, tmp_path: Path) -> None:
     detail = {"type": "urn:irt:problem:bad_request", "detail": "it is not what it should be"}
 
     def judge(rows: list[dict[str, Any]]) -> Answer | None:
@@ -372,7 +370,7 @@ def test_a_row_whose_body_the_api_cannot_read_is_refused_for_good_and_later_file
     ]
 
 
-def test_a_line_that_cannot_be_sent_as_json_is_refused_and_the_others_are_sent(server: Server, tmp_path: Path) -> None:
+def test_lines_that_cannot_be_sent_as_json_are_refused_and_other_lines_are_sent(server: Server, tmp_path: Path) -> None:
     lines = ['{"attempt_id": "a0", "score": NaN}', '{"attempt_id": "a1", "user_id": "\\ud800"}', json.dumps(answer(2))]
     (tmp_path / "00.jsonl").write_text("\n".join(lines) + "\n")
     assert AttemptSpool(tmp_path).close(patient(30))
@@ -380,7 +378,7 @@ def test_a_line_that_cannot_be_sent_as_json_is_refused_and_the_others_are_sent(s
     assert [row["reason"] for row in kept(tmp_path)] == ["torn_line"] * 2
 
 
-def test_a_file_that_cannot_be_read_does_not_hold_up_later_ones(server: Server, tmp_path: Path) -> None:
+def test_an_unreadable_file_does_not_delay_later_files(server: Server, tmp_path: Path) -> None:
     (tmp_path / "00.jsonl").mkdir()
     (tmp_path / "01.jsonl").write_text(json.dumps(answer(1)) + "\n")
     sending = AttemptSpool(tmp_path)
@@ -391,15 +389,15 @@ def test_a_file_that_cannot_be_read_does_not_hold_up_later_ones(server: Server, 
 @pytest.mark.parametrize(
     "row", [{"x": float("nan")}, {"x": "\ud800"}, {"x": [1]}, {"x": {"y": 1}}, {1: "x"}, {"x": "y" * 2**20}]
 )
-def test_a_row_that_the_api_could_not_read_is_refused_at_the_door(away: None, tmp_path: Path, row: Any) -> None:
+def test_add_raises_if_the_api_could_not_read_a_row(away: None, tmp_path: Path, row: Any) -> None:
     sending = AttemptSpool(tmp_path)
-    with pytest.raises(ValueError):  # noqa: PT011 - of json, of a codec, or of the spool
+    with pytest.raises(ValueError):  # noqa: PT011 - raised by json, a codec or the spool
         sending.add([answer(1), row])
     assert not list(tmp_path.iterdir())
     sending.close(0)
 
 
-def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
+def test_add_raises_if_the_disk_is_full_and_earlier_rows_stay_whole(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.judge = lambda _rows: (503, {}, {})
@@ -421,9 +419,7 @@ def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_long_outage_makes_files_of_bounded_size_that_are_read_in_chunks(server: Server, tmp_path: Path) -> None:
     refused = threading.Event()
 
     def judge(_rows: list[dict[str, Any]]) -> Answer:
@@ -434,7 +430,7 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
     sending = AttemptSpool(tmp_path)
     for k in range(30):
         sending.add([answer(1000 * k + j) | {"response": "x" * 20_000} for j in range(20)])
-        assert refused.wait(patient(60))  # from here on its thread closes no file, however the two take turns
+        assert refused.wait(patient(60))  # from here on the spool's thread closes no file, whatever the scheduling
     assert len([*tmp_path.glob("*.jsonl")]) >= 4
     assert all(path.stat().st_size < 1.3 * spool.MAX_FILE_BYTES for path in tmp_path.iterdir())
     server.judge = lambda _rows: None
@@ -442,7 +438,7 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)
 
 
-def test_an_import_takes_the_files_of_an_outage(away: None, tmp_path: Path, database: Database) -> None:
+def test_spool_files_of_an_outage_can_be_imported(away: None, tmp_path: Path, database: Database) -> None:
     sending = AttemptSpool(tmp_path / "spool")
     now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])

@@ -1,4 +1,4 @@
-"""The dashboard's bank, its items and its downloads: the numbers are the rooms' own, whatever the address holds."""
+"""The dashboard's bank, item, month and comparison pages and downloads show the stored numbers at any address."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def in_bank(faulty: Faulty, at: datetime = NOW) -> list[BankItem]:
         return bank_items(connection, read_scales(connection)[rooms.SCALE], at)
 
 
-def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
+def test_bank_page_lists_parameters_in_force_and_drifted_items(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         in_force = publications_in_force(connection, rooms.SCALE, NOW)
         bank = [i for (i,) in connection.execute("SELECT item_id FROM question WHERE scale_id = %s", (rooms.SCALE,))]
@@ -105,7 +105,7 @@ def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
     assert {item.item_id for item in found if item.drifted} == flagged != set()
 
 
-def test_without_a_month_the_answers_of_the_bank_are_those_of_the_origin_window(faulty: Faulty) -> None:
+def test_bank_counts_answers_of_the_origin_window_if_no_month_is_fitted(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         assert newest_window(connection, scale) == rooms.MONTHS[-1]
@@ -123,7 +123,7 @@ def test_without_a_month_the_answers_of_the_bank_are_those_of_the_origin_window(
         connection.rollback()
 
 
-def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faulty) -> None:
+def test_figures_of_an_item_with_a_single_month_have_an_axis_of_days(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
@@ -135,7 +135,7 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
 
 
 @pytest.mark.parametrize("month", rooms.MONTHS)
-def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, month: str) -> None:
+def test_observed_proportions_of_an_item_equal_proportions_of_the_whole_snapshot(faulty: Faulty, month: str) -> None:
     settings = faulty[0]
     store = rooms.folder_store(settings)
     with Database(settings).connect() as connection:
@@ -150,7 +150,7 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
         wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
     assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
-    np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # up to the order of summing
+    np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # sums differ in their order
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
 
 
@@ -168,11 +168,11 @@ def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
 
 
 def rows_of(html: str) -> list[str]:
-    """The items of the bank's table, in its order."""
+    """Returns the items of the bank's table in the page's order."""
     return re.findall(r'view=item&amp;scale=default&amp;item=([^"]+)"', html)
 
 
-def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:
+def test_bank_page_shows_fifty_items_in_the_requested_order(faulty: Faulty) -> None:
     items = in_bank(faulty)
     hardest = sorted((i for i in items if i.values), key=lambda i: -i.values.b)
     unpublished = [i for i in items if not i.values]
@@ -205,7 +205,7 @@ def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty
         ("item", {"item": "FIRST", "month": "2026-13"}),
     ],
 )
-def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dict[str, str]) -> None:
+def test_pages_for_unknown_views_or_fields_return_404(faulty: Faulty, view: str, fields: dict[str, str]) -> None:
     if fields.get("item") == "FIRST":
         fields = fields | {"item": rooms.call(Database(faulty[0]), waiting_proposals)[0].item_id}
     status, html = shown(faulty[0], view, **fields)
@@ -213,7 +213,7 @@ def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dic
     assert "<script>" not in html
 
 
-def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:
+def test_item_page_shows_whether_the_item_is_sound_and_which_decision_waits(faulty: Faulty) -> None:
     items = in_bank(faulty)
     drifted = next(i for i in items if i.drifted and i.proposal)
     sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
@@ -226,7 +226,7 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert html.count("data-figure") == 3
 
 
-def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) -> None:
+def test_item_page_says_that_answers_are_missing_from_the_object_store(faulty: Faulty, tmp_path: Path) -> None:
     settings = faulty[0].model_copy(update={"irt_home": tmp_path})
     item = rooms.call(Database(settings), waiting_proposals)[0].item_id
     status, html = shown(settings, "item", item=item)
@@ -234,7 +234,7 @@ def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
-def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> None:
+def test_downloaded_file_contains_the_items_of_the_page(faulty: Faulty, kind: str) -> None:
     response = download(asked(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
     content = body_of(response)
     items = rows_of(shown(faulty[0], "bank", flag="drift", sort="-b")[1])
@@ -249,7 +249,7 @@ def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> 
         assert frame.item_id.tolist() == items
 
 
-def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty) -> None:
+def test_learner_downloads_require_analyst_role_and_files_have_safe_names(faulty: Faulty) -> None:
     refused = download(asked(faulty[0], "", what="abilities"))
     assert (refused.status_code, b"the role analyst" in bytes(refused.body)) == (403, True)
     given = download(asked(faulty[0], "", role="analyst", what="abilities", to="parquet"))
@@ -261,7 +261,7 @@ def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty
     assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
 
 
-def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> None:
+def test_items_can_be_withdrawn_and_restored_by_users_who_may_decide(faulty: Faulty) -> None:
     items = in_bank(faulty)
     anchor = next(i.item_id for i in items if i.anchor)
     name = next(i.item_id for i in items if i.since and not i.anchor)
@@ -301,7 +301,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("x")', "<script>alert(1)</script>", "a/b?c&d#🎓 ", "@" + "y" * 10_000])
-def test_an_id_is_data_wherever_it_stands(faulty: Faulty, name: str) -> None:
+def test_item_ids_with_markup_or_formulas_are_escaped_on_pages_and_in_files(faulty: Faulty, name: str) -> None:
     rooms.add_items(Database(faulty[0]), {name: None})
     status, html = shown(faulty[0], "bank", search=name)
     assert (status, rows_of(html)) == (200, [quote_plus(name)])
@@ -328,7 +328,7 @@ IN_AUGUST = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
 
 
 class Seen(Reader):
-    """A reader whose overview is that of the small world's two months, read once."""
+    """A reader with a fixed overview of the small world's two months."""
 
     seen: Overview
 
@@ -347,7 +347,7 @@ class World:
     drift: dict[str, list[ScaleDrift]]
 
     def page(self, **fields: str) -> str:
-        """The HTML of a page that there is."""
+        """Returns the HTML of a page that exists."""
         status, html = self.answer(**fields)
         assert status == HTTPStatus.OK, html
         return html
@@ -357,7 +357,7 @@ class World:
         return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
 
     def seeing(self, **changes: Any) -> World:
-        """The same where the overview has these values."""
+        """Returns the same world with these values in the overview."""
         other = World(Seen(self.reader.settings, self.instance), self.database, self.instance, self.drift)
         other.reader.seen = replace(self.reader.seen, **changes)
         return other
@@ -383,7 +383,7 @@ class World:
 
     @contextmanager
     def judged(self, month: str, **failing: str) -> Iterator[World]:
-        """The same month where these gates failed, and why."""
+        """Yields the same world with these gates failed in this month; `failing`: reason by gate."""
         with dg.DagsterInstance.ephemeral() as instance:
             other = World(Seen(self.reader.settings, instance), self.database, instance, self.drift)
             other.evaluate(month, failing)
@@ -427,7 +427,7 @@ def world(
 # -- months --------------------------------------------------------------------------------------------
 
 
-def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: World) -> None:
+def test_first_page_shows_whether_the_last_month_is_safe_to_release(world: World) -> None:
     assert world.reader.seen.waiting_by_month[1].decisions > 1
     html = world.page(view="months")
     assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
@@ -448,7 +448,7 @@ def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: 
         (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
     ],
 )
-def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
+def test_broken_rules_below_the_verdict_state_whether_they_block_a_release(
     world: World, severities: list[str], partitions: list[str], said: str
 ) -> None:
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
@@ -463,7 +463,7 @@ def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
         (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
     ],
 )
-def test_a_rule_evaluated_before_its_month_was_made_again_is_said_to_be_out_of_date(
+def test_a_rule_is_marked_out_of_date_if_its_month_was_recomputed_since(
     world: World, year: int, said: str, then: str
 ) -> None:
     violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
@@ -472,7 +472,7 @@ def test_a_rule_evaluated_before_its_month_was_made_again_is_said_to_be_out_of_d
     assert not unsaid(html, f"one rule</a>{said}", then)
 
 
-def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
+def test_a_red_month_links_to_its_page_which_alone_has_the_long_reason(world: World) -> None:
     why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
     with world.judged(JULY, anchors_agree=why) as red:
         html = red.page(view="months")
@@ -484,12 +484,12 @@ def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world:
         )
         assert "A01 (b +0.80)" not in html
         passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
-        what_to_do = "leave the month red"  # as the gate says it
+        what_to_do = "leave the month red"  # the gate's own wording
         assert not unsaid(red.page(view="month", month=JULY), "<b>No. </b>", why, passed, what_to_do)
 
 
-def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: World) -> None:
-    """One of its runs holds the locks of what it writes; pages read what was there before."""
+def test_every_page_loads_while_a_backfill_runs_and_shows_the_running_month(world: World) -> None:
+    """A run of the backfill holds locks on the tables it writes; pages read the rows from before it."""
     owned = {"month": JULY, "scale_id": rooms.SCALE}
     tags = {"dagster/partition": JULY, "dagster/backfill": "abcdefgh", LAUNCHED_BY: "ann"}
     with world.judged(JULY) as busy, world.database.connect() as writing:
@@ -511,7 +511,7 @@ def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: Worl
         writing.rollback()
 
 
-def test_several_scales_are_a_grid(world: World) -> None:
+def test_months_page_shows_a_grid_if_there_are_several_scales(world: World) -> None:
     seen = world.reader.seen
     other = [replace(state, scale_id="math / <b>") for state in seen.months]
     other[1] = replace(other[1], state=State.RED, why="linked: fit x is not on the scale: too few anchors")
@@ -536,7 +536,7 @@ def test_months_in_a_row_without_answers_share_a_line(world: World, scales: tupl
     assert "2026-09" in world.page(view="reports", month="2026-09")
 
 
-def test_missing_months_are_launched_together_by_a_link_into_dagster(world: World) -> None:
+def test_missing_months_share_a_link_that_launches_them_in_dagster(world: World) -> None:
     assert "backfill" not in world.page(view="months")
     seen = world.reader.seen
     missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
@@ -552,7 +552,7 @@ def test_missing_months_are_launched_together_by_a_link_into_dagster(world: Worl
 
 
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
-def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
+def test_months_of_the_origin_window_share_a_line_with_the_first_month_of_drift(
     world: World, scales: tuple[str, ...]
 ) -> None:
     seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
@@ -569,7 +569,7 @@ def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
     assert "not written yet" in world.page(view="reports", month="2026-05")
 
 
-def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
+def test_months_page_shows_the_origin_windows_fit_and_excluded_items(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "left out" not in world.page(view="months"), "the anchors are the bank's"
@@ -591,7 +591,7 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     )
 
 
-def test_before_there_is_a_month_the_page_says_how_to_begin(world: World) -> None:
+def test_months_page_explains_the_first_step_if_there_is_no_month(world: World) -> None:
     world = world.seeing(months=[])
     assert "irt import questions FILE" in world.page(view="months")
     assert [world.answer(view=view)[0] for view in ("month", "compare")] == [HTTPStatus.NOT_FOUND] * 2
@@ -600,7 +600,7 @@ def test_before_there_is_a_month_the_page_says_how_to_begin(world: World) -> Non
 # -- a month -------------------------------------------------------------------------------------------
 
 
-def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
+def test_numbers_on_the_month_page_equal_the_stored_numbers(world: World) -> None:
     html = world.page(view="month", month=JULY, scale=rooms.SCALE)
     with world.database.connect() as connection:
         history = read_history(connection, read_scales(connection)[rooms.SCALE], JULY)
@@ -629,7 +629,7 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
     )
 
 
-def test_every_item_that_drifted_is_named_with_a_link_to_its_page(world: World) -> None:
+def test_month_page_links_every_item_that_drifted(world: World) -> None:
     (judged,) = world.drift[JULY]
     drifted = [*judged.items("high"), *judged.items("medium")]
     assert drifted
@@ -638,7 +638,7 @@ def test_every_item_that_drifted_is_named_with_a_link_to_its_page(world: World) 
     assert not unsaid(world.page(view="month", month=JULY), how_many, *links)
 
 
-def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -> None:
+def test_gates_that_no_run_evaluated_are_shown_as_not_evaluated(world: World) -> None:
     with dg.DagsterInstance.ephemeral() as nothing_ran:
         reader = Seen(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
@@ -647,7 +647,7 @@ def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -
     assert (f"0 of {n} gates passed" in html, html.count(">not evaluated<")) == (True, n)
 
 
-def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: World) -> None:
+def test_recorded_decision_is_shown_on_the_month_page_with_name_and_reason(world: World) -> None:
     item = next(p.item_id for p in rooms.call(world.database, proposals, windows=[JUNE]) if p.state == "open")
     reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
     assert not unsaid(
@@ -662,29 +662,31 @@ def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: W
 
 
 @pytest.mark.parametrize("month", ["2026-05", "2026-13", "'; DROP TABLE question --", "x" * 10_000, "2026-07\x00"])
-def test_an_address_that_names_no_month_is_answered_with_existing_partitions(world: World, month: str) -> None:
+def test_unknown_month_in_the_address_returns_404_with_the_existing_months(world: World, month: str) -> None:
     status, html = world.answer(view="month", month=month)
     assert (status, f"{JUNE} to {JULY}" in html, len(html) < 2_000) == (HTTPStatus.NOT_FOUND, True, True)
     assert world.answer(view="compare", first=month)[0] == HTTPStatus.NOT_FOUND
 
 
-def test_an_address_that_names_no_scale_is_answered_with_existing_partitions(world: World) -> None:
+def test_unknown_scale_in_the_address_returns_404_with_the_existing_scales(world: World) -> None:
     for view in ("month", "compare"):
         status, html = world.answer(view=view, scale="<script>alert(1)</script>")
         assert (status, rooms.SCALE in html, "<script>alert" in html) == (HTTPStatus.NOT_FOUND, True, False)
 
 
 @pytest.mark.parametrize("view", ["months", "month", "compare"])
-def test_no_page_reads_the_answers(world: World, view: str) -> None:
+def test_month_pages_do_not_read_the_response_log(world: World, view: str) -> None:
     with world.database.connect() as connection:
-        connection.execute("LOCK TABLE response_log IN ACCESS EXCLUSIVE MODE")  # who reads it waits, and is cancelled
+        connection.execute(
+            "LOCK TABLE response_log IN ACCESS EXCLUSIVE MODE"
+        )  # a query that reads the table waits and is cancelled
         assert world.answer(view=view)[0] == HTTPStatus.OK
 
 
 # -- two months ----------------------------------------------------------------------------------------
 
 
-def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: World) -> None:
+def test_compare_page_shows_two_months_with_the_changes_of_their_items(world: World) -> None:
     html = world.page(view="compare", first=JUNE, second=JULY)
     fits = {
         month: rooms.call(world.database, linked_fit, rooms.SCALE, "monthly", Month(month).start, "em").values
@@ -700,7 +702,7 @@ def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: Wo
     assert not unsaid(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
 
 
-def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(world: World) -> None:
+def test_compare_page_shows_the_last_two_months_unless_the_address_names_two_months(world: World) -> None:
     assert f"What changed from {JUNE} to {JULY}?" in world.page(view="compare")
     backwards = world.page(view="compare", first=JULY, second=JUNE)
     assert "Choose two different months." in world.page(view="compare", first=JULY, second=JULY)
@@ -724,7 +726,7 @@ def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(w
         (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
     ],
 )
-def test_a_reason_in_short_is_its_first_clause(why: str, short: str) -> None:
+def test_short_reason_is_the_first_clause(why: str, short: str) -> None:
     assert in_short(why) == short
 
 
@@ -745,11 +747,13 @@ def test_a_reason_in_short_is_its_first_clause(why: str, short: str) -> None:
         (State.MISSING, "never materialised: `irt`", 0, "has not been calibrated: never materialised."),
     ],
 )
-def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: int, said: str) -> None:
+def test_verdict_of_a_month_is_a_sentence_that_depends_on_its_state(
+    state: State, why: str, waiting: int, said: str
+) -> None:
     assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
 
 
-def test_every_page_of_an_overview_says_how_old_that_is(world: World) -> None:
+def test_every_page_based_on_the_overview_shows_the_overviews_age(world: World) -> None:
     world = world.seeing(now=IN_AUGUST - timedelta(minutes=3))
     for view in ("months", "month", "compare", "reports", "health"):
         html = world.page(view=view)
@@ -757,7 +761,7 @@ def test_every_page_of_an_overview_says_how_old_that_is(world: World) -> None:
         assert 'data-again="2000"' in html
 
 
-def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
+def test_closed_month_can_be_reopened_by_users_who_may_decide(world: World) -> None:
     form = DecisionForm("reopen", (Reference(JUNE, ""),), "a paper form")
     decider, other = (
         ViewRequest("month", {"month": JUNE}, replace(DEMO, roles=(role,)), world.reader)

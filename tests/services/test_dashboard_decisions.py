@@ -1,4 +1,4 @@
-"""Pages that show what waits with its evidence, and decisions made on them: by whom, once, and all or none."""
+"""Decision pages show waiting proposals with their evidence, and record each decision once, under the user's name."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ Look = Callable[..., None]
 
 
 class At(Reader):
-    """A reader for whom it is a fixed time."""
+    """A reader with a fixed current time."""
 
     def now(self) -> datetime:
         return NOW
@@ -92,7 +92,7 @@ def ask(reader: Reader) -> Ask:
 
 @pytest.fixture
 def page(ask: Ask) -> Page:
-    """The text of a page that has this status; `fields`: a mapping, as names may hold a colon."""
+    """Returns the text of a page with this status; `fields` is a mapping, as names may contain a colon."""
 
     def text(view: str, fields: dict[str, str], identity: Identity = ANN, status: int = 200) -> str:
         found, shown = make_page(ViewRequest(view, fields, identity, ask().reader))
@@ -104,7 +104,7 @@ def page(ask: Ask) -> Page:
 
 @pytest.fixture
 def look(ask: Ask, picture: Picture) -> Look:
-    """Compare a page with its picture. What differs from run to run: the hash of a fit, and times of decisions."""
+    """Compare a page with its picture, except the hash of the fit and the times of decisions."""
 
     def compare(view: str, name: str, **fields: str) -> None:
         _, shown = make_page(ask(view, **fields))
@@ -128,7 +128,7 @@ def refusal(outcome: DecisionOutcome) -> str:
 
 
 def refusals(asked: ViewRequest, *forms: DecisionForm) -> list[str]:
-    """Why neither a review nor a decision goes on with these forms."""
+    """Reasons why both a review and a decision refuse these forms."""
     return [refusal(attempt(asked, form)) for attempt in (review, decide) for form in forms]
 
 
@@ -143,7 +143,7 @@ def said(outcome: DecisionOutcome) -> str:
 # -- deciding ----------------------------------------------------------------------------------------
 
 
-def test_an_accept_is_told_first_and_then_done_in_the_name_of_who_is_logged_in(bank: Database, ask: Ask) -> None:
+def test_accept_is_previewed_and_then_recorded_in_the_name_of_the_logged_in_user(bank: Database, ask: Ask) -> None:
     told = review(ask(), ACCEPT)
     assert (told.ok, decisions(bank)) == (True, [])
     assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in said(told)
@@ -153,7 +153,7 @@ def test_an_accept_is_told_first_and_then_done_in_the_name_of_who_is_logged_in(b
     assert published(bank)[-1][:2] == (-0.3, "decision")
 
 
-def test_a_review_tells_of_answers_that_were_judged_otherwise_since(bank: Database, ask: Ask) -> None:
+def test_review_warns_if_answers_have_changed_since_the_fit(bank: Database, ask: Ask) -> None:
     answers_as_fitted(bank)
     assert "have changed since" not in said(review(ask(), ACCEPT)) + said(review(ask(), REJECT))
     late_answer(bank)
@@ -161,12 +161,12 @@ def test_a_review_tells_of_answers_that_were_judged_otherwise_since(bank: Databa
         assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in said(review(ask(), form))
 
 
-def test_without_a_day_it_is_the_next_first(bank: Database, ask: Ask) -> None:
+def test_accept_without_a_day_takes_effect_on_the_first_of_the_next_month(bank: Database, ask: Ask) -> None:
     assert decide(ask(), replace(ACCEPT, since="")).ok
     assert published(bank)[-1][-1] == next_month(NOW)
 
 
-def test_whose_role_is_too_low_decides_nothing(bank: Database, ask: Ask) -> None:
+def test_decisions_are_refused_if_the_role_is_too_low(bank: Database, ask: Ask) -> None:
     drop = DecisionForm("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
     for identity in (person("viewer"), person("analyst"), person()):
         told = refusals(ask(identity=identity), ACCEPT, REJECT, UNDO, drop)
@@ -175,20 +175,20 @@ def test_whose_role_is_too_low_decides_nothing(bank: Database, ask: Ask) -> None
     assert decide(ask(identity=person("operator")), REJECT).ok, "the role is above"
 
 
-def test_a_login_that_ended_while_the_page_was_open_decides_nothing(bank: Database, ask: Ask) -> None:
+def test_decisions_are_refused_if_the_login_has_expired(bank: Database, ask: Ask) -> None:
     ended = replace(ANN, exp=time.time() - LEEWAY_S - 1)
     assert all("Your login has expired: reload the page" in why for why in refusals(ask(identity=ended), REJECT))
     assert decisions(bank) == []
 
 
-def test_a_decision_needs_a_reason_that_says_something(bank: Database, ask: Ask) -> None:
+def test_decisions_are_refused_without_a_meaningful_reason(bank: Database, ask: Ask) -> None:
     for reason in ("", "  \n", "…", "x" * 2_001, "a\x00b"):
         told = refusals(ask(), replace(ACCEPT, reason=reason), replace(REJECT, reason=reason))
         assert all("reason" in why for why in told)
     assert decisions(bank) == []
 
 
-def test_a_day_that_cannot_be_is_told_before_anything_is_done(bank: Database, ask: Ask) -> None:
+def test_accept_is_refused_if_the_day_is_invalid_or_past(bank: Database, ask: Ask) -> None:
     for why, days in {
         "is not in the future": ("2026-03-10", "1999-01-01"),
         "a day like": ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00"),
@@ -198,7 +198,7 @@ def test_a_day_that_cannot_be_is_told_before_anything_is_done(bank: Database, as
     assert decisions(bank) == []
 
 
-def test_what_leaked_is_accepted_only_where_the_box_is_ticked(bank: Database, ask: Ask) -> None:
+def test_leaked_items_are_accepted_only_if_the_box_is_ticked(bank: Database, ask: Ask) -> None:
     leaked(bank)
     why = "2026-02/moved leaked: the new value says who knows the answer"
     assert [why in said(attempt(ask(), ACCEPT)) for attempt in (review, decide)] == [True, True]
@@ -206,7 +206,8 @@ def test_what_leaked_is_accepted_only_where_the_box_is_ticked(bank: Database, as
     assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
 
 
-def test_of_two_at_once_one_decides_and_the_other_is_told_what(bank: Database, ask: Ask) -> None:
+def test_only_the_first_of_two_simultaneous_decisions_is_recorded(bank: Database, ask: Ask) -> None:
+    """The second user is told the first user's decision and reason."""
     seen = review(ask(), ACCEPT).seen
     both = Barrier(2)
 
@@ -230,13 +231,13 @@ def test_the_same_click_twice_decides_once(bank: Database, ask: Ask) -> None:
     assert len(decisions(bank)) == 1
 
 
-def test_several_are_decided_together_or_not_at_all(bank: Database, ask: Ask) -> None:
+def test_several_proposals_are_decided_together_or_not_at_all(bank: Database, ask: Ask) -> None:
     assert decide(ask(), replace(REJECT, references=(STILL,))).ok
     assert "2026-02/still was rejected by Ann" in refusal(decide(ask(), replace(REJECT, references=(MOVED, STILL))))
     assert [item for _, item, *_ in decisions(bank)] == ["still"]
 
 
-def test_a_month_that_was_fitted_again_meanwhile_is_looked_at_again(
+def test_accept_is_refused_if_the_month_was_fitted_again_since_the_review(
     bank: Database, store: FolderStore, ask: Ask
 ) -> None:
     seen = review(ask(), ACCEPT).seen
@@ -245,7 +246,7 @@ def test_a_month_that_was_fitted_again_meanwhile_is_looked_at_again(
     assert decisions(bank) == []
 
 
-def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
+def test_undo_is_previewed_and_reopens_the_proposal(bank: Database, ask: Ask) -> None:
     assert "2026-02/moved has not been decided on yet" in said(review(ask(), UNDO))
     assert decide(ask(), ACCEPT).ok
     told = review(ask(), UNDO)
@@ -257,7 +258,7 @@ def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
     assert not decide(ask(), UNDO).ok
 
 
-def test_a_database_that_is_away_is_told_with_the_way_out(
+def test_unreachable_database_is_reported_with_a_remedy(
     ask: Ask, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
@@ -266,19 +267,19 @@ def test_a_database_that_is_away_is_told_with_the_way_out(
     assert told == [[], []]
 
 
-def test_a_database_that_can_only_be_read_shows_a_decision_and_does_not_take_it(ask: Ask, settings: Settings) -> None:
+def test_read_only_database_allows_a_review_and_refuses_the_decision(ask: Ask, settings: Settings) -> None:
     with altered(settings, *READ_ONLY):
         assert review(ask(), ACCEPT).ok
         assert "can be read and not changed" in refusal(decide(ask(), ACCEPT))
     assert decide(ask(), ACCEPT).ok
 
 
-def test_a_fault_is_told_without_its_traceback(ask: Ask) -> None:
+def test_internal_errors_are_reported_without_a_traceback(ask: Ask) -> None:
     ask().reader.now = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     assert unsaid(refusal(decide(ask(), REJECT)), "fault of the dashboard", "zero") == ["zero"]
 
 
-def test_the_next_overview_is_read_anew(ask: Ask) -> None:
+def test_a_decision_discards_the_cached_overview(ask: Ask) -> None:
     forgotten: list[bool] = []
     ask().reader.forget = lambda: forgotten.append(True)  # type: ignore[method-assign]
     review(ask(), REJECT)
@@ -290,8 +291,8 @@ def test_the_next_overview_is_read_anew(ask: Ask) -> None:
 # -- the pages ---------------------------------------------------------------------------------------
 
 
-def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(bank: Database) -> None:
-    """Thousands are open after three years, and a thousand proposals wait."""
+def test_alerts_of_a_proposal_are_found_by_an_index(bank: Database) -> None:
+    """After three years, thousands of alerts are open and a thousand proposals wait."""
     asked = {"windows": None, "items": None, "scale": None, "may_ask": True}
     with bank.connect() as connection:
         connection.execute("SET LOCAL enable_seqscan = off")
@@ -299,14 +300,14 @@ def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(
     assert any("drift_alerts_item" in line for (line,) in plan)
 
 
-def test_what_waits_is_listed_with_its_evidence_in_a_line(page: Page, look: Look) -> None:
-    """Not `still`, which confirms what is published."""
+def test_waiting_proposals_are_listed_with_a_line_of_evidence(page: Page, look: Look) -> None:
+    """`still` is not listed, as its estimate confirms the published values."""
     look("decisions", "waits")
     assert "Nothing of 2026-01 waits for a decision." in page("decisions", {"month": JAN})
     assert str(STILL) in page("decisions", {"month": FEB, "all": "1"})
 
 
-def test_the_last_decisions_are_listed_and_those_that_stand_can_be_undone(ask: Ask, look: Look) -> None:
+def test_latest_decisions_are_listed_and_decisions_in_force_can_be_undone(ask: Ask, look: Look) -> None:
     assert decide(ask(), ACCEPT).ok
     look("decisions", "accepted")
     look("proposal", "accepted_proposal", proposal=str(MOVED))
@@ -314,7 +315,7 @@ def test_the_last_decisions_are_listed_and_those_that_stand_can_be_undone(ask: A
     look("decisions", "undone")
 
 
-def test_the_list_has_pages(bank: Database, page: Page) -> None:
+def test_proposals_of_a_month_are_listed_in_pages(bank: Database, page: Page) -> None:
     (n,) = rows(bank, "SELECT count(*) FROM item_parameter_proposal WHERE month = %s", (FEB,))[0]
     for first in ("-1", "x", "99", "1e9", "٣"):
         page("decisions", {"month": FEB, "all": "1", "first": first}, status=404)
@@ -323,7 +324,7 @@ def test_the_list_has_pages(bank: Database, page: Page) -> None:
     assert f'chosen:{MOVED}"' not in text, "it is first, as it changes most"
 
 
-def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Database, page: Page, look: Look) -> None:
+def test_proposal_page_shows_the_question_the_evidence_and_both_curves(bank: Database, page: Page, look: Look) -> None:
     look("proposal", "proposal", proposal=str(MOVED))
     text = page("proposal", {"proposal": str(MOVED)})
     assert not unsaid(text, '"name":"published"', '"name":"estimate of 2026-02"', proposal_of(bank).fit_id)
@@ -331,7 +332,7 @@ def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Databa
     look("proposal", "leaked", proposal=str(MOVED))
 
 
-def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_decided_on(
+def test_proposals_contradicted_by_a_later_month_name_that_month_and_can_be_decided(
     bank: Database, store: FolderStore, page: Page, look: Look
 ) -> None:
     calibrate(bank, store, MAR, {"moved": (1.0, 0.47), "still": (1.2, 0.1)})
@@ -341,7 +342,7 @@ def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_deci
     assert "No decision needed" not in page("decisions", {"month": MAR})
 
 
-def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, ask: Ask, page: Page) -> None:
+def test_leaked_item_can_be_withdrawn_on_the_page_of_its_proposal(bank: Database, ask: Ask, page: Page) -> None:
     offered, elsewhere = "Take it out of use …", "Take the item out of use</a>"
     assert offered not in page("proposal", {"proposal": str(MOVED)})
     leaked(bank)
@@ -359,7 +360,7 @@ def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, a
     assert "withdrawn from 2026-03-11 on by Ann: leaked" in str(proposal.decision_state(ask(), [MOVED]))
 
 
-def test_a_value_decided_for_a_later_day_is_in_the_headline_of_the_item_and_in_the_bank(
+def test_values_decided_for_a_later_day_are_shown_on_the_item_and_bank_pages(
     bank: Database, ask: Ask, page: Page
 ) -> None:
     run_sql(bank, "UPDATE item_drift SET details = '{}'")
@@ -374,8 +375,10 @@ def test_a_value_decided_for_a_later_day_is_in_the_headline_of_the_item_and_in_t
     assert "2099-05-01" not in page("bank", {})
 
 
-def test_a_leak_has_one_first_day_on_every_page(bank: Database, store: FolderStore, ask: Ask, page: Page) -> None:
-    """The month that saw it first dates it; the next sees it from its own first day on."""
+def test_first_day_of_a_leak_is_the_same_on_every_page(
+    bank: Database, store: FolderStore, ask: Ask, page: Page
+) -> None:
+    """The first month that detects the leak dates it. The next month's own estimate of the onset is its first day."""
     calibrate(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.1)})
     known = '{"change": {"kind": "leak", "size": 0.3, "gains": {"leak": 9}, "distractor_above_the_key": null, "onset": '
     change = known + '"%s"}}'
@@ -402,20 +405,20 @@ def test_a_leak_has_one_first_day_on_every_page(bank: Database, store: FolderSto
     assert "It has drifted since 2026-02-20: easier by 0.80." in shown[0]
 
 
-def test_who_may_not_decide_sees_the_evidence_and_why(bank: Database, page: Page) -> None:
+def test_users_who_may_not_decide_see_the_evidence_and_the_required_role(bank: Database, page: Page) -> None:
     for view, fields in (("proposal", {"proposal": str(MOVED)}), ("decisions", {})):
         text = page(view, fields, person("analyst"))
         shown = unsaid(text, "wABC", "eeds the role psychometrician", "Accept", "chosen:")
         assert shown == ["Accept", "chosen:"]
 
 
-def test_several_are_shown_at_once(bank: Database, page: Page) -> None:
+def test_several_chosen_proposals_are_shown_together(bank: Database, page: Page) -> None:
     text = page("proposal", {f"chosen:{MOVED}": "on", f"chosen:{STILL}": "on"})
     assert not unsaid(text, "Publish the new values of two items?", "Reject …")
     page("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)}, status=404)
 
 
-def test_what_is_not_a_proposal_is_not_found(bank: Database, page: Page) -> None:
+def test_unknown_proposals_return_404(bank: Database, page: Page) -> None:
     names = ["", "x", "2026-02", "2026-02/", "2026-99/moved", "2026-02/nobody", "2026-02/' OR 1=1 --", "2026-02/\0"]
     names += ["🎓" * 5_000, "2026-02/<script>alert(1)</script>", "2026-02/" + "y" * 10_000, "2020-01/all"]
     for name in names:
@@ -423,7 +426,7 @@ def test_what_is_not_a_proposal_is_not_found(bank: Database, page: Page) -> None
         assert ("Decisions" in text, len(text) < 5_000) == (True, True), name[:50]
 
 
-def test_the_effect_on_learners_is_what_the_room_computes(bank: Database, ask: Ask) -> None:
+def test_effect_on_learners_equals_the_computed_release_impact(bank: Database, ask: Ask) -> None:
     (wanted,) = call(bank, impacts, [call(bank, find_proposals, [MOVED])[0]], next_month(NOW))
     (told,) = proposal.impact_sentences(ask(), [MOVED])
     assert wanted.sentence.lower() in told.lower()
@@ -457,7 +460,9 @@ def red(bank: Database) -> Database:
     return bank
 
 
-def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask, page: Page, look: Look) -> None:
+def test_moved_anchors_wait_for_a_decision_until_they_are_dropped(
+    red: Database, ask: Ask, page: Page, look: Look
+) -> None:
     assert [*call(red, moved_anchors, FEB, call(red, read_scales, Month(FEB).start)[SCALE])] == ["K2"]
     look("decisions", "moved_anchor")
     look("anchors", "anchor", month=FEB, scale=SCALE, item="K2")
@@ -472,7 +477,9 @@ def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask,
     assert "that moved in 2026-02" not in page("decisions", {})
 
 
-def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask: Ask, page: Page) -> None:
+def test_dropping_an_anchor_names_the_undo_command_and_can_be_undone_on_its_page(
+    red: Database, ask: Ask, page: Page
+) -> None:
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
     drop = DecisionForm("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     back = replace(drop, what="put_back", reason="the old text is back")
@@ -483,7 +490,7 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     assert "no dropped anchors" in refusal(review(ask(), back))
     assert decide(ask(), drop).ok
     assert "?view=anchors&month=2026-02&scale=default&chosen%3AK2=on" in page("decisions", {})
-    # what is said above "Dropped" once it was decided
+    # the text above "Dropped" once the decision is recorded
     assert page("anchors", address).startswith("Out of the anchors in 2026-02: K2")
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
     assert "4 again, as they were frozen" in said(review(ask(), back))
@@ -494,12 +501,12 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     assert "Moved in 2026-02" not in page("anchors", address)
 
 
-def test_every_row_is_chosen_in_one_click_and_the_cause_comes_first(red: Database, page: Page) -> None:
+def test_all_rows_can_be_chosen_with_a_click_and_the_cause_comes_first(red: Database, page: Page) -> None:
     assert "data-choose-all" in page("decisions", {})
     assert "Find out first what they have in common" in page("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})
 
 
-def test_what_cannot_be_dropped_says_why(bank: Database, page: Page) -> None:
+def test_items_that_are_not_anchors_cannot_be_dropped(bank: Database, page: Page) -> None:
     k2 = {"item": "K2"}
     nowhere: list[dict[str, str]] = [{}, k2, k2 | {"month": "x", "scale": SCALE}, k2 | {"month": FEB, "scale": "nope"}]
     for fields in nowhere:

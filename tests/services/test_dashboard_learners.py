@@ -1,4 +1,4 @@
-"""The dashboard's learners, KPIs, reports and checks: the rooms' own numbers, for those who may see them."""
+"""The dashboard's learner, KPI, report, check and arrivals pages show stored numbers to users with the right role."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.helpers.sentences import unsaid
 
 WORLD = random_world(11)
 STRANGE = 'a/b "c" <d>&=é🎓%_\\' + "x" * 2_000
-"""As long as an index entry lets it be."""
+"""A learner id of the maximum length of an index entry."""
 SOMEBODY = max(
     (user for user, values in WORLD.learners.items() if not values["is_test"]),
     key=lambda user: sum(a["user_id"] == user for a in WORLD.attempts),
@@ -54,7 +54,7 @@ Page = Callable[..., str]
 
 
 class At(Reader):
-    """A reader for whom it is a fixed time."""
+    """A reader with a fixed current time."""
 
     def now(self) -> datetime:
         return END
@@ -68,7 +68,7 @@ def person(role: Role) -> Identity:
 def settings(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """The random world with features, KPIs and abilities, and some odd ids; no report, alert or look yet."""
+    """The random world with features, KPIs, abilities and some odd ids. It has no reports, alerts or results yet."""
     home = tmp_path_factory.mktemp("dashboard")
     with copied(postgres.start(), migrated_template, "dashboard_learners", home) as settings:
         database = Database(settings)
@@ -96,7 +96,7 @@ def reader(settings: Settings, instance: dg.DagsterInstance) -> Reader:
 
 @pytest.fixture
 def page(reader: Reader) -> Page:
-    """The text of a page that has this status."""
+    """Returns the text of a page with this status."""
 
     def text(view: str, identity: Identity = DEMO, status: int = 200, **fields: str) -> str:
         found, shown = make_page(ViewRequest(view, fields, identity, reader))
@@ -113,7 +113,7 @@ def shown(value: float | None) -> str:
 # -- learners ----------------------------------------------------------------------------------------
 
 
-def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settings: Settings, page: Page) -> None:
+def test_learners_are_found_by_the_beginning_of_their_id_or_the_whole_id(settings: Settings, page: Page) -> None:
     text = page("learners", search="100%")
     assert not unsaid(text, "1 learner whose id begins with 100%", "?view=learner&user=100%25")
     assert "100x" not in text, "a percent sign is not a pattern"
@@ -128,20 +128,20 @@ def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settin
         assert "No learner whose" in page("learners", search=odd)
 
 
-def test_who_has_only_answers_is_found_by_the_whole_id(settings: Settings, page: Page) -> None:
+def test_learners_who_have_only_answers_are_found_by_their_whole_id(settings: Settings, page: Page) -> None:
     add_attempts(Database(settings), [attempt("only answers", "math-00", END - timedelta(days=300))])
     assert "?view=learner&user=only+answers" in page("learners", search="only answers")
     assert "there is no θ" in page("learner", user="only answers")
 
 
-def test_a_long_list_is_cut_and_says_so(settings: Settings, page: Page) -> None:
+def test_list_of_learners_is_cut_after_fifty_with_a_note(settings: Settings, page: Page) -> None:
     add_learners(Database(settings), [f"many-{n:03d}" for n in range(51)])
     text = page("learners", search="many-")
     assert "more than 50 learners" in text
     assert text.count("?view=learner&") == 50
 
 
-def test_a_learner_stands_where_the_rows_say(settings: Settings, page: Page) -> None:
+def test_learner_page_shows_the_stored_thetas_kpis_and_weekly_answers(settings: Settings, page: Page) -> None:
     text = page("learner", user=SOMEBODY)
     with Database(settings).connect() as connection:
         thetas = read_thetas(connection, SOMEBODY)
@@ -168,14 +168,14 @@ def test_a_learner_stands_where_the_rows_say(settings: Settings, page: Page) -> 
     assert f"Live answers by week: {len(answered):,} in" in text
 
 
-def test_a_test_account_and_an_unknown_learner_differ(page: Page) -> None:
+def test_accounts_have_a_page_and_unknown_learners_return_404(page: Page) -> None:
     (test_account, *_) = (user for user, values in WORLD.learners.items() if values["is_test"])
     assert "never scored" in page("learner", user=test_account)
     for user in ("nobody", "", "\x00", "x" * 10_000, "🎓" * 2_500, " "):
         assert len(page("learner", status=404, user=user)) < 1_000
 
 
-def test_an_id_is_text_wherever_it_stands(reader: Reader, page: Page) -> None:
+def test_learner_ids_with_markup_are_escaped_on_every_page(reader: Reader, page: Page) -> None:
     assert STRANGE in page("learner", user=STRANGE)
     assert urlencode({"user": STRANGE}) in page("learners", search="a/b")
     for view in ("learner", "learners"):
@@ -184,7 +184,7 @@ def test_an_id_is_text_wherever_it_stands(reader: Reader, page: Page) -> None:
 
 
 @pytest.mark.parametrize("view", ["learners", "learner"])
-def test_a_viewer_sees_no_learner_and_is_told_why(page: Page, view: str) -> None:
+def test_viewers_are_refused_learner_pages_with_the_reason(page: Page, view: str) -> None:
     text = page(view, person("viewer"), 403, user=SOMEBODY, search=SOMEBODY)
     assert ("is personal" in text, SOMEBODY in text) == (True, False)
     page(view, person("analyst"), user=SOMEBODY)
@@ -193,7 +193,7 @@ def test_a_viewer_sees_no_learner_and_is_told_why(page: Page, view: str) -> None
 # -- KPIs of all -------------------------------------------------------------------------------------
 
 
-def test_quartiles_are_those_of_the_learners_records(settings: Settings, page: Page) -> None:
+def test_kpi_page_shows_the_quartiles_of_the_learners_records(settings: Settings, page: Page) -> None:
     with Database(settings).connect() as connection:
         weeks = last_weeks(connection, 9)
         found = {one.name: one for one in quartiles(connection, weeks[0])}
@@ -209,7 +209,7 @@ def test_quartiles_are_those_of_the_learners_records(settings: Settings, page: P
     assert ">1.00 … 1.00</td>" in page("kpis"), "what was written anew is read anew"
 
 
-def test_a_kpi_that_nobody_has_is_empty(settings: Settings) -> None:
+def test_quartiles_are_empty_if_nobody_has_the_kpi(settings: Settings) -> None:
     with Database(settings).connect() as connection:
         nothing = quartiles(connection, date(2020, 1, 6))
         assert [(one.of, one.n, one.median) for one in nothing] == [(0, 0, None)] * len(RANGES)
@@ -223,7 +223,7 @@ def test_a_kpi_that_nobody_has_is_empty(settings: Settings) -> None:
 
 @pytest.fixture(scope="module")
 def reported(settings: Settings) -> dict[str, int]:
-    """Ids of reports that are there, by what they are."""
+    """Ids of the stored reports by kind."""
     database, store = Database(settings), folder_store(settings)
     window, week = "2026-09/a/b", date.fromisoformat(WEEK)
     pages = {
@@ -239,7 +239,7 @@ def reported(settings: Settings) -> dict[str, int]:
 
 
 def fetch(reader: Reader, settings: Settings, **fields: str | int) -> Answer:
-    """As the demo's psychometrician."""
+    """Request a report as the demo's psychometrician."""
     app = build_app(reader, None, settings)
     return ask(app, "GET", "/report", {"host": "localhost:3000"}, query=urlencode(fields))
 
@@ -276,7 +276,7 @@ def test_a_report_is_shown_without_scripts_and_downloaded_under_its_name(
     assert {fetch(reader, settings, id=name).status for name in ("", "0", "x", "1;2", "../../irt.env")} == {404}
 
 
-def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
+def test_learner_reports_are_for_analysts_if_the_settings_allow_them(
     settings: Settings, instance: dg.DagsterInstance, reported: dict[str, int]
 ) -> None:
     def asked(role: Role, view: str, **changes: Any) -> ViewRequest:
@@ -298,7 +298,7 @@ def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
 
 @pytest.fixture(scope="module")
 def looked(settings: Settings, reported: dict[str, int]) -> str:
-    """The learner of whom an invariant of learners does not hold, in a look of all of them; alerts of it."""
+    """Evaluate all invariants and queue alerts. Returns the learner who violates an invariant."""
     database, store = Database(settings), folder_store(settings)
     run_sql(
         database,
@@ -320,7 +320,7 @@ def looked(settings: Settings, reported: dict[str, int]) -> str:
     return SOMEBODY
 
 
-def test_what_does_not_hold_is_said_first_and_then_the_next_step(settings: Settings, page: Page, looked: str) -> None:
+def test_health_page_shows_violations_and_the_next_step(settings: Settings, page: Page, looked: str) -> None:
     text = page("health")
     verdicts = rows(Database(settings), "SELECT invariant, passed, not_tested FROM invariant_result WHERE subject = ''")
     held = sum(passed and untested is None for _, passed, untested in verdicts)
@@ -337,7 +337,7 @@ def test_what_does_not_hold_is_said_first_and_then_the_next_step(settings: Setti
     )
 
 
-def test_alerts_say_who_was_told(settings: Settings, page: Page, looked: str) -> None:
+def test_alerts_show_the_channels_that_were_notified(settings: Settings, page: Page, looked: str) -> None:
     text = page("health")
     found = call(Database(settings), recent_alerts, 99)
     assert [one.alert_id for one in call(Database(settings), recent_alerts, 1)] == [found[0].alert_id]
@@ -350,20 +350,20 @@ def test_alerts_say_who_was_told(settings: Settings, page: Page, looked: str) ->
     assert text.index("the run of x failed") < text.index("it was over soon")
 
 
-def test_an_invariant_has_its_history(page: Page, looked: str) -> None:
+def test_invariant_page_shows_its_history(page: Page, looked: str) -> None:
     assert not unsaid(
         page("health", invariant="kpis_are_whole"), "It does not hold: one violation open", looked, "S = 7"
     )
     page("health", status=404, invariant="everything_is_fine")
 
 
-def test_a_viewer_reads_of_checks_without_learners(page: Page, looked: str) -> None:
+def test_viewers_see_checks_without_learner_ids(page: Page, looked: str) -> None:
     for fields in ({}, {"invariant": "kpis_are_whole"}):
         text = page("health", person("viewer"), **fields)
         assert (looked in text, "analysts and higher roles" in text) == (False, True)
 
 
-def test_arrivals_are_shown_with_what_is_silent_and_refused_and_rows_for_analysts_alone(
+def test_arrivals_page_shows_silent_sources_and_refusals_and_only_analysts_download_rows(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     def asked(role: Role, view: str = "arrivals", **fields: str) -> ViewRequest:

@@ -1,4 +1,4 @@
-"""Who reaches the dashboard, and what it answers where a page cannot be shown: no browser, no database."""
+"""Access to the dashboard, and its answers if a page cannot be shown. Needs no browser and no database."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PASSWORD = "the-database-password"
 
 
 class NoDatabase:
-    """A reader that has an overview and nothing else."""
+    """A reader with nothing but an overview."""
 
     is_ready = True
 
@@ -98,7 +98,7 @@ def bearer(**claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {Issuer().token(**claims)}"}
 
 
-def test_the_token_says_who_looks_and_no_header_does(app: ASGIApp) -> None:
+def test_user_is_taken_from_the_token_and_never_from_headers(app: ASGIApp) -> None:
     forged = {"x-user": "root", "x-roles": "operator", "x-org-id": "acme"}
     assert ask(app, "GET", "/", forged, "view=whoami").status == 401
     shown = ask(app, "GET", "/", forged | bearer(sub="zoe", roles=["viewer"]), "view=whoami")
@@ -106,27 +106,27 @@ def test_the_token_says_who_looks_and_no_header_does(app: ASGIApp) -> None:
     assert shown.headers["cache-control"] == "no-store"
 
 
-def test_a_token_without_a_role_is_not_enough(app: ASGIApp) -> None:
+def test_tokens_without_a_role_are_refused(app: ASGIApp) -> None:
     assert ask(app, "GET", "/", bearer(roles=[]), "view=whoami").status == 403
     assert ask(app, "GET", "/download", bearer(roles=[]), "what=bank").status == 403
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_no_attack_passes(app: ASGIApp, attack: Attack) -> None:
+def test_attacks_on_tokens_are_refused(app: ASGIApp, attack: Attack) -> None:
     token = attack.make(Issuer())
     sent = [("authorization", f"Bearer {token}")]
     assert ask(app, "GET", "/", sent, "view=whoami").status == attack.status
     assert open_socket(app, "/websocket/", sent).status == 403
 
 
-def test_another_host_or_a_sibling_subdomain_gets_nothing(app: ASGIApp) -> None:
+def test_requests_with_a_foreign_host_or_origin_are_refused(app: ASGIApp) -> None:
     assert ask(app, "GET", "/", bearer() | {"host": "evil.example"}, "view=whoami").status == 403
     origin = {"origin": "http://sibling.localhost:3000"}
     assert open_socket(app, "/websocket/", bearer() | origin).status == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "10.1.2.3:8080", "[fd00::7]:8080"])
-def test_probes_need_no_token_ask_by_any_address_and_say_nothing_of_anybody(app: ASGIApp, host: str) -> None:
+def test_probes_need_no_token_and_work_with_any_host(app: ASGIApp, host: str) -> None:
     named = {"host": host}
     assert json.loads(ask(app, "GET", "/health", named).text) == {"status": "ok"}
     assert json.loads(ask(app, "GET", "/ready", named).text) == {"status": "ready"}
@@ -145,14 +145,14 @@ def test_probes_need_no_token_ask_by_any_address_and_say_nothing_of_anybody(app:
         ("fault", 500, "a fault of the dashboard"),
     ],
 )
-def test_what_cannot_be_shown_says_why_and_no_secret(app: ASGIApp, view: str, status: int, said: str) -> None:
+def test_failing_pages_state_the_reason_without_secrets(app: ASGIApp, view: str, status: int, said: str) -> None:
     answer = ask(app, "GET", "/", bearer(), f"view={view}")
     assert (answer.status, said in answer.text, PASSWORD in answer.text) == (status, True, False)
 
 
 @contextmanager
 def opened(app: ASGIApp, token: str, origin: str | None = None) -> Iterator[ClientConnection]:
-    """A page's WebSocket, after Shiny's greeting and the page's first words."""
+    """Yields a page's WebSocket after the page's first message."""
     listens_here = listening()
     port = port_of(listens_here)
     headers = {"Authorization": f"Bearer {token}"}
@@ -170,13 +170,13 @@ def until_heard(connection: ClientConnection, word: str) -> None:
 
 
 def drain(connection: ClientConnection) -> None:
-    """Everything that is still said on it. Raises ConnectionClosed where it was closed for a fault."""
+    """Read all remaining messages. Raises ConnectionClosed if the connection was closed because of an error."""
     for _ in connection:
         pass
 
 
-def test_what_happens_on_a_page_ends_with_the_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent after it is not heard, and the WebSocket is closed with why."""
+def test_websocket_is_closed_when_the_token_expires(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages sent after the expiry are ignored, and the WebSocket is closed with the reason."""
     app = server.build_app(cast(Reader, NoDatabase()), build_verifier(settings), settings)
     heard.clear()
     with opened(app, Issuer().token(exp=after(3600))) as connection:
@@ -190,14 +190,14 @@ def test_what_happens_on_a_page_ends_with_the_token(settings: Settings, monkeypa
     assert heard == ["hello"]
 
 
-def test_a_websocket_of_a_stranger_is_not_opened(app: ASGIApp) -> None:
+def test_websockets_without_a_valid_token_or_origin_are_refused(app: ASGIApp) -> None:
     with pytest.raises(InvalidStatus), opened(app, "nothing"):
         pass
     with pytest.raises(InvalidStatus), opened(app, Issuer().token(), origin="http://elsewhere.localhost"):
         pass
 
 
-def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Settings, tmp_path: Path) -> None:
+def test_demo_refuses_a_company_database_other_addresses_and_login_settings(settings: Settings, tmp_path: Path) -> None:
     company = settings.model_copy(update={"database_url": SecretStr("postgresql://db/irt")})
     assert "unset DATABASE_URL" in refusal(server.serve, company, demo=True)
     bare = Settings(irt_home=tmp_path, _env_file=None)  # type: ignore[call-arg]
@@ -206,17 +206,17 @@ def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Se
     assert "JWT_ISSUER" in refusal(server.serve, bare, demo=False)
 
 
-def test_in_the_demo_everybody_is_its_psychometrician(settings: Settings) -> None:
+def test_every_user_of_the_demo_is_its_psychometrician(settings: Settings) -> None:
     shown = ask(server.build_app(cast(Reader, NoDatabase()), None, settings), "GET", "/", {}, "view=whoami")
     assert (shown.status, login.DEMO.sub in shown.text, "This is a demo" in shown.text) == (200, True, True)
 
 
 # -- behind nginx ------------------------------------------------------------------------------------
-# The dashboard behind the door: nginx, the verifier, and its pages under a prefix.
+# The dashboard behind nginx and the verifier, with its pages under a prefix.
 
 
 class Dashboard(Recorder):
-    """Behind nginx, its WebSockets too."""
+    """The dashboard behind nginx, with WebSockets."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self.app is None:
@@ -249,7 +249,7 @@ def cookie(role: str = "viewer") -> tuple[str, str]:
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("nginx")
-def test_a_page_and_every_file_it_names_come_under_the_prefix(door: Door) -> None:
+def test_pages_and_all_their_files_are_served_under_the_prefix(door: Door) -> None:
     shown = door.ask("/admin/?view=whoami", [cookie()])
     text = shown.body.decode()
     assert (shown.status, "you are zoe" in text) == (200, True)
@@ -260,7 +260,7 @@ def test_a_page_and_every_file_it_names_come_under_the_prefix(door: Door) -> Non
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("nginx")
-def test_an_honest_status_passes(door: Door) -> None:
+def test_statuses_of_the_dashboard_pass_through_nginx(door: Door) -> None:
     assert door.ask("/admin/?view=missing", [cookie()]).status == 404
     assert door.ask("/admin/?view=whoami").status == 401
 
@@ -278,7 +278,7 @@ def websocket(door: Door, *headers: tuple[str, str], origin: str) -> ClientConne
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("nginx")
-def test_what_happens_on_a_page_passes_for_those_who_may_see_it(door: Door) -> None:
+def test_websocket_messages_pass_nginx_only_with_a_token_and_the_right_origin(door: Door) -> None:
     origin = f"https://{HOST}:{door.tls}"
     pages.heard.clear()
     with websocket(door, cookie(), origin=origin) as connection:

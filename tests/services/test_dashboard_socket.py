@@ -1,4 +1,4 @@
-"""A decision whose WebSocket is lost: it is made once or not at all, and the page says which when it is opened anew."""
+"""A decision whose WebSocket is lost is recorded once or not at all, and a reload of the page shows which."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def port(settings: Settings, bank: Database, store: FolderStore) -> Iterator[int
 
 @contextmanager
 def opened(port: int) -> Iterator[ClientConnection]:
-    """The page's WebSocket with a reason typed in, as a browser has it."""
+    """Yields the page's WebSocket with a reason typed in, as in a browser."""
     with connect(f"ws://localhost:{port}/websocket/") as made:
         shown = {".clientdata_url_search": PAGE, ".clientdata_output_decision_hidden": False}
         send(made, "init", **shown, reason="too few answers", **{"reject:shiny.action": 0})
@@ -91,7 +91,7 @@ def page(port: int) -> str:
     return unescape(answer.text)
 
 
-def test_a_decision_that_was_confirmed_is_made_once_though_nobody_hears_of_it(
+def test_a_confirmed_decision_is_recorded_once_if_the_connection_is_lost(
     port: int, bank: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, lost, done = threading.Event(), threading.Event(), threading.Event()
@@ -123,9 +123,7 @@ def test_a_decision_that_was_confirmed_is_made_once_though_nobody_hears_of_it(
     assert len(decisions(bank)) == 1
 
 
-def test_a_decision_that_was_not_confirmed_is_not_made_by_a_connection_that_comes_after(
-    port: int, bank: Database
-) -> None:
+def test_an_unconfirmed_decision_is_not_recorded_by_a_later_connection(port: int, bank: Database) -> None:
     with opened(port) as connection:
         click(connection, "reject")
         wait_for(connection, "This will happen")

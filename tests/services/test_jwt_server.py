@@ -1,4 +1,4 @@
-"""The verifier as a process: it starts in the documents' environment, reads keys anew on HUP, and ends on TERM."""
+"""The verifier as a process: it starts in the documented environment, reloads keys on HUP and ends on TERM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER = Issuer(key=private_key("RS256", "a stranger's"))
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """As the unit file of the documents has it, with an organisation."""
+    """The environment of the documented unit file, with an organisation."""
     (tmp_path / "jwt_public.pem").write_bytes(Issuer().pem)
     return {
         "PATH": os.environ["PATH"],
@@ -64,7 +64,7 @@ def status(url: str, token: str) -> int:
     return requests.get(f"{url}/verify", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
 
 
-def test_it_serves_reads_keys_anew_and_ends(environment: dict[str, str], tmp_path: Path) -> None:
+def test_verifier_serves_reloads_keys_on_hup_and_ends_on_term(environment: dict[str, str], tmp_path: Path) -> None:
     sound, others = Issuer().token(), OTHER.token()
     with running(environment, tmp_path) as (child, url):
         assert (status(url, sound), status(url, others)) == (200, 401)
@@ -87,14 +87,14 @@ def test_it_serves_reads_keys_anew_and_ends(environment: dict[str, str], tmp_pat
     assert not any(part in log for part in [*sound.split("."), *others.split(".")])
 
 
-def test_requests_that_are_no_http_get_nothing_that_lets_in(environment: dict[str, str], tmp_path: Path) -> None:
+def test_requests_with_huge_headers_or_random_bodies_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
     with running(environment, tmp_path) as (_, url):
         huge = requests.get(f"{url}/verify", headers={"Authorization": "Bearer " + "x" * 60_000}, timeout=10)
         assert huge.status_code in (400, 401, 431)
         assert requests.post(f"{url}/verify", data=os.urandom(2_000_000), timeout=10).status_code == 401
 
 
-def test_without_settings_it_does_not_start_and_names_them(tmp_path: Path) -> None:
+def test_verifier_does_not_start_without_settings_and_names_the_missing_settings(tmp_path: Path) -> None:
     given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "services.jwt_verifier"]
     done = subprocess.run(
@@ -104,7 +104,7 @@ def test_without_settings_it_does_not_start_and_names_them(tmp_path: Path) -> No
     assert done.stderr.startswith("tokens cannot be verified: set JWT_ISSUER, JWT_AUDIENCE, IRT_ORG_ID")
 
 
-def test_it_carries_neither_database_nor_numbers_with_it() -> None:
+def test_verifier_imports_no_database_driver_and_no_numerical_library() -> None:
     program = "import sys, services.jwt_verifier.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"dagster", "numba", "numpy", "pandas", "psycopg", "sqlalchemy", "irt_assets", "boto3"}

@@ -1,4 +1,4 @@
-"""The door: a real nginx with our files, the real verifier, and people, programs and strangers who want in."""
+"""A real nginx with our configuration and the real verifier admits only requests with a valid token and role."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def nginx(require: Callable[[bool, str], None]) -> None:
 
 @pytest.fixture(scope="module")
 def door(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """Limits are tested by themselves: here everybody may ask as often as they like."""
+    """nginx in front of the real verifier, without a rate limit, which has a test of its own."""
     folder = tmp_path_factory.mktemp("nginx")
     (folder / "public.pem").write_bytes(Issuer().pem)
     verifier = Verifier(PemKey(folder / "public.pem"), Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S))
@@ -66,7 +66,7 @@ def token(role: str = "operator") -> str:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_who_is_let_in_is_named_to_the_server_behind(door: Door, place: str) -> None:
+def test_admitted_users_are_named_to_the_server_behind_nginx(door: Door, place: str) -> None:
     given = token()
     assert door.ask(f"{place}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
     ((server, seen),) = door.let_in()
@@ -80,7 +80,7 @@ def test_who_is_let_in_is_named_to_the_server_behind(door: Door, place: str) -> 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("role", ROLES)
-def test_each_place_asks_for_its_role(door: Door, place: str, role: Role) -> None:
+def test_each_location_requires_its_role(door: Door, place: str, role: Role) -> None:
     server, needed = PLACES[place]
     enough = ROLES.index(role) >= ROLES.index(needed)
     assert door.ask(place, [bearer(token(role))]).status == (200 if enough else 403)
@@ -88,7 +88,7 @@ def test_each_place_asks_for_its_role(door: Door, place: str, role: Role) -> Non
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_a_request_says_of_itself_is_overwritten(door: Door, place: str) -> None:
+def test_forged_identity_and_forwarding_headers_are_overwritten(door: Door, place: str) -> None:
     lies = [("X-User", "root"), ("x-user", "root"), ("X-Org-Id", "other"), ("X-Roles", "root"), ("X_User", "root")]
     lies += [("X-Required-Role", "viewer"), ("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "http")]
     lies += [("Forwarded", "for=10.0.0.1"), ("X-Real-IP", "10.0.0.1"), ("X-Forwarded-Host", "evil.example")]
@@ -103,21 +103,21 @@ def test_what_a_request_says_of_itself_is_overwritten(door: Door, place: str) ->
     assert not door.let_in()
 
 
-def test_nobody_lowers_the_role_that_is_asked_for(door: Door) -> None:
+def test_requests_cannot_lower_the_required_role(door: Door) -> None:
     lies = [("X-Required-Role", "viewer"), ("X-Roles", "operator")]
     assert door.ask("/dagster/", [bearer(token("viewer")), *lies]).status == 403
     assert door.asked.seen[0].header("x-required-role") == ["analyst"]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_no_attack_passes(door: Door, attack: Attack) -> None:
-    """Those too whose tokens HTTP cannot carry."""
+def test_attacks_on_tokens_are_refused(door: Door, attack: Attack) -> None:
+    """Includes tokens that HTTP cannot transport."""
     assert door.ask("/admin/", [bearer(attack.make(Issuer()))]).status == attack.status
     assert not door.let_in()
 
 
 @pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
-def test_no_name_passes_that_a_header_cannot_hold(door: Door, name: str) -> None:
+def test_user_names_that_do_not_fit_a_header_are_refused(door: Door, name: str) -> None:
     assert door.ask("/admin/", [bearer(Issuer().token(sub=name))]).status == 403
     assert not door.let_in()
 
@@ -137,19 +137,19 @@ def test_no_name_passes_that_a_header_cannot_hold(door: Door, name: str) -> None
         "/dagster/?x=/admin/",
     ],
 )
-def test_no_way_of_writing_a_path_leads_past_its_role(door: Door, path: str) -> None:
+def test_no_spelling_of_a_path_bypasses_its_required_role(door: Door, path: str) -> None:
     door.ask(path, [bearer(token("viewer"))])
     assert "dagster" not in [name for name, _ in door.let_in()]
 
 
 @pytest.mark.parametrize("path", ["/auth/verify", "/auth/verify?x", "/verify", "/metrics", "/health", "/other"])
-def test_nothing_else_is_there(door: Door, path: str) -> None:
+def test_unknown_and_internal_paths_return_404(door: Door, path: str) -> None:
     assert door.ask(path, [bearer(token())]).status == 404
     assert not door.let_in()
     assert not door.asked.seen
 
 
-def test_the_body_reaches_the_server_behind_and_not_the_verifier(door: Door) -> None:
+def test_request_body_reaches_the_server_behind_nginx_and_not_the_verifier(door: Door) -> None:
     body = os.urandom(300_000)
     more = [("Content-Type", "application/json"), ("X-Original-URI", "/"), ("Transfer-Encoding-Of-Mine", "chunked")]
     assert door.ask("/dagster/graphql", [bearer(token()), *more], "POST", body).status == 200
@@ -160,12 +160,12 @@ def test_the_body_reaches_the_server_behind_and_not_the_verifier(door: Door) -> 
     assert {name for name, _ in asked.headers} == {"host", "authorization", "x-required-role"}
 
 
-def test_a_browser_brings_its_token_in_a_cookie(door: Door) -> None:
+def test_browsers_may_send_their_token_in_a_cookie(door: Door) -> None:
     assert door.ask("/admin/", [("Cookie", f"theme=dark; __Host-irt={token()}")]).status == 200
     assert (door.ask("/admin/", [("Cookie", "__Host-irt=rubbish")]).status, len(door.let_in())) == (401, 1)
 
 
-def test_people_are_sent_to_the_login_and_programs_are_told(door: Door) -> None:
+def test_browsers_are_redirected_to_the_login_and_programs_receive_401(door: Door) -> None:
     person = door.ask("/admin/items?id=7", [("Accept", "text/html,application/xhtml+xml")])
     assert person.status == 302
     back = f"https://{HOST}:{door.tls}/admin/items?id=7"
@@ -178,7 +178,7 @@ def test_people_are_sent_to_the_login_and_programs_are_told(door: Door) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_websockets_pass_for_those_who_may(door: Door, place: str) -> None:
+def test_websockets_are_accepted_only_with_the_required_role(door: Door, place: str) -> None:
     url = f"wss://{HOST}:{door.tls}{place}graphql"
 
     def open_one(role: str) -> str | bytes:
@@ -200,14 +200,14 @@ def test_websockets_pass_for_those_who_may(door: Door, place: str) -> None:
     assert not door.let_in()
 
 
-def test_every_answer_has_the_headers_of_security_once(door: Door) -> None:
+def test_every_response_has_each_security_header_once(door: Door) -> None:
     for path, given in (("/admin/", [bearer(token())]), ("/admin/", []), ("/other", []), ("/dagster/", [bearer("x")])):
         answer = door.ask(path, given)
         assert {name: answer.header(name) for name in SECURITY} == {name: [v] for name, v in SECURITY.items()}
         assert answer.header("Server") == ["nginx"]
 
 
-def test_only_tls_from_1_2_on_is_spoken(door: Door) -> None:
+def test_tls_before_1_2_is_refused(door: Door) -> None:
     for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         with door.connect(newest=newest) as made:
             assert made.version() == newest.name.replace("_", ".")
@@ -215,7 +215,7 @@ def test_only_tls_from_1_2_on_is_spoken(door: Door) -> None:
         door.connect(newest=ssl.TLSVersion.TLSv1_1)
 
 
-def test_no_other_name_is_served(door: Door) -> None:
+def test_other_host_names_are_refused(door: Door) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         door.connect("evil.example")
     with pytest.raises(ConnectionError):
@@ -223,7 +223,7 @@ def test_no_other_name_is_served(door: Door) -> None:
     assert not door.let_in()
 
 
-def test_plain_http_leads_to_tls(door: Door) -> None:
+def test_plain_http_is_redirected_to_https(door: Door) -> None:
     with socket.create_connection(("127.0.0.1", door.plain), timeout=10) as made:
         made.sendall(f"GET /admin/?a=b HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: made.recv(4096), b"")).decode()
@@ -232,7 +232,7 @@ def test_plain_http_leads_to_tls(door: Door) -> None:
 
 
 class Faulty:
-    """A verifier that answers anything with these bytes, or with silence."""
+    """A verifier that responds to any request with these bytes, or never responds."""
 
     def __init__(self) -> None:
         self.answer: bytes | None = b""
@@ -249,7 +249,7 @@ class Faulty:
             if self.answer is None:
                 self.kept.append(made)
                 continue
-            with made, suppress(OSError):  # nginx waits a second or two, and goes
+            with made, suppress(OSError):  # nginx closes the connection after a second or two
                 made.recv(65536)
                 made.sendall(self.answer)
 
@@ -291,7 +291,7 @@ def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     ],
     ids=lambda answer: repr(answer)[:40],
 )
-def test_a_verifier_that_fails_lets_nobody_in(faulty: tuple[Faulty, Door], answer: bytes | None) -> None:
+def test_no_request_is_admitted_if_the_verifier_fails(faulty: tuple[Faulty, Door], answer: bytes | None) -> None:
     verifier, door = faulty
     verifier.answer = answer
     for given in ([bearer(token())], []):
@@ -299,29 +299,29 @@ def test_a_verifier_that_fails_lets_nobody_in(faulty: tuple[Faulty, Door], answe
     assert not door.let_in()
 
 
-def test_the_faulty_verifier_is_able_to_let_in(faulty: tuple[Faulty, Door]) -> None:
-    """So that the refusals before were for their reason."""
+def test_requests_are_admitted_if_the_faulty_verifier_returns_200(faulty: tuple[Faulty, Door]) -> None:
+    """Shows that the refusals above are caused by the faults."""
     verifier, door = faulty
     verifier.answer = says("200 OK")
     assert (door.ask("/admin/").status, len(door.let_in())) == (200, 1)
 
 
-def test_a_verifier_that_is_away_lets_nobody_in(nginx: None, tmp_path: Path) -> None:
+def test_no_request_is_admitted_if_the_verifier_is_unreachable(nginx: None, tmp_path: Path) -> None:
     with opened(tmp_path, free_port(), Recorder()) as made:
         assert made.ask("/admin/", [bearer(token())]).status == 500
         assert not made.let_in()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /admin/ HTTP/1.1\r\nHost: "], ids=["nothing", "half a header"])
-def test_a_connection_without_a_whole_header_is_closed(nginx: None, tmp_path: Path, sent: bytes) -> None:
+def test_connections_without_a_complete_header_are_closed(nginx: None, tmp_path: Path, sent: bytes) -> None:
     with opened(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
         channel.settimeout(patient(5))  # nginx waits for a minute by default
         channel.sendall(sent)
         assert channel.recv(65536) == b""
 
 
-def test_who_asks_too_often_has_to_wait(nginx: None, tmp_path: Path) -> None:
-    """Three hundred at once, then fifty a second."""
+def test_too_frequent_requests_receive_429(nginx: None, tmp_path: Path) -> None:
+    """Three hundred requests at once are allowed, then fifty per second."""
     verifier = Faulty()
     verifier.answer = says("401 No")
     with opened(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:

@@ -1,4 +1,4 @@
-"""The exporter as a process, Prometheus's own judgement of our rules and dashboards, and a Prometheus that scrapes."""
+"""The exporter as a process, promtool's checks of our rules and dashboards, and a Prometheus that scrapes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.testbed.machine import free_port
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("prometheus")]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 SILENT = "IrtDaemonSilent"
-"""What is wrong with a new installation whose daemon was never started."""
+"""The alert of a new installation whose daemon was never started."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def promtool(require: Callable[[bool, str], None]) -> str:
 
 @contextmanager
 def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The exporter on a free port, once it told the service manager that it is ready."""
+    """Yields the exporter on a free port, after it has reported to the service manager that it is ready."""
     port = free_port()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(folder / "notify"))
@@ -58,7 +58,7 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
             yield process, port
 
 
-def test_it_serves_on_loopback_alone_and_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+def test_exporter_serves_only_on_loopback_and_ends_on_sigterm(settings: Settings, tmp_path: Path) -> None:
     with exporter(settings, tmp_path) as (process, port):
         said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20)
         assert said.headers["Content-Type"].startswith("text/plain; version=")
@@ -69,15 +69,15 @@ def test_it_serves_on_loopback_alone_and_ends_when_it_is_told_to(settings: Setti
         process.wait(PATIENCE_S)
 
 
-def test_promtool_finds_the_rules_sound_and_each_fires_when_it_should(promtool: str) -> None:
+def test_promtool_accepts_the_rules_and_each_alert_fires_under_its_condition(promtool: str) -> None:
     for words in ("check rules rules.yml", "check config prometheus.yml", "test rules rules_test.yml"):
         command = [promtool, *words.split()]
         done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_understands_every_expression_of_the_dashboards(promtool: str, tmp_path: Path) -> None:
-    """As rules that record, with a name for what a person chooses on the dashboard."""
+def test_promtool_accepts_every_expression_of_the_dashboards(promtool: str, tmp_path: Path) -> None:
+    """Checks the expressions as recording rules, with a fixed scale instead of the dashboard's variable."""
     dashboards = [json.loads(path.read_text("utf-8")) for path in (ROOT / "deploy" / "grafana").glob("*.json")]
     expressions = {target["expr"] for one in dashboards for panel in one["panels"] for target in panel["targets"]}
     rules = [
@@ -90,7 +90,7 @@ def test_prometheus_understands_every_expression_of_the_dashboards(promtool: str
     assert f"{len(rules)} rules found" in done.stdout
 
 
-def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
+def test_prometheus_scrapes_the_exporter_and_evaluates_our_rules(
     settings: Settings, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
     prometheus = shutil.which("prometheus")
@@ -113,5 +113,5 @@ def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
             names = set(answer(f"{api}/label/__name__/values", bool))
             assert {"irt_exporter_up", "irt_build_info", "irt_daemon_heartbeat_age_seconds"} <= names
             assert {name for name in names if name.startswith("irt_")} <= {family.name for family in FAMILIES}
-            # Before the first scrape it is the exporter that seems to be away.
+            # Before the first scrape, the exporter's own alert is active.
             answer(f"{api}/alerts", lambda data: {one["labels"]["alertname"] for one in data["alerts"]} == {SILENT})

@@ -1,4 +1,4 @@
-"""Which work of the θ API runs, waits or is turned away: without a database, by events and not by time."""
+"""Which work of the θ API runs, waits or is shed. Tested without a database, by events instead of times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.theta_api.admission import Admission, LoopClock, Overloaded, TooSl
 
 
 class Held:
-    """Work that says that it began, and ends when it is let go."""
+    """Work that signals its beginning and ends when it is released."""
 
     def __init__(self) -> None:
         self.began, self.let_go = threading.Event(), threading.Event()
@@ -31,7 +31,7 @@ def admission(workers: int = 1, queue: int = 2, wait_s: float = 30, limit_s: flo
 
 
 def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in an event loop of its own, for a minute at most."""
+    """Run a test in its own event loop, for at most a minute."""
 
     @wraps(test)
     def run() -> None:
@@ -41,14 +41,14 @@ def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
 
 
 async def begin(gate: Admission, held: Held) -> asyncio.Task[str]:
-    """Returns the work of learner a once it has begun."""
+    """Start the work of learner a. Returns its task once it has begun."""
     work = asyncio.create_task(gate.run("a", held))
     assert await asyncio.to_thread(held.began.wait, 30)
     return work
 
 
 @in_loop
-async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() -> None:
+async def test_work_is_shed_at_once_if_the_queue_is_full_and_queued_work_is_done() -> None:
     gate, held = admission(workers=1, queue=2), Held()
     first = await begin(gate, held)
     waiting = [asyncio.create_task(gate.run(who, str)) for who in ("b", "c")]
@@ -63,7 +63,7 @@ async def test_what_finds_the_queue_full_is_shed_at_once_and_the_rest_is_done() 
 
 
 @in_loop
-async def test_what_waits_too_long_is_shed_without_having_begun() -> None:
+async def test_work_that_waits_too_long_is_shed_before_it_begins() -> None:
     gate, held = admission(wait_s=0.01), Held()
     first = await begin(gate, held)
     with pytest.raises(Overloaded):
@@ -90,7 +90,7 @@ async def test_a_second_request_of_a_learner_takes_no_thread_while_it_waits() ->
 
 
 @in_loop
-async def test_work_that_takes_too_long_is_given_up_and_keeps_its_place_until_it_ends() -> None:
+async def test_work_that_takes_too_long_is_abandoned_and_keeps_its_place_until_it_ends() -> None:
     gate, held = admission(workers=1, queue=1, limit_s=0.01), Held()
     with pytest.raises(TooSlow):
         await gate.run("a", held)
@@ -102,7 +102,7 @@ async def test_work_that_takes_too_long_is_given_up_and_keeps_its_place_until_it
 
 
 @in_loop
-async def test_work_whose_caller_has_given_up_ends_before_it_stores_anything() -> None:
+async def test_work_whose_caller_has_given_up_ends_before_storing_anything() -> None:
     gate, held, stored = admission(limit_s=0.01), Held(), []
 
     def work() -> None:
@@ -121,7 +121,7 @@ async def test_work_whose_caller_has_given_up_ends_before_it_stores_anything() -
 
 
 @in_loop
-async def test_an_error_of_the_work_reaches_who_asked_and_frees_the_place() -> None:
+async def test_errors_of_the_work_reach_the_caller_and_free_the_place() -> None:
     gate = admission()
 
     def fails() -> None:
@@ -134,7 +134,7 @@ async def test_an_error_of_the_work_reaches_who_asked_and_frees_the_place() -> N
     gate.close()
 
 
-def test_the_clock_shows_how_late_the_loop_is_until_it_has_caught_up() -> None:
+def test_loop_clock_measures_the_delay_until_the_loop_has_caught_up() -> None:
     async def held_up() -> tuple[float, float]:
         clock = LoopClock()
         running = asyncio.create_task(clock.run())

@@ -1,4 +1,4 @@
-"""The session hook runs inside the exam service: whatever the θ API does, the exam does not notice."""
+"""The session hook runs inside the exam service and never disturbs an exam, whatever the θ API does."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ NOBODY = "http://127.0.0.1:9"  # the port of the discard service: nothing listen
 
 @pytest.fixture(autouse=True)
 def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins as a process does, with the hook switched on and nobody at the API's address. An update may take
-    as long as a busy machine needs."""
+    """Each test begins like a new process, with the hook enabled and no server at the API's address.
+
+    Updates have a long timeout, for busy machines.
+    """
     monkeypatch.setattr(api, "SECONDS", patient(30))
     monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", "true")
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
@@ -50,7 +52,7 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def wait_for(updates: Updates, **wanted: int) -> None:
-    """Until these counters have these values. A minute is far more than any test needs."""
+    """Wait until these counters have these values. A minute is far more than any test needs."""
 
     def reached() -> bool:
         return wanted.items() <= updates.counters().items()
@@ -60,7 +62,7 @@ def wait_for(updates: Updates, **wanted: int) -> None:
 
 
 class Held:
-    """An update that waits until it is let go, as if the API were slow."""
+    """An update that waits until it is released, as if the API were slow."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -76,7 +78,7 @@ class Held:
 # --- what is sent
 
 
-def test_a_session_that_is_over_is_told_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_sends_the_learner_of_a_finished_session_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_api(theta) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url + "/behind/")
         monkeypatch.setenv("IRT_THETA_TOKEN", "a-secret\n")
@@ -90,7 +92,7 @@ def test_a_session_that_is_over_is_told_to_the_api(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("user_id", ["사용자 '😀'\"\\", "\ud800", "../../etc", "a\r\nX-Evil: 1", "x" * 1000])
-def test_any_text_is_an_id(user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_text_is_sent_as_a_learner_id(user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_api(theta) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url)
         update_theta(user_id)
@@ -108,7 +110,7 @@ def test_numbers_and_uuids_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("value", [None, "", "false", "0", "off", "maybe"])
-def test_switched_off_nothing_happens(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_does_nothing_if_it_is_switched_off(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENABLE_IRT_ONLINE_UPDATE")
     if value is not None:
         monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", value)
@@ -117,7 +119,7 @@ def test_switched_off_nothing_happens(value: str | None, monkeypatch: pytest.Mon
     assert set(counters().values()) == {0}
 
 
-def test_it_is_off_by_default_and_has_no_thread() -> None:
+def test_hook_is_off_by_default_and_starts_no_thread() -> None:
     program = "import os; hook('u1', 's1'); print(len(os.listdir('/proc/self/task')), sum(counters().values()))"
     assert run(program, ENABLE_IRT_ONLINE_UPDATE=None).stdout == "1 0\n"
 
@@ -145,7 +147,9 @@ FLAWED = {
 
 
 @pytest.mark.parametrize("flaw", FLAWED)
-def test_a_flawed_answer_is_a_failure_and_the_next_learner_is_tried(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flawed_responses_count_as_failures_and_the_next_learner_is_sent(
+    flaw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fake_api(FLAWED[flaw]) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url)
         on_session_complete("u1", "s1")
@@ -156,11 +160,11 @@ def test_a_flawed_answer_is_a_failure_and_the_next_learner_is_tried(flaw: str, m
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_an_api_without_an_answer_is_given_up_after_a_second(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_fails_after_a_second_if_the_api_does_not_respond(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "SECONDS", SECONDS)
     with fake_api(hangs) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http", scheme))
-        read_address()  # reading the certificates of the system is done once, and not part of a request
+        read_address()  # the system's certificates are read once, outside any request
         began = time.monotonic()
         with pytest.raises(UpdateFailed, match="did not answer within 1 s"):
             update_theta("u1")
@@ -172,7 +176,9 @@ def test_an_api_without_an_answer_is_given_up_after_a_second(scheme: str, monkey
     ("status", "retry_after", "pause"),
     [(503, "7", 7), (429, "7", 7), (503, "86400", 60), (503, "soon", 0), (503, "-1", 0), (503, "٣", 0), (500, "7", 0)],
 )
-def test_retry_after_is_kept_to(status: int, retry_after: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pause_after_a_failure_follows_the_retry_after_header(
+    status: int, retry_after: str, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = f"HTTP/1.1 {status} Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode()
     with fake_api(sends(answer)) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url)
@@ -181,7 +187,7 @@ def test_retry_after_is_kept_to(status: int, retry_after: str, pause: float, mon
     assert failure.value.pause == pause
 
 
-def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_never_sent_to_proxies_or_redirect_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_api(theta) as other:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, other.url)
@@ -212,7 +218,7 @@ def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IRT_THETA_TOKEN", "s3cret-비밀"),
     ],
 )
-def test_a_bad_setting_is_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UpdateFailed, match=f"^{name} must be") as failure:
         update_theta("u1")
@@ -222,7 +228,7 @@ def test_a_bad_setting_is_named_and_nothing_is_sent(name: str, value: str, monke
 # --- the queue
 
 
-def test_a_learner_who_waits_is_sent_once_and_one_who_is_being_sent_again() -> None:
+def test_waiting_learners_are_sent_once_and_a_learner_being_sent_is_sent_again() -> None:
     update = Held()
     queue = Updates(update)
     queue.add("u1")
@@ -234,7 +240,7 @@ def test_a_learner_who_waits_is_sent_once_and_one_who_is_being_sent_again() -> N
     assert update.learners == ["u1", "u2", "u1"]
 
 
-def test_a_full_queue_drops_the_new_one() -> None:
+def test_a_full_queue_drops_new_learners() -> None:
     update = Held()
     queue = Updates(update)
     queue.add("first")
@@ -247,7 +253,7 @@ def test_a_full_queue_drops_the_new_one() -> None:
     assert update.learners[-1] == f"u{MAX_WAITING - 1}"
 
 
-def test_an_api_that_sheds_is_left_alone() -> None:
+def test_no_request_is_sent_during_the_pause_of_an_overloaded_api() -> None:
     def shed(user_id: str) -> None:
         raise UpdateFailed("the API answered 503", pause=3600)
 
@@ -256,12 +262,12 @@ def test_an_api_that_sheds_is_left_alone() -> None:
         queue.add(user_id)
     wait_for(queue, failed=1, merged=1)
     began = time.monotonic()
-    queue.finish(30)  # no use in waiting for who is not going to be sent
+    queue.finish(30)  # does not wait for a learner who will not be sent
     assert time.monotonic() - began < patient(10)
     assert queue.counters() == {"sent": 0, "failed": 1, "dropped": 1, "merged": 1}
 
 
-def test_an_unforeseen_error_is_a_failure_too() -> None:
+def test_unexpected_errors_count_as_failures() -> None:
     def fail(user_id: str) -> None:
         raise ZeroDivisionError
 
@@ -272,7 +278,7 @@ def test_an_unforeseen_error_is_a_failure_too() -> None:
     wait_for(queue, failed=2)
 
 
-def test_one_warning_a_minute(request: pytest.FixtureRequest) -> None:
+def test_failures_are_logged_once_a_minute(request: pytest.FixtureRequest) -> None:
     now = [1000.0]
     warnings: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler = QueueHandler(warnings)
@@ -297,7 +303,7 @@ def test_one_warning_a_minute(request: pytest.FixtureRequest) -> None:
 
 
 class Hostile:
-    """An object whose every method fails, and which says that it is a text."""
+    """An object whose every method raises SystemExit, even the look-up of its class."""
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
@@ -311,7 +317,7 @@ class Hostile:
 
 
 class HostileText(str):
-    """A text that fails once something is asked of it."""
+    """A string whose methods raise SystemExit."""
 
     __slots__ = ()
 
@@ -338,7 +344,7 @@ ANYTHING = st.one_of(
 
 
 @given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=20))
-def test_it_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[Any, Any]]) -> None:
+def test_hook_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[Any, Any]]) -> None:
     queue = Updates(Held())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theta_client, "_updates", queue)
@@ -349,7 +355,7 @@ def test_it_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[An
     assert all(type(user_id) is str and 0 < len(user_id) <= 1000 for user_id in queue._waiting)
 
 
-def test_a_machine_without_threads_to_give_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_does_not_raise_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -360,15 +366,18 @@ def test_a_machine_without_threads_to_give_is_no_reason_to_fail(monkeypatch: pyt
     wait_for(theta_client._updates, failed=2)
 
 
-def test_a_signal_handler_may_call_it_during_a_call() -> None:
-    with theta_client._updates._changed:  # as where a call was interrupted
+def test_hook_may_be_called_by_a_signal_handler_during_a_call() -> None:
+    with theta_client._updates._changed:  # as if a call had been interrupted
         on_session_complete("u1", "s1")
     wait_for(theta_client._updates, failed=1)
 
 
-def test_ten_thousand_calls_while_the_api_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The promise is 1 ms. A call takes some microseconds, so that only a core that was taken away makes one slow; on
-    a busy machine this meets fewer than one call in a hundred. Most calls find the queue full, each fifth one waits."""
+def test_calls_of_the_hook_take_at_most_a_millisecond_while_the_api_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call takes some microseconds and is slow only if its thread loses its core.
+
+    This happens to fewer than one call in a hundred, even on a busy machine. In most calls the queue is full; every
+    fifth learner waits.
+    """
     taken = []
     with fake_api(hangs) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url)
@@ -380,8 +389,8 @@ def test_ten_thousand_calls_while_the_api_hangs(monkeypatch: pytest.MonkeyPatch)
     assert counters()["dropped"] >= 10_000 - MAX_WAITING - 2
 
 
-def test_the_first_call_does_not_wait_for_its_thread() -> None:
-    """Where four threads compute, a new one begins after some 20 ms, and a caller must not wait for it."""
+def test_first_call_of_the_hook_does_not_wait_for_its_thread() -> None:
+    """While four threads compute, a new thread starts after about 20 ms, and the caller must not wait for it."""
     over = threading.Event()
 
     def compute() -> None:
@@ -401,7 +410,7 @@ def test_the_first_call_does_not_wait_for_its_thread() -> None:
     over.set()
     for thread in busy:
         thread.join()
-    for queue in queues:  # else a thread that starts late sends to the API of the next test
+    for queue in queues:  # otherwise a thread that starts late sends to the API of the next test
         wait_for(queue, failed=1)
     assert median(taken) <= patient(MILLISECOND)
 
@@ -425,7 +434,7 @@ api.SECONDS = services.theta_client.SECONDS_AT_EXIT = 60
 
 
 def run(program: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """A process of its own, as the exam service is one."""
+    """Run the program in its own process, like the exam service."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value) if value is not None else patch.delenv(name)
@@ -433,7 +442,7 @@ def run(program: str, **environment: str | None) -> subprocess.CompletedProcess[
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=patient(60))
 
 
-def test_a_process_that_ends_sends_what_waits() -> None:
+def test_waiting_learners_are_sent_when_the_process_ends() -> None:
     with fake_api(theta) as server:
         done = run(f"{UNHURRIED}for n in range(10): hook(f'u{{n}}', 's')", IRT_THETA_URL=server.url)
     assert server.learners() == [f"u{number}" for number in range(10)]
@@ -441,18 +450,18 @@ def test_a_process_that_ends_sends_what_waits() -> None:
 
 
 @pytest.mark.parametrize("behave", [hangs, trickles(b"HTTP/1.1 "), floods, says(500)])
-def test_a_process_ends_soon_whatever_the_api_does(behave: Any) -> None:
-    """At most 0.6 s are the hook's. Taking down an interpreter takes some hundredths, on a busy machine some tenths."""
+def test_process_ends_soon_even_if_the_api_misbehaves(behave: Any) -> None:
+    """The hook takes 0.6 s at most. The interpreter ends within hundredths of a second, or tenths on a busy machine."""
     with fake_api(behave) as server:
         program = "for n in range(3000): hook(f'u{n}', 's')\nprint(time.monotonic())"
         done = run(program, IRT_THETA_URL=server.url)
-        took = time.monotonic() - float(done.stdout)  # the monotonic clock is the machine's
+        took = time.monotonic() - float(done.stdout)  # processes share the machine's monotonic clock
     assert took < patient(2)
     assert "Fatal" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_is_sent_after_the_end() -> None:
+def test_nothing_is_sent_after_the_exit_handler_has_run() -> None:
     program = """
 import atexit
 from services import theta_client
@@ -469,8 +478,8 @@ print(counters())
     assert server.learners() == ["u1"]
 
 
-def test_a_forked_child_has_a_worker_of_its_own() -> None:
-    """Forked while another thread of the parent holds the lock, and with a learner waiting whom the parent sends."""
+def test_a_forked_child_has_its_own_worker() -> None:
+    """The fork happens while a thread of the parent holds the lock and a learner waits, whom the parent sends."""
     program = """
 from services import theta_client
 hook('parent', 's')
@@ -510,8 +519,8 @@ print('parent', counters())
 
 
 @pytest.mark.ci
-def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path: Path) -> None:
-    """In an environment without anything else, with the module as docs/how-to/session-hook.md gives it."""
+def test_the_wheel_has_no_dependencies_and_runs_the_documented_module(tmp_path: Path) -> None:
+    """Installs the wheel alone and runs the module of docs/how-to/session-hook.md."""
     source, environment = tmp_path / "source", tmp_path / "venv"
     left_out = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     shutil.copytree(ROOT / "services" / "theta_client", source, ignore=left_out)

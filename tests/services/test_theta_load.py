@@ -1,9 +1,10 @@
-"""The θ API under an open load, a short part of `benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
+"""The θ API under an open load responds in time, sheds and is never wrong. Short form of
+`benchmarks/bench_theta_api.py`.
 
-Two more test processes share the cores meanwhile. So times may be four times those of
-docs/reference/theta-api.md; or, where the machine is busier than that, some times those of a FastAPI that
-computes for 5 ms at the same moments; and the best of three tries counts. At ten times the rate, where server and
-generator need more than the cores they get, what a request costs the API's processor is held instead of its time.
+Two other test processes share the cores. So response times may be four times the times in
+docs/reference/theta-api.md or, on a busier machine, `TIMES_WORK` times the times of a FastAPI that computes for 5 ms
+under the same load; and the best of three tries counts. At ten times the rate, server and generator need more cores
+than they get, so the test limits the processor time of a request instead of its response time.
 """
 
 from __future__ import annotations
@@ -38,22 +39,24 @@ pytestmark = [
 TRIES = 3
 USUAL, SECONDS = 25, 5
 TENFOLD = 1_000
-"""Ten times what the API is made for: more than any machine answers."""
+"""Requests per second: ten times the rate the API is designed for, and more than any machine can answer."""
 LIMITS_MS = 4 * 15, 4 * 60
-"""Of the median and the 99th percentile."""
+"""Limits of the median and the 99th percentile, in ms."""
 TIMES_WORK = 8
-"""An update computes for about as long, and waits for PostgreSQL seven times, longer where the machine is busy."""
+"""An update computes for about 5 ms and waits for PostgreSQL seven times, longer if the machine is busy."""
 CPU_OF_A_SHED_REQUEST = 1 / 3
-"""At most, of what one answered at the usual rate costs; otherwise shedding would make no room for the others.
+"""Maximum processor time of a shed request, as a share of an answered request's at the usual rate.
 
-Measured: a whole burst takes less than its answers would at the usual rate.
+Otherwise shedding would not free time for other requests. Measured: a whole burst takes less processor time than its
+answers would take at the usual rate.
 """
 BURSTS = 12
 GROWTH_MB = 1
-"""In the burst that adds least: half a kilobyte for each request, which one that leaked would add in every burst.
+"""Maximum growth of memory in the burst that adds least. It is half a kilobyte per request; a leak would add that in
+every burst.
 
-Measured: the heap grows by up to 8 MB at once when more requests are open than ever before, and in most bursts by
-less than 0.3 MB.
+Measured: the heap grows by up to 8 MB at once when more requests are open than ever before, and by less than 0.3 MB in
+most bursts.
 """
 
 
@@ -65,7 +68,7 @@ class Served:
     ports: tuple[int, int]
 
     def asked(self, rate: int, seconds: int, seed: int) -> tuple[Answered, Answered]:
-        """What the API answered, and meanwhile, at the usual rate, the FastAPI that works for 5 ms."""
+        """Returns the API's responses and, at the same time and the usual rate, the responses of the 5 ms FastAPI."""
         users = [str(user) for user in np.random.default_rng(seed).choice(self.log.users, rate * seconds)]
 
         async def both() -> tuple[Answered, Answered]:
@@ -90,7 +93,7 @@ def served(
 
 
 def best(tries: Callable[[int], list[str]]) -> list[str]:
-    """What was wrong in the try with the least wrong; none is made after one in which nothing was."""
+    """Returns the faults of the best try. No try follows a try without faults."""
     found: list[list[str]] = []
     for k in range(TRIES):
         found.append(tries(k))
@@ -108,13 +111,13 @@ def too_slow(api: Answered, work: Answered) -> list[str]:
 
 
 def with_cpu(served: Served, rate: int, seconds: int, seed: int) -> tuple[Answered, float]:
-    """What the API answered, and the seconds of processor time that it took."""
+    """Returns the API's responses and the seconds of processor time they took."""
     began = cpu_s(served.pid)
     api, _ = served.asked(rate, seconds, seed)
     return api, cpu_s(served.pid) - began
 
 
-def test_at_a_usual_rate_it_is_in_time_and_right(served: Served) -> None:
+def test_theta_api_responds_in_time_and_correctly_at_the_usual_rate(served: Served) -> None:
     taken = []
 
     def one(k: int) -> list[str]:
@@ -128,7 +131,7 @@ def test_at_a_usual_rate_it_is_in_time_and_right(served: Served) -> None:
     assert compare(served.database, served.log, some(taken, 100)) < 1e-12
 
 
-def test_at_ten_times_the_rate_it_sheds_grows_by_nothing_and_is_never_wrong(served: Served) -> None:
+def test_theta_api_sheds_without_growth_or_wrong_thetas_at_ten_times_the_rate(served: Served) -> None:
     api, cpu = with_cpu(served, USUAL, SECONDS, 9)
     cpu_of_an_answer = cpu / api.statuses[200]
     taken, cpu_of_a_shed_one, memory = [], [], [memory_mb(served.pid)]

@@ -1,4 +1,4 @@
-"""What the θ API refuses before it asks the database: who may ask, and for what. Its ledger here is one that fails."""
+"""Requests that the θ API refuses before it queries the database. Its ledger in these tests always fails."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HISTORY = "/api/seedtest/analysis/irt/theta"
 
 
 class Untouched:
-    """A ledger whose database nobody may ask."""
+    """A ledger whose database refuses every connection; `asked` counts the attempts."""
 
     ready, age_s, why_away = False, 1.0, "it is a test"
     settings = Settings(_env_file=None)
@@ -82,7 +82,7 @@ class Untouched:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Nobody is turned away as the machine is busy."""
+    """Raise the time limits, so that no request is shed on a busy machine."""
     with pytest.MonkeyPatch.context() as limits:
         for name in ("WAIT_S", "LATE_S", "LIMIT_S"):
             limits.setattr(app, name, 60.0)
@@ -101,7 +101,7 @@ def untouched() -> Untouched:
 
 @pytest.fixture
 def ledger(untouched: Untouched) -> Untouched:
-    """The ledger behind `url`, which this test has not asked yet."""
+    """The ledger behind `url`, with its count of attempts reset."""
     untouched.asked = 0
     return untouched
 
@@ -157,7 +157,7 @@ UNFIT = {
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("name", UNFIT)
-def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
+def test_unreadable_bodies_are_refused_with_400_without_a_database_query(
     name: str, url: str, ledger: Untouched
 ) -> None:
     answer = post(url, UNFIT[name])
@@ -167,14 +167,14 @@ def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_fields_of_the_documents_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
+def test_fields_sent_by_the_documented_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
     body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
     is_problem(post(url, body), 503, "database_away")
     assert ledger.asked == 1
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched) -> None:
+def test_too_large_bodies_are_refused_with_413(url: str, ledger: Untouched) -> None:
     is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
     chunked = requests.post(
         url + PATH, data=iter([b"x" * 9_000] * 3), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
@@ -187,7 +187,7 @@ def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched)
 @pytest.mark.parametrize(
     "user_id", ["u1", "🦊", "o'; DROP TABLE learner; --", "../../etc/passwd", "%s%(user)s", "x" * 600]
 )
-def test_every_text_may_be_an_id(user_id: str, url: str, ledger: Untouched) -> None:
+def test_every_text_is_accepted_as_a_learner_id(user_id: str, url: str, ledger: Untouched) -> None:
     answer = post(url, {"user_id": user_id, "lookback_days": 365})
     is_problem(answer, 503, "database_away")
     assert int(answer.headers["Retry-After"]) > 0
@@ -195,7 +195,7 @@ def test_every_text_may_be_an_id(user_id: str, url: str, ledger: Untouched) -> N
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> None:
+def test_requests_without_a_token_are_refused_before_the_body_is_parsed(url: str) -> None:
     answer = post(url, b"{", token=None)
     is_problem(answer, 401, "no_token")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -205,7 +205,7 @@ def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> No
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
-def test_attacks_by_token_fail(attack: Any, url: str, ledger: Untouched) -> None:
+def test_attacks_on_tokens_are_refused_without_a_database_query(attack: Any, url: str, ledger: Untouched) -> None:
     assert post(url, {"user_id": "ann"}, attack.make(Issuer())).status_code in (400, 401, 403), attack
     assert ledger.asked == 0
 
@@ -223,7 +223,7 @@ WHO = {
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", WHO)
-def test_who_may_update_and_who_may_read(who: str, url: str) -> None:
+def test_updates_require_the_scope_and_learners_access_only_themselves(who: str, url: str) -> None:
     claims, user_id, update, read = WHO[who]
     token = Issuer().token(**claims)
     assert post(url, {"user_id": user_id}, token).status_code == update
@@ -241,8 +241,8 @@ POSTERS = {
 
 @pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", POSTERS)
-def test_who_may_post_answers(who: str, url: str, ledger: Untouched) -> None:
-    """503: the caller was let in to the database, which is away here."""
+def test_posting_answers_requires_a_role_and_the_scope(who: str, url: str, ledger: Untouched) -> None:
+    """A 503 means that the caller was admitted, as the database is unreachable in this test."""
     claims, status = POSTERS[who]
     headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}
     answer = requests.post(url + POSTS_PATH, json=[EXAMPLE], headers=headers, timeout=10)
@@ -252,14 +252,14 @@ def test_who_may_post_answers(who: str, url: str, ledger: Untouched) -> None:
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_a_learner_reads_no_invariants(url: str) -> None:
+def test_learners_may_not_read_invariants(url: str) -> None:
     for roles, status in (([], 403), (["viewer"], 503)):
         headers = {"Authorization": f"Bearer {Issuer().token(roles=roles)}"}
         assert requests.get(url + "/invariants/latest", headers=headers, timeout=10).status_code == status
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_the_rest_of_its_pages(url: str) -> None:
+def test_probes_metrics_and_the_openapi_page_respond_and_unknown_pages_return_404(url: str) -> None:
     assert requests.get(url + "/health", timeout=10).json() == {"status": "ok"}
     assert requests.get(url + "/healthz", timeout=10).json() == {"status": "ok"}
     is_problem(requests.get(url + "/ready", timeout=10), 503, "not_ready")
@@ -271,14 +271,16 @@ def test_the_rest_of_its_pages(url: str) -> None:
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_without_a_way_in_it_does_not_start(issuer_settings: dict[str, Any], tmp_path: Path) -> None:
+def test_theta_api_does_not_start_without_valid_access_settings(
+    issuer_settings: dict[str, Any], tmp_path: Path
+) -> None:
     assert "IRT_THETA_TOKEN" in refusal(build_access, Settings(_env_file=None))
     assert "16 printable" in refusal(Access, "short", None)
     assert "JWT_AUDIENCE" in refusal(build_access, Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
 
 
 def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple[int, Any, str]:
-    """Status, headers and kind of problem with which the door answers a request, which gets no further."""
+    """Returns status, headers and problem type with which `Door` refuses a request."""
     sent: list[Any] = []
     messages = iter(coming)
 
@@ -298,8 +300,8 @@ def at_the_door(path: str, *coming: Any, headers: Any = (), **how: Any) -> tuple
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_read() -> None:
-    """Even who has no token, and sends no JSON: to say so costs more than to turn them away."""
+def test_requests_are_shed_before_authentication_if_the_queue_is_full() -> None:
+    """Requests without a token or valid JSON are shed too, as checking them costs more than shedding."""
     counted: list[None] = []
     full = {"refusal": lambda _path: app._too_much().response(), "shed": lambda: counted.append(None)}
     for path in (PATH, HISTORY, "/invariants/latest"):
@@ -309,8 +311,8 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
 
 
 @pytest.mark.xdist_group("theta requests")
-def test_a_request_that_is_cut_off_is_refused_whole() -> None:
-    """Its first lines are whole, and would be stored."""
+def test_truncated_requests_are_refused_as_a_whole() -> None:
+    """The first lines are complete and could be stored."""
     first_lines = {"type": "http.request", "body": b'{"user_id": "u"}\n', "more_body": True}
     known = {"headers": [(b"authorization", f"Bearer {TOKEN}".encode())]}
     open_door = {"refusal": lambda _path: None, "shed": lambda: None}
@@ -319,7 +321,7 @@ def test_a_request_that_is_cut_off_is_refused_whole() -> None:
 
 
 # -- the contract ------------------------------------------------------------------------------------
-# The θ API against its own description: however it is asked, the answer is one that is declared.
+# Every response of the θ API matches its own OpenAPI description.
 
 END = Month(rooms.MONTHS[1]).end
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -363,7 +365,7 @@ SCHEMA = schemathesis.openapi.from_dict(
 def database_of_it(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Database]:
-    """A bank of ten items, a learner who answered one a month, one who answered none, and a test account."""
+    """A bank of ten items, a learner who answered one item a month, a learner without answers, and a test account."""
     with rooms.copied(
         postgres.start(), migrated_template, "theta_contract", tmp_path_factory.mktemp("contract")
     ) as settings:
@@ -394,8 +396,8 @@ def contract_url(database_of_it: Database) -> Iterator[str]:
 @pytest.mark.xdist_group("theta contract")
 @SCHEMA.parametrize()
 @EXAMPLES
-def test_whatever_is_made_up_is_answered_as_declared(case: schemathesis.Case, contract_url: str) -> None:
-    """With what the description allows and what it does not, by every method, with and without the token."""
+def test_responses_to_generated_requests_match_the_description(case: schemathesis.Case, contract_url: str) -> None:
+    """Generated requests follow or violate the description, with every method, with and without the token."""
     # A description cannot say that a body may be an object only with as=xapi.
     hypothesis.assume(not (isinstance(case.body, dict) and (case.query or {}).get("as") == "xapi"))
     case.call_and_validate(base_url=contract_url, headers=HEADERS)
@@ -403,7 +405,7 @@ def test_whatever_is_made_up_is_answered_as_declared(case: schemathesis.Case, co
 
 @pytest.mark.xdist_group("theta contract")
 @pytest.mark.parametrize("name", ODD)
-def test_what_people_send_by_mistake_is_answered_as_declared(name: str, contract_url: str) -> None:
+def test_responses_to_malformed_bodies_match_the_description(name: str, contract_url: str) -> None:
     sent = ODD[name]
     body = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     answer = requests.post(contract_url + PATH, body, headers=JSON | HEADERS, timeout=30)
@@ -412,7 +414,7 @@ def test_what_people_send_by_mistake_is_answered_as_declared(name: str, contract
 
 @pytest.mark.xdist_group("theta contract")
 @pytest.mark.parametrize(("user_id", "status"), [(ANSWERED, 200), (SILENT, 422), (CHECKER, 422), ("nobody", 404)])
-def test_every_outcome_is_as_declared(user_id: str, status: int, contract_url: str) -> None:
+def test_responses_of_every_status_match_the_description(user_id: str, status: int, contract_url: str) -> None:
     for days in (1, 365):
         asked = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
         assert asked.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
@@ -422,7 +424,7 @@ def test_every_outcome_is_as_declared(user_id: str, status: int, contract_url: s
 
 
 @pytest.mark.xdist_group("theta contract")
-def test_the_days_may_be_written_as_30_or_as_30_0(contract_url: str) -> None:
+def test_lookback_days_may_be_written_as_an_integer_or_as_a_whole_float(contract_url: str) -> None:
     """JSON has one kind of number, and JSON Schema calls both an integer."""
     asked = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
     answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in asked]
@@ -432,7 +434,7 @@ def test_the_days_may_be_written_as_30_or_as_30_0(contract_url: str) -> None:
 
 
 @pytest.mark.xdist_group("theta contract")
-def test_a_page_with_something_on_it_is_as_declared(contract_url: str, database_of_it: Database) -> None:
+def test_invariant_pages_with_results_match_the_description(contract_url: str, database_of_it: Database) -> None:
     rooms.run_sql(
         database_of_it,
         """INSERT INTO invariant_result (run, invariant, partition, subject, passed, not_tested, observed)
@@ -443,7 +445,7 @@ def test_a_page_with_something_on_it_is_as_declared(contract_url: str, database_
 
 
 @pytest.mark.xdist_group("theta contract")
-def test_a_method_that_is_not_there_is_told_which_is(contract_url: str) -> None:
+def test_a_wrong_method_is_refused_with_the_allowed_method(contract_url: str) -> None:
     answer = requests.get(contract_url + PATH, headers=HEADERS, timeout=30)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
@@ -457,7 +459,7 @@ def test_a_method_that_is_not_there_is_told_which_is(contract_url: str) -> None:
         (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )
-def test_nothing_is_read_from_a_schema_that_is_not_for_this_code(
+def test_ledger_refuses_a_schema_of_another_version(
     revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.theta_api.parameter_cache.schema_version", lambda _: SchemaVersion(revision))

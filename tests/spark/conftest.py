@@ -1,4 +1,4 @@
-"""A Spark of this machine's own for the tests: two cores of one process, or a cluster whose parts can be killed."""
+"""Spark for the tests: two cores in a process, or a cluster on this machine whose parts can be killed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""For every Java that tests start: most live for a minute, and spent two fifths of their time on optimising code."""
+"""Options of every Java process in the tests.
+
+Most live for a minute and would spend two fifths of it on optimisation.
+"""
 SMALL = {
     "spark.sql.shuffle.partitions": "2",
     "spark.ui.enabled": "false",
     "spark.python.daemon.module": "tests.testbed.spark_daemon",
 }
-"""Of a session on two cores with a few thousand answers."""
+"""Properties of a session on two cores with a few thousand answers."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all that is on Spark. Files whose tests end the session that others share come last, and of these
-    those of a server: after it pyspark starts no session of another kind."""
+    """Run all tests on Spark in one worker.
+
+    Files whose tests end the shared session come last, and files that use a Connect server come at the very end, as
+    pyspark then starts no other kind of session.
+    """
     uses = [(item.path, set(getattr(item, "fixturenames", ()))) for item in items]
     of_cluster, of_connect = ({path for path, names in uses if name in names} for name in ("cluster", "connect"))
     items.sort(key=lambda item: (item.path in of_connect, item.path in of_cluster))
@@ -53,7 +59,7 @@ def has_spark(require: Callable[[bool, str], None], tmp_path_factory: pytest.Tem
 
 
 def configured(folder: Path, properties: Mapping[str, str]) -> Path:
-    """The folder as that of Spark's configuration."""
+    """Write Spark's configuration into the folder. Returns the folder."""
     lines = [f"{name} {value}\n" for name, value in properties.items()]
     (folder / "spark-defaults.conf").write_text("".join(lines))
     return folder
@@ -72,7 +78,7 @@ def spark(has_spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def cluster(
     has_spark: None, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cluster]:
-    """A cluster for a test, with executors of half a gigabyte. The process's other session ends for it."""
+    """A cluster for a test, with executors of half a gigabyte. The process's other session is stopped."""
     (tmp_path / "conf").mkdir()
     configuration = configured(tmp_path / "conf", {"spark.executor.memory": EXECUTOR_MEMORY})
     monkeypatch.setenv("SPARK_CONF_DIR", str(configuration))
@@ -89,7 +95,7 @@ def cluster(
 
 @pytest.fixture
 def connect(has_spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings whose session is on a Spark Connect server of this machine. The process's other session ends for it."""
+    """Settings for a session on a Spark Connect server of this machine. The process's other session is stopped."""
     stop_session()
     with connect_server(tmp_path_factory.mktemp("connect")) as found:
         try:

@@ -1,4 +1,4 @@
-"""A fit on Spark is the fit in memory, bit for bit, wherever sums are worked out."""
+"""A fit on Spark equals the fit in memory, bit for bit, whether driver or executors compute the sums."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def frame(spark: SparkSession) -> Callable[..., DataFrame]:
 
 @pytest.fixture(autouse=True)
 def sums_by_the_executors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the driver computes fits as small as these."""
+    """Let executors compute the sums. By default the driver computes such small fits."""
     monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
 
 
@@ -89,7 +89,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", [k if k == "histogram" else pytest.param(k, marks=pytest.mark.long) for k in KINDS])
-def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
+def test_a_fit_of_one_shard_on_executors_equals_the_fit_in_memory(spark, frame, small, kind):
     assert reductions.number_of_shards(small.responses.n_responses) == 1
     found = fit_on_spark(spark, frame(small), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
@@ -98,20 +98,20 @@ def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["2pl", "3pl"])
 @pytest.mark.parametrize("where", ["executors", "driver"])
-def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind, monkeypatch):
+def test_a_fit_of_several_shards_equals_the_fit_in_memory(spark, frame, large, where, kind, monkeypatch):
     if where == "driver":
         monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 1 << 40)
     found = fit_on_spark(spark, frame(large, partitions=3), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
 
 
-def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
+def test_a_fit_of_groups_in_several_shards_equals_the_fit_in_memory(spark, frame, large):
     assert reductions.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, groups=True, partitions=3), SETTINGS, reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 
-def test_a_fit_of_scored_items_is_that_in_memory(spark, frame):
+def test_a_fit_of_scored_items_equals_the_fit_in_memory(spark, frame):
     world = World.of(1500, 20, most=3)
     models = tuple("gpcm" if n > 2 else "2pl" for n in world.responses.n_categories)
     most = dict(zip(world.responses.item_ids, (world.responses.n_categories - 1).tolist(), strict=True))
@@ -121,13 +121,13 @@ def test_a_fit_of_scored_items_is_that_in_memory(spark, frame):
         fit_on_spark(spark, frame(world), SETTINGS)
 
 
-def test_anchors_are_those_in_memory(spark, frame, small):
+def test_a_fit_with_anchors_equals_the_fit_in_memory(spark, frame, small):
     found = fit_on_spark(spark, frame(small), SETTINGS, anchors=ANCHORS)
     assert_same(found, fit_em(small.responses, anchors=ANCHORS))
 
 
 @pytest.mark.long
-def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
+def test_standard_errors_by_block_equal_standard_errors_in_memory(spark, frame, large, monkeypatch):
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
     found = fit_on_spark(spark, frame(large), SETTINGS)
     assert found.joint_cov is None
@@ -135,8 +135,8 @@ def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
 
 
 @pytest.mark.parametrize("partitions", [2, 50])
-def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
-    """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
+def test_sums_do_not_depend_on_bundles_waves_and_partitions(spark, frame, small, monkeypatch, partitions):
+    """Compares sums in memory with sums of seven shards in three bundles, which come one at a time."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
     monkeypatch.setattr(reductions, "RESPONSES_PER_SHARD", 5000)
     monkeypatch.setattr(reductions, "MAX_BUNDLES", 3)
@@ -161,7 +161,7 @@ def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeyp
             np.testing.assert_array_equal(one, other)
 
 
-def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
+def test_items_with_identical_answers_are_left_out(spark, frame, small):
     score = small.responses.score.copy()
     score[small.responses.item == 4] = 1
     item = small.table["item_id"].to_numpy(zero_copy_only=False)
@@ -172,7 +172,7 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
 
 
 @pytest.mark.long
-def test_unrelated_answers_are_doubted_alike(spark, frame):
+def test_unrelated_answers_are_flagged_as_in_memory(spark, frame):
     world = World.of(400, 10)
     score = np.random.default_rng(8).integers(0, 2, world.responses.n_responses).astype(np.int8)
     users = sorted(set(world.table["learner_key"].to_pylist()))
@@ -191,7 +191,7 @@ def test_unrelated_answers_are_doubted_alike(spark, frame):
     assert_same(found, wanted)
 
 
-def test_what_is_not_carried_over_is_refused(spark, frame, small):
+def test_weights_other_scores_duplicates_and_several_groups_are_refused(spark, frame, small):
     from pyspark.sql import functions as f
 
     answers = frame(small)
@@ -205,7 +205,7 @@ def test_what_is_not_carried_over_is_refused(spark, frame, small):
         fit_on_spark(spark, answers.withColumn("group", f.col("item_id")), SETTINGS)
 
 
-def test_answers_that_nothing_connects_are_refused_as_in_memory(spark, frame, small):
+def test_disconnected_answers_are_refused_as_in_memory(spark, frame, small):
     from pyspark.sql import functions as f
 
     of_learner = f.crc32("learner_key") % 2

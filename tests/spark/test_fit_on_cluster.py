@@ -1,4 +1,4 @@
-"""A fit on a standalone cluster: the numbers of one machine, also where an executor is killed in the middle."""
+"""A fit on a standalone cluster equals the fit on one machine, even if an executor is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(autouse=True)
 def sums_by_the_executors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the driver computes fits as small as these."""
+    """Let executors compute the sums. By default the driver computes such small fits."""
     monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
 
 
@@ -43,7 +43,7 @@ class Killer(logging.Handler):
             Thread(target=self.cluster.kill_executor).start()
 
 
-def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine_and_the_runs_log_says_so(
+def test_a_fit_does_not_change_if_an_executor_is_killed_and_the_log_reports_the_loss(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     world = World.of(10_000, 30)
@@ -87,8 +87,8 @@ def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine_and_the_run
     assert warning.startswith("executor ")
 
 
-def test_executors_whose_python_has_too_little_memory_for_a_fit_name_the_setting(cluster: Cluster) -> None:
-    """400 MB suffice to say what is installed; with numba it takes 450 to 500 MB of addresses."""
+def test_a_fit_names_the_setting_if_executors_have_too_little_memory_for_python(cluster: Cluster) -> None:
+    """400 MB of addresses suffice to report the installed packages; with numba, Python needs 450 to 500 MB."""
     with (Path(os.environ["SPARK_CONF_DIR"]) / "spark-defaults.conf").open("a") as configuration:
         configuration.write("spark.executor.pyspark.memory 400m\n")
     settings = cluster.settings

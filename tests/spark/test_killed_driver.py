@@ -1,5 +1,7 @@
-"""A driver that is killed while a month is collected on Spark: the month has its old snapshot, and the next run makes
-the new one."""
+"""A month keeps its old snapshot if the driver is killed while it collects on Spark.
+
+The next run stores the new one.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], 
 """
 
 
-def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
+def test_a_month_keeps_its_snapshot_if_the_driver_is_killed(
     database: Database, settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(database, random_world(11))
@@ -88,19 +90,19 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
 
 
 # -- cancelled ---------------------------------------------------------------------------------------
-# A run that is terminated in the UI while its Spark job works: the job ends, the month stays as it was.
+# A run is terminated in the UI while its Spark job works: the job ends, the month keeps its snapshot.
 
 ASSETS = ["scored_responses"]
 
 
 def sleeping(cluster: Cluster) -> list[str]:
-    """The applications that the master says are at work."""
+    """Ids of the applications that the master lists as active."""
     state = requests.get(f"http://127.0.0.1:{cluster.web_port}/json/", timeout=10).json()
     return [one["id"] for one in state["activeapps"]]
 
 
 def pythons_of(cluster: Cluster) -> list[psutil.Process]:
-    """What executors run in Python."""
+    """Python processes of the executors."""
     found: list[psutil.Process] = []
     for executor in cluster.executors():
         with suppress(psutil.NoSuchProcess):
@@ -109,7 +111,7 @@ def pythons_of(cluster: Cluster) -> list[psutil.Process]:
 
 
 def drivers_on(cluster: Cluster) -> list[int]:
-    """The Java processes that runs have started for the cluster."""
+    """Ids of the Java processes that runs have started for the cluster."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -153,7 +155,7 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
 
 
 def spark_of(stack: Harness, run_id: str) -> str:
-    """The Spark application that the materialisation of a run names."""
+    """Id of the Spark application in the metadata of a run's materialisation."""
     (made,) = [
         event.get_dagster_event().step_materialization_data.materialization
         for event in stack.instance.all_logs(run_id)

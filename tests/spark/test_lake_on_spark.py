@@ -1,4 +1,4 @@
-"""The relation `attempt` as Spark reads it: a lake holds PostgreSQL's rows, and what cannot be read is named."""
+"""Spark reads the relation `attempt` from a lake with the same rows as PostgreSQL, and names unreadable files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXTS = ["u|1", "u\\p", "ü", "", " ", 'say "hi"', "a,b\nc"]
 
 @pytest.fixture
 def logged(database: Database) -> Database:
-    """Answers on two days of March; April has none."""
+    """Answers on two days of March. April has no answers."""
     log = []
     for n, text in enumerate(TEXTS):
         for day in (0, 30):
@@ -63,7 +63,7 @@ def count(session: SparkSession) -> int:
     return session.table("attempt").count()
 
 
-def test_spark_reads_the_rows_of_postgresql_of_the_days_asked_for(
+def test_spark_reads_the_same_rows_as_postgresql_for_the_requested_days(
     logged: Database, lake: Lake, spark: SparkSession
 ) -> None:
     lake.register(spark, START, END)
@@ -78,7 +78,7 @@ def test_spark_reads_the_rows_of_postgresql_of_the_days_asked_for(
     assert count(spark) == 14
 
 
-def test_an_empty_month_has_no_rows_and_a_missing_one_is_named(lake: Lake, spark: SparkSession) -> None:
+def test_an_empty_month_has_no_rows_and_missing_days_are_named(lake: Lake, spark: SparkSession) -> None:
     lake.register(spark, datetime(2026, 4, 1, tzinfo=UTC), END)
     assert count(spark) == 0
     assert spark.table("attempt").columns == SCHEMA.names
@@ -86,14 +86,14 @@ def test_an_empty_month_has_no_rows_and_a_missing_one_is_named(lake: Lake, spark
         lake.register(spark, END, datetime(2026, 6, 1, tzinfo=UTC))
 
 
-def test_files_that_no_manifest_names_are_not_read(lake: Lake, spark: SparkSession) -> None:
+def test_files_without_an_entry_in_a_manifest_are_not_read(lake: Lake, spark: SparkSession) -> None:
     path = Path(lake.name, lake.manifests()[FIRST].files[0].path)
     path.with_name("left.parquet").write_bytes(path.read_bytes())
     lake.register(spark, START, END)
     assert count(spark) == 14
 
 
-def test_files_that_are_missing_cut_corrupt_or_of_another_type_are_named(
+def test_missing_truncated_corrupt_and_mistyped_files_are_named(
     lake: Lake, spark: SparkSession, tmp_path: Path
 ) -> None:
     path = Path(lake.name, lake.manifests()[FIRST].files[0].path)
@@ -116,7 +116,7 @@ def test_files_that_are_missing_cut_corrupt_or_of_another_type_are_named(
         lake.register(spark, START, END)
 
 
-def test_a_place_without_manifests_is_named(tmp_path: Path, spark: SparkSession) -> None:
+def test_a_location_without_manifests_is_refused(tmp_path: Path, spark: SparkSession) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere.*where there is no lake.*irt attempts export"):
         Lake(FolderStore(tmp_path), "nowhere").register(spark, START, END)
 

@@ -1,4 +1,4 @@
-"""Assets that read the log on Spark: what they store is what they store from PostgreSQL."""
+"""Assets that read the log on Spark store the same rows as from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ def loaded(database: Database) -> Database:
 def move_to_lake(
     loaded: Database, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Lake]:
-    """Writes the log to a lake and empties it; from then on it is read on Spark. To read 400 days back takes a
-    minute."""
+    """Returns a function that writes the log to a lake and empties the table. The log is then read on Spark.
+
+    Reading 400 days back takes a minute.
+    """
 
     def move() -> Lake:
         on_spark = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
@@ -75,7 +77,10 @@ def kpis_of(database: Database) -> dict[str, Any]:
 
 
 def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], dict[str, Any], list[dict[str, Any]]]:
-    """What the jobs of features and KPIs store of 60 days and a week, and the metadata of each partition."""
+    """Run the feature job for 60 days and the KPI job for a week.
+
+    Returns the stored features and KPIs and the metadata of each partition.
+    """
     first, last = START.date(), END.date() - timedelta(days=1)
     tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
     runs = [
@@ -90,7 +95,7 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
     return features_of(graph.database), kpis_of(graph.database), metadata
 
 
-def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
+def test_features_and_kpis_on_spark_equal_features_and_kpis_on_postgresql(
     loaded: Database, move_to_lake: Callable[[], Lake], instance: dg.DagsterInstance
 ) -> None:
     features, kpis, metadata = made_by(Graph(loaded.settings, instance))
@@ -100,13 +105,13 @@ def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
     run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
     move_to_lake()
     features_there, kpis_there, metadata_there = made_by(Graph(loaded.settings, instance))
-    assert features_there == features  # medians are of whole milliseconds, so they are exact too
+    assert features_there == features  # medians of whole milliseconds are exact, too
     assert_same(kpis_there, kpis)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
 
 
 @WHERE_SPARK_CHANGES
-def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
+def test_a_month_read_on_spark_has_the_same_snapshot_and_hash_as_on_postgresql(
     loaded: Database, settings: Settings, move_to_lake: Callable[[], Lake]
 ) -> None:
     store = folder_store(settings)
@@ -129,13 +134,13 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
 @pytest.mark.parametrize(
     ("of_the_log", "reads_it_there"),
     [
-        ("true", True),  # nothing was dropped: the lake begins no earlier
+        ("true", True),  # nothing has been dropped: the lake does not begin earlier
         ("completed_at >= %(since)s - interval '1 day'", True),
         ("completed_at >= %(since)s + interval '30 days'", False),
         ("false", False),
     ],
 )
-def test_log_is_read_from_postgresql_if_it_has_all_of_the_time(
+def test_log_is_read_from_postgresql_if_the_table_covers_the_whole_period(
     loaded: Database, move_to_lake: Callable[[], Lake], of_the_log: str, reads_it_there: bool
 ) -> None:
     since = END - timedelta(days=60)

@@ -1,4 +1,4 @@
-"""Months from the lake to the ledger: what one machine makes of the same answers in PostgreSQL, and as green."""
+"""Months calibrated on Spark from a lake equal months calibrated on one machine from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ QUERIES = (
     "SELECT month, item_id, engine, delta_a, delta_b, q_value, wabc, severity FROM item_drift ORDER BY 1, 2, 3",
     "SELECT window_end, user_id, theta, se, set_hash FROM mirt_ability ORDER BY 1, 2",
 )
-"""What months leave in the ledger, bit for bit."""
+"""Queries for the rows of months in the ledger, which must be equal bit for bit."""
 
 
 def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
-    """What both months leave in the ledger, and the verdict of every check of theirs."""
+    """Run both months. Returns their rows in the ledger and the verdict of each of their checks."""
     verdicts = {}
     for month in rooms.MONTHS:
         result = graph.run(month)
@@ -57,7 +57,7 @@ def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...
 
 
 def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
-    """They are the same once PostgreSQL has dropped answers of them, of the month and of its last night."""
+    """Check that abilities of the month and its last night do not change after PostgreSQL has dropped answers."""
     start, end = Month(rooms.MONTHS[1]).bounds
 
     def abilities(connection: psycopg.Connection, kind: str) -> list[tuple[Any, ...]]:
@@ -92,7 +92,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("where", ["executors", "auto"])
-def test_months_made_on_spark_are_those_of_one_machine(
+def test_months_on_spark_equal_months_on_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,
     spark: SparkSession,

@@ -1,4 +1,4 @@
-"""Relations on Spark: the same rows as on DuckDB and PostgreSQL over the same attempts, and of the same types."""
+"""Relations on Spark have the same rows and types as on DuckDB and PostgreSQL over the same attempts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LEARNERS = kpi_worlds.random_world(11)
 
 @dataclass(frozen=True)
 class Log:
-    """A log on three engines, and the times that its months begin and end."""
+    """A log on three engines, and the start and end of its period."""
 
     runs: dict[str, Run]
     start: datetime
@@ -82,7 +82,7 @@ def log(
     migrated_template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Log]:
-    """PostgreSQL, and DuckDB and Spark over Parquet files of what it has."""
+    """PostgreSQL, and DuckDB and Spark over Parquet files with its rows."""
     load, start, end, scales = LOGS[request.param]
     folder = tmp_path_factory.mktemp("relations")
     with rooms.copied(postgres.start(), migrated_template, f"relations_{request.param}", folder) as settings:
@@ -104,9 +104,9 @@ def log(
 
 
 def write_parquet(run: Run, table: ir.Table, folder: Path) -> None:
-    """A relation without its JSON, in two files where it has rows; whole numbers as wide as the registry says."""
+    """Write a relation without its JSON columns to two files, with integers as wide as in the registry."""
     kinds = {name: kind for name, kind in table.schema().items() if not kind.is_json()}
-    rows = run(table).select(list(kinds))  # the view's own order is another
+    rows = run(table).select(list(kinds))  # the view has another order
     rows = rows.cast(pa.schema([(name, kind.to_pyarrow()) for name, kind in kinds.items()]))
     folder.mkdir()
     half = rows.num_rows // 2
@@ -115,7 +115,7 @@ def write_parquet(run: Run, table: ir.Table, folder: Path) -> None:
 
 
 def rows_of(table: pa.Table, keys: list[str]) -> pd.DataFrame:
-    """Sorted, with sums of whole numbers, which are decimals on some engines, as the numbers that they are."""
+    """Returns sorted rows. Sums of whole numbers, which are decimals on some engines, become floats."""
     frame = table.to_pandas().sort_values(keys, ignore_index=True, na_position="first")
     return frame.astype(dict.fromkeys({"hints"} & {*table.column_names}, float))
 
@@ -143,7 +143,7 @@ EXPRESSIONS: dict[str, tuple[Callable[[Log, bool], ir.Table], list[str]]] = {
         ["user_id", "item_id", "completed_at"],
     ),
 }
-"""Each with whether it runs in a lake, and the columns by which its rows are sorted."""
+"""Relations by log and whether they run in a lake, with the columns that sort their rows."""
 
 
 @pytest.mark.parametrize("name", list(EXPRESSIONS))
@@ -153,7 +153,7 @@ def test_all_engines_give_the_same_rows(name: str, log: Log) -> None:
     on_spark, on_server = (
         dict(zip(rows.column_names, rows.schema.types, strict=True)) for rows in (found["spark"], found["postgres"])
     )
-    sums = {"hints"} if name == "topic_days" else set()  # of whole numbers, PostgreSQL's are decimals
+    sums = {"hints"} if name == "topic_days" else set()  # PostgreSQL's sums of whole numbers are decimals
     assert {c: kind for c, kind in on_spark.items() if c not in sums} == {
         c: kind for c, kind in on_server.items() if c not in sums
     }
@@ -164,7 +164,7 @@ def test_all_engines_give_the_same_rows(name: str, log: Log) -> None:
         )
 
 
-def test_all_engines_give_the_same_features_in_parts_as_well(log: Log) -> None:
+def test_all_engines_give_the_same_features_also_if_read_in_parts(log: Log) -> None:
     keys = ["user_id", "topic_id", "date"]
     frames = {engine: features(run, log.start, log.end) for engine, run in log.runs.items()}
     in_parts = list(log.runs["spark"].parts(topic_days(log.start, log.end)))
@@ -173,7 +173,7 @@ def test_all_engines_give_the_same_features_in_parts_as_well(log: Log) -> None:
         pd.testing.assert_frame_equal(one, other, rtol=0, atol=EQUAL, check_dtype=False)
 
 
-def test_all_engines_hash_a_window_alike(log: Log) -> None:
+def test_all_engines_give_the_same_hash_of_a_window(log: Log) -> None:
     hashes = {engine: verdict_hash(run, log.start, log.end) for engine, run in log.runs.items()}
     assert len(set(hashes.values())) == 1, hashes
 
@@ -207,7 +207,7 @@ def test_all_engines_give_the_same_kpis(back: timedelta, log: Log) -> None:
     assert_same(found["spark"], found["duckdb"])
 
 
-def test_rows_that_belong_together_come_in_one_part(log: Log) -> None:
+def test_rows_of_a_learner_are_in_the_same_part(log: Log) -> None:
     attempts = attempts_between(log.start - timedelta(days=400), log.end).select("user_id", "id")
     parts = list(log.runs["spark"].parts(attempts, "user_id"))
     users = [set(part["user_id"].to_pylist()) for part in parts]
@@ -216,19 +216,19 @@ def test_rows_that_belong_together_come_in_one_part(log: Log) -> None:
     assert sorted(one for part in parts for one in part["id"].to_pylist()) == sorted(whole["id"].to_pylist())
 
 
-def test_the_time_zone_is_utc_whatever_the_cluster_has(spark: SparkSession) -> None:
+def test_time_zone_is_utc_for_any_time_zone_of_the_cluster(spark: SparkSession) -> None:
     spark.conf.set("spark.sql.session.timeZone", "Asia/Seoul")
     run = on_spark(spark)
     found = run.read("SELECT CAST(TIMESTAMP '2026-08-31 23:30:00' AS DATE) AS day, current_timezone() AS zone")
     assert found.to_pylist()[0]["zone"] == "UTC"
 
 
-def test_an_overflow_is_an_error_as_on_postgresql(spark: SparkSession) -> None:
+def test_an_overflow_raises_an_error_as_on_postgresql(spark: SparkSession) -> None:
     assert spark.conf.get("spark.sql.ansi.enabled") == "true"
 
 
 # -- medians -----------------------------------------------------------------------------------------
-# Medians of learners, which Spark takes from sorted lists: equal to other engines' and to Spark's own `percentile`.
+# Medians of learners, which Spark computes from sorted lists, equal other engines' medians and Spark's `percentile`.
 
 ANSWERS = ibis.table({"user_id": "string", "item_id": "string", "ms": "float64"}, name="answer")
 MEDIANS = ANSWERS.group_by("user_id").agg(ms=ANSWERS.ms.median())
@@ -267,8 +267,8 @@ def test_medians_of_learners_are_equal_on_all_engines(spark: SparkSession, datab
 
 
 @pytest.mark.parametrize("answers", [1, 2, 199, 200])
-def test_medians_by_lists_are_those_of_percentile(spark: SparkSession, answers: int) -> None:
-    """Of 300 learners: Spark's hash table of lists holds 128, from there it sorts."""
+def test_medians_from_lists_equal_percentile(spark: SparkSession, answers: int) -> None:
+    """Uses 300 learners, as Spark's hash table of lists holds 128 and Spark sorts beyond that."""
     session = spark.newSession()
     log = session.range(300 * answers)
     log = log.selectExpr(f"concat('u', id div {answers}) AS user_id", "ln(1000 + hash(id) % 1000) AS ms")
@@ -281,7 +281,7 @@ def test_medians_by_lists_are_those_of_percentile(spark: SparkSession, answers: 
         assert math.isclose(found[row["user_id"]] or 0.0, row["ms"], rel_tol=1e-15)
 
 
-def test_lists_are_for_learners_on_spark_alone() -> None:
+def test_only_spark_uses_lists_and_only_for_medians_of_learners() -> None:
     usual = ANSWERS.group_by("item_id").agg(usual=ANSWERS.ms.median())
     joined = ANSWERS.join(usual, "item_id")
     slow = joined.group_by("user_id").agg(slow=(joined.ms - joined.usual).median(), n=joined.count())

@@ -1,4 +1,4 @@
-"""Months with more attempts than a run reads: fitted to everybody, judged on a sample of learners that is named."""
+"""Months with more attempts than a run may read are fitted to all learners and judged on a named sample."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 MOST = 4_000
-"""About half of a month of the small world."""
+"""Maximum attempts of a run, about half of a month of the small world."""
 OF_EVERYBODY = (
     """SELECT m.window_start, p.item_id, p.params #- '{fit}', p.flags
        FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id) ORDER BY 1, 2""",
@@ -48,7 +48,7 @@ OF_EVERYBODY = (
     "SELECT item_id, a, b, c, a_se, b_se, month FROM item_parameter_publication ORDER BY month, item_id",
     "SELECT window_end, user_id, theta, se FROM mirt_ability ORDER BY 1, 2",
 )
-"""What a fit of everybody leaves, bit for bit."""
+"""Queries for the rows of a fit to all learners, which must be equal bit for bit."""
 SUMS_OVER_EVERYBODY = """
     SELECT p.infit, p.outfit, p.rmsd, p.point_biserial FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id)
     ORDER BY m.window_start, p.item_id"""
@@ -60,8 +60,10 @@ Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], np.ndarray]
 def months(
     postgres: EmbeddedPostgres, small_truth: Truth, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
-    """Both months of the small world from a sample on Spark: their graph, their runs, what one machine makes of
-    everybody, with the items' statistics."""
+    """Both months of the small world on Spark with a sample.
+
+    Yields their graph, their runs, the rows of a fit to all learners on one machine, and its fit statistics.
+    """
     server = postgres.start()
     with pytest.MonkeyPatch.context() as patch, graph_of_small_world(server, "whole", tmp_path_factory) as graph:
         assert all(graph.run(month).success for month in rooms.MONTHS)
@@ -91,7 +93,7 @@ def _snapshot(graph: Graph, month: str) -> Snapshot:
         return current_snapshot(connection, month)
 
 
-def test_parameters_are_those_of_everybody(months: Made) -> None:
+def test_parameters_equal_a_fit_to_all_learners(months: Made) -> None:
     graph, runs, of_everybody, _ = months
     for run in runs:
         assert run.success, [event.step_failure_data.error for event in run.all_events if event.is_step_failure]
@@ -99,11 +101,11 @@ def test_parameters_are_those_of_everybody(months: Made) -> None:
         assert found == expected
 
 
-def test_fit_statistics_that_are_sums_are_those_of_everybody(months: Made) -> None:
+def test_fit_statistics_that_are_sums_equal_a_fit_to_all_learners(months: Made) -> None:
     graph, *_, of_everybody = months
     found = _statistics(graph)
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, of_everybody, rtol=1e-8)  # of as many answers, added in another order
+    np.testing.assert_allclose(found, of_everybody, rtol=1e-8)  # the same answers, added in another order
 
 
 def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
@@ -153,7 +155,7 @@ def test_drift_and_dif_name_the_sample(months: Made) -> None:
     assert answers.responses.n_responses < MOST
 
 
-def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
+def test_computations_that_need_all_answers_in_a_process_are_refused(months: Made) -> None:
     graph, *_ = months
 
     def build(name: str) -> Calibrator:
@@ -179,12 +181,12 @@ def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monke
                       (SELECT count(*) FROM mirt_ability WHERE kind = 'monthly' AND window_end = %(end)s)""",
             {"start": start, "end": end},
         ).fetchall()[0]
-    most = int(0.85 * n)  # so that items have the 120 answers that the scale asks for
+    most = int(0.85 * n)  # so that items have the 120 answers that the scale requires
     monkeypatch.setattr(settings_of_runs, "MAX_ATTEMPTS_OF_A_RUN", most)
     night = calibrate_night(graph.database, "2026-07-31", "night", lambda _: EmEngine(1))
     (outcome,) = night.outcomes
     assert night.share == most / n
-    assert abs(outcome.loaded / most - 1) < 0.1  # four standard errors of the share of 600 learners are 6 %
+    assert abs(outcome.loaded / most - 1) < 0.1  # four standard errors of a share of 600 learners are 6 %
     assert outcome.loaded < n
     assert outcome.warning is not None
     assert len(night.measured[0].theta) == of_month

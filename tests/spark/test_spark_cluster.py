@@ -1,4 +1,4 @@
-"""A session on a standalone cluster: what its executors are, and what killing them, the master or Java does."""
+"""A session on a standalone cluster, its executors, and the effects of killing executors, the master or Java."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ NUMBERS = 40
 TASKS = 20
 
 
-def test_two_executors_import_our_package_and_say_what_they_are(cluster: Cluster) -> None:
+def test_executors_import_our_package_and_report_their_versions(cluster: Cluster) -> None:
     session = spark_session(cluster.settings)
     answered = session.range(3).mapInArrow(with_our_code, "id long").toArrow()
     assert sorted(answered["id"].to_pylist()) == [18, 19, 20]
     assert len(cluster.executors()) == 2
     report = executors_report(session)
-    assert report == [describe_this_python()]  # both are of this machine
+    assert report == [describe_this_python()]  # both executors run on this machine
     application = application_of(session)
     assert application.id.startswith("app-")
     assert application.ui_url is not None
     assert spark_session(cluster.settings) is session
 
 
-def test_a_driver_without_memory_ends_and_says_so(cluster: Cluster) -> None:
+def test_an_out_of_memory_error_of_the_driver_names_the_setting(cluster: Cluster) -> None:
     session = spark_session(cluster.settings)
     more_than_its_heap = 2**31 - 9
     with pytest.raises(TransientFailure, match=r"set spark\.driver\.memory higher"), spark_jobs(session, "too large"):
@@ -44,7 +44,7 @@ def test_a_driver_without_memory_ends_and_says_so(cluster: Cluster) -> None:
     assert spark_session(cluster.settings).range(7).count() == 7
 
 
-def test_an_executor_that_is_killed_costs_time_and_nothing_else(cluster: Cluster) -> None:
+def test_a_job_is_completed_if_an_executor_is_killed(cluster: Cluster) -> None:
     session = spark_session(cluster.settings)
     cluster.wait_for("two executors", lambda: len(cluster.executors()) == 2)
     found: list[int] = []
@@ -65,7 +65,7 @@ def test_an_executor_that_is_killed_costs_time_and_nothing_else(cluster: Cluster
     assert {process.pid for process in cluster.executors()} != before
 
 
-def test_a_master_that_is_away_is_transient_and_a_new_one_is_found(cluster: Cluster) -> None:
+def test_an_unreachable_master_is_a_transient_failure_and_a_new_master_is_found(cluster: Cluster) -> None:
     first = spark_session(cluster.settings)
     cluster.kill_master()
     first.stop()
@@ -77,7 +77,7 @@ def test_a_master_that_is_away_is_transient_and_a_new_one_is_found(cluster: Clus
     assert spark_session(cluster.settings).range(5).count() == 5
 
 
-def test_a_session_whose_application_or_java_has_ended_is_made_anew(has_spark: None) -> None:
+def test_a_new_session_is_started_if_the_application_or_java_has_ended(has_spark: None) -> None:
     settings = Settings(irt_spark="local[2]", _env_file=None)
     try:
         first = spark_session(settings)

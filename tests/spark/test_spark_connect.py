@@ -1,4 +1,4 @@
-"""A session on a server of Spark Connect: what has to work there too."""
+"""A session on a Spark Connect server computes, fails and is cancelled like other sessions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from tests.testbed.spark_functions import refuses, sleeps, with_our_code
 pytestmark = pytest.mark.long
 
 ENDS_WITHIN_S = 30.0
-"""Of a job that would sleep for a minute."""
+"""Limit for a cancelled job that would otherwise sleep for a minute."""
 
 
-def test_a_session_of_spark_connect_computes_fails_and_is_cancelled(connect: Settings, tmp_path: Path) -> None:
+def test_spark_connect_sessions_compute_explain_failures_and_can_be_cancelled(
+    connect: Settings, tmp_path: Path
+) -> None:
     session = spark_session(connect)
     assert is_remote(session)
     assert spark_session(connect) is session

@@ -1,4 +1,4 @@
-"""Sessions that do not start, jobs that are cancelled, and Spark's errors in words."""
+"""Sessions that start once or refuse to start, jobs that are cancelled, and messages for Spark's errors."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 LOCAL = Settings(irt_spark="local[2]", _env_file=None)
 ENDS_WITHIN_S = 10.0
-"""Of a job that would sleep for a minute: two seconds until Spark kills its Python."""
+"""Limit for a cancelled job that would sleep for a minute. Spark kills its Python after two seconds."""
 
 
 class Interrupted(BaseException):
-    """As Dagster's."""
+    """Replaces Dagster's exception for an interrupt."""
 
 
 def test_a_session_is_started_once(spark: SparkSession) -> None:
@@ -41,7 +41,7 @@ def test_a_session_is_started_once(spark: SparkSession) -> None:
 def test_an_executor_that_joined_later_with_other_packages_refuses_work(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As executors see it where this process is the one that is newer."""
+    """Here this process is newer than the executors, which causes the same refusal."""
     with spark_jobs(spark, "the same packages"):
         assert spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long").count() == 3
     monkeypatch.setattr(spark_executors, "installed_version", lambda package: "99.1")
@@ -57,7 +57,7 @@ def interrupt_at_work(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize("fetch", ["toArrow", "collect", "count"])
-def test_an_interrupt_cancels_the_job_and_comes_through(spark: SparkSession, fetch: str) -> None:
+def test_an_interrupt_cancels_the_job_and_is_raised(spark: SparkSession, fetch: str) -> None:
     def interrupt(*_: object) -> None:
         raise Interrupted
 
@@ -71,7 +71,7 @@ def test_an_interrupt_cancels_the_job_and_comes_through(spark: SparkSession, fet
         signal.signal(signal.SIGINT, before)
     tracker = spark.sparkContext.statusTracker()
     wait_for("the job's end", lambda: not tracker.getActiveJobsIds(), ENDS_WITHIN_S)
-    assert spark.range(7).count() == 7  # the connection to the JVM is sound
+    assert spark.range(7).count() == 7  # the connection to the JVM still works
 
 
 def parquet(folder: Path, name: str, **columns: list[object]) -> str:
@@ -128,7 +128,7 @@ def test_an_error_of_spark_names_the_file_or_the_setting(
         provoke(spark, tmp_path)
 
 
-def test_a_fault_of_the_program_stays_what_it_is(spark: SparkSession) -> None:
+def test_program_errors_are_raised_unchanged(spark: SparkSession) -> None:
     with pytest.raises(Exception, match="UNRESOLVED_COLUMN") as caught, spark_jobs(spark, "fails"):
         spark.range(1).select("nothing").collect()
     assert explain_spark(caught.value) is None

@@ -1,4 +1,4 @@
-"""A month collected on Spark: row by row what one machine makes of the same verdicts in PostgreSQL, and its parts."""
+"""A month collected on Spark equals, row by row, the month collected on one machine from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ TEXTS = ("attempt_id", "user_id", "item_id", "scale_id", "form_id", "reason")
 
 
 def crowd(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Learners of very different diligence and items of very different popularity, so that to leave out an item leaves
-    out learners, and then items: practice and exams, hints, omissions, rapid guesses, repeats, a sandbox."""
+    """Answers of learners of very different diligence to items of very different popularity.
+
+    So leaving out an item leaves out learners, and then further items. The answers include practice and exams, hints,
+    omissions, rapid guesses, repeats and a sandbox.
+    """
     log = []
     for learner in range(90):
         for item in np.flatnonzero(rng.random(60) < (learner + 5) / 70 * (1 - np.arange(60) / 62)):
@@ -71,7 +74,7 @@ def crowd(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def mixed(dirty: Database) -> Database:  # noqa: F811
-    """The dirty log and a crowd on three scales with rules of their own, and items that the bank does not know."""
+    """The dirty log and a crowd on three scales with their own rules, and items that are not in the bank."""
     add_items(dirty, {f"item {n}": None for n in range(30)})
     add_items(dirty, {f"item {n}": None for n in range(30, 55)}, "other")
     add_items(dirty, {"never answered": None}, "third")
@@ -96,7 +99,7 @@ def mixed(dirty: Database) -> Database:  # noqa: F811
 
 @pytest.fixture
 def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Database]:
-    """A database whose months are read on Spark, from a lake of its own."""
+    """Returns a function for a database whose months are read on Spark, from its own lake."""
 
     def with_lake(database: Database) -> Database:
         there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
@@ -122,7 +125,7 @@ def read_here(database: Database) -> tuple[pa.Table, WindowTotals]:
 
 
 def in_order(table: pa.Table) -> pa.Table:
-    """The rows by learner, time and item, without the numbers of rows and sessions, which count within a part."""
+    """Sort rows by learner, time and item. Drops the numbers of rows and sessions, which count within a part."""
     by = [(name, "ascending") for name in ("learner_key", "completed_at", "item_id")]
     return table.drop_columns(["row", "session"]).sort_by(by).combine_chunks()
 
@@ -131,7 +134,7 @@ def manifest_of(store: FolderStore, snapshot: Snapshot) -> SnapshotManifest:
     return SnapshotManifest.model_validate_json(store.get(snapshot.uri))
 
 
-def test_month_from_the_lake_equals_that_of_one_machine(
+def test_month_from_the_lake_equals_the_month_on_one_machine(
     mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore, small_parts: None
 ) -> None:
     snapshot, found = take_snapshot(on_lake(mixed), folder, MONTH, None, collect_on_spark)
@@ -193,7 +196,7 @@ def test_hash_of_a_month_is_equal_on_three_engines_and_follows_a_correction(
     assert sum(one != days[day] for day, one in lake.manifests().items()) == 1, "one day is written again"
 
 
-def test_day_that_postgresql_has_dropped_keeps_its_verdicts_and_needs_them(
+def test_day_dropped_by_postgresql_keeps_its_verdicts_and_is_refused_without_verdicts(
     mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore
 ) -> None:
     database = on_lake(mixed)
@@ -205,12 +208,12 @@ def test_day_that_postgresql_has_dropped_keeps_its_verdicts_and_needs_them(
         assert days_that_differ(connection, START.date(), END.date()) == []
     day = next(iter(lake.manifests()))
     files, data_hash = lake.manifests()[day].files, lake.manifests()[day].data_hash
-    lake.commit(day, files, data_hash, 0)  # as an earlier release wrote it
+    lake.commit(day, files, data_hash, 0)  # as written by an earlier release
     with pytest.raises(PermanentFailure, match=f"without verdicts on {day}: .*import their attempts again"):
         take_snapshot(database, folder, MONTH, None, collect_on_spark)
 
 
-def test_one_learners_answers_may_be_more_than_a_part_and_stay_in_one(
+def test_answers_of_a_learner_stay_in_a_single_part_even_if_they_exceed_its_size(
     database: Database, on_lake: Callable[[Database], Database], folder: FolderStore, small_parts: None
 ) -> None:
     add_items(database, {f"i{n}": None for n in range(40)})
@@ -223,7 +226,7 @@ def test_one_learners_answers_may_be_more_than_a_part_and_stay_in_one(
     assert sorted(part.rows for part in manifest_of(folder, snapshot).parts)[-1] >= 1200
 
 
-def test_a_month_without_attempts_says_so_and_leaves_nothing(
+def test_a_month_without_attempts_is_refused_and_leaves_no_files(
     database: Database, on_lake: Callable[[Database], Database], folder: FolderStore
 ) -> None:
     add_attempts(database, [attempt("u", "i", START - timedelta(days=1))])
@@ -232,10 +235,10 @@ def test_a_month_without_attempts_says_so_and_leaves_nothing(
     assert [*folder.list("snapshots")] == []
 
 
-def test_an_attempt_that_two_learners_have_is_refused(
+def test_an_attempt_id_of_two_learners_is_refused(
     database: Database, on_lake: Callable[[Database], Database], folder: FolderStore
 ) -> None:
-    """PostgreSQL holds two of an id at two times; a lake may hold two files of a day."""
+    """PostgreSQL allows the same id at two times, and a lake may have two files of a day."""
     add_attempts(database, [attempt(f"u{n}", "i", START + n * LATER, attempt_id="the same") for n in range(2)])
     with pytest.raises(PermanentFailure, match=r"attempt_id more than once.*the same.*IRT_ATTEMPTS"):
         take_snapshot(on_lake(database), folder, MONTH, None, collect_on_spark)
@@ -243,19 +246,19 @@ def test_an_attempt_that_two_learners_have_is_refused(
 
 
 @WHERE_SPARK_CHANGES
-def test_executors_write_into_a_bucket_with_what_the_driver_was_told(
+def test_executors_write_into_a_bucket_with_the_drivers_credentials(
     mixed: Database,
     on_lake: Callable[[Database], Database],
     s3: SeaweedFS,
 ) -> None:
-    """Java was started before the bucket's credentials were in the environment."""
+    """Java has started before the bucket's credentials are in the environment."""
     bucket = BucketStore(BUCKET)
     snapshot, totals = take_snapshot(on_lake(mixed), bucket, MONTH, None, collect_on_spark)
     assert totals == read_here(mixed)[1]
     assert read_snapshot(bucket, snapshot, columns=["learner_key"]).num_rows == snapshot.n_attempts
 
 
-def test_parts_that_do_not_reach_the_drivers_store_are_noticed(
+def test_parts_missing_from_the_drivers_store_are_refused(
     mixed: Database, on_lake: Callable[[Database], Database], tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentFailure, match="executors on other machines need a bucket"):
@@ -263,7 +266,7 @@ def test_parts_that_do_not_reach_the_drivers_store_are_noticed(
 
 
 class OnEachMachine(FolderStore):
-    """A folder that is another one in every process."""
+    """A folder store that has a different folder in every process."""
 
     def __reduce__(self) -> tuple[type[FolderStore], tuple[Path]]:
         return FolderStore, (self.root.with_name("executor"),)

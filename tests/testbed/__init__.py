@@ -1,4 +1,4 @@
-"""What tests and benchmarks share: simulated worlds, servers under load or killed, an issuer of tokens.
+"""Modules shared by tests and benchmarks: simulated worlds, servers under load or killed, an issuer of tokens.
 
-It imports neither of the two, and neither imports the other.
+This package imports neither tests nor benchmarks, which do not import each other.
 """

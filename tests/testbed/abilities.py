@@ -10,7 +10,7 @@ DEGREES = {"χ²₂₀": 20, "χ²₄": 4, "−χ²₄": 4}
 
 
 def abilities(shape: str, persons: int, rng: np.random.Generator) -> Floats:
-    """Of mean 0 and SD 1."""
+    """Draw abilities with mean 0 and SD 1."""
     if shape not in DEGREES:
         return rng.normal(size=persons)
     k = DEGREES[shape]

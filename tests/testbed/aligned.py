@@ -1,4 +1,4 @@
-"""Months of drawn estimates whose line is known, and their anchors aligned."""
+"""Months of drawn estimates with known linking constants, and the alignment of their anchors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ from psychometrics_testbed.scored_estimates import LOST
 
 @dataclass(frozen=True)
 class World:
-    """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others' b
-    from one sample to the other. `model`: of months that are fitted. `scored`: half of the items have 2 to 4 points."""
+    """A world of anchors.
+
+    Attributes:
+        k: number of anchors.
+        n: learners of each side.
+        variation: SD of the change of b between the samples.
+        moved, by: the first `moved` anchors have b + `by`; a pair gives the range of uniform draws.
+        model: model of fitted months.
+        scored: whether half of the items have 2 to 4 points.
+    """
 
     k: int = 30
     n: int = 2000
@@ -33,20 +41,22 @@ class World:
     scored: bool = False
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """a and b of the anchors, and b in the month."""
+        """Draw a and b of the anchors, and b in the month."""
         a, b = rng.lognormal(0.1, 0.3, self.k), rng.normal(0, 1, self.k)
         return a, b, self.moves(rng, b)
 
     def moves(self, rng: np.random.Generator, b: np.ndarray) -> np.ndarray:
-        """b in the month."""
+        """Draw b in the month."""
         moved = b + rng.normal(0, self.variation, self.k) if self.variation else b.copy()
         moved[: self.moved] += rng.uniform(*(self.by if isinstance(self.by, tuple) else (self.by,) * 2), self.moved)
         return moved
 
 
 def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
-    """Estimates of both sides as `world.n` learners each give them: the errors have a part of the items' own and what
-    the sample's mean and SD of θ give all items in common."""
+    """Draw estimates of both sides from `world.n` learners each.
+
+    Errors have a part of each item's own, and a part that all items share from the sample's mean and SD of θ.
+    """
     while True:
         a, b, moved = world.draw(rng)
         sides = []
@@ -57,7 +67,7 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
             joint = own + by_sample @ np.diag([1 / world.n, 1 / (2 * world.n)]) @ by_sample.T
             drawn = rng.multivariate_normal(np.stack([of_a, of_b], 1).ravel(), joint, method="cholesky")
             sides.append((*drawn.reshape(-1, 2).T, joint))
-        if all((of_a > 0.1).all() for of_a, _, _ in sides):  # others no anchor would have
+        if all((of_a > 0.1).all() for of_a, _, _ in sides):  # smaller slopes would exclude an anchor
             break
     (a_new, b_new, new), (a_old, b_old, old) = sides
     return (
@@ -72,5 +82,5 @@ def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
 
 
 def disagree(linking: Linking) -> bool:
-    """Whether the gate on agreement holds the month, wherever its bank ends."""
+    """Whether the gate on agreement holds the month, regardless of the ends of its bank."""
     return bool(LinkingConstants.from_linking(linking).disagreement(Rules().publication))

@@ -1,11 +1,11 @@
-"""Machine code of the numeric kernels, taken from an earlier run on this machine and kept for the next one.
+"""Machine code of the numeric kernels, copied from an earlier run on this machine and kept for the next run.
 
     python -m tests.testbed.compiled take
     python -m tests.testbed.compiled keep
 
-A new clone compiles all of them, for more than a minute of processor time, though most commits change none. numba sees
-that a file changed, but not that one changed which it imports from: so all are kept under one key, made from every file
-of the numeric core. What does not belong here: how they are compiled (`core/kernels`).
+A new clone compiles all kernels, which takes more than a minute of processor time, although most commits change none
+of them. numba detects a changed file but no change in files it imports. So all kernels are kept under one key,
+computed from every file of the numeric core. `core/kernels` compiles them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ENDINGS = (".nbi", ".nbc")
 
 
 def key() -> str:
-    """What the machine code is made from: the sources, the compiler and the processor."""
+    """Key of the machine code: a hash of the sources, the compiler and the processor."""
     sources = sorted(CORE.rglob("*.py"))
     features = sorted(name for name, there in llvm.get_host_cpu_features().items() if there)
     return fingerprint(*sources, version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), *features)
 
 
 def copy(source: Path, target: Path) -> None:
-    """The files of machine code below `source` that `target` does not have."""
+    """Copy the files of machine code below `source` that are missing in `target`."""
     for file in source.rglob("*"):
         there = target / file.relative_to(source)
         if file.suffix in ENDINGS and not there.exists():

@@ -1,10 +1,9 @@
-"""An exam service that goes on while what it depends on is killed: its answers, and θ after each session.
+"""An exam service that continues while its servers are killed, sending answers and requesting θ after each session.
 
     python -m tests.helpers.new_year 330 python -m tests.testbed.exam_service --seconds 600 --kills 3
 
-New Year comes in the middle of it, for PostgreSQL and the API alike. One half of the learners have their answers sent
-by `send_attempts`, which waits, the other half by an `AttemptSpool`. What belongs here: the load, the kills, and what
-has to be true at the end. What does not: how the clock is set (see `helpers.new_year`).
+The example has New Year in the middle, for PostgreSQL and the API alike (`helpers.new_year` sets the clock). Answers of
+half of the learners are sent by `send_attempts`, which waits, the other answers by an `AttemptSpool`.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from tests.testbed.theta_load import PATH, TOKEN, Log, Taken, compare, load_log
 
 PORT = 18_431
 RATE = 200
-"""Answers a second."""
+"""Answers per second."""
 OF_A_SESSION, OF_A_PAGE = 10, 5
 LEARNERS, PRELOADED = 400, 100_000
 COMPARED = 200
@@ -56,7 +55,7 @@ SAME = 1e-9
 
 @dataclass
 class Exams:
-    """What was sent, what became of it, and how long it took."""
+    """Sessions of the exam service, with acknowledged answers, counts of outcomes, and durations in seconds."""
 
     log: Log
     spool: AttemptSpool
@@ -69,7 +68,7 @@ class Exams:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def session(self, number: int, first: int, due: float) -> None:
-        """Two pages of answers, a second apart, and θ."""
+        """Run a session: two pages of answers, a second apart, and a request for θ."""
         user = self.log.users[number % LEARNERS]
         items = self.log.items_after(user, self.log.n_answers(user))[first : first + OF_A_SESSION]
         for page in range(0, OF_A_SESSION, OF_A_PAGE):
@@ -131,7 +130,7 @@ class Exams:
 
 
 class Servers:
-    """What the exam service depends on, and how each is killed."""
+    """The servers that the exam service depends on, with methods that kill them."""
 
     def __init__(self, settings: Settings, postgres: EmbeddedPostgres, stack: Harness) -> None:
         self.postgres, self.stack = postgres, stack
@@ -166,7 +165,7 @@ class Servers:
         self.stack.kill(self.stack.server("daemon"))
 
     def kill_postgres(self) -> None:
-        """What `pg_ctl restart -m immediate` does."""
+        """Kill and restart PostgreSQL, as `pg_ctl restart -m immediate` does."""
         pid = self.postgres.status().pid
         assert pid is not None
         os.kill(pid, signal.SIGQUIT)
@@ -174,7 +173,7 @@ class Servers:
         assert self.postgres.start() == self.environment["DATABASE_URL"]
 
     def until_done(self, *command: str) -> int:
-        """How often an `irt` command had to be given until it ended well."""
+        """Repeat an `irt` command until it succeeds. Returns the number of attempts."""
         for tries in range(1, 20):
             ran = subprocess.run(
                 [sys.executable, "-m", "irt_assets.cli", *command],
@@ -191,7 +190,7 @@ class Servers:
 
 @contextmanager
 def world(home: Path) -> Iterator[tuple[Settings, EmbeddedPostgres, Log]]:
-    """A year's log in an embedded PostgreSQL of its own, which waits for its disk, and has this process's clock."""
+    """Yields a year's log in its own embedded PostgreSQL, which syncs to disk and has this process's clock."""
     library = shutil.copy(os.environ["LD_PRELOAD"], home)
     (home / "clock.so").chmod(0o644)
     clock = {"LD_PRELOAD": library, "CLOCK_IS_AHEAD_S": os.environ["CLOCK_IS_AHEAD_S"]}
@@ -220,7 +219,10 @@ def file_to_import(path: Path) -> None:
 
 
 def run(seconds: int, kills: int, home: Path) -> dict[str, Any]:
-    """Raises AssertionError where an acknowledged answer is not there once, or a θ is not the batch's."""
+    """Run the load and the kills. Returns the figures.
+
+    Raises AssertionError if an acknowledged answer is not stored exactly once, or if a θ differs from the batch's.
+    """
     turn = datetime(datetime.now(UTC).year + 1, 1, 1, tzinfo=UTC)
     os.environ |= {"IRT_THETA_URL": f"http://127.0.0.1:{PORT}", "IRT_THETA_TOKEN": TOKEN}
     with world(home) as (settings, postgres, log), running_stack(settings, "irt_assets.definitions") as stack:
@@ -278,7 +280,7 @@ def go_on(exams: Exams, servers: Servers, seconds: int, kills: int) -> dict[str,
 
 
 def bytes_in(file: Path) -> int:
-    """0 where the file has just been sent."""
+    """Size of a file in bytes, or 0 if it has just been sent."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

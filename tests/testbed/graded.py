@@ -14,8 +14,10 @@ from irt_psychometrics.simulation.scored_items import ScoredItems
 
 
 class GradedItems(ScoredItems):
-    """The graded response model (Samejima 1969) that gives N(0, 1) learners the same shares of each score as the
-    partial credit model with these parameters, and as steep an expected score on average."""
+    """Items of a graded response model (Samejima 1969) similar to the partial credit model with these parameters.
+
+    For N(0, 1) learners, each score has the same share and the expected score the same mean slope.
+    """
 
     def at_least(self, away: Floats, item: Ints) -> Floats:
         slope, thresholds = self._graded
@@ -23,7 +25,7 @@ class GradedItems(ScoredItems):
 
     @cached_property
     def _graded(self) -> tuple[Floats, Floats]:
-        """Slopes (J,), and where each score or more is as likely as not, (J, C), less b: −∞ for a score of 0."""
+        """Slopes (J,), and θ at which P(score ≥ k) = ½, relative to b, shape (J, C). It is −∞ for k = 0."""
         grid, own = Grid.spanning(), super()
         weights = np.exp(grid.log_weights())
         slopes, thresholds = np.empty_like(self.a), np.full_like(self.t, np.inf)
@@ -50,7 +52,7 @@ class GradedItems(ScoredItems):
 
 
 def _bisected(rising: Callable[[Floats], Floats], low: Floats, high: float) -> Floats:
-    """Where each of n rising functions is 0, shape (n,)."""
+    """Zeros of n increasing functions by bisection, shape (n,)."""
     above = np.full_like(low, high)
     for _ in range(60):
         middle = (low + above) / 2

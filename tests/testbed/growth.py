@@ -1,4 +1,4 @@
-"""Learners who grow within a window while they meet its items, at paces of their own, in one order or in others."""
+"""Learners who grow within a window while they answer its items, each at their own pace, in a common or own order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from irt_psychometrics.core.responses import Responses
 
 @dataclass(frozen=True)
 class World:
-    """The responses, the days (R,) of each since the learner's first, and true b, shape (J,)."""
+    """Responses, days since the learner's first response, shape (R,), and true b, shape (J,)."""
 
     responses: Responses
     days: Floats
@@ -35,9 +35,20 @@ def world(
 ) -> World:
     """A 2PL with ln a ~ N(0, .3²), b and θ ~ N(0, 1), all items answered by all learners.
 
-    growth, growth_sd: mean and SD over learners, in a `span` of days, which is the time from the first item to the last
-    at a pace of 1. order: of the items, `one` for all or each learner's `own`; easy_first: by b. paces: the slowest;
-    the others are spread evenly to its inverse, by their logarithm. of_ability: the correlation of fast and able.
+    Parameters
+    ----------
+    growth, growth_sd
+        mean and SD over learners of the growth of θ in `span` days.
+    span
+        days from the first item to the last at a pace of 1.
+    order
+        order of the items: `one` for all learners or each learner's `own`.
+    paces
+        slowest pace. Log paces are spread evenly between it and its inverse.
+    of_ability
+        correlation of speed and ability.
+    easy_first
+        whether items are ordered by b.
     """
     rng = np.random.default_rng(seed)
     a, b, theta = np.exp(rng.normal(0, 0.3, items)), rng.normal(size=items), rng.standard_normal(learners)

@@ -11,12 +11,12 @@ LIBRARY_TESTS = tuple(f"packages/irt-psychometrics/{folder}" for folder in ("tes
 
 
 def is_docstring(node: ast.AST) -> bool:
-    """Whether a node is a string that stands by itself, also after a constant or a field."""
+    """Whether a node is a string statement, such as a docstring or a string after a constant or field."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def statements_in(node: ast.AST) -> Iterator[ast.AST]:
-    """Statements below a node, and the parts of `try` and `match` that hold some; expressions are not looked into."""
+    """Statements below a node, and the parts of `try` and `match` that contain statements. Expressions are skipped."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield child

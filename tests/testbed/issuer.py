@@ -1,4 +1,4 @@
-"""An issuer of tokens, and everything that somebody without its key may try instead."""
+"""An issuer of tokens, and attacks by somebody without its key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_AGE_S = 24 * 3600
 
 
 class Absent(Enum):
-    """Stands for a claim that is left out; its name is the same in every process, and so in every test's id."""
+    """Marks a claim that is left out. Its name is the same in every process, so test ids are stable."""
 
     ABSENT = "absent"
 
@@ -33,7 +33,7 @@ ABSENT = Absent.ABSENT
 
 @cache
 def private_key(algorithm: str, whose: str = "the issuer's") -> Any:
-    """A key for each algorithm and owner, made once for all tests."""
+    """Returns the key of an algorithm and owner, generated once for all tests."""
     if algorithm == "RS256":
         return rsa.generate_private_key(65537, 2048)
     return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else ed25519.Ed25519PrivateKey.generate()
@@ -45,7 +45,7 @@ def base64url(data: bytes) -> str:
 
 @dataclass
 class Issuer:
-    """Signs what it is told to, well-formed or not."""
+    """Signs any header and claims, well-formed or not."""
 
     algorithm: str = "RS256"
     key_id: str = "2026"
@@ -55,7 +55,7 @@ class Issuer:
         self.key = self.key or private_key(self.algorithm)
 
     def settings(self, folder: Path) -> dict[str, Any]:
-        """A login by this issuer's tokens; its public key is a file in `folder`."""
+        """Settings for a login with this issuer's tokens. Writes its public key to a file in `folder`."""
         path = folder / "public.pem"
         path.write_bytes(self.pem)
         return {
@@ -93,7 +93,7 @@ class Issuer:
         return {name: value for name, value in (sound | changes).items() if value is not ABSENT}
 
     def token(self, header: dict[str, Any] | None = None, **changes: Any) -> str:
-        """A sound token with these changes to its header and to its claims."""
+        """Returns a valid token with these changes to its header and claims."""
         return self.sign(json.dumps(self.header(**(header or {}))), json.dumps(self.claims(**changes)))
 
     def header(self, **changes: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Issuer:
         return {name: value for name, value in (sound | changes).items() if value is not ABSENT}
 
     def sign(self, header: str, claims: str, by: Callable[[bytes], bytes] | None = None) -> str:
-        """The two texts as they are, signed by this issuer's key, or `by` something else."""
+        """Returns the two texts unchanged, signed with this issuer's key or by the function `by`."""
         signed = f"{base64url(header.encode())}.{base64url(claims.encode())}"
         by = by or (lambda data: jwt.get_algorithm_by_name(self.algorithm).sign(data, self.key))
         return f"{signed}.{base64url(by(signed.encode()))}"
@@ -111,7 +111,7 @@ class Issuer:
 
 
 def secret(key: bytes, digest: str = "sha256") -> Callable[[bytes], bytes]:
-    """What HS256 and its kin sign with."""
+    """Returns the signing function of HS256, HS384 or HS512."""
     return lambda data: hmac.new(key, data, getattr(hashlib, digest)).digest()
 
 
@@ -120,13 +120,13 @@ def after(seconds: float) -> int:
 
 
 def _swapped(issuer: Issuer) -> str:
-    """The claims of an operator under the signature of somebody else's."""
+    """Claims of an operator with the signature of another user's token."""
     head, _, signature = issuer.token().split(".")
     return ".".join([head, issuer.token(roles=["operator"]).split(".")[1], signature])
 
 
 def _twice(issuer: Issuer, pair: str) -> str:
-    """Sound claims, and behind them one of them again."""
+    """Valid claims followed by a repeated claim."""
     claims = json.dumps(issuer.claims())
     return issuer.sign(json.dumps(issuer.header()), f"{claims[:-1]}, {pair}}}")
 
@@ -149,7 +149,7 @@ def _der(issuer: Issuer) -> bytes:
 
 @dataclass(frozen=True)
 class Attack:
-    """`reasons`: why it may be refused, by a PEM file and by a JWKS."""
+    """An attack. `reasons`: accepted reasons of the refusal, with a PEM file and with a JWKS."""
 
     name: str
     make: Callable[[Issuer], str]
@@ -184,7 +184,7 @@ CLAIMS: list[tuple[str, str, int, list[Any]]] = [
     ("sub", "malformed missing_claim", 401, [7, ["ann"], {"a": 1}, None]),
     ("org_id", "wrong_organisation", 403, ["other", "Acme", "acme ", ["acme"], None, 7, ABSENT]),
 ]
-"""Claims that a sound token may not have: name, reasons, status, values."""
+"""Claims that a valid token must not have: name, reasons, status, values."""
 
 ATTACKS = [
     *(
@@ -266,10 +266,10 @@ ATTACKS = [
         for value in values
     ),
 ]
-"""What is refused by whoever verifies; nothing of it depends on the algorithm of the issuer's key but its name."""
+"""Attacks that every verifier refuses. Only their names depend on the algorithm of the issuer's key."""
 
 UNFIT_FOR_HEADERS = ["Zoë", "ann operator", "안나", "😀"]
-"""Names that are printed elsewhere, but not sent in a header."""
+"""User names that are valid, but cannot be sent in a header."""
 
 
 def _endless(issuer: Issuer) -> str:
@@ -277,6 +277,6 @@ def _endless(issuer: Issuer) -> str:
 
 
 def _raw(issuer: Issuer, name: str, value: str) -> str:
-    """Sound claims with a number that `json.dumps` would write otherwise."""
+    """Valid claims with a number that `json.dumps` would write differently."""
     claims = json.dumps(issuer.claims(**{name: "HERE"})).replace('"HERE"', value)
     return issuer.sign(json.dumps(issuer.header()), claims)

@@ -1,7 +1,6 @@
-"""What takes minutes to build and does not change with the tests: kept for later runs, in a folder outside the
-repository. A machine may keep it or not.
+"""Cache of things that take minutes to build and do not change with the tests, in a folder outside the repository.
 
-What belongs here: finding it, by what it is made from. What does not: how each thing is made.
+Entries are found by a key of their sources. A machine may delete the cache at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irt
 
 
 def fingerprint(*made_from: Path | str) -> str:
-    """Of the contents of files, and of texts."""
+    """Hash of the contents of files and of texts."""
     digest = hashlib.sha256()
     for each in made_from:
         content = each.read_bytes() if isinstance(each, Path) else each.encode()
@@ -26,9 +25,9 @@ def fingerprint(*made_from: Path | str) -> str:
 
 
 def kept(what: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of `what` that is made from what `key` says, which `make` fills where it is not there yet.
+    """Returns the kept folder of `what` for the sources in `key`. If it is missing, `make` fills it.
 
-    `make` gets an empty folder; where it raises, nothing is kept. One process makes it, others wait.
+    `make` gets an empty folder. If it raises, nothing is kept. One process builds, other processes wait.
     """
     folder = FOLDER / what / key
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""Killing a stack's processes at random, and judging what is left when the dust has settled.
+"""Kill a stack's processes at random, then check the rows of each month and that nothing is left behind.
 
-What belongs here: who is killed and when, what a month's rows are, and what must not be left behind. What does
-not: how often, and what a test or a benchmark expects (see `test_kills` and `benchmarks/kill_backfill.py`).
+`test_kills` and `benchmarks/kill_backfill.py` use this module.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ KINDS = (
     ("daemon", "code server"),
     ("worker", "code server", "daemon"),
 )
-"""Who dies together."""
+"""Kinds of processes that are killed together."""
 LONGEST_WAIT_S = 45.0
-"""For a victim that is not there at the moment. There is no worker while no run can be started."""
+"""Maximum wait for a victim that does not exist at the moment. There is no worker while no run can be started."""
 SETTLED_WITHIN_S = 300.0
-"""After a backfill: sensors look every 30 s, and ask for abilities whose published set has changed, and for drift."""
+"""Time after a backfill for sensors, which run every 30 s and request abilities and drift of changed months."""
 
 BY_MONTH = {
     "snapshot": "SELECT month AS partition, s.* FROM scored_snapshot s WHERE superseded_at IS NULL",
@@ -61,18 +60,20 @@ BY_MONTH = {
     "abilities": """SELECT to_char(published_as_of - interval '1 day', 'YYYY-MM') AS partition, mirt_ability.*
                     FROM mirt_ability WHERE kind = 'monthly'""",
 }
-"""Everything that a finished month is read by. What a second attempt proposes is not: it may propose."""
+"""Queries for all results of a finished month, except proposals, which a second attempt may add."""
 OF_THE_ATTEMPT = (
     *("fit_id", "publication_id", "replaces", "update_id", "run_id"),
     *("created_at", "fitted_at", "published_at", "code_version"),
 )
-"""Columns that say when, by which run and from which checkout a row was made. All others are equal to the last bit,
-but for the id of the fit that a month was compared with."""
+"""Columns with the time, run and checkout of a row.
+
+All other columns are equal to the last bit, except the id of the fit that a month was compared with.
+"""
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Who was killed, when (wall clock), and the processes of it."""
+    """Kind of a kill, its time (wall clock), and the killed processes."""
 
     kind: tuple[str, ...]
     at: float
@@ -81,8 +82,14 @@ class Kill:
 
 @dataclass
 class Asked:
-    """Backfills as the analyst asked for them: months, how each ended, and the months that were stale when it had, or
-    were not green otherwise. A month is stale that was fitted before the repeated one with which it is compared."""
+    """Backfills that the analyst requested.
+
+    Attributes:
+        months: months of each backfill.
+        ended: final status of each backfill.
+        stale: months that were stale after a backfill: fitted before the repeated month they are compared with.
+        again: other months that were not green.
+    """
 
     months: list[list[str]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -96,10 +103,10 @@ class Asked:
 def kill_while_backfilling(
     stack: Harness, months: Sequence[str], kills: int, rng: random.Random, pause: tuple[float, float]
 ) -> tuple[list[Kill], Asked]:
-    """Ask for a backfill and kill until there were `kills`; the analyst asks again for what is not green at its end,
-    or for everything, where it ends before the last kill.
+    """Request a backfill and kill processes `kills` times.
 
-    Between two kills `pause` seconds, evenly distributed. Returns when all were made; runs may be under way.
+    After a backfill, the analyst requests months that are not green, or all months if it ends before the last kill.
+    Pauses between kills are uniform in `pause`, in seconds. Returns after the last kill; runs may still be in progress.
     """
     made: list[Kill] = []
     asked = Asked()
@@ -112,7 +119,7 @@ def kill_while_backfilling(
         kind = rng.choice(KINDS)
         victims = _victims(stack, kind, rng)
         if victims:
-            with suppress(ProcessLookupError):  # its run has ended meanwhile
+            with suppress(ProcessLookupError):  # the victim's run has ended meanwhile
                 at = time.time()
                 stack.kill(*victims)
                 made.append(Kill(kind, at, tuple(victim.pid for victim in victims)))
@@ -120,7 +127,7 @@ def kill_while_backfilling(
 
 
 def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: float) -> None:
-    """Wait for the backfill, and ask again for what `irt status` does not call green, until nothing is left."""
+    """Wait for the backfill, and request months that `irt status` does not show as green, until all are green."""
     deadline = time.monotonic() + timeout
     while True:
         wait_for("the backfill to end", lambda: is_over(stack, None), deadline - time.monotonic(), pause=1)
@@ -132,7 +139,7 @@ def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: fl
 
 
 def ask(stack: Harness, asked: Asked, months: Sequence[str]) -> str:
-    """A backfill of these months, as soon as the webserver knows the assets again; its id."""
+    """Request a backfill of these months as soon as the webserver has loaded the assets again. Returns its id."""
 
     def attempt() -> str | None:
         try:
@@ -157,8 +164,10 @@ def status(stack: Harness, backfill: str) -> str:
 
 
 def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]:
-    """Months that are not green when nothing is under way, and the sensors have asked for what follows a month. They
-    are added to what `asked` says."""
+    """Months that are not green once no run is in progress and the sensors have requested all follow-up runs.
+
+    They are added to `asked`.
+    """
 
     def settled() -> dict[str, str] | None:
         with stack.database.connect() as connection:
@@ -178,7 +187,7 @@ def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]
 
 
 def _followed(stack: Harness, month: str) -> bool:
-    """Whether every asset with a condition was made after what it depends on."""
+    """Whether every asset with an automation condition is newer than the assets it depends on."""
 
     def made(key: AssetKey) -> float:
         found = stack.instance.fetch_materializations(
@@ -192,7 +201,7 @@ def _followed(stack: Harness, month: str) -> bool:
 
 
 def _victims(stack: Harness, kind: tuple[str, ...], rng: random.Random) -> list[psutil.Process] | None:
-    """Living processes of a kind of kill; None where one of them is not there for too long."""
+    """Running processes of a kind of kill. Returns None if one of them is missing for too long."""
 
     def find() -> list[psutil.Process] | None:
         workers = stack.workers()
@@ -213,7 +222,7 @@ def _one_of(workers: list[psutil.Process], rng: random.Random) -> psutil.Process
 
 
 def undisturbed(home: Path, months: list[str]) -> dict[str, dict[str, str]]:
-    """The rows of the months made one after another, by nobody but this process."""
+    """Digests of the months' rows if this process calibrates them one after another."""
     with small_world(home, months) as settings:
         database = Database(settings)
         with dagster_instance(settings, database) as instance:
@@ -249,7 +258,7 @@ def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, st
 
 
 def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
-    """State and reason of each month, as `irt status` tells them in a process of its own."""
+    """State and reason of each month from `irt status`, run in its own process."""
     told = subprocess.run(
         [sys.executable, "-m", "irt_assets.cli", "status", "--json"],
         cwd=ROOT,
@@ -264,7 +273,7 @@ def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
 
 
 def left_behind(stack: Harness) -> list[str]:
-    """Sentences about what should not be there when nothing is asked for any more."""
+    """Sentences about leftovers that must not exist once all runs have ended."""
     instance = stack.instance
     found = [
         f"run {run.run_id} of {run.tags.get(PARTITION_TAG)} is {run.status.value}"

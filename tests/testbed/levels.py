@@ -1,9 +1,9 @@
-"""Windows whose items were assigned by what was known of a learner before, and the bias of what is fitted to them.
+"""Windows whose items were assigned by a learner's earlier answers, and the bias of parameters fitted to them.
 
-Learners have θ ~ N(0, 1) in the look-back and answer items of the bank there, chosen at random; until the window θ
-grows. In the window each answers items drawn from those with |b − θ̂| ≤ width (the nearest where these are too few), θ̂
-being the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with the errors of a calibration
-of 1000. Scored items have all their steps at b, and slopes per point.
+Learners have θ ~ N(0, 1) in the look-back, in which they answer random items of the bank. θ then grows until the
+window, in which each learner answers items drawn from those with |b − θ̂| ≤ width, or the nearest items if these are
+too few. θ̂ is the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with the errors of a
+calibration with 1000 learners. Scored items have all their steps at b, and slopes per point.
 """
 
 from __future__ import annotations
@@ -32,8 +32,17 @@ SEEN_OFTEN = 200
 
 @dataclass(frozen=True)
 class World:
-    """What is simulated; `by`: items follow the "estimate" of the look-back's answers or the "true" θ; `max_score`: of
-    every third item, none of them an anchor."""
+    """A simulated world.
+
+    Attributes:
+        learners, items: their numbers.
+        answers: items that each learner answers in the window.
+        width: maximum |b − θ̂| of assigned items.
+        by: whether items follow the "estimate" from the look-back's answers or the "true" θ.
+        lookback: range of the number of answers in the look-back.
+        growth: mean and SD of the growth of θ.
+        max_score: maximum score of every third item; these are no anchors.
+    """
 
     learners: int = 2000
     items: int = 60
@@ -86,7 +95,7 @@ def simulate(rng: np.random.Generator, world: World) -> Simulated:
 
 
 def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) -> Floats:
-    """Scores 0 … `most` from uniform numbers: as many points k as have P(score ≥ k) above the number drawn."""
+    """Scores 0 … `most` from uniform numbers: the number of k with P(score ≥ k) above the drawn number."""
     k = np.arange(most.max() + 1)
     weights = np.where(k <= most[..., None], np.exp(k * logit[..., None]), 0.0)
     at_least = weights[..., ::-1].cumsum(axis=-1)[..., -2::-1] / weights.sum(axis=-1, keepdims=True)

@@ -1,7 +1,4 @@
-"""What tests ask of the machine that they share: ports that nobody else takes, and whether a process lives.
-
-What does not belong here: starting and ending anything.
-"""
+"""Ports that no other test uses, and whether a process is alive."""
 
 from __future__ import annotations
 
@@ -11,14 +8,16 @@ import socket
 import psutil
 
 LOWEST, HIGHEST = 20_000, 29_999
-"""Below the ports that a kernel chooses for connections and for servers that ask for any."""
-RANDOM = random.SystemRandom()  # what is seeded gives each worker the same ports
+"""Range of ports, below the ports that the kernel assigns to connections and to servers that request any port."""
+RANDOM = random.SystemRandom()  # a seeded generator would give each worker the same ports
 _kept: list[socket.socket] = []
 
 
 def free_port(count: int = 1) -> int:
-    """The first of `count` ports of 127.0.0.1 where nobody listens, and that no other process is given here while this
-    one lives: until the server for which a port is has started, its number in UDP stands for it."""
+    """Returns the first of `count` free ports of 127.0.0.1, reserved while this process lives.
+
+    A bound UDP port of the same number is the reservation, until the server of the port has started.
+    """
     while True:
         first = RANDOM.randint(LOWEST, HIGHEST - count + 1)
         kept = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(count)]
@@ -37,7 +36,7 @@ def free_port(count: int = 1) -> int:
 
 
 def lives(pid: int) -> bool:
-    """Whether the process runs: not so where it has ended, though nobody has asked for its exit code."""
+    """Whether the process is running. False for a zombie, whose exit code has not been read yet."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,7 +1,7 @@
-"""Pairs of windows whose learners guess, answer at random, leave the end out, or have a second ability or testlets.
+"""Pairs of windows whose learners guess, answer at random, skip the end, or have a second ability or testlets.
 
-An origin of 40 items and a month of 20 of them and 20 new ones, θ with mean .5 and SD 1.2 of the origin's, are fitted
-as a scale made today fits them, and compared.
+The origin has 40 items. The month has 20 of them and 20 new items, and θ with mean .5 and SD 1.2 in the origin's unit.
+Both are fitted by the defaults of a new scale, and compared.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ CORRECT_AT_RANDOM = 0.25
 
 @dataclass(frozen=True)
 class World:
-    """How learners answer.
+    """A world of learners and their ways of answering.
 
     Attributes:
-        theta: distribution of θ. guessing: c of every item.
-        second: share of items that measure another ability, and its correlation with θ.
-        testlet_sd: of testlets of five items.
-        random: share of learners who answer at random. unreached: share who do not reach the last 2 to 12 items, which
-            are scored wrong.
-        scores: of every item, where they are not 0 and 1; graded: by a graded response model (`GradedItems`).
+        theta: distribution of θ.
+        guessing: c of every item.
+        second: share of items that measure a second ability, and its correlation with θ.
+        testlet_sd: SD of the effects of testlets of five items.
+        random: share of learners who answer at random.
+        unreached: share of learners who do not reach the last 2 to 12 items, which are scored wrong.
+        scores: scores of every item, if they are not 0 and 1.
+        graded: whether a graded response model (`GradedItems`) gives the answers.
     """
 
     theta: str = "normal"
@@ -93,7 +95,7 @@ class World:
 
 @lru_cache(maxsize=1)
 def _scored(scores: tuple[int, ...], graded: bool, a: tuple[float, ...], b: tuple[float, ...]) -> ScoredItems:
-    """The items of one bank, which are drawn from its first b. What a graded model is like takes seconds to find."""
+    """Draw the scored items of a bank, from its b. Cached, as finding a graded model takes seconds."""
     rng = np.random.default_rng(round(1e6 * b[0]) % 2**32)
     kind = GradedItems if graded else ScoredItems
     return kind.drawn(rng, [scores] * len(a), np.array(a), np.array(b))
@@ -101,7 +103,10 @@ def _scored(scores: tuple[int, ...], graded: bool, a: tuple[float, ...], b: tupl
 
 @dataclass(frozen=True)
 class Bank:
-    """`kind`: uniform on [0, 1), spread evenly over the anchors and over the others: which ability an item measures."""
+    """A bank.
+
+    `kind` decides which ability an item measures: uniform on [0, 1), evenly spread over anchors and others.
+    """
 
     a: Floats
     b: Floats
@@ -186,7 +191,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         linking = link(
             month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), limits=AnchorLimits(min_anchor_responses=1)
         )
-    except (LinkingError, PsychometricsError):  # too few anchors agree: held; or items that cannot be linked
+    except (LinkingError, PsychometricsError):  # too few anchors agree, or the items cannot be linked
         linking = None
     change = Window(now, month).compared_with(Window(before, origin), guessing=guessing, threads=1)
     if linking is None:

@@ -1,4 +1,4 @@
-"""Partitions of response_log for answers that a test writes itself."""
+"""Partitions of response_log for answers that a test writes directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resources.postgres.log_months import filling_new_months
 
 
 def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:
-    """Make the partitions of both months ("2026-09") and all between, as an import does; those that were missing."""
+    """Create the partitions from the first to the last month ("2026-09"), as an import does. Returns the new ones."""
     months = np.arange(np.datetime64(first_month, "M"), np.datetime64(last_month, "M") + 1).astype(str).tolist()
     new = [month for month in months if not _exists(connection, f"response_log_{month.replace('-', '_')}")]
     if not new:

@@ -1,7 +1,4 @@
-"""How long a test waits for what must come: seconds of an idle machine, times how slow this one is now.
-
-What belongs here: the one factor of all deadlines. What does not: the deadlines, which stand where they are waited for.
-"""
+"""Factor for deadlines of tests: how much slower this machine is now than an idle machine."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ import os
 import time
 
 VARIABLE = "PATIENCE_FACTOR"
-"""The factor, measured once for a run of the tests and handed to all its processes."""
+"""Environment variable with the factor, measured once per test run and passed to all its processes."""
 ROUNDS = 100
 IDLE_S = 0.12
-"""What the rounds take on an idle core of the machines that the deadlines were set on."""
+"""Seconds that the rounds take on an idle core of the machines for which the deadlines were set."""
 
 
 def measured() -> float:
-    """How many times slower than an idle machine this one is, or soon will be, as other tests share its cores: between
-    2 and 10."""
+    """Factor, between 2 and 10, by which this machine is slower than an idle one, or will be as other tests run."""
     began, content = time.monotonic(), b"x" * 1_000_000
     for _ in range(ROUNDS):
         hashlib.sha256(content).digest()
@@ -26,5 +22,5 @@ def measured() -> float:
 
 
 def patient(seconds: float) -> float:
-    """The deadline of what takes `seconds` at most on an idle machine."""
+    """Deadline, in seconds, of an action that takes at most `seconds` on an idle machine."""
     return seconds * float(os.environ.get(VARIABLE, "1"))

@@ -1,4 +1,4 @@
-"""Simulated logs with other numbers than those of the product, such as a small bank or answers that are guessed."""
+"""Simulated logs with numbers that differ from the product's, such as a small bank or guessed answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from irt_assets.simulation.scenario import Scenario
 
 @dataclass(frozen=True)
 class AnyScenario(Scenario):
-    """A scenario with the attributes that tests and benchmarks set; each begins as the product has it."""
+    """A scenario with attributes that tests and benchmarks may set. Defaults are the product's values."""
 
     cohort_means: tuple[float, ...] = Scenario.cohort_means
     cohort_sds: tuple[float, ...] = Scenario.cohort_sds

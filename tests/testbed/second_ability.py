@@ -1,7 +1,7 @@
 """An origin and three months with the same second ability.
 
-A first month publishes its new items; a second one is compared with these and the anchors, as it is and with five
-anchors harder by .5.
+The first month publishes its new items. The second month is compared with these and the anchors, unchanged and with
+five anchors harder by .5.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, 
 
 MOVED, BY = 5, 0.5
 LOOSE = AnchorLimits(min_anchor_responses=1, min_anchors=3)
-"""Months that too few anchors hold are counted here, and linked all the same."""
+"""Limits low enough to link months that would be held for too few anchors."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Judged:
-    """Whether each of the three months is held, of the two sound ones which items are flagged, and of the third which
-    of the moved anchors."""
+    """Results of the three months.
+
+    Attributes:
+        held: whether each month is held.
+        flagged: flagged items of the two sound months.
+        found: share of the moved anchors that are flagged in the third month.
+    """
 
     held: tuple[bool, ...]
     flagged: tuple[np.ndarray, ...]

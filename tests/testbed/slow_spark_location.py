@@ -1,4 +1,4 @@
-"""The real graph, whose months take a minute more on Spark as long as the file `slow` is in the platform's home."""
+"""The real graph. A month takes a minute longer on Spark while the file `slow` is in the platform's home."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A small, sound bank with a few months of answers, for the tests that run the real graph.
+"""A small, sound bank with a few months of answers for tests that run the real graph.
 
-What belongs here: the least data on which every month is green. What does not: which faults a test plants.
+It has just enough data for every month to be green.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.scenario import AnyScenario
 
 THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}
-"""A month has about 200 first answers to an item; the defaults want 500."""
+"""Thresholds for a month with about 200 first answers to an item. The defaults require 500."""
 
 
 def last_months(n: int) -> list[str]:
-    """The last `n` months that are over, oldest first."""
+    """The last `n` complete months, oldest first."""
     month, months = last_complete_month(datetime.now(UTC)), []
     for _ in range(n):
         months.insert(0, month)
@@ -44,9 +44,9 @@ def last_months(n: int) -> list[str]:
 
 @contextmanager
 def small_world(home: Path, months: list[str], *faults: Fault) -> Iterator[Settings]:
-    """Settings whose embedded database holds the bank and its answers, its scale initialised.
+    """Yields settings whose embedded database contains the bank, its answers and an initialised scale.
 
-    `faults` are planted, where there are any. The database is stopped at the end.
+    `faults` are planted in the answers. The database is stopped at the end.
     """
     settings = Settings(
         irt_home=home,

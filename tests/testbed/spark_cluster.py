@@ -1,6 +1,6 @@
-"""A standalone cluster of Spark on this machine, whose executors and master can be killed.
+"""A standalone Spark cluster on this machine, whose executors and master can be killed.
 
-Started from the classes that pyspark comes with, on ports and in folders of its own.
+It is started from the classes in pyspark, on its own ports and in its own folders.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cluster:
 
     @property
     def settings(self) -> Settings:
-        """Settings whose session is on this cluster."""
+        """Settings for a session on this cluster."""
         return Settings(irt_spark=self.url, _env_file=None)
 
     def start(self) -> None:
@@ -83,7 +83,7 @@ class Cluster:
         return found
 
     def kill_executor(self) -> None:
-        """SIGKILL for one executor and its Python, as by the kernel where memory is short."""
+        """Send SIGKILL to an executor and its Python, as the kernel does if memory is short."""
         executor = self.executors()[0]
         for process in [*executor.children(recursive=True), executor]:
             kill(process.pid)
@@ -123,7 +123,7 @@ class Cluster:
 
 @contextmanager
 def connect_server(folder: Path) -> Iterator[Settings]:
-    """A Spark Connect server on two cores of this machine. Yields settings whose session is there."""
+    """Start a Spark Connect server on two cores of this machine. Yields settings for a session on it."""
     import pyspark
 
     home, port = Path(pyspark.__file__).parent, free_port()

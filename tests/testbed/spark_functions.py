@@ -1,4 +1,4 @@
-"""What tests hand to mapInArrow: here, as executors import what they run, and the tests are not a package."""
+"""Functions that tests pass to mapInArrow. Executors import them from here, as tests are not a package."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from resources.failures import PermanentFailure
 
 NAME_LENGTH = len(PsychometricsError.__name__)
 TOO_MUCH = 2**55
-"""More bytes than any address space has."""
+"""Number of bytes larger than any address space."""
 
 
 def with_our_code(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Numbers to which the length of a name in our package is added, so that it has to be there."""
+    """Add the length of a name in our package to the numbers, so that executors must import the package."""
     for batch in batches:
         yield pa.RecordBatch.from_pydict({"id": pc.add(batch["id"], NAME_LENGTH)})
 

@@ -1,8 +1,4 @@
-"""A running stack, driven as an analyst's browser drives it, and looked at from below.
-
-What belongs here: launching runs and backfills over GraphQL, waiting, finding and killing processes. What
-does not: what a test expects.
-"""
+"""A running stack, with methods that launch runs and backfills over GraphQL, wait, and find and kill processes."""
 
 from __future__ import annotations
 
@@ -38,12 +34,15 @@ ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
 FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
 QUEUE_IS_LOOKED_AT = b"Priority sorting"
-"""What Dagster's daemon logs each time."""
+"""Text that Dagster's daemon logs on each pass through a queue with runs."""
 T = TypeVar("T")
 
 
 def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
-    """The first true answer of `probe`; TimeoutError names `what` otherwise. `timeout` is of an idle machine."""
+    """Wait until `probe` returns a true value, and return it. Raises TimeoutError, which names `what`.
+
+    `timeout` applies to an idle machine, in seconds.
+    """
     timeout = patient(timeout)
     deadline = time.monotonic() + timeout
     while True:
@@ -57,7 +56,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pa
 
 @dataclass
 class Harness:
-    """A stack that supervises itself, and the instance behind it."""
+    """A self-supervising stack and its Dagster instance."""
 
     settings: Settings
     database: Database
@@ -66,9 +65,9 @@ class Harness:
 
     # -- as the UI does ---------------------------------------------------------------------------
     def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
-        """Queue one run of a month, of the whole job with its checks or of some assets without; its id.
+        """Queue a run of a month: the whole job with its checks, or some assets without checks. Returns its id.
 
-        Where its worker is killed it is not repeated, unless `tags` say so: a test looks at what is left.
+        Unless `tags` say otherwise, the run is not repeated if its worker is killed, so a test can examine the state.
         """
         selection: dict[str, Any] = {}
         if assets:
@@ -89,13 +88,13 @@ class Harness:
         return answer["run"]["runId"]
 
     def launch_when_up(self, job: str, month: str, assets: Sequence[str] = (), timeout: float = 60, **tags: str) -> str:
-        """Launch as soon as the servers are there again."""
+        """Launch as soon as the servers respond again."""
 
         def attempt() -> str | None:
             try:
                 return self.launch(job, month, assets, **tags)
             except (OSError, AssertionError, StackError):
-                # A run that was made and not queued is failed by the daemon after start_timeout_seconds.
+                # The daemon fails a run that was created and not queued after start_timeout_seconds.
                 for run in self.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED])):
                     self.instance.delete_run(run.run_id)
                 return None
@@ -103,7 +102,7 @@ class Harness:
         return wait_for("the servers to come back", attempt, timeout, pause=0.5)
 
     def backfill(self, assets: Sequence[str], months: Sequence[str]) -> str:
-        """Ask for a backfill; its id."""
+        """Request a backfill. Returns its id."""
         answer = self.stack.graphql(
             """mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename
                ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
@@ -125,7 +124,7 @@ class Harness:
         )["terminateRun"]["__typename"]
 
     def looked_at_its_queue(self, times: int = 2) -> None:
-        """Return when the daemon has gone through its queue so often, and a run was in it."""
+        """Wait until the daemon has gone through its non-empty queue `times` times."""
         log = self.stack.logs / "daemon.log"
 
         def looks() -> int:
@@ -141,7 +140,7 @@ class Harness:
         return run.status
 
     def until(self, run_id: str, *statuses: DagsterRunStatus, timeout: float = 240.0) -> DagsterRunStatus:
-        """Wait for one of `statuses`; a run that finished otherwise is an error that shows its log."""
+        """Wait for one of `statuses`. If the run finishes with another status, raises an error with its log."""
 
         def probe() -> DagsterRunStatus | None:
             status = self.status(run_id)
@@ -172,7 +171,7 @@ class Harness:
         wait_for(f"step {step} of run {run_id}", probe, timeout)
 
     def worker(self, run_id: str) -> psutil.Process:
-        """The process that executes a run, as the run itself says."""
+        """The process that executes a run, from the run's events."""
 
         def probe() -> psutil.Process | None:
             for event in self.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
@@ -184,7 +183,7 @@ class Harness:
         return wait_for(f"worker of run {run_id}", probe)
 
     def workers(self) -> list[psutil.Process]:
-        """Every run worker that lives, also one that has not said a word yet, and one whose code server is gone."""
+        """All running run workers, including workers that have not logged yet or whose code server is gone."""
         groups = {process.pid for process in self.stack.supervisor.started}
         return [
             process
@@ -195,11 +194,13 @@ class Harness:
         ]
 
     def kill(self, *victims: psutil.Process) -> float:
-        """SIGKILL all victims at once; the time it happened. None is killed where one has ended by itself
-        (ProcessLookupError)."""
+        """Send SIGKILL to all victims at once. Returns the time.
+
+        Raises ProcessLookupError and kills no process if a victim has already ended.
+        """
         stopped: list[psutil.Process] = []
         try:
-            for victim in victims:  # none may notice that another is gone
+            for victim in victims:  # no victim may notice another's death
                 os.kill(victim.pid, signal.SIGSTOP)
                 stopped.append(victim)
         except ProcessLookupError:
@@ -211,11 +212,11 @@ class Harness:
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        """The process of a server; one that died may still be on its way back."""
+        """The process of a server. Waits for a server that is being restarted."""
         return wait_for(f"the {name}", lambda: self.running(name))
 
     def running(self, name: str) -> psutil.Process | None:
-        """As `server`, if it lives now."""
+        """The process of a server, or None if it is not running now."""
         process = self.stack.supervisor.children[name].process
         if process is None or process.poll() is not None:
             return None
@@ -238,7 +239,7 @@ def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:
 
 @contextmanager
 def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iterator[Harness]:
-    """A stack on `settings`, supervised in a thread; everything is gone at the end, an embedded database too."""
+    """Yields a stack on `settings`, supervised in a thread. At the end, all processes and an embedded database stop."""
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     database = open_database(settings)
@@ -253,7 +254,7 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
             def supervise() -> None:
                 while not ended.wait(0.5):
                     stack.supervise()
-                stack.stop()  # here, as what this thread has started is killed at its end
+                stack.stop()  # in this thread, as its child processes are killed when it ends
 
             supervisor = threading.Thread(target=supervise)
             supervisor.start()

@@ -1,6 +1,6 @@
-"""Months whose answers in testlets depend on each other, fitted without and with the testlets.
+"""Months whose answers within testlets depend on each other, fitted without and with the testlets.
 
-A month of N learners answers 40 items, logit P = a(θ + γ − b), θ ~ N(0, 1), γ ~ N(0, σ²) for each learner and testlet.
+N learners answer 40 items in a month, logit P = a(θ + γ − b), θ ~ N(0, 1), γ ~ N(0, σ²) for each learner and testlet.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ PSEUDO_TRUE_LEARNERS = 400_000
 
 @dataclass(frozen=True)
 class Row:
-    """σ, how many of the items stand in testlets and of what size, who sees what, learners.
+    """A row of the table.
 
-    design: "complete"; "testlets", each learner sees a random half of every run of 5 or 10 items whole; "items", each
-    item is seen with probability ½.
+    Attributes:
+        sd: σ of the testlet effects.
+        inside: number of items in testlets.
+        size: items per testlet.
+        design: "complete"; "testlets", each learner sees a random half of the runs of `size` items; or "items", each
+            item is seen with probability ½.
+        learners: number of learners.
     """
 
     sd: float
@@ -47,7 +52,7 @@ class Row:
 
 
 def answers(row: Row, learners: int, a: Floats, b: Floats, rng: np.random.Generator) -> tuple[Floats, Responses]:
-    """θ of the learners, and what they answer."""
+    """Draw θ of the learners and their responses."""
     theta = rng.normal(size=learners)
     effects = row.sd * rng.normal(size=(learners, ITEMS // row.size))
     shared = np.where(np.arange(ITEMS) < row.inside, np.repeat(effects, row.size, axis=1), 0.0)
@@ -67,14 +72,14 @@ def bank(seed: int) -> tuple[Floats, Floats]:
 
 
 def pseudo_true(row: Row, seed: int, learners: int = PSEUDO_TRUE_LEARNERS) -> Calibration:
-    """What a sample of any size would come to."""
+    """Fit to a very large sample, whose estimates approximate the limits of estimates as samples grow."""
     _, responses = answers(row, learners, *bank(seed), np.random.default_rng([seed, 10**6 + 1]))
     return fit_em(responses, threads=1)
 
 
 @dataclass(frozen=True)
 class Month:
-    """What a month came to: σ and its error, then shares within 1.96 errors, before and after."""
+    """Results of a month: σ and its error, and shares within 1.96 errors, before and after."""
 
     sd: float
     se: float

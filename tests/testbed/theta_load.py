@@ -1,7 +1,7 @@
-"""The θ API under an open load whose learners go on answering, beside a FastAPI that says hello.
+"""The θ API under an open load whose learners continue to answer, next to a FastAPI that says hello.
 
-Arrivals are a Poisson process that waits for nobody; learners have a median of 200 answers, one in a hundred 2,000.
-Where a log has scored items, they are every third: scored 0 … 3.
+Arrivals are a Poisson process, independent of responses. Learners have a median of 200 answers, one in a hundred has
+2,000. If a log has scored items, every third item is scored 0 … 3.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ uvicorn.run(app, port=%d, log_level="warning", access_log=False, timeout_keep_al
 
 
 def is_scored(item: str) -> bool:
-    """Whether it is one of the scored items of a log that has some."""
+    """Whether an item is scored in a log with scored items."""
     return int(item[1:]) % 3 == 0
 
 
 def load_log(
     database: Database, n_attempts: int, rng: np.random.Generator, *, scored: bool = False
 ) -> dict[str, np.ndarray]:
-    """Bank, learners and log; of each learner the items in the order in which they are still to be answered."""
+    """Load a bank, learners and a log. Returns each learner's remaining items in the order of answering."""
     now = datetime.now(UTC)
     irt = [{"a": 1.0, "b": float(b), "a_se": 0.1, "b_se": 0.1} for b in rng.normal(0, 1, N_ITEMS)]
     if scored:
@@ -110,7 +110,7 @@ def load_log(
 
 
 class Log:
-    """Learners who go on answering: whose answers are committed, and in which order they come."""
+    """Learners who continue to answer, with the order of their items and their committed answers."""
 
     def __init__(self, database: Database, unanswered: dict[str, np.ndarray], *, scored: bool = False) -> None:
         self.users = list(unanswered)
@@ -120,7 +120,7 @@ class Log:
         self._wanted: asyncio.Queue[str]
 
     def n_answers(self, user: str) -> int:
-        """How many are committed."""
+        """Number of the learner's committed answers."""
         return N_ITEMS - len(self._unanswered[user]) + self._more[user]
 
     def items_after(self, user: str, n: int) -> np.ndarray:
@@ -132,7 +132,7 @@ class Log:
 
     @asynccontextmanager
     async def growing(self) -> AsyncIterator[None]:
-        """Meanwhile an answer is committed of each learner whom `let_answer` names."""
+        """Context in which an answer is committed for each learner passed to `let_answer`."""
         self._wanted = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(self._write())
@@ -160,7 +160,15 @@ class Log:
 
 @dataclass(frozen=True)
 class Taken:
-    """A θ that was answered: when, from how many answers, and how many were committed when it was asked for."""
+    """A returned θ.
+
+    Attributes:
+        user: learner.
+        ms: time from the planned arrival to the response.
+        theta: ability.
+        n_items: answers that it is based on.
+        at_least: answers that were committed at the time of the request.
+    """
 
     user: str
     ms: float
@@ -171,7 +179,7 @@ class Taken:
 
 @dataclass
 class Answered:
-    """What came back: the θ, how often each status, and how many 503 did not say when to come again."""
+    """Responses: the returned θ, counts by status, and the number of 503 responses without Retry-After."""
 
     taken: list[Taken] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -179,13 +187,13 @@ class Answered:
 
     @property
     def ms(self) -> tuple[float, float]:
-        """Median and 99th percentile of those answered with 200."""
+        """Median and 99th percentile of the times of responses with status 200, in ms."""
         p50, p99 = np.percentile([one.ms for one in self.taken] or [np.nan], [50, 99])
         return float(p50), float(p99)
 
 
 class Client:
-    """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
+    """HTTP client that keeps connections open for a minute, as nginx does, with little Python code per request."""
 
     def __init__(self, port: int, path: str, days: int | None) -> None:
         self._asked = {} if days is None else {"lookback_days": days}
@@ -196,7 +204,7 @@ class Client:
         )
 
     async def post(self, user_id: str) -> tuple[int, str, bytes]:
-        """Status, headers in small letters, and body."""
+        """Returns status, lower-case headers and body."""
         while self._free and time.monotonic() - self._free[0][0] > 60:
             self._free.pop(0)[2].close()
         if self._free:
@@ -222,7 +230,10 @@ class Client:
 async def load(
     port: int, users: list[str], rate: float, log: Log | None, path: str = PATH, days: int | None = 365
 ) -> Answered:
-    """Time in ms from each planned arrival to the answer's end. With a log, every second learner answers before."""
+    """Send requests at a rate. Times are from the planned arrival to the end of the response.
+
+    With a log, every second learner answers an item before the request.
+    """
     rng, client, answered = np.random.default_rng(7), Client(port, path, days), Answered()
     arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
     began = time.perf_counter() + 0.5
@@ -249,10 +260,10 @@ async def load(
 
 
 def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
-    """The largest difference of a θ from the batch's on the same answers: as many, and a learner's come in order.
+    """Largest difference between a returned θ and the batch's θ on the same answers.
 
-    Raises AssertionError where a θ rests on fewer answers than were committed when it was asked for, or on answers
-    that the batch does not count.
+    The same number of answers means the same answers, as a learner's answers come in order. Raises AssertionError if
+    a θ is based on fewer answers than were committed at the request, or on answers that the batch does not count.
     """
     end = datetime.now(UTC)
     users = sorted({one.user for one in taken})
@@ -279,15 +290,14 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
 
 
 def some(taken: Sequence[Taken], n: int) -> list[Taken]:
-    """At most `n`, from all of the time."""
+    """At most `n` of the returned θ, spread over the whole time."""
     chosen = np.unique(np.linspace(0, len(taken) - 1, n).astype(int)) if taken else []
     return [taken[k] for k in chosen]
 
 
 @contextmanager
 def servers(url: str, home: Path, *, api: int, hello: int, code: Path = ROOT) -> Iterator[int]:
-    """The API of a checkout and the hello that it is compared with, each in a process and ready; the process id of the
-    API."""
+    """Start the API of a checkout and the hello server it is compared with. Yields the process id of the API."""
     environment = os.environ | {
         "PYTHONPATH": str(code),
         "IRT_HOME": str(home),
@@ -315,7 +325,7 @@ def memory_mb(pid: int) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of the process until now, of the user and of the system."""
+    """User and system processor time of the process until now, in seconds."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 

@@ -1,8 +1,7 @@
 """A headless browser on the Dagster UI, and the picture of the asset graph for the README.
 
-    python -m tests.ui.browser http://127.0.0.1:3000 docs/images/asset-graph.png
+python -m tests.ui.browser http://127.0.0.1:3000 docs/images/asset-graph.png
 
-What does not belong here: what an analyst expects to see (see `test_analyst`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ CHROMIUM = Path("/usr/bin/chromium")
 PICTURE_WIDTH = 1800
 GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1850
 GRAPH_GROUPS = ("intake", "responses", "calibration")
-"""The page's size, at which the whole graph fits with these groups open and their nodes' details; it is scaled down."""
+"""Groups that are open in the picture. The whole graph fits a page of this size, which is then scaled down."""
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """The system's Chromium; none is ever downloaded."""
+    """Yields the system's Chromium. No browser is downloaded."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
@@ -33,16 +32,18 @@ def browser() -> Iterator[Browser]:
 
 
 def open_graph(page: Page, address: str) -> None:
-    """The asset graph fitted to the page."""
+    """Open the asset graph and fit it to the page."""
     named = ",".join(f"global@global:{group}" for group in GRAPH_GROUPS)
     page.goto(f"{address}/asset-groups?expanded={named}")
     page.locator("svg foreignObject").first.wait_for()
     page.get_by_role("button", name="Hide navigation").click()
     page.locator("button", has=page.get_by_label("panel_show_right")).click()
-    page.wait_for_timeout(1000)  # the panels slide
+    page.wait_for_timeout(1000)  # animation of the panels
     size = page.viewport_size
-    page.mouse.dblclick(size["width"] / 2, size["height"] - 40)  # on the background: fit
-    page.wait_for_timeout(1500)  # the zoom glides, and the nodes fetch what they show
+    page.mouse.dblclick(
+        size["width"] / 2, size["height"] - 40
+    )  # a double click on the background fits the graph to the page
+    page.wait_for_timeout(1500)  # animation of the zoom, and time for the nodes to load their details
 
 
 def photograph_graph(chromium: Browser, address: str, picture: Path) -> None:

@@ -1,7 +1,7 @@
-"""What the walks share: a platform, a browser, a page, and pictures of it.
+"""Fixtures of the walks: a platform, a browser, a page, and pictures of it.
 
-They are one story of one platform: a month is made, the next one is red, people decide, the month is corrected, and
-what failed is told of. So their files run in the order of their names, on one worker.
+The files are a story of one platform: a month is calibrated, the next month is red, people decide, the month is
+corrected, and failures are reported. So the files run in the order of their names, on one worker.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _misrecord(database: Database, month: str) -> None:
 
 @pytest.fixture(scope="package")
 def chromium(require: Callable[[bool, str], None]) -> Iterator[Browser]:
-    """While it is open, an event loop runs in this thread, in which tests of other folders may start one."""
+    """The system's Chromium. It is closed after this package, as its event loop in this thread would block others."""
     require(CHROMIUM.exists(), f"browser {CHROMIUM}")
     with browser() as chromium:
         expect.set_options(timeout=patient(PAGE_MS))
@@ -88,7 +88,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def picture() -> Picture:
-    """`picture(page, name)` takes one where the environment says where pictures go."""
+    """`picture(page, name)` saves a picture if the environment variable IRT_SCREENSHOTS names a folder."""
     named = os.environ.get("IRT_SCREENSHOTS")
     if named is None:
         return lambda *_, **__: None

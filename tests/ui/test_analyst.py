@@ -1,4 +1,4 @@
-"""An analyst's first quarter of an hour, in a real browser: find the graph, make a month, look at the checks."""
+"""An analyst's first quarter of an hour in a real browser: find the graph, calibrate a month, read the checks."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ GROUPS = {
 SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}
 
 
-def test_a_month_is_made_by_clicking_and_the_page_follows_it(platform: Platform, page: Page, picture: Picture) -> None:
-    """It is told of what happens through a WebSocket, which our layer lets the page itself open."""
+def test_a_month_can_be_launched_by_clicking_and_the_page_shows_its_progress(
+    platform: Platform, page: Page, picture: Picture
+) -> None:
+    """The page receives events through a WebSocket, which our middleware allows it to open."""
     told: list[str] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
     opened = ",".join(f"global@global:{group}" for group in GROUPS)
@@ -50,7 +52,7 @@ def test_a_month_is_made_by_clicking_and_the_page_follows_it(platform: Platform,
     page.wait_for_url("**/runs/*")
     wait_for("the page to be told", lambda: told_of_events(page, told))
     shown = page.url
-    page.goto("about:blank")  # a page that shows progress costs more than the progress
+    page.goto("about:blank")  # an open page that shows progress takes more CPU than the run
     platform.stack.finished(shown.rpartition("/")[2])
     page.goto(shown)
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
@@ -58,11 +60,11 @@ def test_a_month_is_made_by_clicking_and_the_page_follows_it(platform: Platform,
 
 
 def told_of_events(page: Page, frames: list[str]) -> bool:
-    page.wait_for_timeout(100)  # while it waits, frames arrive
+    page.wait_for_timeout(100)  # frames arrive during this wait
     return any(json.loads(frame)["type"] == "data" for frame in frames)
 
 
-def test_its_checks_tell_in_a_sentence_what_they_saw(platform: Platform, page: Page, picture: Picture) -> None:
+def test_checks_of_the_month_are_shown_as_passed(platform: Platform, page: Page, picture: Picture) -> None:
     for asset, gates in SET_GATES.items():
         page.goto(f"{platform.address}/assets/{asset}")
         page.get_by_role("tab", name="Checks").click()
@@ -73,7 +75,7 @@ def test_its_checks_tell_in_a_sentence_what_they_saw(platform: Platform, page: P
     picture(page, "4-checks")
 
 
-def test_its_plots_are_pictures(platform: Platform, page: Page, picture: Picture) -> None:
+def test_plots_of_the_month_are_shown_as_pictures(platform: Platform, page: Page, picture: Picture) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters")
     page.get_by_role("tab", name="Partitions").click()
     page.get_by_text(platform.months[0], exact=True).first.click()
@@ -87,10 +89,12 @@ def test_its_plots_are_pictures(platform: Platform, page: Page, picture: Picture
 
 
 @pytest.mark.on_change("tests/ui/browser.py", "requirements.lock")
-def test_the_readme_s_picture_of_the_graph_can_be_taken(platform: Platform, chromium: Browser, tmp_path: Path) -> None:
+def test_picture_of_the_graph_for_the_readme_has_the_set_width(
+    platform: Platform, chromium: Browser, tmp_path: Path
+) -> None:
     taken = tmp_path / "asset-graph.png"
     photograph_graph(chromium, platform.address, taken)
-    width = int.from_bytes(taken.read_bytes()[16:20], "big")  # of the PNG's header
+    width = int.from_bytes(taken.read_bytes()[16:20], "big")  # field of the PNG header
     assert width == PICTURE_WIDTH
 
 
@@ -118,5 +122,5 @@ def test_a_report_opens_with_one_click_and_runs_no_script(platform: Platform, pa
 
 
 def node(page: Page, name: str) -> Locator:
-    """A group or an asset in the graph."""
+    """Returns the locator of a group or asset in the graph."""
     return page.locator("svg foreignObject").filter(has_text=name).first.locator("div").first

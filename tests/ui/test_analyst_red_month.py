@@ -1,6 +1,6 @@
-"""An analyst's month that went wrong, in a browser: find it, read why, look at the plot.
+"""An analyst finds a red month in a browser, reads the reason and opens the plot.
 
-The answers are put right in `test_red_month_corrected`.
+The answers are corrected in `test_red_month_corrected`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.timeout(patient(BACKFILL_S + 300)), pytest.mark.xdist_
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}
 
 
-def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_other(
+def test_backfill_is_launched_by_clicking_and_a_failing_month_delays_no_other_month(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
-    """By the dashboard's link, which is the first of three clicks."""
+    """The dashboard's link is the first of three clicks."""
     platform.make(platform.months[0])
     page.goto(f"{platform.address}{backfill_path(platform.months[1:])}")
     page.get_by_role("button", name="Materialize all").click()
@@ -45,13 +45,15 @@ def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_oth
     expect(page.get_by_text("100% completed")).to_be_visible()
     picture(page, "red-2-backfill-ended")
     expect(page.get_by_role("row", name="100% completed 2 0 1 1")).to_be_visible()
-    if State.PENDING in platform.states():  # the last month was done before the bad one, and no sensor runs here
+    if State.PENDING in platform.states():  # the last month finished before the bad month, and no sensor runs here
         settled = platform.stack.launch(MONTHLY_JOB, platform.months[2], ["published_item_parameters", "abilities"])
         assert platform.stack.finished(settled) is dg.DagsterRunStatus.SUCCESS
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
 
 
-def test_the_red_month_is_seen_where_publication_is(platform: Platform, page: Page, picture: Picture) -> None:
+def test_the_red_month_is_shown_as_failed_on_the_asset_of_publications(
+    platform: Platform, page: Page, picture: Picture
+) -> None:
     page.goto(f"{platform.address}/assets/published_item_parameters?view=partitions")
     expect(page.get_by_text("Failed (1)")).to_be_visible()
     page.get_by_text(platform.bad, exact=True).first.click()
@@ -59,7 +61,9 @@ def test_the_red_month_is_seen_where_publication_is(platform: Platform, page: Pa
     picture(page, "red-3-month")
 
 
-def test_its_runs_last_words_say_why_and_what_to_decide(platform: Platform, page: Page, picture: Picture) -> None:
+def test_log_of_the_red_months_run_states_the_reason_and_the_decision_to_make(
+    platform: Platform, page: Page, picture: Picture
+) -> None:
     (failed, *_) = platform.stack.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     page.goto(f"{platform.address}/runs/{failed.run_id}")
     expect(page.get_by_text(f"{platform.bad} is held: ").first).to_be_visible()
@@ -67,7 +71,7 @@ def test_its_runs_last_words_say_why_and_what_to_decide(platform: Platform, page
     picture(page, "red-3-run")
 
 
-def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
+def test_asset_page_of_the_red_month_states_the_reason_and_names_the_dashboard(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     page.goto(f"{platform.address}/assets/published_item_parameters?view=events&partition={platform.bad}")
@@ -76,7 +80,9 @@ def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
     expect(page.get_by_text("the dashboard, or `irt release`").first).to_be_visible()
 
 
-def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, picture: Picture) -> None:
+def test_failed_check_of_the_red_month_states_the_reason_and_the_remedy(
+    platform: Platform, page: Page, picture: Picture
+) -> None:
     open_check(platform, page)
     page.get_by_text(platform.bad, exact=True).first.click()
     expect(page.get_by_text("anchors moved against the others").first).to_be_visible()
@@ -85,7 +91,7 @@ def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, pictu
     picture(page, "red-4-why")
 
 
-def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page, picture: Picture) -> None:
+def test_linking_plot_of_the_red_month_is_shown_as_a_picture(platform: Platform, page: Page, picture: Picture) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters?view=partitions&partition={platform.bad}")
     page.get_by_role("row").filter(has_text="plot: linking (").get_by_text("Show Markdown").click()
     plot = page.locator("img[src^='data:image/svg']").first
@@ -96,5 +102,5 @@ def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page,
 
 def open_check(platform: Platform, page: Page) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters?view=checks&checkDetail=anchors_agree")
-    expect(page.get_by_role("tab", name="Partitions")).to_have_count(2)  # the asset's, and the check's
+    expect(page.get_by_role("tab", name="Partitions")).to_have_count(2)  # a tab of the asset and a tab of the check
     page.get_by_role("tab", name="Partitions").last.click()

@@ -1,7 +1,7 @@
-"""Two people on the dashboard, in a real browser: a psychometrician's month, and a viewer who may only look.
+"""A psychometrician's month on the dashboard in a real browser, and the accessibility of every view.
 
-The tests are one story and run in order. The second of three months is red; in the third some items have become easy,
-so that a decision waits.
+The tests are a story and run in order. The second of three months is red; in the third some items have become easy, so
+a decision waits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 pytestmark = pytest.mark.xdist_group("ui")
 COOKIE = "irt"
 AXE = {"resultTypes": ["violations"], "preload": {"assets": ["media"]}}
-"""Else it fetches Bootstrap's `@import url("font.css")` once more, as if it stood in the page, where there is none."""
+"""`preload` prevents a request for Bootstrap's `@import url("font.css")` relative to the page, which would fail."""
 PHONE = {"width": 390, "height": 844}
 WAITING = re.compile("decisions? waits?")
 SETTLED = """() => document.readyState === 'complete' && window.Shiny?.shinyapp?.isConnected()
@@ -42,7 +42,7 @@ REASON = "read by two people, and asked too often"
 
 
 class Dashboard:
-    """Where it answers, and what it reads."""
+    """The dashboard's address, reader, months and an item that waits for a decision."""
 
     def __init__(self, address: str, reader: Reader, months: list[str], item: str) -> None:
         self.address, self.reader, self.database, self.item = address, reader, reader.database, item
@@ -77,7 +77,7 @@ def waiting_in(connection: psycopg.Connection) -> list[str]:
 
 
 def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object) -> Page:
-    """A page of somebody with this role; a fault of a script on it fails the test."""
+    """Open a page as a user with this role. A script error on the page fails the test."""
     made = browser.new_context(**context)  # type: ignore[arg-type]
     made.add_cookies([{"name": COOKIE, "value": Issuer().token(sub="ann", roles=[role]), "url": dashboard.address}])
     page = made.new_page()
@@ -96,7 +96,7 @@ def psychometrician(chromium: Browser, dashboard: Dashboard) -> Iterator[Page]:
 # -- a psychometrician's month -----------------------------------------------------------------------
 
 
-def test_the_first_screen_says_whether_the_month_is_safe(
+def test_first_page_shows_whether_the_month_is_safe_to_release(
     dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.goto(dashboard.address)
@@ -105,7 +105,7 @@ def test_the_first_screen_says_whether_the_month_is_safe(
     picture(psychometrician, "dashboard-1-months")
 
 
-def test_one_click_leads_to_what_waits_and_another_to_its_evidence(
+def test_waiting_decisions_and_their_evidence_are_two_clicks_away(
     dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.get_by_role("link", name=WAITING).first.click()
@@ -117,7 +117,7 @@ def test_one_click_leads_to_what_waits_and_another_to_its_evidence(
     picture(psychometrician, "dashboard-2-proposal", full_page=True)
 
 
-def test_a_decision_wants_a_reason_and_says_what_it_will_do(
+def test_a_decision_requires_a_reason_and_shows_its_effect_before_confirmation(
     dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.get_by_role("button", name="Accept").click()
@@ -141,7 +141,9 @@ def test_a_decision_wants_a_reason_and_says_what_it_will_do(
     assert row == [("accept", "ann", REASON)]
 
 
-def test_it_is_seen_to_take_effect(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
+def test_decision_is_shown_on_the_item_page_and_in_the_list_of_decisions(
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
+) -> None:
     psychometrician.locator("#decision").get_by_role("link", name=dashboard.item, exact=True).click()
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Item {dashboard.item}")
     expect(psychometrician.get_by_text(REASON).first).to_be_attached()
@@ -151,7 +153,9 @@ def test_it_is_seen_to_take_effect(dashboard: Dashboard, psychometrician: Page, 
     expect(psychometrician.locator("form").get_by_role("link", name=dashboard.proposal, exact=True)).to_have_count(0)
 
 
-def test_a_decision_is_undone_by_another(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
+def test_a_decision_can_be_undone_on_the_proposals_page(
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
+) -> None:
     psychometrician.goto(f"{dashboard.address}/?view=proposal&proposal={dashboard.proposal}")
     expect(psychometrician.get_by_role("heading", level=1)).to_contain_text("is accepted")
     psychometrician.get_by_label("Reason").fill("the other way round")
@@ -168,7 +172,7 @@ def test_a_decision_is_undone_by_another(dashboard: Dashboard, psychometrician: 
     assert before == after
 
 
-def test_why_a_month_is_red_takes_one_click(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
+def test_reason_of_a_red_month_is_a_click_away(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
     psychometrician.goto(dashboard.address)
     psychometrician.get_by_role("link", name="why, and what to do").click()
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Is {dashboard.red} safe to release?")
@@ -176,10 +180,10 @@ def test_why_a_month_is_red_takes_one_click(dashboard: Dashboard, psychometricia
     picture(psychometrician, "dashboard-6-red", full_page=True)
 
 
-def test_all_anchors_that_moved_are_dropped_in_five_clicks_and_the_page_says_first_what_comes_of_it(
+def test_all_moved_anchors_can_be_dropped_in_five_clicks_with_a_preview_of_the_effect(
     dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
-    """The fifth, which confirms, is not made here: the tests that follow need the red month."""
+    """Omits the fifth click, which confirms, as the following tests need the red month."""
     page = psychometrician
     page.goto(f"{dashboard.address}/?view=month&month={dashboard.red}")
     page.get_by_role("link", name="decide on the anchors").click()
@@ -223,7 +227,7 @@ def views(dashboard: Dashboard) -> dict[str, str]:
 def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
-    """axe finds nothing serious; the first Tab leads to the content. No file that a page asks for is missing."""
+    """axe reports no serious violations, the first Tab leads to the content, and no requested file is missing."""
     page = opened(chromium, dashboard, "psychometrician")
     found = {}
     missing: list[str] = []
@@ -245,8 +249,8 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_item_page_on_a_telephone_is_folded_and_begins_at_its_top(chromium: Browser, dashboard: Dashboard) -> None:
-    """Nothing takes the focus, no toolbar lies over a figure, and a section opens with its figures drawn."""
+def test_item_page_on_a_telephone_is_folded_and_starts_at_the_top(chromium: Browser, dashboard: Dashboard) -> None:
+    """No element takes the focus, no toolbar covers a figure, and an opened section shows its figures."""
     page = opened(chromium, dashboard, "psychometrician", viewport=PHONE)
     page.goto(f"{dashboard.address}/?view=item&item={dashboard.item}")
     expect(page.locator("[data-figure] .main-svg").first).to_be_visible()
@@ -258,7 +262,7 @@ def test_item_page_on_a_telephone_is_folded_and_begins_at_its_top(chromium: Brow
     page.context.close()
 
 
-def test_every_view_can_be_read_in_the_dark_and_fits_a_telephone(
+def test_every_view_has_enough_contrast_in_dark_mode_and_fits_a_telephone(
     chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
     page = opened(chromium, dashboard, "psychometrician", viewport=PHONE, color_scheme="dark")
@@ -275,7 +279,7 @@ def test_every_view_can_be_read_in_the_dark_and_fits_a_telephone(
 
 
 def serious(page: Page, options: dict[str, object]) -> list[str]:
-    """What axe finds. Shiny fades an output that takes more than half a second, which is no fault of contrast."""
+    """Serious violations that axe reports. Disables Shiny's fading of slow outputs, which would reduce contrast."""
     page.evaluate("document.documentElement.style.setProperty('--shiny-fade-opacity', '1')")
     return [
         f"{v['id']}: {v['nodes'][0]['html'][:200]}"

@@ -1,4 +1,4 @@
-"""The drift report in a browser: its tables sort, its list is filtered, and it asks nobody for anything."""
+"""The drift report in a browser: its tables sort, its list can be filtered, and it makes no network requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))
 
 @pytest.fixture
 def report(page: Page, tmp_path: Path) -> Page:
-    """The page of four items, one of which has a script for a name, and one of which was not compared."""
+    """The report of five items. The name of one item is a script, and another item was not compared."""
     evil, new = made_up_item(BAD, drift_row(BAD, "2026-10", 0.1, "none")), made_up_item("A0")
     written = tmp_path / "report.html"
     written.write_text(html(made_up_facts(SOUND, LEAKED, ANCHOR, evil, new), NOW), "utf-8")
@@ -26,7 +26,7 @@ def report(page: Page, tmp_path: Path) -> Page:
     return page
 
 
-def test_a_click_on_a_heading_sorts_and_another_turns_it_round_with_what_is_unknown_last(report: Page) -> None:
+def test_a_click_on_a_heading_sorts_and_a_second_click_reverses_with_unknown_values_last(report: Page) -> None:
     table = report.locator("#items-table")
     column = table.locator("thead th").all_inner_texts().index("Δb")
 
@@ -40,7 +40,7 @@ def test_a_click_on_a_heading_sorts_and_another_turns_it_round_with_what_is_unkn
     assert shown() == ["+0.60", "+0.10", "+0.02", "−0.90", "–"]
 
 
-def test_the_list_of_all_items_shows_only_what_is_asked_for(report: Page) -> None:
+def test_filter_of_the_list_shows_only_matching_items(report: Page) -> None:
     rows = report.locator("#items-table tbody tr:visible")
     assert rows.count() == 5
     report.get_by_label("Show only").fill("HIGH")
@@ -64,14 +64,14 @@ BROKEN = r"""() => {
   }
   return broken;
 }"""
-"""Texts of tables that take more lines than they have words."""
+"""Texts in tables that take more lines than they have words."""
 
 
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 1200, "height": 900}])
-def test_at_the_width_of_a_phone_and_of_a_desk_nothing_leaves_the_page_and_no_word_is_broken(
+def test_reports_fit_phones_and_desktops_without_overflow_or_broken_words(
     page: Page, tmp_path: Path, viewport: dict[str, int]
 ) -> None:
-    """Dense tables move sideways by themselves, so that the page as a whole does not."""
+    """Wide tables scroll sideways on their own, so the page as a whole does not."""
     page.set_viewport_size(viewport)  # type: ignore[arg-type]
     written = tmp_path / "report.html"
     for made in (html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW), *map(learner_page, LEARNERS)):
@@ -82,7 +82,7 @@ def test_at_the_width_of_a_phone_and_of_a_desk_nothing_leaves_the_page_and_no_wo
         assert (page.evaluate(OUTSIDE), page.evaluate(BROKEN)) == ([], [])
 
 
-def test_no_name_of_an_item_runs_and_nothing_is_asked_of_a_network(page: Page, report: Page) -> None:
+def test_item_names_run_no_script_and_the_report_makes_no_network_request(page: Page, report: Page) -> None:
     said, asked = [], []
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))

@@ -1,4 +1,4 @@
-"""The red month's answers are put right, it is made again, and the analyst sees that its checks pass."""
+"""The red month's answers are corrected, the month is calibrated again, and the analyst sees its checks pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("ui")
 PUT_RIGHT = "UPDATE response_log SET correct = true FROM misrecorded m WHERE m.attempt_id = response_log.attempt_id"
 
 
-def test_once_the_answers_are_right_that_month_and_the_next_are_made_green(platform: Platform) -> None:
+def test_corrected_month_and_the_next_month_become_green_when_recalibrated(platform: Platform) -> None:
     platform.make(platform.months[0])
     run_sql(platform.stack.database, PUT_RIGHT)
     for month in platform.months[1:]:
@@ -23,7 +23,7 @@ def test_once_the_answers_are_right_that_month_and_the_next_are_made_green(platf
     assert platform.states() == [State.GREEN] * 3
 
 
-def test_its_checks_pass_now(platform: Platform, page: Page, picture: Picture) -> None:
+def test_checks_of_the_corrected_month_pass(platform: Platform, page: Page, picture: Picture) -> None:
     open_check(platform, page)
     expect(page.get_by_text("Passed (3)")).to_be_visible()
     page.get_by_text(platform.bad, exact=True).first.click()

@@ -1,4 +1,4 @@
-"""From a run that fails to a message that arrives, through the real daemon and code server."""
+"""A failed run leads to a delivered message, through the real daemon and code server."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 @pytest.fixture
 def told(platform: Platform) -> Iterator[Platform]:
-    """The platform, when everything before has been told of."""
+    """The platform, once all earlier messages have been delivered."""
     wait_for("what is to be told to arrive", lambda: not undelivered(platform))
     yield platform
     platform.web.gate.set()
 
 
-def test_a_failed_run_is_told_of_once_and_its_end_too(told: Platform) -> None:
+def test_a_failed_run_sends_an_alert_and_a_later_success_resolves_the_alert(told: Platform) -> None:
     month, stack = told.empty[0], told.stack
     run_id = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
     assert stack.finished(run_id) is DagsterRunStatus.FAILURE
@@ -44,8 +44,8 @@ def test_a_failed_run_is_told_of_once_and_its_end_too(told: Platform) -> None:
     assert opened["link"] == f"{stack.settings.ui_url}/runs/{run_id}"
 
 
-def test_a_channel_that_takes_a_message_and_never_answers_delays_its_own_alone(told: Platform) -> None:
-    """The sensor that delivers keeps its time while a channel hangs, and what hung arrives in the end."""
+def test_a_hanging_channel_delays_only_its_own_messages(told: Platform) -> None:
+    """The delivery sensor keeps ticking while a channel hangs, and the delayed message arrives in the end."""
     month, stack = told.empty[1], told.stack
     mails = len(told.mail.received)
     told.web.gate.clear()
@@ -62,22 +62,22 @@ def test_a_channel_that_takes_a_message_and_never_answers_delays_its_own_alone(t
         if state.instigator_name == "alert_delivery"
         for tick in stack.instance.get_ticks(state.instigator_origin_id, state.selector_id)
     ]
-    assert TickStatus.SKIPPED in ticks  # a tick that only delivers asks for no run
+    assert TickStatus.SKIPPED in ticks  # a tick that only delivers messages requests no run
     assert TickStatus.FAILURE not in ticks
     assert len(told.mail.received) == mails + 1
 
 
 def bodies(platform: Platform, month: str) -> list[dict[str, Any]]:
-    """What the webhook was told of a month."""
+    """Messages about a month that the webhook received."""
     return [body for body in platform.web.bodies() if body["partition"] == month]
 
 
 def undelivered_and_due(platform: Platform) -> list[tuple[str, str | None]]:
-    """`undelivered`, to be tried at once: the try that is under way may be the one that hangs, and set a later time."""
+    """Make all undelivered messages due, then list them. A hanging attempt may have set a later time."""
     run_sql(platform.stack.database, "UPDATE alert_delivery SET next_attempt_at = now() WHERE delivered_at IS NULL")
     return undelivered(platform)
 
 
 def undelivered(platform: Platform) -> list[tuple[str, str | None]]:
-    """The channels that have not taken a message yet, and why their last try failed."""
+    """Channels with undelivered messages, and the error of the last attempt."""
     return rows(platform.stack.database, "SELECT channel, last_error FROM alert_delivery WHERE delivered_at IS NULL")

@@ -1,7 +1,4 @@
-"""The platform that the walks are about.
-
-What belongs here: a running stack with an ill month, and where its messages arrive. What does not: what a page shows.
-"""
+"""The platform of the walks: a running stack with a faulty month, and the sinks that receive its messages."""
 
 from __future__ import annotations
 
@@ -18,17 +15,17 @@ from tests.testbed.stack_harness import Harness
 
 T = TypeVar("T")
 Picture = Callable[..., None]
-"""`picture(page, name)` takes one where the environment says where pictures go."""
+"""`picture(page, name)` saves a picture if the environment variable IRT_SCREENSHOTS names a folder."""
 PAGE_MS = 30_000
-"""Longest wait of a page for what it should show, on an idle machine."""
+"""Maximum wait for an expected element of a page, in ms, on an idle machine."""
 
 
 @dataclass(frozen=True)
 class Platform:
-    """A running stack, and where its messages arrive. No month is made yet.
+    """A running stack and the sinks of its messages. No month has been calibrated yet.
 
-    Two months have no answers. Of the three after them, the second has anchors of which half the correct answers were
-    recorded as wrong, and in the third some items have become easy.
+    Two months have no answers. Three months follow. In the second, half the correct answers to some anchors were
+    recorded as wrong; in the third, some items have become easy.
     """
 
     stack: Harness
@@ -46,13 +43,13 @@ class Platform:
         return self.months[1]
 
     def make(self, *months: str) -> None:
-        """Make those of the months that no file before has made, as where a file is run alone."""
+        """Calibrate these months unless an earlier file has done so. A file that runs alone needs this."""
         for month in months:
             if self.states()[self.months.index(month)] is State.MISSING:
                 self.beside_the_browser(run_month, month)
 
     def beside_the_browser(self, run: Callable[..., T], *arguments: str) -> T:
-        """What a run of `runs.in_process_runs` returns. Playwright's event loop runs in the tests' own thread."""
+        """Run a function of `runs.in_process_runs` in another thread, as Playwright's event loop blocks this thread."""
         with ThreadPoolExecutor(1) as other:
             return other.submit(run, self.stack.instance, self.stack.settings, *arguments).result()
 

@@ -1,6 +1,6 @@
-"""Files to try the readers with: sound ones whose rows are known, and the same ones damaged.
+"""Random files for tests of readers: intact files with a known number of rows, and damaged copies of them.
 
-What belongs here: how files are drawn, and what may come of one. Which of ours reads them is in `test_import_readers`.
+`test_import_readers` reads them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 Row = dict[str, str | None]
 KINDS = ("csv", "semicolons", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz")
 
-# Whatever people and programs write into cells.
+# Cells that people and programs write, and cells that break parsers.
 ODD = [
     *("", " ", "0", "1", "-1", "1.0", "1e19", "1e999", "NaN", "inf", "NULL", "NA", "true", "\\N", "007", "1_000", "١"),
     *(
@@ -45,7 +45,7 @@ odd = st.sampled_from(ODD) | st.text(st.characters(codec="utf-8", exclude_charac
 
 @dataclass(frozen=True)
 class File:
-    """`rows`: how many there are, blank ones left out; None where the damage has made that a matter of opinion."""
+    """A file's content. `rows`: number of rows that are not blank; None if the damage makes the number ambiguous."""
 
     kind: str
     content: bytes
@@ -57,7 +57,7 @@ def is_blank(row: Row) -> bool:
 
 
 def written(kind: str, rows: list[Row]) -> bytes:
-    """Rows with the same columns as a file of that kind."""
+    """Write rows, which have the same columns, as a file of this kind."""
     packed = kind.endswith(".gz")
     kind = kind.removesuffix(".gz")
     names = list(rows[0])
@@ -78,7 +78,7 @@ def written(kind: str, rows: list[Row]) -> bytes:
     return gzip.compress(content, mtime=0) if packed else content
 
 
-# What is put into a file, in the place of as many bytes or between them.
+# Bytes that damage a file: inserted, or written over the same number of bytes.
 PIECES = [
     *(b"", b"\r", b"\n", b"\r\n", b'"', b",", b";", b"\t", b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf"),
     *(b'""', b'"\n"', b"\n\n", b",,,,", b"{", b"}", b"[", b"]", b"\\", b":", b"\\ud800", b"\\u0000", b"NaN", b"1e999"),
@@ -130,7 +130,7 @@ def damaged(content: bytes, how: list[tuple[str, float, int, bytes]]) -> bytes:
 
 @st.composite
 def tables(draw: st.DrawFn, columns: dict[str, st.SearchStrategy[str | None]], most: int = 12) -> File:
-    """A file of rows with some or all of `columns`, in any of the kinds; three in four are damaged."""
+    """Draw a file of rows with these columns, of any kind, damaged or not."""
     kind = draw(st.sampled_from(KINDS))
     rows = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=most))
     how = draw(st.just([]) | st.lists(damage, min_size=1, max_size=3))
@@ -138,7 +138,7 @@ def tables(draw: st.DrawFn, columns: dict[str, st.SearchStrategy[str | None]], m
 
 
 def harmed(file: File, how: list[tuple[str, float, int, bytes]]) -> File:
-    """The file with that damage: done to what is packed, half of the time, where it is packed."""
+    """Damage a file. If it is packed, half of the time the unpacked content is damaged and packed again."""
     if not how:
         return file
     if file.kind.endswith(".gz") and how[0][2] % 2:
@@ -149,7 +149,7 @@ def harmed(file: File, how: list[tuple[str, float, int, bytes]]) -> File:
 
 
 def _counted(kind: str, content: bytes) -> int | None:
-    """The rows of a text, counted by Python's own parsers; None where they cannot tell, either."""
+    """Count the rows of a text with Python's own parsers. Returns None if they cannot parse it either."""
     try:
         if kind.endswith(".gz"):
             content = gzip.decompress(content)
@@ -163,7 +163,7 @@ def _counted(kind: str, content: bytes) -> int | None:
         delimiter = {"csv": ",", "semicolons": ";", "tsv": "\t"}[kind]
         header = text.lstrip("\r\n").split("\n")[0]
         if any(header.count(other) >= header.count(delimiter) for other in ",;\t" if other != delimiter):
-            return None  # which delimiter it is has become a matter of opinion
+            return None  # the delimiter has become ambiguous
         try:
             records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
         except csv.Error:
@@ -205,7 +205,7 @@ TYPED: list[Callable[[], pa.Array]] = [
 
 @st.composite
 def typed_parquet(draw: st.DrawFn, sound: dict[str, list[Any]]) -> File:
-    """Two sound rows of which one or two columns have another type."""
+    """Draw a Parquet file of two rows in which one or two columns have an unexpected type."""
     columns = {name: pa.array(cells) for name, cells in sound.items()}
     for name in draw(st.lists(st.sampled_from(sorted(sound)), min_size=1, max_size=2)):
         columns[name] = draw(st.sampled_from(TYPED))()

@@ -1,4 +1,4 @@
-"""The objects of deploy/k8s, as tests want them: by file, by kind, with the pods that they make."""
+"""The objects of deploy/k8s for tests: by file, by kind, and with their pods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTAINERS = ("initContainers", "containers")
 
 @dataclass(frozen=True)
 class Pod:
-    """The pod of a Deployment, a Job or a CronJob. name: of that object."""
+    """The pod of a Deployment, a Job or a CronJob. `name`: the name of that object."""
 
     name: str
     labels: dict[str, str]
@@ -36,7 +36,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def objects(kind: str = "") -> list[dict[str, Any]]:
-    """Every object that is in a file of base and components, without kustomize's own files and patches."""
+    """Return the objects in the files of base and components, without kustomize's own files and patches."""
     named = itertools.chain.from_iterable(
         resources(folder) for folder in kustomizations() if "base" in folder.parts or "components" in folder.parts
     )
@@ -68,7 +68,7 @@ def _pods(one: dict[str, Any]) -> Iterator[Pod]:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a selector of Kubernetes (matchLabels, matchExpressions with In) selects what has these labels."""
+    """Whether a selector of Kubernetes (matchLabels, matchExpressions with In) selects an object with these labels."""
     return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items()) and all(
         labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
     )
@@ -79,7 +79,7 @@ def names(kind: str) -> set[str]:
 
 
 def containers() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every container of every pod, with words for where it is."""
+    """Yield every container of every pod with its place, pod/container."""
     for pod in PODS.values():
         for container in pod.containers:
             yield f"{pod.name}/{container['name']}", container

@@ -1,4 +1,4 @@
-"""Two engines' fits compared: the numbers by hand, who is compared, and what is said of those that differ."""
+"""Comparison of two engines' fits: its numbers by hand, the items that are compared, and the reported differences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def item(a: float | None, b: float | None, *, flags: Sequence[str] = (), **error
 
 
 def of_b(first: list[float], second: list[float], se: tuple[float, float] = (0.1, 0.1)) -> Agreement:
-    """Items i0, i1, … of equal a, with these difficulties."""
+    """Compare two fits of items i0, i1, … whose a are equal and whose difficulties are these."""
     fits = [
         {f"i{j}": item(1.0 + 0.1 * j, b, b_se=error) for j, b in enumerate(values)}
         for values, error in zip((first, second), se, strict=True)
@@ -31,7 +31,7 @@ def of_b(first: list[float], second: list[float], se: tuple[float, float] = (0.1
     return compare(ENGINES, *fits, RULES)
 
 
-def test_the_numbers_are_those_of_a_hand() -> None:
+def test_agreement_equals_a_calculation_by_hand() -> None:
     """b: −1, 0, 1, 2 against −0.9, 0.1, 0.8, 2. Differences 0.1, 0.1, −0.2, 0: mean square 0.06/4 = 0.015.
     Means 0.5 and 0.5; cross products 2.1 + 0.2 + 0.15 + 2.25 = 4.7, squares 5 and 1.96 + 0.16 + 0.09 + 2.25 = 4.46."""
     agreement = of_b([-1, 0, 1, 2], [-0.9, 0.1, 0.8, 2], se=(0.03, 0.04))
@@ -43,7 +43,7 @@ def test_the_numbers_are_those_of_a_hand() -> None:
     assert (agreement.b.overlap, agreement.a.rmsd, agreement.a.overlap) == (0.75, 0.0, 1.0)
 
 
-def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
+def test_only_an_item_whose_estimates_differ_is_reported_with_both_values() -> None:
     first = [0.1 * j for j in range(20)]
     second = [b + 0.3 * (j == 7) for j, b in enumerate(first)]
     agreement = of_b(first, second)
@@ -55,42 +55,42 @@ def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
     assert (len(agreement.most_apart()), agreement.most_apart()[0].item_id) == (10, "i7")
 
 
-def test_a_shift_of_all_items_that_none_shows_alone_is_seen() -> None:
+def test_shift_of_all_items_is_reported_if_no_single_item_differs_enough() -> None:
     agreement = of_b([-1, 0, 1], [-0.92, 0.08, 1.08])
     assert agreement.disagreeing(RULES) == []
     (said,) = agreement.problems(RULES)
     assert "differ in b by 0.80 standard errors" in said
 
 
-def test_an_item_that_neither_would_publish_is_not_compared() -> None:
-    """Where an item is too flat to place, any two right engines differ."""
+def test_item_is_not_compared_if_neither_engine_would_publish_its_estimate() -> None:
+    """Correct engines differ in an item whose curve is too flat."""
     wild = {"wild": item(0.05, 9.0, b_se=4.0)}
     fits = [{"i0": item(1.0, 0.0)} | wild, {"i0": item(1.0, 0.0), "wild": item(0.01, -30.0, b_se=60.0)}]
     assert compare(ENGINES, *fits, RULES).item_ids == ("i0",)
 
 
-def test_an_item_that_one_would_publish_is_compared_though_the_other_is_wild() -> None:
-    """Else an engine that goes wrong on an item would take it out of the comparison by that."""
+def test_item_is_compared_if_an_engine_would_publish_its_estimate() -> None:
+    """Otherwise an engine's wrong estimate would exclude its item from the comparison."""
     fits = [{"i0": item(1.0, 0.0)}, {"i0": item(0.05, 9.0, b_se=4.0)}]
     agreement = compare(ENGINES, *fits, RULES)
     assert agreement.item_ids == ("i0",)
     assert agreement.problems(RULES)
 
 
-def test_items_that_only_one_could_estimate_are_named_and_not_compared() -> None:
+def test_items_that_a_single_engine_estimated_are_listed_and_not_compared() -> None:
     missing = item(None, None, flags=[Flag.NEGATIVE_DISCRIMINATION.value])
     fits = [{"i0": item(1.0, 0.0), "i1": item(1.0, 0.0)}, {"i0": item(1.0, 0.0), "i1": missing}]
     agreement = compare(ENGINES, *fits, RULES)
     assert (agreement.item_ids, agreement.only_one) == (("i0",), {"em": ("i1",)})
 
 
-def test_engines_without_an_item_in_common_do_not_agree() -> None:
+def test_engines_disagree_if_no_item_is_in_common() -> None:
     agreement = compare(ENGINES, {"i0": item(1.0, 0.0)}, {"i1": item(1.0, 0.0)}, RULES)
     assert agreement.problems(RULES) == ["they have no item in common"]
 
 
-def test_a_discrimination_that_the_model_fixes_agrees_without_a_correlation() -> None:
-    """Rasch: a is 1, with an error of 0, in both."""
+def test_engines_agree_without_a_correlation_if_the_model_fixes_discrimination() -> None:
+    """In the Rasch model a is 1 with an error of 0 in both fits."""
     fits = [{f"i{j}": item(1.0, b, a_se=0.0) for j, b in enumerate((-1.0, 0.0, 1.0))} for _ in ENGINES]
     agreement = compare(ENGINES, *fits, RULES)
     assert np.isnan(agreement.a.correlation)
@@ -105,7 +105,7 @@ def test_a_discrimination_that_the_model_fixes_agrees_without_a_correlation() ->
         (("em",), {"mirt": "R stopped"}, "one engine, nothing to compare; mirt is left out: R stopped"),
     ],
 )
-def test_where_there_is_no_pair_the_sentence_says_so(
+def test_month_agrees_and_its_sentence_gives_the_reason_if_there_is_no_pair_of_engines(
     engines: tuple[str, ...], left_out: dict[str, str], said: str
 ) -> None:
     month = MonthAgreement(Scale("default"), engines, (), left_out)

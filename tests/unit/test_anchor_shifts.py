@@ -1,4 +1,4 @@
-"""How far anchors lie from the anchor set, where moved ones drew the linking constants along."""
+"""Distances of anchors from the anchor set if anchors that moved have biased the linking constants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.fit_specs import CONSTANTS
 
 A, B = np.array([0.8, 1.0, 1.2, 1.5]), np.array([-1.0, 0.0, 0.5, 1.5])
 MOVED_BY = np.array([0.0, 0.0, 0.7, 0.0])  # in b; the third anchor moved
-OTHERS, USED = (1.1, 0.2), (0.95, 0.05)  # slope, intercept of the anchors that stayed, and those that linking used
+OTHERS, USED = (1.1, 0.2), (0.95, 0.05)  # slope, intercept of the anchors that stayed; the constants that linking used
 ERRORS = np.full(4, 0.1)
 
 
@@ -29,7 +29,7 @@ def anchors() -> AnchorSet:
 
 
 def month(suspects: dict[str, Any]) -> tuple[dict[str, ItemRow], LinkingConstants]:
-    """The month's linked items, and constants that name `suspects`."""
+    """Return the month's linked items, and constants with these suspects."""
     raw_a, raw_b = A * OTHERS[0], (B + MOVED_BY - OTHERS[1]) / OTHERS[0]
     linked = {
         item: ItemRow(raw_a[k] / USED[0], USED[0] * raw_b[k] + USED[1], b_se=0.2)
@@ -39,7 +39,7 @@ def month(suspects: dict[str, Any]) -> tuple[dict[str, ItemRow], LinkingConstant
     return linked, LinkingConstants.from_json(stored, "of the test")
 
 
-def test_those_that_stayed_lie_on_the_anchor_set_though_the_constants_are_off() -> None:
+def test_unmoved_anchors_have_no_shift_if_moved_anchors_biased_the_constants() -> None:
     suspect = {"delta_b": 0.7, "delta_a": 0.0, "z": 5.0, "parameter": "b"}
     found = anchor_shifts(anchors(), *month({"A3": suspect}))
     assert (found[0].item_id, [one.item_id for one in found if one.moved]) == ("A3", ["A3"])
@@ -50,13 +50,13 @@ def test_those_that_stayed_lie_on_the_anchor_set_though_the_constants_are_off() 
     assert next(one.left_out for one in found if one.item_id == "A4") == "It has 3 responses."
 
 
-def test_where_no_anchor_moved_the_months_own_place_on_the_scale_counts() -> None:
+def test_shifts_use_the_months_own_linking_if_no_anchor_moved() -> None:
     items, constants = month({})
     found = {one.item_id: one.delta_b for one in anchor_shifts(anchors(), items, constants)}
     assert found["A1"] == pytest.approx(items["A1"].b - B[0])
 
 
-def test_an_anchor_without_an_estimate_is_left_out() -> None:
+def test_anchor_without_an_estimate_is_omitted() -> None:
     items, constants = month({})
     del items["A2"]
     items["A1"] = ItemRow(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""When what follows a month is asked for: Dagster's own evaluation of the condition, on three small assets."""
+"""When the assets that follow a month are requested: Dagster evaluates the condition on three small assets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class World:
-    """A month's parameters with a gate, a publication that fails where the gate does, and a report that follows."""
+    """A month's parameters with a gate, a publication that fails if the gate fails, and a report that follows."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.green, self.calm = instance, True, True
@@ -62,7 +62,7 @@ class World:
         )
 
     def asked(self) -> set[str]:
-        """The months of the report that a tick asks for."""
+        """Evaluate one tick. Returns the months whose report it requests."""
         found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
         self.cursor = found.cursor
         return set(found.get_requested_partitions(dg.AssetKey("drift_report")))
@@ -76,7 +76,7 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_a_month_that_became_green_is_followed_once_and_not_only_the_latest(world: World) -> None:
+def test_report_is_requested_once_for_every_month_that_became_green(world: World) -> None:
     world.run("month", JANUARY)
     assert world.asked() == {JANUARY}
     assert world.asked() == set()
@@ -87,7 +87,7 @@ def test_a_month_that_became_green_is_followed_once_and_not_only_the_latest(worl
     assert world.asked() == {FEBRUARY, "2026-03"}
 
 
-def test_a_red_month_is_not_followed_until_it_is_green(world: World) -> None:
+def test_report_of_a_red_month_is_not_requested_until_the_month_is_green(world: World) -> None:
     world.green = False
     world.run("month", JANUARY)
     assert world.asked() == set()
@@ -96,7 +96,7 @@ def test_a_red_month_is_not_followed_until_it_is_green(world: World) -> None:
     assert world.asked() == {JANUARY}
 
 
-def test_a_month_that_turned_red_is_not_followed(world: World) -> None:
+def test_report_is_not_requested_again_if_a_green_month_turned_red(world: World) -> None:
     world.run("month", JANUARY)
     world.asked()
     world.run("drift", JANUARY)
@@ -105,14 +105,14 @@ def test_a_month_that_turned_red_is_not_followed(world: World) -> None:
     assert world.asked() == set()
 
 
-def test_a_warning_holds_nothing(world: World) -> None:
+def test_report_is_requested_if_a_check_only_warns(world: World) -> None:
     world.calm = False
     world.run("month", JANUARY)
     assert world.asked() == {JANUARY}
 
 
-def test_a_month_that_was_fitted_again_while_it_was_followed_is_followed_again(world: World) -> None:
-    """The end of a run and the refit after it lie between two ticks more often than one would think."""
+def test_report_is_requested_again_if_its_month_was_refitted_between_ticks(world: World) -> None:
+    """The end of a run and the refit after it are often between two ticks."""
     world.run("month", JANUARY)
     world.asked()
     world.run("drift", JANUARY)
@@ -120,7 +120,7 @@ def test_a_month_that_was_fitted_again_while_it_was_followed_is_followed_again(w
     assert world.asked() == {JANUARY}
 
 
-def test_a_month_is_followed_when_nothing_of_it_is_being_made(world: World) -> None:
+def test_report_is_not_requested_while_a_run_of_its_month_is_in_progress(world: World) -> None:
     world.run("month", JANUARY)
     world.run("month", FEBRUARY)
     run = world.instance.create_run_for_job(
@@ -131,7 +131,7 @@ def test_a_month_is_followed_when_nothing_of_it_is_being_made(world: World) -> N
     assert world.asked() == {JANUARY}
 
 
-def test_a_month_that_was_fitted_again_is_followed_when_it_is_taken_to_the_ledger(world: World) -> None:
+def test_report_of_a_refitted_month_is_requested_once_its_publication_step_is_done(world: World) -> None:
     world.run("month", JANUARY)
     world.asked()
     world.run("drift", JANUARY)
@@ -142,7 +142,7 @@ def test_a_month_that_was_fitted_again_is_followed_when_it_is_taken_to_the_ledge
 
 
 # -- sensors -----------------------------------------------------------------------------------------
-# What the ledger's sensor asks for.
+# The runs that the ledger's sensor requests.
 
 STEPPED = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -166,14 +166,14 @@ def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: da
         pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="a stale month that runs is left to its run"),
     ],
 )
-def test_what_is_asked_for(
+def test_sensor_requests_months_in_order_unless_an_earlier_month_runs(
     waiting: list[str], stale: dict[str, str], under_way: Collection[str], expected: list[tuple[str, bool]]
 ) -> None:
     found = asks([pending(month) for month in waiting], stale, under_way)
     assert [(ask.month, ask.settle) for ask in found] == expected
 
 
-def test_a_request_is_named_by_what_it_answers_so_that_it_is_made_once() -> None:
+def test_run_key_changes_if_and_only_if_the_fit_the_step_or_the_published_set_changes() -> None:
     (first,), (again,) = asks([pending("2026-03")], {}, ()), asks([pending("2026-03")], {}, ())
     (refitted,) = asks([pending("2026-03", fit_id="another")], {}, ())
     (later,) = asks([pending("2026-03", stepped=STEPPED.replace(hour=5))], {}, ())

@@ -1,4 +1,4 @@
-"""Blocks in Markdown, on a terminal and in HTML: the same table and sentence, and any text as it is."""
+"""Blocks in Markdown, on a terminal, in HTML and in PDF: all show the same content, and text is escaped."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ ITEMS = table(
         ("an_item _x_", r"an_item \_x\_"),
     ],
 )
-def test_a_cell_shows_any_text_as_it_is(text: str, cell: str) -> None:
+def test_special_characters_in_a_markdown_cell_are_escaped(text: str, cell: str) -> None:
     assert markdown(table(("x",), [(text,)])).splitlines()[2] == f"| {cell} |"
 
 
 @pytest.mark.parametrize("width", [None, 200, 60])
-def test_no_number_of_a_table_is_cut_however_narrow_the_terminal(
+def test_numbers_of_a_table_are_printed_whole_if_the_terminal_is_narrow(
     capsys: pytest.CaptureFixture[str], width: int | None
 ) -> None:
-    """At 100 columns every number was `0.` or `-1.`; with 160, -0.018 was -0.01 and the items had no names."""
+    """At 100 columns every number was once cut to `0.` or `-1.`; at 160, -0.018 was -0.01 and item names were empty."""
     names = ["item", "n", *(f"b{k}" for k in range(24)), ""]
     rows = [(f"item_{k}", 1200 + k, *(-0.018 - k - j / 8 for j in range(24)), "few_persons") for k in range(3)]
     columns = tuple(Column(name, 0 < k < 26, ".3f" if k > 1 else ",") for k, name in enumerate(names))
@@ -105,7 +105,7 @@ BLOCKS: dict[str, tuple[Block, ...]] = {
 def test_blocks_are_shown_in_markdown_on_a_terminal_and_in_html(
     picture: StoredPicture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Numbers of a table are to the right, a dash stands for none, and what is not known is left out."""
+    """Numbers of a table are right-aligned, a missing number is a dash, and pairs without a value are omitted."""
 
     def printed(*blocks: Block) -> str:
         terminal.show(*blocks, console=Console(highlight=False, width=80))
@@ -121,18 +121,18 @@ def html(*blocks: Block) -> str:
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
-def test_a_number_that_is_not_known_is_a_dash(value: float | None) -> None:
+def test_missing_numbers_are_formatted_as_a_dash(value: float | None) -> None:
     assert {number(value), signed(value), percent(value), value_with_error(value, value)} == {"–"}
 
 
-def test_numbers_have_a_true_minus_sign_and_small_chances_are_no_0() -> None:
+def test_numbers_have_a_true_minus_sign_and_small_chances_are_not_rounded_to_0() -> None:
     assert (number(-0.5), signed(-0.5, 1), signed(2), percent(0.256)) == ("−0.50", "−0.5", "+2.00", "26 %")
     assert (value_with_error(-0.5, 0.1), value_with_error(0.5, None)) == ("−0.50 ± 0.10", "0.50")
     assert (chance(0.04), chance(0.0), chance(2e-5), chance(None)) == ("0.040", "0e+00", "2e−05", "–")
 
 
 # -- rendered ----------------------------------------------------------------------------------------
-# The way from a document to HTML and PDF: text stays text, nothing is fetched, and neither waits for the other.
+# Rendering of a document as HTML and PDF: text is escaped, nothing is fetched, and HTML works without typst.
 
 HOSTILE = (
     '<script>alert(\'x\')</script>{{ 7 * 7 }}{% x %} #panic() $a$ *b* [c] @d <e> \\ " `f` ~ // /* ] #image("g.png")'
@@ -167,7 +167,7 @@ def every_block(text: str) -> list[Block]:
     ]
 
 
-def test_text_is_text_in_every_block_of_both_whatever_it_holds() -> None:
+def test_markup_in_text_is_escaped_in_every_block_of_html_and_pdf() -> None:
     made = document(*every_block(HOSTILE), title=HOSTILE, subtitle=HOSTILE, running=HOSTILE)
     page = as_html.page(made)
     assert page.count("<script") == 1, "the page's own"
@@ -188,27 +188,27 @@ def test_text_is_text_in_every_block_of_both_whatever_it_holds() -> None:
         "e" + "\u0301" * 30,
     ],
 )
-def test_no_text_keeps_a_pdf_from_being_made(text: str) -> None:
-    """Letters that no font holds are boxes, a lone surrogate is a question mark, a long word is broken:
-    those here fill pages."""
+def test_pdf_is_typeset_if_text_has_unprintable_or_very_long_words(text: str) -> None:
+    """Letters that no font contains become boxes, a lone surrogate becomes a question mark, and a long word is broken.
+    The long words here fill pages."""
     assert as_pdf.typeset(document(*every_block(text), title=f"Report {text}", subtitle=text, running=text)).startswith(
         b"%PDF"
     )
 
 
-def test_a_pdf_holds_latin_and_korean_and_the_signs_of_the_formulas() -> None:
+def test_pdf_contains_latin_and_korean_text_and_signs_of_formulas() -> None:
     made = text_of(as_pdf.typeset(document(Paragraph("Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …"), Paragraph("학습자 보고서"))))
     assert "Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …" in made
     assert "학습자 보고서" in made
 
 
-def test_fonts_of_a_pdf_are_those_of_the_packages() -> None:
-    """So that it looks the same on every machine: a font of the system would be another on the next one."""
+def test_pdf_contains_only_fonts_of_the_packages() -> None:
+    """A PDF looks the same on every machine, because no font of the system is used."""
     assert fonts_of(document(Paragraph("Ability 학습자 ≙"))) <= {"NanumGothic", "NanumGothicBold", "DejaVuSans"}
 
 
-def test_a_backslash_is_not_drawn_as_a_won_sign() -> None:
-    """NanumGothic has that glyph for it."""
+def test_backslash_is_not_drawn_as_a_won_sign() -> None:
+    """NanumGothic's glyph for the backslash is a won sign."""
     assert fonts_of(document(Paragraph("\\"), title="\\", kind="learner")) == {"DejaVuSans", "DejaVuSans-Bold"}
 
 
@@ -225,14 +225,14 @@ def test_korean_lines_end_between_words() -> None:
     assert broken == []
 
 
-def test_the_same_document_is_the_same_pdf_and_is_tagged_for_people_who_hear_it() -> None:
+def test_pdf_of_a_document_is_reproducible_and_tagged_for_screen_readers() -> None:
     made = document(*every_block("text"))
     assert as_pdf.typeset(made) == as_pdf.typeset(made)
     assert pypdfium2.PdfDocument(as_pdf.typeset(made)).is_tagged()
     assert b"pdfuaid:part" in as_pdf.typeset(made)
 
 
-def test_what_is_longer_than_a_page_is_on_the_next_and_what_belongs_together_is_not_parted() -> None:
+def test_only_sections_longer_than_a_page_are_broken_across_pages() -> None:
     long = Section("Long", (Paragraph(" ".join(f"w{n}" for n in range(4000))),), level=3, together=True)
     made = text_of(as_pdf.typeset(document(Section("First", (long,)))))
     assert all(f"w{n}" in made for n in (0, 1999, 3999))
@@ -250,14 +250,14 @@ def test_an_error_of_the_typesetter_names_the_document() -> None:
         as_pdf.typeset(document(Paragraph(Span("text", link="#nowhere"))))
 
 
-def test_without_typst_the_error_names_the_package_and_the_html_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pdf_error_names_the_package_and_html_still_works_if_typst_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(PermanentFailure, match="pip install typst"):
         as_pdf.typeset(document(Paragraph("text")))
     assert "<p>text</p>" in as_html.page(document(Paragraph("text")))
 
 
-def test_every_font_comes_with_the_installation_and_its_licence() -> None:
+def test_every_font_is_installed_together_with_its_licence() -> None:
     fonts = {path.name for path in typesetting.FONTS.iterdir()}
     assert {
         "NanumGothic.ttf",

@@ -1,4 +1,4 @@
-"""Charts: what is drawn lies where the axes say, in both renderers, and no text comes through unescaped."""
+"""Charts: both renderers place marks by the axes' values and escape all text."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def parsed(drawn: str) -> ElementTree.Element:
 
 
 def marks(drawn: str, colour: str = "blue") -> list[tuple[float, float]]:
-    """Where the circles of a colour are."""
+    """Return the places of the circles of a colour."""
     paths = [p for p in parsed(drawn).iter(f"{SVG}path") if p.get("stroke") == svg.COLOURS[colour]]
     return [(float(x), float(y)) for p in paths for x, y in re.findall(r"M([\d.]+) ([\d.]+)h\.01", p.get("d", ""))]
 
 
-def test_points_lie_between_the_ends_of_the_axes_and_beyond_at_their_edge() -> None:
+def test_points_are_drawn_between_the_axis_ends_and_at_the_edge_if_beyond() -> None:
     (left, bottom), middle, (right, top), beyond = marks(
         chart().points([0, 5, 10, 12], [0, 0.5, 1, 1]).to_svg(bare=True)
     )
@@ -58,12 +58,12 @@ def test_points_lie_between_the_ends_of_the_axes_and_beyond_at_their_edge() -> N
     assert beyond == (right, top)
 
 
-def test_an_axis_may_run_downwards() -> None:
+def test_axis_runs_downwards_if_its_ends_are_in_descending_order() -> None:
     first, second = marks(chart(y=(3, 0)).points([1, 1], [0, 2]).to_svg(bare=True))
     assert first[1] < second[1]
 
 
-def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
+def test_value_beyond_the_axis_is_drawn_as_an_arrow_at_the_edge() -> None:
     (path,) = [
         p
         for p in parsed(chart().points([5], [7], "orange").to_svg(bare=True)).iter(f"{SVG}path")
@@ -76,7 +76,7 @@ def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
 @pytest.mark.parametrize(
     "bad", ["<script>alert(1)</script>", "a\x01b", "x" * 500, "$x_1$", "😀 項目", "", "line\nbreak"]
 )
-def test_any_text_is_escaped_in_every_place(bad: str) -> None:
+def test_text_is_escaped_in_every_place_of_a_chart(bad: str) -> None:
     drawn = chart(x_label=bad, described=f'"{bad}', x_names={1.0: bad}, y_names={0.5: bad}, heading=bad, notes=[bad])
     drawn.points([1], [0.5], name=bad, shape="triangle", titles=[bad]).names([1], [0.5], [bad])
     for made in (drawn.to_svg(bare=True), drawn.to_svg(), Picture(bad, [drawn]).to_svg()):
@@ -88,13 +88,13 @@ def test_any_text_is_escaped_in_every_place(bad: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["circle", "triangle", "cross", "diamond", "square"])
-def test_a_point_that_is_not_known_is_not_drawn(shape: str) -> None:
+def test_points_with_missing_values_are_not_drawn(shape: str) -> None:
     drawn = chart().points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"])
     assert [title.text for title in parsed(drawn.to_svg(bare=True)).iter(f"{SVG}title")] == ["there"]
     assert drawn.to_plotly()["data"][0]["y"] == [None, 0.5]
 
 
-def test_intervals_that_are_not_known_are_not_drawn() -> None:
+def test_intervals_with_missing_ends_are_not_drawn() -> None:
     drawn = chart().points([1, 2], [0.3, 0.3], low=[None, 0.2], high=[np.nan, 0.4])
     (path,) = re.findall(r'<path d="(M[^"]*V[^"]*)" fill="none" stroke="#0072B2"', drawn.to_svg(bare=True))
     assert path.count("M") == 1
@@ -102,7 +102,7 @@ def test_intervals_that_are_not_known_are_not_drawn() -> None:
     assert (error["array"], error["arrayminus"]) == ([None, 0.1], [None, 0.1])
 
 
-def test_axes_hold_every_value_with_room_and_stand_where_there_is_none() -> None:
+def test_axis_ends_include_every_value_with_a_margin_and_default_to_1_if_all_are_missing() -> None:
     low, high = Chart.ends_of([1.0, np.nan, None], [3.0])
     assert low < 1.0
     assert high > 3.0
@@ -116,7 +116,7 @@ def test_ticks_are_round_numbers_within_the_axis() -> None:
     assert {"−2", "0", "2", "0.1", "0.4"} <= ticks
 
 
-def test_days_are_dates_on_both_axes() -> None:
+def test_dates_are_shown_as_dates_by_both_renderers() -> None:
     drawn = chart(x=(date(2026, 9, 1), date(2026, 9, 21)), dated=True)
     drawn.points([datetime(2026, 9, 11, 12, tzinfo=UTC)], [0.5])
     assert "2026-09-03" in drawn.to_svg(bare=True)
@@ -125,7 +125,7 @@ def test_days_are_dates_on_both_axes() -> None:
     assert figure["data"][0]["x"] == [datetime(2026, 9, 11, 12, tzinfo=UTC).timestamp() * 1000]
 
 
-def test_every_part_is_a_figure_that_plotly_knows() -> None:
+def test_every_part_of_a_chart_has_properties_that_plotly_accepts() -> None:
     drawn = chart(x_names={1.0: "one"}, y_names={0.5: "half"})
     drawn.line([1, 2], [0.1, 0.2], name="line", dash="dashdot", steps=True)
     drawn.line([1, 2], [0.2, 0.3], low=[0.1, 0.2], high=[0.3, 0.4])
@@ -134,7 +134,7 @@ def test_every_part_is_a_figure_that_plotly_knows() -> None:
     drawn.names([1], [0.5], ["name"])
     drawn.stretch(1, 2).level(0)
     mark(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
-    made = go.Figure(drawn.to_plotly())  # raises where Plotly does not know a property
+    made = go.Figure(drawn.to_plotly())  # raises if Plotly rejects a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "sound", "flagged"]
     assert made.layout.showlegend
     assert [trace.marker.symbol for trace in made.data if trace.name in ("sound", "flagged")] == [
@@ -143,7 +143,7 @@ def test_every_part_is_a_figure_that_plotly_knows() -> None:
     ]
 
 
-def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> None:
+def test_picture_arranges_charts_in_rows_and_lists_each_name_once_in_its_legend() -> None:
     charts = [chart().line([0, 10], [0, 1], name=name) for name in ("one", "two", "one")]
     wide, narrow = (parsed(Picture("title", charts, columns).to_svg()) for columns in (3, 1))
     assert float(wide.get("height", 0)) < float(narrow.get("height", 0))
@@ -152,7 +152,7 @@ def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> N
     assert [name for name in texts if name in ("one", "two")] == ["one", "two"]
 
 
-def test_of_very_many_points_an_image_draws_some_and_says_so() -> None:
+def test_image_with_too_many_points_draws_a_sample_and_states_the_share() -> None:
     many = Picture(
         "many",
         [chart().points(np.linspace(0, 10, 2500), np.full(2500, 0.5), low=np.zeros(2500), high=np.ones(2500))],
@@ -161,7 +161,7 @@ def test_of_very_many_points_an_image_draws_some_and_says_so() -> None:
     assert len(many.to_markdown()) < 150_000
 
 
-def test_processes_that_write_learner_reports_stay_small() -> None:
+def test_modules_for_learner_reports_do_not_import_numpy_and_plotly() -> None:
     code = "import sys, irt_assets.reports.learner_curve, irt_psychometrics.plots.chart; "
     code += "print({'numpy', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -169,7 +169,7 @@ def test_processes_that_write_learner_reports_stay_small() -> None:
 
 
 # -- plots -------------------------------------------------------------------------------------------
-# Pictures of a calibration: they survive any fit and any id, stay small, and mark what they say they mark.
+# Pictures of a calibration: they accept any fit and any id, stay small, and mark the right items.
 
 MAX_BYTES = 150_000
 
@@ -212,7 +212,7 @@ def unestimated(calibration: Calibration, *items: int) -> Calibration:
 
 
 def drawn(picture: Picture) -> str:
-    """Its SVG; also holds that it is of the pane's width and not too heavy for metadata."""
+    """Return a picture's SVG. Also asserts the pane's width and a size that metadata can store."""
     assert len(picture.to_markdown()) <= MAX_BYTES
     made = picture.to_svg()
     assert ElementTree.fromstring(made).get("width") == "900"
@@ -220,7 +220,7 @@ def drawn(picture: Picture) -> str:
 
 
 def marked(chart: Chart) -> dict[str, int]:
-    """How many points of each kind that has a name."""
+    """Count the points of each named kind."""
     return {part.name: len(part.xs) for part in chart.parts if isinstance(part, Points) and part.name}
 
 
@@ -229,7 +229,7 @@ def named(chart: Chart) -> list[str]:
 
 
 @pytest.mark.parametrize("k", [1, 120, 1000, 5000])
-def test_flagged_items_and_only_they_are_marked_among_the_parameters(k: int) -> None:
+def test_only_flagged_items_are_marked_in_the_plot_of_parameters(k: int) -> None:
     sound, flagged = (plots.parameters_with_intervals(fit(k, flagged=some)) for some in ((), (0,)))
     assert [marked(chart) for chart in sound.charts] == [{}, {}]
     assert [marked(chart) for chart in flagged.charts] == [{"flagged": 1}] * 2
@@ -238,7 +238,7 @@ def test_flagged_items_and_only_they_are_marked_among_the_parameters(k: int) -> 
     assert svg.COLOURS["orange"] not in drawn(sound)
 
 
-def test_an_item_far_beyond_the_others_does_not_squeeze_them() -> None:
+def test_axis_stays_narrow_if_an_item_has_an_extreme_difficulty() -> None:
     sound = fit(30)
     a = sound.a.copy()
     a[3] = 1e-3  # b of some thousands
@@ -247,20 +247,20 @@ def test_an_item_far_beyond_the_others_does_not_squeeze_them() -> None:
 
 
 @pytest.mark.parametrize("n_shown", [1, 4, 9])
-def test_curves_of_a_few_items_fit_one_picture(n_shown: int) -> None:
+def test_curves_of_a_few_items_fit_into_a_single_picture(n_shown: int) -> None:
     picture = plots.item_curves(fit(30, flagged=(1,)), [f"i{j}" for j in range(n_shown)])
     assert len(picture.charts) == n_shown
     drawn(picture)
 
 
-def test_information_of_a_fit_without_any_parameters_says_so() -> None:
+def test_information_plot_without_charts_gives_the_reason_if_no_item_has_parameters() -> None:
     full, empty = plots.test_information(fit(20)), plots.test_information(unestimated(fit(3), 0, 1, 2))
     assert len(full.charts) == 2
     assert not empty.charts
     assert "No item has parameters" in drawn(empty)
 
 
-def test_of_any_number_of_learners_the_histogram_counts_all() -> None:
+def test_histogram_of_abilities_counts_every_learner() -> None:
     theta = np.random.default_rng(1).normal(size=100_000)
     picture = plots.ability_histogram(theta, np.full(theta.size, 0.3))
     (bars,) = [part for part in picture.charts[0].parts if hasattr(part, "top")]
@@ -272,7 +272,7 @@ def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking, disa
     return plots.linking_scatter(calibration, anchors, linking, agree=not linking.suspects, disagreement=disagreement)
 
 
-def test_dropped_anchors_and_only_they_are_marked() -> None:
+def test_only_dropped_anchors_are_marked_as_left_out() -> None:
     calibration = fit(30)
     for moved in (0, 1, 6):
         anchors = anchors_of(calibration, moved)
@@ -282,7 +282,7 @@ def test_dropped_anchors_and_only_they_are_marked() -> None:
             assert marked(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
 
 
-def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> None:
+def test_anchors_that_are_used_but_moved_are_marked_and_named() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration)
     linking = link(calibration, anchors)
@@ -294,7 +294,7 @@ def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> 
     assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
 
 
-def test_the_plot_of_too_few_anchors_that_agree_names_their_number_as_the_reason() -> None:
+def test_linking_plot_gives_the_number_of_agreeing_anchors_as_the_reason_if_too_few_agree() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     linking = replace(link(calibration, anchors), suspects={})
@@ -307,7 +307,7 @@ def test_the_plot_of_too_few_anchors_that_agree_names_their_number_as_the_reason
     assert "Only" not in scatter(calibration, anchors, linking).title
 
 
-def test_a_month_that_few_anchors_carry_is_drawn() -> None:
+def test_linking_plot_is_drawn_if_anchors_lack_estimates_or_moved() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
     partly = unestimated(calibration.select(np.arange(30) != 29), 28)
@@ -317,8 +317,8 @@ def test_a_month_that_few_anchors_carry_is_drawn() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_any_text_is_a_drawable_item_id() -> None:
-    """Each is an item that all pictures name: flagged, and an anchor that moved."""
+def test_pictures_are_drawn_if_item_ids_contain_markup_or_unusual_characters() -> None:
+    """Every picture names these items, because they are flagged and are anchors that moved."""
     ids = ("x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak")
     calibration = fit(40, flagged=tuple(range(len(ids))))
     odd = replace(calibration, item_ids=(*ids, *calibration.item_ids[len(ids) :]))
@@ -330,7 +330,7 @@ def test_any_text_is_a_drawable_item_id() -> None:
     drawn(scatter(sound, told, link(sound, told)))
 
 
-def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
+def test_markdown_contains_the_picture_and_an_escaped_alternative_text() -> None:
     picture = plots.test_information(fit(5))
     text = picture.to_markdown("information [math]")
     match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)

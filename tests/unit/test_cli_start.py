@@ -1,4 +1,4 @@
-"""What the command line imports before a command runs, and who may write to standard output with `--json`."""
+"""Imports of the command line before a command runs, and standard output with `--json`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """`irt --help` once took two seconds, most of them for importing SciPy; blocks, settings and progress bars took a
+def test_help_imports_no_heavy_package() -> None:
+    """`irt --help` once took two seconds, most of them to import SciPy. Blocks, settings and progress bars took a
     seventh of the rest."""
     done = run("import sys, irt_assets.cli; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
@@ -43,16 +43,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"irt_assets.cli.console", "resources.version"} & imported
 
 
-def test_help_says_of_a_command_what_it_says_of_itself() -> None:
+def test_list_of_commands_shows_the_first_paragraph_of_each_commands_own_help() -> None:
     for noun in (noun for nouns in NOUNS.values() for noun in nouns):
         command = noun.command()
         assert command.name == noun.name
         assert " ".join(command.help.partition("\n\n")[0].split()) == noun.help
 
 
-def test_a_command_imports_nothing_that_only_other_commands_need() -> None:
-    """Status once took three seconds to load, most of them in garbage collections, SciPy's distributions and DuckDB. In
-    fits of files SciPy's optimisers took an eighth of a second of two, and a fit of a normal θ uses none of them."""
+def test_status_and_file_commands_do_not_import_packages_of_other_commands() -> None:
+    """Status once took three seconds to load, most of them in garbage collections, SciPy's distributions and DuckDB. A
+    fit of a file took two seconds, an eighth of a second of them to import SciPy's optimisers, which a fit of a normal
+    θ does not use."""
     done = run("""
 import sys
 import irt_assets.cli.status, irt_assets.servers.stack
@@ -67,8 +68,8 @@ print(*sys.modules)
     assert not {"scipy.optimize", "scipy.interpolate", "scipy.stats"} & of_fits_too
 
 
-def test_a_command_leaves_its_memory_to_the_system_unless_duckdb_would_list_it() -> None:
-    """DuckDB writes on standard error what of its own was not freed when the process ends."""
+def test_memory_is_left_to_the_system_at_exit_unless_duckdb_is_loaded() -> None:
+    """When the process ends, DuckDB lists on standard error the memory of its own that was not freed."""
     program = """
 import gc, sys
 from irt_assets import cli
@@ -88,7 +89,7 @@ finally:
         assert (done.stdout.split(), done.stderr) == ([is_left], "")
 
 
-def test_json_is_json_whatever_a_library_or_a_child_process_prints() -> None:
+def test_json_output_stays_valid_if_a_library_or_a_child_process_prints() -> None:
     done = run(
         """
 import subprocess, sys
@@ -112,8 +113,9 @@ cli.main()
         assert line in done.stderr
 
 
-def test_a_command_in_the_background_can_be_interrupted() -> None:
-    """A shell has it ignore SIGINT, and Dagster in a run SIGTERM too, as do all that it starts."""
+def test_command_handles_sigint_if_its_parent_ignores_sigint() -> None:
+    """A shell starts background commands with SIGINT ignored. Dagster ignores SIGTERM too in a run, and child processes
+    inherit this."""
     done = run(
         """
 import signal

@@ -1,4 +1,4 @@
-"""The wall clock is set an hour forward or back while a run goes on: its worker is not taken for dead."""
+"""Changes of the wall clock during a run: its living worker is not considered dead."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
-def test_a_worker_that_lives_is_not_taken_for_dead(jump: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel counts a process's start from boot; the time of boot is what moves with the clock."""
+def test_living_worker_is_recognised_if_the_clock_jumps_by_an_hour(
+    jump: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel counts a process's start from boot; only the computed time of boot moves with the clock."""
     worker = json.loads(own_worker_tags()[WORKER_TAG])
     told: Callable[[], float] = psutil._psplatform.boot_time
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: told() + jump.total_seconds())
@@ -25,10 +27,10 @@ def test_a_worker_that_lives_is_not_taken_for_dead(jump: timedelta, monkeypatch:
 
 
 @pytest.mark.parametrize("moved", list(itertools.product((0, 1), repeat=4)))
-def test_a_worker_lives_though_the_time_of_boot_moves_by_its_second(
+def test_living_worker_is_recognised_if_the_time_of_boot_differs_by_a_second(
     moved: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that is kept right by small steps: the time of boot may differ from one look at it to the next."""
+    """If a clock is corrected by small steps, the time of boot may differ between two readings."""
     told: Callable[[], float] = psutil._psplatform.boot_time
     boot, looks = told(), iter(moved)
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + next(looks))

@@ -1,4 +1,4 @@
-"""The help of each command ends with an example of its use, which the command line's own parser accepts."""
+"""The help of each command ends with an example that the command line's own parser accepts."""
 
 import shlex
 from inspect import cleandoc

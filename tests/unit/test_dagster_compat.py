@@ -1,4 +1,4 @@
-"""The version of Dagster whose private parts we use, and that one module holds them."""
+"""The version of Dagster whose private names we use, and the only module that may use them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LOOK_AT = (
 
 
 @pytest.mark.parametrize("package", ["dagster", "dagster-webserver", "dagster-aws", "dagster-postgres", "dagster-k8s"])
-def test_it_is_the_pinned_one(package: str) -> None:
-    """Dagster's libraries number their versions as it does: 0.29.27 goes with 1.13.27."""
+def test_supported_version_of_dagster_is_pinned(package: str) -> None:
+    """Version 0.29.27 of Dagster's libraries belongs to version 1.13.27 of Dagster."""
     known = dagster_compat.DAGSTER
     if package in ("dagster-aws", "dagster-postgres", "dagster-k8s"):
         minor, patch = known.split(".")[1:]
@@ -41,11 +41,11 @@ def test_it_is_the_pinned_one(package: str) -> None:
     assert f"{package}=={known}" in pinned, LOOK_AT.format(package=package, known=known)
 
 
-def test_it_is_the_installed_one() -> None:
+def test_supported_version_of_dagster_is_installed() -> None:
     dagster_compat.check_version()
 
 
-def test_no_other_module_names_a_private_part() -> None:
+def test_private_names_of_dagster_are_used_only_in_dagster_compat() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "tests")
@@ -56,7 +56,7 @@ def test_no_other_module_names_a_private_part() -> None:
     assert not found, f"take them from resources/dagster_compat.py (tests: tests/helpers/dagster_private.py): {found}"
 
 
-def test_each_private_name_says_why_and_until_when() -> None:
+def test_comment_above_each_private_import_states_its_reason_and_its_end() -> None:
     names = 0
     for holder in HOLDERS:
         lines = Path(holder).read_text("utf-8").splitlines()
@@ -68,7 +68,7 @@ def test_each_private_name_says_why_and_until_when() -> None:
     assert names <= MAX_PRIVATE_NAMES, "use what `dagster` exports, or say in the commit for whom it is worth one more"
 
 
-def test_tags_and_statuses_are_dagster_s() -> None:
+def test_tags_and_statuses_equal_dagsters() -> None:
     from dagster._core.execution import backfill
     from dagster._core.storage import dagster_run, tags
 
@@ -83,7 +83,7 @@ def test_tags_and_statuses_are_dagster_s() -> None:
         assert {*getattr(dagster_compat, name)} == {*getattr(holder, name)}
 
 
-def test_no_other_module_names_a_table_of_dagsters() -> None:
+def test_tables_of_dagster_are_queried_only_in_dagster_tables() -> None:
     query = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:dagster|\{+dagster\}+)\.\w+")
     found = [
         f"{path.relative_to(ROOT)}: {name}"
@@ -95,7 +95,7 @@ def test_no_other_module_names_a_table_of_dagsters() -> None:
 
 
 def private_names(path: Path) -> Iterator[tuple[int, str]]:
-    """Imports, and strings that name a module, such as those of monkeypatch."""
+    """Yield line and name of private imports, and of strings that name a private module, as for monkeypatch."""
     text = path.read_text("utf-8")
     if not (PRIVATE.search(text) or re.search(r"\bfrom dagster\S* import\b[^)]*?\b_\w", text)):
         return
@@ -114,9 +114,9 @@ def private_names(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, found[0]
 
 
-def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
-    """A replacement of what is not there any more would change nothing, and say nothing. Looked at where it comes from,
-    as this process may have replaced it already."""
+def test_functions_of_dagster_that_we_replace_exist_with_the_same_parameters() -> None:
+    """Replacing a function that no longer exists would silently have no effect. The functions are read from the modules
+    that define them, as this process may have replaced them elsewhere already."""
     from dagster import _loggers
     from dagster._cli import api, job
     from dagster._core.execution import context_creation_job
@@ -142,7 +142,7 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
     assert {"remote_repo", "remote_job", "code_location", "run_id"} <= {*inspect.signature(job._create_run).parameters}
 
 
-def test_another_one_is_refused_before_anything_of_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_version_of_dagster_is_refused_before_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
         pytest.raises(PermanentFailure, match=r"is 1\.14\.0, needed is 1\.13\.27"),

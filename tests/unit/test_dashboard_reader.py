@@ -1,4 +1,4 @@
-"""The overview that pages read: how long one is waited for, how old one may be shown, and that a decision's is new."""
+"""The overview that pages read: how long a page waits for it, how old it may be, and that decisions renew it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def overview(minute: int) -> Overview:
 
 
 class Looks:
-    """What `look` answers, told one by one; `begun` has an entry for each that was asked."""
+    """Replacement of `look` whose results the test sets; `begun` has an entry for each call."""
 
     def __init__(self) -> None:
         self.begun = Queue[Queue[Overview | Exception]]()
@@ -58,9 +58,7 @@ def reader(looks: Looks) -> Iterator[Reader]:
         yield reader
 
 
-def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_read(
-    reader: Reader, looks: Looks
-) -> None:
+def test_page_reports_that_the_first_overview_is_being_read_and_does_not_wait(reader: Reader, looks: Looks) -> None:
     asked = ViewRequest("months", {}, DEMO, reader)
     for _ in range(3):
         status, page = make_page(asked)
@@ -76,7 +74,7 @@ def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_r
     assert int(make_page(asked)[0]) == 200
 
 
-def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(reader: Reader, looks: Looks) -> None:
+def test_first_overview_is_read_again_if_reading_failed(reader: Reader, looks: Looks) -> None:
     reading = reader.begin()
     looks.begun.get().put(PermanentFailure("the schema is older than this code"))
     with pytest.raises(PermanentFailure, match="older than this code"):
@@ -88,8 +86,8 @@ def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(r
     assert reading.result(LONG_S) == reader.overview() == overview(1)
 
 
-def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(reader: Reader, looks: Looks) -> None:
-    """Dagster's connections are kept, so the first query after a restart of the database finds a dead one."""
+def test_lost_connection_of_dagster_is_reported_as_the_databases_failure(reader: Reader, looks: Looks) -> None:
+    """Dagster keeps its connections, so the first query after a restart of the database uses a dead connection."""
     lost = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection"))
     reader.patience_s = LONG_S
     reader.begin()
@@ -99,7 +97,7 @@ def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(re
 
 
 def age(reader: Reader, looks: Looks, **since: float) -> None:
-    """Have an overview that was read `since` ago."""
+    """Read an overview and set the clock forward by `since`."""
     reading = reader.begin()
     looks.begun.get(timeout=LONG_S).put(overview(1))
     reading.result(LONG_S)
@@ -113,8 +111,10 @@ def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: Looks) -> Non
 
 
 @pytest.mark.parametrize("seconds", [31, 15 * 60, -3600])
-def test_an_old_overview_gives_way_to_the_new_one(reader: Reader, looks: Looks, seconds: float) -> None:
-    """Also where a clock that was set back makes it one of the future."""
+def test_page_waits_for_a_new_overview_if_the_stored_overview_is_old(
+    reader: Reader, looks: Looks, seconds: float
+) -> None:
+    """An overview from the future counts as old too: the clock may have been set back."""
     reader.patience_old_s = LONG_S
     age(reader, looks, seconds=seconds)
     shown = Queue[Overview]()
@@ -125,7 +125,7 @@ def test_an_old_overview_gives_way_to_the_new_one(reader: Reader, looks: Looks, 
 
 
 @pytest.mark.parametrize(("seconds", "ago"), [(31, "one minute"), (13, None), (9 * 60, "nine minutes")])
-def test_a_page_of_an_old_overview_says_its_age_and_reloads(
+def test_page_with_an_old_overview_shows_its_age_and_reloads(
     reader: Reader, looks: Looks, seconds: float, ago: str | None
 ) -> None:
     reader.patience_old_s = 0.01
@@ -147,21 +147,21 @@ def test_an_overview_older_than_ten_minutes_is_never_shown(reader: Reader, looks
     looks.begun.get(timeout=LONG_S).put(overview(2))
 
 
-def test_after_a_decision_no_overview_of_before_is_shown(reader: Reader, looks: Looks) -> None:
-    """Not even one whose reading began before the decision and ends after it."""
+def test_overview_read_before_a_decision_is_not_shown_after_the_decision(reader: Reader, looks: Looks) -> None:
+    """This holds also for an overview whose reading began before the decision and ends after it."""
     before, old = reader.begin(), looks.begun.get()
     reader.forget()
     after, new = reader.begin(), looks.begun.get()
     old.put(overview(1))
     assert before.result(LONG_S) == overview(1)
-    assert not reader.is_ready  # only an overview that is kept makes it so
+    assert not reader.is_ready  # only a stored overview makes the reader ready
     new.put(overview(2))
     after.result(LONG_S)
     assert reader.overview() == overview(2)
 
 
-def test_after_a_decision_a_page_waits_for_the_new_overview(reader: Reader, looks: Looks) -> None:
-    """It is read far faster than the first one, so nobody is asked to come again."""
+def test_page_waits_for_the_new_overview_after_a_decision(reader: Reader, looks: Looks) -> None:
+    """The second overview is read far faster than the first, so visitors need not reload."""
     first = reader.begin()
     looks.begun.get().put(overview(1))
     first.result(LONG_S)
@@ -175,7 +175,7 @@ def test_after_a_decision_a_page_waits_for_the_new_overview(reader: Reader, look
     assert shown.get(timeout=LONG_S) == overview(2)
 
 
-def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks) -> None:
+def test_simultaneous_visitors_wait_for_the_same_reading(reader: Reader, looks: Looks) -> None:
     reader.patience_s = LONG_S
     shown = Queue[Overview]()
     visitors = [threading.Thread(target=lambda: shown.put(reader.overview())) for _ in range(4)]
@@ -186,6 +186,6 @@ def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks) -
     assert looks.begun.empty()
 
 
-def test_the_first_day_that_a_form_shows_is_one_to_come(reader: Reader) -> None:
+def test_form_proposes_a_day_in_the_future(reader: Reader) -> None:
     shown = str(decision_form.form(ViewRequest("item", {}, DEMO, reader), ("withdraw",)))
     assert 'placeholder="2026-11-02"' in shown

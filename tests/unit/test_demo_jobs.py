@@ -1,4 +1,4 @@
-"""A second demo runs only what the first did not bring to an end."""
+"""A second demo runs only the jobs that the first demo did not finish."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.mark.parametrize(("again", "expected"), [(False, ["failed", "new"]), (True, ["made", "failed", "new"])])
-def test_what_stands_is_not_run_again(
+def test_successful_partition_is_run_again_only_if_requested(
     instance: dg.DagsterInstance,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -50,7 +50,7 @@ def test_what_stands_is_not_run_again(
     assert said[0] == ("  work made: 0 s" if again else "  work made: made already")
 
 
-def test_another_job_another_partition_and_a_range_are_not_what_was_made(
+def test_other_jobs_and_ranges_of_partitions_run_although_a_partition_succeeded(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, str, str]] = []
@@ -61,7 +61,9 @@ def test_another_job_another_partition_and_a_range_are_not_what_was_made(
     assert ran == [("other", "made", ""), ("work", "made", "new")]
 
 
-def test_what_was_made_by_the_documents_name_stands(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_night_is_not_run_again_if_a_job_of_the_old_name_succeeded(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
     tags = {"dagster/partition": "2026-07-16"}
     create_run_for_test(instance, job_name="mirt_calibrate", tags=tags, status=dg.DagsterRunStatus.SUCCESS)
     said: list[str] = []

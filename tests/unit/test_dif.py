@@ -1,4 +1,4 @@
-"""DIF: copies of known parameters, published Mantel-Haenszel values, and sittings."""
+"""DIF: Wald tests of items with known parameters, published Mantel-Haenszel values, sittings, and the page."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ MEAN = -1.0
 
 
 def differences(b: np.ndarray, a: np.ndarray = A, *, model: Model = "2pl") -> Differences:
-    """Of copies with these parameters in the focal groups (…, J) and A, B in the reference."""
+    """Compare focal groups, whose parameters have shape (…, J), with a reference group of parameters A and B."""
     a, b = np.vstack([A if model == "2pl" else a[:1] * np.ones(J), a * np.ones_like(b)]), np.vstack([B, b])
     copies = split_fit(a, -a * b, mean=MEAN, model=model)
     return differences_of(copies, np.full(len(a), LEARNERS))
 
 
-def test_copies_that_are_equal_do_not_differ() -> None:
+def test_wald_statistic_is_0_if_the_groups_parameters_are_equal() -> None:
     found = differences(B)
     assert (found.wald, found.df.tolist()) == (pytest.approx(0.0, abs=1e-9), [2] * J)
 
 
-def test_an_item_that_is_harder_for_a_group_is_found_with_its_size() -> None:
-    """wABC against an integral over the normal with the mean and the variance of both groups together; the test against
-    Lord's, of a and d with their covariance."""
+def test_wald_test_finds_an_item_that_is_harder_for_a_group_with_its_effect_size() -> None:
+    """wABC is compared with an integral over the normal with the mean and variance of both groups together; the Wald
+    statistic with Lord's, from a, d and their covariance."""
     b = B + 0.6 * (np.arange(J) == 3)
     found = differences(b)
     assert found.delta[0, 3:5] == pytest.approx(np.array([[0.0, 0.6], [0.0, 0.0]]), abs=1e-9)
@@ -58,7 +58,7 @@ def test_an_item_that_is_harder_for_a_group_is_found_with_its_size() -> None:
     assert found.wald[3] == pytest.approx((0.6 * A[3]) ** 2 / (2 * 0.05**2), rel=1e-5)
 
 
-def test_three_groups_are_tested_at_once_and_a_missing_one_costs_its_two_degrees() -> None:
+def test_three_groups_are_tested_jointly_with_two_degrees_less_if_a_group_is_missing() -> None:
     b = np.vstack([B, B, B + 0.8 * (np.arange(J) == 7)])
     copies = without(split_fit(np.vstack([A] * 3), -A * b), 2, 2)
     found = differences_of(copies, np.full(3, LEARNERS))
@@ -68,15 +68,15 @@ def test_three_groups_are_tested_at_once_and_a_missing_one_costs_its_two_degrees
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl"])
-def test_a_common_slope_leaves_one_difference_to_test(model: Model) -> None:
+def test_wald_test_has_1_degree_of_freedom_if_all_items_share_a_slope(model: Model) -> None:
     unit = np.full(J, 1.0 if model == "rasch" else 0.8)
     found = differences(B + 0.7 * (np.arange(J) == 3), unit, model=model)
     assert (found.df.tolist(), np.flatnonzero(found.wald > 1e-6).tolist()) == ([1] * J, [3])
     assert found.delta[0, 3] == pytest.approx([0.0, 0.7], abs=1e-6)
 
 
-def test_tests_of_all_attributes_are_one_family() -> None:
-    """A p of .004 among 10 items has a q of .04; among these and 30 of another attribute, of .16."""
+def test_q_values_are_computed_over_the_tests_of_all_attributes() -> None:
+    """A p of .004 has a q of .04 among 10 items, and of .16 among these and 30 items of a second attribute."""
     p = np.r_[0.004, np.linspace(0.2, 1, 9)], np.linspace(0.1, 1, 30)
     none = np.zeros((1, 1))
     found = []
@@ -111,7 +111,7 @@ def berkeley() -> Cells:
     return Cells(np.zeros(6, dtype=np.int64), np.linspace(0, 1, 6), n, right, right)
 
 
-def test_mantel_haenszel_is_what_r_says_of_admissions_at_berkeley() -> None:
+def test_mantel_haenszel_statistics_equal_rs_for_admissions_at_berkeley() -> None:
     """`mantelhaen.test(UCBAdmissions)` in R: X-squared = 1.4269, p = 0.2323, odds ratio 0.9046968, 95 % CI 0.7719074
     to 1.0603298 (by Robins, Breslow & Greenland's variance)."""
     found = mantel_haenszel(berkeley(), focal=1)
@@ -135,12 +135,12 @@ def test_mantel_haenszel_is_what_r_says_of_admissions_at_berkeley() -> None:
         (1.9, 1.0, 0.06, "A"),
     ],
 )
-def test_ets_classes_ask_for_size_and_certainty(delta: float, se: float, p: float, expected: str) -> None:
+def test_ets_class_depends_on_effect_size_and_significance(delta: float, se: float, p: float, expected: str) -> None:
     assert ets_class(delta, se, p) == expected
 
 
-def test_logistic_regression_is_that_of_single_answers() -> None:
-    """Likelihoods maximised answer by answer by another optimiser, and R² written as Nagelkerke (1991) does."""
+def test_logistic_regression_of_counts_equals_a_regression_of_single_answers() -> None:
+    """A general optimiser maximises the likelihood of single answers, and R² follows Nagelkerke (1991)."""
     rng = np.random.default_rng(4)
     score, group, form = rng.integers(0, 9, 900), rng.integers(0, 2, 900), rng.integers(0, 2, 900)
     y = rng.random(900) < expit(-2 + 0.5 * score + 0.6 * group - 0.1 * group * score + 0.3 * form)
@@ -167,7 +167,7 @@ def test_logistic_regression_is_that_of_single_answers() -> None:
     assert [found.p, found.p_uniform, found.p_nonuniform] == pytest.approx(p, rel=1e-4)
 
 
-def test_strata_without_both_groups_or_both_answers_decide_nothing() -> None:
+def test_strata_without_both_groups_or_both_answers_contribute_no_information() -> None:
     counts = Cells(np.zeros(2, dtype=np.int64), np.array([0.0, 1.0]), np.array([[5.0, 0.0], [4.0, 3.0]]),
                    *[np.array([[1.0, 0.0], [4.0, 3.0]])] * 2)  # fmt: skip
     found = mantel_haenszel(counts, focal=1)
@@ -175,8 +175,8 @@ def test_strata_without_both_groups_or_both_answers_decide_nothing() -> None:
     assert (found.ets_class, logistic_dif(counts, focal=1).size) == (None, None)
 
 
-def test_sittings_are_complete_and_matched_on_anchors_and_the_item_itself() -> None:
-    """Four learners on a form of three items, the last without an answer to one; item 2 is not an anchor."""
+def test_sittings_are_complete_and_learners_are_matched_on_anchors_and_the_item() -> None:
+    """Four learners answer a form of three items. The last learner omits an item, and item 2 is not an anchor."""
     x = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, np.nan]])
     responses = Responses.from_wide(x)
     taken, incomplete = sittings(responses, ["f"] * responses.n_responses, np.array([0, 0, 1, 1]))
@@ -190,7 +190,7 @@ def test_sittings_are_complete_and_matched_on_anchors_and_the_item_itself() -> N
 
 
 # -- the page ----------------------------------------------------------------------------------------
-# What a page says of DIF: the Wald test decides what is large, and a text is a text whatever is in it.
+# The page's blocks on DIF: the Wald test decides whether DIF is large, and text is escaped.
 
 
 def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> DifRow:
@@ -208,7 +208,7 @@ def whole(**others: object) -> DifRow:
     return DifRow("", "lang", "ko", "", None, None, WHOLE | others)
 
 
-def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted() -> None:
+def test_class_c_item_is_listed_and_not_counted_if_the_wald_test_is_not_significant() -> None:
     found = [
         whole(),
         row("alone", "none", "C", large=False),
@@ -223,7 +223,7 @@ def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted(
     assert lines["both"].endswith("| **large** |")
 
 
-def test_what_was_not_tested_is_said_with_its_reason() -> None:
+def test_attributes_that_were_not_tested_are_shown_with_the_reason() -> None:
     found = [whole(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
     assert "lang not tested (2 of 9 groups are a|b)" in dif_said(found)
     table = markdown(groups_table({"default": found}))
@@ -240,7 +240,7 @@ def test_what_was_not_tested_is_said_with_its_reason() -> None:
     assert differences_plot(found[0], found[1:]) is None
 
 
-def test_where_items_were_assigned_by_level_the_page_warns() -> None:
+def test_sentence_on_dif_warns_if_items_were_assigned_by_level() -> None:
     sound, one = np.zeros(6), np.zeros((1, 6))
     wald = Wald(
         item_ids=tuple("abcdef"), groups=("ko", "en"), mean=np.zeros(2), sd=np.ones(2), anchors=tuple("abcdef"),
@@ -254,8 +254,8 @@ def test_where_items_were_assigned_by_level_the_page_warns() -> None:
 
 
 @pytest.mark.parametrize("names", [1, 3, 60])
-def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
-    """60 names do not fit; the size that Dagster takes well is 150 kB."""
+def test_plot_of_differences_is_drawn_for_any_number_of_items(names: int) -> None:
+    """60 names do not fit. Dagster handles metadata of up to 150 kB well."""
     rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
     picture = differences_plot(whole(), rows)
     (chart,) = picture.charts
@@ -271,11 +271,13 @@ def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
         ("x" * 101, None), (10**400, None),
     ],
 )  # fmt: skip
-def test_a_value_of_any_type_makes_a_group_or_none(value: object, group: str | None) -> None:
+def test_attribute_value_names_a_group_if_the_value_is_a_short_text_or_a_number(
+    value: object, group: str | None
+) -> None:
     assert group_of(value) == group
 
 
-def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_expected_scores() -> None:
+def test_table_shows_the_difference_of_expected_scores_if_difficulty_is_extrapolated() -> None:
     far = row("far", "high", "C", large=True)
     far.details["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
     table = markdown(*items_blocks({"default": [whole(), far, row("near", "high", "C", large=True)]}))

@@ -1,4 +1,5 @@
-"""docs/reference/commands-of-the-documents.md has every shell command of the documents once; what it names exists."""
+"""docs/reference/commands-of-the-documents.md lists every shell command of the documents once, and names existing
+commands only."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tests.helpers.written_commands import ROOT, fault, fenced_blocks, logical_l
 PAGE = ROOT / "docs" / "reference" / "commands-of-the-documents.md"
 VERDICTS = {"as written", "instead", "not needed", "yours"}
 SPAN = re.compile(r"`([^`]+)`")
-# What stands in the documents' shell blocks beside commands: settings, files, answers of a server.
+# Lines of the documents' shell blocks that are no commands: settings, files, responses of a server.
 NO_COMMAND = re.compile(
     r"""[A-Z_]+=[^$\s]*$            # a line of an env file, a plain variable
       | [A-Z]\w+=\S*$ | \[\w+\]$    # a line of a unit
@@ -22,14 +23,14 @@ NO_COMMAND = re.compile(
       | EOF$""",
     re.VERBOSE,
 )
-# Programs whose words are looked at; of others the page says that they are there.
+# Programs whose arguments are checked.
 OURS = ("irt", "make", "install.sh", "systemctl", "journalctl", "kubectl")
-# Units that are not ours and stay.
+# Units of the system that commands may name.
 OTHERS_UNITS = frozenset({"systemd-journald"})
 
 
 def commands(document: str) -> list[str]:
-    """Each command of the shell blocks as one line, without `sudo`; a script is one command."""
+    """Return the commands of the shell blocks, each as one line without `sudo`; a script is one command."""
     found: list[str] = []
     for language, block in fenced_blocks(document):
         if language != "bash":
@@ -40,7 +41,7 @@ def commands(document: str) -> list[str]:
 
 
 def sections() -> dict[str, list[tuple[list[str], str, str]]]:
-    """Of each document its rows: commands, verdict, remark."""
+    """Return the rows of each document: commands, verdict, remark."""
     found: dict[str, list[tuple[list[str], str, str]]] = {}
     for part in PAGE.read_text().split("\n## ")[1:]:
         name, _, body = part.partition("\n")
@@ -56,7 +57,7 @@ def pattern(written: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, written.split("…"))))
 
 
-def test_every_command_of_the_documents_is_in_one_row(shared: Path) -> None:
+def test_every_command_of_the_documents_is_in_a_single_row(shared: Path) -> None:
     documents = {path.stem: commands(path.read_text()) for path in (shared / "requirements").glob("*.md")}
     described = sections()
     assert set(described) == set(documents)
@@ -69,7 +70,7 @@ def test_every_command_of_the_documents_is_in_one_row(shared: Path) -> None:
         assert unused == [], name
 
 
-def test_what_stays_as_it_was_written_exists_here(shared: Path) -> None:
+def test_commands_marked_as_written_are_accepted_by_our_programs(shared: Path) -> None:
     wrong = []
     for name, rows in sections().items():
         asked = commands((shared / "requirements" / f"{name}.md").read_text())
@@ -80,7 +81,7 @@ def test_what_stays_as_it_was_written_exists_here(shared: Path) -> None:
     assert wrong == []
 
 
-def test_what_stands_in_a_commands_place_exists() -> None:
+def test_commands_that_replace_the_documents_commands_are_accepted_by_our_programs() -> None:
     wrong = []
     for rows in sections().values():
         for spans, verdict, said in rows:

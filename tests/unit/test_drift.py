@@ -1,4 +1,4 @@
-"""Drift: what is compared, trends over months, and a severity that asks for certainty and for weight."""
+"""Drift: the items that are compared, trends over months, severity by certainty and size, and a month's information."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from psychometrics_testbed.drift_worlds import (
 )
 from psychometrics_testbed.made_anchors import with_errors_of
 
-# --- what is compared ----------------------------------------------------------------------------------------------
+# --- comparison ----------------------------------------------------------------------------------------------------
 
 
-def test_an_anchor_set_from_a_fit_knows_the_fits_covariance() -> None:
+def test_anchor_set_made_from_a_fit_has_the_fits_joint_covariance() -> None:
     origin = fit(A, B, FIT_COVARIANCE)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], origin.cov_ab[:ANCHORS])
     joint = with_errors_of(frozen, origin).joint_cov
@@ -58,7 +58,7 @@ def test_an_anchor_set_from_a_fit_knows_the_fits_covariance() -> None:
     np.testing.assert_allclose(without.joint_cov, alone)
 
 
-def test_a_later_publication_takes_the_place_of_an_earlier_one() -> None:
+def test_later_publication_of_an_item_replaces_the_earlier_values() -> None:
     anchors = anchor_set(A[:3], B[:3], ANCHOR_BLOCKS[:3])
     first = Published.of_anchors(anchors)
     decided = Published.of_values(
@@ -69,7 +69,7 @@ def test_a_later_publication_takes_the_place_of_an_earlier_one() -> None:
     assert not both.with_anchors[1].any()
 
 
-def test_a_linking_of_another_fit_is_refused() -> None:
+def test_comparison_is_refused_if_the_linking_belongs_to_a_different_fit() -> None:
     generator = np.random.default_rng(1)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     now = estimated(generator)
@@ -78,7 +78,7 @@ def test_a_linking_of_another_fit_is_refused() -> None:
         Comparison.from_linked_fit(now, linking, frozen, Published.of_anchors(frozen))
 
 
-def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
+def test_item_without_estimates_or_published_values_is_not_compared() -> None:
     now = estimated(np.random.default_rng(2))
     a, cov, joint = now.a.copy(), now.cov.copy(), now.joint_cov.copy()
     a[1], cov[1], joint[2:4], joint[:, 2:4] = np.nan, np.nan, np.nan, np.nan
@@ -90,15 +90,15 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     assert np.isfinite(found.cov).all()
 
 
-def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since() -> None:
-    """Proportion correct then tests the item."""
+def test_estimate_under_its_own_prior_is_not_compared_with_the_published_value() -> None:
+    """The item is then tested by its proportion correct."""
     start = datetime(2026, 7, 1, tzinfo=UTC)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     anchors = frozen
     at = InForce(Published.of_anchors(anchors), (start,) * ANCHORS)
     for priors, compared_items in (
         (Priors(a=LogNormal(0.0, 0.5), only=(IDS[1],)), ANCHORS - 1),
-        (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's own, which published values were estimated under too
+        (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's prior, under which values were published too
     ):
         now = replace(estimated(np.random.default_rng(2)), priors=priors.as_dict())
         found = against_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
@@ -109,7 +109,7 @@ def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since(
 # --- trends ------------------------------------------------------------------------------------------------------
 
 
-def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
+def test_trend_is_the_slope_of_the_least_squares_line_through_the_published_value() -> None:
     """V = v·I + p·11ᵀ has the inverse (I − 11ᵀ p/(v + 3p))/v, so generalised least squares can be done by hand."""
     v, p, t = 0.02, 0.01, np.array([1.0, 2.0, 4.0])
     delta = np.array([0.1, 0.15, 0.5])
@@ -125,7 +125,7 @@ def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
     assert found.slope_se[0] == pytest.approx(1 / np.sqrt(t @ inverse @ t), rel=1e-9)
 
 
-def test_a_trend_needs_two_months_and_one_published_value() -> None:
+def test_trend_requires_two_months_and_an_unchanged_published_value() -> None:
     anchors = anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1])
     first, second = (compared(np.zeros(1), np.array([d]), se=0.1) for d in (0.1, 0.2))
     assert trends([first], [1], anchors).item_ids == ()
@@ -144,8 +144,8 @@ def verdict(delta_b: list[float], se: float = 0.02, **options: bool) -> Drift:
     return Drift.from_comparison(compared(np.zeros_like(changes), changes, se, **options))
 
 
-def test_a_quarter_and_half_a_theta_at_a_middling_item_are_medium_and_high() -> None:
-    """Areas from 200,001 nodes by the trapezoid rule."""
+def test_shifts_of_a_quarter_and_half_a_theta_unit_have_medium_and_high_severity() -> None:
+    """The area is computed by the trapezoid rule with 200,001 nodes."""
     drift = verdict([0.26, 0.52, 0.2])
     assert drift.severity[:3] == ("medium", "high", "none")
     theta = np.linspace(-8, 8, 200_001)
@@ -153,17 +153,17 @@ def test_a_quarter_and_half_a_theta_at_a_middling_item_are_medium_and_high() -> 
     assert drift.wabc[0] == pytest.approx(np.trapezoid(gap * norm.pdf(theta), theta), rel=1e-6)
 
 
-def test_a_change_that_matters_and_is_not_certain_is_no_flag() -> None:
+def test_large_change_is_not_flagged_if_the_test_is_not_significant() -> None:
     assert verdict([0.5], se=0.4).flagged == ()
 
 
-def test_a_change_that_is_certain_and_does_not_matter_is_no_flag() -> None:
+def test_significant_change_is_not_flagged_if_its_effect_is_small() -> None:
     drift = verdict([0.15])
     assert drift.q[0] < 1e-6
     assert drift.flagged == ()
 
 
-def test_the_population_decides_how_much_a_change_matters() -> None:
+def test_severity_of_a_change_depends_on_the_population() -> None:
     comparison = compared(np.zeros(30), np.array([0.4] + [0.0] * 29), 0.02)
     assert (Drift.from_comparison(comparison).severity[0], Drift.from_comparison(comparison, mean=4.0).severity[0]) == (
         "medium",
@@ -171,13 +171,13 @@ def test_the_population_decides_how_much_a_change_matters() -> None:
     )
 
 
-def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
+def test_limits_of_the_documents_are_applied_regardless_of_standard_errors() -> None:
     drift = Drift.from_comparison(compared(np.array([0.25, -0.5, 0.1]), np.array([0.3, -0.6, 0.1]), se=2.0))
     assert [drift.beyond_limits(name) for name in "ab"] == [("medium", "high", "none")] * 2
     assert drift.flagged == ()
 
 
-def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
+def test_variation_of_all_items_is_added_to_each_items_error_up_to_a_limit() -> None:
     generator = np.random.default_rng(8)
     changes = generator.normal(0, 0.2, (2, 200))
     drift = Drift.from_comparison(compared(changes[0], changes[1], se=0.1))
@@ -196,7 +196,7 @@ def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     assert (accepted.p > calm.p).all()
 
 
-def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line_as_much_as_is_allowed() -> None:
+def test_item_variation_is_the_default_for_two_items_and_infinite_without_a_common_line() -> None:
     two = Drift.from_comparison(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
     assert (two.tau, two.at_the_limit) == (0.1, False)
     assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
@@ -204,14 +204,16 @@ def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line
     assert (apart.tau, apart.at_the_limit, apart.severity) == (np.inf, True, ("high", "none", "high", "high"))
 
 
-def test_models_without_slopes_of_their_own_are_tested_on_b() -> None:
-    """Against the mean of the twenty others; a Rasch fit has no errors of a, which here enter by a thousandth."""
+def test_items_are_tested_on_b_alone_if_the_model_has_no_slopes() -> None:
+    """The item is compared with the mean of twenty items. A Rasch fit has no errors of a; here they change p by a
+    thousandth."""
     drift = verdict([0.06], tests_slopes=False)
     assert drift.p[0] == pytest.approx(2 * norm.sf(3.0 / np.sqrt(1 + 1 / 20)), rel=0.01)
 
 
 def test_bayes_factor_is_the_ratio_of_marginal_likelihoods() -> None:
-    """N(d; 0, v) under no drift and the integral over Δb ~ N(0, 0.5²) otherwise, by the trapezoid rule."""
+    """The likelihood is N(d; 0, v) without drift, and with drift the integral over Δb ~ N(0, 0.5²) by the trapezoid
+    rule."""
     drift = verdict([0.3], se=0.1)
     x = np.linspace(-6, 6, 20_001)
     marginal = np.trapezoid(norm.pdf(0.3, x, 0.1) * norm.pdf(x, 0, 0.5), x)
@@ -223,8 +225,8 @@ def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
     assert Drift.from_comparison(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
 
 
-def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> None:
-    """`link` computes them from the same estimates by the same first order: equal to rounding."""
+def test_errors_of_linking_constants_are_recomputed_if_missing() -> None:
+    """The recomputed errors equal those of `link` up to rounding, because both use the same first-order expansion."""
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
@@ -237,7 +239,7 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
 
 
 # -- information of a month --------------------------------------------------------------------------
-# What a month's information comes to where something is missing, or cannot be trusted.
+# A month's information if items are missing, or if its flag cannot be trusted.
 
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
 ANCHORS_IN_FORCE = FROZEN
@@ -245,7 +247,7 @@ SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def month(raw: Calibration | None = None, published: Published | None = None) -> ComparedMonth:
-    """A fit of all items; in force are the anchors alone unless told otherwise."""
+    """Compare a fit of all items with the published values (by default: of the anchors)."""
     raw = raw or estimated(np.random.default_rng(8))
     published = published or Published.of_anchors(ANCHORS_IN_FORCE)
     linking = link(raw, FROZEN, purify=False)
@@ -262,7 +264,7 @@ def informed(compared: ComparedMonth, unestimated: Unestimated | None = None) ->
     return inform(Scale("math"), compared, unestimated or Unestimated())
 
 
-def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
+def test_month_without_drift_retires_no_item_and_keeps_its_information() -> None:
     found = informed(month())
     assert found.retiring == ()
     assert found.efficiency[:2] == pytest.approx((1.0, 1.0), rel=1e-12), "the same sums, in another order"
@@ -278,7 +280,7 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     assert all(ElementTree.fromstring(chart.to_svg(bare=True)) is not None for chart in charts)
 
 
-def test_new_items_have_a_row_and_no_part_in_the_test() -> None:
+def test_new_items_have_a_row_and_no_share_of_the_tests_information() -> None:
     found = informed(month())
     rows = {row["item_id"]: row for row in item_rows(found)}
     assert {item for item, row in rows.items() if row["details"]["status"] == "new"} == set(IDS[ANCHORS:ITEMS])
@@ -298,8 +300,8 @@ def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, 
         assert f"{learners} learners" in caution
 
 
-def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> None:
-    """Everything in force is on other items than the month's."""
+def test_information_has_curves_and_no_verdict_if_no_published_item_was_estimated() -> None:
+    """The published items do not occur in the month."""
     two = replace(Published.of_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
     found = informed(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
     row = test_row(found)
@@ -313,15 +315,16 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
     )
 
 
-def test_a_published_value_that_gives_no_information_is_named() -> None:
+def test_error_names_a_published_item_whose_values_give_no_information() -> None:
     broken = Published.of_anchors(ANCHORS_IN_FORCE)
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
     with pytest.raises(PsychometricsError, match=f"1 published item has no information .*{IDS[2]}"):
         informed(month(published=broken))
 
 
-def test_items_published_as_another_model_are_named_and_not_judged() -> None:
-    """Two models tell different information of one item; those of the window's model are judged among themselves."""
+def test_items_published_as_a_different_model_are_listed_and_not_compared() -> None:
+    """Two models give different information for the same item. Only items published as the window's model are
+    compared."""
     published = Published.of_anchors(ANCHORS_IN_FORCE)
     fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
     compared = month(published=replace(published, fitted=fitted))
@@ -338,7 +341,7 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
     )
 
 
-def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
+def test_information_is_not_compared_if_all_items_were_published_as_a_different_model() -> None:
     published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
     found = informed(month(published=published))
     assert found.loss.test is None

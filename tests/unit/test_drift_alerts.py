@@ -1,4 +1,4 @@
-"""When a change that lasts for months was first seen."""
+"""First month of a change that lasts for months, and the proposed action for an item."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ FEW: Row = ("2026-09", "none", {"proportion_correct": {}})
     ],
     ids=["new", "lasting", "not estimated between", "without a day", "an earlier one was over", "none"],
 )
-def test_a_change_began_when_the_first_month_of_its_run_saw_it(newest_first: list[Row], began: str | None) -> None:
+def test_change_began_at_its_onset_in_the_first_of_its_consecutive_months(
+    newest_first: list[Row], began: str | None
+) -> None:
     assert first_seen(newest_first) == began
 
 
 # -- actions -----------------------------------------------------------------------------------------
-# What is proposed about an item, a row for each rule and for the order in which they hold.
+# Proposed actions for an item: a case for each rule and for the rules' order.
 
 RULES = {
     "a wrong key goes before everything, also where it is an anchor that moved": (
@@ -113,7 +115,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("case", RULES)
-def test_each_rule_proposes_its_action_and_says_why(case: str) -> None:
+def test_rule_proposes_its_action_with_the_reason(case: str) -> None:
     evidence, action, reason = RULES[case]
     proposal = propose(evidence)
     assert proposal.action is action
@@ -131,10 +133,10 @@ def test_each_rule_proposes_its_action_and_says_why(case: str) -> None:
         Evidence(withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
     ],
 )
-def test_an_item_with_nothing_to_see_has_no_proposal(evidence: Evidence) -> None:
-    """A kind counts only of a flagged item: it is asked of no other."""
+def test_item_without_evidence_has_no_proposal(evidence: Evidence) -> None:
+    """A kind of change is used only if the item is flagged."""
     assert propose(evidence) is None
 
 
-def test_every_action_of_the_list_is_proposed_by_some_rule() -> None:
+def test_every_action_is_proposed_by_a_rule() -> None:
     assert {propose(evidence).action for evidence, _, _ in RULES.values()} == set(Action)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Curves of two models compared: what the statistic is for an item that did not change, and with what error."""
+"""Comparison of an item's curves under two models: the statistic of an unchanged item, and its covariance."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def weights(mean: float, sd: float) -> np.ndarray:
 
 
 def nearest_2pl(a: float, b: float, c: float, mean: float, sd: float) -> tuple[float, float]:
-    """(a, b) of the logistic regression of an item's right answers on θ among N(mean, sd²): Kullback and Leibler's
-    nearest."""
+    """Return (a, b) of the logistic regression of an item's right answers on θ ~ N(mean, sd²), which minimises the
+    Kullback-Leibler divergence."""
     p, w = c + (1 - c) * expit(a * (THETA - b)), weights(mean, sd)
 
     def scores(x: np.ndarray) -> list[float]:
@@ -45,7 +45,8 @@ def nearest_2pl(a: float, b: float, c: float, mean: float, sd: float) -> tuple[f
 def compared(
     now: np.ndarray, old: np.ndarray, window: Fitted, published: Fitted | None, se: float = 0.05
 ) -> Comparison:
-    """(a, b, c) now and published, (J, 3), with independent errors of a and b on either side; c errs in the window."""
+    """Compare the window's (a, b, c) with published ones, shape (J, 3) each. Errors of a and b are independent; c has
+    an error only in the window."""
     k = len(now)
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
@@ -60,8 +61,8 @@ def sound_items() -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([A, B, C]), of_2pl
 
 
-def test_an_item_and_the_2pl_nearest_to_it_say_the_same_of_the_2pls_learners() -> None:
-    """Of both directions; 61 nodes against 2001, and the root, leave 1e-6."""
+def test_curve_statistic_is_0_for_an_item_and_its_nearest_2pl_among_the_2pls_learners() -> None:
+    """This holds in both directions. The tolerance of 1e-6 covers 61 against 2001 nodes, and the root."""
     of_3pl, of_2pl = sound_items()
     window = Fitted("3pl", 0.1, 0.9)
     upward = curve_differences(compared(of_3pl, of_2pl, window, LEARNERS), mean=0.0, sd=1.0)
@@ -70,7 +71,7 @@ def test_an_item_and_the_2pl_nearest_to_it_say_the_same_of_the_2pls_learners() -
         assert (found.t, found.df.tolist()) == (pytest.approx(0.0, abs=1e-6), [2] * A.size)
 
 
-def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_item_are_not_flagged() -> None:
+def test_unchanged_items_of_two_models_are_not_flagged_and_have_no_parameter_differences() -> None:
     of_3pl, of_2pl = sound_items()
     drift = Drift.from_comparison(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ()
@@ -81,7 +82,7 @@ def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_i
     assert drift.wabc.min() > 0.003, "the area between curves of two models is what the models differ by"
 
 
-def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
+def test_an_item_that_moved_is_flagged_if_its_published_model_differs() -> None:
     of_3pl, of_2pl = sound_items()
     of_3pl[2, 1] += 0.8
     drift = Drift.from_comparison(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
@@ -91,8 +92,8 @@ def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
     assert said["right"] < -3 * said["right_se"], "harder: fewer are right"
 
 
-def test_where_the_other_model_puts_the_learners_is_told_by_the_items_of_a_fit() -> None:
-    """The whole scale of the published fit lies elsewhere: θ = 1.1θ' + 0.2. Without enough items it is not told."""
+def test_linear_change_of_the_published_scale_is_removed_if_there_are_enough_items() -> None:
+    """The published fit is on a different scale, θ = 1.1θ' + 0.2. With too few items the change cannot be estimated."""
     of_3pl, of_2pl = sound_items()
     moved = np.column_stack([of_3pl[:, 0] / 1.1, 1.1 * of_3pl[:, 1] + 0.2, of_3pl[:, 2]])
     found = curve_differences(compared(moved, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0)
@@ -102,7 +103,7 @@ def test_where_the_other_model_puts_the_learners_is_told_by_the_items_of_a_fit()
     assert np.abs(alone.t[:, 0]).min() > 0.005
 
 
-def test_a_model_without_slopes_is_compared_by_the_share_of_right_answers_alone() -> None:
+def test_curves_are_compared_by_the_share_of_right_answers_if_a_model_has_no_slopes() -> None:
     of_3pl, of_2pl = sound_items()
     published = np.column_stack([np.ones(A.size), of_2pl[:, 1:]])
     found = curve_differences(
@@ -112,7 +113,7 @@ def test_a_model_without_slopes_is_compared_by_the_share_of_right_answers_alone(
     assert found.wald == pytest.approx(found.t[:, 0] ** 2 / found.cov[:, 0, 0], rel=1e-12)
 
 
-def test_the_model_of_a_value_of_which_none_is_named_is_told_by_its_c() -> None:
+def test_published_model_is_inferred_from_c_if_no_model_is_recorded() -> None:
     of_3pl, of_2pl = sound_items()
     for old, window, models in (
         (of_2pl, Fitted("3pl", 0.0, 1.0), {("2pl", "3pl")}),
@@ -124,8 +125,8 @@ def test_the_model_of_a_value_of_which_none_is_named_is_told_by_its_c() -> None:
         assert set(drift.across_models.values()) == models
 
 
-def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
-    """Errors so small that the first order is all there is. 20,000 draws leave 1 % of an SD and of a correlation."""
+def test_covariance_of_the_curve_statistic_equals_the_covariance_of_simulated_curves() -> None:
+    """Errors are so small that the first order suffices. 20,000 draws determine SDs and correlations to about 1 %."""
     of_3pl, _ = sound_items()
     comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
     comparison = replace(
@@ -149,7 +150,7 @@ def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
     assert found.cov[j] / scale == pytest.approx(drawn / scale, abs=0.05)
 
 
-def test_the_statistic_of_one_component_needs_no_second() -> None:
+def test_statistic_with_1_degree_of_freedom_ignores_the_second_component() -> None:
     singular = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
     nothing = np.zeros((2, 2, 3))
     now, old = (

@@ -1,4 +1,4 @@
-"""The drift report of made-up facts: what the first page says, what is escaped, that HTML and PDF say the same."""
+"""The drift report of made-up facts: its first page, escaping, and the same content in HTML and PDF."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from tests.helpers.sentences import unsaid
 
 
 class Page(HTMLParser):
-    """The text, tags and addresses of a page, as a browser would read them."""
+    """The text, tags and addresses of a page, parsed as by a browser."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def test_a_green_month_is_safe_and_its_items_are_to_be_looked_at_in_the_order_of_urgency() -> None:
+def test_green_month_is_safe_and_lists_items_to_check_in_the_order_of_urgency() -> None:
     facts = made_up_facts(SOUND, ANCHOR, LEAKED)
     said = verdict(facts)
     assert said.mark == "yes"
@@ -86,7 +86,7 @@ def test_a_green_month_is_safe_and_its_items_are_to_be_looked_at_in_the_order_of
 
 
 @pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
-def test_a_month_that_is_not_green_is_not_safe_and_says_why(state: State, mark: str) -> None:
+def test_report_gives_the_reason_if_a_month_is_not_green(state: State, mark: str) -> None:
     why = "anchors_agree: 30 anchors disagree"
     facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, why))
     assert verdict(facts).mark == mark
@@ -95,7 +95,7 @@ def test_a_month_that_is_not_green_is_not_safe_and_says_why(state: State, mark: 
     assert why in page
 
 
-def test_a_month_without_a_fit_or_a_month_before_has_a_report_that_says_so(picture: Picture) -> None:
+def test_report_of_a_month_without_a_fit_gives_the_reason(picture: Picture) -> None:
     facts = made_up_facts(fit=None, linkings=(), not_compared="2026-10 has no linked fit: too few anchors")
     picture(html(facts, NOW), "no_fit", version=re.escape(code_version()))
 
@@ -110,11 +110,11 @@ HELD = {
     "q_p": 0.361,
     "share_kept": 0.63,
 }
-"""Two anchors of four agree: too few for a month."""
+"""Linking of a month in which only two of four anchors agree, which are too few."""
 
 
 def linking_of(**changed: Any) -> tuple[str, list[str]]:
-    """The text of the section on the linking, and the captions of its figures."""
+    """Return the text of the section on the linking, and the captions of its figures."""
     constants = LinkingConstants.from_json(CONSTANTS | HELD | changed, "fit")
     shifts = [
         AnchorShift(item, 0.1, 0.1, item in constants.suspects, constants.anchors_dropped.get(item, ""))
@@ -125,7 +125,7 @@ def linking_of(**changed: Any) -> tuple[str, list[str]]:
     return text, [block.caption for block in blocks if isinstance(block, Figure)]
 
 
-def test_anchors_that_agree_and_are_too_few_are_not_said_to_disagree() -> None:
+def test_report_does_not_claim_that_anchors_disagree_if_anchors_are_only_too_few() -> None:
     text, _ = linking_of()
     assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
     assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
@@ -135,7 +135,7 @@ def test_anchors_that_agree_and_are_too_few_are_not_said_to_disagree() -> None:
     assert "too few" not in apart
 
 
-def test_an_anchor_that_moved_has_one_size_of_its_change_on_the_page() -> None:
+def test_change_of_a_moved_anchor_has_the_same_size_everywhere_on_the_page() -> None:
     text, _ = linking_of()
     assert text.count("+0.73") == 2, "moved by, and change in b"
     for second in ("+0.72", "Diagnosis"):
@@ -151,8 +151,8 @@ def test_caption_of_the_anchors_names_only_marks_that_are_drawn() -> None:
     assert "triangles" not in caption
 
 
-def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> None:
-    """Two charts, three tables and several captions name an item."""
+def test_markup_in_names_of_items_topics_and_reasons_is_escaped_in_the_page() -> None:
+    """The item's name is in two charts, three tables and several captions."""
     leaked = made_up_item(BAD, drift_row(BAD, "2026-10", -0.9, "high", change=LEAK), is_anchor=True, held=(BAD,))
     facts = made_up_facts(
         replace(leaked, topic=BAD),
@@ -169,7 +169,7 @@ def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> 
     assert page.text.count("alert('x')") >= 8, "and it is shown as it is written"
 
 
-def test_the_page_needs_nothing_but_itself() -> None:
+def test_page_has_no_links_to_external_files() -> None:
     page = Page(html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW))
     assert page.addresses
     assert all(address.startswith("#") for address in page.addresses)
@@ -177,7 +177,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
 
 
 @pytest.mark.parametrize("items", [(), (SOUND, LEAKED, ANCHOR)])
-def test_every_link_in_the_page_leads_somewhere(items: tuple[Item, ...]) -> None:
+def test_every_link_in_the_page_has_a_target(items: tuple[Item, ...]) -> None:
     written = html(made_up_facts(*items), NOW)
     for address in Page(written).addresses:
         assert f'id="{address[1:]}"' in written, address
@@ -203,8 +203,8 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )
-def test_a_jump_of_the_linking_is_said_with_who_did_it(now: Linked, said: str) -> None:
-    """SEs of 0.03 each: their difference has 0.042, so that 0.02 is noise and 0.3 is seven standard errors."""
+def test_report_gives_the_likely_cause_if_the_linking_constants_jumped(now: Linked, said: str) -> None:
+    """Both SEs are 0.03, so the difference has an SE of 0.042: a jump of 0.02 is noise and 0.3 is seven SEs."""
     facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
     found = jumped(facts)
     assert bool(found) == bool(said)
@@ -213,9 +213,9 @@ def test_a_jump_of_the_linking_is_said_with_who_did_it(now: Linked, said: str) -
     assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
 
 
-def test_a_month_with_all_kinds_of_findings(picture: Picture) -> None:
-    """The whole report. Of a DIF comparison that was not made the row has the reason alone; of one outside forms only
-    the Wald test; of groups without a difficulty the difference of scores. A leak is never offered for publication."""
+def test_report_of_a_month_with_all_kinds_of_findings_is_unchanged(picture: Picture) -> None:
+    """The DIF table has the reason alone if a comparison was not made, only the Wald test outside forms, and the
+    difference of scores if groups have no difficulty. A leaked item is never offered for publication."""
     new = made_up_item("B7", drift_row("B7", "2026-09", 0.0, "none"), drift_row("B7", "2026-10", 0.9, "high"))
     lasting = made_up_item("B8", drift_row("B8", "2026-09", 0.9, "high"), drift_row("B8", "2026-10", 0.9, "high"))
     gone = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
@@ -263,7 +263,7 @@ def test_a_month_with_all_kinds_of_findings(picture: Picture) -> None:
     picture(page, "findings", version=re.escape(code_version()))
 
 
-def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind() -> None:
+def test_details_of_an_item_show_its_numbers_and_the_evidence_for_its_kind_of_change() -> None:
     shown = dict(details(LEAKED, "2026-10-09").rows)
     assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
     assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
@@ -272,7 +272,7 @@ def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind
     assert "faster than usual (z −5.2)" in shown["kind of change"]
 
 
-def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
+def test_details_show_the_proportion_correct_if_an_item_was_not_estimated() -> None:
     share = {
         "n": 90,
         "observed": 0.9,
@@ -292,7 +292,7 @@ def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
-def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> None:
+def test_pdf_shows_the_pages_findings_and_the_provenance_of_its_numbers() -> None:
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
     made = pypdfium2.PdfDocument(typeset(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
@@ -301,7 +301,7 @@ def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> No
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
 
 
-def test_an_item_that_was_published_as_another_model_says_so_and_has_no_change_of_parameters() -> None:
+def test_details_show_curves_instead_of_parameters_if_the_published_model_differs() -> None:
     said = "compared by curves: published as 2PL, fitted as 3PL"
     curves = {"right": -0.081, "right_se": 0.012, "with_ability": 0.002, "with_ability_se": 0.01, "df": 2}
     across = drift_row("K1", "2026-10", 0.0, "high", across_models=said, curves=curves, limits=None, delta_b_95=None)
@@ -317,16 +317,16 @@ def test_an_item_that_was_published_as_another_model_says_so_and_has_no_change_o
 
 
 # -- in words ----------------------------------------------------------------------------------------
-# A month's drift in a sentence.
+# The sentence on a month's drift.
 
 
 @pytest.mark.parametrize(("tau", "found"), [(0.18, "τ = 0.18"), (None, "they have no line in common")])
-def test_a_bank_whose_items_vary_too_much_says_so_first(tau: float | None, found: str) -> None:
+def test_sentence_on_drift_begins_with_item_variation_if_items_vary_too_much(tau: float | None, found: str) -> None:
     rows = [drift_row("i1", "2026-09", 0.6, "high", tau=tau), drift_row("i2", "2026-09", 0.1, "none", tau=tau)]
     said = drift_said(rows)
     assert said.startswith(f"b of all items varies by more than drift allows for ({found}, item_variation_max = 0.1)")
     assert said.endswith("; 1 high, 0 medium of two items compared: i1")
 
 
-def test_a_bank_whose_items_vary_as_they_may_is_not_spoken_of() -> None:
+def test_sentence_on_drift_omits_item_variation_within_the_limit() -> None:
     assert drift_said([drift_row("i1", "2026-09", 0.1, "none")]) == "0 high, 0 medium of one item compared"

@@ -1,4 +1,4 @@
-"""What of a night is news and what is chance, on made-up rows."""
+"""Early warnings of a night on made-up rows: changes beyond chance are reported, chance variation is not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning
     return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, LIMITS)
 
 
-def test_night_is_warned_of_what_is_neither_small_nor_within_errors(picture: Picture) -> None:
+def test_night_reports_changes_that_are_large_and_beyond_their_errors(picture: Picture) -> None:
     before, after = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}, {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
     moved = SOUND | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
     warnings = {
@@ -58,16 +58,16 @@ def test_night_is_warned_of_what_is_neither_small_nor_within_errors(picture: Pic
 
 
 @pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
-def test_an_item_without_an_estimate_an_error_or_a_published_value_is_not_compared(gone: dict[str, Any]) -> None:
+def test_item_is_not_compared_without_an_estimate_an_error_and_a_published_value(gone: dict[str, Any]) -> None:
     published = {"i0": (0.0, 0.1), "i1": (0.0, float("nan"))}
     warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, LIMITS)
     assert warning.difficulties.item_ids == ()
     assert warning.problems() == []
 
 
-def test_few_sound_nights_name_an_item_and_every_night_names_one_that_moved() -> None:
-    """Where nothing moved, Benjamini-Hochberg at 5 % names an item in at most 5 % of nights; of 400 nights three
-    standard errors of a share of 0.05 are 0.033."""
+def test_night_reports_an_unmoved_item_in_5_percent_and_a_moved_item_in_98_percent() -> None:
+    """If no item moved, Benjamini-Hochberg at 5 % reports an item in at most 5 % of nights. Three standard errors of a
+    share of 0.05 among 400 nights are 0.033."""
     rng = np.random.default_rng(20261120)
     named = found = 0
     for _ in range(400):

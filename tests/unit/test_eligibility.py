@@ -1,4 +1,4 @@
-"""Eligibility against a plain reading of the rules, one attempt at a time."""
+"""Eligibility of attempts, compared with a slow and obvious implementation of the rules, and groups by earlier θ."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ DTYPES = {"user": np.int32, "item": np.int32, "correct": np.int8, "hints": np.in
 
 
 def attempts_of(rows: list[dict]) -> Attempts:
-    """Attempts from rows that say only how they differ from a plain correct answer; the times of an item are those of
-    the row that names the most."""
+    """Attempts from rows that contain only differences from a plain correct answer. An item's times are taken from its
+    row with the largest `item_n_timed`."""
     full = [ROW | row for row in rows]
     columns = {name: np.array([r[name] for r in full], dtype=DTYPES.get(name, bool)) for name in [*ROW][:-2]}
     median, timed = np.full(max([0, *columns["item"]]) + 1, np.nan), np.zeros(10, np.int64)
@@ -55,12 +55,12 @@ def attempts_of(rows: list[dict]) -> Attempts:
 
 
 def reasons(verdict: Judgement) -> list[str | None]:
-    """The reason of each attempt as text, None where it is scored."""
+    """Return the reason of each attempt as text (None if it is scored)."""
     return [None if code < 0 else str(Judgement.REASONS[code]) for code in verdict.code]
 
 
 def plain_reading(rows: list[dict], rules: Rules) -> list[tuple[str | None, int]]:
-    """The rules as a person would apply them, row by row, with dictionaries. Slow and obvious."""
+    """Apply the rules row by row, as a person would: slow and obvious."""
     verdicts: list[tuple[str | None, int]] = []
     for row in rows:
         r = ROW | row
@@ -136,7 +136,7 @@ rules_strategy = st.builds(
 
 @settings(max_examples=200, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
-def test_every_attempt_is_judged_as_a_plain_reading_of_the_rules_judges_it(rows: list[dict], rules: Rules) -> None:
+def test_every_attempt_is_judged_as_by_a_plain_reading_of_the_rules(rows: list[dict], rules: Rules) -> None:
     verdict = judge(attempts_of(rows), rules)
     got = list(zip(reasons(verdict), verdict.score.tolist(), strict=True))
     assert got == plain_reading(rows, rules)
@@ -144,7 +144,7 @@ def test_every_attempt_is_judged_as_a_plain_reading_of_the_rules_judges_it(rows:
 
 @settings(max_examples=100, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
-def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], rules: Rules) -> None:
+def test_counts_add_up_and_scored_attempts_satisfy_both_minima(rows: list[dict], rules: Rules) -> None:
     attempts = attempts_of(rows)
     verdict = judge(attempts, rules)
     assert sum(verdict.counts.values()) == len(rows)
@@ -159,8 +159,8 @@ def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], r
 
 @settings(max_examples=200, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
-def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rules) -> None:
-    """Learners in three parts, of which one may be empty; only responses by item are added up."""
+def test_verdicts_are_the_same_if_learners_are_judged_in_parts(rows: list[dict], rules: Rules) -> None:
+    """Learners are in three parts, any of which may be empty; only the parts' responses per item are summed."""
     parts = [[n for n, row in enumerate(rows) if row["user"] % 3 == part] for part in range(3)]
     attempts = [attempts_of([rows[n] for n in part]) for part in parts]
     judged = [JudgedLearners.from_attempts(one, rules) for one in attempts]
@@ -183,7 +183,7 @@ def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rule
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
 
 
-def test_repeats_hints_sandbox_and_test_accounts_are_ineligible_and_not_rejected() -> None:
+def test_repeats_sandbox_and_test_accounts_do_not_count_as_rejected() -> None:
     rapid = {"time_ms": 1.0, "item_median_ms": 20_000.0, "item_n_timed": 500}
     rows: list[dict] = [
         {},
@@ -200,7 +200,7 @@ def test_repeats_hints_sandbox_and_test_accounts_are_ineligible_and_not_rejected
     assert rejected(verdict.counts) == (2, 5)
 
 
-def test_removing_an_item_may_remove_a_learner_and_then_another_item() -> None:
+def test_removing_an_item_removes_learners_and_further_items_below_their_minimum() -> None:
     # item 2 has one response; without it learner 0 has one and goes; then item 0 has one and goes; learner 1 keeps 1
     pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
     rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
@@ -209,14 +209,14 @@ def test_removing_an_item_may_remove_a_learner_and_then_another_item() -> None:
     assert (left, verdict.few_items) == ([(2, 1), (2, 3), (3, 1), (3, 3)], {0: 1, 2: 1})
 
 
-def test_the_sample_size_filters_can_be_left_out_for_abilities() -> None:
+def test_minima_of_learners_and_items_are_skipped_if_abilities_need_all_answers() -> None:
     rows = [{"user": 0}]
     assert judge(attempts_of(rows), Rules()).n_responses == 0
     assert reasons(judge(attempts_of(rows), Rules(), min_learner=False))[0] == "few_item_responses"
     assert judge(attempts_of(rows), Rules(), min_learner=False, min_item=False).n_responses == 1
 
 
-def test_impossible_columns_are_named() -> None:
+def test_error_names_a_column_with_impossible_values() -> None:
     with pytest.raises(PsychometricsError, match="found 2 in row 1"):
         attempts_of([{}, {"correct": 2}])
     with pytest.raises(PsychometricsError, match="codes of column item"):
@@ -237,7 +237,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
     )  # fmt: skip
     start = time.process_time()
     verdict = judge(attempts, Rules())
-    # about 0.5 s of the processor; a loop over attempts in Python would take more than 10
+    # about 0.5 s of processor time; a Python loop over attempts would take more than 10 s
     assert time.process_time() - start < 5
     assert verdict.n_responses > 0
 
@@ -253,7 +253,7 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
         ({"max_abs_b": 0.0}, "max_abs_b=0 would hold back every item"),
     ],
 )
-def test_rules_without_effect_are_refused_where_they_are_set_and_read_where_they_stand(
+def test_rules_that_hold_back_everything_are_refused_when_set_and_accepted_when_read(
     settings: dict[str, Any], why: str
 ) -> None:
     rules = Rules.from_settings(settings)
@@ -262,13 +262,13 @@ def test_rules_without_effect_are_refused_where_they_are_set_and_read_where_they
     Rules.from_settings({"warn_anchor_share": 0.7}).require_effect()
 
 
-def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
+def test_rules_are_stored_as_changed_settings_and_restored() -> None:
     rules = Rules.from_settings({"min_responses": 120, "hinted": "exclude", "max_abs_b": 4})
     assert rules.changed() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
     assert (Rules.from_settings(rules.changed()), Rules().changed()) == (rules, {})
 
 
-def test_the_attributes_that_dif_is_looked_for_between_are_a_setting_that_no_fit_depends_on() -> None:
+def test_dif_attributes_are_parsed_and_change_no_hash_of_fits() -> None:
     rules = Rules.from_settings({"dif_attributes": " grade , lang,grade,", "max_abs_b": 4})
     all_rules = Rules(), rules, Rules.from_settings({"dif_attributes": ""})
     assert [one.warnings.attributes for one in all_rules] == [("lang", "country", "tier"), ("grade", "lang"), ()]
@@ -296,24 +296,24 @@ def test_the_attributes_that_dif_is_looked_for_between_are_a_setting_that_no_fit
         ({"dif_attributes": ["lang"]}, "must name attributes, with commas; got"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused_by_name(given_settings: dict, message: str) -> None:
+def test_invalid_rule_is_refused_with_its_name(given_settings: dict, message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
         Rules.from_settings(given_settings)
 
 
-def test_every_reason_explains_itself_in_a_sentence() -> None:
+def test_every_reason_has_a_sentence_as_its_explanation() -> None:
     assert all(reason.explanation.endswith(".") for reason in Reason)
 
 
 def test_expected_error_of_b_is_the_inverse_root_of_the_expected_information() -> None:
-    # by simulation of the information itself, known θ: mean of P(1 − P) over N(0, 1); 1e6 draws are good to 1e-4
+    # simulated information with known θ: mean of P(1 − P) over N(0, 1); 1e6 draws determine it to 1e-4
     theta = np.random.default_rng(7).standard_normal(1_000_000)
     p = 1 / (1 + np.exp(-theta))
     assert expected_b_se(1.0) == pytest.approx(np.mean(p * (1 - p)) ** -0.5, rel=1e-3)
     assert expected_b_se(200) == pytest.approx(expected_b_se(50) / 2)
 
 
-def test_a_proposal_says_what_each_minimum_admits_and_costs() -> None:
+def test_proposal_lists_admitted_items_and_expected_error_for_each_minimum() -> None:
     options = propose_minimum([600, 450, 210, 160, 60, 60, 60, 60, 60, 20], minima=(50, 500, 200))
     assert [(o.min_responses, o.items_admitted) for o in options] == [(500, 1), (200, 3), (50, 9)]
     assert [o.expected_b_se for o in options] == sorted(o.expected_b_se for o in options)
@@ -329,12 +329,12 @@ def test_the_recommended_minimum_follows_from_the_log(responses: list[int], reco
     assert recommend(propose_minimum(responses)).min_responses == recommended
 
 
-def test_a_log_without_items_gets_an_error_and_no_proposal() -> None:
+def test_log_without_items_is_refused() -> None:
     with pytest.raises(PsychometricsError, match="no items"):
         propose_minimum([])
 
 
-def test_a_real_log_below_the_defaults_is_recommended_a_minimum_that_admits_most_items(shared: Path) -> None:
+def test_recommended_minimum_admits_most_items_of_a_real_log_below_the_default(shared: Path) -> None:
     log = pd.read_csv(shared / "data" / "lkt_statistics_cloze.csv.gz")
     answers = log[log["correct"].notna()].sort_values("answered_at")
     first = answers.drop_duplicates(["user_id", "item_id"])
@@ -350,7 +350,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", STAGE_OF)
-def test_a_rule_changes_the_hash_of_its_stage_and_no_other(name: str) -> None:
+def test_rule_changes_only_the_hash_of_its_stage(name: str) -> None:
     usual = Rules()
     value = usual.settings()[name]
     other = OTHER[name] if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2
@@ -359,8 +359,8 @@ def test_a_rule_changes_the_hash_of_its_stage_and_no_other(name: str) -> None:
     assert (changed, [*rules.changed()]) == ([STAGE_OF[name]], [name])
 
 
-def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> None:
-    """Whole numbers are read from JSON where a share or a limit is 1."""
+def test_hash_of_a_stage_is_the_same_for_whole_numbers_and_floats() -> None:
+    """JSON contains a whole number if a share or a limit is 1."""
     assert (
         Rules.from_settings({"max_abs_b": 4}).publication.hash
         == Rules.from_settings({"max_abs_b": 4.0}).publication.hash
@@ -368,7 +368,7 @@ def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> 
 
 
 # -- levels ------------------------------------------------------------------------------------------
-# Groups by earlier θ: who is in which, what the earlier θ rests on, and the correlation that gives levels away.
+# Groups by earlier θ: their learners, the items that the earlier θ uses, and the correlation that reveals levels.
 
 RNG = np.random.default_rng(1)
 
@@ -383,20 +383,20 @@ def test_levels_are_of_equal_size_and_in_order_of_theta() -> None:
 
 
 @pytest.mark.parametrize(("learners", "expected"), [(5000, 20), (600, 12), (100, 2), (99, 1), (0, 1)])
-def test_there_are_as_many_levels_as_have_fifty_learners(learners: int, expected: int) -> None:
+def test_number_of_levels_is_a_fiftieth_of_the_learners_and_at_most_twenty(learners: int, expected: int) -> None:
     theta = np.full(1000 + learners, np.nan)
     theta[:learners] = RNG.normal(size=learners)
     names = set(Earlier(theta).groups()) - {UNKNOWN}
     assert len(names) == (expected if expected > 1 else 0)
 
 
-def test_learners_without_an_earlier_theta_are_a_group_of_their_own_where_they_are_many() -> None:
+def test_fifty_learners_without_an_earlier_theta_are_a_separate_group() -> None:
     many, few = (np.concatenate([RNG.normal(size=1000), np.full(n, np.nan)]) for n in (50, 49))
     assert Earlier(many).groups()[1000:] == [UNKNOWN] * 50
-    assert Earlier(few).groups()[1000:] == ["level 11"] * 49  # the upper of the two middle ones of 20
+    assert Earlier(few).groups()[1000:] == ["level 11"] * 49  # the upper of the two middle levels of 20
 
 
-def test_earlier_theta_rests_on_items_with_parameters_and_on_five_of_them_at_least() -> None:
+def test_earlier_theta_is_known_if_five_answered_items_have_parameters() -> None:
     x = np.array([[1, 0, 1, 1, 0, 1], [1, 0, 1, 1, np.nan, 1], [np.nan] * 6, [1, 1, 1, 1, 1, np.nan]])
     answers = Responses.from_wide(x, ["a", "b", "c", "d", "e", "unknown"])
     place = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
@@ -407,7 +407,7 @@ def test_earlier_theta_rests_on_items_with_parameters_and_on_five_of_them_at_lea
     np.testing.assert_allclose(found.theta[[0, 3]], expected[[0, 3]])
 
 
-def test_an_item_that_could_not_be_estimated_says_nothing_of_the_earlier_theta() -> None:
+def test_earlier_theta_ignores_items_without_estimates() -> None:
     answers = Responses.from_wide(np.ones((1, 6)), list("abcdef"))
     slope = np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0])
     without = Earlier.scored(answers, list("abcdef"), ItemCurves(slope, 0 * slope, np.zeros(6)))
@@ -415,8 +415,8 @@ def test_an_item_that_could_not_be_estimated_says_nothing_of_the_earlier_theta()
     assert without.theta == pytest.approx(five.theta)
 
 
-def test_the_correlation_sees_levels_and_not_forms() -> None:
-    """Of 2000 answers each: a correlation of 0 has a standard error of 0.02."""
+def test_correlation_is_high_for_items_assigned_by_level_and_low_for_random_forms() -> None:
+    """An assignment has 2000 answers, so a correlation of 0 has a standard error of 0.02."""
     theta, b = RNG.normal(size=400), np.sort(RNG.normal(size=40))
     near = np.argsort(np.abs(b - theta[:, None]) + RNG.uniform(0, 1, (400, 40)), axis=1)[:, :5]
     at_random = np.argsort(RNG.random((400, 40)), axis=1)[:, :5]
@@ -430,7 +430,7 @@ def test_the_correlation_sees_levels_and_not_forms() -> None:
     assert found[0][1] == 400
 
 
-def test_without_earlier_answers_there_is_nothing_to_correlate() -> None:
+def test_correlation_is_undefined_without_earlier_answers() -> None:
     responses = Responses.from_wide(np.ones((3, 2)))
     r, learners = correlation_with(responses, np.array([0.0, 1.0]), Earlier(np.full(3, np.nan)))
     assert (np.isnan(r), learners) == (True, 0)

@@ -1,4 +1,4 @@
-"""The registry of engines: names, reasons of absence, adapters of one signature."""
+"""The registry of engines: names, reasons of absence, and adapters with a common signature."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.testbed.patience import patient
 PLAIN = Settings(_env_file=None)
 
 
-def test_the_default_engine_is_always_there_and_takes_the_threads() -> None:
+def test_default_engine_is_always_installed_and_uses_the_set_number_of_threads() -> None:
     assert registry.installed("em", PLAIN) is None
     built = registry.build("em", Settings(irt_threads=1, _env_file=None))
     assert isinstance(built, EmEngine)
     assert built.threads == 1
 
 
-def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
+def test_unknown_engine_is_refused_with_a_list_of_known_engines() -> None:
     with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known are em, mirt, pymc, brms, remote"):
         registry.installed("girth", PLAIN)
 
 
-def test_reading_every_spec_imports_nothing_slow() -> None:
+def test_reading_every_spec_imports_no_slow_package() -> None:
     program = "import sys, irt_assets.engines.registry; print(*sys.modules)"
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patient(60))
@@ -39,7 +39,7 @@ def test_reading_every_spec_imports_nothing_slow() -> None:
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_an_engine_can_be_built_exactly_where_it_is_installed(name: str) -> None:
+def test_only_installed_engines_can_be_built(name: str) -> None:
     absence = registry.installed(name, PLAIN)
     if absence is None:
         assert registry.build(name, PLAIN).name == name
@@ -48,13 +48,13 @@ def test_an_engine_can_be_built_exactly_where_it_is_installed(name: str) -> None
             registry.build(name, PLAIN)
 
 
-def test_a_missing_package_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_gives_the_command_that_installs_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PythonPackage, "version", None)
     with pytest.raises(PermanentFailure, match="make venv EXTRAS=bayes"):
         registry.build("pymc", PLAIN)
 
 
-def test_where_the_r_service_is_set_the_engines_in_r_run_there() -> None:
+def test_engines_in_r_use_the_r_service_if_its_address_is_set() -> None:
     settings = Settings(
         r_irt_base_url="http://r-irt:8000",
         r_irt_internal_token="hidden",
@@ -76,7 +76,7 @@ def test_where_the_r_service_is_set_the_engines_in_r_run_there() -> None:
     ("given", "missing"),
     [({}, "R_IRT_BASE_URL and R_IRT_INTERNAL_TOKEN"), ({"r_irt_base_url": "http://r-irt"}, "R_IRT_INTERNAL_TOKEN")],
 )
-def test_the_remote_engine_names_the_settings_it_wants(given: dict[str, str], missing: str) -> None:
+def test_remote_engine_names_the_settings_that_are_missing(given: dict[str, str], missing: str) -> None:
     settings = Settings(**given, _env_file=None)
     said = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
     assert registry.installed("remote", settings) == said
@@ -94,12 +94,12 @@ def test_the_remote_engine_names_the_settings_it_wants(given: dict[str, str], mi
         ("a:b:pymc", {"pymc": frozenset({"a:b"})}),
     ],
 )
-def test_engines_are_enabled_for_all_scales_or_for_some_in_the_order_of_a_month(value: str, enabled: dict) -> None:
+def test_engines_are_enabled_for_all_or_for_listed_scales_in_the_order_of_a_month(value: str, enabled: dict) -> None:
     found = registry.enabled(Settings(irt_engines=value, _env_file=None))
     assert list(found.items()) == list(enabled.items())
 
 
 @pytest.mark.parametrize("value", ["stan", "pymc;mirt", "maths:", ":pymc", "em"])
-def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(value: str) -> None:
+def test_invalid_entry_of_irt_engines_is_refused_with_a_list_of_engines(value: str) -> None:
     with pytest.raises(PermanentFailure, match=r"setting IRT_ENGINES: every entry .* one of mirt, pymc, brms"):
         registry.enabled(Settings(irt_engines=value, _env_file=None))

@@ -1,4 +1,4 @@
-"""What is tried again, and what is not."""
+"""Classification of errors into transient failures, which are retried, and permanent failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resources.failures import PermanentFailure, TransientFailure, explain, is_t
 
 
 def refused() -> psycopg.Error:
-    """The error of a server that is not there, as psycopg raises it."""
+    """Return psycopg's error for an address without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         port = probe.getsockname()[1]
@@ -29,7 +29,7 @@ def refused() -> psycopg.Error:
     return caught.value
 
 
-def test_a_server_that_is_not_there_is_transient() -> None:
+def test_refused_connection_is_transient() -> None:
     assert is_transient(refused())
 
 
@@ -50,7 +50,7 @@ def test_a_server_that_is_not_there_is_transient() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_time_mends_is_transient_also_when_sqlalchemy_wraps_it(error: Exception) -> None:
+def test_temporary_error_is_transient_also_if_wrapped_by_sqlalchemy(error: Exception) -> None:
     assert is_transient(error)
     assert is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))
 
@@ -70,7 +70,7 @@ def test_what_time_mends_is_transient_also_when_sqlalchemy_wraps_it(error: Excep
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_only_a_person_mends_is_not(error: BaseException) -> None:
+def test_error_that_requires_a_person_is_not_transient(error: BaseException) -> None:
     assert not is_transient(error)
     if isinstance(error, Exception):
         assert not is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))
@@ -91,8 +91,9 @@ def test_what_only_a_person_mends_is_not(error: BaseException) -> None:
         "SSL error: certificate verify failed",
     ],
 )
-def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> None:
-    """libpq gives no SQLSTATE while it connects; a wrong password was tried for as long as a lost connection."""
+def test_refusal_by_the_server_is_not_transient(words: str) -> None:
+    """libpq gives no SQLSTATE while it connects, so a wrong password was once retried for as long as a lost
+    connection."""
     refusal = psycopg.OperationalError(words)
     assert not is_transient(refusal)
     assert not is_transient(sqlalchemy.exc.OperationalError("SELECT 1", {}, refusal))
@@ -114,28 +115,28 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_error_has_its_own_sentence(error: Exception, said: str) -> None:
-    """A full disk and a deadlock read "the database does not answer"."""
+def test_each_kind_of_error_is_explained_by_a_different_sentence(error: Exception, said: str) -> None:
+    """A full disk and a deadlock were once explained by "the database does not answer"."""
     assert said in str(explain(error))
     assert ("does not answer" in str(explain(error))) == (said == "does not answer")
     if isinstance(error, psycopg.Error):
         assert explain(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)) == explain(error)
 
 
-def test_a_fault_of_the_program_has_no_sentence() -> None:
+def test_errors_of_the_program_have_no_explanation() -> None:
     assert explain(KeyError("x")) is None
     assert explain(errors.UniqueViolation("duplicate key value")) is None
     assert explain(FileNotFoundError(2, "No such file")) is None
 
 
 class OfAnotherDriver(psycopg2.OperationalError):
-    """psycopg2's errors have `pgcode`, and none where the connection is gone."""
+    """An error of psycopg2, whose `pgcode` is None if the connection is lost."""
 
     pgcode: str | None = None
 
 
-def test_dagsters_storage_is_judged_as_ours_is() -> None:
-    """It speaks another driver, whose lost connections were no reason to try again."""
+def test_errors_of_dagsters_storage_are_classified_like_errors_of_our_database() -> None:
+    """Dagster uses psycopg2, whose lost connections were once not retried."""
     lost, refused_it, deadlock = (
         OfAnotherDriver(words)
         for words in ("server closed the connection unexpectedly", 'database "bank" does not exist', "deadlock")
@@ -153,8 +154,8 @@ def test_dagsters_storage_is_judged_as_ours_is() -> None:
 DEFINING = {"asset", "multi_asset", "asset_check", "multi_asset_check", "op", "observable_source_asset"}
 
 
-def test_every_step_tells_its_failures_apart() -> None:
-    """A step that does not retries nothing, and shows a trace where a sentence would do."""
+def test_every_step_classifies_its_failures() -> None:
+    """Other steps retry no failure, and show a traceback instead of a sentence."""
     steps, without = 0, []
     root = Path(irt_assets.__file__).parents[1]
     for file in (*root.glob("irt_assets/**/*.py"), *root.glob("jobs/**/*.py")):

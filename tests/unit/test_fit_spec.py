@@ -1,4 +1,4 @@
-"""What is stored with a fit is read as it was written, and not read where a key is missing, misspelt or mistyped."""
+"""The spec stored with a fit: round trips, and errors if a key is missing, misspelt or of the wrong type."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ FIT = "2026-06-default-em-1 (2026-06, default, em)"
 RULES = Rules.from_settings({"second_dimension": "hold", "new_misfit": "hold", "latent": "auto"})
 SCALE = Scale("default", priors=Priors(a=LogNormal(0.0, 0.5)), rules=RULES)
 OF_NAMES = {"left_out", "of", "loadings", "weights", "eligibility", "scale_priors", "priors"}
-"""Objects whose keys are items, rules or parameters, or statistics of items."""
+"""Names of objects whose keys are items, rules or parameters."""
 
 
-def test_a_spec_is_written_as_it_was_read() -> None:
+def test_spec_is_unchanged_after_reading_and_writing() -> None:
     assert StagedSpec.from_json(staged_json(), FIT).as_json() == staged_json()
     assert LinkedSpec.from_json(linked_json(), FIT).as_json() == linked_json()
 
 
-def test_an_attempt_that_failed_stores_that_nothing_is_known() -> None:
+def test_failed_attempt_stores_a_spec_without_statistics() -> None:
     stored = StagedSpec(model="2pl", latent="auto").as_json()
     assert stored.keys() == staged_json().keys()
     assert (stored["version"], stored["fit_statistics"], stored["left_out"]) == (1, None, {})
     assert StagedSpec.from_json(stored, FIT) == StagedSpec(model="2pl", latent="auto")
 
 
-def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
+def test_unknown_keys_are_ignored_only_if_the_spec_has_a_later_version() -> None:
     later = linked_json() | {"version": 2, "of a later version": 1}
     later["latent"]["of a later version"] = 1
     spec = LinkedSpec.from_json(later, FIT)
@@ -67,20 +67,20 @@ def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
         ({"shape": {"latent": "normal", "why": ""}}, "shape.normality is missing"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_the_fit_the_key_and_the_way_out(change: Any, problem: str) -> None:
+def test_error_for_an_unreadable_spec_names_the_fit_the_key_and_the_remedy(change: Any, problem: str) -> None:
     with pytest.raises(PermanentFailure) as failure:
         StagedSpec.from_json(staged_json() | change, FIT)
     assert str(failure.value).startswith(f"what is stored with the fit {FIT} cannot be read: {problem}")
     assert "Materialise item_calibration again" in str(failure.value)
 
 
-def test_constants_of_an_origin_have_no_test() -> None:
+def test_linking_constants_of_an_origin_window_are_not_tested() -> None:
     origin = LinkingConstants.of_origin()
     assert LinkingConstants.from_json(origin.as_json(), FIT) == origin
     assert (origin.tested, origin.as_json().keys()) == (False, BEFORE_TAU.keys())
 
 
-def test_a_linked_fit_keeps_what_was_staged() -> None:
+def test_linked_spec_contains_the_staged_spec() -> None:
     spec = StagedSpec.from_json(staged_json(), FIT)
     constants = LinkingConstants.from_json(CONSTANTS, FIT)
     stored = linked_json()
@@ -89,11 +89,11 @@ def test_a_linked_fit_keeps_what_was_staged() -> None:
     assert LinkedSpec.from_json(found.as_json(), FIT) == found
 
 
-# -- a gate never passes because a key is not there ------------------------------------------------------
+# -- gates do not pass because a key is missing ----------------------------------------------------------
 
 
 def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Each key of an object removed, and misspelt, everywhere below it; which one it was, and the whole."""
+    """Yield copies of a stored object with a key removed or misspelt at any depth, each with the path of that key."""
     if isinstance(stored, list):
         for k, one in enumerate(stored):
             for where, changed in damaged(one, (*at, k)):
@@ -110,7 +110,7 @@ def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, 
 
 
 def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, GateResult]:
-    """Of every gate and check on a month whose fit is stored like this."""
+    """Evaluate every gate and check on a month whose fit is stored like this."""
     month = evidence(
         scale=SCALE,
         staged=staged(spec=StagedSpec.from_json(staged_as, FIT)),
@@ -119,14 +119,14 @@ def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, 
     return {gate.name: gate.judge(month) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
 
 
-def test_the_fit_passes_as_it_is() -> None:
+def test_undamaged_fit_passes_all_gates_and_all_checks_except_independence() -> None:
     found = verdicts(staged_json(), linked_json())
     assert found.keys() - passed(found) == {"items_are_independent"}  # i1 and i2
     assert "one pair of items shares more than the ability" in found["items_are_independent"].why
 
 
 @pytest.mark.parametrize("of", ["staged", "linked"])
-def test_no_gate_passes_in_silence_on_a_damaged_spec(of: str) -> None:
+def test_damaged_spec_raises_an_error_or_changes_a_verdict(of: str) -> None:
     whole = {"staged": staged_json(), "linked": linked_json()}
     cases = {where: tuple((whole | {of: spec}).values()) for where, spec in damaged(whole[of])}
     assert len(cases) > 200
@@ -134,7 +134,7 @@ def test_no_gate_passes_in_silence_on_a_damaged_spec(of: str) -> None:
 
 
 def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[str]:
-    """The cases that can be read, and on which every gate and check says what it says of the whole fit."""
+    """Return the cases that can be read and have the same verdicts as the undamaged fit."""
     whole = passed(verdicts(staged_json(), linked_json()))
     found = set()
     for where, (staged_as, linked_as) in cases.items():
@@ -152,7 +152,7 @@ def passed(found: dict[str, GateResult]) -> set[str]:
 
 
 # -- fits --------------------------------------------------------------------------------------------
-# A fit as bytes and back.
+# Encoding of a fit as bytes, and decoding.
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -201,13 +201,13 @@ def calibrations(draw: st.DrawFn) -> Calibration:
 
 
 @given(calibrations())
-@settings(max_examples=60, deadline=None)  # a zip archive each: milliseconds on an idle machine, more on a busy one
-def test_a_fit_comes_back_to_the_last_bit(calibration: Calibration) -> None:
+@settings(max_examples=60, deadline=None)  # each example writes a zip archive, which is slow on a busy machine
+def test_fit_is_decoded_bit_for_bit(calibration: Calibration) -> None:
     assert_same(decode(encode(calibration)), calibration)
 
 
-def test_what_is_stored_cannot_run_code() -> None:
-    """Arrays of objects would be pickles."""
+def test_reading_a_stored_fit_cannot_run_code() -> None:
+    """Arrays of objects are stored as pickles, so reading them is refused."""
     fit = decode(encode(made_up()))
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
         decode(encode(replace(fit, a=np.array([object()], dtype=object))))
@@ -224,5 +224,5 @@ def made_up() -> Calibration:
 @pytest.mark.parametrize(
     ("number", "stored"), [(1.5, 1.5), (float("nan"), None), (float("inf"), None), (-float("inf"), None)]
 )
-def test_json_gets_null_for_what_is_no_number(number: float, stored: float | None) -> None:
+def test_numbers_that_are_not_finite_are_null_in_json(number: float, stored: float | None) -> None:
     assert finite(number) == stored

@@ -1,4 +1,4 @@
-"""Forecasts of answers against their definition, and what is found of abilities that are wrong."""
+"""Forecasts of answers, compared with their definition, and the detection of wrong abilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forecasts(mean: np.ndarray, se: float = SE) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("a", "sd"), [(0.5, 1.0), (1.5, 0.4), (3.0, 1.0)])
-def test_a_forecast_is_the_mean_of_the_curve_over_what_is_thought_of_ability(a: float, sd: float) -> None:
+def test_forecast_is_the_mean_of_the_curve_over_the_posterior_of_ability(a: float, sd: float) -> None:
     b = np.linspace(-3, 3, 13)
     curves = Curves.from_items(ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2)))
     found = forecast(curves, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
@@ -34,7 +34,7 @@ def test_a_forecast_is_the_mean_of_the_curve_over_what_is_thought_of_ability(a: 
     np.testing.assert_allclose(found, weight @ curve, atol=1e-3)
 
 
-def test_forecasts_from_sound_abilities_come_true_and_beat_worse_ones() -> None:
+def test_forecasts_from_true_abilities_are_calibrated_and_have_a_smaller_loss() -> None:
     p = forecasts(MEAN)
     assert not any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
     vague = excess_of(p, forecasts(np.zeros(N), 1.0), RIGHT, PERSON)
@@ -47,14 +47,15 @@ def test_forecasts_from_sound_abilities_come_true_and_beat_worse_ones() -> None:
     [(MEAN + 0.4, SE), (MEAN - 0.4, SE), (MEAN[::-1], SE), (1.8 * MEAN, 0.0)],
     ids=["too high", "too low", "another's", "spread out"],
 )
-def test_wrong_abilities_are_found_by_both(wrong: np.ndarray, se: float) -> None:
+def test_wrong_abilities_are_detected_by_deciles_and_by_loss(wrong: np.ndarray, se: float) -> None:
     p = forecasts(wrong, se)
     assert any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
     assert excess_of(p, forecasts(MEAN), RIGHT, PERSON).worse
 
 
-def test_the_standard_error_is_of_learners_and_not_of_answers() -> None:
-    """Learners whose answers all go one way are N observations; over 400 draws the mean has that spread."""
+def test_standard_error_of_the_loss_treats_learners_as_the_sample() -> None:
+    """If all answers of a learner are equal, N learners are N observations. The SD of the mean over 400 draws shows
+    it."""
     found = []
     for _ in range(400):
         right = np.repeat(RNG.random(50) < 0.5, 20).astype(np.int8)
@@ -65,8 +66,9 @@ def test_the_standard_error_is_of_learners_and_not_of_answers() -> None:
     assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.12)
 
 
-def test_growth_goes_on_for_a_week_after_each_day_with_answers() -> None:
-    """Known on day 0 and on day 5; answers in any order, two of them on one day, the last after a gap of 30 days."""
+def test_ability_grows_for_a_week_after_each_day_with_answers() -> None:
+    """Abilities are known on day 0 and on day 5. Answers are unordered, two are on the same day, and the last follows a
+    gap of 30 days."""
     person, day = np.array([0, 0, 0, 0, 1, 1]), np.array([40, 3, 10, 3, 5, 9])
     grown = growth_since(Movement(growth=0.7), person, day, np.array([0.0, 0, 0, 0, 5, 5]))
     np.testing.assert_allclose(grown, [1.7, 0.3, 1.0, 0.3, 0.0, 0.4], rtol=0, atol=1e-12)

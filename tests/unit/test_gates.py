@@ -1,4 +1,4 @@
-"""The gates of publication, one piece of evidence at a time."""
+"""The gates of publication, each on a month that is changed in a single respect."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def staged(**changes: Any) -> StagedFit:
 
 
 def evidence(**changes: Any) -> Evidence:
-    """A month that passes every gate, changed in one thing."""
+    """Evidence of a month that passes every gate, with these changes."""
     sound = Evidence(
         month="2026-06",
         scale=Scale("default"),
@@ -195,8 +195,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def test_months_are_held_by_the_gates_that_their_faults_concern(picture: Picture) -> None:
-    """Answers outside the bank count against every scale unless a scale `default` has them: nobody would look at them.
-    Q alone holds nothing, unless an earlier release linked the month."""
+    """Answers outside the bank count against every scale unless a scale `default` has them, as nobody would notice them
+    otherwise. Q alone does not hold a month, unless an earlier release linked it."""
     found = {case: failures(evidence(**changes)) for case, changes in CASES.items()}
     picture({case: listed(gates) for case, gates in found.items()}, "months")
 
@@ -205,7 +205,7 @@ def listed(gates: dict[str, str]) -> str:
     return "\n".join(f"{gate}: {why}" for gate, why in sorted(gates.items())) or "passes every gate"
 
 
-def test_what_an_earlier_release_linked_is_read_and_written_as_it_was() -> None:
+def test_linking_constants_of_an_earlier_release_are_written_unchanged() -> None:
     spec = linked_before(q_p=0.01)
     assert spec.linking_constants.as_json() == LinkingConstants.from_json(BEFORE_TAU | {"q_p": 0.01}, "fit").as_json()
     assert set(spec.linking_constants.as_json()) == set(BEFORE_TAU)
@@ -247,7 +247,7 @@ ITEM_CASES: tuple[dict[str, Any], ...] = (
 
 
 def test_items_are_held_back_with_every_reason(picture: Picture) -> None:
-    """A scored item is judged by the same limits in its own words, and nobody is sent to its key."""
+    """The same limits apply to scored items with different sentences, which do not recommend to check the key."""
     picture({str(case): "\n".join(problems_of(**SOUND | case)) or "passes" for case in ITEM_CASES}, "items")
 
 
@@ -324,15 +324,15 @@ def of_shape(shape: Shape | None, **changes: Any) -> GateResult:
         (of_shape, SHAPES, "guessing"),
     ],
 )
-def test_verdict_follows_from_what_a_month_shows(
+def test_gate_holds_a_month_with_its_reason_if_the_evidence_exceeds_the_limits(
     picture: Picture, judge: Callable[..., GateResult], cases: dict[str, dict[str, Any]], name: str
 ) -> None:
-    """`linking_jumps`, `anchors_move` and `guessing`."""
+    """The cases are in `linking_jumps`, `anchors_move` and `guessing`."""
     picture({title: said(judge(**case)) for title, case in cases.items()}, name)
 
 
-def test_warnings_of_what_no_gate_holds(picture: Picture) -> None:
-    """A second dimension where no gate holds it, and published items that have too few responses."""
+def test_advisory_checks_warn_of_a_second_dimension_and_of_unfitted_published_items(picture: Picture) -> None:
+    """A second dimension is a warning if no gate holds it, and so are published items with too few responses."""
     left_out = evidence(
         staged=staged(spec=a_spec(left_out={"new": 12, "old": 34})), in_force=frozenset({"old", "other"})
     )
@@ -358,8 +358,8 @@ DEMANDED: dict[str, StagedFit | None] = {
 }
 
 
-def test_demanded_engine_without_a_result_fails(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stored fits, as they are read, are b"sound" and b"not converged"."""
+def test_gate_fails_if_a_demanded_engine_has_no_result(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stored fits are b"sound" and b"not converged", which `decoded` replaces."""
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
     monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
     verdicts = {title: demanded_engines_fitted(evidence(demanded={"pymc": fit})) for title, fit in DEMANDED.items()}
@@ -367,7 +367,7 @@ def test_demanded_engine_without_a_result_fails(picture: Picture, monkeypatch: p
 
 
 # -- misfit ------------------------------------------------------------------------------------------
-# What the gates on misfit say of the items that answer alike, from what a fit keeps of its comparison.
+# The sentences of the gates on misfit about items that answer alike, from the comparison stored with a fit.
 
 ITEMS = [f"reading_{j:02d}" for j in range(7)]
 NAMED = "reading_00, reading_01, reading_02, reading_03, reading_04 and 2 more answer alike beyond ability"
@@ -375,8 +375,8 @@ BOTH = {"dependence": ITEMS, "ratio": ITEMS[::-1]}
 
 
 def compared_misfit(together: dict[str, list[str]] | None = None, **low: float) -> ComparedMisfit:
-    """A month's `misfit`, which names no items without `together`; `low`: lower limits of growth, −.01 of the
-    others."""
+    """A month's `misfit`. It names no items without `together`; `low` contains lower limits of growth (default:
+    −.01)."""
     growth = {
         name: {"value": low.get(name, -0.01) + 0.02, "low": low.get(name, -0.01), "high": 1.0}
         for name in ("dependence", "ratio", "rmsea", "unlikely", "random")
@@ -394,8 +394,8 @@ GROWN: tuple[dict[str, float], ...] = (
 )
 
 
-def test_items_that_answer_alike_are_named_once_where_that_grew(picture: Picture) -> None:
-    """In the gate's reason, and in the table of the same comparison."""
+def test_items_that_answer_alike_are_named_once_if_their_dependence_grew(picture: Picture) -> None:
+    """The items are in the gate's reason and in the table of the same comparison."""
     found = {str(low): compared_misfit(BOTH, **low) for low in GROWN}
     pages = {
         low: f"{said(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
@@ -404,7 +404,7 @@ def test_items_that_answer_alike_are_named_once_where_that_grew(picture: Picture
     picture(pages, "misfit")
 
 
-def test_misfit_to_be_accepted_names_its_items_if_the_comparison_knows_them(picture: Picture) -> None:
+def test_reason_of_held_misfit_names_its_items_if_the_comparison_stores_them(picture: Picture) -> None:
     spec = {"new": StagedSpec(misfit=compared_misfit(BOTH)), "old": StagedSpec(misfit=compared_misfit(dependence=0.3))}
     months = {age: evidence(staged=staged(spec=one), scale=ruled(new_misfit="hold")) for age, one in spec.items()}
     judges = (misfit_has_not_grown, misfit_was_accepted)

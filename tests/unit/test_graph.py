@@ -1,4 +1,4 @@
-"""The whole graph, as the code server loads it: more is resolved there than where one job is run in process."""
+"""The whole graph, as the code server loads it, which resolves more than a single job in process does."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
 GROUPS = ("intake", "responses", "features", "calibration", "drift", "kpis", "reports", "invariants")
-"""In the order in which data flows."""
+"""Names of the asset groups, in the order of data flow."""
 
 
-def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
-    """A job with the name of another job's op is refused only when all of them are looked at together."""
+def test_every_job_of_the_graph_is_resolved(tmp_path: Path) -> None:
+    """A job with the same name as an op of a different job is refused only if all jobs are resolved together."""
     graph = build_defs(Settings(irt_home=tmp_path)).get_repository_def()
     jobs = {job.name: job for job in graph.get_all_jobs()}
     assert {key.to_user_string() for key in jobs[MONTHLY_JOB].asset_layer.executable_asset_keys} >= set(MONTHLY_ASSETS)
 
 
-def test_every_asset_that_is_made_links_to_its_installed_file(tmp_path: Path) -> None:
+def test_every_materializable_asset_links_to_its_installed_file(tmp_path: Path) -> None:
     graph = build_defs(Settings(irt_home=tmp_path)).resolve_asset_graph()
     for key in graph.materializable_asset_keys:
         [reference] = graph.get(key).metadata["dagster/code_references"].code_references
         assert Path(reference.source.rpartition(":")[0]).is_file(), key
 
 
-def test_each_asset_is_described_and_owned_and_reads_no_later_group(tmp_path: Path) -> None:
-    """Dagster draws a graph from left to right, so a group that reads a later one would make it a tangle."""
+def test_every_asset_has_a_description_and_owners_and_reads_no_later_group(tmp_path: Path) -> None:
+    """Dagster draws a graph from left to right, so arrows back to an earlier group would make it hard to read."""
     graph = build_defs(Settings(irt_home=tmp_path, irt_attempts=str(tmp_path / "lake"))).resolve_asset_graph()
     nodes = {key: graph.get(key) for key in graph.get_all_asset_keys()}
     assert not [key for key, node in nodes.items() if not (node.owners and node.kinds)]
@@ -67,7 +67,7 @@ def test_assets_of_daily_jobs_must_be_fresh_if_schedules_run(
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The engines that are installed for the test, which adds them."""
+    """Names of installed engines, empty at first; the test adds names."""
     engines: set[str] = set()
     monkeypatch.setattr(definitions, "installed", lambda name, settings: None if name in engines else "it is absent")
     return engines
@@ -87,7 +87,7 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
         ("maths:pymc", ("pymc", "mirt"), ("pymc",)),
     ],
 )
-def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
+def test_only_enabled_and_installed_engines_have_an_asset(
     tmp_path: Path, installed: set[str], enabled: str, there: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
     installed.update(there)
@@ -102,10 +102,11 @@ def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
     assert checks & {*of_engines, "engines_agree"} == {"engines_agree", *(f"{engine}_fitted" for engine in found)}
 
 
-def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
+def test_engines_share_a_pool_and_assets_of_a_month_do_not_depend_on_engines(
     tmp_path: Path, installed: set[str]
 ) -> None:
-    """Were linked_item_parameters to depend on them, Dagster would call every month made before unsynced."""
+    """If linked_item_parameters depended on an engine, Dagster would show all earlier months as unsynced once the
+    engine is enabled."""
     installed.update(("brms", "mirt", "pymc"))
     graph = build_defs(Settings(irt_home=tmp_path, irt_engines="brms,mirt,pymc")).resolve_asset_graph()
     engines = [dg.AssetKey(f"item_calibration_{name}") for name in ("mirt", "pymc", "brms")]
@@ -117,16 +118,17 @@ def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
     assert not any(set(engines) & parents[name] for name in MONTHLY_ASSETS)
 
 
-def test_a_pool_admits_one_run_at_a_time() -> None:
-    """`heavy_engines` has no limit of its own; the file's holds for every pool."""
+def test_every_pool_is_limited_to_a_single_run() -> None:
+    """`heavy_engines` has no separate limit; the file's default applies to every pool."""
     pools = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["concurrency"][
         "pools"
     ]
     assert pools == {"default_limit": 1, "granularity": "run"}
 
 
-def test_three_runs_go_on_at_once_so_that_two_long_ones_leave_a_place() -> None:
-    """Each of the two pools holds back all but one of its runs; daily life has no pool, but the night."""
+def test_number_of_concurrent_runs_exceeds_the_number_of_pools() -> None:
+    """Each of the two pools admits a single long run, so that a place is free for daily jobs, which have no pool except
+    for the nightly calibration."""
     settings = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))
     defs = build_defs(Settings(irt_engines="pymc", _env_file=None))
     graph = defs.resolve_asset_graph()
@@ -135,7 +137,7 @@ def test_three_runs_go_on_at_once_so_that_two_long_ones_leave_a_place() -> None:
     assert settings["concurrency"]["runs"]["max_concurrent_runs"] > len({"calibration", "heavy_engines"})
 
 
-def test_daily_life_goes_before_a_backfill_and_every_job_says_its_kind() -> None:
+def test_daily_jobs_have_priority_over_backfills_and_every_job_has_a_kind() -> None:
     jobs = build_defs(Settings(_env_file=None)).resolve_all_job_defs()
     tags = {job.name: job.tags for job in jobs if not job.name.startswith("__")}
     assert all({"irt/kind", "dagster/max_runtime", "dagster/priority"} <= set(of_job) for of_job in tags.values())
@@ -144,7 +146,7 @@ def test_daily_life_goes_before_a_backfill_and_every_job_says_its_kind() -> None
     assert min(priorities.values()) > 0
 
 
-def test_the_invariants_ask_for_all_that_follows_a_month(tmp_path: Path) -> None:
+def test_invariants_check_every_asset_that_follows_a_month(tmp_path: Path) -> None:
     graph = build_defs(Settings(irt_home=tmp_path)).resolve_asset_graph()
     following = {
         key.to_user_string()

@@ -1,4 +1,4 @@
-"""deploy/docker without an engine: what the Dockerfiles name is there and gets through; what the entry point does."""
+"""deploy/docker without a container engine: the files that the Dockerfiles copy, and the entry point."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"
 FILES = ("Dockerfile", "r-service.Dockerfile")
 NOT_INSTALLED = {f"requirements-{extra}.lock" for extra in ("dev", "docs", "r", "spark")}
-"""What tests and the pages need; R in the platform's own process, as its service has R; Spark, which needs Java too."""
+"""Lock files that the image does not install: tools for tests and pages; R, which its own service has; Spark, which
+needs Java too."""
 KERNEL = "kernels.logistic_table.nbc"
 
 
 def instructions(file: str) -> list[tuple[str, str]]:
-    """Names and arguments, lines that go on joined."""
+    """Return names and arguments of instructions, with continued lines joined."""
     lines = [line for line in (DOCKER / file).read_text().splitlines() if not line.lstrip().startswith("#")]
     whole = "\n".join(lines).replace("\\\n", " ")
     return [(name, rest) for name, _, rest in (line.partition(" ") for line in whole.splitlines() if line)]
@@ -36,7 +37,7 @@ def sources(file: str) -> list[str]:
 
 
 def gets_through(path: str) -> bool:
-    """By .dockerignore, whose last pattern that fits the path or a folder above it decides."""
+    """Whether .dockerignore admits a path: the last pattern that matches the path or a parent folder decides."""
     passes = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):
@@ -50,7 +51,7 @@ def gets_through(path: str) -> bool:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_what_is_copied_is_there_and_gets_through(file: str) -> None:
+def test_copied_files_exist_and_are_not_ignored(file: str) -> None:
     assert sources(file)
     for source in sources(file):
         found = list(ROOT.glob(source))
@@ -63,25 +64,25 @@ def test_what_is_copied_is_there_and_gets_through(file: str) -> None:
     "path",
     [".git/config", ".irt/env", ".venv/bin/irt", "tests/conftest.py", "dist/wheelhouse/x", "irt_assets/__pycache__/x"],
 )
-def test_what_is_nobodys_business_stays_out(path: str) -> None:
+def test_secrets_tests_and_caches_are_ignored(path: str) -> None:
     assert not gets_through(path)
 
 
-def test_all_that_our_package_is_made_of_is_copied() -> None:
+def test_all_packages_of_the_distribution_are_copied() -> None:
     find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     packages = {pattern.removesuffix("*") for pattern in find["include"]}
     assert packages
     assert packages <= set(sources("Dockerfile"))
 
 
-def test_no_link_in_what_is_copied_leads_out_of_it() -> None:
+def test_symbolic_links_in_copied_folders_point_to_copied_files() -> None:
     copied = [path.resolve() for source in sources("Dockerfile") for path in ROOT.glob(source)]
     links = [path for folder in copied for path in folder.rglob("*") if path.is_symlink()]
     for link in links:
         assert any(link.resolve().is_relative_to(path) for path in copied), link
 
 
-def test_every_lock_is_installed_with_its_hashes() -> None:
+def test_every_lock_file_is_installed_with_hashes_required() -> None:
     installs = [
         command
         for name, rest in instructions("Dockerfile")
@@ -97,26 +98,26 @@ def test_every_lock_is_installed_with_its_hashes() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_it_runs_as_nobody_in_particular(file: str) -> None:
+def test_image_runs_as_an_unprivileged_user(file: str) -> None:
     last = [number for number, (name, _) in enumerate(instructions(file)) if name == "FROM"][-1]
     assert ("USER", "10001:10001") in instructions(file)[last:]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_process_1_hands_signals_on(file: str) -> None:
+def test_process_1_forwards_signals(file: str) -> None:
     (entry,) = (rest for name, rest in instructions(file) if name == "ENTRYPOINT")
     assert json.loads(entry)[:2] == ["/usr/bin/tini", "--"]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_its_base_can_be_another_and_no_index_is_named(file: str) -> None:
+def test_base_image_can_be_changed_and_no_package_index_is_hard_coded(file: str) -> None:
     assert next(rest for name, rest in instructions(file) if name == "ARG").startswith("BASE=docker.io/library/")
     for name, rest in instructions(file):
         assert name != "FROM" or re.match(r"\$\{BASE\}|r( |$)", rest), rest
         assert not re.search(r"https?://", rest), rest
 
 
-def test_caches_and_home_are_where_the_services_of_systemd_have_them() -> None:
+def test_image_sets_the_same_environment_as_the_systemd_units() -> None:
     unit = (ROOT / "deploy/systemd/units/irt-.service.d/20-installation.conf").read_text()
     there = {
         word
@@ -131,7 +132,7 @@ def test_caches_and_home_are_where_the_services_of_systemd_have_them() -> None:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A folder laid out as /opt/irt is, with one compiled kernel."""
+    """A folder with the layout of /opt/irt and a compiled kernel."""
     (tmp_path / "libexec").mkdir()
     shutil.copy(DOCKER / "irt-container", tmp_path / "libexec")
     (tmp_path / "numba/psychometrics").mkdir(parents=True)
@@ -147,7 +148,7 @@ def started(image: Path, cache: Path, *command: str) -> subprocess.CompletedProc
     )
 
 
-def test_a_start_lays_the_kernels_where_more_can_be_added(image: Path) -> None:
+def test_entry_point_copies_kernels_to_a_writable_cache_and_runs_the_command(image: Path) -> None:
     cache = image / "var/numba"
     cache.parent.mkdir()
     ran = started(image, cache, "sh", "-c", 'echo "$1"; exit 7', "sh", "two words")
@@ -156,7 +157,7 @@ def test_a_start_lays_the_kernels_where_more_can_be_added(image: Path) -> None:
     assert [path.name for path in cache.parent.iterdir()] == ["numba"]
 
 
-def test_what_was_compiled_since_stays_until_another_image_comes(image: Path) -> None:
+def test_kernels_compiled_later_are_kept_until_the_image_changes(image: Path) -> None:
     cache = image / "var/numba"
     cache.parent.mkdir()
     started(image, cache, "true")
@@ -169,7 +170,7 @@ def test_what_was_compiled_since_stays_until_another_image_comes(image: Path) ->
     assert (cache / "built").read_text() == "tomorrow\n"
 
 
-def test_where_nothing_can_be_written_the_command_runs_all_the_same(image: Path) -> None:
+def test_command_runs_if_the_cache_is_not_writable(image: Path) -> None:
     ran = started(image, image / "absent/numba", "echo", "here")
     assert (ran.returncode, ran.stdout) == (0, "here\n")
     assert "numba compiles anew" in ran.stderr
@@ -183,7 +184,7 @@ def sbom() -> ModuleType:
     return module
 
 
-def test_the_list_of_contents_names_packages_as_others_do(sbom: ModuleType) -> None:
+def test_sbom_identifies_packages_by_package_urls(sbom: ModuleType) -> None:
     made = sbom.document("irt-assets", "0f", "libstdc++6\t12.2.0-14+deb12u1\tamd64\n", "typing_extensions\t4.15.0\n")
     assert [component["purl"] for component in made["components"]] == [
         "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?arch=amd64",

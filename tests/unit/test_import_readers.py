@@ -1,4 +1,4 @@
-"""Whatever a file is packed in, its rows come out with their lines."""
+"""Readers of files: kinds, encodings, rows with their line numbers, refusals, and fuzzed files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tabl
 
 
 def rows(path: Path) -> list[tuple[int, dict]]:
-    """Each row with its line."""
+    """Return the rows with their line numbers."""
     found = []
     for batch in open_source(path).batches():
         found += zip(batch.lines.tolist(), batch.rows.to_pylist(), strict=True)
@@ -66,14 +66,14 @@ def write(path: Path, content: str | bytes) -> Path:
         (gzip.compress(b'{"u": "ann", "q": 1}\n{"u": "bob", "q": 2}', mtime=0), "JSON lines"),
     ],
 )
-def test_the_kind_of_a_file_is_told_from_its_content(tmp_path: Path, content: bytes, kind: str) -> None:
+def test_kind_of_a_file_is_detected_from_its_content(tmp_path: Path, content: bytes, kind: str) -> None:
     path = write(tmp_path / "log.whatever", content)
     assert open_source(path).kind == kind
     first = 1 if kind == "JSON lines" else 2
     assert rows(path) == [(first, {"u": "ann", "q": "1"}), (first + 1, {"u": "bob", "q": "2"})]
 
 
-def test_a_gzip_has_the_hash_of_what_it_holds(tmp_path: Path) -> None:
+def test_gzip_file_has_the_hash_of_its_unpacked_content(tmp_path: Path) -> None:
     content = b"u,q\nann,1\n"
     plain, packed = write(tmp_path / "a", content), write(tmp_path / "b", gzip.compress(content))
     assert open_source(plain).sha256 == open_source(packed).sha256
@@ -93,10 +93,10 @@ KOREAN = "학번,문항,정답\n학생0,문항0,1\n학생1,문항1,0\n"
         ("cp437", "u,q\n║ann║,1\n", "nor does it look like another known encoding"),
     ],
 )
-def test_a_file_that_is_not_utf_8_is_refused_unless_its_encoding_is_given(
+def test_file_that_is_not_utf_8_is_refused_unless_its_encoding_is_given(
     tmp_path: Path, encoding: str, text: str, looks: str
 ) -> None:
-    """Every byte is a character of latin-1, so learners of a CP949 file came in under other names."""
+    """Every byte is a character of latin-1, so a CP949 file was once imported with wrong learner ids."""
     path, unicode = write(tmp_path / "log.csv", text.encode(encoding)), write(tmp_path / "utf8.csv", text)
     with pytest.raises(PermanentFailure) as caught:
         open_source(path)
@@ -111,8 +111,10 @@ def open_rows(path: Path, encoding: str | None = None) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("before_border", [1, 5])
-def test_the_first_odd_byte_may_come_late(tmp_path: Path, before_border: int) -> None:
-    """An encoding told from the first block alone would fail in the middle of the file."""
+def test_encoding_is_detected_if_the_first_byte_beyond_ascii_is_in_a_later_block(
+    tmp_path: Path, before_border: int
+) -> None:
+    """An encoding detected from the first block alone would fail in the middle of the file."""
     head = b"u,q\nann," + b"x" * 2**20 + b"\n"
     filled = head + b"b," + b"y" * (sources.BLOCK - len(head) - before_border - 3) + b"\n"
     path = write(tmp_path / "log.csv", filled + "학생,1\n".encode("cp949") * 2)
@@ -121,8 +123,8 @@ def test_the_first_odd_byte_may_come_late(tmp_path: Path, before_border: int) ->
     assert open_rows(path, "cp949")[-1] == ["학생", "1"]
 
 
-def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> None:
-    """A key in UTF-8 beside answers in CP949 is read as what it is."""
+def test_given_encoding_is_used_only_for_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    """A key in UTF-8 is read correctly although the encoding for the answers is CP949."""
     assert open_source(write(tmp_path / "utf8.csv", KOREAN), "cp949").encoding == "utf-8"
     path = write(tmp_path / "log.jsonl", '{"학번": "학생0"}\n'.encode("cp949"))
     assert open_source(path, "cp949").columns == ["학번"]
@@ -143,10 +145,11 @@ def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> N
         ("a;b\n1;0,5\n2;1,5\n", ["a", "b"], ["1", "0,5"]),
     ],
 )
-def test_the_delimiter_is_not_one_in_quotation_marks_and_texts(
+def test_delimiter_is_detected_if_header_texts_contain_other_delimiters(
     tmp_path: Path, content: str, columns: list[str], first: list[str]
 ) -> None:
-    """`id;"a, b, c"` was a file with commas. LimeSurvey, Google and Canvas put the questions' texts into the header."""
+    """`id;"a, b, c"` was once read as separated by commas. LimeSurvey, Google and Canvas write the questions' texts
+    into the header."""
     path = write(tmp_path / "log.csv", content)
     assert open_source(path).columns == columns
     assert open_rows(path)[0] == first
@@ -154,12 +157,12 @@ def test_the_delimiter_is_not_one_in_quotation_marks_and_texts(
     assert not bad(path)
 
 
-def test_names_that_repeat_in_a_header_are_told_apart(tmp_path: Path) -> None:
+def test_repeated_names_in_a_header_are_numbered(tmp_path: Path) -> None:
     path = write(tmp_path / "log.tsv", "KC (Default)\tu\tKC (Default)\nadd\tann\tsubtract\n")
     assert rows(path) == [(2, {"KC (Default)": "add", "u": "ann", "KC (Default) (2)": "subtract"})]
 
 
-def test_a_ragged_row_is_named_and_the_lines_after_it_are_right(tmp_path: Path) -> None:
+def test_ragged_row_is_reported_and_later_rows_keep_their_line_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "u,q\nann,1\nbob\ncid,3\n\ndan,4,5\neve,5\n")
     assert [line for line, row in rows(path) if row["u"]] == [2, 4, 7]
     assert bad(path) == [
@@ -168,26 +171,26 @@ def test_a_ragged_row_is_named_and_the_lines_after_it_are_right(tmp_path: Path) 
     ]
 
 
-def test_a_last_row_that_is_ragged_is_not_lost(tmp_path: Path) -> None:
+def test_ragged_last_row_is_reported(tmp_path: Path) -> None:
     assert [row.line for row in bad(write(tmp_path / "log.csv", "u,q\nann,1\nbob"))] == [3]
     assert [row.line for row in bad(write(tmp_path / "only.csv", "u,q\nbob\n"))] == [2]
 
 
-def test_blank_lines_before_the_header_are_no_header(tmp_path: Path) -> None:
+def test_blank_lines_before_the_header_are_skipped(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "log.csv", "\n  \nu,q\nann,1\n")) == [(4, {"u": "ann", "q": "1"})]
 
 
-def test_a_file_that_ends_within_a_character_is_not_utf_8(tmp_path: Path) -> None:
+def test_file_that_ends_within_a_character_is_refused_as_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="line 3: this is not UTF-8"):
         open_source(write(tmp_path / "log.csv", b"u,q\nJos\xc3\xa9,1\nx,\xc3"))
 
 
 @pytest.mark.parametrize("content", ["u,q\n", "u,q", "u,q\r\n"])
-def test_a_header_alone_is_a_file_without_rows(tmp_path: Path, content: str) -> None:
+def test_file_with_only_a_header_has_no_rows(tmp_path: Path, content: str) -> None:
     assert rows(write(tmp_path / "log.csv", content)) == []
 
 
-def test_quotes_hold_delimiters_quotes_and_line_breaks(tmp_path: Path) -> None:
+def test_quoted_cells_may_contain_delimiters_quotes_and_line_breaks(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", 'u,q\n"a,""b""\nc",1\n')
     assert rows(path) == [(2, {"u": 'a,"b"\nc', "q": "1"})]
 
@@ -203,13 +206,13 @@ def test_json_lines_of_mixed_types_and_missing_keys_are_read(tmp_path: Path) -> 
     assert [(row.line, row.reason) for row in bad(path)] == [(4, "bad_json")]
 
 
-def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
-    """Type inference would make "2026-07-01" a timestamp and write it back as another text."""
+def test_json_text_that_resembles_a_time_is_read_as_text(tmp_path: Path) -> None:
+    """Type inference would make "2026-07-01" a timestamp and write it back as a different text."""
     path = write(tmp_path / "log.jsonl", '{"u": "2026-07-01", "q": 1}\n{"u": "2026-07-02", "q": 2}\n')
     assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
 
 
-def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path) -> None:
+def test_json_lines_keep_their_line_numbers_across_blocks(tmp_path: Path) -> None:
     filler = "x" * (sources.BLOCK // 30)
     content = "".join(json.dumps({"u": filler, "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
     found = rows(write(tmp_path / "log.jsonl", content))
@@ -217,8 +220,9 @@ def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_key_that_first_comes_late_is_a_column_too(tmp_path: Path, flat: bool) -> None:
-    """Columns were those of the first MiB: a late `"mode": "sandbox"` came in as live."""
+def test_key_that_first_occurs_late_in_a_file_becomes_a_column(tmp_path: Path, flat: bool) -> None:
+    """Columns were once read from the first MiB alone, so answers with a late `"mode": "sandbox"` were imported as
+    live."""
     early = json.dumps({"u": "a" * 2**20, "q": 1 if flat else [1]}) + "\n"
     path = write(tmp_path / "log.jsonl", early * 20 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
     source = open_source(path)
@@ -227,7 +231,7 @@ def test_a_key_that_first_comes_late_is_a_column_too(tmp_path: Path, flat: bool)
     assert rows(path)[0][1]["mode"] is None
 
 
-def test_keys_that_are_data_are_refused(tmp_path: Path) -> None:
+def test_file_with_more_than_20000_different_keys_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", "".join(f'{{"item{n}": 1}}\n' for n in range(20_001)))
     with pytest.raises(PermanentFailure, match="20,001 different keys"):
         rows(path)
@@ -246,35 +250,36 @@ def test_keys_that_are_data_are_refused(tmp_path: Path) -> None:
         ('{"u": ' + "1" * 5_000 + "}", "not JSON"),
     ],
 )
-def test_a_line_that_would_not_be_kept_as_it_is_written_is_bad(tmp_path: Path, line: str, why: str) -> None:
-    """Each beside a sound line, and beside a blank one, with which two objects in a line once made up for it."""
+def test_line_whose_json_cannot_be_stored_unchanged_is_rejected(tmp_path: Path, line: str, why: str) -> None:
+    """Each line is followed by a valid line or by a blank line. Two objects in a line were once counted for a blank
+    line."""
     for other in ('{"u": "eve"}', ""):
         path = write(tmp_path / "log.jsonl", f"{line}\n{other}\n")
         assert [(row.line, row.value) for row in bad(path)] == [(1, why)]
         assert [row["u"] for _, row in rows(path)] == ["eve"] * bool(other)
 
 
-def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
-    """As floats, the last three were one id."""
+def test_numbers_in_json_keep_their_digits(tmp_path: Path) -> None:
+    """Read as floats, large numbers became the same id."""
     digits = ["12345.0", "1e19", "10000000000000000000.0", "1.0E19", "10000000000000000001", "-0.50", "1e999"]
     path = write(tmp_path / "log.jsonl", "".join(f'{{"u": {text}}}\n' for text in digits))
     assert [row["u"] for _, row in rows(path)] == digits
 
 
-def test_parquet_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_parquet_columns_of_the_same_name_are_numbered(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["u", "u", "u (2)"])
     pq.write_table(table, tmp_path / "log.parquet")
     assert rows(tmp_path / "log.parquet") == [(1, {"u": "a", "u (2)": "b", "u (2) (2)": "c"})]
 
 
-def test_text_of_parquet_that_is_no_utf_8_is_refused_by_column(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf_8_is_refused_with_its_column(tmp_path: Path) -> None:
     texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     pq.write_table(pa.table({"u": pa.array(["ann"]), "name": texts}), tmp_path / "log.parquet")
     with pytest.raises(PermanentFailure, match="column 'name', rows 1 to 1"):
         rows(tmp_path / "log.parquet")
 
 
-def test_a_damaged_page_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
+def test_damaged_parquet_page_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pq.write_table(pa.table({"u": [f"user {n}" for n in range(5_000)]}), path, compression="zstd", use_dictionary=False)
     content = bytearray(path.read_bytes())
@@ -316,40 +321,38 @@ def test_a_damaged_page_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> No
         (b"u,q\nann," + b"x" * (19 * 2**20) + b"\n", "at most 8 MiB"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes, said: str) -> None:
+def test_error_for_an_unreadable_file_gives_the_cause_or_a_remedy(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(PermanentFailure, match=said):
         rows(write(tmp_path / "log", content))
 
 
-def test_a_gzip_that_was_cut_off_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
+def test_truncated_gzip_file_raises_an_error(tmp_path: Path) -> None:
     packed = gzip.compress(b"u,q\n" + b"ann,1\n" * 100_000, mtime=0)
     path = write(tmp_path / "log.csv.gz", packed[: len(packed) // 2])
     with pytest.raises(PermanentFailure, match=r"log\.csv\.gz"):
         rows(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
         open_source(tmp_path / "nowhere.csv")
 
 
 @pytest.mark.parametrize("opened", ['"bob,2', 'bob,"2'])
 @pytest.mark.parametrize("after", [3, 2_000_000])
-def test_a_quotation_mark_that_never_closes_is_an_error(tmp_path: Path, opened: str, after: int) -> None:
-    """The parser takes all that follows for one value: two million answers were one ragged row."""
+def test_quotation_mark_that_is_never_closed_raises_an_error(tmp_path: Path, opened: str, after: int) -> None:
+    """The parser reads the rest of the file as a single value: two million answers were once a single ragged row."""
     path = write(tmp_path / "log.csv", f"u,q\nann,1\n{opened}\n" + "cid,3\n" * after)
     with pytest.raises(PermanentFailure, match="never closed"):
         rows(path)
 
 
-def test_a_quotation_mark_inside_a_value_is_a_character(tmp_path: Path) -> None:
+def test_quotation_mark_inside_a_value_is_an_ordinary_character(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "log.tsv", 'u\tq\nann\t5"\n')) == [(2, {"u": "ann", "q": '5"'})]
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r"])
-def test_rows_are_numbered_as_in_a_spreadsheet_whatever_line_breaks_are_in_cells(
-    tmp_path: Path, line_break: str
-) -> None:
+def test_rows_are_numbered_as_in_a_spreadsheet_if_cells_contain_line_breaks(tmp_path: Path, line_break: str) -> None:
     records = ['"a\nb\nc",1', "d,2", '"e\nf"', f'"{"g" * 2**18}",3'] * 80
     path = write(tmp_path / "log.csv", "\n".join(['u,"q\n?"', *records, ""]).replace("\n", line_break))
     assert len(list(open_source(path).batches())) > 2
@@ -359,15 +362,16 @@ def test_rows_are_numbered_as_in_a_spreadsheet_whatever_line_breaks_are_in_cells
 
 @contextmanager
 def linear_time() -> Iterator[None]:
-    """Work that takes some 0.1 s of CPU if it grows with the file's size, and minutes if it grows with the square."""
+    """Assert linear time: the work takes about 0.1 s of CPU if it is linear in the file's size, and minutes if it is
+    quadratic."""
     began = time.process_time()
     yield
     assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("name", ["", "u"])
-def test_names_that_repeat_are_told_apart_in_linear_time(tmp_path: Path, name: str) -> None:
-    """19,000 of them took 27 s and more."""
+def test_repeated_names_are_numbered_in_linear_time(tmp_path: Path, name: str) -> None:
+    """19,000 names once took 27 s and more."""
     path = write(tmp_path / "log.csv", ",".join([name] * 19_000) + "\n")
     with linear_time():
         columns = open_source(path).columns
@@ -376,7 +380,7 @@ def test_names_that_repeat_are_told_apart_in_linear_time(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_more_columns_than_a_file_may_have_are_refused(tmp_path: Path, kind: str) -> None:
+def test_file_with_more_than_20000_columns_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "log"
     if kind == "csv":
         write(path, "," * 20_000 + "\n")
@@ -386,23 +390,23 @@ def test_more_columns_than_a_file_may_have_are_refused(tmp_path: Path, kind: str
         open_source(path)
 
 
-def test_a_key_that_occurs_twice_is_found_in_linear_time() -> None:
-    """Each key was counted in all the others: 20,000 took 5.7 s."""
+def test_duplicate_json_key_is_detected_in_linear_time() -> None:
+    """Each key was once compared with all others: 20,000 keys took 5.7 s."""
     keys = ", ".join(f'"k{n}": 1' for n in range(100_000))
     with linear_time(), pytest.raises(NotKept, match="the key 'k99999' occurs twice"):
         parse(f'{{{keys}, "k99999": 1}}')
 
 
 @pytest.mark.parametrize("same_ends", [True, False])
-def test_json_lines_whose_keys_change_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
-    """Each line had a cell for each key of the others: 200 kB took two minutes and 1.1 GB."""
+def test_json_lines_with_changing_keys_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
+    """Each line once had a cell for every key of the file: 200 kB took two minutes and 1.1 GB."""
     ends = '{"k0": 1}\n' if same_ends else ""
     path = write(tmp_path / "log.jsonl", ends + "".join(f'{{"k{n}": 1}}\n' for n in range(10_000)) + ends)
     with linear_time():
         assert sum(batch.rows.num_rows for batch in open_source(path).batches()) == 10_000 + 2 * same_ends
 
 
-def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_has_fewer_rows_if_the_table_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_CELLS", 100)
     few = '{"u": 1}\n' * 50
     many = json.dumps({f"k{n}": 1 for n in range(19)}) + "\n"
@@ -414,7 +418,7 @@ def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypat
         assert lines == list(range(1, len(lines) + 1))
 
 
-def test_a_refused_row_is_kept_without_the_keys_that_it_lacks(tmp_path: Path) -> None:
+def test_rejected_json_row_is_stored_without_keys_of_other_rows(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "log.jsonl", '{"u": "ann"}\n{"q": [1]}\n'))
     assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
 
@@ -427,7 +431,7 @@ def test_a_block_of_empty_lines_is_refused(tmp_path: Path, ending: str) -> None:
 
 
 def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> None:
-    """Each was a row of 20,000 cells."""
+    """Each empty line was once a row of 20,000 cells."""
     path = write(tmp_path / "log.csv", ",".join(f"c{n}" for n in range(20_000)) + "\n" * 2_000)
     with pytest.raises(PermanentFailure, match="empty lines"):
         rows(path)
@@ -435,12 +439,12 @@ def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> Non
     assert len(rows(essays)) == 50_000
 
 
-def test_a_block_of_rows_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_block_of_ragged_rows_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="200,001 rows have another number of cells than the header, which has"):
         rows(write(tmp_path / "many.csv", "u,q\n" + "x\n" * 200_001))
 
 
-def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:
+def test_nested_values_of_parquet_are_read_as_null(tmp_path: Path) -> None:
     table = pa.table({"u": ["ann", "bob"], "tags": [["a"], ["b", "c"]], "at": [{"x": 1}, None], "n": [1, 2]})
     pq.write_table(table, tmp_path / "log.parquet")
     assert rows(tmp_path / "log.parquet") == [
@@ -449,7 +453,7 @@ def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_group_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_group_whose_unpacked_size_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1_000)
     pq.write_table(pa.table({"u": ["x" * 10_000]}), tmp_path / "log.parquet", compression="zstd")
     with pytest.raises(PermanentFailure, match="a row group unpacks to"):
@@ -464,8 +468,8 @@ def read_log(path: Path, mapping: Mapping | None = None) -> ImportReport:
     return report
 
 
-def test_an_id_of_a_wide_matrix_is_not_repeated_for_each_item_at_its_length(tmp_path: Path) -> None:
-    """3,000 copies of a megabyte were more than an array holds."""
+def test_overlong_id_in_a_wide_matrix_is_rejected_without_copies_for_each_item(tmp_path: Path) -> None:
+    """3,000 copies of a megabyte exceed the size of an Arrow array."""
     items = [f"i{n}" for n in range(3_000)]
     row = ["x" * 2**20, "2026-07-01T12:00:00Z", *["1"] * len(items)]
     path = write(tmp_path / "log.csv", ",".join(["u", "at", *items]) + "\n" + ",".join(row) + "\n")
@@ -475,7 +479,7 @@ def test_an_id_of_a_wide_matrix_is_not_repeated_for_each_item_at_its_length(tmp_
 
 
 @pytest.mark.parametrize("kind", ["learners", "answers"])
-def test_a_table_of_many_columns_is_read_in_linear_time(tmp_path: Path, kind: str) -> None:
+def test_table_with_many_columns_is_read_in_linear_time(tmp_path: Path, kind: str) -> None:
     names = [f"c{n}" for n in range(19_000)]
     ours = ["user_id"] if kind == "learners" else ["user_id", "item_id", "completed_at", "correct"]
     row = ["ann", "q1", "2026-07-01T12:00:00Z", "1"][: len(ours)] + ["x"] * len(names)
@@ -487,7 +491,7 @@ def test_a_table_of_many_columns_is_read_in_linear_time(tmp_path: Path, kind: st
             assert read_log(path).read == 1
 
 
-def test_an_error_names_the_columns_of_a_table_and_nothing_of_another_file(tmp_path: Path) -> None:
+def test_error_names_the_columns_of_a_table_and_shows_no_content_of_other_files(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"Columns of the file: c0, c1, .* and 4,801 more") as found:
         read_log(write(tmp_path / "wide.csv", ",".join(f"c{n}" for n in range(5_000)) + "," + "c" * 131_000 + "\n"))
     assert len(str(found.value)) < 5_000
@@ -497,7 +501,7 @@ def test_an_error_names_the_columns_of_a_table_and_nothing_of_another_file(tmp_p
 
 
 # -- fuzzed files ------------------------------------------------------------------------------------
-# Whatever a file holds, it is counted or refused with a sentence: never a traceback, never a miscount.
+# Any file's rows are counted, or the file is refused with a sentence, without tracebacks and wrong counts.
 
 MICROS = 1_000_000
 LIMITS = Limits(1_780_272_000 * MICROS, 1_795_176_000 * MICROS, "UTC")  # June to November 2026
@@ -505,7 +509,7 @@ TIMES = ["2026-07-01T12:00:00Z", "2026-07-01 12:00:00.5", "1782907200", "1782907
 
 
 def fuzzed(files_of_each: int, drawn: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
-    """A test of so many files each time, always the same ones, and of ten times as many new ones in the long tier."""
+    """Test this number of files, the same in each run, and in the long tier ten times as many random files."""
     common: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
     common["phases"] = set(Phase) - {Phase.explain}
     lengths = {
@@ -527,7 +531,7 @@ def fuzzed(files_of_each: int, drawn: st.SearchStrategy[Any]) -> Callable[[Any],
 
 
 def outcome(read: Callable[[Path], Any], content: bytes) -> Any:
-    """What comes of a file; None where it is refused with a sentence that speaks of it and not of Python."""
+    """Read a file. Returns None if it is refused, and asserts that the refusal is a sentence without Python's terms."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "given"
         path.write_bytes(content)
@@ -541,7 +545,7 @@ def outcome(read: Callable[[Path], Any], content: bytes) -> Any:
 
 
 def check_counts(report: ImportReport | None, file: File, answers: int = 0) -> None:
-    """Each row of the file is accepted or rejected for a reason."""
+    """Assert that each row of the file is accepted or rejected for a reason."""
     if report is None:
         return
     assert report.read == answers + report.rejected.total()
@@ -549,7 +553,7 @@ def check_counts(report: ImportReport | None, file: File, answers: int = 0) -> N
 
 
 def read_fuzzed_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportReport, int]:
-    """An import of answers as far as the database."""
+    """Import answers up to the point at which they would be written to the database."""
     report = ImportReport()
     accepted = 0
     written = path.with_suffix(".rejected.csv")
@@ -563,7 +567,7 @@ def read_fuzzed_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportRep
 
 
 def is_points(text: str) -> bool:
-    """A second one would have the whole file refused."""
+    """Whether a cell is a score above 1. A second such score in a file would have the whole file refused."""
     try:
         return 1 < float(text) < math.inf
     except ValueError:
@@ -585,14 +589,14 @@ SOUND_LOG |= {"started_at": TIMES[:1] * 2, "session_id": ["s", "s"], "response":
 
 
 @fuzzed(60, tables(LOG) | typed_parquet(SOUND_LOG))
-def test_a_log_is_counted_or_refused(file: File) -> None:
+def test_fuzzed_log_is_counted_or_refused(file: File) -> None:
     found = outcome(read_fuzzed_log, file.content)
     if found is not None:
         check_counts(found[0], file, found[1])
 
 
-def test_a_sound_log_is_counted_to_the_row() -> None:
-    """That a file is read at all, the fuzzer does not show."""
+def test_every_row_of_an_undamaged_log_is_counted() -> None:
+    """The fuzzer does not show that any file is read."""
     scores = [text for text in ODD if not is_points(text)]
     sound = {"user_id": "a", "completed_at": TIMES[0]}
     rows = [sound | {"item_id": f"q{n}", "correct": text} for n, text in enumerate(scores)]
@@ -627,7 +631,7 @@ SOUND_PEOPLE = {"user_id": ["ann", "bob"], "lang": ["de", "en"], "is_test": [Tru
         st.tuples(st.just(LEARNERS), tables(PEOPLE) | typed_parquet(SOUND_PEOPLE)),
     ),
 )
-def test_a_bank_and_a_list_of_learners_are_counted_or_refused(given_: tuple[Any, File]) -> None:
+def test_fuzzed_bank_and_learner_files_are_counted_or_refused(given_: tuple[Any, File]) -> None:
     kind, file = given_
 
     def read(path: Path) -> ImportReport:
@@ -660,7 +664,7 @@ MAPPED = (
 
 
 @fuzzed(40, st.lists(damage, min_size=1, max_size=2))
-def test_a_mapping_file_is_followed_or_refused(how: list[tuple[str, float, int, bytes]]) -> None:
+def test_damaged_mapping_file_is_applied_or_refused(how: list[tuple[str, float, int, bytes]]) -> None:
     def read(path: Path) -> tuple[ImportReport, int]:
         log = path.with_name("log.csv")
         log.write_bytes(MAPPED)
@@ -706,7 +710,7 @@ given_parameters = fitted | tables(TABLE, most=4)
         st.tuples(st.just("link"), given_parameters, given_parameters),
     ),
 )
-def test_the_desk_answers_or_refuses(given_: tuple[str, File, File | None]) -> None:
+def test_file_commands_return_a_result_or_refuse_fuzzed_files(given_: tuple[str, File, File | None]) -> None:
     command, first, second = given_
 
     def run(path: Path) -> Any:

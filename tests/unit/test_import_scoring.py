@@ -1,4 +1,4 @@
-"""What makes an answer right, and files whose scores are neither right nor wrong."""
+"""Scoring of imported answers: points, keys and maximum scores, mappings of columns, and cleaning of rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS = Limits(0, 2**60, "UTC", 0)
 def read(
     folder: Path, text: str, scoring: Scoring, mapping: str | Path = "auto", names: tuple[str, ...] = ("correct",)
 ) -> tuple[dict[tuple[str, str], Any], ImportReport]:
-    """Right or wrong by learner and item, or the columns with these names."""
+    """Import a log. Returns the value of `names` by learner and item (a tuple if there are several), and the report."""
     path = folder / "log.csv"
     path.write_text(text)
     found: dict[tuple[str, str], Any] = {}
@@ -67,8 +67,8 @@ REFUSED: dict[str, tuple[str, Scoring]] = {
 
 
 def test_file_is_refused_as_a_whole_with_the_remedies(tmp_path: Path, picture: Picture) -> None:
-    """Points were rejected one by one, and the rest was calibrated. pandas writes a column of choices with gaps as 2.0:
-    of 1,080 answers none was right, and no message said so."""
+    """Points were once rejected one by one, and the other answers were calibrated. pandas writes a column of choices
+    with gaps as 2.0, so that no answer of 1,080 matched the key, without a message."""
     mapping = mapping_file(tmp_path, "columns: {user_id: user_id, item_id: item_id, correct: correct}")
     places = {text: mapping if text is CHOICES else "auto" for text, _ in REFUSED.values()}
     found = {title: refusal(read, tmp_path, text, how, places[text]) for title, (text, how) in REFUSED.items()}
@@ -86,7 +86,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def test_option_that_nothing_can_follow_is_refused(picture: Picture) -> None:
+def test_invalid_value_of_a_scoring_option_is_refused(picture: Picture) -> None:
     picture({title: refusal(*call) for title, call in OPTIONS.items()}, "options")
 
 
@@ -99,18 +99,20 @@ def test_option_that_nothing_can_follow_is_refused(picture: Picture) -> None:
     ],
 )
 @pytest.mark.parametrize("text", [MATRIX, LIST])
-def test_points_are_right_from_a_mark_on(tmp_path: Path, text: str, scoring: Scoring, right: dict[str, bool]) -> None:
+def test_points_count_as_right_from_the_mark_on(
+    tmp_path: Path, text: str, scoring: Scoring, right: dict[str, bool]
+) -> None:
     found, report = read(tmp_path, text, scoring)
     assert {user: value for (user, item), value in found.items() if item == "i2"} == right
     assert not report.rejected
 
 
-def test_slip_of_the_pen_is_one_row(tmp_path: Path) -> None:
+def test_single_score_above_1_rejects_only_its_row(tmp_path: Path) -> None:
     assert read(tmp_path, "\n".join([*ROWS, "u1001,i0,2"]), AsGiven())[1].rejected == {"bad_score": 1}
 
 
 @pytest.mark.parametrize("text", [MATRIX, LIST, LIST.replace("correct", "score")])
-def test_scores_are_kept_where_the_import_or_the_bank_says_how_many_points_there_are(tmp_path: Path, text: str) -> None:
+def test_scores_are_stored_if_the_import_or_the_bank_gives_their_maximum(tmp_path: Path, text: str) -> None:
     wanted = {("ann", "i2"): (4, True), ("bob", "i2"): (2, False), ("cid", "i2"): (0, False)}
     for maxima in (Maxima(declared={"i2": 4}), Maxima(declared={"i*": 4}), Maxima({"i2": 4})):
         if maxima.recorded and text is LIST:
@@ -145,8 +147,10 @@ def test_scores_are_kept_where_the_import_or_the_bank_says_how_many_points_there
         ("i,true,0", "score_contradicts"),
     ],
 )
-def test_a_score_and_right_or_wrong_say_one_thing(tmp_path: Path, row: str, outcome: object) -> None:
-    """The other rows keep the file from being refused as a whole."""
+def test_row_is_rejected_if_its_score_contradicts_its_correctness_or_maximum(
+    tmp_path: Path, row: str, outcome: object
+) -> None:
+    """The other 300 rows are valid, so that the file is not refused as a whole."""
     others = "".join(f"u{n},i,1,\n" for n in range(300))
     text = f"user_id,item_id,correct,score\n{others}one,{row}\n"
     found, report = read(tmp_path, text, AsGiven(Maxima({"s": 4})), names=("score", "correct"))
@@ -156,7 +160,7 @@ def test_a_score_and_right_or_wrong_say_one_thing(tmp_path: Path, row: str, outc
         assert found["one", row[0]] == outcome
 
 
-def test_a_denominator_makes_shares_whole(tmp_path: Path) -> None:
+def test_shares_become_whole_scores_by_the_mappings_denominator(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: u, item_id: q, score: share}\ndenominator: 3\nmax_scores: {q1: 3, 'p*': 3}")
     text = "u,q,share\nann,q1,0.3333333\nbob,q1,1\ncid,q1,0\ndan,p7,0.5\n"
@@ -166,8 +170,8 @@ def test_a_denominator_makes_shares_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("maxima", [Maxima({"e1": 4}), Maxima(declared={"e1": 4}), Maxima(declared={"e*": 4})])
-def test_a_slip_in_a_scored_column_is_a_cell(tmp_path: Path, maxima: Maxima) -> None:
-    """The whole column was left out, in silence."""
+def test_invalid_score_in_a_scored_column_rejects_only_its_cell(tmp_path: Path, maxima: Maxima) -> None:
+    """The whole column was once omitted without a message."""
     cells = ["4", "2", "1", "3", "2", "5", "-1", "1.5", "x"]
     text = "person,i1,e1\n" + "".join(f"u{n},{n % 2},{cell}\n" for n, cell in enumerate(cells))
     found, report = read(tmp_path, text, AsGiven(maxima), names=("score",))
@@ -175,7 +179,7 @@ def test_a_slip_in_a_scored_column_is_a_cell(tmp_path: Path, maxima: Maxima) -> 
     assert report.rejected == {"score_above_max": 1, "bad_score": 3}
 
 
-def test_a_name_goes_before_a_pattern_and_an_option_before_the_mapping(tmp_path: Path) -> None:
+def test_names_have_precedence_over_patterns_and_options_over_the_mapping(tmp_path: Path) -> None:
     assert Maxima(declared={"*": 4, "q1": 2, "q*": 3}).of_item("q1") == 2
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: u, item_id: q, score: s}\nmax_scores: {'q*': 2, q2: 1}")
@@ -184,7 +188,7 @@ def test_a_name_goes_before_a_pattern_and_an_option_before_the_mapping(tmp_path:
     assert (found, dict(report.rejected)) == ({("ann", "q1"): True, ("ann", "q2"): True}, {})
 
 
-def test_choices_are_scored_by_a_key_and_kept(tmp_path: Path) -> None:
+def test_choices_in_a_matrix_are_scored_by_a_key(tmp_path: Path) -> None:
     text = "person,i1,i2,age\nann,A,3,20\nbob,B,3,30\ncid,,1,40\n"
     key = tmp_path / "key.csv"
     key.write_text("item,key,note\ni1,A,\ni2,3,\ni3,C,\n")
@@ -199,8 +203,8 @@ def test_choices_are_scored_by_a_key_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ours", ["response", "correct"])
-def test_a_key_scores_a_list_of_choices(tmp_path: Path, ours: str) -> None:
-    """EdNet's logs have a column of options, and the key in another table."""
+def test_choices_in_a_list_are_scored_by_a_key_and_stored(tmp_path: Path, ours: str) -> None:
+    """EdNet's logs have a column of options, and the key is in a separate table."""
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(f"columns: {{user_id: u, item_id: q, {ours}: chosen}}")
     text = "u,q,chosen\nann,q1,a\nbob,q1,b\ncid,q1,\nann,q2,c\nbob,q3,a\n"
@@ -215,7 +219,7 @@ def test_a_key_scores_a_list_of_choices(tmp_path: Path, ours: str) -> None:
     assert any(note.endswith("taken for no answer: 1 empty") for note in report.notes)
 
 
-def test_a_list_with_scores_and_choices_is_scored_by_the_key(tmp_path: Path) -> None:
+def test_list_with_scores_and_choices_is_scored_by_the_key_if_a_key_is_given(tmp_path: Path) -> None:
     text = "user_id,item_id,correct,response\nann,q1,1,a\nbob,q1,0,b\n"
     assert read(tmp_path, text, ByKey({"q1": "b"}))[0] == {("ann", "q1"): False, ("bob", "q1"): True}
     assert read(tmp_path, text, AsGiven())[0] == {("ann", "q1"): True, ("bob", "q1"): False}
@@ -251,9 +255,9 @@ NOTED: dict[str, tuple[str, Scoring, str]] = {
 }
 
 
-def test_report_notes_what_was_guessed_or_left_out(tmp_path: Path, picture: Picture) -> None:
-    """A misspelt name in the key lost the answers to the item without a word. `attempt` and `complete` of an export
-    were items, and five learners 2.026E+11 were one."""
+def test_report_notes_guesses_and_omitted_items_and_columns(tmp_path: Path, picture: Picture) -> None:
+    """A misspelt name in the key once lost the answers to its item without a message. Columns `attempt` and `complete`
+    of an export were imported as items, and five learners named 2.026E+11 were merged."""
     notes = {}
     for title, (text, scoring, mapping) in NOTED.items():
         found, report = read(tmp_path, text, scoring, mapping_file(tmp_path, mapping) if mapping else "auto")
@@ -261,8 +265,8 @@ def test_report_notes_what_was_guessed_or_left_out(tmp_path: Path, picture: Pict
     picture(notes, "notes", folder=re.escape(str(tmp_path)))
 
 
-def test_a_code_is_no_answer_in_the_columns_that_the_mapping_names(tmp_path: Path) -> None:
-    """9 was no answer of one item and a score of another, so 9 of 60 real answers vanished."""
+def test_code_for_a_missing_answer_applies_only_to_the_mappings_columns(tmp_path: Path) -> None:
+    """9 was the code for no answer to an item and a score of a second item, so 9 of 60 real answers were lost."""
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(
         "columns: {user_id: person}\nnull_values: {i1: [9], 'i?': [NA]}\nwide: {items: 'i*'}\n"
@@ -274,7 +278,7 @@ def test_a_code_is_no_answer_in_the_columns_that_the_mapping_names(tmp_path: Pat
     assert not report.rejected
 
 
-def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
+def test_rows_that_the_mapping_skips_are_ignored_when_points_are_counted(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: u, item_id: q, correct: c}\nskip_rows_where: {kind: [study]}")
     text = "u,q,c,kind\nann,i,9,study\nbob,i,9,study\ncid,i,1,test\n"
@@ -284,7 +288,7 @@ def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
 KEYS = ("item,option\ni1,A\n", "item,key\ni1,A\ni1,B\n", "item,key\ni1,\n", "item,key\ni1\n")
 
 
-def test_a_key_that_is_none_is_refused(tmp_path: Path, picture: Picture) -> None:
+def test_key_file_without_columns_or_with_contradictions_is_refused(tmp_path: Path, picture: Picture) -> None:
     path, messages = tmp_path / "key.csv", {}
     for text in KEYS:
         path.write_text(text)
@@ -292,7 +296,9 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path, picture: Picture) -> None
     picture(messages, "keys", folder=re.escape(str(tmp_path)))
 
 
-def test_the_real_points_are_refused_and_the_real_choices_scored(tmp_path: Path, shared: Path) -> None:
+def test_real_files_of_points_are_refused_and_real_choices_are_scored_by_their_key(
+    tmp_path: Path, shared: Path
+) -> None:
     data = shared / "data"
     for name in ("science_wide.csv", "verbal_aggression_poly_wide.csv", "sat12_raw_choices.csv"):
         with pytest.raises(PermanentFailure, match="--dichotomise full"):
@@ -315,7 +321,7 @@ REPORTS = (
 )
 
 
-def test_an_import_that_lost_most_says_what_to_do(picture: Picture) -> None:
+def test_report_gives_a_remedy_if_most_rows_were_rejected(picture: Picture) -> None:
     picture(
         {f"{one.read} read, {one.accepted} accepted, {dict(one.rejected)}": str(one.complaint) for one in REPORTS},
         "complaints",
@@ -323,7 +329,7 @@ def test_an_import_that_lost_most_says_what_to_do(picture: Picture) -> None:
 
 
 # -- mappings ----------------------------------------------------------------------------------------
-# A header finds its mapping, or an error that says how to write one.
+# A header selects its mapping, or raises an error that explains how to write a mapping.
 
 OWN = ["attempt_id", "user_id", "item_id", "completed_at", "correct", "mode"]
 
@@ -334,7 +340,7 @@ def mapping_file(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_every_preset_has_a_sentence() -> None:
+def test_every_preset_is_described_by_a_sentence() -> None:
     assert set(presets()) == {"own", "datashop", "assistments", "wide"}
     assert all(len(sentence.split()) > 5 for sentence in presets().values())
 
@@ -350,7 +356,7 @@ def test_every_preset_has_a_sentence() -> None:
         (["", "V1", "V2"], "wide"),  # a matrix from R with its row names
     ],
 )
-def test_a_header_is_recognised(columns: list[str], name: str) -> None:
+def test_header_selects_its_preset(columns: list[str], name: str) -> None:
     assert bind_attempts(None, "log.csv", columns).mapping.name == name
 
 
@@ -361,13 +367,13 @@ HEADERS = (
 )
 
 
-def test_header_that_fits_no_preset_or_two_is_answered_with_how_to_write_a_mapping(picture: Picture) -> None:
-    """The Item Response Warehouse's columns were read as a matrix of answers, and --at was asked for."""
+def test_error_explains_how_to_write_a_mapping_if_a_header_fits_no_single_preset(picture: Picture) -> None:
+    """The Item Response Warehouse's columns were once read as a matrix of answers, and the error demanded --at."""
     picture({",".join(columns): refusal(bind_attempts, None, "log.csv", columns) for columns in HEADERS}, "headers")
     assert bind_attempts(None, "log.csv", ["id", "item", "w2", "w3"]).mapping.name == "wide"
 
 
-def test_the_example_in_the_error_is_a_mapping_that_works(tmp_path: Path) -> None:
+def test_example_in_the_error_is_a_valid_mapping(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure) as caught:
         bind_attempts(None, "log.csv", ["x"])
     lines = str(caught.value).splitlines()
@@ -398,8 +404,8 @@ MISTAKES = (
 )
 
 
-def test_a_mistake_in_a_mapping_file_is_named(tmp_path: Path, picture: Picture) -> None:
-    """The last one is not in UTF-8. A misspelt optional column would be dropped in silence."""
+def test_error_names_the_mistake_in_a_mapping_file(tmp_path: Path, picture: Picture) -> None:
+    """The last file is not in UTF-8. Without the error, a misspelt optional column would be dropped silently."""
     path, messages = tmp_path / "mapping.yaml", {}
     for text in MISTAKES:
         path.write_text(text, "latin-1")
@@ -407,13 +413,13 @@ def test_a_mistake_in_a_mapping_file_is_named(tmp_path: Path, picture: Picture) 
     picture(messages, "mappings", folder=re.escape(str(tmp_path)))
 
 
-def test_a_constant_stands_for_a_column(tmp_path: Path) -> None:
+def test_column_may_be_replaced_by_a_constant_in_the_mapping(tmp_path: Path) -> None:
     path = mapping_file(tmp_path, "columns: {user_id: u, correct: c}\nconstants: {item_id: the-only-one}")
     assert "item_id" not in bind_attempts(load_mapping(path), "log.csv", ["u", "c"]).columns
 
 
 # -- clean rows --------------------------------------------------------------------------------------
-# One answer by itself: taken as meant, or refused for the reason that is true.
+# Single answers: read as intended, or rejected for the right reason.
 
 FIRST, NOW = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 11, 20, 12, tzinfo=UTC)
 SOUND = {"user_id": "ann", "item_id": "q1", "completed_at": "2026-07-01T12:00:00Z", "correct": "1"}
@@ -436,7 +442,7 @@ def clean(
 
 
 def reason_of(**changes: object) -> str | None:
-    """Why the sound answer with these changes is refused; beside it lies one that never is."""
+    """Clean a valid answer with these changes, next to an unchanged one. Returns the reason if it is rejected."""
     cleaned = clean([SOUND | changes, SOUND])
     assert cleaned.read == 2
     assert cleaned.answers.num_rows + len(cleaned.refused.reasons) == 2
@@ -488,11 +494,11 @@ def reason_of(**changes: object) -> str | None:
         ({"response": "A\0B"}, "bad_character"),
     ],
 )
-def test_an_answer_is_refused_for_the_reason_that_is_true(changes: dict, reason: str | None) -> None:
+def test_invalid_answer_is_rejected_for_the_right_reason(changes: dict, reason: str | None) -> None:
     assert reason_of(**changes) == reason
 
 
-def test_the_first_reason_is_the_one_told_and_its_value_and_row_come_along() -> None:
+def test_rejection_reports_the_first_reason_with_its_value_and_row() -> None:
     bad = SOUND | {"user_id": None, "correct": "7"}
     refused = clean([SOUND, bad, SOUND | {"correct": "7"}]).refused
     assert (refused.places.tolist(), refused.reasons, refused.values) == (
@@ -503,30 +509,30 @@ def test_the_first_reason_is_the_one_told_and_its_value_and_row_come_along() -> 
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("0", False), ("1.0", True), ("FALSE", False), ("t", True)])
-def test_scores_as_programs_write_them(text: str, value: bool) -> None:
+def test_scores_are_read_in_the_spellings_of_common_programs(text: str, value: bool) -> None:
     assert clean([SOUND | {"correct": text}]).answers["correct"].to_pylist() == [value]
 
 
-def test_scores_of_other_types_are_read_too() -> None:
+def test_scores_of_boolean_integer_and_float_type_are_read() -> None:
     for values in ([True, False, None], [1, 0, None], [1.0, 0.0, None]):
         cleaned = clean([SOUND | {"correct": value} for value in values])
         assert cleaned.answers["correct"].to_pylist() == [True, False, None]
     assert clean([SOUND | {"correct": float("nan")}]).refused.reasons == ["bad_score"]
 
 
-def test_ids_are_text_with_whatever_they_hold() -> None:
+def test_ids_keep_special_characters_and_leading_zeros() -> None:
     ids = ['o\'brien "x"', "😀" * 150, "007", "a,b\nc", "NULL", "\\."]
     assert clean([SOUND | {"user_id": id_} for id_ in ids]).answers["user_id"].to_pylist() == ids
 
 
-def test_numbers_as_ids_have_no_decimal_point() -> None:
+def test_numeric_ids_have_no_decimal_point() -> None:
     cleaned = clean([SOUND | {"user_id": 12345.0, "item_id": 7}])
     assert cleaned.answers.select(["user_id", "item_id"]).to_pylist() == [{"user_id": "12345", "item_id": "7"}]
 
 
 @pytest.mark.parametrize("whole", [1234567890123.0, 2.0**53 - 1, 0.0])
-def test_an_id_does_not_depend_on_what_lies_beside_it(whole: float) -> None:
-    """In one column with a fraction, 1234567890123.0 was 1.234567890123e+12."""
+def test_id_does_not_depend_on_other_values_in_its_column(whole: float) -> None:
+    """In a column that also has a fraction, 1234567890123.0 was once read as 1.234567890123e+12."""
     for other in ([], [0.5]):
         column = pa.array([whole, *other])
         assert as_text(column, "u")[0].as_py() == str(int(whole))
@@ -544,8 +550,8 @@ def test_an_id_does_not_depend_on_what_lies_beside_it(whole: float) -> None:
     ],
 )
 @pytest.mark.parametrize("column", ["user_id", "item_id", "session_id"])
-def test_a_float_that_may_stand_for_many_ids_is_refused(value: float, type_: pa.DataType, column: str) -> None:
-    """1e19, 2e19 and inf became one learner."""
+def test_float_id_that_may_represent_several_ids_is_refused(value: float, type_: pa.DataType, column: str) -> None:
+    """1e19, 2e19 and inf were once the same learner."""
     rows = pa.table({name: pa.array([text]) for name, text in SOUND.items()} | {column: pa.array([value], type_)})
     binding = bind_attempts(load_mapping("own"), "log.parquet", rows.column_names)
     with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as .*Write the column as text"):
@@ -554,18 +560,18 @@ def test_a_float_that_may_stand_for_many_ids_is_refused(value: float, type_: pa.
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
-def test_row_whose_id_is_infinite_is_refused_and_the_others_are_not(value: float, column: str) -> None:
+def test_only_rows_with_an_infinite_id_are_rejected(value: float, column: str) -> None:
     cleaned = clean([SOUND | {column: 7.0}, SOUND | {column: value}, SOUND | {column: 8.0}])
     assert cleaned.answers[column].to_pylist() == ["7", "8"]
     assert cleaned.refused.reasons == [f"missing_{column.removesuffix('_id')}"]
 
 
-def test_an_empty_line_is_no_answer() -> None:
+def test_empty_line_is_not_counted_as_an_answer() -> None:
     cleaned = clean([SOUND, dict.fromkeys(SOUND, ""), SOUND])
     assert (cleaned.read, cleaned.answers["line"].to_pylist()) == (2, [2, 4])
 
 
-def test_a_log_without_times_keeps_its_order_and_gets_ids_from_file_and_line() -> None:
+def test_log_without_times_keeps_its_order_and_has_ids_made_from_file_and_line() -> None:
     start = micros(datetime(2026, 10, 1, tzinfo=UTC))
     rows = [{"user_id": "ann", "item_id": "q1", "correct": "1"} for _ in range(3)]
     answers = clean(rows, limits=Limits(CLEAN_LIMITS.first, CLEAN_LIMITS.now, start=start)).answers
@@ -573,7 +579,7 @@ def test_a_log_without_times_keeps_its_order_and_gets_ids_from_file_and_line() -
     assert answers["completed_at"].cast(pa.int64()).to_pylist() == [start + 2, start + 3, start + 4]
 
 
-def test_the_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
+def test_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
     path = tmp_path / "mapping.yaml"
     path.write_text(
         """
@@ -606,7 +612,7 @@ def test_the_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
     }
 
 
-def test_a_date_and_a_clock_in_two_columns_are_one_time(tmp_path: Path) -> None:
+def test_date_and_clock_time_in_two_columns_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "mapping.yaml"
     path.write_text("columns: {user_id: u, item_id: q, correct: c, completed_at: [day, clock]}")
     row = {"u": "ann", "q": "q1", "c": "1", "day": "2026-07-01", "clock": "21:00:00+09:00"}
@@ -618,7 +624,7 @@ def matrix(**columns: list[str]) -> Batch:
     return Batch(rows, np.arange(2, 2 + rows.num_rows))
 
 
-def test_a_matrix_is_read_row_by_row_and_its_empty_cells_are_no_answers() -> None:
+def test_matrix_is_read_row_by_row_without_its_empty_cells() -> None:
     batch = matrix(person=["ann", "bob", ""], i1=["1", "0", "1"], i2=["", "2", "0"], i3=["NA", "1", "x"])
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
     cleaned = Cleaner(
@@ -643,8 +649,8 @@ def test_a_matrix_is_read_row_by_row_and_its_empty_cells_are_no_answers() -> Non
     ]
 
 
-def test_white_space_of_any_alphabet_is_not_part_of_an_id() -> None:
-    """`A1` and `A1` with a no-break space behind it, as Excel and web forms have it, were two items."""
+def test_unicode_white_space_around_an_id_is_removed() -> None:
+    """`A1` and `A1` with a trailing no-break space, as written by Excel and web forms, were once two items."""
     items = [SOUND | {"item_id": text} for text in ("A1", "A1\u00a0", "\u2003A1", "A1\t")]
     assert clean(items).answers["item_id"].to_pylist() == ["A1"] * 4
 
@@ -652,7 +658,7 @@ def test_white_space_of_any_alphabet_is_not_part_of_an_id() -> None:
 @pytest.mark.parametrize(
     ("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0"), ("1.", "0e0")]
 )
-def test_a_score_is_a_number_however_it_is_written(right: str, wrong: str) -> None:
+def test_scores_are_read_in_any_spelling_of_the_numbers_0_and_1(right: str, wrong: str) -> None:
     rows = [SOUND | {"correct": right}, SOUND | {"correct": wrong}]
     assert clean(rows).answers["correct"].to_pylist() == [True, False]
     batch = matrix(person=["a", "b", "c"], i1=[right, wrong, ""], i2=[wrong, right, right])
@@ -660,8 +666,8 @@ def test_a_score_is_a_number_however_it_is_written(right: str, wrong: str) -> No
     assert item_columns(binding, [batch], AsGiven()).items == ["i1", "i2"]
 
 
-def test_brackets_in_a_pattern_are_also_themselves() -> None:
-    """`* [Score]` was a class of characters that no column fits."""
+def test_brackets_in_a_pattern_also_match_literally() -> None:
+    """`* [Score]` was once read as a class of characters, which no column matches."""
     wide = Mapping(name="m", columns={"user_id": ("person",)}, wide=MatrixMapping(items=("* [Score]", "q[12]")))
     batch = matrix(person=["a"], q1=["1"], q3=["1"], **{"q1 [Score]": ["1"], "q1 [Points]": ["1"]})
     assert item_columns(bind_attempts(wide, "m.csv", batch.rows.schema.names), [batch], AsGiven()).items == [
@@ -670,15 +676,15 @@ def test_brackets_in_a_pattern_are_also_themselves() -> None:
     ]
 
 
-def test_as_many_answers_as_rows_are_not_taken_for_the_rows() -> None:
-    """A shortcut on equal lengths once gave every answer the user of another row."""
+def test_answers_have_the_right_learner_if_their_number_equals_the_number_of_rows() -> None:
+    """A shortcut for equal lengths once gave every answer the learner of a different row."""
     batch = matrix(person=["ann", "bob"], i1=["1", ""], i2=["1", ""])
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
     limits = Limits(CLEAN_LIMITS.first, CLEAN_LIMITS.now, start=micros(FIRST))
     assert Cleaner(binding, limits, "f00d", ["i1", "i2"]).clean(batch).answers["user_id"].to_pylist() == ["ann", "ann"]
 
 
-def test_what_holds_no_scores_is_no_item() -> None:
+def test_matrix_columns_without_scores_are_not_items() -> None:
     batch = matrix(
         person=["a", "b", "c", "d"],
         gender=["m", "f", "f", "m"],
@@ -697,7 +703,7 @@ def test_what_holds_no_scores_is_no_item() -> None:
     )
 
 
-def test_a_mapping_file_names_the_items_of_a_matrix(tmp_path: Path) -> None:
+def test_items_of_a_matrix_are_the_columns_that_the_mapping_names(tmp_path: Path) -> None:
     path = tmp_path / "mapping.yaml"
     path.write_text("columns: {user_id: id}\nwide: {items: ['q_*', extra]}")
     batch = matrix(id=["a"], q_1=["1"], q_2=["5"], extra=["0"], other=["1"])

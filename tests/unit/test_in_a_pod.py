@@ -1,4 +1,4 @@
-"""What a pod keeps on its disk is lost with it, so it must be told where the database and the files are."""
+"""Settings in a pod: its disk is lost with it, so the places of the database and the files are required."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
 
 
-def test_a_database_of_its_own_is_refused_with_what_to_set(tmp_path: Path) -> None:
+def test_pod_without_a_database_url_is_refused_with_the_settings_to_set(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"^DATABASE_URL is not set.*PGHOST, PGUSER, PGPASSWORD and PGDATABASE"):
         _ = Database(Settings(irt_home=tmp_path / "irt")).url
     assert not (tmp_path / "irt").exists(), "nothing is begun"
 
 
-def test_a_database_that_is_named_is_used(tmp_path: Path) -> None:
+def test_pod_uses_the_database_of_the_settings(tmp_path: Path) -> None:
     named = Settings(irt_home=tmp_path, database_url=SecretStr("postgresql://db.example/assess"))
     assert Database(named).url == "postgresql://db.example/assess"
 
 
-def test_files_go_to_a_bucket_or_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pod_stores_files_only_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermanentFailure, match=r"^S3_BUCKET is not set.*a folder in a pod would be lost"):
         object_store(Settings(irt_home=tmp_path))
     assert isinstance(object_store(Settings(irt_home=tmp_path, s3_bucket="bank")), BucketStore)
@@ -58,7 +58,7 @@ def test_files_go_to_a_bucket_or_nowhere(tmp_path: Path, monkeypatch: pytest.Mon
         "invariants fresh",
     ],
 )
-def test_every_command_that_needs_a_database_ends_with_that_sentence(
+def test_every_command_that_requires_a_database_ends_with_the_same_error(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("S3_BUCKET", "bank")
@@ -68,7 +68,9 @@ def test_every_command_that_needs_a_database_ends_with_that_sentence(
     assert not list(tmp_path.rglob("PG_VERSION"))
 
 
-def test_the_doctor_names_both(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_reports_missing_settings_of_the_database_and_the_object_store(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = {one["subject"]: one for one in command_line(monkeypatch, capsys)("doctor", "--json").json}
     assert {found[name]["state"] for name in ("database", "object store")} == {"error"}
     assert found["database"]["detail"].startswith("DATABASE_URL is not set")

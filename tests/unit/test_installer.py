@@ -1,6 +1,6 @@
-"""deploy/systemd/install.sh in a scratch folder: a small wheelhouse, and systemd's programs as lines in a log.
+"""deploy/systemd/install.sh in a scratch folder, with a small wheelhouse and stubs that log calls of systemd's tools.
 
-What only a booted systemd shows is in tests/deploy.
+Tests that require a booted systemd are in tests/deploy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ echo "uv $*" >> "$IRT_TEST_LOG"
 
 @dataclass(frozen=True)
 class Machine:
-    """A scratch root, the wheelhouses of three releases, and what was asked of systemd."""
+    """A scratch root, the wheelhouses of three releases, and the log of calls of systemd's programs."""
 
     root: Path
     houses: dict[str, Path]
@@ -43,7 +43,7 @@ class Machine:
     programs: Path
 
     def install(self, *arguments: str, release: str = RELEASES[0], fails: str = "nothing fails") -> tuple[int, str]:
-        """Run the script of a release. Returns its exit status and all it says."""
+        """Run the script of a release. Returns its exit status and its output."""
         return self.script(self.houses[release] / "install.sh", *arguments, fails=fails)
 
     def script(self, script: Path, *arguments: str, fails: str = "nothing fails") -> tuple[int, str]:
@@ -67,7 +67,7 @@ class Machine:
         return (self.root / "opt/irt/current").readlink().name
 
     def shown(self, *arguments: str, release: str = RELEASES[0], fails: str = "nothing fails") -> str:
-        """Everything that came of an installation, a unit a line, without the paths of this run."""
+        """Install, and return status, output and calls as text, with a unit per line and without this run's paths."""
         status, said = self.install(*arguments, release=release, fails=fails)
         current = self.current if (self.root / "opt/irt/current").exists() else "none"
         lines = [f"exit status {status}, current release: {current}", said, "asked:", *self.asked]
@@ -129,7 +129,7 @@ def machine(tmp_path: Path, houses: dict[str, Path]) -> Machine:
 
 
 FAILING = {"release": RELEASES[1], "fails": "is-enabled"}
-"""Nothing is enabled, as systemd says."""
+"""A release, and systemd's response that no unit is enabled."""
 SCENES: dict[str, tuple[str, dict[tuple[str, ...], dict[str, str]]]] = {
     "no_database": ("", {(): {}}),
     "first": (URL, {(): {}}),
@@ -148,14 +148,16 @@ SCENES: dict[str, tuple[str, dict[tuple[str, ...], dict[str, str]]]] = {
     "no_schema": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "db upgrade"}}),
     "no_start": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "restart"}}),
 }
-"""Settings, and calls one after another: their arguments, the release, and the command that fails."""
+"""Settings and consecutive calls by scene. A call has arguments, the release, and the command that fails."""
 CHANGING = {"n": r"(?<=hashes of )\d+"}
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_what_is_said_and_asked_in_what_order(machine: Machine, picture: Picture, scene: str) -> None:
-    """The schema comes before the switch and the servers after it. Servers without settings are not started, backups
-    are left to the operator, timers that were switched off stay off, and a failure leaves the release as it was."""
+def test_installer_calls_systemd_in_the_right_order_and_explains_each_step(
+    machine: Machine, picture: Picture, scene: str
+) -> None:
+    """The schema is upgraded before the switch, and servers restart after it. Servers without settings are not started,
+    backups are left to the operator, disabled timers stay disabled, and a failure leaves the release unchanged."""
     settings, calls = SCENES[scene]
     if settings:
         machine.env(settings)
@@ -165,7 +167,7 @@ def test_what_is_said_and_asked_in_what_order(machine: Machine, picture: Picture
     picture({titles[call]: machine.shown(*call, **how) for call, how in calls.items()}, scene, **CHANGING)
 
 
-def test_dry_run_changes_nothing_and_names_old_cron_lines(machine: Machine, picture: Picture) -> None:
+def test_dry_run_changes_no_file_and_lists_old_cron_lines(machine: Machine, picture: Picture) -> None:
     tab = machine.root / "var/spool/cron/crontabs/svc_dreamseed"
     tab.parent.mkdir(parents=True)
     tab.write_text("# 0 2 1 * * run_calibration.sh\n0 2 1 * * /opt/dreamseed/run_calibration.sh\n5 4 * * * backup\n")
@@ -174,7 +176,7 @@ def test_dry_run_changes_nothing_and_names_old_cron_lines(machine: Machine, pict
     assert machine.files() == before
 
 
-def test_templates_are_private_all_units_are_installed_and_the_journal_is_limited_if_asked(machine: Machine) -> None:
+def test_installer_writes_private_templates_all_units_and_journal_limits_on_request(machine: Machine) -> None:
     machine.install()
     assert (machine.root / "etc/irt/irt.env").stat().st_mode & 0o777 == 0o600
     machine.env()
@@ -187,7 +189,7 @@ def test_templates_are_private_all_units_are_installed_and_the_journal_is_limite
     assert limits in machine.files()
 
 
-def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(machine: Machine) -> None:
+def test_repeated_installation_unpacks_no_wheel_and_keeps_settings_and_drop_ins(machine: Machine) -> None:
     file = machine.env(URL + "IRT_THREADS=7\n")
     machine.install()
     drop_in = machine.root / "etc/systemd/system/irt-daemon.service.d/override.conf"
@@ -202,7 +204,7 @@ def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(mach
 
 
 @pytest.mark.parametrize("quote", ["", '"', "'"])
-def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: Machine, quote: str) -> None:
+def test_report_units_may_write_to_the_report_folder_of_the_settings(machine: Machine, quote: str) -> None:
     (machine.root / "opt/dreamseed/reports").mkdir(parents=True)
     machine.env(f"{URL}REPORT_OUTPUT_DIR={quote}/opt/dreamseed/reports{quote}\n")
     machine.install()
@@ -216,7 +218,7 @@ def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: M
     assert not any(path.exists() for path in drop_ins)
 
 
-def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
+def test_upgrade_keeps_the_old_release_and_rollback_returns_to_that_release(machine: Machine) -> None:
     machine.env()
     machine.install()
     units = machine.root / "etc/systemd/system"
@@ -234,7 +236,7 @@ def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: 
     assert not any("db " in line for line in machine.asked)
 
 
-def test_uninstalling_keeps_settings_and_data_unless_it_is_told(machine: Machine) -> None:
+def test_uninstalling_keeps_settings_and_data_unless_purge_is_given(machine: Machine) -> None:
     machine.env()
     machine.install()
     data = machine.root / "var/lib/irt/objects/snapshot"
@@ -272,19 +274,21 @@ def test_unfit_settings_are_refused_and_explained(machine: Machine, picture: Pic
 
 
 @pytest.mark.parametrize(("engines", "offered"), [("pymc,brms", True), ("pymc", False), ("", False)])
-def test_where_an_engine_of_r_is_named_its_service_is_offered(machine: Machine, engines: str, offered: bool) -> None:
+def test_installer_recommends_the_r_service_if_a_setting_enables_an_engine_in_r(
+    machine: Machine, engines: str, offered: bool
+) -> None:
     machine.env(f"{URL}IRT_ENGINES={engines}\n")
     status, said = machine.install()
     assert status == 0
     assert ("systemctl enable --now irt-r" in said) == offered
 
 
-def test_a_pair_of_quotes_is_fine(machine: Machine) -> None:
+def test_quoted_setting_is_accepted(machine: Machine) -> None:
     machine.env('DATABASE_URL="postgresql://irt:p%27w@db/irt"\n')
     assert machine.install()[0] == 0
 
 
-def test_a_wheelhouse_that_is_not_whole_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_wheelhouse_with_a_damaged_file_is_refused(machine: Machine, tmp_path: Path) -> None:
     spoilt = tmp_path / "spoilt"
     shutil.copytree(machine.houses[RELEASES[0]], spoilt)
     (spoilt / "wheels/irt_assets-1.0-py3-none-any.whl").write_bytes(b"something else")
@@ -293,7 +297,7 @@ def test_a_wheelhouse_that_is_not_whole_is_refused(machine: Machine, tmp_path: P
     assert "irt_assets-1.0-py3-none-any.whl: FAILED" in said
 
 
-def test_a_wheelhouse_for_another_python_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_wheelhouse_for_a_different_python_is_refused(machine: Machine, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(machine.houses[RELEASES[0]], other)
     sums = (other / "SHA256SUMS").read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Answers that do not count, one by one and all at once."""
+"""Answers to withdrawn items, which do not count: singly and as a mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TICK = timedelta(microseconds=1)
 WITHDRAWN = Withdrawals({"b": ((DAY, DAY + timedelta(days=2)), (DAY + timedelta(days=5), None)), "z": ((DAY, None),)})
 
 
-def test_a_stretch_begins_with_its_first_moment_and_ends_before_its_last() -> None:
+def test_withdrawal_includes_its_first_moment_and_excludes_its_end() -> None:
     covered = {
         after: WITHDRAWN.covers("b", DAY + after)
         for after in (-TICK, TICK * 0, timedelta(days=2) - TICK, timedelta(days=2), timedelta(days=5) - TICK)
@@ -23,7 +23,7 @@ def test_a_stretch_begins_with_its_first_moment_and_ends_before_its_last() -> No
     assert not WITHDRAWN.covers("a", DAY)
 
 
-def test_the_mask_says_of_each_answer_what_covers_says() -> None:
+def test_mask_of_withdrawn_answers_equals_covers_for_each_answer() -> None:
     ids, rng = np.array(["a", "b", "z"], dtype=object), np.random.default_rng(1)
     item = rng.integers(0, 3, 400).astype(np.int32)
     hours = rng.integers(-24, 200, 400)

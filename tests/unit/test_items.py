@@ -1,4 +1,4 @@
-"""Items by themselves: a row and back, their curves against known formulas, and another scale."""
+"""Items: rows, curves compared with known formulas, changes of scale, models, and `Responses`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ITEMS = ItemParameters.of_rows(("easy", "hard", "none"), [EASY, HARD, None])
 THETA = np.linspace(-3, 3, 7)
 
 
-def test_a_row_is_read_from_columns_of_its_names_and_written_as_a_sentence() -> None:
+def test_row_is_read_from_prefixed_columns_and_written_as_text() -> None:
     row = {"item_id": "x", "new_a": 1.5, "new_b": 1.2, "new_c": 0.2, "new_a_se": 0.2, "new_b_se": None, "a": None}
     assert ItemRow.from_row(row, "new_") == ItemRow(1.5, 1.2, 0.2, 0.2)
     assert ItemRow.if_known(row) is None
@@ -41,18 +41,18 @@ def test_a_row_is_read_from_columns_of_its_names_and_written_as_a_sentence() -> 
     ("other", "agrees"),
     [(ItemRow(0.9, -1.3), True), (ItemRow(1.0, -1.0), False), (ItemRow(0.8, -0.6), False)],
 )
-def test_a_value_agrees_where_both_parameters_lie_in_its_intervals(other: ItemRow, agrees: bool) -> None:
+def test_item_agrees_with_a_value_if_both_parameters_are_in_its_intervals(other: ItemRow, agrees: bool) -> None:
     assert EASY.agrees_with(other) is agrees
     assert not other.agrees_with(EASY), "its errors are not known"
 
 
-def test_columns_hold_what_the_rows_say_to_the_last_bit() -> None:
+def test_columns_equal_the_values_of_the_rows_exactly() -> None:
     for name in ("a", "b", "c", "a_se", "b_se", "cov_ab"):
         np.testing.assert_array_equal(getattr(ITEMS, name), [getattr(EASY, name), getattr(HARD, name), np.nan])
     np.testing.assert_array_equal(ITEMS.d, [0.8, -1.5 * 1.2, np.nan])
 
 
-def test_the_curve_is_birnbaums() -> None:
+def test_curve_equals_birnbaums_formula() -> None:
     p = ITEMS.curve(THETA)
     by_hand = 0.2 + 0.8 / (1 + np.exp(-1.5 * (THETA - 1.2)))
     np.testing.assert_allclose(p[:, 1], by_hand, rtol=1e-14)
@@ -60,7 +60,7 @@ def test_the_curve_is_birnbaums() -> None:
     assert np.isnan(p[:, 2]).all()
 
 
-def test_a_row_without_errors_has_no_interval() -> None:
+def test_curve_has_no_interval_if_the_item_has_no_errors() -> None:
     assert ItemRow(1.0, 0.0).interval(THETA) is None
     low, high = HARD.interval(THETA) or (THETA, THETA)
     assert (low < HARD.curve(THETA)).all()
@@ -68,8 +68,8 @@ def test_a_row_without_errors_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_items_of_another_scale_have_the_same_curves_there(joint: bool) -> None:
-    """θ* = 1.3·θ − 0.4, so that SE(a*) = SE(a)/1.3 and SE(b*) = 1.3·SE(b)."""
+def test_rescaled_items_have_the_same_curves_on_the_new_scale(joint: bool) -> None:
+    """The new scale is θ* = 1.3·θ − 0.4, so SE(a*) = SE(a)/1.3 and SE(b*) = 1.3·SE(b)."""
     some = ITEMS.select(["easy", "hard"])
     if joint:
         some = ItemParameters(some.item_ids, some.a, some.b, some.c, block_diagonal(some.cov)[None])
@@ -80,7 +80,7 @@ def test_items_of_another_scale_have_the_same_curves_there(joint: bool) -> None:
     np.testing.assert_allclose(moved.cov_ab, some.cov_ab)
 
 
-def test_chosen_items_keep_their_covariances() -> None:
+def test_selected_items_keep_their_covariances() -> None:
     joint = np.arange(36.0).reshape(6, 6)
     all_of_it = ItemParameters(ITEMS.item_ids, ITEMS.a, ITEMS.b, ITEMS.c, joint[None], np.arange(9.0).reshape(3, 1, 3))
     last = all_of_it.select(["none", "easy"])
@@ -99,17 +99,17 @@ GUESSING = st.floats(0, 1)
 
 
 @given(NUMBERS, NUMBERS, GUESSING, st.none() | NUMBERS, st.dictionaries(st.sampled_from(["u", "u_se", "d2"]), NUMBERS))
-def test_a_row_keeps_every_bit_as_json(a, b, c, error, further) -> None:  # type: ignore[no-untyped-def]
+def test_row_is_restored_exactly_from_json(a, b, c, error, further) -> None:  # type: ignore[no-untyped-def]
     row = ItemRow(a, b, c, error, c_se=error, further=further)
     kept = json.loads(item_as_json(row))
     again = ItemRow.from_row(
         {name: None if kept.get(name) is None else float(kept[name]) for name in OWN}
         | {"further": {name: kept[name] for name in further}}
     )
-    assert repr(again) == repr(row)  # which tells −0 from 0
+    assert repr(again) == repr(row)  # repr distinguishes −0 from 0
 
 
-def test_a_parameter_of_a_models_own_is_read_from_its_fit_and_written_beside_the_others() -> None:
+def test_further_parameters_of_a_model_are_read_from_its_fit_and_written_to_json() -> None:
     row = ItemRow.from_row({"a": 1.5, "b": -0.5, "c": 0.2, "further": {"u": 0.95, "u_se": 0.02}, "fit": {}})
     assert json.loads(item_as_json(row)) == {"a": 1.5, "b": -0.5, "c": 0.2, "u": 0.95, "u_se": 0.02}
     assert row.scored_with == [1.5, -0.5, 0.2, {"u": 0.95, "u_se": 0.02}]
@@ -117,13 +117,13 @@ def test_a_parameter_of_a_models_own_is_read_from_its_fit_and_written_beside_the
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_a_number_is_not_written(value: float) -> None:
+def test_infinite_and_missing_values_are_refused_as_json(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         item_as_json(ItemRow(1.0, value))
 
 
 # -- models ------------------------------------------------------------------------------------------
-# The typed heart: what `Responses` accepts, and what a `Calibration` derives from a and d.
+# Data classes: values that `Responses` accepts, and values that a `Calibration` derives from a and d.
 
 
 def calibration(a, d, cov):
@@ -151,14 +151,14 @@ def calibration(a, d, cov):
 COV = np.array([[[0.04, 0.01], [0.01, 0.09]], [[0.02, -0.005], [-0.005, 0.03]]])
 
 
-def test_a_matrix_gives_its_responses_by_person_and_item():
+def test_responses_of_a_matrix_are_sorted_by_person_and_item():
     wide = Responses.from_wide([[1, np.nan, 0], [np.nan, 1, 1]], ["a", "b", "c"])
     for name, expected in (("person", [0, 0, 1, 1]), ("item", [0, 2, 1, 2]), ("score", [1, 0, 1, 1])):
         np.testing.assert_array_equal(getattr(wide, name), expected)
     assert (wide.n_persons, wide.n_items, wide.n_responses) == (2, 3, 4)
 
 
-def test_a_score_of_two_is_named_with_its_place():
+def test_score_of_2_is_refused_with_its_row_and_column():
     with pytest.raises(PsychometricsError, match=r"found 2.0 in row 1, column 0"):
         Responses.from_wide([[0, 1], [2, 1]])
 
@@ -169,12 +169,12 @@ def test_unsorted_persons_are_refused():
 
 
 @pytest.mark.parametrize(("person", "item"), [([0, 2], [0, 0]), ([0, 1], [0, 1]), ([0, 1], [-1, 0]), ([-1, 1], [0, 0])])
-def test_indices_outside_their_range_are_refused_before_compiled_code_sees_them(person, item):
+def test_indices_out_of_range_are_refused_before_compiled_code_uses_them(person, item):
     with pytest.raises(PsychometricsError, match="indices must lie in 0"):
         Responses(np.array(person, np.int32), np.array(item, np.int32), np.array([1, 0], np.int8), 2, ("x",))
 
 
-def test_other_number_types_and_read_only_arrays_are_converted_once():
+def test_arrays_that_are_read_only_or_of_other_types_are_converted():
     person = np.array([0, 1])
     person.flags.writeable = False
     responses = Responses(person, np.array([0, 0], np.uint8), np.array([True, False]), 2, ("x",))
@@ -182,8 +182,8 @@ def test_other_number_types_and_read_only_arrays_are_converted_once():
     assert responses.person.flags.writeable
 
 
-def test_difficulty_errors_are_those_of_the_delta_method():
-    """Compared with the spread of −d/a over draws of (a, d) with a tenth of the errors, where the method is exact."""
+def test_errors_of_difficulty_follow_the_delta_method():
+    """The covariance is compared with draws of (a, −d/a) with a tenth of the errors, for which the method is exact."""
     small = COV / 100
     fit = calibration([1.5, 0.8], [0.6, -1.0], small)
     rng = np.random.default_rng(1)
@@ -195,13 +195,13 @@ def test_difficulty_errors_are_those_of_the_delta_method():
     np.testing.assert_allclose(fit.b_se, np.sqrt(fit.cov_ab[:, 1, 1]))
 
 
-def test_a_flat_item_has_no_finite_difficulty_and_no_warning():
+def test_item_without_slope_has_infinite_difficulty_and_raises_no_warning():
     fit = calibration([0.0, 1.0], [1.0, 0.0], COV)
     assert np.isinf(fit.b[0])
     assert fit.estimated.all()
 
 
-def test_selecting_keeps_the_covariance_between_the_selected():
+def test_selection_keeps_the_joint_covariance_of_the_selected_items():
     fit = calibration([1.5, 0.8], [0.6, -1.0], COV)
     one = fit.select([False, True])
     assert one.item_ids == ("i1",)
@@ -215,7 +215,7 @@ def test_information_criteria_count_parameters_and_persons():
     assert fit.bic == pytest.approx(4 * np.log(100) + 400)
 
 
-def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
+def test_responses_follow_their_persons_to_new_places() -> None:
     some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
     timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
     placed = timed.placed(np.array([4, 1, 2], np.int32), 5)
@@ -228,7 +228,7 @@ def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
 
 
 # -- models of items ---------------------------------------------------------------------------------
-# Item models: their curves, derivatives and transforms against finite differences, and the registry.
+# Item models: curves, transforms, derivatives compared with finite differences, and the registry.
 
 MODEL_THETA = np.linspace(-3, 3, 13)
 A, D, LOGIT_C = np.array([0.7, 1.4, -0.5]), np.array([0.3, -1.0, 0.0]), np.array([-1.5, -0.8, -2.0])
@@ -242,12 +242,12 @@ def parameters(model):
     return np.stack([A, D, LOGIT_C][: len(model.parameter_names(2))])
 
 
-def test_every_model_that_can_be_chosen_is_registered_under_its_name():
+def test_every_selectable_model_is_registered_under_its_name():
     assert tuple(ITEM_MODELS) == MODELS == get_args(Model)
     assert all(item_model(name).name == name for name in MODELS)
 
 
-def test_the_complementary_log_log_curve_is_compared_and_cannot_be_chosen():
+def test_complementary_log_log_model_has_the_right_curve_and_cannot_be_selected():
     assert item_model(CLOGLOG.name) is CLOGLOG
     assert CLOGLOG.name not in MODELS
     at = np.stack([A, D])
@@ -267,12 +267,12 @@ def test_the_complementary_log_log_curve_is_compared_and_cannot_be_chosen():
         np.testing.assert_allclose(CLOGLOG.by_parameters(MODEL_THETA, at, TWO)[k], by, rtol=1e-6, atol=NEAR)
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones():
+def test_unknown_model_is_refused_with_a_list_of_models():
     with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm; got model '4pl'"):
         item_model("4pl")
 
 
-def test_what_is_free_own_and_guessed():
+def test_models_have_the_right_free_parameters_slopes_and_priors():
     assert [m.slopes for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == ["fixed", "common", "own", "own"]
     assert [m.guesses for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [False, False, False, True]
     assert [m.n_own for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [1, 1, 2, 3]
@@ -285,13 +285,13 @@ def test_what_is_free_own_and_guessed():
     assert (RASCH.with_unit_sd, TWO_PL.with_unit_sd) == (ONE_PL, TWO_PL)
 
 
-def test_an_item_is_estimable_once_it_was_answered_both_ways():
+def test_item_is_estimable_if_its_answers_include_both_scores():
     counts = np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert TWO_PL.estimable(counts, TWO).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
-def test_curves_are_those_of_the_logistic_metric(model):
+def test_curves_and_information_follow_the_logistic_metric(model):
     c = 1 / (1 + np.exp(-LOGIT_C)) if model.guesses else np.zeros(3)
     p = probability(MODEL_THETA, A, D, c).T
     np.testing.assert_allclose(model.probabilities(MODEL_THETA, parameters(model), TWO)[:, :, 1], p, rtol=1e-12)
@@ -303,7 +303,7 @@ def test_curves_are_those_of_the_logistic_metric(model):
 
 
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
-def test_derivatives_are_those_of_finite_differences(model):
+def test_derivatives_equal_finite_differences(model):
     at = parameters(model)
     by = model.by_parameters(MODEL_THETA, at, TWO)
     for k in range(len(at)):
@@ -316,7 +316,7 @@ def test_derivatives_are_those_of_finite_differences(model):
 
 
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
-def test_a_transform_leaves_every_curve_where_it_was(model):
+def test_transform_of_the_scale_leaves_every_curve_unchanged(model):
     at, slope, intercept = parameters(model), 1.3, -0.4
     moved = model.transformed(at, slope, intercept)
     np.testing.assert_allclose(
@@ -328,11 +328,11 @@ def test_a_transform_leaves_every_curve_where_it_was(model):
 
 
 @pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
-def test_a_start_gives_about_the_shares_of_answers(model):
+def test_starting_values_give_about_the_observed_shares_of_right_answers(model):
     right = np.array([0.3, 0.5, 0.8])
     begin = model.start(np.stack([1 - right, right], axis=1), TWO, model.default_priors)
     theta = np.linspace(-6, 6, 61)
     weights = np.exp(-(theta**2) / 2)
     share = model.expected_score(theta, begin, TWO) @ weights / weights.sum()
-    # the start treats the average of a logistic curve over N(0, 1) as a logistic curve, which is within 0.01 of it
+    # the start approximates the average of a logistic curve over N(0, 1) by a logistic curve, with an error below 0.01
     np.testing.assert_allclose(share, right, atol=0.01)

@@ -1,4 +1,4 @@
-"""Whose token is whose, and that nothing which the issuer did not sign for us lets anybody in."""
+"""JWT verification: identities, refusal of forged and invalid tokens, roles, and the issuer's keys."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def verifier(request: pytest.FixtureRequest, pem: Verifier, jwks: Verifier) -> V
 
 
 def asked(verifier: Verifier, token: str, *more: tuple[str, str], method: str = "GET") -> Answer:
-    """What nginx is answered for a request with this token."""
+    """Return the verifier's response to nginx for a request with this token."""
     return ask(door(verifier, COOKIE), method, "/verify", [("authorization", f"Bearer {token}"), *more])
 
 
@@ -86,7 +86,7 @@ def names_told(answer: Answer) -> set[str]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
-def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
+def test_forged_or_invalid_token_is_refused_with_its_reason(verifier: Verifier, attack: Attack) -> None:
     token = attack.make(Issuer())
     with pytest.raises(TokenRefused) as refused:
         verifier.verify(token)
@@ -99,7 +99,7 @@ def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 @pytest.mark.parametrize("source", ["pem", "jwks"])
-def test_the_type_of_the_key_decides_the_algorithm(
+def test_type_of_the_key_determines_the_accepted_algorithm(
     tmp_path: Path, source: str, algorithm: str, request: pytest.FixtureRequest
 ) -> None:
     issuer = Issuer(algorithm)
@@ -122,7 +122,7 @@ def test_the_type_of_the_key_decides_the_algorithm(
     assert refused.value.reason == "bad_signature"
 
 
-def test_a_sound_token_says_who_asks(verifier: Verifier) -> None:
+def test_valid_token_identifies_the_user(verifier: Verifier) -> None:
     exp = after(1800)
     identity = verifier.verify(Issuer().token(exp=exp))
     scope = frozenset({"exam:write", "openid"})
@@ -141,7 +141,7 @@ def test_a_sound_token_says_who_asks(verifier: Verifier) -> None:
 @pytest.mark.parametrize(
     ("claim", "seconds"), [("exp", -10), ("exp", 0.5), ("nbf", 20), ("iat", 20), ("iat", -MAX_AGE_S)]
 )
-def test_clocks_may_differ_a_little(pem: Verifier, claim: str, seconds: float) -> None:
+def test_token_is_accepted_if_clocks_differ_by_a_few_seconds(pem: Verifier, claim: str, seconds: float) -> None:
     assert asked(pem, Issuer().token(**{claim: time.time() + seconds})).status == 200
 
 
@@ -155,17 +155,17 @@ def test_clocks_may_differ_a_little(pem: Verifier, claim: str, seconds: float) -
         {"sub": "!~,;=\"'<>&%$"},
     ],
 )
-def test_what_a_token_may_say_besides(verifier: Verifier, changes: dict[str, Any]) -> None:
+def test_additional_claims_are_accepted(verifier: Verifier, changes: dict[str, Any]) -> None:
     assert asked(verifier, Issuer().token(**changes)).status == 200
 
 
 @pytest.mark.parametrize("header", [{"typ": ABSENT}, {"typ": "at+jwt"}, {"x5t": "abc"}])
-def test_what_a_header_may_say_besides(verifier: Verifier, header: dict[str, Any]) -> None:
+def test_additional_header_fields_are_accepted(verifier: Verifier, header: dict[str, Any]) -> None:
     assert asked(verifier, Issuer().token(header)).status == 200
 
 
 @pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
-def test_a_name_that_no_header_can_hold_is_refused_by_the_door_alone(verifier: Verifier, name: str) -> None:
+def test_user_name_that_cannot_be_a_header_is_refused_by_the_endpoint(verifier: Verifier, name: str) -> None:
     token = Issuer().token(sub=name)
     assert verifier.verify(token).sub == name
     answer = asked(verifier, token)
@@ -174,7 +174,7 @@ def test_a_name_that_no_header_can_hold_is_refused_by_the_door_alone(verifier: V
 
 @pytest.mark.parametrize("own", ROLES)
 @pytest.mark.parametrize("needed", ROLES)
-def test_a_role_may_do_what_those_below_it_may(pem: Verifier, own: Role, needed: Role) -> None:
+def test_role_includes_the_permissions_of_lower_roles(pem: Verifier, own: Role, needed: Role) -> None:
     answer = asked(pem, Issuer().token(roles=[own]), ("x-required-role", needed))
     assert answer.status == (200 if ROLES.index(own) >= ROLES.index(needed) else 403)
 
@@ -184,21 +184,22 @@ NO_ROLE += [["Operator", "operator\r\n"], ["operator "]]
 
 
 @pytest.mark.parametrize("roles", NO_ROLE)
-def test_who_has_no_role_of_ours_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
-    """A learner's token, or a service's with a scope alone. Another login would not change it: no 401."""
+def test_user_without_a_known_role_is_identified_and_refused(pem: Verifier, roles: object) -> None:
+    """Such tokens belong to learners, or to services with a scope alone. A second login would not help, so the status
+    is not 401."""
     token = Issuer().token(roles=roles)
     assert pem.verify(token).roles == ()
     assert asked(pem, token).status == 403
 
 
-def test_roles_that_are_not_ours_are_ignored(pem: Verifier) -> None:
+def test_unknown_roles_are_ignored(pem: Verifier) -> None:
     token = Issuer().token(roles=["admin", "analyst", "viewer"])
     assert pem.verify(token).roles == ("viewer", "analyst")
     assert asked(pem, token, ("x-required-role", "analyst")).headers["x-roles"] == "viewer,analyst"
 
 
-def test_the_companys_names_of_roles_are_mapped_and_no_other_counts(tmp_path: Path) -> None:
-    """Not even one of ours: the company's operator may be somebody else."""
+def test_only_mapped_roles_count_if_the_settings_map_the_companys_roles(tmp_path: Path) -> None:
+    """Our own names of roles do not count either, as the company's operator may have different duties."""
     settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=operator, dc=teachers=viewer")
     verifier = build_verifier(settings)
     for roles, ours in {("admin",): ("operator",), ("dc=teachers", "operator"): ("viewer",), ("operator",): ()}.items():
@@ -223,7 +224,7 @@ def test_roles_are_read_from_the_claim_of_the_settings(tmp_path: Path, claim: st
     assert verifier.verify(Issuer().token(roles=ABSENT, realm_access="analyst")).roles == ()
 
 
-def test_organisation_is_read_from_the_claim_of_the_settings_or_not_at_all(tmp_path: Path) -> None:
+def test_organisation_is_read_from_the_claim_of_the_settings_unless_disabled(tmp_path: Path) -> None:
     elsewhere = verifier_with(tmp_path, jwt_org_claim="org.id")
     assert elsewhere.verify(Issuer().token(org_id=ABSENT, org={"id": ORGANISATION})).org_id == ORGANISATION
     with pytest.raises(TokenRefused, match="another organisation"):
@@ -232,7 +233,7 @@ def test_organisation_is_read_from_the_claim_of_the_settings_or_not_at_all(tmp_p
     assert without.verify(Issuer().token(org_id=ABSENT)).org_id == ORGANISATION
 
 
-def test_trial_token_is_accepted_with_the_settings_that_it_names(tmp_path: Path) -> None:
+def test_trial_token_is_accepted_with_the_settings_printed_for_the_token(tmp_path: Path) -> None:
     home = Settings(_env_file=None, irt_home=tmp_path, jwt_roles_claim="realm_access.roles")
     made = make_trial_token(home, "ann", ["analyst"], "exam:write")
     named = {name.lower(): value for name, value in made.settings.items()}
@@ -251,7 +252,7 @@ def test_trial_token_is_refused_if_the_settings_name_the_companys_key(tmp_path: 
         make_trial_token(company, "ann", ["operator"])
 
 
-def test_a_role_that_is_not_ours_cannot_be_granted(tmp_path: Path) -> None:
+def test_setting_that_maps_to_an_unknown_role_is_refused(tmp_path: Path) -> None:
     settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=root")
     with pytest.raises(PermanentFailure, match=r"JWT_ROLES names root.*viewer, analyst, psychometrician, operator"):
         build_verifier(settings)
@@ -260,26 +261,28 @@ def test_a_role_that_is_not_ours_cannot_be_granted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("needed", ["root", "", "viewer, operator", "VIEWER"])
-def test_a_role_that_does_not_exist_lets_nobody_in(pem: Verifier, needed: str) -> None:
+def test_request_that_requires_an_unknown_role_is_refused(pem: Verifier, needed: str) -> None:
     assert asked(pem, Issuer().token(roles=["operator"]), ("x-required-role", needed)).status == 403
 
 
-def test_two_roles_that_are_asked_for_let_nobody_in(pem: Verifier) -> None:
+def test_request_with_two_required_roles_is_refused(pem: Verifier) -> None:
     twice = [("x-required-role", "viewer"), ("x-required-role", "viewer")]
     assert asked(pem, Issuer().token(roles=["operator"]), *twice).status == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PROPFIND", "BREW"])
-def test_only_three_statuses_are_ever_answered(pem: Verifier, method: str) -> None:
+def test_responses_have_only_status_200_401_or_403(pem: Verifier, method: str) -> None:
     assert asked(pem, Issuer().token(), method=method).status in (200, 403)
     assert asked(pem, "garbage", method=method).status in (401, 403)
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, MemoryError, RecursionError, KeyError])
-def test_a_fault_of_our_own_lets_nobody_in(fault: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+def test_request_is_refused_if_reading_a_key_raises_an_error(
+    fault: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(PemKey):
         def __init__(self) -> None:
-            """Has no file."""
+            """Skip reading a file."""
 
         def find(self, key_id: str | None, wait_s: float = 0) -> Any:
             raise fault(f"could not read {TOKEN}")
@@ -290,7 +293,7 @@ def test_a_fault_of_our_own_lets_nobody_in(fault: type[Exception], caplog: pytes
     assert fault.__name__ in caplog.text
 
 
-def test_a_fault_of_the_door_s_own_lets_nobody_in() -> None:
+def test_request_is_refused_if_the_verifier_raises_an_error() -> None:
     class Broken(Verifier):
         def verify(self, token: str, wait_s: float = 0) -> Identity:
             raise RuntimeError(token)
@@ -303,7 +306,7 @@ def test_a_fault_of_the_door_s_own_lets_nobody_in() -> None:
 TOKEN = Issuer().token()
 
 
-def test_no_token_is_ever_logged_or_repeated(verifier: Verifier, caplog: pytest.LogCaptureFixture) -> None:
+def test_tokens_are_never_logged_or_included_in_responses(verifier: Verifier, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     app = build_app(verifier, COOKIE)
     tokens = [TOKEN, *(attack.make(Issuer()) for attack in ATTACKS)]
@@ -337,18 +340,20 @@ def test_no_token_is_ever_logged_or_repeated(verifier: Verifier, caplog: pytest.
         ([], 401),
     ],
 )
-def test_where_a_token_is_looked_for(pem: Verifier, headers: list[tuple[str, str]], status: int) -> None:
+def test_token_is_read_from_the_authorization_header_or_from_the_cookie(
+    pem: Verifier, headers: list[tuple[str, str]], status: int
+) -> None:
     assert ask(door(pem, COOKIE), "GET", "/verify", headers).status == status
 
 
-def test_who_sends_no_token_is_told_of_no_error(pem: Verifier) -> None:
-    """RFC 6750, section 3.1."""
+def test_response_names_an_error_only_if_a_token_was_sent(pem: Verifier) -> None:
+    """RFC 6750, section 3.1, requires this."""
     assert ask(build_app(pem, COOKIE), "GET", "/verify").headers["www-authenticate"] == 'Bearer realm="irt"'
     wrong = asked(pem, "x.y.z").headers["www-authenticate"]
     assert wrong == 'Bearer realm="irt", error="invalid_token"'
 
 
-def test_the_cookie_s_name_is_a_setting(pem: Verifier) -> None:
+def test_token_is_read_from_the_cookie_with_the_given_name(pem: Verifier) -> None:
     assert ask(build_app(pem, "session"), "GET", "/verify", {"cookie": f"session={TOKEN}"}).status == 200
     with pytest.raises(TokenRefused, match="No token"):
         sent_token([], [f"{COOKIE}={TOKEN}"], "session")
@@ -369,14 +374,14 @@ def test_verifications_are_counted_by_reason(pem: Verifier) -> None:
     }
 
 
-def test_a_decision_long_after_looks_at_the_time_again(pem: Verifier) -> None:
+def test_identity_is_refused_once_its_token_has_expired(pem: Verifier) -> None:
     pem.verify(Issuer().token(exp=after(60))).require_current()
     with pytest.raises(TokenRefused, match="expired"):
         Identity("ann", "acme", ("operator",), frozenset(), after(-31)).require_current()
 
 
 @pytest.mark.parametrize("missing", ["jwt_issuer", "jwt_audience", "irt_org_id"])
-def test_settings_that_are_missing_are_named(tmp_path: Path, missing: str) -> None:
+def test_error_names_a_missing_setting(tmp_path: Path, missing: str) -> None:
     given = Issuer().settings(tmp_path)
     assert build_verifier(Settings(**given, _env_file=None)).verify(TOKEN).sub == "ann"
     with pytest.raises(PermanentFailure, match=missing.upper()):
@@ -386,12 +391,12 @@ def test_settings_that_are_missing_are_named(tmp_path: Path, missing: str) -> No
 @pytest.mark.parametrize(
     "url", ["https://login.example.org/jwks", "http://localhost:8080/jwks", "http://[::1]/jwks?a=b"]
 )
-def test_keys_of_this_machine_need_no_tls(url: str) -> None:
+def test_local_key_urls_may_use_http(url: str) -> None:
     assert Settings(jwt_jwks_url=url, _env_file=None).jwt_jwks_url == url
 
 
 # -- keys --------------------------------------------------------------------------------------------
-# Keys: which are used, when they are read anew, and that nobody can make us fetch them in a storm.
+# Keys: which keys are used, when they are read again, and that tokens cannot cause many fetches.
 
 URL = "https://login.example.org/jwks"
 MINUTE_S = 60.0
@@ -400,7 +405,7 @@ OTHER = private_key("RS256", "a stranger's")
 
 
 class FakeIssuer:
-    """Publishes what `answer` returns, counts how often it is asked, and has a clock that moves when told."""
+    """An issuer that publishes the result of `answer`, records its requests, and has a clock that tests set."""
 
     def __init__(self, answer: Callable[[], bytes] = lambda: Issuer().jwks) -> None:
         self.answer = answer
@@ -422,7 +427,7 @@ def away() -> bytes:
     raise requests.ConnectionError("the issuer is away")
 
 
-def test_ten_thousand_random_key_ids_cause_no_storm() -> None:
+def test_random_key_ids_cause_at_most_a_single_fetch_in_thirty_seconds() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         verifier = Verifier(source, KEY_RULES)
@@ -435,7 +440,7 @@ def test_ten_thousand_random_key_ids_cause_no_storm() -> None:
         assert issuer.asked == [URL, URL]
 
 
-def test_askers_at_one_time_share_one_fetch() -> None:
+def test_simultaneous_requests_share_a_single_fetch() -> None:
     together, let_go = threading.Barrier(17), threading.Event()
     issuer = FakeIssuer(lambda: Issuer().jwks if let_go.wait(10) else b"")
 
@@ -451,7 +456,7 @@ def test_askers_at_one_time_share_one_fetch() -> None:
         assert len(issuer.asked) == 1
 
 
-def test_a_key_that_is_withdrawn_goes_with_the_next_fetch() -> None:
+def test_withdrawn_key_is_removed_by_the_next_fetch() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
@@ -462,7 +467,7 @@ def test_a_key_that_is_withdrawn_goes_with_the_next_fetch() -> None:
 
 
 @pytest.mark.parametrize("published", [[], [Issuer().jwk | {"use": "enc"}]], ids=["none", "none that verifies"])
-def test_an_issuer_that_publishes_no_key_locks_nobody_out(
+def test_keys_are_kept_for_a_day_if_the_issuer_publishes_no_usable_key(
     published: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer = FakeIssuer()
@@ -479,7 +484,7 @@ def test_an_issuer_that_publishes_no_key_locks_nobody_out(
             source.find("2026")
 
 
-def test_while_the_issuer_is_away_its_keys_stay_for_a_day() -> None:
+def test_keys_are_kept_for_a_day_if_the_issuer_is_unreachable() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
@@ -496,7 +501,9 @@ def test_while_the_issuer_is_away_its_keys_stay_for_a_day() -> None:
         assert source.find("2026") is not None
 
 
-def test_an_issuer_that_was_never_reached_lets_nobody_in_and_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
+def test_verifier_refuses_tokens_and_is_unhealthy_until_the_issuer_responds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     issuer = FakeIssuer(away)
     with issuer.keys() as source:
         app = build_app(Verifier(source, KEY_RULES), "session")
@@ -511,7 +518,7 @@ def test_an_issuer_that_was_never_reached_lets_nobody_in_and_is_not_healthy(capl
         assert "jwt_keys_age_seconds 0.0" in ask(app, "GET", "/metrics").text
 
 
-def test_a_known_key_waits_for_no_fetch() -> None:
+def test_known_key_is_returned_while_a_fetch_is_in_progress() -> None:
     never = threading.Event()
     issuer = FakeIssuer()
     with issuer.keys() as source:
@@ -530,7 +537,7 @@ def test_a_known_key_waits_for_no_fetch() -> None:
     [b"", b"<html>", b"[]", b"{}", b'{"keys": {}}', b'{"keys": "2026"}', b"\xff", b"[" * 100_000],
     ids=lambda document: repr(document[:12]),
 )
-def test_what_is_no_jwks_leaves_the_keys_before_it(document: bytes) -> None:
+def test_previous_keys_are_kept_if_the_document_is_not_a_jwks(document: bytes) -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
@@ -580,24 +587,24 @@ def of(key: Any, algorithm: str) -> dict[str, Any]:
         :60
     ],
 )
-def test_keys_that_are_not_for_us_are_left_out(entry: Any) -> None:
+def test_unsuitable_keys_of_a_jwks_are_omitted(entry: Any) -> None:
     document = {"keys": [entry, Issuer("ES256", "sound").jwk]}
     assert [*parse_jwks(json.dumps(document).encode())] == ["sound"]
 
 
-def test_one_algorithm_may_be_demanded() -> None:
+def test_keys_are_limited_to_an_algorithm_if_requested() -> None:
     document = {"keys": [Issuer(algorithm, algorithm).jwk for algorithm in ("RS256", "ES256", "EdDSA")]}
     assert [*parse_jwks(json.dumps(document).encode())] == ["RS256", "ES256", "EdDSA"]
     assert [*parse_jwks(json.dumps(document).encode(), "ES256")] == ["ES256"]
 
 
-def test_two_keys_of_one_id_are_not_chosen_between() -> None:
+def test_two_keys_with_the_same_id_are_refused() -> None:
     document = {"keys": [Issuer().jwk, Issuer(key=OTHER).jwk]}
     with pytest.raises(ValueError, match="same id"):
         parse_jwks(json.dumps(document).encode())
 
 
-def test_a_token_without_a_key_id_is_of_the_only_key() -> None:
+def test_token_without_a_key_id_is_verified_only_if_there_is_a_single_key() -> None:
     with FakeIssuer().keys() as source:
         assert source.find(None) is not None
     both = {"keys": [Issuer().jwk, Issuer(key_id="2027", key=OTHER).jwk]}
@@ -607,7 +614,7 @@ def test_a_token_without_a_key_id_is_of_the_only_key() -> None:
 
 @pytest.fixture
 def web() -> Iterator[Callable[[str, bytes, dict[str, str]], str]]:
-    """`web(status line, body, headers)` serves that at the URL it returns, once or often."""
+    """Return a function `web(status, body, headers)` that serves this response and returns its URL."""
     servers = []
 
     def serve(status: str, body: bytes, headers: dict[str, str]) -> str:
@@ -620,7 +627,7 @@ def web() -> Iterator[Callable[[str, bytes, dict[str, str]], str]]:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Do not log requests."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -640,31 +647,33 @@ def test_keys_are_fetched_over_http(web: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("status", ["201", "204", "301", "302", "307", "404", "500"])
-def test_no_redirect_is_followed_and_only_200_counts(web: Callable[..., str], status: str) -> None:
+def test_redirects_and_responses_other_than_200_are_refused(web: Callable[..., str], status: str) -> None:
     elsewhere = web("200", Issuer().jwks, {})
     with pytest.raises(ValueError, match=f"status {status}"):
         fetch_jwks(web(status, b"", {"Location": elsewhere}))
 
 
-def test_a_document_of_any_size_is_not_read(web: Callable[..., str]) -> None:
+def test_jwks_document_above_256_kib_is_refused(web: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match="more than 262144 bytes"):
         fetch_jwks(web("200", b" " * 300_000, {}))
 
 
-def test_a_document_that_trickles_is_given_up(web: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jwks_document_that_arrives_too_slowly_is_refused(
+    web: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "FETCH_S", -1.0)
     with pytest.raises(ValueError, match="not read within"):
         fetch_jwks(web("200", Issuer().jwks, {}))
 
 
 def written(path: Path, data: bytes) -> Path:
-    """The file, replaced as an editor does it."""
+    """Write a file by replacing it, as an editor does."""
     fresh = path.with_suffix(".new")
     fresh.write_bytes(data)
     return fresh.replace(path)
 
 
-def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
+def test_key_file_is_read_again_after_a_change(tmp_path: Path) -> None:
     path = written(tmp_path / "public.pem", Issuer().pem)
     source = PemKey(path)
     before = source.find("any")
@@ -674,7 +683,7 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"-----BEGIN PUBLIC KEY-----\n", None])
-def test_a_file_that_broke_leaves_the_key_before_it(
+def test_previous_key_is_kept_if_the_key_file_becomes_invalid(
     tmp_path: Path, data: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -707,7 +716,7 @@ def private(key: Any) -> bytes:
         (Issuer("ES256").pem, "holds a key for ES256, and JWT_ALGORITHM is RS256"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, data: bytes | None, fault: str) -> None:
+def test_unusable_key_file_is_refused_with_the_reason(tmp_path: Path, data: bytes | None, fault: str) -> None:
     path = tmp_path / "public.pem"
     if data is not None:
         path.write_bytes(data)
@@ -716,7 +725,7 @@ def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, data: bytes | No
     assert str(path) in str(refused.value)
 
 
-def test_the_settings_name_one_source(tmp_path: Path) -> None:
+def test_settings_must_name_a_single_source_of_keys(tmp_path: Path) -> None:
     path = written(tmp_path / "public.pem", Issuer().pem)
     assert isinstance(key_source(Settings(jwt_public_key_path=path, _env_file=None)), PemKey)
     assert isinstance(key_source(Settings(jwt_jwks_url=URL, _env_file=None)), JwksKeys)

@@ -1,6 +1,6 @@
-"""The files of deploy/k8s: that they agree with each other, with the code, and with the names that people know.
+"""The files of deploy/k8s: consistency with each other, with the code, with the page, and with documented names.
 
-What does not belong here: the pods that they make (see `test_k8s_pods`).
+Their pods are tested in `test_k8s_pods`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ DOCUMENTED = {
     "ServiceMonitor": {"seedtest-cronjobs"},
     "ExternalSecret": {"seedtest-db-credentials", "r-irt-credentials", "aws-s3-credentials"},
 }
-"""Objects by the names that the documents of the platform before have for them."""
+"""Names of objects in the documents of the previous platform, by kind."""
 
 
-def test_every_file_is_named_where_it_belongs_and_no_other() -> None:
+def test_kustomizations_list_every_file_of_their_folder_and_no_missing_file() -> None:
     for folder in kustomizations():
         (kustomization,) = documents(folder / "kustomization.yaml")
         named = {folder / name for part in ("resources", "components") for name in kustomization.get(part, [])}
@@ -65,7 +65,7 @@ def test_every_file_is_named_where_it_belongs_and_no_other() -> None:
     assert built == {K8S / "base"}
 
 
-def test_the_names_that_people_know() -> None:
+def test_objects_have_the_names_of_the_documents() -> None:
     for kind, wanted in DOCUMENTED.items():
         assert wanted <= names(kind)
     (api,) = [one for one in objects("Service") if one["metadata"]["name"] == "irt-theta-api"]
@@ -78,8 +78,8 @@ def test_the_names_that_people_know() -> None:
         assert (CRON / f"{name}.yaml").is_file()
 
 
-def test_the_documents_name_of_the_theta_api_is_taken_only_where_it_is_asked_for() -> None:
-    """An exam API may have it, and its label, in the same namespace: `kubectl apply` would write over it."""
+def test_theta_api_has_the_documents_name_only_with_the_component_seedtest_api() -> None:
+    """An exam API in the same namespace may have this name and label, and `kubectl apply` would overwrite it."""
     plain = yaml.safe_dump([one for one in objects() if one["kind"] != "ServiceMonitor"])
     assert "app: seedtest-api" not in plain
     assert "name: seedtest-api" not in plain
@@ -105,7 +105,7 @@ def value_at(one: Any, path: str) -> Any:
 
 
 def made_by_hand(kind: str) -> dict[str, set[str]]:
-    """Secrets or ConfigMaps that the page tells to make, with their keys."""
+    """Return the Secrets or ConfigMaps that the page's commands create, with their keys."""
     text = DOCS.read_text().replace("\\\n", " ")
     commands = re.findall(rf"create {kind} (\S+)((?: +--from-literal=\S+)+)", text)
     found: dict[str, set[str]] = {}
@@ -114,7 +114,7 @@ def made_by_hand(kind: str) -> dict[str, set[str]]:
     return found
 
 
-def test_every_secret_and_its_key_is_made_somewhere() -> None:
+def test_every_secret_and_its_keys_are_created_by_the_page_and_as_external_secrets() -> None:
     by_hand = made_by_hand("secret generic")
     stored = {
         one["spec"]["target"]["name"]: {item["secretKey"] for item in one["spec"]["data"]}
@@ -136,7 +136,7 @@ def test_every_secret_and_its_key_is_made_somewhere() -> None:
     assert {name: by_hand[name] for name in stored} == stored
 
 
-def test_every_config_map_is_made_somewhere() -> None:
+def test_every_config_map_is_created_by_a_file_or_the_page() -> None:
     known = set(made_by_hand("configmap")) | names("ConfigMap")
     used = {
         source["configMapRef"]["name"]
@@ -175,7 +175,7 @@ def test_services_and_policies_reach_ports_that_exist() -> None:
         assert ports_of(budget["spec"]["selector"])
 
 
-def test_every_pod_of_ours_is_closed_and_only_ours_reach_the_code_server() -> None:
+def test_pods_accept_no_traffic_by_default_and_only_our_pods_reach_the_code_server() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in objects("NetworkPolicy")}
     closed = policies["irt-nobody-enters"]
     assert "ingress" not in closed
@@ -196,7 +196,7 @@ def test_only_pods_and_namespaces_with_the_label_reach_the_theta_api() -> None:
 # Monitoring
 
 
-def test_the_rules_are_those_of_prometheus() -> None:
+def test_prometheus_rule_object_equals_the_rules_file() -> None:
     (rule,) = objects("PrometheusRule")
     (source,) = documents(ROOT / "deploy" / "prometheus" / "rules.yml")
     assert rule["spec"] == source
@@ -233,7 +233,7 @@ def kustomize(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def kubectl(require: Callable[[bool, str], None]) -> None:
-    """One whose kustomize knows components."""
+    """Require a kubectl whose kustomize supports components."""
     found = shutil.which("kubectl")
     require(found is not None, "kubectl 1.21 or newer")
     said = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
@@ -243,7 +243,7 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
 @pytest.mark.parametrize(("overlay", "schedules"), [("seedtest", "external"), ("dev", "stopped")])
-def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
+def test_overlay_builds_with_its_namespace_settings_and_images(overlay: str, schedules: str) -> None:
     built = kustomize(K8S / "overlays" / overlay)
     (namespace,) = {one["metadata"]["namespace"] for one in built if one["kind"] != "Namespace"}
     own = [one["metadata"] for one in built if one["kind"] == "Namespace"]
@@ -264,7 +264,7 @@ def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
-def test_all_components_go_together(tmp_path: Path) -> None:
+def test_all_components_build_together(tmp_path: Path) -> None:
     there = os.path.relpath(K8S, tmp_path)
     (overlay,) = documents(K8S / "overlays" / "seedtest" / "kustomization.yaml")
     taken = {(K8S / "overlays" / "seedtest" / name).resolve() for name in overlay["components"]}
@@ -317,7 +317,7 @@ def commands_of_the_page() -> list[str]:
     return [line.split(" #")[0].strip() for line in lines if line.startswith("kubectl")]
 
 
-def test_the_page_s_commands_name_what_there_is() -> None:
+def test_commands_of_the_page_refer_to_existing_files_objects_and_commands() -> None:
     objects_by_kind = {"deployment": names("Deployment"), "cronjob": names("CronJob"), "job": names("Job")}
     found = commands_of_the_page()
     assert len(found) > 20
@@ -331,7 +331,7 @@ def test_the_page_s_commands_name_what_there_is() -> None:
             assert fault_of_irt(line.partition(" -- irt ")[2].split()) == "", line
 
 
-def test_the_page_lists_every_deployment_with_its_memory_and_every_cron_job() -> None:
+def test_page_lists_every_deployment_with_its_memory_and_every_cron_job() -> None:
     text = DOCS.read_text()
     rows = {
         cells[1]: cells[-2]
@@ -348,7 +348,7 @@ def test_the_page_lists_every_deployment_with_its_memory_and_every_cron_job() ->
 
 @pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
-def test_the_page_s_own_kustomization_takes_images_from_elsewhere(tmp_path: Path) -> None:
+def test_kustomization_on_the_page_uses_images_of_its_registry(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
     there = os.path.relpath(ROOT, tmp_path)
     (tmp_path / "kustomization.yaml").write_text(block.replace("../irt-assets/", f"{there}/"))
@@ -359,7 +359,7 @@ def test_the_page_s_own_kustomization_takes_images_from_elsewhere(tmp_path: Path
     assert images.pop().startswith("registry.example.org/irt-assets:")
 
 
-def test_every_command_of_the_reference_is_typed_on_a_cluster() -> None:
+def test_every_command_of_the_reference_is_run_by_the_cluster_tests() -> None:
     page = (ROOT / "docs/reference/kubernetes-commands.md").read_text("utf-8")
     typed = (ROOT / "tests/deploy/test_kubernetes.py").read_text("utf-8")
     sections = [each for each in page.split("\n## ")[1:] if "```bash" in each]

@@ -1,4 +1,4 @@
-"""The pods of deploy/k8s: when CronJobs make them, what they run, and what they may."""
+"""The pods of deploy/k8s: times of CronJobs, commands, settings, ports, and permissions."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
     for name in found:
         spec = CRON_JOBS[name]["spec"]
         assert ZONES.get(spec["timeZone"], spec["timeZone"]) == plan.zone
-        # An hour that a change of clocks leaves out has a second chance, see below.
+        # If a change of clocks skips the hour, the next hour is used, see below.
         assert spec["schedule"].replace(" 2,3 ", " 2 ") == plan.cron
 
 
-def test_there_is_no_cron_job_for_anything_else() -> None:
+def test_cron_jobs_exist_only_for_schedules_and_the_backup() -> None:
     planned = {name for plan in PLANS for name in asks_for(plan.documents_name)}
     assert set(CRON_JOBS) - planned == {"irt-backup"}
     assert CRON_JOBS["irt-backup"]["spec"]["suspend"]
 
 
 def fires(schedule: str, zone: str, begin: datetime, days: int) -> list[datetime]:
-    """When a CronJob with minutes and hours alone fires: at each time that exists and is named, as robfig/cron."""
+    """Return the times at which a CronJob with minutes and hours alone fires, by the rules of robfig/cron."""
     minute, hours = int(schedule.split()[0]), {int(hour) for hour in schedule.split()[1].split(",")}
     assert schedule.split()[2:] == ["*", "*", "*"]
     every = (begin + timedelta(minutes=passed) for passed in range(days * 24 * 60))
@@ -72,7 +72,7 @@ def fires(schedule: str, zone: str, begin: datetime, days: int) -> list[datetime
         ("2028-03-10", [7, 7, 7, 6]),
     ],
 )
-def test_the_invariants_are_looked_at_every_night_of_the_year(begin: str, hours: list[int]) -> None:
+def test_invariants_are_checked_every_night_if_clocks_change(begin: str, hours: list[int]) -> None:
     spec = CRON_JOBS["invariants"]["spec"]
     times = fires(spec["schedule"], spec["timeZone"], datetime.fromisoformat(f"{begin}T00:00:00+00:00"), 4)
     first = [min(group) for _, group in itertools.groupby(times, key=lambda time: time.date())]
@@ -80,14 +80,14 @@ def test_the_invariants_are_looked_at_every_night_of_the_year(begin: str, hours:
     assert all(time.date() == (first[0] + timedelta(days=day)).date() for day, time in enumerate(first))
 
 
-def test_the_other_cron_jobs_know_no_change_of_clocks() -> None:
+def test_cron_jobs_except_the_invariants_are_in_utc() -> None:
     assert {spec["timeZone"] for name in CRON_JOBS if name != "invariants" for spec in [CRON_JOBS[name]["spec"]]} == {
         "Etc/UTC"
     }
 
 
-def test_cron_jobs_differ_in_what_they_do_alone() -> None:
-    """Each file applies alone, so it repeats what all have."""
+def test_cron_jobs_differ_only_in_name_schedule_command_and_deadline() -> None:
+    """Every file can be applied alone, so the common part is repeated in all files."""
 
     def common(cron_job: dict[str, Any]) -> str:
         found = json.loads(json.dumps(cron_job))
@@ -116,14 +116,14 @@ def test_cron_jobs_differ_in_what_they_do_alone() -> None:
     job = spec["jobTemplate"]["spec"]
     assert job["backoffLimit"] == 3
     (final, disrupted) = job["podFailurePolicy"]["rules"]
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1, 3])  # the answer is no
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1, 3])  # a retry would not help
     assert final["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert disrupted["action"] == "Ignore"
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
 @pytest.mark.parametrize("name", CRON_JOBS)
-def test_a_cron_job_is_found_by_its_label_and_submits_once(name: str) -> None:
+def test_cron_job_has_its_label_and_a_key_that_prevents_a_second_run(name: str) -> None:
     template = CRON_JOBS[name]["spec"]["jobTemplate"]
     for labels in (CRON_JOBS[name]["metadata"]["labels"], template["metadata"]["labels"], PODS[name].labels):
         assert labels["cronjob"] == name
@@ -132,10 +132,10 @@ def test_a_cron_job_is_found_by_its_label_and_submits_once(name: str) -> None:
     assert keys == (["metadata.labels['batch.kubernetes.io/job-name']"] if "job" in container["args"] else [])
 
 
-# What pods run
+# Commands of pods
 
 
-def test_every_command_is_one_of_irt() -> None:
+def test_every_command_of_a_container_is_accepted_by_irt() -> None:
     servers = set()
     for where, container in containers():
         words = container.get("args", [])
@@ -155,7 +155,7 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **{one["name"]: one.get("value") for one in container.get("env", [])}}
 
 
-def test_every_variable_is_a_setting() -> None:
+def test_every_environment_variable_is_a_setting() -> None:
     known = names_read()
     for where, container in containers():
         given = environment(container)
@@ -166,7 +166,7 @@ def test_every_variable_is_a_setting() -> None:
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 COMMAND_CPU_S = 1.1
-"""Of a probe that is a command of `irt`; where the node is busy, the pod gets no more than the CPU that it asks for."""
+"""CPU seconds of a probe that is a command of `irt`. On a busy node the pod gets only the CPU that it requests."""
 CPU = re.compile(r"(\d+)m")
 PACKAGES = {
     "theta-api": "theta_api",
@@ -179,7 +179,7 @@ PACKAGES = {
 @pytest.mark.parametrize(
     "pod", [pod for pod in pods() if pod.spec.get("containers")[0].get("ports")], ids=lambda p: p.name
 )
-def test_ports_and_pages_are_those_of_the_code(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_and_probed_paths_are_served_by_the_code(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     container = pod.spec["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     given = environment(container)
@@ -213,11 +213,11 @@ def test_ports_and_pages_are_those_of_the_code(pod: Pod, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_what_serves_can_say_that_it_is_well(pod: Pod) -> None:
+def test_servers_have_probes_with_sufficient_timeouts(pod: Pod) -> None:
     if pod.name in names("Deployment"):
         container = pod.spec["containers"][0]
         assert {"startupProbe", "readinessProbe"} <= set(container)
-        # A hang is certain where the process's own page is silent; a database that is away restarts nobody.
+        # Only a process whose own page does not respond hangs for certain; an absent database must not restart pods.
         assert "exec" not in container.get("livenessProbe", {})
         granted = CPU.fullmatch(container["resources"]["requests"]["cpu"])
         for probe in (container[kind] for kind in PROBES if "exec" in container.get(kind, {})):
@@ -225,14 +225,14 @@ def test_what_serves_can_say_that_it_is_well(pod: Pod) -> None:
             assert probe["timeoutSeconds"] * int(granted[1]) / 1000 > 3 * COMMAND_CPU_S
 
 
-def test_there_is_one_daemon() -> None:
+def test_daemon_runs_in_a_single_pod() -> None:
     (daemon,) = [one for one in objects("Deployment") if one["metadata"]["name"] == "dagster-daemon"]
     assert daemon["spec"]["replicas"] == 1
     assert daemon["spec"]["strategy"] == {"type": "Recreate"}
     assert PODS["dagster-daemon"].spec["containers"][0]["name"] == "daemon"
 
 
-def test_run_finds_room_in_the_pod_that_is_the_daemon_s() -> None:
+def test_daemon_pod_has_volumes_large_enough_for_runs() -> None:
     sizes = {one["name"]: one["emptyDir"]["sizeLimit"] for one in PODS["dagster-daemon"].spec["volumes"]}
     assert sizes == {"home": "20Gi", "cache": "4Gi", "tmp": "10Gi"}
 
@@ -241,8 +241,8 @@ def test_run_finds_room_in_the_pod_that_is_the_daemon_s() -> None:
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_pods_are_restricted(pod: Pod) -> None:
-    """Kubernetes' Pod Security Standard "restricted", and more: nothing is written outside the volumes."""
+def test_pods_meet_the_restricted_security_standard_and_are_read_only(pod: Pod) -> None:
+    """Pods meet Kubernetes' Pod Security Standard "restricted", and write only to their volumes."""
     spec = pod.spec
     assert spec["securityContext"] == {
         "runAsNonRoot": True,
@@ -252,7 +252,7 @@ def test_pods_are_restricted(pod: Pod) -> None:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    assert spec["enableServiceLinks"] is False  # else the Service irt-code-server sets IRT_CODE_SERVER_…
+    assert spec["enableServiceLinks"] is False  # otherwise the Service irt-code-server sets IRT_CODE_SERVER_…
     written = [volume for volume in spec["volumes"] if "secret" not in volume]
     assert all(set(volume) == {"name", "emptyDir"} and volume["emptyDir"]["sizeLimit"] for volume in written)
     writable = {volume["name"] for volume in written}
@@ -271,8 +271,8 @@ def test_pods_are_restricted(pod: Pod) -> None:
 @pytest.mark.parametrize(
     ("image", "file"), [("irt-assets", "Dockerfile"), ("r-irt-plumber", "r-service.Dockerfile")], ids=["platform", "R"]
 )
-def test_what_an_image_writes_to_is_mounted(image: str, file: str) -> None:
-    """Its file says where home and caches are, and who it runs as."""
+def test_folders_for_home_and_caches_of_an_image_are_mounted(image: str, file: str) -> None:
+    """The image's Dockerfile sets the folders of home and caches, and the user."""
     text = (ROOT / "deploy" / "docker" / file).read_text()
     assert re.findall(r"^USER (.*)$", text, re.M) == [f"{USER}:{USER}"]
     written = set(re.findall(r"(/(?:var|tmp)[\w/]*)", " ".join(re.findall(r"^(?:ENV +| +)\w+=(\S+)", text, re.M))))
@@ -283,7 +283,7 @@ def test_what_an_image_writes_to_is_mounted(image: str, file: str) -> None:
             assert all(any(f"{path}/".startswith(f"{one}/") for one in mounted) for path in written), where
 
 
-def test_only_who_starts_runs_has_a_token() -> None:
+def test_only_pods_that_start_runs_have_a_service_account_token() -> None:
     trusted = {pod.name for pod in PODS.values() if pod.spec["automountServiceAccountToken"]}
     assert trusted == {"dagster-daemon", "dagster-webserver"}
     accounts = {pod.name for pod in PODS.values() if "serviceAccountName" in pod.spec}
@@ -306,8 +306,8 @@ def test_only_who_starts_runs_has_a_token() -> None:
     }
 
 
-def test_overlays_give_runs_the_image_of_the_code_server() -> None:
-    """Kustomize puts names and tags of images into containers alone."""
+def test_overlays_set_the_image_of_runs_to_the_image_of_the_code_server() -> None:
+    """Kustomize replaces names and tags of images only in containers."""
     for overlay in (K8S / "overlays").iterdir():
         (kustomization,) = documents(overlay / "kustomization.yaml")
         assert kustomization["transformers"] == ["../../run-image"]
@@ -322,7 +322,7 @@ def test_overlays_give_runs_the_image_of_the_code_server() -> None:
     assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
 
 
-def test_pod_of_a_run_begins_as_the_image_does() -> None:
+def test_pod_of_a_run_uses_the_entry_point_of_the_image() -> None:
     (settings,) = [one["data"] for one in objects("ConfigMap") if one["metadata"]["name"] == "irt-settings"]
     launcher = yaml.safe_load(settings["IRT_RUN_LAUNCHER_CONFIG"])
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "deploy/docker/Dockerfile").read_text(), re.M)

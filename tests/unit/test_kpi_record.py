@@ -1,4 +1,4 @@
-"""The record of a learner: shares and weights whatever the columns hold, and a null exactly where there is a reason."""
+"""The KPI record of a learner: values in range for any columns, and null if and only if there is a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PRESENCE = st.fixed_dictionaries(
 @given(st.lists(st.tuples(ROWS, MENDED), min_size=1, max_size=5))
 def test_every_kpi_on_a_scale_is_in_range_or_null_with_a_reason(drawn: list[tuple[dict[str, Any], Any]]) -> None:
     rows = pd.DataFrame([row | dict(zip(("wrong", "again", "recovered"), m, strict=True)) for row, m in drawn])
-    for name in ("timed", "n"):  # medians and abilities are there where their answers are
+    for name in ("timed", "n"):  # medians and abilities exist if there are answers
         for part in ("recent", "previous"):
             column = {"timed": f"slow_{part}", "n": "improvement"}[name]
             rows[column] = rows[column].fillna(0.0)
@@ -64,14 +64,14 @@ def test_engagement_and_risk_always_have_a_value_in_range(drawn: list[dict[str, 
         assert len(named) == len(frame)
 
 
-def test_a_lively_learner_is_engaged_and_at_no_risk() -> None:
+def test_active_learner_has_full_engagement_and_a_low_risk_of_churn() -> None:
     full = {"sessions_28": 28, "days_28": 28, "spread_28": 27, "hints": 0.0, "dwell": 900e6}
     frame = pd.DataFrame([full | {"sessions_56": 56, "days_56": 56, "spread_56": 55}])
     assert engagement(frame)[0].tolist() == [1.0]
     assert churn(frame, np.array([1.0]))[0][0] < 0.04  # the gaps alone: 0.25 · 1/7
 
 
-def test_what_is_missing_out_of_range_or_unexplained_is_said() -> None:
+def test_kpis_that_are_missing_out_of_range_or_unexplained_are_reported() -> None:
     record = dict.fromkeys(RANGES, 0.5) | {"P": None, "S": 1.5, "why": {"A_t": "none"}}
     del record["E_t"]
     assert [*out_of_range(record)] == ["E_t is missing", "S = 1.5, expected 0 to 1"]

@@ -1,4 +1,4 @@
-"""The name that a run gets when it is queued: of who launched it, as far as that was verified."""
+"""The tag of a queued run with the verified name of the person who launched it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.helpers.dagster_private import create_run_for_test
 
 
 @pytest.mark.parametrize(("of_backfill", "expected"), [({}, "ann"), ({PARENT_BACKFILL_ID_TAG: "first"}, "")])
-def test_runs_of_a_backfill_have_its_name_and_those_of_a_repeated_one_none(
+def test_runs_have_the_name_of_their_backfills_launcher_unless_the_backfill_is_a_repeat(
     of_backfill: dict[str, str], expected: str
 ) -> None:
-    """The daemon launches them. A backfill that is repeated has the tags of the first one, whoever repeats it."""
+    """The daemon launches these runs. A repeated backfill has the tags of the first backfill, whoever repeats it."""
     tags = tags_of_backfill({CALLER_HEADER: json.dumps("ann")}) | of_backfill
     with dg.DagsterInstance.ephemeral() as instance:
         coordinator = NamingRunCoordinator()
@@ -28,5 +28,5 @@ def test_runs_of_a_backfill_have_its_name_and_those_of_a_repeated_one_none(
         assert coordinator.submit_run(by_the_daemon).tags[LAUNCHED_BY] == expected
 
 
-def test_without_a_login_a_backfill_has_no_name() -> None:
+def test_backfill_has_no_name_without_a_login() -> None:
     assert tags_of_backfill({"x-user": "zoe"}) == {}

@@ -1,4 +1,4 @@
-"""What a learner's report says: the words that numbers deserve, in both languages, and never a name as markup."""
+"""The learner's report: words for its numbers in both languages, escaping of names, next steps, and θ over time."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_every_verdict_and_every_reason_has_its_words() -> None:
         assert all(words(f"why.{reason.name}") for reason in NullReason)
 
 
-def test_the_korean_report_has_no_english_sentence_and_the_english_one_no_korean() -> None:
+def test_korean_and_english_reports_contain_only_words_of_their_language() -> None:
     for kpis in (GOOD, missing(P="NO_TARGET", I_t="FEW_RECENT", E_t="FEW_TIMED_RECENT", R_t="NOTHING_WRONG")):
         korean = text(page(replace(FACTS, lang="ko", kpis=kpis, zone="UTC", name="김하늘")))
         assert not set(re.findall(r"[A-Za-z]{2,}", korean)) - {"algebra", "geometry", "fractions", "statistics", "UTC"}
         assert not re.search(r"[가-힣]", text(page(replace(FACTS, kpis=kpis))))
 
 
-def test_ladders_reach_over_the_whole_range_of_each_kpi() -> None:
+def test_verdicts_cover_the_whole_range_of_each_kpi() -> None:
     assert set(LADDERS) == set(KPIS) == set(RANGES)
     for kpi, (low, high) in RANGES.items():
         assert verdict(kpi, low) == LADDERS[kpi][-1][1]
@@ -78,7 +78,7 @@ def test_ladders_reach_over_the_whole_range_of_each_kpi() -> None:
 
 
 @pytest.mark.parametrize("value", [1.01, -0.01, float("nan")])
-def test_a_value_out_of_range_is_refused_and_named(value: float) -> None:
+def test_kpi_out_of_range_is_refused_with_its_value(value: float) -> None:
     with pytest.raises(ValueError, match=r"P = .*, expected 0 to 1"):
         verdict("P", value)
 
@@ -96,7 +96,7 @@ def test_a_value_out_of_range_is_refused_and_named(value: float) -> None:
         (7, "en"),
     ],
 )
-def test_the_language_is_the_learners_where_there_is_one_for_it(attribute: object, language: str) -> None:
+def test_report_is_in_the_learners_language_if_the_language_is_supported(attribute: object, language: str) -> None:
     assert language_of(attribute) == language
 
 
@@ -113,23 +113,24 @@ def test_the_language_is_the_learners_where_there_is_one_for_it(attribute: objec
         ),
     ],
 )
-def test_a_report_is_what_the_learner_reads(picture: Picture, name: str, change: dict[str, Any]) -> None:
-    """In the learner's language, with dates as it writes them and times in the bank's zone. A topic without a name in
-    that language has its id. θ = 0.4 ± 1.96 · 0.3 of N(0, 1) is Φ(−0.188), Φ(0.4), Φ(0.988) of 100 learners."""
+def test_report_shows_the_learners_facts_in_their_language(picture: Picture, name: str, change: dict[str, Any]) -> None:
+    """Dates are written as usual in the language, and times in the bank's zone. A topic without a name in that language
+    is shown by its id. θ = 0.4 ± 1.96 · 0.3 of N(0, 1) is above Φ(0.4) = 66 of 100 learners, between Φ(−0.188) and
+    Φ(0.988)."""
     picture(page(replace(FACTS, **change)), name)
 
 
-def test_a_week_over_new_year_has_both_years() -> None:
+def test_week_that_includes_new_year_is_shown_with_both_years() -> None:
     assert Words("en").week(date(2026, 12, 28)) == "Week of 28 December 2026 to 3 January 2027"
     assert Words("ko").week(date(2026, 12, 28)) == "2026년 12월 28일 ~ 2027년 1월 3일"
 
 
-def test_a_level_is_one_of_the_scales_own_population() -> None:
+def test_level_is_a_percentile_of_the_scales_population() -> None:
     moved = replace(FACTS, mu=10.0, sigma=2.0, target=11.0, levels=(Level(MONDAY, 10.8, 0.6),))
     assert "about 66 in 100" in text(page(moved))
 
 
-def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
+def test_extreme_level_is_never_described_as_above_all_learners() -> None:
     assert "between 98 and 99" in text(page(replace(FACTS, levels=(Level(MONDAY, 4.0, 1.0),))))
 
 
@@ -144,12 +145,12 @@ def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
         ({"kpis": GOOD | {"P": 0.34}}, "is about 34%"),
     ],
 )
-def test_what_is_not_known_is_said_with_the_reason(change: dict[str, Any], said: str) -> None:
+def test_missing_or_extreme_values_are_explained_in_the_report(change: dict[str, Any], said: str) -> None:
     assert said in text(page(replace(FACTS, **change)))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_names_topics_and_ids_are_text_whatever_they_hold(language: str) -> None:
+def test_markup_in_names_topics_and_ids_is_escaped(language: str) -> None:
     evil = "<script>alert('x')</script>{{ 7 * 7 }}{name}&amp;"
     topics = tuple(replace(topic, topic_id=evil) for topic in (STRONG, WEAK))
     for facts in (
@@ -161,15 +162,15 @@ def test_names_topics_and_ids_are_text_whatever_they_hold(language: str) -> None
         assert html.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;{{ 7 * 7 }}{name}&amp;amp;") >= 3
 
 
-def test_a_page_needs_no_other_file() -> None:
+def test_report_refers_to_no_external_file() -> None:
     assert not re.search(r"(src|href)=|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page(FACTS))
 
 
-def test_a_topic_of_few_answers_is_not_judged_however_it_went() -> None:
+def test_topic_with_few_answers_has_no_verdict_on_strength() -> None:
     assert [topic.verdict for topic in (STRONG, WEAK, EVEN, FEW)] == ["strong", "weak", "even", "few"]
 
 
-def test_the_clearest_topics_come_first_and_the_rest_are_counted() -> None:
+def test_topics_are_sorted_by_difference_and_the_remaining_topics_are_counted() -> None:
     weak = [replace(WEAK, topic_id=f"t{n}", difference=-0.5 - n / 10) for n in range(5)]
     assert [topic.topic_id for topic in sorted_topics(weak, "weak")] == ["t4", "t3", "t2", "t1", "t0"]
     assert "and 2 more" in text(page(replace(FACTS, topics=tuple(weak))))
@@ -192,7 +193,7 @@ def test_the_clearest_topics_come_first_and_the_rest_are_counted() -> None:
         (missing(R_t="NOT_AGAIN", I_t="FEW_PREVIOUS", P="NO_TARGET") | {"S": 0.9}, [WEAK, STRONG], True, None),
     ],
 )
-def test_next_steps_are_few_and_the_most_urgent(
+def test_report_proposes_the_most_urgent_next_steps(
     kpis: dict[str, Any], topics: list[Topic], answered: bool, steps: list[str] | None
 ) -> None:
     found = [key for key, _ in next_steps(kpis, topics, answered=answered)]
@@ -200,7 +201,7 @@ def test_next_steps_are_few_and_the_most_urgent(
     assert all(Words(language)(f"steps.{key}", topic="") for key in found for language in LANGUAGES)
 
 
-def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
+def test_curve_stays_inside_the_drawing_if_a_level_is_extreme() -> None:
     levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
     chart = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], described="")
     drawn = chart.to_svg(bare=True)
@@ -215,7 +216,7 @@ def test_a_population_without_spread_is_refused() -> None:
         curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""], described="")
 
 
-# -- standing ----------------------------------------------------------------------------------------
+# -- θ -----------------------------------------------------------------------------------------------
 # θ on a learner's page.
 
 NOW = datetime(2026, 10, 20, tzinfo=UTC)
@@ -232,7 +233,7 @@ FIRST = theta(0.2, 0.3, "monthly", NOW - timedelta(days=50), NOW - timedelta(day
 ANSWERED = [one.as_of.timestamp() / 86_400 for one in (FIRST, LAST) if one.as_of]
 
 
-def test_a_theta_is_drawn_as_of_its_last_answer_with_its_interval() -> None:
+def test_theta_is_drawn_at_the_time_of_its_last_answer_with_its_interval() -> None:
     chart = theta_over_time([LAST, FIRST], "UTC").chart
     of_month, of_night = (part for part in chart.parts if isinstance(part, Points))
     assert [of_month.xs, of_night.xs] == [[x] for x in ANSWERED]
@@ -240,7 +241,9 @@ def test_a_theta_is_drawn_as_of_its_last_answer_with_its_interval() -> None:
 
 
 @pytest.mark.parametrize(("as_of", "said"), [(LAST.as_of, "2026-10-06"), (None, "2026-10-15")])
-def test_a_theta_says_as_of_when_it_is(as_of: datetime | None, said: str) -> None:
+def test_sentence_on_theta_gives_the_date_of_its_last_answer_or_of_its_window(
+    as_of: datetime | None, said: str
+) -> None:
     one = theta(0.6, 0.2, "nightly", LAST.window_end, as_of)
     text = str(in_short(Learner("u", False, "default", 1.0), {"default": one}, "UTC"))
     assert "from 40 answers as of " in text
@@ -254,5 +257,5 @@ def test_a_theta_says_as_of_when_it_is(as_of: datetime | None, said: str) -> Non
         (NOW - timedelta(days=366), "No live answer in the last 365"),
     ],
 )
-def test_activity_does_not_deny_recent_answers_of_days_without_features(last: datetime, said: str) -> None:
+def test_activity_does_not_claim_inactivity_if_features_have_not_been_computed_yet(last: datetime, said: str) -> None:
     assert said in str(activity([], last, NOW))

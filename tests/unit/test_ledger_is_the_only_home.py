@@ -1,4 +1,4 @@
-"""Queries on fits, publications, decisions, anchors and the state of months stand in `irt_assets/ledger` alone."""
+"""Queries on fits, publications, decisions, anchors and the state of months are only in `irt_assets/ledger`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLES = (
     "anchor_set",
 )
 ONLY_WRITTEN_THERE = ("calibration_scale",)
-"""Whoever works with a scale reads it."""
+"""Tables that any module may read."""
 SQL = re.compile(
     rf"\b(?:FROM|JOIN|INTO|UPDATE)\s+({'|'.join(TABLES)})\b"
     rf"|\b(?:INTO|UPDATE|DELETE\s+FROM)\s+({'|'.join(ONLY_WRITTEN_THERE)})\b"
@@ -40,7 +40,7 @@ EXCEPT = {
 
 
 def statements_in(source: str) -> Iterator[tuple[int, str]]:
-    """Line and table of each query on a table of the ledger, also in the parts of an f-string."""
+    """Yield line and table of each query on a table of the ledger, also in the parts of an f-string."""
     if not any(table in source for table in (*TABLES, *ONLY_WRITTEN_THERE)):
         return
     for node in ast.walk(ast.parse(source)):
@@ -56,7 +56,7 @@ def product() -> Iterator[Path]:
                 yield path
 
 
-def test_no_other_module_queries_its_tables() -> None:
+def test_tables_of_the_ledger_are_queried_only_in_the_ledger() -> None:
     found = [
         f"{name}:{line}: a query on {table} belongs in irt_assets/ledger, as a function that its callers share"
         for path in product()
@@ -67,7 +67,7 @@ def test_no_other_module_queries_its_tables() -> None:
 
 
 @pytest.mark.parametrize("name", EXCEPT)
-def test_each_exception_is_needed(name: str) -> None:
+def test_each_exception_contains_a_query_on_the_ledger(name: str) -> None:
     assert list(statements_in((ROOT / name).read_text("utf-8"))), f"{name} needs no exception any more: take it out"
 
 
@@ -83,5 +83,7 @@ def test_each_exception_is_needed(name: str) -> None:
         ("# SELECT 1 FROM anchor_set", []),
     ],
 )
-def test_what_counts_as_a_query(source: str, found: list[tuple[int, str]]) -> None:
+def test_queries_on_the_ledger_are_found_in_strings_and_not_in_comments(
+    source: str, found: list[tuple[int, str]]
+) -> None:
     assert list(statements_in(source)) == found

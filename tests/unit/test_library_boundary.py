@@ -1,4 +1,4 @@
-"""The library stands alone, and the platform uses its public names and no others."""
+"""The library imports only its declared dependencies, and the platform imports only the library's public names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PUBLIC = (
 )  # fmt: skip
 NEEDED = {"narwhals", "numba", "numpy", "scipy"}
 OF_THE_CALLER = {"plotly", "sklearn", "tqdm"}
-"""What a caller may have: each is imported by the one function that needs it."""
+"""Optional packages, each imported only in the function that needs it."""
 
 
 def imports(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """File, module and name of each import; the name is empty where a module is imported."""
+    """Yield file, module and name of each import. The name is empty if a module is imported."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
@@ -30,25 +30,25 @@ def imports(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def names_of_the_library() -> list[tuple[str, str, str]]:
-    """What the platform imports of it, as `imports` has it."""
+    """Return the platform's imports from the library: file, module and name."""
     folders = (ROOT / folder for folder in ("irt_assets", "jobs", "resources", "services", "deploy"))
     found = [one for folder in folders for one in imports(folder)]
     return [one for one in found if one[1].partition(".")[0] == "irt_psychometrics"]
 
 
-def test_the_platform_imports_public_names() -> None:
+def test_platform_imports_only_public_names_of_the_library() -> None:
     modules = {"irt_psychometrics", *(f"irt_psychometrics.{module}" for module in PUBLIC)}
     exported = {(module, name) for module in modules for name in import_module(module).__all__}
     assert [one for one in names_of_the_library() if one[1:] not in exported] == []
 
 
-def test_each_exported_name_is_there() -> None:
+def test_every_exported_name_exists_and_is_listed_once() -> None:
     for module in ("irt_psychometrics", *(f"irt_psychometrics.{module}" for module in PUBLIC)):
         public = import_module(module)
         assert len(set(public.__all__)) == len(public.__all__), module
         assert [name for name in public.__all__ if not hasattr(public, name)] == [], module
 
 
-def test_the_library_imports_what_it_declares() -> None:
+def test_library_imports_only_declared_dependencies() -> None:
     allowed = {*sys.stdlib_module_names, "irt_psychometrics", *NEEDED, *OF_THE_CALLER}
     assert [one for one in imports(LIBRARY) if one[1].partition(".")[0] not in allowed] == []

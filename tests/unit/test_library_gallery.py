@@ -1,4 +1,4 @@
-"""The gallery of the library's figures shows what the code draws."""
+"""The gallery of the library's figures shows the current drawings."""
 
 import runpy
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_the_gallery_is_up_to_date(gallery: dict[str, Any], capsys: pytest.Captu
     assert gallery["main"](["--check"]) == 0, capsys.readouterr().out
 
 
-def test_every_figure_of_the_page_is_one_of_its_entries(gallery: dict[str, Any]) -> None:
+def test_every_stored_figure_belongs_to_an_entry_of_the_gallery(gallery: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "library" / "gallery.md").read_text(encoding="utf-8")
     stored = {path.stem for path in (ROOT / "docs" / "library" / "images").glob("*.svg")}
     assert stored == {entry.name for entry in gallery["ENTRIES"]}

@@ -1,4 +1,4 @@
-"""Linking: known constants come back, errors are as large as they say, and anchors that moved are seen."""
+"""Linking: recovery of known constants, their errors, anchors that moved, coverage of the bank, and jumps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ METHODS = get_args(Method)
 @pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
 @pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
 @pytest.mark.parametrize("c", [0.0, 0.2])
-def test_known_constants_come_back_when_anchors_are_exact(
+def test_known_constants_are_recovered_if_anchors_have_no_errors(
     method: Method, symmetric: bool, assumed: bool, c: float
 ) -> None:
     new, anchors = exact(c=c, assumed=assumed)
@@ -66,7 +66,7 @@ def test_known_constants_come_back_when_anchors_are_exact(
 
 
 def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, **options: object) -> list[Linking]:
-    """A linking, and the one with both sides exchanged."""
+    """Link a fit to anchors, and once more with both sides exchanged."""
     old_as_fit = calibration(anchors.a, anchors.b, covariance(anchors.a_se, anchors.b_se, anchors.cov_ab))
     anchors = replace(anchors, errors_assumed=np.full(new.n_items, assumed))
     new_as_anchors = anchor_set(new.a, new.b, new.cov_ab, assumed=assumed)
@@ -75,8 +75,11 @@ def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, 
 
 @pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
-def test_a_symmetric_criterion_leads_back_also_where_anchors_err(method: Method, assumed: bool) -> None:
-    """In one direction the two linkings are off by what the anchors err: a per mille or more here."""
+def test_symmetric_linkings_in_both_directions_are_inverse_although_anchors_have_errors(
+    method: Method, assumed: bool
+) -> None:
+    """With an asymmetric criterion the errors of the anchors make the two linkings differ, here by a per mille or
+    more."""
     new, anchors = month(np.random.default_rng(1), k=12)
     for symmetric in (True, False):
         there, back = there_and_back(new, anchors, assumed, method=method, symmetric=symmetric, purify=False)
@@ -84,13 +87,13 @@ def test_a_symmetric_criterion_leads_back_also_where_anchors_err(method: Method,
         assert (off < 1e-7) == symmetric, (symmetric, off)  # the minimum is found to the root of machine precision
 
 
-def test_a_criterion_of_moments_has_no_symmetric_form() -> None:
+def test_symmetric_option_is_refused_for_criteria_of_moments() -> None:
     with pytest.raises(PsychometricsError, match=r"mean-sigma compares no curves.* leave out `symmetric`"):
         link(*exact(), method="mean-sigma", symmetric=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_classical_constants_are_those_of_the_reference(shared: Path, method: Method) -> None:
+def test_classical_constants_equal_the_reference(shared: Path, method: Method) -> None:
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["linking"]
     side = {form: {row["item"]: row for row in reference[form]["irt"]} for form in ("formA", "formB_free")}
     common = [f"k{j}" for j in range(11, 21)]
@@ -108,7 +111,7 @@ def test_classical_constants_are_those_of_the_reference(shared: Path, method: Me
 
 
 @pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
-def test_a_rasch_fit_keeps_its_unit(method: Method, symmetric: bool) -> None:
+def test_linking_a_rasch_fit_keeps_its_slope_at_1(method: Method, symmetric: bool) -> None:
     b = np.linspace(-2, 2, 10)
     cov = covariance(np.zeros(10), np.full(10, 0.1), np.zeros(10))
     new, anchors = calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov)
@@ -118,7 +121,7 @@ def test_a_rasch_fit_keeps_its_unit(method: Method, symmetric: bool) -> None:
     assert (found.intercept_se, found.q_df) == (pytest.approx(np.sqrt(0.002), rel=0.02), 9)
 
 
-def test_the_order_of_items_is_irrelevant() -> None:
+def test_constants_do_not_depend_on_the_order_of_items() -> None:
     new, anchors = month(np.random.default_rng(5))
     order = np.random.default_rng(6).permutation(new.n_items)
     one, other = link(new, anchors), link(new.select(order), anchors)
@@ -134,7 +137,9 @@ def on_both_scales(pairs: AnchorPairs, symmetric: bool) -> AnchorPairs:
 
 @pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
 @pytest.mark.parametrize("side", ["new", "old"])
-def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Method, symmetric: bool, side: str) -> None:
+def test_derivatives_of_constants_by_each_anchor_equal_finite_differences(
+    method: Method, symmetric: bool, side: str
+) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
     cov = np.tile(np.eye(2) * 0.01, (6, 1, 1))
@@ -161,8 +166,9 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
 # --- anchors that moved ------------------------------------------------------------------------------------------
 
 
-def test_anchors_that_vary_by_more_than_items_of_one_scale_do_not_agree() -> None:
-    """b of all anchors by N(0, .3²), which singles out no few: most are kept, and τ's lower limit is above .15."""
+def test_anchors_disagree_if_their_variation_exceeds_the_limit() -> None:
+    """b of all anchors changes by N(0, .3²). No anchor is an outlier, so most are kept, and τ's lower limit exceeds
+    .15."""
     rng = np.random.default_rng(12)
     new, anchors = month(rng, n_new=5000, n_old=5000)
     found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
@@ -171,7 +177,7 @@ def test_anchors_that_vary_by_more_than_items_of_one_scale_do_not_agree() -> Non
     assert "from month to month beyond their errors, at least by 0." in why
 
 
-def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
+def test_change_of_an_anchor_is_reported_in_the_parameter_that_moved() -> None:
     new, anchors = exact(k=12)
     a, b = new.a.copy(), new.b.copy()
     b[3] += 0.5 / SLOPE
@@ -179,7 +185,7 @@ def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
     found = link(calibration(a, b, new.cov_ab), anchors)
     harder, steeper = found.suspects["item03"], found.suspects["item07"]
     assert (harder["parameter"], steeper["parameter"]) == ("b", "a")
-    # the ten others are exact, so only rounding is left of the constants' error
+    # the ten other anchors have no errors, so only rounding is left of the constants' error
     assert (harder["delta_b"], steeper["delta_a"]) == pytest.approx((0.5, anchors.a[7]), abs=1e-6)
     assert "ln a by +0." in found.anchors_dropped["item07"]
     assert re.match(r"moved against the others: .*item03 \(b \+0\.50\)", found.diagnosis)
@@ -187,8 +193,8 @@ def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
     assert z == sorted(z, reverse=True)
 
 
-def test_z_counts_the_error_of_the_anchors_it_is_measured_against() -> None:
-    """One Rasch anchor against n others, all with variance v: its z is delta/√(v + v/n)."""
+def test_z_of_an_anchor_includes_the_error_of_the_other_anchors() -> None:
+    """A Rasch anchor is compared with n anchors, all with variance v: its z is delta/√(v + v/n)."""
     k, v = 10, 0.02
     b = np.linspace(-2, 2, k)
     half = covariance(np.zeros(k), np.full(k, np.sqrt(v / 2)), np.zeros(k))
@@ -199,7 +205,7 @@ def test_z_counts_the_error_of_the_anchors_it_is_measured_against() -> None:
     assert found.suspects["item04"]["z"] == pytest.approx(0.8 / np.sqrt(v + v / (k - 1)), rel=1e-9)
 
 
-def test_an_error_common_to_all_items_moves_no_anchor() -> None:
+def test_error_common_to_all_items_does_not_make_an_anchor_suspect() -> None:
     new, anchors = month(np.random.default_rng(6))
     joint_ab = block_diagonal(new.cov_ab)
     joint_ab[1::2, 1::2] += 0.5**2
@@ -208,11 +214,11 @@ def test_an_error_common_to_all_items_moves_no_anchor() -> None:
     moved = together.b.copy()
     moved[2] += 0.8
     assert "item02" not in link(together, anchors).anchors_dropped
-    # 0.8 is 1.6 of an item's whole error and 8 of its own
+    # 0.8 is 1.6 times an item's total error and 8 times its error without the common part
     assert "item02" in link(calibration(new.a, moved, blocks, joint_ab=joint_ab), anchors).suspects
 
 
-def test_a_line_is_found_among_few_and_the_gate_says_that_they_are_few() -> None:
+def test_gate_reports_too_few_anchors_if_only_six_of_ten_lie_on_a_line() -> None:
     new, anchors = exact(k=10)
     b = new.b.copy()
     b[:4] += [2.0, -2.5, 3.0, -3.5]
@@ -225,14 +231,14 @@ def test_a_line_is_found_among_few_and_the_gate_says_that_they_are_few() -> None
     )
 
 
-def test_anchors_that_scatter_share_no_line() -> None:
+def test_scattered_anchors_raise_an_error_without_constants() -> None:
     new, anchors = exact(k=5)
     with pytest.raises(LinkingError, match="of 5 items no 3 lie on one line") as caught:
         link(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
     assert [part for part in ("math", "replace the anchors", "new origin") if part not in str(caught.value)] == []
 
 
-def test_no_anchors_in_the_window_is_an_error_without_constants() -> None:
+def test_window_without_anchors_raises_an_error() -> None:
     new, anchors = exact()
     stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(new.n_items)))
     with pytest.raises(LinkingError, match="0 have ≥ 200 responses") as caught:
@@ -240,7 +246,7 @@ def test_no_anchors_in_the_window_is_an_error_without_constants() -> None:
     assert "Two ways out: collect answers to more anchors" in str(caught.value)
 
 
-def test_anchors_that_cannot_be_used_are_left_out_with_the_reason() -> None:
+def test_unusable_anchors_are_omitted_with_the_reason() -> None:
     new, anchors = exact(k=20)
     a, n, cov = new.a.copy(), new.n.copy(), new.cov.copy()
     a[0] = -0.4
@@ -261,13 +267,13 @@ def test_anchors_that_cannot_be_used_are_left_out_with_the_reason() -> None:
         "item04": "Its discrimination in the anchor set is -1.000, not above 0.",
         "item05": "It is not among the items of this fit.",
     }
-    # of 18 with enough responses 14 are kept; the one with 199 and the absent one do not count
+    # of 18 with enough responses 14 are kept; the anchor with 199 responses and the absent anchor do not count
     assert found.share_kept == pytest.approx(14 / 18)
     assert any("78%" in warning for warning in found.warnings)
 
 
-def test_assumed_errors_of_an_item_as_steep_as_a_step_are_numbers() -> None:
-    """Where its curve has reached 1, an item tells nothing, and takes nothing away from what is told elsewhere."""
+def test_assumed_errors_of_very_steep_items_are_not_nan() -> None:
+    """At θ where its curve is 1, an item has no information, and does not reduce the information elsewhere."""
     a, b = np.array([60.0, 60.0, 1e6]), np.array([0.05, 0.1, 0.033])
     a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(3))
     by_hand = []
@@ -285,24 +291,25 @@ def test_assumed_errors_of_an_item_as_steep_as_a_step_are_numbers() -> None:
 # --- warnings and records ----------------------------------------------------------------------------------------
 
 
-def test_assumed_errors_of_the_bank_are_said() -> None:
+def test_linking_warns_if_the_bank_has_no_errors_of_anchors() -> None:
     new, anchors = exact(assumed=True)
     assert "12 anchors have no errors in the bank" in link(new, anchors).warnings[0]
     assert link(*exact()).warnings == ()
 
 
 COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
-"""Of slope and intercept; the error of slope·b + intercept is least at b = −0.2, and 0.10 at b = −2.05 and 1.65."""
+"""Covariance of slope and intercept. The error of slope·b + intercept is smallest at b = −0.2, and 0.10 at b = −2.05
+and 1.65."""
 
 
 def published(low: float, high: float) -> dict[str, float]:
-    """Items whose 10th and 90th percentile these are."""
+    """Return difficulties whose 10th and 90th percentiles are `low` and `high`."""
     return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (1.2, 0.5)])
-def test_the_bank_is_covered_where_the_constants_are_good_enough(slope: float, intercept: float) -> None:
-    """Places of the bank are those of the fit, b_fit = (b − intercept)/slope, moved to the bank's scale."""
+def test_bank_is_covered_if_its_percentiles_are_placed_with_a_small_error(slope: float, intercept: float) -> None:
+    """Difficulties of the bank are b = slope·b_fit + intercept, with b_fit of the fit."""
     low, high = (slope * b + intercept for b in (-2.05, 1.65))
 
     def gaps(b: dict[str, float]) -> list[str]:
@@ -320,7 +327,7 @@ def test_the_bank_is_covered_where_the_constants_are_good_enough(slope: float, i
     ]
 
 
-def test_topics_with_fewer_than_two_anchors_are_named() -> None:
+def test_large_topics_with_fewer_than_two_anchors_are_listed() -> None:
     def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
         return gaps_in_coverage(1.0, 0.0, COV, kept, published(-1, 1), bank, 0.10)
 
@@ -331,7 +338,7 @@ def test_topics_with_fewer_than_two_anchors_are_named() -> None:
     ]
 
 
-def test_published_difficulties_that_are_not_numbers_are_named_and_the_others_judged() -> None:
+def test_published_difficulties_that_are_not_finite_are_listed_and_ignored() -> None:
     b = published(-1, 1) | {"lost": np.nan, "far": np.inf}
     named = "2 items are published with a b that is not a number: far, lost"
     assert gaps_in_coverage(1.0, 0.0, COV, [], b, [], 0.10) == [named]
@@ -339,7 +346,7 @@ def test_published_difficulties_that_are_not_numbers_are_named_and_the_others_ju
     assert gaps_in_coverage(1.0, 0.0, COV, [], {}, [], 0.10) == []
 
 
-def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanation() -> None:
+def test_invalid_covariance_raises_a_breakdown_error_with_an_explanation() -> None:
     new, anchors = exact()
     k = 2 * new.n_items
     no_covariance = np.full((k, k), 1.0) - 0.9 * np.eye(k)
@@ -350,13 +357,13 @@ def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanatio
         link(replace(new, joint_cov=no_covariance), anchors, purify=False)
 
 
-def test_a_fault_of_the_code_is_not_taken_for_a_breakdown() -> None:
+def test_errors_of_the_code_are_not_reported_as_a_breakdown() -> None:
     with pytest.raises(TypeError), BreakdownError.explained("it was not linked"):
         raise TypeError("a bug")
 
 
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
-def test_an_anchor_without_a_place_determines_no_constants(method: Method) -> None:
+def test_constants_are_not_determined_if_anchors_have_no_difficulty(method: Method) -> None:
     pairs, _ = match(*exact(), AnchorLimits())
     nowhere = replace(pairs.new, b=np.full(pairs.size, np.nan))
     assert solve(replace(pairs, new=nowhere), method, weighted=False) is None
@@ -373,7 +380,7 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
 
 
 def joint(new: Calibration, anchors: AnchorSet) -> tuple[Calibration, AnchorSet]:
-    """The same with a matrix of all items' covariances on both sides."""
+    """Replace the covariances of single items on both sides by a matrix of all items."""
     return (
         replace(new, joint_cov=block_diagonal(new.cov)),
         replace(anchors, cov=block_diagonal(anchors.cov)[None]),
@@ -383,7 +390,9 @@ def joint(new: Calibration, anchors: AnchorSet) -> tuple[Calibration, AnchorSet]
 @pytest.mark.parametrize("sides", ["new", "old", "both"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
-def test_errors_item_by_item_say_what_their_matrix_says(model: Model, method: Method, sides: str) -> None:
+def test_linking_with_errors_per_item_equals_linking_with_their_joint_matrix(
+    model: Model, method: Method, sides: str
+) -> None:
     new, anchors = month(np.random.default_rng(3), moved=2, shift=0.7)
     if model != "2pl":
         slopes = np.full(new.n_items, 1.0)
@@ -404,8 +413,8 @@ def test_errors_item_by_item_say_what_their_matrix_says(model: Model, method: Me
         assert one == pytest.approx(other_one, rel=1e-8)
 
 
-def test_many_anchors_without_common_errors_need_no_matrix_of_them_all() -> None:
-    """At 1,200 anchors such a matrix has 46 MB, and arrays of curves 1 MB each."""
+def test_linking_allocates_no_joint_matrix_if_errors_of_anchors_are_independent() -> None:
+    """With 1,200 anchors a joint matrix has 46 MB, and arrays of curves 1 MB each."""
     new, anchors = month(np.random.default_rng(3), k=1200)
     tracemalloc.start()
     link(new, anchors)
@@ -414,7 +423,7 @@ def test_many_anchors_without_common_errors_need_no_matrix_of_them_all() -> None
     assert most < 30e6
 
 
-def test_an_unknown_method_is_refused_by_name() -> None:
+def test_unknown_method_is_refused_with_a_list_of_methods() -> None:
     with pytest.raises(PsychometricsError, match="'equipercentile'; the methods are stocking-lord"):
         link(*exact(), method="equipercentile")
 
@@ -428,7 +437,7 @@ def test_an_unknown_method_is_refused_by_name() -> None:
         ("c", 1.0, r"c is outside \[0, 1\)"),
     ],
 )
-def test_an_anchor_set_with_impossible_numbers_names_the_item(
+def test_anchor_set_with_impossible_numbers_is_refused_with_the_item(
     column: str, value: float | np.ndarray, message: str
 ) -> None:
     _, anchors = exact()
@@ -438,7 +447,7 @@ def test_an_anchor_set_with_impossible_numbers_names_the_item(
         replace(anchors, **{column: bad})
 
 
-def test_assumed_errors_are_those_of_five_hundred_learners() -> None:
+def test_assumed_errors_equal_the_errors_of_a_sample_of_500_learners() -> None:
     a, b, c = 1.3, 0.6, 0.15
     theta = np.random.default_rng(0).standard_normal(400_000)
     s = 1 / (1 + np.exp(-a * (theta - b)))
@@ -454,7 +463,7 @@ def test_assumed_errors_are_those_of_five_hundred_learners() -> None:
 # --- transformation ----------------------------------------------------------------------------------------------
 
 
-def test_a_transformed_fit_gives_every_learner_the_same_probability() -> None:
+def test_transformed_fit_gives_every_learner_the_same_probability() -> None:
     new, anchors = month(np.random.default_rng(1))
     found = link(new, anchors)
     moved = found.transform(new)
@@ -466,7 +475,7 @@ def test_a_transformed_fit_gives_every_learner_the_same_probability() -> None:
     assert (moved.latent_mean, moved.latent_sd) == (found.intercept, found.slope)
 
 
-def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> None:
+def test_transformed_covariances_include_errors_of_items_and_constants() -> None:
     new, anchors = month(np.random.default_rng(1), k=8, n_new=20_000, n_old=20_000)
     joint = block_diagonal(new.cov)
     new = replace(new, joint_cov=joint)
@@ -482,13 +491,13 @@ def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> No
     d = items[:, :, 1] - a * constants[:, 1:]
     drawn = np.cov(np.stack([a, d], 2).reshape(n, 16).T)
     scale = np.sqrt(np.diag(drawn))
-    # a covariance of 40 000 draws is good to 1/√n = 0.5 % of the product of SDs; three of them and some curvature
+    # a covariance of 40 000 draws has an error of 1/√n = 0.5 % of the product of SDs; three errors and some curvature
     assert np.abs(moved.joint_cov - drawn) / np.outer(scale, scale) == pytest.approx(0, abs=0.02)
     for j in range(8):
         assert moved.cov[j] == pytest.approx(moved.joint_cov[2 * j : 2 * j + 2, 2 * j : 2 * j + 2])
 
 
-def test_items_without_parameters_stay_without_after_linking() -> None:
+def test_items_without_parameters_have_no_parameters_after_linking() -> None:
     new, anchors = exact()
     a, d, cov = new.a.copy(), new.d.copy(), new.cov.copy()
     a[0] = d[0] = cov[0] = np.nan
@@ -500,9 +509,9 @@ def test_items_without_parameters_stay_without_after_linking() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -> None:
-    """Against central differences with steps of 1e-4 in logit c; anchors that agree but for errors, of whose order
-    are the terms that the derivatives leave out: 5 % of them."""
+def test_derivatives_of_constants_by_c_equal_finite_differences(symmetric: bool) -> None:
+    """Central differences have steps of 1e-4 in logit c. The derivatives omit terms of the order of the anchors'
+    errors, about 5 %."""
     rng = np.random.default_rng(4)
     k = 8
     a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
@@ -525,7 +534,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
             assert derivatives[:, j, 0] == pytest.approx(by_differences, abs=0.05 * largest)
 
 
-def test_a_model_without_c_has_no_part_for_it() -> None:
+def test_constants_have_no_derivatives_by_c_if_the_model_has_no_c() -> None:
     rng = np.random.default_rng(4)
     a, b = rng.lognormal(0, 0.3, 8), rng.normal(0, 1, 8)
     pairs, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), AnchorLimits())
@@ -534,7 +543,7 @@ def test_a_model_without_c_has_no_part_for_it() -> None:
 
 
 # -- against earlier months --------------------------------------------------------------------------
-# The history of a scale's linking, as a table and as a plot: any months, any anchors, any ids.
+# The history of a scale's linking, as a table and as a plot, for any months, anchors and ids.
 
 CHANGES = {"slope": 1.05, "slope_se": 0.02, "intercept": -0.1, "intercept_se": 0.03, "anchors_used": ["k"] * 28}
 CONSTANTS = LinkingConstants.from_json(fit_specs.CONSTANTS | CHANGES, "fit")
@@ -543,12 +552,12 @@ FAILED = LinkedMonth("2026-03", error="anchors disagree")
 
 
 def crosses(history: list[LinkedMonth]) -> list[tuple[float, float]]:
-    """Month and row of each."""
+    """Return month and row of each cross of the plot."""
     below = history_plot(history).charts[-1]
     return sorted(at for part in below.parts if isinstance(part, Points) for at in zip(part.xs, part.ys, strict=True))
 
 
-def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
+def test_table_of_linkings_lists_the_newest_month_first_with_errors_and_anchors() -> None:
     history = [SOUND, replace(SOUND, month="2026-02", dropped=("k1", "k2"), unseen=3), FAILED]
     assert markdown(history_table(history)).splitlines()[2:] == [
         "| 2026-03 | not linked: anchors disagree | | | | |",
@@ -557,13 +566,13 @@ def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
     ]
 
 
-def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
+def test_each_dropped_anchor_is_drawn_as_a_cross_in_its_month() -> None:
     later = replace(SOUND, month="2026-02", dropped=("k2", "k1"))
     histories = [SOUND], [SOUND, later], [replace(SOUND, dropped=("k1",)), later]
     assert [crosses(history) for history in histories] == [[], [(1, 0), (1, 1)], [(0, 0), (1, 0), (1, 1)]]
 
 
-def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
+def test_month_that_was_not_linked_is_grey_in_every_chart() -> None:
     for chart in history_plot([SOUND, FAILED]).charts:
         (box,) = [part for part in chart.parts if isinstance(part, Boxes)]
         assert (box.xs, box.right, box.pale) == ([1.6], [2.4], True)
@@ -586,47 +595,47 @@ def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
     ],
     ids=["none", "one", "only failed", "a gap", "the origin", "four years", "many anchors"],
 )
-def test_any_history_is_drawn_and_fits_its_pane(history: list[LinkedMonth]) -> None:
+def test_plot_of_any_history_fits_its_pane(history: list[LinkedMonth]) -> None:
     picture = history_plot(history)
     assert ElementTree.fromstring(picture.to_svg()).get("width") == "900"
     assert len(picture.to_markdown("history")) < 150_000
 
 
 # -- jumps -------------------------------------------------------------------------------------------
-# When a month's linking constants are called a jump.
+# The test that detects a jump of a month's linking constants.
 
 
 def against(earlier: np.ndarray, value: float, se: float = 0.0, usual_se: float = 0.0, level: float = LEVEL) -> Jump:
-    """The month after consecutive ones."""
+    """Test a month that follows consecutive earlier months."""
     n = earlier.size
     found = jump("intercept", value, se, np.arange(-n, 0), earlier, np.full(n, usual_se), level)
     assert found is not None
     return found
 
 
-def test_the_statistic_is_the_t_of_a_new_observation() -> None:
-    """The prediction interval of one more value from a normal sample, with R: n = 5, mean 0.06, SD 0.11937, t(4) for
+def test_jump_statistic_is_the_t_of_a_new_observation() -> None:
+    """Prediction interval of a new value of a normal sample, computed with R: n = 5, mean 0.06, SD 0.11937, t(4) for
     .001 two-sided 8.6103; 8.6103 · 0.11937 · √1.2 = 1.1259."""
     found = against(np.array([0.0, 0.15, -0.1, 0.2, 0.05]), 0.5, 0.01, 0.01)
-    assert (found.change, found.limit) == pytest.approx((0.44, 1.1259), abs=1e-4)  # as far as it is written above
+    assert (found.change, found.limit) == pytest.approx((0.44, 1.1259), abs=1e-4)  # digits of the docstring
     assert found.p == pytest.approx(2 * stats.t.sf(0.44 / (0.119373 * np.sqrt(1.2)), 4), rel=1e-4)
     assert not found.seen
 
 
 @pytest.mark.parametrize("own_se", [0.04, 0.2], ids=["as usual", "of a month of few learners"])
-def test_months_that_agree_better_than_their_errors_are_given_their_errors(own_se: float) -> None:
+def test_spread_of_earlier_months_is_at_least_their_standard_errors(own_se: float) -> None:
     found = against(np.full(8, 0.1), 0.3, own_se, 0.04)
     assert found.sd == pytest.approx(np.sqrt(0.04**2 / 8 + own_se**2))
 
 
 @pytest.mark.parametrize("n", [3, 6, 11])
-def test_a_steady_rise_is_no_jump(n: int) -> None:
+def test_steady_rise_is_not_a_jump(n: int) -> None:
     found = against(0.12 * np.arange(n), 0.12 * n)
     assert (abs(found.change) / found.sd, found.seen) == (pytest.approx(np.sqrt(3)), False)
 
 
-def test_from_a_year_on_a_trend_is_taken_out() -> None:
-    """Against the prediction interval of a regression in textbooks: s²·(1 + 1/n + (x − x̄)²/Sxx), n − 2 df."""
+def test_trend_is_removed_if_there_are_twelve_earlier_months() -> None:
+    """The expected limit is a regression's prediction interval: s²·(1 + 1/n + (x − x̄)²/Sxx) with n − 2 df."""
     x, noise = np.arange(12.0), np.random.default_rng(1).normal(0, 0.05, 12)
     earlier = 0.12 * x + noise
     rise, level = np.polyfit(x, earlier, 1)
@@ -639,9 +648,9 @@ def test_from_a_year_on_a_trend_is_taken_out() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 8, 24])
-def test_sound_months_are_called_jumps_as_often_as_the_level_says(n: int) -> None:
-    """Stationary months without error: the t test is exact, but for trends that are there by chance. Level .05, so
-    that 4,000 histories have 200 ± 14."""
+def test_false_jumps_occur_at_the_rate_of_the_level(n: int) -> None:
+    """The months are stationary and without error, so the t test is exact except for chance trends. At level .05,
+    200 ± 14 of 4,000 histories have a false jump."""
     rng = np.random.default_rng(n)
     x = rng.normal(0.2, 0.1, (4000, n + 1))
     seen = [against(row[:-1], row[-1], level=0.05).seen for row in x]
@@ -655,10 +664,10 @@ def test_slopes_are_compared_as_ratios() -> None:
     assert (slope.change, slope.limit) == pytest.approx((twice.change, twice.limit))
 
 
-def test_a_slope_that_is_fixed_is_not_compared() -> None:
+def test_slope_is_not_compared_if_the_model_fixes_the_slope() -> None:
     rasch = [MonthConstants(k, 1.0, 0.0, x, 0.05) for k, x in enumerate((0.0, 0.1, -0.1, 0.05))]
     assert [one.constant for one in MonthConstants(4, 1.0, 0.0, 0.3, 0.05).jumps(rasch)] == ["intercept"]
 
 
-def test_two_months_say_nothing() -> None:
+def test_jumps_are_not_tested_with_only_two_earlier_months() -> None:
     assert MonthConstants(2, 1.0, 0.1, 9.0, 0.1).jumps([MonthConstants(k, 1.0, 0.1, 0.0, 0.1) for k in range(2)]) == ()

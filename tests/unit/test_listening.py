@@ -1,4 +1,4 @@
-"""The socket on which a server listens, as it outlives the server: small servers, and this test in systemd's place."""
+"""The listening socket, which outlives its server. The tests act as systemd and start small servers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def server(port: int, manager: socket.socket, kept: int | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A server. kept: a descriptor, given to it as systemd gives it."""
+    """Run a server. `kept`: a descriptor of a socket, passed to the server as systemd passes it."""
     passed = [] if kept is None else [kept]
     command = [sys.executable, "-c", SERVER, str(port), *map(str, passed)]
     environment = {**os.environ, "NOTIFY_SOCKET": manager.getsockname()}
@@ -64,7 +64,7 @@ def server(port: int, manager: socket.socket, kept: int | None = None) -> Iterat
 
 
 def what_is_kept(manager: socket.socket) -> tuple[list[str], list[int]]:
-    """A message to systemd, and the descriptors that came with it."""
+    """Receive a message to systemd. Returns its lines and the descriptors sent with it."""
     said, passed, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(4))
     descriptors = array.array("i", b"".join(data for _, _, data in passed))
     return said.decode().split("\n"), list(descriptors)
@@ -77,7 +77,7 @@ def answer(port: int) -> str:
 
 @pytest.fixture
 def kept(manager: socket.socket) -> Iterator[tuple[int, int]]:
-    """The socket that a server opened, and its port; the server is dead."""
+    """Return descriptor and port of a socket whose server has been killed."""
     port = free_port()
     with server(port, manager):
         said, (descriptor,) = what_is_kept(manager)
@@ -87,7 +87,7 @@ def kept(manager: socket.socket) -> Iterator[tuple[int, int]]:
     os.close(descriptor)
 
 
-def test_what_comes_while_no_server_lives_is_answered_by_the_next_one(
+def test_request_sent_while_no_server_runs_is_answered_by_the_next_server(
     kept: tuple[int, int], manager: socket.socket
 ) -> None:
     descriptor, port = kept
@@ -97,7 +97,9 @@ def test_what_comes_while_no_server_lives_is_answered_by_the_next_one(
             assert early.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_another_port_is_another_socket(kept: tuple[int, int], manager: socket.socket) -> None:
+def test_server_opens_a_new_socket_if_the_port_of_the_stored_socket_differs(
+    kept: tuple[int, int], manager: socket.socket
+) -> None:
     descriptor, _ = kept
     other = free_port()
     with server(other, manager, descriptor):
@@ -108,23 +110,23 @@ def test_another_port_is_another_socket(kept: tuple[int, int], manager: socket.s
         os.close(opened)
 
 
-def test_a_reload_refuses_nobody(manager: socket.socket) -> None:
+def test_requests_are_answered_during_reloads(manager: socket.socket) -> None:
     port = free_port()
     with server(port, manager) as process:
         _, (descriptor,) = what_is_kept(manager)
-        os.close(descriptor)  # the server keeps it by itself
+        os.close(descriptor)  # the server has its own copy
         first = answer(port)
         process.send_signal(signal.SIGHUP)
         until = time.monotonic() + GIVEN_UP_S
-        while (latest := answer(port)) == first:  # each is answered, or this raises
+        while (latest := answer(port)) == first:  # raises if a request is refused
             assert time.monotonic() < until
-        process.send_signal(signal.SIGHUP)  # and once more
+        process.send_signal(signal.SIGHUP)  # a second reload
         while answer(port) == latest:
             assert time.monotonic() < until
         assert process.poll() is None
 
 
-def test_a_port_that_is_taken_is_named(manager: socket.socket) -> None:
+def test_error_names_a_port_that_is_in_use(manager: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with server(port, manager) as process:

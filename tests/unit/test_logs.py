@@ -1,4 +1,4 @@
-"""What a log line holds, and what it never does."""
+"""Log lines: fields, levels, formats, and removal of secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRETS = {
 
 
 class Terminal(io.StringIO):
-    """A standard error on which people read."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    """No handlers, those that were there again afterwards, and secrets read again."""
+    """Remove handlers during the test and restore them afterwards; read secrets again."""
     loggers = [logging.getLogger(name) for name in ("", "dagster")]
     before = [(logger, logger.handlers, logger.level) for logger in loggers]
     for logger in loggers:
@@ -55,7 +55,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_line_off_a_terminal_is_json_with_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_line_is_json_with_time_level_logger_and_message_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     logs.configure()  # a second time changes nothing
     logging.getLogger("irt_assets.calibration").info("Loaded %d observations", 7, extra={"scale_id": "math"})
@@ -71,8 +71,8 @@ def test_a_line_off_a_terminal_is_json_with_time_level_logger_and_message(capsys
     }
 
 
-def test_dagsters_servers_write_as_ours_do_and_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its loggers have a handler of their own before any code of ours is there."""
+def test_log_lines_of_dagster_are_written_once_in_our_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """Dagster's loggers have a handler before our code is loaded."""
     logging.getLogger("dagster").addHandler(logging.StreamHandler())
     logs.configure()
     logging.getLogger("dagster.daemon.SensorDaemon").warning("a sensor failed")
@@ -80,7 +80,7 @@ def test_dagsters_servers_write_as_ours_do_and_once(capsys: pytest.CaptureFixtur
     assert (line["logger"], line["message"]) == ("dagster.daemon.SensorDaemon", "a sensor failed")
 
 
-def test_an_exception_is_one_field_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exception_is_a_field_of_its_log_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     try:
         raise ValueError("2 is\nno score")
@@ -91,7 +91,9 @@ def test_an_exception_is_one_field_of_its_line(capsys: pytest.CaptureFixture[str
     assert line["exception"].endswith("ValueError: 2 is\nno score")
 
 
-def test_no_secret_reaches_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_removed_from_log_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
@@ -107,14 +109,14 @@ def test_no_secret_reaches_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         assert secret not in text
 
 
-def test_on_a_terminal_lines_are_for_people() -> None:
+def test_log_lines_on_a_terminal_are_plain_text() -> None:
     with redirect_stderr(Terminal()) as terminal:
         logs.configure()
         logging.getLogger("irt.stack").warning("the daemon ended")
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING the daemon ended\n", terminal.getvalue())
 
 
-def test_log_level_is_the_least_that_is_written(
+def test_log_level_is_the_lowest_level_that_is_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOG_LEVEL", "error")
@@ -128,7 +130,7 @@ def test_log_level_is_the_least_that_is_written(
 
 @pytest.mark.parametrize(("wanted", "begins"), [("json", "{"), ("text", "")])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_log_format_goes_before_what_standard_error_is(
+def test_setting_of_the_log_format_has_precedence_over_the_kind_of_standard_error(
     wanted: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOG_FORMAT", wanted)
@@ -154,8 +156,8 @@ except ZeroDivisionError:
 """
 
 
-def test_the_journal_learns_of_each_line_how_urgent_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else `journalctl -p err` finds nothing. A traceback has a line of each, as has the text of every entry."""
+def test_every_line_in_the_journal_begins_with_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise `journalctl -p err` would find no entries. Every line of a traceback has the priority, too."""
     monkeypatch.setenv("LOG_FORMAT", "text")
     said, elsewhere = (
         subprocess.run([sys.executable, "-c", PROGRAM, off], capture_output=True, text=True, check=True).stderr
@@ -168,7 +170,7 @@ def test_the_journal_learns_of_each_line_how_urgent_it_is(monkeypatch: pytest.Mo
     assert "<" not in elsewhere.splitlines()[0]
 
 
-def test_beside_prose_only_errors_are_said_and_none_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_errors_are_logged_and_as_text_while_prose_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     with logs.prose():
         logging.getLogger("irt_assets.calibration").info("loaded")
@@ -182,10 +184,10 @@ def test_beside_prose_only_errors_are_said_and_none_as_json(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("run_config", [None, {"loggers": {"console": {}}}])
-def test_a_run_says_each_thing_once_with_its_run_and_partition(
+def test_messages_of_a_run_are_logged_once_with_run_and_partition(
     run_config: dict[str, Any] | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What our modules log in a run is in Dagster's run log, and once in the worker's output."""
+    """Messages of our modules in a run are in Dagster's run log, and once in the worker's output."""
     console = run_logs.install(get_settings())
 
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["2026-09"]))
@@ -222,8 +224,8 @@ def test_a_run_says_each_thing_once_with_its_run_and_partition(
 
 
 @pytest.mark.parametrize("server", [api, controller])
-def test_dagsters_servers_write_each_line_once(server: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By our handler alone, with the level that Dagster's servers were asked for."""
+def test_servers_of_dagster_write_each_log_line_once(server: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only our handler writes, with the level that was set for Dagster's servers."""
     dagster = logging.getLogger("dagster")
     for module in (api, controller):
         monkeypatch.setattr(module, "configure_loggers", module.configure_loggers)

@@ -1,4 +1,4 @@
-"""The exporter without a database, and what the rules and the dashboard may name."""
+"""Metrics: the exporter without a database, names in rules and dashboards, and metrics of servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.testbed.machine import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCRAPED = {"job", "instance"}
-"""Labels that Prometheus adds to what it scrapes; the exporter's own `job` is kept."""
+"""Labels that Prometheus adds to scraped metrics; the exporter's own `job` is kept."""
 OF_SERVERS: dict[str, set[str]] = {
     "irt_page_requests_total": {"status"},
     "irt_dashboard_requests_total": {"status"},
@@ -46,7 +46,7 @@ OF_SERVERS: dict[str, set[str]] = {
     "irt_theta_set_age_seconds": set(),
     "jwt_keys_age_seconds": set(),
 }
-"""What they tell beside what is known of any process; in tests/integration/test_servers.py a Prometheus finds them."""
+"""Metrics of servers, except those of any process. In tests/integration/test_servers.py a Prometheus scrapes them."""
 OF_EXPORTER = {family.name: set(family.labels) for family in FAMILIES}
 LABELS = {
     **OF_EXPORTER,
@@ -58,7 +58,7 @@ METRIC = re.compile(r"\b(?:irt_\w+|jwt_\w+|up|process_\w+)\b")
 
 
 class Away(Database):
-    """A database that does not answer, and counts who asks."""
+    """A database that does not respond, and counts connections."""
 
     def __init__(self) -> None:
         super().__init__(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), _env_file=None))
@@ -76,7 +76,9 @@ def scraped(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], f
     return {family.name: [(s.labels, s.value) for s in family.samples] for family in found}
 
 
-def test_where_the_database_is_away_the_scrape_says_so_and_which_code_this_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_exporter_reports_itself_down_with_its_version_if_the_database_is_unreachable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     now = [0.0]
     database = Away()
     collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
@@ -92,8 +94,8 @@ def test_where_the_database_is_away_the_scrape_says_so_and_which_code_this_is(ca
     assert ask(build_app(collector), "GET", "/health").status == 200
 
 
-def test_the_exporter_loads_nothing_that_computes() -> None:
-    """They take 240 MB and three seconds, in a process that reads a dozen rows."""
+def test_exporter_does_not_import_numerical_libraries() -> None:
+    """These libraries take 240 MB and three seconds, in a process that reads a dozen rows."""
     program = "import sys, services.exporter.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"ibis", "numba", "numpy", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())
@@ -117,32 +119,32 @@ def test_the_exporter_loads_nothing_that_computes() -> None:
         ("done", False, False, "the anchor set has changed since", "stale"),
     ],
 )
-def test_the_state_of_a_month_from_what_is_stored(
+def test_state_of_a_month_follows_from_its_stored_step_fit_and_decision(
     step: StepState | None, refit: bool, failed: bool, decided: str | None, state: str
 ) -> None:
-    """As `irt status` says it of a month that a person has decided on: it is not red, though its gate failed."""
+    """If a person has decided on a month, it is not red although its gate failed, as in `irt status`."""
     newest = "newer" if refit else "fit"
     month = SettledMonth("maths", "2026-08", step, 0, "fit", newest, "no anchors" if failed else None)
     assert month_state(month, decided) == state
 
 
-def test_month_of_which_a_verdict_has_changed_is_stale() -> None:
+def test_month_is_stale_if_a_verdict_on_its_answers_has_changed() -> None:
     month = SettledMonth("maths", "2026-08", "done", 0, "fit", "fit", None)
     assert [month_state(month, None, has_other_answers=other) for other in (False, True)] == ["green", "stale"]
 
 
-def test_names_and_labels_are_prometheus_own() -> None:
+def test_names_of_metrics_follow_the_conventions_of_prometheus() -> None:
     assert len(OF_EXPORTER) == len(FAMILIES)
     for family in FAMILIES:
         assert re.fullmatch(r"irt_[a-z_]+", family.name)
         assert family.meaning.endswith(".")
 
 
-# -- what files name ---------------------------------------------------------------------------------
+# -- names in files ----------------------------------------------------------------------------------
 
 
 def unknown(expression: str, templates: str = "") -> list[str]:
-    """Metrics that do not exist, and labels that none of the expression's metrics has."""
+    """Return unknown metrics, and labels that no metric of the expression has."""
     bare = re.sub(r'"[^"]*"', '""', expression)
     metrics = set(METRIC.findall(bare))
     known = set().union(*(LABELS.get(metric, set()) for metric in metrics))
@@ -154,7 +156,7 @@ def unknown(expression: str, templates: str = "") -> list[str]:
 
 
 def dashboard_expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each expression of a dashboard, and the text that shows its labels."""
+    """Yield each expression of a dashboard with the text that shows its labels."""
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             yield target["expr"], target["legendFormat"]
@@ -175,17 +177,19 @@ def dashboard_expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]
         ("irt_runs", "{{ $labels.month }} of {{ $value }}", ["month"]),
     ],
 )
-def test_a_name_that_does_not_exist_is_found(expression: str, templates: str, faults: list[str]) -> None:
+def test_unknown_metrics_and_labels_of_an_expression_are_found(
+    expression: str, templates: str, faults: list[str]
+) -> None:
     assert unknown(expression, templates) == faults
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
-    """Those that are `alert`s, or that `record` what others read."""
+    """Return the rules of a kind: `alert`, or `record` for expressions that other rules use."""
     groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
 
-def test_rules_name_metrics_that_exist_with_labels_they_have() -> None:
+def test_rules_use_only_existing_metrics_and_labels() -> None:
     recorded = {rule["record"] for rule in rules("record")}
     for rule in rules("alert") + rules("record"):
         read = set(re.findall(r"\birt:[\w:]+", rule["expr"]))
@@ -194,13 +198,13 @@ def test_rules_name_metrics_that_exist_with_labels_they_have() -> None:
         assert unknown(rule["expr"], " ".join(rule.get("annotations", {}).values())) == [], rule
 
 
-def test_every_rule_is_tested() -> None:
+def test_every_alert_rule_has_a_test() -> None:
     tests = (DEPLOY / "prometheus" / "rules_test.yml").read_text("utf-8")
     assert [rule["alert"] for rule in rules("alert") if tests.count(rule["alert"]) < 3] == []
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "grafana").glob("*.json")), ids=lambda path: path.stem)
-def test_a_dashboard_names_metrics_that_exist_with_labels_they_have(path: Path) -> None:
+def test_dashboards_use_only_existing_metrics_and_labels(path: Path) -> None:
     dashboard = json.loads(path.read_text("utf-8"))
     found = list(dashboard_expressions(dashboard))
     assert [fault for expression, shown in found for fault in unknown(expression, shown)] == []
@@ -215,14 +219,14 @@ def test_a_dashboard_names_metrics_that_exist_with_labels_they_have(path: Path) 
 
 
 # -- metrics of servers ------------------------------------------------------------------------------
-# What a server tells Prometheus of itself.
+# Metrics of a server about itself.
 
 
 def text(registry: metrics.CollectorRegistry) -> str:
     return generate_latest(registry).decode()
 
 
-def test_a_server_shows_its_process_and_its_code_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_exposes_process_and_version_only_to_the_local_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     registry, port = metrics.server_registry(), free_port()
     started = []
     monkeypatch.setattr(metrics, "start_http_server", lambda *given: started.append(start_http_server(*given)))
@@ -239,7 +243,7 @@ def test_a_server_shows_its_process_and_its_code_to_this_machine(monkeypatch: py
     thread.join()
 
 
-def test_where_the_port_is_taken_a_warning_names_the_setting_and_the_server_goes_on(
+def test_warning_names_the_setting_if_the_metrics_port_is_in_use(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with listening() as other:
@@ -249,7 +253,7 @@ def test_where_the_port_is_taken_a_warning_names_the_setting_and_the_server_goes
     assert "Address already in use. Set IRT_EXPORTER_METRICS_PORT" in record.message
 
 
-def test_requests_are_counted_by_status_and_those_refused_among_them() -> None:
+def test_requests_are_counted_by_status_including_refused_requests() -> None:
     registry = metrics.server_registry()
     app = metrics.Counted(Guard(echo, Settings(_env_file=None).ui_names), "page", registry)
     for headers in ({}, {}, {"host": "evil.example"}):
@@ -264,7 +268,7 @@ def test_requests_are_counted_by_status_and_those_refused_among_them() -> None:
     ]
 
 
-def test_a_socket_that_ends_after_it_was_open_was_not_refused() -> None:
+def test_websocket_that_was_accepted_and_closed_is_not_counted_as_refused() -> None:
     async def short(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close"})

@@ -1,4 +1,4 @@
-"""One minus sign on pages and paper, and none in what is no number."""
+"""Minus signs: a true minus in numbers, and hyphens in code and names; natural order and capital letters."""
 
 import pytest
 
@@ -31,11 +31,11 @@ def test_ticks_have_a_true_minus() -> None:
     assert ">-" not in drawn
 
 
-def test_items_are_in_natural_order() -> None:
+def test_items_are_sorted_in_natural_order() -> None:
     names = ["item_10", "item_2", "item_1", "b", "item_02", "9", "10"]
     assert sorted(names, key=natural_order) == ["9", "10", "b", "item_1", "item_02", "item_2", "item_10"]
     assert sorted(["1" * 5000, "1" * 4999]) == sorted(["1" * 4999, "1" * 5000], key=natural_order)
 
 
-def test_a_sentence_that_begins_with_theta_keeps_the_letter() -> None:
+def test_sentence_that_begins_with_theta_keeps_the_small_letter() -> None:
     assert sentence("θ is normal") == "θ is normal."

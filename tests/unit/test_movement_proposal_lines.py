@@ -1,4 +1,4 @@
-"""The lines of a proposal about growth that is not linear."""
+"""Lines of a proposal of movement on growth that is not linear."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def test_proposal_states_both_halves_if_growth_is_not_linear(p_second, what):
     ],
     ids=["linear growth", "no growth", "stored by an older release"],
 )
-def test_proposal_is_silent_if_growth_is_linear(further):
+def test_proposal_does_not_mention_halves_if_growth_is_linear(further):
     assert "not linear" not in lines(**further)

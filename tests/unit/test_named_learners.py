@@ -1,4 +1,4 @@
-"""Of every table somebody has said whether it can name a learner."""
+"""Every table is classified by whether it can contain a learner's id, and ids are found in text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OVER_MANY = {
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
     "month_state",
 }
-"""Tables of items, months and decisions. A new table goes here only if no column of it can hold a learner's id."""
+"""Tables of items, months and decisions. Add a new table only if none of its columns can contain a learner's id."""
 
 
-def test_every_table_belongs_to_learners_or_mentions_them_or_is_about_many() -> None:
+def test_every_table_is_classified_by_its_mentions_of_learners() -> None:
     known = [*OF_LEARNERS, *MENTIONING, *OVER_MANY]
     assert sorted(known) == sorted(METADATA.tables), (
         "say in jobs.retention.erasure what becomes of a new table's learners"
@@ -30,7 +30,7 @@ def test_every_table_belongs_to_learners_or_mentions_them_or_is_about_many() -> 
 
 
 @pytest.mark.parametrize("table", sorted(OVER_MANY))
-def test_a_table_about_many_has_no_column_of_a_learner(table: str) -> None:
+def test_tables_of_items_months_and_decisions_have_no_column_of_a_learner(table: str) -> None:
     no_ids = {"scale_decision.subject", "month_impact.learners", "attempt_verdict.learner_key"}
     names = {column.name for column in METADATA.tables[table].columns if str(column) not in no_ids}
     assert not {name for name in names if name.startswith(("user", "learner", "person", "subject"))} - {"learner_hash"}
@@ -44,13 +44,11 @@ def test_a_table_about_many_has_no_column_of_a_learner(table: str) -> None:
         (("u-1", ""), True),
     ],
 )
-def test_rows_that_were_refused_go_where_they_hold_the_id_and_nowhere_else(
-    texts: tuple[str, str], theirs: bool
-) -> None:
+def test_only_rejected_rows_that_contain_the_learners_id_are_found(texts: tuple[str, str], theirs: bool) -> None:
     assert holds("u-1", texts) is theirs
 
 
-def test_the_id_is_found_as_csv_and_json_write_it() -> None:
+def test_learner_id_is_found_in_text_escaped_as_csv_or_json() -> None:
     json_in_csv = json.dumps({"user": 'q"q7'}).replace('"', '""')
     theirs = ['"q""q7",1', json.dumps({"user": 'q"q7'}), f'"{json_in_csv}"', r'{"user": "\u0071\u0022q7"}']
     others = ['"q""q71",1', json.dumps({"user": 'q"q71'}), r"q\q7", "😀 \\ud83d"]

@@ -1,4 +1,4 @@
-"""What a function hands back has names: three values and more are a record, or a mapping by what they are of."""
+"""Functions that return three values or more return a record or a mapping, so that each value has a name."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BY_POSITION = {
     "irt_psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
     "irt_psychometrics/estimation/reductions.py pieces": "arguments of a kernel, in the kernel's order",
 }
-"""Functions that hand back three values and more by position, each with the reason. None is added without one."""
+"""Functions that return three values or more by position, each with the reason."""
 
 
 def tuples_in(annotation: ast.AST) -> bool:
-    """Whether the annotation is of a tuple with three parts and more, or holds one that is not the key of a mapping."""
+    """Whether an annotation is or contains a tuple with three parts or more, except as the key of a mapping."""
     if isinstance(annotation, ast.Subscript):
         name, parts = ast.unparse(annotation.value), annotation.slice
         of = parts.elts if isinstance(parts, ast.Tuple) else [parts]
@@ -39,7 +39,7 @@ def tuples_in(annotation: ast.AST) -> bool:
 
 
 def by_position(source: str) -> Iterator[str]:
-    """The functions of a module that hand back three values and more by position, with the class that they are of."""
+    """Yield a module's functions that return three values or more by position, prefixed with their class."""
     module = ast.parse(source)
     named = {
         ast.unparse(node.targets[0])
@@ -60,12 +60,12 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().removeprefix("packages/irt-psychometrics/")
 
 
-def test_three_values_and_more_have_names() -> None:
+def test_functions_that_return_three_values_or_more_name_these_values() -> None:
     found = {
         f"{shown(path)} {function}"
         for room in PRODUCT
         for path in (ROOT / room).rglob("*.py")
-        if not path.name.endswith("kernels.py")  # compiled code knows no records
+        if not path.name.endswith("kernels.py")  # compiled code cannot return records
         if "tuple[" in (text := path.read_text())
         for function in by_position(text)
     }
@@ -73,7 +73,7 @@ def test_three_values_and_more_have_names() -> None:
     assert BY_POSITION.keys() - found == set(), "these are named by now: take them out of the list"
 
 
-def test_every_way_to_hand_back_a_tuple_is_seen() -> None:
+def test_annotations_with_tuples_are_found_in_all_forms() -> None:
     source = """
 Row = tuple[str, str, int]
 def direct() -> tuple[int, int, int]: ...
@@ -89,8 +89,8 @@ class Of:
     assert [*by_position(source)] == ["direct", "perhaps", "each", "by_name", "value", "Of.method"]
 
 
-def test_a_reason_is_not_a_result() -> None:
-    """What has no result raises, or is `Refused`: whoever asks cannot take the reason for the result."""
+def test_functions_do_not_return_either_a_result_or_a_text() -> None:
+    """A function without a result raises, or returns `Refused`, so callers cannot mistake a reason for a result."""
     found = {
         f"{shown(path)} {node.name}: {ast.unparse(node.returns)}"
         for room in PRODUCT

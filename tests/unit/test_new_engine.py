@@ -1,4 +1,5 @@
-"""One file (`tests/helpers/trial_engine.py`) and one line make an engine: everything else follows from its spec."""
+"""A new engine requires only a file (`tests/helpers/trial_engine.py`) and a line in the registry; the rest follows from
+its spec."""
 
 from __future__ import annotations
 
@@ -41,19 +42,19 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def irt(*commands: list[str]) -> list[tuple[int, str, str, str]]:
-    """Exit code, output, errors and exception of each command where the line is in the registry's file."""
+    """Run commands with the engine registered. Returns exit code, output, errors and exception of each."""
     program = [sys.executable, "-c", IRT, json.dumps(commands)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, timeout=patient(120))
     return [tuple(one) for one in json.loads(done.stdout)]
 
 
-def test_it_is_an_asset_of_the_month_with_its_kind_its_pool_and_its_check() -> None:
+def test_new_engine_has_an_asset_in_the_month_with_kind_pool_and_check() -> None:
     graph = build_defs(Settings(irt_engines="maths:trial", _env_file=None))
     key = dg.AssetKey("item_calibration_trial")
     node = graph.resolve_asset_graph().get(key)
     assert node.pools == {"trials"}
     assert node.kinds == {"python", "postgres"}
-    assert "as the engine `trial` estimates them, not linked yet" in (node.description or "")
+    assert "estimated by the engine `trial`, before linking" in (node.description or "")
     month = graph.resolve_job_def(MONTHLY_JOB).asset_layer
     assert key in month.executable_asset_keys
     assert "trial_fitted" in {check.name for check in month.asset_graph.asset_check_keys}
@@ -61,7 +62,7 @@ def test_it_is_an_asset_of_the_month_with_its_kind_its_pool_and_its_check() -> N
     assert key not in without.materializable_asset_keys
 
 
-def test_settings_and_rules_take_its_name_and_offer_it_for_a_wrong_one() -> None:
+def test_settings_and_rules_accept_the_new_engine_and_list_its_name_in_errors() -> None:
     assert registry.enabled(Settings(irt_engines="trial,mirt", _env_file=None)) == {"mirt": None, "trial": None}
     with pytest.raises(PermanentFailure, match="with one of mirt, pymc, brms, trial"):
         registry.enabled(Settings(irt_engines="trail", _env_file=None))
@@ -70,7 +71,7 @@ def test_settings_and_rules_take_its_name_and_offer_it_for_a_wrong_one() -> None
         registry.require_demandable(["trial", "trail"])
 
 
-def test_doctor_has_a_row_for_it_and_one_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_has_rows_for_the_new_engine_and_for_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # starting R takes seconds
     settings = Settings(irt_engines="maths:trial", _env_file=None)
     rows = {one.subject: one for one in engine_findings(settings)}
@@ -83,7 +84,7 @@ def test_doctor_has_a_row_for_it_and_one_for_what_it_needs(monkeypatch: pytest.M
     assert "engine trial needs the package numpy: pip install numpy" in rows["engine trial"].detail
 
 
-def test_the_command_line_offers_it_and_fits_a_file_by_it(tmp_path: Path) -> None:
+def test_command_line_lists_the_new_engine_and_fits_a_file_with_this_engine(tmp_path: Path) -> None:
     file = tmp_path / "answers.csv"
     rows = [[i >> j & 1 for j in range(5)] for i in range(32)] * 3
     file.write_text("\n".join(["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]))
@@ -97,6 +98,6 @@ def test_the_command_line_offers_it_and_fits_a_file_by_it(tmp_path: Path) -> Non
     assert "the trial engine fits 1pl, 2pl; got model '3pl'" in other_model[3]
 
 
-def test_it_is_in_the_table_of_the_docs() -> None:
+def test_table_of_engines_in_the_docs_includes_the_new_engine() -> None:
     pages = runpy.run_path(str(ROOT / "docs" / "reference" / "generate.py"))["PAGES"]
     assert "| `trial` | em's, under another name | 1pl, 2pl | this process |" in pages["engine-table.md"]()

@@ -1,4 +1,4 @@
-"""What pages tell people to type is taken by our own command line and names what is there; links lead somewhere."""
+"""Commands on pages are accepted by the command line and refer to existing objects, and links have targets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: n
 STARTED_AS_FILE = re.compile(r"python\s+(?:tests|benchmarks)/\S+")
 STARTED_AS_MODULE = re.compile(r"python\s+-m\s+((?:tests|benchmarks)(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Units that are not ours: of the host, and of the set-up that people come from.
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Units that are not ours: of the host, and of previous installations.
 OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Each command of the page's shell blocks in words; of blocks without a language what is no shell is left out."""
+    """Return the commands of a page's shell blocks as words. Lines of blocks without a language may be no shell and are
+    skipped."""
     found: list[list[str]] = []
     for language, block in fenced_blocks(page.read_text()):
         if language in ("", "sh", "bash", "console", "crontab"):
@@ -43,7 +44,7 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def test_what_pages_tell_people_to_type_is_taken() -> None:
+def test_commands_in_blocks_of_pages_are_accepted() -> None:
     faults = {
         page.name: [found for words in commands(page) if (found := fault(words, others_units=OTHERS_UNITS))]
         for page in PAGES
@@ -51,8 +52,8 @@ def test_what_pages_tell_people_to_type_is_taken() -> None:
     assert {page: found for page, found in faults.items() if found} == {}
 
 
-def test_what_sentences_name_exists() -> None:
-    """Commands in the middle of a sentence, which may be named without all that they need."""
+def test_commands_in_sentences_of_pages_exist() -> None:
+    """Commands in a sentence may lack required arguments."""
     spans = [(page.name, span) for page in PAGES for span in SPAN.findall(without_blocks(page)) if "|" not in span]
     assert len(spans) > 150
     faults = [(page, fault_of_irt(without_options_in_brackets(span).split())) for page, span in spans]
@@ -75,12 +76,12 @@ def test_programs_of_tests_are_started_as_modules_that_exist() -> None:
     ] == []
 
 
-def test_there_are_commands_to_look_at() -> None:
+def test_commands_are_found_on_pages() -> None:
     assert sum(words[0] == "irt" for page in PAGES for words in commands(page)) > 80
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as GitHub makes addresses of them."""
+    """Return the anchors that GitHub makes from the headings of a page."""
     headings = HEADING.findall(without_blocks(page))
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in plain}
@@ -95,14 +96,14 @@ def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
     return not target.exists() or bool(anchor and target.suffix == ".md" and anchor not in anchors(target))
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_on_pages_have_targets() -> None:
     links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
     assert len(links) > 300
     assert [(page.name, path, anchor) for page, path, anchor in links if leads_nowhere(page, path, anchor)] == []
 
 
-def test_modules_that_answer_a_question_exist() -> None:
-    """The table of places names each module below `irt_assets`, or with its room."""
+def test_modules_in_the_table_of_questions_exist() -> None:
+    """The table names each module relative to `irt_assets`, or with its package."""
     page = (ROOT / "docs/explanation/architecture.md").read_text()
     table = page.partition("### Where each question is answered")[2].partition("\n### ")[0]
     named = re.findall(r"`(\w+/[\w/]+(?:\.py)?)`", table)

@@ -1,4 +1,4 @@
-"""Stored pictures: a difference fails and says where, and a test that writes a picture never passes."""
+"""Stored pictures: a difference fails with its lines, and a test that writes a picture never passes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_html_is_read_as_text() -> None:
     assert readable(PAGE) == READ
 
 
-def test_equal_text_passes_and_another_fails_with_its_difference(tmp_path: Path) -> None:
+def test_equal_text_passes_and_different_text_fails_with_the_difference(tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text("The month is held.\nIt took <seconds> s.\n")
     with comparing(tmp_path, write=False) as picture:
         picture("The month is held. \nIt took 3 s.", "held", seconds=r"\d+(?= s)")
@@ -49,8 +49,8 @@ def test_test_that_writes_pictures_fails_at_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "report.txt").read_text() == "A report\n"
 
 
-def test_every_picture_has_a_test() -> None:
-    """Tests name their pictures in full, so that one that nothing compares any more is found."""
+def test_every_stored_picture_is_compared_by_a_test() -> None:
+    """Tests contain the full names of their pictures, so that unused pictures are found."""
     tests = {path.stem: path.read_text("utf-8") for path in PICTURES.parent.glob("*/test_*.py")}
     found = [path for path in PICTURES.rglob("*.txt") if f'"{path.stem}"' not in tests.get(path.parent.name, "")]
     assert not found

@@ -1,4 +1,4 @@
-"""Turns of phrase that the project's sentences avoid, because a reader has to take them apart."""
+"""Phrases that the project's sentences avoid, because readers have to decode them."""
 
 import ast
 import re
@@ -31,14 +31,14 @@ INSTEAD = {
     r"\basks? no more\b": "is closed, needs no decision",
     r"\bwhat (?:it|they) knows? of\b": "what is known about …",
 }
-"""Pattern, whatever its case → what to write instead."""
+"""Words to write instead, by pattern; case is ignored."""
 
 NO_SUBJECT = re.compile(r"Of [^,.]*[.,:]")
-"""A docstring that begins so describes something that it does not name: begin with the thing."""
+"""Beginning of a docstring that does not name the thing it describes: begin with the thing."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of what people read in a file: of Python its strings and docstrings, of a page all but its code."""
+    """Yield line and text of a file's sentences: strings and docstrings in Python, everything but code on a page."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         for node in ast.walk(ast.parse(text)):
@@ -50,7 +50,7 @@ def sentences(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of every string that stands for itself: of modules, classes and functions, and after constants."""
+    """Yield line and text of every docstring: of modules, classes and functions, and after constants."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.lineno, node.value.value
@@ -60,7 +60,7 @@ def files(*suffixes: str) -> list[Path]:
     return [path for root in ROOTS for path in sorted((HOME / root).rglob("*")) if path.suffix in suffixes]
 
 
-def test_sentences_are_plain() -> None:
+def test_sentences_contain_no_phrase_to_avoid() -> None:
     instead = {re.compile(pattern, re.IGNORECASE): words for pattern, words in INSTEAD.items()}
     found = [
         f"{path.relative_to(HOME)}:{line}: {match[0]!r}; write instead: {words}"
@@ -73,7 +73,7 @@ def test_sentences_are_plain() -> None:
     assert not found, "\n".join(found)
 
 
-def test_docstrings_begin_with_what_they_describe() -> None:
+def test_docstrings_do_not_begin_with_of() -> None:
     found = [
         f"{path.relative_to(HOME)}:{line}: {text.splitlines()[0]}"
         for path in files(".py")
@@ -84,7 +84,7 @@ def test_docstrings_begin_with_what_they_describe() -> None:
     assert not found, "\n".join(found)
 
 
-def test_the_patterns_find_what_they_are_for() -> None:
+def test_patterns_match_their_phrases_and_no_good_sentence() -> None:
     bad = (
         "five in a hundred are told apart otherwise",
         "which anchors moved cannot be told",

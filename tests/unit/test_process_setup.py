@@ -1,4 +1,4 @@
-"""What a process that loads the graph is set up for, and that loading it does nothing else."""
+"""Set-up of a process that loads the graph: logs, warnings, garbage collection, and access to settings."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ print(json.dumps({
 """
 
 
-def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
-    """Imports, functions and constants apart, it builds the graph of the settings, which it names."""
+def test_module_of_the_graph_only_builds_the_graph() -> None:
+    """Apart from imports, functions and constants, the module only reads settings and builds the graph."""
     body = ast.parse(Path(definitions.__file__).read_text("utf-8")).body
     harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef)
     done = [ast.unparse(one).partition(" = ")[0] for one in body if not isinstance(one, harmless)]
@@ -44,8 +44,9 @@ def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
     assert all(isinstance(one, (*harmless, ast.Assign, ast.Expr)) for one in body)
 
 
-def test_whoever_loads_the_graph_logs_as_we_do_is_not_warned_of_what_is_used_knowingly_and_collects_garbage() -> None:
-    """A Spark driver holds what its JVM made until Python collects it."""
+def test_process_that_loads_the_graph_has_our_logs_and_collects_garbage() -> None:
+    """Preview warnings of Dagster are hidden, too. A Spark driver keeps objects of its JVM until Python collects their
+    proxies."""
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=patient(120))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -59,7 +60,7 @@ def test_whoever_loads_the_graph_logs_as_we_do_is_not_warned_of_what_is_used_kno
     assert json.loads(line)["message"] == "loaded"
 
 
-def test_dagster_dev_in_a_checkout_ends_in_a_sentence_that_names_irt_serve(tmp_path: Path) -> None:
+def test_dagster_dev_in_a_checkout_ends_with_an_error_that_recommends_irt_serve(tmp_path: Path) -> None:
     for file in (CONFIGURATION, WORKSPACE):
         shutil.copy(file, tmp_path)
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER_", "IRT_"))}
@@ -78,8 +79,8 @@ def test_dagster_dev_in_a_checkout_ends_in_a_sentence_that_names_irt_serve(tmp_p
     assert "`irt serve`" in said.splitlines()[-1]
 
 
-def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on() -> None:
-    """They never load the graph; the launcher is registered with their instance as it is made."""
+def test_daemon_and_webserver_use_our_log_handler_once_their_instance_exists() -> None:
+    """Both never load the graph, but creating their instance registers the launcher, which sets up logs."""
     root, dagster = logging.getLogger(), logging.getLogger("dagster")
     dagster.addHandler(logging.StreamHandler())
     launcher = {"module": HealthCheckedRunLauncher.__module__, "class": HealthCheckedRunLauncher.__name__}
@@ -103,7 +104,7 @@ MAY_READ_SETTINGS = {
 }
 
 
-def test_settings_are_handed_in_below_the_programs() -> None:
+def test_settings_are_read_only_by_programs_and_passed_to_other_modules() -> None:
     root = Path(definitions.__file__).parents[1]
     readers = {
         path.relative_to(root).as_posix()

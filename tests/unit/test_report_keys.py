@@ -1,4 +1,4 @@
-"""Where a learner's report lies: no id leads out of its folder, and no two ids meet."""
+"""Keys of learner reports: any id stays in the folder of its week, and different ids have different keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVIL = [
 EVIL += ["con", "%2e%2e", "%", "a%", "u1.pdf", "u1.html", "김하늘", "-", "_", "\n", "a" * 64, "a" * 65, "\ud800"]
 
 
-def test_awkward_ids_are_files_of_the_week_and_of_nobody_else(tmp_path: Path) -> None:
+def test_reports_of_unusual_ids_are_distinct_files_in_the_folder_of_the_week(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     keys = {user: key("2026-11-09", user, "pdf") for user in EVIL}
     assert len({path.casefold() for path in keys.values()}) == len(EVIL)
@@ -42,13 +42,13 @@ def test_awkward_ids_are_files_of_the_week_and_of_nobody_else(tmp_path: Path) ->
     assert all(store.get(path) == user.encode("utf-8", "surrogatepass") for user, path in keys.items())
 
 
-def test_a_plain_id_is_its_own_name() -> None:
+def test_plain_id_is_unchanged_in_the_key_of_its_report() -> None:
     assert key("2026-11-09", "u-1_b", "html") == "reports/2026-11-09/u-1_b.html"
     assert key("2026-11-09", "U1", "html").startswith("reports/2026-11-09/U1~")
 
 
 @given(st.text(), st.text())
-def test_a_key_is_one_short_ascii_name_and_of_one_learner(one: str, other: str) -> None:
+def test_key_is_a_short_ascii_name_that_is_unique_to_its_learner(one: str, other: str) -> None:
     keys = [PurePosixPath(key("2026-11-09", user, "pdf")) for user in (one, other)]
     for path in keys:
         assert path.parent == PurePosixPath("reports/2026-11-09")

@@ -1,4 +1,4 @@
-"""What an engine is asked for a scale with scored items, and which answers count as another score than they have."""
+"""Requests to engines: models, priors and steps of scored and dichotomous items, and answers with absent scores."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def request(responses: Responses = SCORED, model: str = "2pl", **more: Any) -> F
     return FitRequest(scale=scale, responses=responses, provisional=(), left_out={}, **more)
 
 
-def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_names() -> None:
+def test_each_item_has_the_scales_model_or_the_model_in_the_bank() -> None:
     of_scale = [request(model=model).model for model in ("2pl", "rasch", "pcm")]
     assert of_scale == [("2pl",) * 3 + ("gpcm",) * 3, *[("rasch",) * 3 + ("pcm",) * 3] * 2]
     named = {"A": ModelInBank("3pl"), "D": ModelInBank("PCM"), "E": ModelInBank("2pl"), "F": ModelInBank(None, "x")}
@@ -64,7 +64,7 @@ def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_name
     assert request(in_bank=named).blocks == {"F": "x"}
 
 
-def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_rare_ones() -> None:
+def test_items_of_a_block_share_steps_and_published_items_have_no_prior_on_rare_steps() -> None:
     rated = request(
         in_bank={"D": ModelInBank("rsm", "mood"), "F": ModelInBank("rsm", "mood")}, published=frozenset("DE")
     )
@@ -74,7 +74,7 @@ def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_
     np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
 
 
-def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has_among_all() -> None:
+def test_item_without_answers_in_a_sample_keeps_its_categories() -> None:
     seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
     assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
     asked = request(seen)
@@ -84,7 +84,7 @@ def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has
     assert PLAIN.among("ABCE").categories is None
 
 
-def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
+def test_request_has_the_scales_model_if_there_are_no_scored_items() -> None:
     for model in ("rasch", "1pl", "2pl", "3pl"):
         assert request(PLAIN, model).model == model
     assert request(PLAIN, in_bank={"A": ModelInBank("3pl")}).model == "2pl"
@@ -93,7 +93,7 @@ def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
     assert request(only_two, "3pl").model == "3pl"
 
 
-def test_a_scale_with_guessing_and_engines_that_fit_0_and_1_refuse_scored_items() -> None:
+def test_scored_items_are_refused_by_3pl_scales_and_by_dichotomous_engines() -> None:
     with pytest.raises(PsychometricsError, match="scored items cannot stand beside it yet"):
         calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
 
@@ -104,8 +104,8 @@ def test_a_scale_with_guessing_and_engines_that_fit_0_and_1_refuse_scored_items(
         calibrate(Other(), request(), "hash")  # type: ignore[arg-type]
 
 
-def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item() -> None:
-    """Testlets are no part of it, and an item with few answers has no prior on a slope that is per point."""
+def test_fit_keeps_mean_scores_and_models_of_scored_items() -> None:
+    """Testlets are ignored, and a scored item with few answers has no prior on its slope, which is per point."""
     asked = request(testlets={"A": "t", "D": "t"})
     made = calibrate(EmEngine(threads=1), replace(asked, provisional=("A", "D")), "hash").calibration
     assert made.convergence.converged, made.convergence.reason
@@ -116,8 +116,8 @@ def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item()
     np.testing.assert_allclose(made.select([4, 0]).p_values, (mean / MOST)[[4, 0]])
 
 
-def test_a_fit_by_level_with_the_scales_own_priors_names_the_rare_steps_that_it_held() -> None:
-    """The top score of E went to four learners."""
+def test_fit_by_level_records_rare_steps_under_a_prior_next_to_the_scales_priors() -> None:
+    """Only four learners have the top score of E."""
     rows = np.flatnonzero((SCORED.item == 4) & (SCORED.score == 3))
     score = SCORED.score.copy()
     score[rows[4:]] = 2
@@ -129,7 +129,7 @@ def test_a_fit_by_level_with_the_scales_own_priors_names_the_rare_steps_that_it_
     assert made.priors["rare_steps"]["items"] == ["E"]
 
 
-def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibration() -> None:
+def test_answers_with_absent_scores_are_counted_by_item_and_reported_with_a_remedy() -> None:
     lacking = ItemRow(1.0, 0.0, further={"max_score": 3.0, "t0": 0.0, "t1": 0.2, "t3": 0.0})
     full_credit = ItemRow(1.0, 0.0)
     responses = Responses.from_wide([[2, 1, 0], [2, 3, 1], [3, 0, 1]], ["E", "D", "A"], [4, 4, 2])
@@ -143,7 +143,7 @@ def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibrat
     assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
 
 
-def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
+def test_parameters_of_scored_items_in_the_bank_are_refused_if_steps_are_incomplete() -> None:
     known = {"a": 0.5, "b": 0.2, "a_se": 0.1, "b_se": 0.1, "D": 1.7, "max_score": 2, "t0": 0, "t1": 0.5, "t2": 0}
     row, assumed = _at_our_metric(known)
     assert not assumed
@@ -160,8 +160,8 @@ def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
             _at_our_metric(known | wrong)
 
 
-def test_a_request_of_0_and_1_is_fitted_as_before() -> None:
-    """The name of one model, and not one for each item, so that hashes and specs of earlier releases stand."""
+def test_request_of_dichotomous_items_has_a_single_model() -> None:
+    """The model is a name and not a name per item, so that hashes and specs of earlier releases stay valid."""
     asked: list[Any] = []
 
     class Recorded(EmEngine):
@@ -174,7 +174,7 @@ def test_a_request_of_0_and_1_is_fitted_as_before() -> None:
     assert set(asked) == {TWO_PL.name}
 
 
-# -- items of 0 and 1 --------------------------------------------------------------------------------
+# -- dichotomous items -------------------------------------------------------------------------------
 
 
 def plain_request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:
@@ -191,7 +191,7 @@ def plain_request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k")
     )
 
 
-def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
+def test_prior_on_guessing_of_a_3pl_applies_to_all_items() -> None:
     priors = plain_request("3pl").priors()
     assert isinstance(priors.c, LogitNormal)
     assert priors.slopes_held(["i1", "i2", "k"]).tolist() == [True, False, False]
@@ -213,7 +213,7 @@ ON_SLOPES = Priors(a=LogNormal(0.0, 0.5), only=("i1",))
     ],
     ids=["2pl", "published", "all published", "rasch", "1pl", "no provisional item", "a provisional anchor"],
 )
-def test_slopes_of_their_own_have_a_prior_if_items_are_provisional_not_published_and_no_anchors(
+def test_slopes_have_a_prior_if_items_are_provisional_unpublished_and_not_anchors(
     asked: FitRequest, expected: Priors | None
 ) -> None:
     assert asked.priors() == expected
@@ -234,14 +234,15 @@ OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0),
         (plain_request("3pl", provisional=()), Priors(c=OWN_GUESSING), Priors(c=OWN_GUESSING)),
     ],
 )
-def test_the_scales_own_priors_serve_all_items_and_provisional_ones_keep_theirs_where_it_has_none(
+def test_scales_priors_on_a_or_b_apply_to_all_items_and_replace_provisional_priors(
     asked: FitRequest, own: Priors, expected: Priors
 ) -> None:
+    """A prior on c replaces the model's default prior and keeps the prior on provisional slopes."""
     assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
 
 
-def test_the_c_of_anchors_that_have_one_is_known_to_a_fit_and_all_other_c_are_not() -> None:
-    """An anchor from a 2PL has c = 0, which says nothing of c under a 3PL."""
+def test_fit_uses_the_known_c_of_anchors_and_estimates_all_other_c() -> None:
+    """An anchor from a 2PL has c = 0, which is no information on c under a 3PL."""
     rng = np.random.default_rng(3)
     ids = tuple(f"i{j}" for j in range(12))
     answers = rng.random((1000, 12)) < 0.2 + 0.8 * expit(rng.normal(0, 1, (1000, 1)))
@@ -261,15 +262,15 @@ def test_the_c_of_anchors_that_have_one_is_known_to_a_fit_and_all_other_c_are_no
     assert (made.c_se[1:] > made.c_se[0]).all()
 
 
-def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
+def test_prior_on_difficulty_is_refused_if_items_are_assigned_by_level() -> None:
     asked = plain_request(assignment="by_level")
     asked = replace(asked, scale=replace(asked.scale, priors=Priors(b=OWN_DIFFICULTY)))
     with pytest.raises(PsychometricsError, match="irt scale set prior_b=none --scale s"):
         calibrate(EmEngine(1), asked, "hash")
 
 
-def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit() -> None:
-    """A slope of 1 for θ with SD 1 is one of 0.5 where the same learners have an SD of 2."""
+def test_prior_is_rescaled_to_the_unit_of_the_fit() -> None:
+    """A slope of 1 for θ with SD 1 is a slope of 0.5 if the same learners have an SD of 2."""
     priors = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.5, 1.0), only=("i",)).rescaled(2.0)
     assert np.exp(priors.a.mean) == pytest.approx(0.5)
     assert priors.b == Normal(1.0, 2.0)
@@ -279,19 +280,19 @@ def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit(
     ("model", "rules", "minimum"),
     [("2pl", {}, 500), ("3pl", {}, 1000), ("3pl", {"min_responses": 2000}, 2000), ("2pl", {"min_responses": 120}, 120)],
 )
-def test_a_3pl_needs_more_responses_to_be_published(model: str, rules: dict[str, int], minimum: int) -> None:
+def test_items_of_a_3pl_require_more_responses_to_be_published(model: str, rules: dict[str, int], minimum: int) -> None:
     assert Rules.from_settings(rules).eligibility.min_published_responses(model) == minimum  # type: ignore[arg-type]
 
 
-def test_a_scale_that_publishes_items_with_fewer_fits_them_too() -> None:
+def test_items_are_fitted_with_fewer_responses_if_the_scale_publishes_these_items() -> None:
     assert Rules().eligibility.min_fitted_responses == 200
     assert Rules.from_settings({"min_responses": 120}).eligibility.min_fitted_responses == 120
 
 
 @pytest.mark.parametrize("testlets", [{}, {"i00": "t", "i01": "t"}])
-def test_windows_of_a_3pl_have_a_histogram_each_whatever_their_answers_ask_for(testlets: dict[str, str]) -> None:
-    """So an origin and its months never have different ones: two real forms came out with slope .906 and intercept
-    −.288 where the origin had a histogram and the month did not, and with 1.08 and −.43 where both had the same."""
+def test_windows_of_a_3pl_always_have_a_histogram(testlets: dict[str, str]) -> None:
+    """An origin and its months then never have different shapes. Linking two real forms gave slope .906 and intercept
+    −.288 if only the origin had a histogram, and 1.08 and −.43 if both had the same shape."""
     rng = np.random.default_rng(7)
     ids = tuple(f"i{j:02d}" for j in range(20))
     a, b = np.exp(rng.normal(0.2, 0.2, 20)), rng.normal(0, 1, 20)
@@ -317,7 +318,7 @@ class OnePopulation:
         raise AssertionError("it must not be asked")
 
 
-def test_an_engine_for_one_population_does_not_fit_a_scale_by_level() -> None:
+def test_engine_for_a_single_population_refuses_a_scale_assigned_by_level() -> None:
     asked = replace(plain_request(assignment="by_level"))
     with pytest.raises(PsychometricsError, match="engine other fits one population, and items of scale s are assigned"):
         calibrate(OnePopulation(), asked, "hash")  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""docs/reference/requirements.md has every row of the requirements once, and what it names exists.
+"""docs/reference/requirements.md lists every row of the requirements once, and its links and commands exist.
 
-The requirements are not part of the repository; what the page names is looked at without them, too.
+The requirements are not part of the repository. Links and commands are checked without them, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POINT = re.compile(r"^(\d+)\. ", re.MULTILINE)
 
 
 def rows() -> list[list[str]]:
-    """The cells of each row: ids, state, what we do, where."""
+    """Return the cells of each row: ids, state, implementation, place."""
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines()]
     return [found for found in cells if len(found) == 4 and found[0] not in ("row", "---|---|---|---")]
 
@@ -31,7 +31,7 @@ def ids() -> list[str]:
     return list(chain.from_iterable(cells[0].split(", ") for cells in rows()))
 
 
-def test_every_row_of_the_requirements_is_here_once(shared: Path) -> None:
+def test_page_lists_every_row_of_the_requirements_once(shared: Path) -> None:
     text = (shared / "REQUIREMENTS.md").read_text()
     section = SECTION_8.search(text)
     asked = [*ROW.findall(text), *(f"8.{number}" for number in POINT.findall(section[0]))]
@@ -39,7 +39,7 @@ def test_every_row_of_the_requirements_is_here_once(shared: Path) -> None:
     assert sorted(ids()) == sorted(asked)
 
 
-def test_no_row_is_here_twice() -> None:
+def test_page_lists_no_row_twice() -> None:
     found = ids()
     assert len(found) > 250
     assert [row for row in found if found.count(row) > 1] == []
@@ -59,6 +59,6 @@ def faults(state: str, text: str, where: str) -> list[str]:
     return [*found, *filter(None, (fault(shlex.split(command)) for command in commands))]
 
 
-def test_what_a_row_names_exists() -> None:
+def test_files_tests_and_commands_of_every_row_exist() -> None:
     looked_at = {cells[0]: faults(*cells[1:]) for cells in rows()}
     assert {row: found for row, found in looked_at.items() if found} == {}

@@ -1,4 +1,4 @@
-"""How a run ended, as its events show: those of a run in this process, and those that Dagster has stored."""
+"""Outcomes of runs, from the events of a run in this process or from stored events, and times of partitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def published() -> None:
     raise dg.Failure(description="2026-02 has no anchors", allow_retries=False)
 
 
-def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
+def test_outcome_is_the_same_from_stored_events_and_from_the_run() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([fit, published], instance=instance, raise_on_error=False)
         stored = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
@@ -36,8 +36,8 @@ def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
         assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == wanted
 
 
-def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where Dagster's storage is away for so long that no step could fail in it."""
+def test_outcome_gives_the_error_if_a_run_broke_off_within_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This happens if Dagster's storage is unreachable for so long that the step's failure cannot be stored."""
     with dg.DagsterInstance.ephemeral() as instance:
         store = instance.event_log_storage.store_event
 
@@ -55,19 +55,19 @@ def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.Mon
     )
 
 
-def test_a_run_that_never_began_has_no_step_to_blame() -> None:
+def test_outcome_of_a_failed_run_without_events_states_that_no_step_began() -> None:
     assert outcome_of("monthly", "2026-02", "r1", False, []) == RunOutcome("monthly", "2026-02", False, NO_STEP)
     assert outcome_of("monthly", "2026-02", "r1", True, []) == RunOutcome("monthly", "2026-02", True)
 
 
-# -- runs under way ----------------------------------------------------------------------------------
-# What Dagster's instance knows of partitions, asked of one in memory.
+# -- runs in progress --------------------------------------------------------------------------------
+# Records of partitions in Dagster's instance, which is in memory here.
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
 
 
-def test_a_partition_was_last_made_when_it_was_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are read at once."""
+def test_partition_has_the_time_of_its_latest_materialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This does not depend on the number of records that are read at once."""
     monkeypatch.setattr(run_progress, "RECORDS_TOGETHER", 1)
 
     @dg.asset(partitions_def=MONTHS)

@@ -1,4 +1,4 @@
-"""The worker of a run is a fork of a process that has loaded the graph, and ends with it."""
+"""The worker of a run is forked from a process that has loaded the graph, and ends with this process."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What a program says that forks workers as the code server does."""
+    """Return the output of a program that forks workers as the code server does."""
     folder = tmp_path_factory.mktemp("workers")
     (folder / "program.py").write_text(PROGRAM)
     with (folder / "opened before it starts").open("w") as lock:
@@ -100,27 +100,27 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_it_has_what_was_loaded_and_neither_files_nor_signals_of_the_code_server(said: list[str]) -> None:
+def test_worker_inherits_loaded_modules_but_no_files_or_signal_handlers(said: list[str]) -> None:
     told = json.loads(said[-1])
     assert (told["loaded"], told["open"], told["hangs up"]) == (["the graph"], [], True)
 
 
-def test_it_need_not_import_what_it_computes_with(said: list[str]) -> None:
-    """The code server computes nothing and does without numba, which takes half a second to import."""
+def test_worker_inherits_imported_numba(said: list[str]) -> None:
+    """The code server itself does not use numba, whose import takes half a second."""
     assert json.loads(said[-1])["computes"]
 
 
-def test_it_goes_first_when_memory_runs_out(said: list[str]) -> None:
+def test_worker_is_the_preferred_victim_if_memory_runs_out(said: list[str]) -> None:
     assert json.loads(said[-1])["score"] == WORKER_OOM_SCORE_ADJ
 
 
-def test_it_is_counted_while_it_lives_and_ends_in_order(said: list[str]) -> None:
+def test_running_worker_is_found_and_calls_exit_handlers_at_its_end(said: list[str]) -> None:
     told = json.loads(said[-1])
     assert (told["found"], told["ended"]) == (True, 0)
     assert said[0] == "spans are sent"
 
 
-def test_it_ends_with_the_process_that_forked_it_and_the_next_is_started_afresh(said: list[str]) -> None:
-    """The code server takes it for dead then, and Dagster repeats its run."""
+def test_worker_ends_if_its_parent_is_killed_and_later_workers_are_forked_again(said: list[str]) -> None:
+    """The code server considers the worker dead then, and Dagster repeats its run."""
     told = json.loads(said[-1])
     assert (told["found afterwards"], told["ended afterwards"]) == ([], 0)

@@ -1,4 +1,4 @@
-"""What a run of the tests leaves out, as nothing changed that it concerns."""
+"""Selection of tests by changed files: tests are skipped if no file that concerns them has changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A branch off main on which `deploy/unit` and a test changed."""
+    """Return a repository whose branch changes `deploy/unit` and a test relative to main."""
     git(tmp_path, "init", "-q", "-b", "main")
     for name in ("deploy/unit", "core/em", "test_a.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -38,7 +38,9 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_changed_is_what_differs_from_the_merge_base(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_files_are_found_by_comparison_with_the_merge_base(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(BASE, raising=False)
     assert changed_files(repository) == ["deploy/unit", "test_a.py"]
     git(repository, "checkout", "-q", "main", "-f")
@@ -47,7 +49,7 @@ def test_what_changed_is_what_differs_from_the_merge_base(repository: Path, monk
 
 @pytest.mark.ci
 @pytest.mark.on_change("requirements-dev.lock", imports=True)
-def test_what_is_marked_and_did_not_change_is_left_out_and_listed(repository: Path) -> None:
+def test_marked_tests_are_skipped_and_listed_if_their_files_did_not_change(repository: Path) -> None:
     git(repository, "commit", "-q", "-a", "-m", "third")
     (repository / "test_b.py").write_text((repository / "test_a.py").read_text())
     git(repository, "branch", "-q", "-f", "main")
@@ -60,7 +62,7 @@ def test_what_is_marked_and_did_not_change_is_left_out_and_listed(repository: Pa
     assert (repository / "build/left-out.tsv").read_text() == "test_a.py::test_core\n"
 
 
-def test_what_a_file_imports_is_followed_to_the_end(tmp_path: Path) -> None:
+def test_imports_of_a_file_are_followed_recursively(tmp_path: Path) -> None:
     for name, text in {
         "a.py": "def f():\n    from package import middle",
         "package/__init__.py": "import sys",
@@ -76,7 +78,7 @@ def test_what_a_file_imports_is_followed_to_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.ci
 @pytest.mark.on_change("requirements-dev.lock", imports=True)
-def test_where_imports_count_a_test_runs_if_one_of_them_changed(repository: Path) -> None:
+def test_marked_by_imports_runs_if_an_imported_file_changed(repository: Path) -> None:
     (repository / "core/em.py").write_text("1")
     (repository / "test_a.py").write_text(
         "import pytest, core.em\n@pytest.mark.on_change(imports=True)\ndef test_em(): pass\n"

@@ -1,4 +1,4 @@
-"""What people decide on a scale: priors read from text, and which decision holds for a window."""
+"""Decisions on a scale: priors read from text, the decision in force for a window, and movement of abilities."""
 
 from __future__ import annotations
 
@@ -44,14 +44,12 @@ READ = [
 
 
 @pytest.mark.parametrize(("parameter", "text", "prior"), READ, ids=[text for _, text, _ in READ])
-def test_a_prior_is_read_from_text_and_written_as_text_that_is_read_alike(
-    parameter: str, text: str, prior: Any
-) -> None:
+def test_prior_is_read_from_text_and_written_as_equivalent_text(parameter: str, text: str, prior: Any) -> None:
     assert prior_from_text(parameter, text) == prior
     assert prior_from_text(parameter, prior_as_text(prior)) == prior
 
 
-def test_the_text_of_a_prior_is_short() -> None:
+def test_text_of_a_prior_has_the_short_form() -> None:
     assert [prior_as_text(prior) for _, _, prior in READ[:5]] == [
         "lognormal(0, 0.5)",
         "lognormal(0.25, 0.1)",
@@ -80,7 +78,7 @@ NO_PRIORS = (
 )
 
 
-def test_text_that_is_no_prior_is_refused_with_the_forms_that_are(picture: Picture) -> None:
+def test_invalid_prior_is_refused_with_the_valid_forms(picture: Picture) -> None:
     picture({f"{one}: {text}": refusal(prior_from_text, one, text) for one, text in NO_PRIORS}, "no_priors")
 
 
@@ -102,17 +100,17 @@ HISTORY = [
 
 
 @pytest.mark.parametrize(("window", "value"), [(5, None), (6, "3pl"), (7, "3pl"), (8, "rasch"), (12, "rasch")])
-def test_a_window_follows_the_newest_decision_that_holds_for_it(window: int, value: str | None) -> None:
+def test_newest_decision_effective_by_the_start_of_a_window_is_in_force(window: int, value: str | None) -> None:
     found = decision_in_force(HISTORY, "model", month(window))
     assert (found.value if found else None) == value
 
 
-def test_without_a_window_the_newest_decision_of_all_holds() -> None:
+def test_newest_decision_of_all_is_in_force_if_no_window_is_given() -> None:
     assert decision_in_force(HISTORY, "model", None) == HISTORY[2]
     assert decision_in_force([], "model", None) is None
 
 
-def test_a_later_decision_for_an_earlier_month_holds_for_all_months_from_it_on() -> None:
+def test_later_decision_for_an_earlier_month_replaces_decisions_for_later_months() -> None:
     back = [*HISTORY, decided(6, "model", "2pl", 7)]
     assert [found.value for m in (6, 7, 8) if (found := decision_in_force(back, "model", month(m)))] == [
         "3pl",
@@ -121,14 +119,14 @@ def test_a_later_decision_for_an_earlier_month_holds_for_all_months_from_it_on()
     ]
 
 
-def test_priors_are_those_of_the_window_and_none_is_no_prior() -> None:
+def test_priors_in_force_follow_the_decisions_for_the_window() -> None:
     assert priors_in_force(HISTORY, month(5)) is None
     assert priors_in_force(HISTORY, month(7)) == Priors(c=Beta(5.0, 17.0))
     assert priors_in_force(HISTORY, month(8)) is None
     assert priors_in_force([*HISTORY, decided(6, "prior_b", "normal(0, 2)", 8)], None) == Priors(b=Normal(0.0, 2.0))
 
 
-def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_force() -> None:
+def test_fit_differs_from_its_scale_if_its_model_or_priors_are_not_in_force() -> None:
     scale = Scale("s", model="3pl", model_since=month(8), priors=Priors(c=Beta(5.0, 17.0)))
     assert made_otherwise(model_spec(scale), scale) is None
     assert "scored_items" not in model_spec(scale).as_json(), "a log without them keeps what it stored"
@@ -140,7 +138,7 @@ def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_forc
     )
 
 
-def test_a_fit_whose_rule_of_the_distribution_is_not_known_is_not_made_otherwise() -> None:
+def test_fit_without_a_recorded_latent_distribution_does_not_differ_from_its_scale() -> None:
     assert made_otherwise(MadeWith(model="2pl", latent=None), Scale("s")) is None
 
 
@@ -163,13 +161,13 @@ MOVED = [
         (None, Movement(0.0025, 0.01, 0.09)),
     ],
 )
-def test_abilities_move_by_what_was_decided_for_their_month_and_auto_changes_no_number(
+def test_movement_in_force_is_decided_for_the_month_and_auto_keeps_the_number(
     at: int | None, movement: Movement
 ) -> None:
-    """Abilities of a month are those of its end, which is when the next one begins."""
+    """Abilities of a month refer to its end, which is the start of the next month."""
     assert movement_in_force(MOVED, None if at is None else month(at)) == movement
 
 
-def test_proposals_are_wanted_from_auto_until_a_number_is_decided() -> None:
+def test_movement_is_proposed_from_auto_until_a_number_is_decided() -> None:
     assert [proposals_wanted(MOVED[:n]) for n in range(5)] == [False, False, False, True, True]
     assert not proposals_wanted([*MOVED, decided(5, "ability_variance", "0", 10)])

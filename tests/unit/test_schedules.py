@@ -1,4 +1,4 @@
-"""When a tick comes, and which partitions it wants."""
+"""Times of schedules' ticks, and the partitions that a tick requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def utc(*parts: int) -> datetime:
 
 
 def ticks(plan: Plan, since: datetime, n: int) -> list[datetime]:
-    """The first `n` ticks at or after `since`, in UTC, as Dagster has them."""
+    """Return the first `n` ticks at or after `since`, in UTC, as Dagster computes them."""
     times = schedule_execution_time_iterator(since.timestamp(), plan.cron, plan.zone)
     return [time.astimezone(UTC) for time in islice(times, n)]
 
@@ -62,10 +62,10 @@ def test_jobs_run_at_the_documents_times(job: str, first: datetime) -> None:
         ("inventory", utc(2026, 8, 4, 7, 1), utc(2026, 8, 4, 6), None),
     ],
 )
-def test_what_a_job_must_have_made_by_now(
+def test_job_is_due_an_hour_or_a_day_after_its_time(
     job: str, now: datetime, due: datetime, newest: tuple[str, datetime] | None
 ) -> None:
-    """Daily ones an hour after their time, others 25 hours after it."""
+    """Daily jobs are due an hour after their time, others 25 hours after it."""
     assert last_due(BY_JOB[job], now) == due
     assert BY_JOB[job].newest_due(due, LONG_AGO) == newest
 
@@ -82,7 +82,7 @@ def test_what_a_job_must_have_made_by_now(
         (utc(2026, 11, 1, 1, 15), "2026-10-31"),
     ],
 )
-def test_a_day_is_wanted_on_the_morning_after_it(tick: datetime, day: str) -> None:
+def test_daily_tick_requests_the_previous_fourteen_days(tick: datetime, day: str) -> None:
     wanted = FEATURES.partitions_due(tick, LONG_AGO)
     assert wanted[-1] == day
     assert len(wanted) == 14
@@ -98,7 +98,7 @@ def test_a_day_is_wanted_on_the_morning_after_it(tick: datetime, day: str) -> No
         (utc(2024, 3, 3, 2, 10), "2024-02-26"),  # a Sunday, after a leap day
     ],
 )
-def test_the_running_week_is_wanted_and_the_eight_before_it(tick: datetime, running: str) -> None:
+def test_weekly_tick_requests_the_current_week_and_the_eight_weeks_before(tick: datetime, running: str) -> None:
     wanted = KPIS.partitions_due(tick, LONG_AGO)
     mondays = [date.fromisoformat(week) for week in wanted]
     assert wanted[-1] == running
@@ -119,11 +119,13 @@ def test_the_running_week_is_wanted_and_the_eight_before_it(tick: datetime, runn
         (utc(2026, 11, 1, 2), "2027-05", []),
     ],
 )
-def test_a_tick_looks_back_over_three_months_that_are_over(tick: datetime, first_month: str, months: list[str]) -> None:
+def test_monthly_tick_requests_the_last_three_complete_months(
+    tick: datetime, first_month: str, months: list[str]
+) -> None:
     assert MONTHLY.partitions_due(tick, first_month) == months
 
 
-def test_nothing_before_the_first_month_is_wanted_but_the_week_that_its_first_day_is_in() -> None:
+def test_ticks_request_no_partition_that_ends_before_the_first_month() -> None:
     assert FEATURES.partitions_due(utc(2026, 7, 3, 1, 15), "2026-07") == ["2026-07-01", "2026-07-02"]
     assert KPIS.partitions_due(utc(2026, 7, 7, 2, 10), "2026-07") == ["2026-06-29", "2026-07-06"]
 
@@ -137,9 +139,7 @@ def test_nothing_before_the_first_month_is_wanted_but_the_week_that_its_first_da
         (utc(2026, 10, 31), [utc(2026, 10, 31, 6), utc(2026, 11, 1, 7), utc(2026, 11, 2, 7)]),
     ],
 )
-def test_invariants_come_once_a_day_when_new_york_changes_its_clocks(
-    around: datetime, instants: list[datetime]
-) -> None:
+def test_invariants_run_once_a_day_if_new_york_changes_its_clocks(around: datetime, instants: list[datetime]) -> None:
     plan = BY_JOB["invariants"]
     found = ticks(plan, around, 3)
     assert found == instants
@@ -149,9 +149,7 @@ def test_invariants_come_once_a_day_when_new_york_changes_its_clocks(
 
 @pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
 @given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (the zone is given beside)
-def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
-    period: Period, now: datetime, n: int
-) -> None:
+def test_last_periods_are_complete_and_consecutive(period: Period, now: datetime, n: int) -> None:
     bounds = [period.bounds(key) for key in period.back(now, n)]
     assert len(bounds) == n
     assert bounds[-1][1] <= now < period.bounds(period.key_of(now))[1]
@@ -160,7 +158,7 @@ def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
 
 
 def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
-    """`docs/reference/schedules.md` has a row for each; another zone's names its city."""
+    """`docs/reference/schedules.md` has a row with the time of each job."""
     text = (Path(__file__).parents[2] / "docs" / "reference" / "schedules.md").read_text("utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     for plan in PLANS:
@@ -172,7 +170,7 @@ def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
     ("set_to", "schedules", "stale_months"),
     [("running", "RUNNING", "RUNNING"), ("stopped", "STOPPED", "STOPPED"), ("external", "STOPPED", "RUNNING")],
 )
-def test_sensor_requests_stale_months_if_cron_jobs_ask_for_what_is_due(
+def test_stale_months_sensor_runs_if_schedules_run_or_are_external(
     set_to: Literal["running", "stopped", "external"], schedules: str, stale_months: str
 ) -> None:
     settings = Settings(_env_file=None, irt_schedules=set_to)

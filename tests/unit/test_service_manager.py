@@ -1,4 +1,4 @@
-"""What a server says to systemd: read from the socket, as systemd reads it."""
+"""Messages of a server to systemd, read from the socket, and probes of servers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ WATCHDOG_USEC = "100000"
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is asked answers in its own time: it shares the processor with all other tests."""
+    """Give servers more time to respond, as they share the processor with all other tests."""
     monkeypatch.setattr(service_manager, "TIMEOUT_S", patient(GIVEN_UP_S))
 
 
 class Ending(threading.Thread):
-    """A thread that looks for ever, until its probe ends it."""
+    """A thread that runs until its probe raises SystemExit."""
 
     def run(self) -> None:
         with suppress(SystemExit):
@@ -65,7 +65,7 @@ def heard(manager: socket.socket) -> list[str]:
 
 
 def answering(*faults: str | None) -> Probe:
-    """A probe that gives these answers, and then ends the thread that asks."""
+    """Return a probe with these results, which then ends the calling thread."""
     said = iter(faults)
 
     def probe() -> str | None:
@@ -76,12 +76,12 @@ def answering(*faults: str | None) -> Probe:
     return probe
 
 
-def test_a_state_is_one_message(manager: socket.socket) -> None:
+def test_lines_of_a_state_are_sent_in_a_single_message(manager: socket.socket) -> None:
     notify("READY=1", "STATUS=well")
     assert heard(manager) == ["READY=1", "STATUS=well"]
 
 
-def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
+def test_server_reports_ready_once_healthy_and_feeds_the_watchdog_only_while_healthy(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
@@ -92,14 +92,16 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
         assert heard(manager) == ["STATUS=it hangs"]
 
 
-def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_is_healthy_but_warms_up_is_not_reported_ready(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
     report_to_service_manager(answering(None), ready=answering("it warms up", None))
     assert heard(manager) == ["WATCHDOG=1"]
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
 
-def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
+def test_server_that_hangs_during_its_start_does_not_feed_the_watchdog(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
@@ -107,8 +109,8 @@ def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
 
-def test_a_service_that_says_it_is_not_well_is_not_dead() -> None:
-    """Its keys may be too old, its database away: a restart mends neither."""
+def test_service_that_responds_with_503_counts_as_alive() -> None:
+    """The service's keys may be too old, or its database unreachable. A restart fixes neither."""
 
     class Unwell(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -129,8 +131,8 @@ def test_a_service_that_says_it_is_not_well_is_not_dead() -> None:
     assert "nothing answers" in str(http_health(address, any_answer=True))
 
 
-def test_a_part_of_the_daemon_that_ended_is_named() -> None:
-    """A look at threads alone: of a database that is away it says nothing."""
+def test_fault_names_a_part_of_the_daemon_that_has_ended() -> None:
+    """Only threads are checked, so an unreachable database is not reported."""
     assert ended_part() is None
     over = threading.Event()
     threads = [threading.Thread(target=over.wait, name=f"dagster-daemon-{part}") for part in DAEMONS[1:]]
@@ -144,7 +146,7 @@ def test_a_part_of_the_daemon_that_ended_is_named() -> None:
             thread.join()
 
 
-def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_is_not_probed_without_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     looks = list[str]()
     notify("READY=1")
@@ -152,7 +154,9 @@ def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.M
     assert not looks
 
 
-def test_a_manager_that_is_gone_does_not_end_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notification_without_a_listening_manager_raises_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("READY=1")
 
@@ -167,8 +171,8 @@ print(os.getpid())
 """
 
 
-def test_a_process_whose_main_thread_hangs_is_restarted_by_another_thread() -> None:
-    """As a daemon is that lost its lock and waits for its database."""
+def test_process_whose_main_thread_hangs_is_restarted_by_a_second_thread() -> None:
+    """A daemon that has lost its lock and waits for its database is restarted like this."""
     environment = {**os.environ, "IS_FIRST": "yes"}
     command = [sys.executable, "-c", RESTARTS_ONCE]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -180,7 +184,7 @@ def test_a_process_whose_main_thread_hangs_is_restarted_by_another_thread() -> N
 
 
 class Well(BaseHTTPRequestHandler):
-    """Answers 200 to whatever is asked."""
+    """A handler that responds with 200 to every request."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -192,7 +196,7 @@ class Well(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=["127.0.0.2", "0.0.0.0", "::1"])
 def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
-    """The address of an exporter that was told where to listen, and settings with its port."""
+    """Run an exporter on a given address. Returns its address, and settings with its port."""
 
     class Server(HTTPServer):
         address_family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
@@ -207,7 +211,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
     server.server_close()
 
 
-def test_a_service_is_probed_where_it_was_told_to_listen(
+def test_service_is_probed_at_its_given_address(
     elsewhere: tuple[str, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, settings = elsewhere
@@ -220,13 +224,13 @@ def test_a_service_is_probed_where_it_was_told_to_listen(
     assert [probe() for probe in probes] == [None, None]
 
 
-def test_on_the_loopback_address_nobody_answers_for_a_service_that_listens_elsewhere() -> None:
+def test_probe_of_the_loopback_address_fails_if_a_service_listens_elsewhere() -> None:
     with HTTPServer(("127.0.0.2", free_port()), Well) as server:
         settings = Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
 
 
-def test_what_a_unit_starts_has_no_embedded_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_started_by_a_unit_has_no_embedded_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")  # of a shell above this process
     assert embedded_postgres(Settings(irt_home=tmp_path / "irt")).folder == tmp_path / "irt/postgres"
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))

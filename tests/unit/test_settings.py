@@ -1,4 +1,4 @@
-"""Settings come from the environment and the env file, once, and secrets stay secret."""
+"""Settings: sources, validation, secrets in errors, database URLs, and schemas."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from resources.settings import Settings, get_settings, names_read, names_set, pr
 from tests.testbed.patience import patient
 
 
-def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
+def test_settings_have_the_documented_defaults(tmp_path: Path) -> None:
     settings = Settings(_env_file=None)
     found = settings.irt_home, settings.database_url, settings.s3_bucket, settings.irt_time_zone
     assert found == (tmp_path / "irt", None, None, "UTC")  # IRT_HOME is set for all tests
 
 
-def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_has_precedence_over_the_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     env_file = tmp_path / "other.env"
     env_file.write_text("IRT_UI_PORT=4000\nS3_BUCKET='from file'\n# a comment\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("IRT_ENV_FILE", str(env_file))
@@ -40,7 +40,7 @@ def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatc
     assert (settings.irt_ui_port, settings.s3_bucket) == (5000, "from file")
 
 
-def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Path) -> None:
+def test_values_written_to_the_env_file_are_read_and_other_lines_are_kept(tmp_path: Path) -> None:
     (tmp_path / "irt").mkdir()
     (tmp_path / "irt" / "irt.env").write_text("# mine\nIRT_UI_PORT=4000\n")
     path = write_env_file(get_settings(), irt_ui_port="4001", irt_first_month="2026-07")
@@ -50,8 +50,10 @@ def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 0o700), (0o755, 0o700), (0o777, 0o700), (0o1777, 0o1777)])
-def test_the_home_is_its_owners_alone_unless_it_is_everybodys(before: int | None, after: int, tmp_path: Path) -> None:
-    """IRT_HOME=/tmp, set by root, must not close /tmp."""
+def test_home_is_made_private_unless_the_folder_has_the_sticky_bit(
+    before: int | None, after: int, tmp_path: Path
+) -> None:
+    """IRT_HOME=/tmp, set by root, must not make /tmp private."""
     home = tmp_path / "irt"
     if before is not None:
         home.mkdir()
@@ -59,7 +61,7 @@ def test_the_home_is_its_owners_alone_unless_it_is_everybodys(before: int | None
     assert private_home(get_settings()).stat().st_mode & 0o7777 == after
 
 
-def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_error_names_a_home_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "irt").write_text("a file")
     with pytest.raises(PermanentFailure, match=r"IRT_HOME .*irt cannot be used"):
         private_home(get_settings())
@@ -72,8 +74,8 @@ def test_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "S3_BUCKET"])
-def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """`DATABASE_URL=` is how a compose file says nothing."""
+def test_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A compose file passes unset variables as `DATABASE_URL=`."""
     monkeypatch.setenv(name, "")
     assert getattr(Settings(_env_file=None), name.lower()) is None
 
@@ -100,13 +102,17 @@ def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> 
         *(("jwt_jwks_url", value) for value in ("x", "https://", "file:///k")),
     ],
 )
-def test_values_that_cannot_be_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_values_are_refused_with_the_name_of_their_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name.upper(), value)
     with pytest.raises(ValidationError, match=name):
         Settings(_env_file=None)
 
 
-def test_a_relative_home_is_below_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_relative_home_is_resolved_against_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IRT_HOME", "here")
     settings = Settings(_env_file=None)
@@ -123,7 +129,7 @@ def test_a_relative_home_is_below_the_working_directory(monkeypatch: pytest.Monk
         "postgresql+psycopg2://u:p%40@h:5432/d?sslmode=require\n",
     ],
 )
-def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
+def test_usual_forms_of_the_database_url_are_accepted(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     rest = "u:p%40@h:5432/d?sslmode=require"
     assert (database.url, database.arguments()["password"]) == (f"postgresql://{rest}", "p@")
@@ -139,7 +145,7 @@ def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
         "postgresql://u@h/d?connect_timeout=2",
     ],
 )
-def test_dagster_connects_where_libpq_does_and_gives_up_a_host_that_vanished(given: str) -> None:
+def test_dagster_uses_the_connection_options_of_the_url_and_default_timeouts(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     url = make_url(database.dagster_url)
     _, arguments = url.get_dialect()().create_connect_args(url)
@@ -149,7 +155,7 @@ def test_dagster_connects_where_libpq_does_and_gives_up_a_host_that_vanished(giv
 
 
 @pytest.mark.parametrize("given", ["mysql://u:secret@h/d", "localhost/d", "postgresql://", "host=h password=secret"])
-def test_another_databases_url_is_refused_without_repeating_it(given: str) -> None:
+def test_url_of_a_different_database_system_is_refused_without_its_text(given: str) -> None:
     with pytest.raises(PermanentFailure, match="DATABASE_URL must start with postgresql://") as refused:
         _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
     assert "secret" not in str(refused.value)
@@ -178,8 +184,8 @@ SECRET = "S3cretX"
         ("postgresql://u:ab@c?S3cretX@h/d", "after its ?"),
     ],
 )
-def test_a_malformed_url_is_told_its_fault_and_nothing_of_it(given: str, fault: str) -> None:
-    """libpq and SQLAlchemy quote the part that they cannot read, which may be the password."""
+def test_error_for_a_malformed_url_gives_the_fault_and_no_part_of_the_url(given: str, fault: str) -> None:
+    """libpq and SQLAlchemy quote a part that they cannot parse, which may be the password."""
     with pytest.raises(PermanentFailure, match="DATABASE_URL") as refused:
         _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
     assert fault in str(refused.value)
@@ -188,7 +194,7 @@ def test_a_malformed_url_is_told_its_fault_and_nothing_of_it(given: str, fault: 
 
 
 @pytest.mark.parametrize("option", ["sslmode", "channel_binding", "target_session_attrs"])
-def test_a_value_that_libpq_refuses_is_not_repeated(option: str) -> None:
+def test_error_does_not_contain_a_value_that_libpq_refuses(option: str) -> None:
     url = SecretStr(f"postgresql://u@127.0.0.1:1/d?{option}={SECRET}")
     database = Database(Settings(database_url=url, _env_file=None))
     with pytest.raises(PermanentFailure, match=f"DATABASE_URL gives {option}") as refused, database.connect():
@@ -197,8 +203,8 @@ def test_a_value_that_libpq_refuses_is_not_repeated(option: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "irt_home"])
-def test_no_fault_of_a_setting_repeats_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is pasted under the wrong name may be anybody's secret."""
+def test_error_for_an_invalid_setting_does_not_contain_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret may have been pasted under the wrong name."""
     monkeypatch.setenv(name.upper(), SECRET)
     with suppress(PermanentFailure):
         get_settings()
@@ -211,7 +217,7 @@ def test_no_fault_of_a_setting_repeats_its_value(name: str, monkeypatch: pytest.
     assert SECRET not in shown(refused_by_pydantic)
 
 
-def test_an_env_file_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_an_env_file_that_is_not_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "binary.env").write_bytes(b"DATABASE_URL=\xff" + SECRET.encode())
     monkeypatch.setenv("IRT_ENV_FILE", str(tmp_path / "binary.env"))
     with pytest.raises(PermanentFailure, match=r"binary\.env is not UTF-8") as refused:
@@ -220,7 +226,7 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("url", [f"smtp://u:{SECRET}/ab@h:25", f"smtp://u:[{SECRET}]@h", f"smtp://u:[{SECRET}@h"])
-def test_an_address_of_alerts_that_cannot_be_read_is_not_repeated(url: str) -> None:
+def test_error_for_an_invalid_alert_address_does_not_contain_its_value(url: str) -> None:
     settings = Settings(
         smtp_url=SecretStr(url),
         alert_email="a@b.org",
@@ -234,11 +240,11 @@ def test_an_address_of_alerts_that_cannot_be_read_is_not_repeated(url: str) -> N
 
 
 def shown(caught: pytest.ExceptionInfo[BaseException]) -> str:
-    """All that a traceback prints, of the causes too."""
+    """Return the printed traceback, including causes."""
     return "".join(traceback.format_exception(caught.value))
 
 
-def test_the_password_is_in_no_representation() -> None:
+def test_password_is_hidden_in_representations_of_settings() -> None:
     settings = Settings(database_url=SecretStr("postgresql://u:secret@h/d"), _env_file=None)
     assert "secret" not in repr(settings) + str(settings.model_dump())
 
@@ -255,11 +261,11 @@ def test_the_password_is_in_no_representation() -> None:
         ("postgresql://u:@h/d", "postgresql://u:***@h/d"),
     ],
 )
-def test_a_shown_url_has_no_password(text: str, shown: str) -> None:
+def test_password_is_removed_from_a_printed_url(text: str, shown: str) -> None:
     assert without_password(text) == shown
 
 
-def test_names_that_no_setting_knows_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unknown_names_of_settings_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "irt").mkdir()
     (tmp_path / "irt" / "irt.env").write_text("DATABSE_URL=x\nIRT_UI_PORT=1\n")
     monkeypatch.setenv("IRT_TREADS", "2")
@@ -268,7 +274,7 @@ def test_names_that_no_setting_knows_are_found(monkeypatch: pytest.MonkeyPatch, 
     assert given["DATABSE_URL"].endswith("irt.env")
 
 
-def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path: Path) -> None:
+def test_importing_the_resources_opens_no_connection_and_writes_no_file(tmp_path: Path) -> None:
     modules = ["doctor", "files.object_store", "postgres.embedded_postgres", "postgres.schema", "postgres.warehouse"]
     code = "import socket; socket.socket.connect = None; import " + ", ".join(f"resources.{name}" for name in modules)
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
@@ -285,7 +291,7 @@ def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path
         ("http://h:1/a/b", "/a/b"),
     ],
 )
-def test_the_path_of_the_ui_s_address_is_before_all_of_its_paths(url: str | None, prefix: str) -> None:
+def test_prefix_of_the_ui_is_the_path_of_its_address(url: str | None, prefix: str) -> None:
     assert Settings(irt_ui_url=url, _env_file=None).ui_prefix == prefix
 
 
@@ -300,7 +306,7 @@ def test_the_path_of_the_ui_s_address_is_before_all_of_its_paths(url: str | None
         ({"irt_ui_learner_reports": ""}, True),
     ],
 )
-def test_learners_reports_are_handed_out_by_default_where_only_this_machine_can_ask(
+def test_learner_reports_are_served_by_default_only_if_the_ui_is_local(
     values: dict[str, str], handed_out: bool
 ) -> None:
     assert Settings(_env_file=None, **values).ui_hands_out_learner_reports is handed_out
@@ -324,7 +330,7 @@ PARTS = {"host": "db.example.org", "port": "5432", "user": "irt@corp", "password
     ],
     ids=["all", "a database of the user's name", "a folder of sockets"],
 )
-def test_libpqs_variables_make_the_address_that_is_not_set(
+def test_database_url_is_built_from_libpq_variables_if_no_url_is_set(
     variables: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -339,17 +345,17 @@ def test_libpqs_variables_make_the_address_that_is_not_set(
     "more",
     [{"DATABASE_URL": "postgresql://other/x"}, {"DATABASE_URL": ""}, {"PGHOST": ""}, {"PGDATABASE": "", "PGUSER": ""}],
 )
-def test_libpqs_variables_do_not_replace_what_is_set_nor_half_an_address(
+def test_libpq_variables_are_ignored_if_incomplete_or_if_the_url_is_set(
     more: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The servers' children have an empty DATABASE_URL, and PGHOST alone is meant for psql."""
+    """Child processes of servers have an empty DATABASE_URL, and PGHOST alone is intended for psql."""
     for name, value in {**PG, **more}.items():
         monkeypatch.setenv(name, value)
     found = get_settings().database_url
     assert (found.get_secret_value() if found else "") == more.get("DATABASE_URL", "")
 
 
-def test_no_two_servers_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_of_two_servers_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     for port, said in (("9464", "METRICS_PORT and PROMETHEUS_METRICS_PORT"), ("9466", r"METRICS_PORT \+ 2")):
         monkeypatch.setenv("PROMETHEUS_METRICS_PORT", port)
         with pytest.raises(PermanentFailure, match=f"IRT_EXPORTER_{said} are both {port}"):
@@ -359,7 +365,7 @@ def test_no_two_servers_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- the search path ---------------------------------------------------------------------------------
-# How a schema is named to a connection, and that every connection is made in one place.
+# The schema in a connection's options, and the modules that may open connections.
 
 ROOT = Path(__file__).parents[2]
 MADE_IN = {
@@ -374,8 +380,8 @@ def settings(options: str = "", **others: object) -> Settings:
     return Settings(database_url=SecretStr(url), _env_file=None, **others)  # type: ignore[arg-type]
 
 
-def test_connections_are_made_in_one_place() -> None:
-    """A connection made elsewhere would see other schemas, and other options than DATABASE_URL's."""
+def test_connections_are_opened_only_in_listed_modules() -> None:
+    """Connections opened elsewhere would lack the schema and the options of DATABASE_URL."""
     made = re.compile(
         r"\b(?:Async)?Connection\.connect\(|\bpsycopg2?\.connect\(|\bcreate_(?:async_)?engine\(|\b\w*ConnectionPool\("
     )
@@ -399,25 +405,25 @@ def test_connections_are_made_in_one_place() -> None:
         ("", None),
     ],
 )
-def test_the_first_schema_of_a_path_is_the_one_that_is_named(path: str, first: str | None) -> None:
+def test_first_schema_of_a_search_path_skips_the_user_and_the_system_catalogue(path: str, first: str | None) -> None:
     assert first_of(path) == first
 
 
 @pytest.mark.parametrize("name", ["irt", "Five's own", 'a "b" \\c'])
-def test_a_schema_is_named_by_an_option_that_is_read_back(name: str) -> None:
+def test_schema_is_set_by_an_option_and_read_from_the_option(name: str) -> None:
     url = with_search_path("postgresql://u:p%40@h/d?sslmode=require&options=-c%20a%3Db", name)
     parts = conninfo_to_dict(url)
     assert (parts["password"], parts["sslmode"], parts["options"]) == ("p@", "require", f"-c a=b {path_option(name)}")
     assert named_schema(settings(), str(parts["options"])) == name
 
 
-def test_the_setting_counts_more_than_the_address_whose_last_option_counts() -> None:
+def test_schema_setting_has_precedence_over_the_last_option_of_the_url() -> None:
     options = "-c search_path=first --search-path=second -c statement_timeout=5s"
     given = (settings(), options), (settings(irt_db_schema="third"), options), (settings(), "-c statement_timeout=5s")
     assert [named_schema(*one) for one in given] == ["second", "third", None]
 
 
-def test_the_options_of_the_address_stay_and_ours_come_last() -> None:
+def test_options_of_the_url_are_kept_before_our_options() -> None:
     database = Database(settings("-c%20statement_timeout%3D5s", irt_db_schema="exam"))
     options = database.arguments("-c statement_timeout=9s", application_name="other")["options"]
     assert options.startswith("-c statement_timeout=9s -c statement_timeout=5s -c timezone=UTC ")
@@ -432,7 +438,7 @@ def test_the_options_of_the_address_stay_and_ours_come_last() -> None:
         ("IRT_DAGSTER_SCHEMA", "a.b", "IRT_DAGSTER_SCHEMA"),
     ],
 )
-def test_a_name_that_no_schema_of_ours_can_have_is_refused(
+def test_invalid_or_duplicate_name_of_a_schema_is_refused(
     name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -440,7 +446,7 @@ def test_a_name_that_no_schema_of_ours_can_have_is_refused(
         get_settings()
 
 
-def test_where_our_tables_are_in_public_its_owner_stays() -> None:
+def test_owner_of_schema_public_is_unchanged_if_our_tables_are_in_public() -> None:
     names = {"owner": "o", "service": "s", "reader": "r", "database": "d", "schema": "public", "dagster": "dagster"}
     text = "\n".join(role_statements(["exam.Results"], **names))
     assert 'GRANT USAGE, CREATE ON SCHEMA "public" TO "o"' in text

@@ -1,4 +1,4 @@
-"""What assets show of a month: tables whose rows have their columns, and numbers whose trend Dagster draws."""
+"""Metadata of assets on a month: tables, numbers whose trend Dagster draws, and charts of scored items."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fit() -> Calibration:
     )  # fmt: skip
 
 
-def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
+def test_table_of_a_fit_lists_flagged_items_first_then_all_items_by_difficulty() -> None:
     found = blocks.fit_metadata(
         [
             FitOutcome(
@@ -69,8 +69,8 @@ def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficul
     assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
 
 
-def test_abilities_show_their_distribution_and_their_reliability() -> None:
-    """Empirical reliability: var θ̂ / (var θ̂ + mean SE²); here 1 / (1 + 0.25)."""
+def test_metadata_of_abilities_includes_distribution_and_reliability() -> None:
+    """Empirical reliability is var θ̂ / (var θ̂ + mean SE²), here 1 / (1 + 0.25)."""
     theta = np.array([-1.0, 1.0] * 500)
     measured = [
         ScaleAbilities("math", theta, np.full(1000, 0.5), 30, "set"),
@@ -86,18 +86,18 @@ def test_abilities_show_their_distribution_and_their_reliability() -> None:
     assert "why" in lines[3]
 
 
-def test_what_is_no_number_draws_no_trend() -> None:
+def test_metadata_omits_numbers_that_are_nan() -> None:
     assert metadata({"slope": 1.0, "p of Q": float("nan")}, "math") == {"slope (math)": dg.MetadataValue.float(1.0)}
 
 
-def test_rows_that_people_see_as_a_table_are_read_back() -> None:
+def test_rows_of_a_metadata_table_are_read_back() -> None:
     table = rows_shown(("item", "n"), [("A", 1), ("B", None)])
     assert rows_of({"items": table}, "items") == [{"item": "A", "n": 1}, {"item": "B", "n": ""}]
     assert rows_of({"items": rows_shown(("item",), [])}, "items") == []
     assert rows_of({}, "items") == []
 
 
-def test_every_kpi_is_explained_beside_its_numbers() -> None:
+def test_table_of_kpis_explains_every_kpi() -> None:
     assert MEANINGS.keys() == RANGES.keys()
     written = Summary()
     written.add([{"E_t": 0.2, "S": None, "why": {"S": "no answer"}}, {"E_t": 0.4, "why": {}}])
@@ -109,14 +109,14 @@ def test_every_kpi_is_explained_beside_its_numbers() -> None:
     assert [cells(line)[3:] for line in lines if line.startswith("| S ")] == [["0", "–"]]
 
 
-def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
+def test_held_month_links_to_its_page_in_the_dashboard() -> None:
     linked = decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
     assert linked == dg.MetadataValue.url("https://irt.example.org/admin/?view=month&month=2026-08")
     assert decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
 
 
 # -- scored items ------------------------------------------------------------------------------------
-# What pages and reports show of a scored item: a curve and a row for each score that it has.
+# Charts and tables of a scored item: a curve and a row for each of its scores.
 
 SCALE: Any = SimpleNamespace(mu=0.0, sigma=1.0)
 PUBLISHED = ItemRow(
@@ -141,7 +141,7 @@ def findings(published: ItemRow, values: ItemRow) -> ItemFindings:
     )  # fmt: skip
 
 
-def test_each_score_has_a_chart_of_both_curves_and_of_what_was_observed() -> None:
+def test_each_score_has_a_chart_of_published_and_current_curve_with_observed_shares() -> None:
     item = findings(PUBLISHED, NOW)
     figures, table = category_curves(item, SCALE, "2026-08")
     assert [figure.caption for figure in figures.figures] == [f"Score {k} of 2" for k in range(3)]
@@ -161,14 +161,14 @@ def test_each_score_has_a_chart_of_both_curves_and_of_what_was_observed() -> Non
     assert max(whole.ys) <= 1
 
 
-def test_a_score_that_nobody_can_have_has_no_chart() -> None:
+def test_score_that_is_impossible_has_no_chart() -> None:
     gap = replace(NOW, further={"max_score": 2, "t0": 0.0, "t2": 0.0})
     figures, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
     assert [figure.caption for figure in figures.figures] == ["Score 0 of 2", "Score 2 of 2"]
     assert gap.steps == {}
 
 
-def test_of_a_scored_item_steps_are_shown_and_not_t() -> None:
+def test_parameters_of_a_scored_item_include_its_steps() -> None:
     assert PUBLISHED.steps == {
         1: (pytest.approx(-0.2 - 0.8 / 0.9), 0.12),
         2: (pytest.approx(-0.2 + 0.8 / 0.9), 0.13),
@@ -178,7 +178,7 @@ def test_of_a_scored_item_steps_are_shown_and_not_t() -> None:
     assert [row[5] for row in table.rows] == ["–", "−1.09 ± 0.12", "0.69 ± 0.13"]
 
 
-def test_items_scored_0_and_1_are_shown_as_before() -> None:
+def test_dichotomous_items_have_no_charts_by_score_and_no_steps() -> None:
     plain = ItemRow(0.9, -0.2, 0.0, 0.05, 0.06, 0.0)
     item = replace(findings(PUBLISHED, NOW), published=plain, values=plain, observed=None)
     assert category_curves(item, SCALE, "2026-08") == ()

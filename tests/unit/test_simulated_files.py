@@ -1,4 +1,4 @@
-"""The files of a simulation say what the log says, in the columns of this platform's own import format."""
+"""The files of a simulation contain the simulated log, in the columns of the platform's own import format."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def lines(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def test_columns_are_those_of_the_tables(files):
-    """Nothing of it is corrected or pulled, no clock is ahead, and no item is scored; the server makes max_score and
-    learner_key."""
+def test_columns_of_the_files_equal_the_columns_of_the_tables(files):
+    """Some columns are absent, because simulated answers are not corrected, pulled, sent or scored, and because the
+    server computes max_score and learner_key."""
     without = {"revision", "sent_at", "pulled_from", "score"}
     assert set(pq.read_schema(files.attempts).names) == {c.name for c in response_log.columns} - without
     in_bank = {c.name for c in question.columns} - {"max_score"}
@@ -54,21 +54,21 @@ def test_columns_are_those_of_the_tables(files):
     assert all(set(line) == given for line in lines(files.learners))
 
 
-def test_required_columns_hold_no_null(files):
+def test_required_columns_contain_no_null(files):
     table = pq.read_table(files.attempts)
     for column in response_log.columns:
         if not column.nullable and column.name != "revision":
             assert table[column.name].null_count == 0, column.name
 
 
-def test_times_carry_utc_and_attempt_ids_are_unique(files):
+def test_times_are_in_utc_and_attempt_ids_are_unique(files):
     tables = pa.concat_tables([pq.read_table(files.attempts), pq.read_table(files.late_attempts)])
     for name in ("started_at", "completed_at", "recorded_at"):
         assert tables.schema.field(name).type == pa.timestamp("us", tz="UTC")
     assert tables["attempt_id"].combine_chunks().unique().__len__() == tables.num_rows
 
 
-def test_rows_say_what_the_log_says(files, simulated):
+def test_rows_of_the_file_equal_the_simulated_log(files, simulated):
     log, truth = simulated
     arrived = np.flatnonzero(log.arrived)
     rows = pq.read_table(files.attempts).to_pylist()
@@ -90,7 +90,7 @@ def test_answers_that_have_not_arrived_are_only_in_the_late_file(files, simulate
     assert max(pq.read_table(files.attempts)["recorded_at"].to_pylist()) <= SCENARIO.now
 
 
-def test_only_anchors_carry_parameters_and_the_wrong_key_is_in_the_bank(files, simulated):
+def test_only_anchors_have_parameters_and_the_bank_has_the_planted_wrong_key(files, simulated):
     truth = simulated[1]
     questions = {line["item_id"]: line["meta"] for line in lines(files.questions)}
     anchors = {item for item, meta in questions.items() if "anchor" in meta["tags"]}
@@ -113,7 +113,7 @@ def test_learners_of_the_log_and_of_the_file_are_the_same(files, simulated):
     assert any(line["is_test"] for line in lines(files.learners))
 
 
-def test_the_same_scenario_writes_the_same_bytes(files, simulated, tmp_path):
+def test_same_scenario_writes_the_same_bytes(files, simulated, tmp_path):
     seen = []
     again = write(*simulate(SCENARIO), tmp_path, progress=seen.append)
     assert again.attempts.read_bytes() == files.attempts.read_bytes()

@@ -1,4 +1,4 @@
-"""The pages as a site: it builds without a warning, needs no network, and its generated pages are up to date."""
+"""The site of the pages: it builds without warnings, loads no external files, and its generated pages are current."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LOADED = re.compile(
 )
 
 
-def test_reference_pages_say_what_the_code_says() -> None:
+def test_generated_reference_pages_are_up_to_date() -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "reference" / "generate.py"))
     assert generator["main"](["--check"]) == 0, "what it printed names the pages"
 
 
 @pytest.mark.ci
-def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
+def test_site_builds_without_warnings_and_loads_no_external_files(
     tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:
     require(find_spec("material") is not None, "MkDocs Material (make venv EXTRAS=docs)")

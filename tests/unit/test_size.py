@@ -1,4 +1,4 @@
-"""The project does not grow unnoticed: its sizes are in `size.toml`, and a commit that raises one says for whom.
+"""Sizes of the project may not grow unnoticed: they are in `size.toml`, and a commit that raises a size names its user.
 
 `python -m tests.unit.test_size > tests/unit/size.toml`, from the root, writes the file.
 """
@@ -23,7 +23,7 @@ SIZES = Path(__file__).with_name("size.toml")
 
 
 def trees(*folders: str) -> Iterator[ast.Module]:
-    """One tree at a time: a thousand in memory would make each search for garbage long."""
+    """Yield syntax trees one at a time, because a thousand in memory would slow down garbage collection."""
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             yield ast.parse(path.read_text("utf-8"))
@@ -47,7 +47,7 @@ def measure() -> dict[str, int]:
     }
 
 
-def test_the_project_does_not_grow() -> None:
+def test_sizes_of_the_project_do_not_exceed_the_stored_sizes() -> None:
     allowed, found = tomllib.loads(SIZES.read_text("utf-8")), measure()
     assert allowed.keys() == found.keys()
     grown = [f"{name}: {size - allowed[name]} more" for name, size in found.items() if size > allowed[name]]

@@ -1,7 +1,6 @@
-"""Every Python snippet of a page runs, given the names that the page says its reader has.
+"""Every Python snippet of a page runs, given the names that its reader has defined.
 
-What does not belong here: the snippets of docs/tutorial/own-log.md and docs/reference/kpis.md, which need a log and
-run in tests/integration.
+The snippets of docs/tutorial/own-log.md and docs/reference/kpis.md need a log and run in tests/integration.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def answers(n: int, item_ids: tuple[str, ...]) -> Responses:
 
 
 def a_month_compared() -> dict[str, Any]:
-    """A window of answers that is linked to, and compared with, what an earlier fit of it published."""
+    """Link a window's fit to anchors, and compare it with their published values. The anchors are from the same fit."""
     fit = EmEngine(1).calibrate(answers(600, tuple(f"q{j}" for j in range(12))), model="2pl")
     anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
     anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
@@ -56,7 +55,7 @@ def a_month_compared() -> dict[str, Any]:
 
 
 def a_short_chain() -> dict[str, Any]:
-    """The page's own settings sample for minutes."""
+    """Return few answers, because sampling takes minutes with the page's settings."""
     if find_spec("pymc") is None:
         pytest.skip("PyMC (make venv EXTRAS=bayes)")
     return {"responses": answers(100, ("q0", "q1", "q2")), "anchors": None, "np": np}
@@ -69,20 +68,20 @@ READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/how-to/session-hook.md": dict,
     PYMC: a_short_chain,
 }
-"""What the reader of each page has before the first snippet."""
+"""Names that the reader of a page has before its first snippet, by page."""
 
 
-def test_every_page_with_a_snippet_is_run() -> None:
+def test_every_page_with_snippets_is_listed_to_be_run() -> None:
     pages = {str(page.relative_to(ROOT)) for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]}
     assert {page for page in pages if snippets(page)} == READERS_HAVE.keys() | IN_INTEGRATION | RUN_BY_ITS_GENERATOR
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=SAMPLES if page == PYMC else []) for page in READERS_HAVE])
-def test_snippets_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets_of_a_page_run_consecutively(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = READERS_HAVE[page]()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "irt_theta_client", import_module("services.theta_client"))
-    monkeypatch.setenv("IRT_THETA_URL", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("IRT_THETA_URL", "http://127.0.0.1:1")  # no server listens on this port
     monkeypatch.setenv("IRT_THETA_TOKEN", "secret")
     if page == PYMC:
         engines = import_module("irt_assets.engines.pymc_engine")
@@ -92,7 +91,7 @@ def test_snippets_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, m
         exec(code, known)
 
 
-def test_functions_of_the_page_on_fit_take_the_arguments_that_it_gives() -> None:
+def test_functions_on_the_page_on_fit_accept_the_arguments_shown() -> None:
     lines = (ROOT / FIT).read_text("utf-8").splitlines()
     rows = [line.split(" | ") for line in lines if re.search(r" \| `(classical|(scoring|itemfit)\.\w+)` \|$", line)]
     checked = 0

@@ -1,4 +1,4 @@
-"""docs/reference/sources.md has every publication that the code and the pages cite, and no other."""
+"""docs/reference/sources.md lists exactly the publications that the code and the pages cite."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NO_AUTHORS = re.compile(
     r"All|At|Beyond|From|Make|Simulated|With|In|On|By|Since|Until|Of|The|Version|Debian|R|False"
     r"|January|February|March|April|May|June|July|August|September|October|November|December"
 )
-"""Words that stand before a year, or before a number that looks like one."""
+"""Words before a year, or before a number that looks like a year, that are not authors."""
 
 
 def cited() -> dict[tuple[str, str], str]:
-    """(first author, year) → a file that cites them."""
+    """Return a citing file by first author and year."""
     named = subprocess.run(
         ["git", "ls-files", "irt_assets", "jobs", "packages", "resources", "services", "docs"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -40,15 +40,15 @@ def listed() -> set[tuple[str, str]]:
     return {(re.split(r", | & ", authors)[0], year) for authors, year in entries}
 
 
-def test_every_publication_that_is_cited_is_listed():
+def test_every_cited_publication_is_listed():
     missing = {key: where for key, where in cited().items() if key not in listed()}
     assert not missing, f"add them to {PAGE.name}, or the word to NO_AUTHORS: {missing}"
 
 
-def test_every_publication_that_is_listed_is_cited():
+def test_every_listed_publication_is_cited():
     assert not listed() - set(cited())
 
 
-def test_the_list_is_in_order_and_names_none_twice():
+def test_every_publication_is_listed_only_once():
     entries = re.findall(r"^- \*\*(.+?)\.\*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(entries) == len(set(entries)) > 70

@@ -1,4 +1,4 @@
-"""Spark before a session: the forms of IRT_SPARK, what is missing, what doctor says, executors that differ."""
+"""Spark before a session: forms of IRT_SPARK, missing software, findings of doctor, and executors that differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JAVA = "#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n"
 
 
 def with_java(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str | None) -> None:
-    """A PATH on which Java has this version, or is not."""
+    """Set a PATH on which Java has this version, or is missing if it is None."""
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(folder))
     if version is not None:
@@ -57,17 +57,17 @@ def finding(**settings: str) -> doctor.Finding:
         "k8s://https://10.0.0.1:6443",
     ],
 )
-def test_the_forms_of_a_master(master: str) -> None:
+def test_valid_forms_of_a_spark_master_are_accepted(master: str) -> None:
     assert Settings(irt_spark=master, _env_file=None).irt_spark == master
 
 
 @pytest.mark.parametrize("master", ["local", "local[0]", "yarn", "spark://master", "master:7077", "sc://", "k8s://"])
-def test_anything_else_is_refused_with_the_forms(master: str) -> None:
+def test_invalid_spark_master_is_refused_with_the_valid_forms(master: str) -> None:
     with pytest.raises(ValidationError, match=r"must be local\[N\] or local\[\*\], spark://HOST:PORT"):
         Settings(irt_spark=master, _env_file=None)
 
 
-def test_the_addresses_that_are_asked() -> None:
+def test_addresses_of_a_spark_master_are_parsed() -> None:
     assert spark.addresses_of("spark://one:7077,two:7078") == [("one", 7077), ("two", 7078)]
     assert spark.addresses_of("sc://host/;token=a:b") == [("host", 15002)]
     assert spark.addresses_of("sc://host:443") == [("host", 443)]
@@ -83,7 +83,7 @@ def test_the_addresses_that_are_asked() -> None:
         ("1.8.0_392", "Java is 8 .*, and Spark needs 17 or newer"),
     ],
 )
-def test_a_session_without_the_right_java_says_which_to_install(
+def test_error_gives_the_java_package_if_java_is_missing_or_too_old(
     version: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with_java(monkeypatch, tmp_path, version)
@@ -91,7 +91,7 @@ def test_a_session_without_the_right_java_says_which_to_install(
         spark.spark_session(Settings(irt_spark="local[2]", _env_file=None))
 
 
-def test_a_session_without_pyspark_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_gives_the_command_that_installs_a_missing_pyspark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark, "find_spec", lambda name: None)
     with pytest.raises(PermanentFailure, match="the package pyspark is missing: make spark"):
         spark.spark_session(Settings(irt_spark="sc://host", _env_file=None))
@@ -100,11 +100,13 @@ def test_a_session_without_pyspark_says_how_to_install_it(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("has_pyspark")
-def test_a_master_where_nobody_listens_is_transient_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreachable_spark_master_is_a_transient_failure_with_its_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with_java(monkeypatch, tmp_path, "17.0.15")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]  # bound, and nobody listens
+        port = taken.getsockname()[1]  # bound and not listening
         for master, what in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
             with pytest.raises(TransientFailure, match=rf"no Spark {what} answers at 127\.0\.0\.1:{port}: See"):
                 spark.spark_session(Settings(irt_spark=master, _env_file=None))
@@ -115,7 +117,7 @@ def test_a_master_where_nobody_listens_is_transient_and_named(monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("has_pyspark")
-def test_attempts_have_to_be_named() -> None:
+def test_error_demands_irt_attempts_if_only_irt_spark_is_set() -> None:
     with pytest.raises(PermanentFailure, match="IRT_ATTEMPTS is not set"):
         Lake.at(Settings(irt_spark="local[2]", _env_file=None))
     found = finding(irt_spark="local[2]")
@@ -123,7 +125,7 @@ def test_attempts_have_to_be_named() -> None:
     assert finding(irt_spark="local[2]", irt_attempts="lake").detail.endswith(" at local[2]")
 
 
-def test_who_does_not_set_it_imports_nothing_of_spark() -> None:
+def test_spark_is_not_imported_if_irt_spark_is_not_set() -> None:
     assert finding().state == "absent"
     code = (
         "import sys; from resources import doctor, failures; from resources.settings import Settings;"
@@ -140,7 +142,7 @@ LOST = (
     "9.0 (TID 14) (node7 executor 3): ExecutorLostFailure (executor 3 exited caused by one of the running tasks) "
     "Reason: {why}"
 )
-"""What Spark says, with what an executor of another cluster than the tests' may end of."""
+"""Spark's message that an executor was lost, with a placeholder for the reason. Reasons differ between clusters."""
 
 
 @pytest.mark.parametrize(
@@ -173,17 +175,19 @@ LOST = (
         ('Cannot run program "/opt/python": error=2', PermanentFailure, "an executor has no Python at /opt/python"),
     ],
 )
-def test_what_a_cluster_may_say(text: str, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_spark_are_explained_as_transient_or_permanent_failures(
+    text: str, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = type("SparkException", (Exception,), {"__module__": "pyspark.errors"})(text)
     monkeypatch.delitem(sys.modules, "pyspark", raising=False)
-    assert explain_spark(error) is None  # without Spark in the process it is somebody else's
+    assert explain_spark(error) is None  # not an error of Spark if the process has not imported Spark
     monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))
     found = explain_spark(error)
     assert type(found) is kind
     assert re.search(said, str(found))
 
 
-def test_an_executor_with_other_packages_is_refused_and_another_processor_is_a_warning(
+def test_executor_is_refused_if_packages_differ_and_logged_if_its_processor_differs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ours = describe_this_python()
@@ -196,7 +200,9 @@ def test_an_executor_with_other_packages_is_refused_and_another_processor_is_a_w
         spark.refuse_other_packages([older])
 
 
-def test_spark_defaults_win_over_what_may_be_set_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_spark_defaults_file_has_precedence_over_our_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in (*spark.JAVA_VARIABLES, "SPARK_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
@@ -210,7 +216,7 @@ def test_spark_defaults_win_over_what_may_be_set_otherwise(monkeypatch: pytest.M
     assert "spark.executorEnv.PYTHONPATH" not in spark._configuration("k8s://https://host:6443")
 
 
-def test_a_driver_that_only_asks_executors_has_a_small_java_unless_another_is_named(
+def test_cluster_driver_uses_the_serial_collector_unless_a_collector_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in (*spark.JAVA_VARIABLES, "SPARK_HOME"):

@@ -1,4 +1,4 @@
-"""What Dagster's processes are told, without starting any of them."""
+"""Environment, configuration and commands of Dagster's processes, without starting the processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(
     return instance_environment(settings, Database(settings))
 
 
-def test_dagster_s_tables_get_a_schema_of_their_own_and_the_url_keeps_the_rest(tmp_path: Path) -> None:
+def test_dagster_url_sets_the_schema_dagster_and_keeps_the_other_parts(tmp_path: Path) -> None:
     url = sa.make_url(environment(tmp_path)["IRT_DAGSTER_DATABASE_URL"])
     assert url.drivername == "postgresql+psycopg2"
     assert (url.username, url.password, url.database) == ("someone", "secret", "assess")
@@ -38,13 +38,13 @@ def test_dagster_s_tables_get_a_schema_of_their_own_and_the_url_keeps_the_rest(t
     assert kept == {"host": "db.example", "sslmode": "require", "options": "-c search_path=dagster"}
 
 
-def test_options_that_the_url_has_already_are_kept(tmp_path: Path) -> None:
+def test_dagster_url_keeps_existing_options(tmp_path: Path) -> None:
     url = environment(tmp_path, "postgresql://db.example/assess?options=-cstatement_timeout%3D5s")
     options = sa.make_url(url["IRT_DAGSTER_DATABASE_URL"]).query["options"]
     assert options == "-cstatement_timeout=5s -c search_path=dagster"
 
 
-def test_children_see_the_settings_of_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_inherit_the_settings_of_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://another.example/other")
     told = environment(tmp_path)
     assert told["IRT_HOME"] == str(tmp_path)
@@ -53,7 +53,7 @@ def test_children_see_the_settings_of_their_parent(tmp_path: Path, monkeypatch: 
     assert "IRT_UI_PORT" not in told, "a default is not a wish: a child must not take it for one"
 
 
-def test_dagster_home_holds_the_newest_configuration(tmp_path: Path) -> None:
+def test_dagster_home_contains_the_current_configuration(tmp_path: Path) -> None:
     home = Path(environment(tmp_path)["DAGSTER_HOME"])
     (home / "dagster.yaml").write_text("of an older version")
     environment(tmp_path)
@@ -61,7 +61,7 @@ def test_dagster_home_holds_the_newest_configuration(tmp_path: Path) -> None:
     assert home.stat().st_mode & 0o077 == 0, "its socket runs code for whoever can open it"
 
 
-def test_a_deep_home_still_gets_a_socket_that_the_kernel_takes(tmp_path: Path) -> None:
+def test_socket_path_is_short_enough_if_the_home_is_deep(tmp_path: Path) -> None:
     homes = [tmp_path / letter / ("deep" * 40) for letter in "ab"]
     first, second = (Path(environment(home)["IRT_CODE_SERVER_SOCKET"]) for home in homes)
     try:
@@ -80,7 +80,7 @@ def configured(home: Path, **settings: str) -> dict[str, Any]:
     return yaml.safe_load((home / "dagster" / "dagster.yaml").read_bytes())
 
 
-def test_in_a_cluster_runs_are_jobs_and_all_else_is_as_it_was(tmp_path: Path) -> None:
+def test_kubernetes_launcher_changes_only_launcher_and_monitoring_in_the_configuration(tmp_path: Path) -> None:
     usual = yaml.safe_load(CONFIGURATION.read_bytes())
     chosen = {"irt_run_launcher_config": "service_account_name: irt-runs", "irt_run_resources": "other=1/3Gi"}
     made = configured(tmp_path, irt_run_launcher="kubernetes", **chosen)
@@ -96,12 +96,12 @@ def test_in_a_cluster_runs_are_jobs_and_all_else_is_as_it_was(tmp_path: Path) ->
     assert {name: made[name] for name in untouched} == {name: usual[name] for name in untouched}
 
 
-def test_configuration_of_the_launcher_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+def test_launcher_configuration_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML"):
         configured(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
 
 
-def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
+def test_output_of_runs_is_stored_in_the_bucket_if_a_bucket_is_set(tmp_path: Path) -> None:
     made = configured(tmp_path, s3_bucket="bank")
     assert made["compute_logs"]["class"] == "S3ComputeLogManager"
     told = made["compute_logs"]["config"]
@@ -109,7 +109,7 @@ def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
     assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
 
 
-def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> None:
+def test_processes_use_host_and_port_of_a_remote_code_server(tmp_path: Path) -> None:
     settings = Settings(
         irt_home=tmp_path, database_url=SecretStr("postgresql://db.example/x"), irt_code_server="irt-code-server:4266"
     )
@@ -121,7 +121,7 @@ def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> No
     assert str(WORKSPACE_OVER_TCP) in started["daemon"]
 
 
-def test_kinds_of_runs_get_the_sizes_of_the_settings() -> None:
+def test_kinds_of_runs_have_the_resources_of_the_settings() -> None:
     settings = Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi")
     assert settings.run_resources("monthly") == {
         "requests": {"cpu": "4", "memory": "16Gi"},

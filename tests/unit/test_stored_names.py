@@ -1,7 +1,7 @@
-"""Dagster stores names with runs, backfills, cursors and ticks: what waited when the code changed finds them again.
+"""Dagster stores names with runs, backfills, cursors and ticks, which must still exist after the code has changed.
 
-`stored_names.json` has those of commit a98e52568e. A name may come; one that went, or that is another now, takes along
-what was queued under it.
+`stored_names.json` contains the names of commit a98e52568e. Names may be added. If a name is removed or changed, runs
+and ticks that were queued under it are lost.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ GONE = {
     "weekly_learner_report.reports_are_in_the_store",
     "generate_weekly_report.weekly_learner_report_reports_are_in_the_store",
 }
-"""A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`; a month
-that the check held is held by its publication step, and nothing was queued for it alone. The sensor `pull` copies items
-and learners. The job `judge_attempts` tends the log, and what it judges otherwise is requested by schedules and by the
-sensor `stale_months`. Verdicts hold what the times of items decided. The class of the compute logs is named by the
-configuration alone. The invariant `report_files_are_as_they_were_written` reads the files of reports."""
+"""Names that were removed on purpose. A decision queued in the launchpad fails, and is made in the dashboard or by
+`irt release` instead. A month that the removed check held is held by its publication step, and runs were never queued
+for the check alone. The sensor `pull` copies items and learners. The job `judge_attempts` maintains the log; if it
+changes verdicts, schedules and the sensor `stale_months` request the affected months. Verdicts include the effect of
+items' response times. Only the configuration names the class of the compute logs. The invariant
+`report_files_are_as_they_were_written` reads the files of reports."""
 IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
 
 
 def _configured(part: Any) -> set[str]:
-    """The classes that a configuration of the instance names."""
+    """Return the classes in a configuration of the instance."""
     if not isinstance(part, dict):
         return set()
     below = set().union(*map(_configured, part.values()))
@@ -70,7 +71,7 @@ def present_names() -> dict[str, set[str]]:
     }
 
 
-def test_what_dagster_has_stored_is_found_under_its_name() -> None:
+def test_names_stored_by_dagster_still_exist() -> None:
     present = present_names()
     assert STORED.keys() == present.keys()
     gone = {name for kind, names in STORED.items() for name in names if name not in present[kind]}

@@ -1,4 +1,4 @@
-"""The units of deploy/systemd: systemd's own judgement of them, and that what they start exists."""
+"""The units of deploy/systemd: verification by systemd's own tools, commands, timers, and templates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEEKDAYS = {"*": "", "1": "Mon "}
 
 @pytest.fixture(scope="module")
 def units(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Path:
-    """The units as they are installed, with programs that exist here."""
+    """Copy the units as they are installed, with stubs of their programs."""
     require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
     folder = tmp_path_factory.mktemp("systemd")
     shutil.copytree(UNITS, folder / "units")
@@ -59,12 +59,12 @@ def analyzed(units: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_nothing_wrong(units: Path) -> None:
+def test_systemd_verifies_all_units_without_a_message(units: Path) -> None:
     ran = analyzed(units, "verify", "--man=no", *map(str, sorted(path for path in units.iterdir() if path.is_file())))
     assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
 
 
-def test_every_service_is_hardened(units: Path) -> None:
+def test_exposure_of_every_service_is_below_the_limit(units: Path) -> None:
     named = [name.replace("@.", "@x.") for name in SERVICES]
     ran = analyzed(units, "security", "--offline=true", "--no-pager", *named)
     levels = re.findall(r"exposure level for (\S+): (\d+\.\d)", ran.stdout)
@@ -72,8 +72,8 @@ def test_every_service_is_hardened(units: Path) -> None:
     assert {name: level for name, level in levels if float(level) > MOST_EXPOSED} == {}
 
 
-def test_settings_as_a_credential_are_no_fault_either(units: Path) -> None:
-    """The operator's own drop-in, from the template."""
+def test_drop_in_that_loads_settings_as_a_credential_is_valid(units: Path) -> None:
+    """Operators create this drop-in from the template."""
     dropin = units / "irt-theta-api.service.d/credentials.conf"
     dropin.parent.mkdir()
     shutil.copy(SYSTEMD / "etc/credentials.conf", dropin)
@@ -84,8 +84,8 @@ def test_settings_as_a_credential_are_no_fault_either(units: Path) -> None:
         shutil.rmtree(dropin.parent)
 
 
-def test_the_profile_of_apparmor_is_one(require: Callable[[bool, str], None]) -> None:
-    """Its syntax alone: no kernel of the tests has AppArmor."""
+def test_apparmor_profile_has_valid_syntax(require: Callable[[bool, str], None]) -> None:
+    """Only the syntax is tested, because the kernels of the tests have no AppArmor."""
     require(APPARMOR is not None, "apparmor_parser (apt install apparmor)")
     assert APPARMOR is not None
     ran = subprocess.run(
@@ -97,7 +97,7 @@ def test_the_profile_of_apparmor_is_one(require: Callable[[bool, str], None]) ->
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_profile_that_the_units_name_exists_and_forbids_nothing() -> None:
+def test_apparmor_profile_of_the_units_exists_in_complain_mode() -> None:
     named = {
         re.findall(r"^AppArmorProfile=-(\w+)$", path.read_text(), re.M)[0]
         for path in UNITS.glob("*.d/10-hardening.conf")
@@ -107,11 +107,11 @@ def test_the_profile_that_the_units_name_exists_and_forbids_nothing() -> None:
 
 
 def started(name: str) -> list[list[str]]:
-    """The commands of a unit, in words."""
+    """Return the commands of a unit, split into words."""
     return [line.split() for line in re.findall(r"^ExecStart=(.*)$", (UNITS / name).read_text(), re.M)]
 
 
-def test_what_units_start_exists() -> None:
+def test_programs_and_commands_of_units_exist() -> None:
     jobs = {plan.documents_name for plan in PLANS} | set(SENSORS)
     for name in SERVICES:
         for command, *words in started(name):
@@ -127,7 +127,7 @@ def test_what_units_start_exists() -> None:
 @pytest.mark.parametrize(
     ("status_of_mirt", "fitted", "status"), [(0, "mirt pymc brms", 0), (2, "mirt pymc brms", 2), (1, "mirt", 1)]
 )
-def test_all_engines_go_on_after_one_that_is_not_installed(
+def test_script_runs_the_remaining_engines_if_an_engine_is_not_installed(
     status_of_mirt: int, fitted: str, status: int, tmp_path: Path
 ) -> None:
     assert {*["mirt", "pymc", "brms"]} <= {*comparison_names()}
@@ -138,7 +138,7 @@ def test_all_engines_go_on_after_one_that_is_not_installed(
     assert ((tmp_path / "fitted").read_text().split(), ran.returncode) == (fitted.split(), status)
 
 
-def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None:
+def test_services_with_a_watchdog_notify_systemd_and_every_failure_sends_an_alert() -> None:
     for name in SERVICES:
         text = (UNITS / name).read_text()
         assert ("Type=notify" in text) == ("WatchdogSec=" in text), name
@@ -152,8 +152,8 @@ def test_every_line_in_the_journal_names_its_unit() -> None:
     assert all(name.startswith(prefixes) for name in SERVICES)
 
 
-def test_what_outlives_its_server_keeps_its_temporary_files() -> None:
-    """systemd removes the private /tmp of a service that crashed before it starts it again."""
+def test_processes_that_outlive_their_server_have_a_permanent_temporary_folder() -> None:
+    """systemd removes the private /tmp of a crashed service before it restarts the service."""
     folders = re.findall(r"^d (\S+) 0700 irt irt 2d$", (SYSTEMD / "etc/tmpfiles.conf").read_text(), re.M)
     for name in SERVICES:
         text = (UNITS / name).read_text()
@@ -175,7 +175,7 @@ def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     assert "Persistent=true" in timer
 
 
-def test_nothing_conflicts_with_the_daemon() -> None:
+def test_units_do_not_conflict_with_each_other() -> None:
     assert [path.name for path in UNITS.iterdir() if path.is_file() and "Conflicts=" in path.read_text()] == []
 
 
@@ -184,8 +184,10 @@ def test_nothing_conflicts_with_the_daemon() -> None:
     [("2027-03-12", [7, 7, 6, 6]), ("2027-11-04", [6, 6, 7, 7]), ("2028-03-10", [7, 7, 6, 6])],
     ids=["the hour that is missing", "the hour that comes twice", "another year"],
 )
-def test_the_invariants_are_looked_at_every_night_of_the_year(units: Path, begin: str, hours: list[int]) -> None:
-    """02:00 in New York does not exist on one night; systemd leaves that day out."""
+def test_invariants_timer_fires_every_night_if_new_york_changes_its_clocks(
+    units: Path, begin: str, hours: list[int]
+) -> None:
+    """02:00 in New York does not exist in one night of the year, and systemd skips that day."""
     lines = re.findall(r"^OnCalendar=(.*)$", (UNITS / "irt-invariants.timer").read_text(), re.M)
     said = analyzed(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
     at = {
@@ -197,7 +199,7 @@ def test_the_invariants_are_looked_at_every_night_of_the_year(units: Path, begin
     assert [(later.date() - earlier.date()).days for earlier, later in itertools.pairwise(nights)] == [1, 1, 1]
 
 
-def test_the_templates_of_the_settings_name_settings() -> None:
+def test_templates_of_env_files_contain_only_settings() -> None:
     for template in (SYSTEMD / "etc").glob("*.env.example"):
         named = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", template.read_text(), re.M)
         assert named
@@ -205,7 +207,7 @@ def test_the_templates_of_the_settings_name_settings() -> None:
         assert all(OF_THE_R_SERVICE.fullmatch(name) for name in unknown), (template, unknown)
 
 
-def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(tmp_path: Path) -> None:
+def test_r_service_without_r_gives_the_packages_to_install_and_is_not_restarted(tmp_path: Path) -> None:
     ran = subprocess.run(
         ["/bin/sh", SYSTEMD / "irt-r-service"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )

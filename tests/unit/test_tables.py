@@ -1,4 +1,4 @@
-"""The registry describes every table and column, in a way that everything made from it can use."""
+"""The registry of tables: descriptions, keys, names, migrations, and columns of the view of attempts."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ REQUIRED = [
 LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers
 
 
-def test_the_migrations_end_in_one() -> None:
-    """Two that were written at the same time once followed the same one, and no database could be upgraded."""
+def test_migrations_have_a_single_head() -> None:
+    """Two migrations, written at the same time, once had the same predecessor, and databases could not be upgraded."""
     assert len(ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads()) == 1
 
 
-def test_every_table_of_the_design_is_there() -> None:
+def test_every_table_of_the_design_exists() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
     assert {"attempt", "report_artifacts", "item_parameter_current", "standing_decision", "item_withdrawal"} == set(
         VIEWS
@@ -62,19 +62,19 @@ def test_every_table_is_described_and_has_a_key(table: sa.Table) -> None:
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=str)
-def test_every_column_is_described_and_its_range_can_hold_a_value(column: sa.Column[object]) -> None:
+def test_every_column_is_described_and_has_a_nonempty_range(column: sa.Column[object]) -> None:
     assert column.comment
     assert set(column.info) <= {"unit", "ge", "le"}
     assert column.info.get("ge", 0) < column.info.get("le", float("inf"))
 
 
 @pytest.mark.parametrize("column", [c for c in COLUMNS if isinstance(c.type, postgresql.TIMESTAMP)], ids=str)
-def test_every_time_has_its_zone(column: sa.Column[object]) -> None:
+def test_every_time_column_has_a_time_zone(column: sa.Column[object]) -> None:
     assert column.type.timezone
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_names_are_as_long_as_postgresql_keeps_them(table: sa.Table) -> None:
+def test_names_are_not_longer_than_identifiers_of_postgresql(table: sa.Table) -> None:
     partition = len("_2026_09") if "postgresql_partition_by" in table.kwargs else 0
     names = [table.name, *(column.name for column in table.columns), *(str(index.name) for index in table.indexes)]
     assert max(map(len, names)) + partition <= LONGEST_NAME
@@ -89,15 +89,15 @@ def test_every_table_compiles_for_postgresql(table: sa.Table) -> None:
         assert str(CreateIndex(index).compile(dialect=dialect))
 
 
-def test_answers_are_partitioned_by_the_column_that_is_in_their_key() -> None:
-    """PostgreSQL asks for it."""
+def test_answers_are_partitioned_by_a_column_of_their_key() -> None:
+    """PostgreSQL requires that the primary key includes the partitioning column."""
     table = METADATA.tables["response_log"]
     assert table.dialect_options["postgresql"]["partition_by"] == "RANGE (completed_at)"
     assert "completed_at" in table.primary_key.columns
 
 
-def test_the_attempt_view_has_the_documented_columns_in_order() -> None:
-    """A company replaces this view by its own: its columns are a contract."""
+def test_attempt_view_has_the_documented_columns_in_order() -> None:
+    """Companies replace this view by their own, so its columns are a contract."""
     wanted = [
         "id",
         "user_id",

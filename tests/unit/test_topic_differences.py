@@ -1,4 +1,4 @@
-"""Topics that are easier or harder than expected at a learner's ability."""
+"""Differences of topics, which are easier or harder for a learner than expected at the learner's ability."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def differences(
     return float(difference[0]), float(error[0])
 
 
-def test_as_many_right_as_expected_is_no_difference() -> None:
+def test_difference_is_0_if_the_right_answers_are_as_many_as_expected() -> None:
     assert differences([0, 1] * 5)[0] == pytest.approx(0.0)
 
 
-def test_ten_answers_at_even_odds_by_hand() -> None:
+def test_difference_from_ten_answers_at_even_odds_equals_a_calculation_by_hand() -> None:
     """P = 1/2, so S = Σ(x − P) = 3 of 8 right in 10, I = 10/4: δ = 3/(2.5 + 4), SD = 1/√6.5."""
     assert differences([1] * 8 + [0] * 2) == pytest.approx((3 / 6.5, 6.5**-0.5))
 
 
-def test_discrimination_weighs_and_guessing_excuses() -> None:
-    """a = 2: S = 2 · 3, I = 4 · 2.5. With c = .2 a right answer says less: P = .6, P'/(PQ) = L/P = .5/.6."""
+def test_answers_are_weighted_by_discrimination_and_less_if_guessing_is_possible() -> None:
+    """a = 2: S = 2 · 3, I = 4 · 2.5. A right answer is less informative with c = .2: P = .6, P'/(PQ) = L/P = .5/.6."""
     assert differences([1] * 8 + [0] * 2, a=2.0)[0] == pytest.approx(6 / (10 + 4))
     expected = (8 * 0.4 - 2 * 0.6) * (0.5 / 0.6), 10 * 0.8 * 0.5 * 0.5 * 0.5 / 0.6 + 4
     assert differences([1] * 8 + [0] * 2, c=0.2)[0] == pytest.approx(expected[0] / expected[1])
 
 
-def test_points_of_a_scored_item_count_by_its_slope_and_spread() -> None:
-    """a = 2, scores 0 to 2 equally likely at θ = 0: S = 2·(2 − 1), I = 2²·2/3. Of full credit alone, 1 is 2 points."""
+def test_points_of_a_scored_item_are_weighted_by_slope_and_variance() -> None:
+    """a = 2, scores 0 to 2 equally likely at θ = 0: S = 2·(2 − 1), I = 2²·2/3. Without categories, 1 is full credit."""
     of_scores = OtherItems.from_parameters({0: {"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0}})
     items, one = ItemCurves(np.array([2.0]), ZERO, ZERO, of_scores), np.zeros(1, dtype=np.intp)
     for points, categories in ((2, np.array([3])), (1, None)):
@@ -52,13 +52,13 @@ def test_points_of_a_scored_item_count_by_its_slope_and_spread() -> None:
         assert (found[0], error[0]) == (pytest.approx(2 / (8 / 3 + 4)), pytest.approx((8 / 3 + 4) ** -0.5))
 
 
-def test_a_topic_of_items_that_say_nothing_is_as_uncertain_as_before() -> None:
+def test_topic_of_uninformative_items_keeps_the_prior_uncertainty() -> None:
     assert differences([1, 1, 1], a=0.0) == pytest.approx((0.0, 0.5))
 
 
-def test_a_true_difference_is_found_and_its_error_is_right() -> None:
-    """20,000 learners with 40 answers each; δ ~ N(0, 0.25) as assumed: (δ̂ − δ)/SD has SD 1 (one step of scoring is a
-    little off where δ is large: 5 %), and the words of 95 % are right 95 times in 100 or oftener."""
+def test_true_differences_are_recovered_with_correct_errors() -> None:
+    """20,000 learners have 40 answers each, and δ ~ N(0, 0.25) as assumed. (δ̂ − δ)/SD has SD 1 up to 5 %, as a single
+    step of scoring is slightly biased for large δ. Topics called strong at 95 % are strong in 95 % or more of cases."""
     rng = np.random.default_rng(5)
     n, m = 20_000, 40
     delta, theta = rng.normal(0, 0.5, n), rng.normal(0, 1, n)

@@ -1,4 +1,4 @@
-"""Spans on their way to a collector: what they name, what they never do, and what if nobody takes them."""
+"""Traces: spans of runs and steps, their export to a collector, and behaviour without a collector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.testbed.machine import free_port
 
 VARIABLE, LIMIT = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TIMEOUT"
 LONG_S = "60"
-"""For a collector that answers when it gets to it: it shares the processor with all other tests."""
+"""Timeout in seconds. It is long, because the collector shares the processor with all other tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
         yield made
 
 
-def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
+def test_opentelemetry_is_not_imported_without_a_collector() -> None:
     program = """
 import sys
 from resources.serving import logs, traces
@@ -57,10 +57,10 @@ with traces.span("work"):
     assert done.stdout == "False {} []\n"
 
 
-def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
+def test_warning_gives_the_command_that_installs_missing_packages_of_opentelemetry(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(serving, "otlp", None)  # so that it is taken back afterwards
+    monkeypatch.setattr(serving, "otlp", None)  # registers the attribute, so that it is restored after its deletion
     monkeypatch.delattr(serving, "otlp")
     monkeypatch.delitem(sys.modules, "resources.serving.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
@@ -76,7 +76,9 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 
 
-def test_a_collector_is_reached_by_grpc_at_its_port_or_as_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traces_are_sent_by_grpc_if_the_port_or_the_protocol_variable_says_grpc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with grpc_collector() as received:
         monkeypatch.setenv(VARIABLE, received.endpoint)
         monkeypatch.setenv(LIMIT, LONG_S)
@@ -95,11 +97,11 @@ def test_a_collector_is_reached_by_grpc_at_its_port_or_as_the_variable_says(monk
     assert [span.name for span in received.spans] == ["by its port", "by the variable"]
 
 
-def test_a_run_is_a_trace_with_a_span_of_each_step(
+def test_run_is_a_trace_with_a_span_for_each_step(
     received: Receiver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untraced = context_creation_job.default_system_loggers
-    monkeypatch.setattr(context_creation_job, "default_system_loggers", untraced)  # again afterwards
+    monkeypatch.setattr(context_creation_job, "default_system_loggers", untraced)  # restored after the test
     run_logs.install(get_settings())
     days = dg.StaticPartitionsDefinition(["2026-09-01"])
 
@@ -138,7 +140,7 @@ def test_a_run_is_a_trace_with_a_span_of_each_step(
 
 
 class Silent:
-    """An exporter whose collector is away while `away`."""
+    """An exporter whose collector is unreachable while `away` is true."""
 
     def __init__(self) -> None:
         self.away, self.asked = True, 0
@@ -150,7 +152,7 @@ class Silent:
         return SpanExportResult.FAILURE if self.away else SpanExportResult.SUCCESS
 
 
-def test_of_a_collector_that_is_away_one_warning_tells_and_it_is_asked_seldom(caplog: pytest.LogCaptureFixture) -> None:
+def test_unreachable_collector_is_warned_of_once_and_retried_rarely(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = [0.0]
     silent = Silent()
@@ -167,7 +169,7 @@ def test_of_a_collector_that_is_away_one_warning_tells_and_it_is_asked_seldom(ca
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-def test_where_nobody_listens_work_goes_on_and_ends_as_soon(
+def test_work_is_not_delayed_if_the_collector_is_unreachable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{free_port()}")

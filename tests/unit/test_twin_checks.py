@@ -1,4 +1,4 @@
-"""Checks that name twins and skewed anchors, and what of it a fit stores."""
+"""Checks for twins among learners and items and for skewed anchors, and their statistics in a stored fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def with_twins(twins: dict[str, Any] | None) -> Evidence:
     return evidence(staged=staged(spec=a_spec(fit_statistics=FitStatistics(items={}, set=of_set))))
 
 
-def test_ids_with_the_same_answers_are_counted_in_the_sentence_and_named_in_the_table() -> None:
+def test_learner_twins_are_counted_in_the_sentence_and_listed_in_the_table() -> None:
     verdict = learners_have_one_id(with_twins(TWINS))
     assert not verdict.passed
     assert "41 pairs of learner ids have the same answers beyond chance" in verdict.why
@@ -48,27 +48,27 @@ def test_ids_with_the_same_answers_are_counted_in_the_sentence_and_named_in_the_
     ]
 
 
-def test_items_that_are_nearly_the_same_are_named() -> None:
+def test_items_that_are_nearly_identical_are_listed() -> None:
     verdict = items_are_distinct(with_twins(TWINS))
     assert not verdict.passed
     assert "i1/i2 (97% equal, 64% by chance)" in verdict.why
 
 
 @pytest.mark.parametrize("twins", [None, {"learner_pairs": 0, "item_pairs": 0, "learners": [], "items": []}])
-def test_a_month_without_twins_and_a_fit_of_an_earlier_release_pass(twins: dict[str, Any] | None) -> None:
+def test_month_without_twins_or_with_a_fit_of_an_earlier_release_passes(twins: dict[str, Any] | None) -> None:
     month = with_twins(twins)
     assert learners_have_one_id(month).passed
     assert items_are_distinct(month).passed
 
 
-def test_a_linked_fit_names_no_learner() -> None:
+def test_linked_fit_stores_no_learner_ids() -> None:
     statistics = SetStatistics.from_json(SET | {"twins": TWINS}, "fit").without_learners()
     assert (statistics.twins.learner_pairs, statistics.twins.learners) == (41, ())
     assert statistics.twins.items
 
 
 @pytest.mark.parametrize(("skewness", "passed"), [(0.2, True), (-1.4, False), (1.4, False), (None, True)])
-def test_skewed_anchors_warn(skewness: float | None, passed: bool) -> None:
+def test_check_warns_if_anchors_are_skewed(skewness: float | None, passed: bool) -> None:
     anchors = [f"i{k}" for k in range(30)]
     known = {} if skewness is None else {"skewness": skewness}
     verdict = anchors_scatter_evenly(evidence(linked=linked(anchors_used=anchors, **known)))
@@ -77,7 +77,7 @@ def test_skewed_anchors_warn(skewness: float | None, passed: bool) -> None:
         assert f"have become {'harder' if skewness and skewness > 0 else 'easier'} together" in verdict.why
 
 
-def test_p_of_a_skewness_is_that_of_scipy() -> None:
+def test_p_of_skewness_equals_scipys() -> None:
     for n in (8, 30, 200):
         x = np.random.default_rng(n).gamma(3.0, size=n)
         found = skewness_of(x)
@@ -88,7 +88,8 @@ def test_p_of_a_skewness_is_that_of_scipy() -> None:
 
 
 def test_anchors_that_became_harder_together_are_skewed_upwards() -> None:
-    """Nine of 30 by .15, which names none of them: the mean of eight months, which has a standard error of .15."""
+    """Nine of 30 anchors moved by .15, too little for a single anchor to be suspect. The mean of eight months has a
+    standard error of .15."""
     world = World(n=10_000, moved=9, by=0.15)
     months = [link(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
     assert np.mean([one.skewness for one in months]) > 0.3

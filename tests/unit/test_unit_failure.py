@@ -1,4 +1,4 @@
-"""The alert that systemd gave up a unit."""
+"""The alert that systemd gave up on a unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.scripted_server import Seen, answering
 
 @pytest.fixture
 def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
-    """A webhook that takes every alert."""
+    """Run a webhook that accepts every alert."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with answering((200, "")) as seen:
         yield seen
@@ -30,7 +30,7 @@ def program(folder: Path, name: str, says: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_it_names_the_unit_its_result_and_its_last_words(heard: Seen, tmp_path: Path) -> None:
+def test_alert_contains_the_unit_its_result_and_its_last_log_lines(heard: Seen, tmp_path: Path) -> None:
     program(tmp_path, "systemctl", "watchdog")
     program(tmp_path, "journalctl", "not well: postgresql://irt:geheim@db/irt")
     for unit in ("irt-daemon.service", "irt-webserver.service"):
@@ -44,7 +44,7 @@ def test_it_names_the_unit_its_result_and_its_last_words(heard: Seen, tmp_path: 
     assert first["id"] != second["id"]
 
 
-def test_it_is_sent_where_systemd_says_nothing(heard: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_alert_is_sent_if_systemctl_is_missing(heard: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     send_unit_failure(settings_of(heard), "irt-daemon.service")
     assert "systemctl gave no output" in heard.bodies[0]["title"]

@@ -1,4 +1,4 @@
-"""The request to an outside monitor after a good night."""
+"""The request to an external monitor after a good night."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from resources.settings import Settings
 
 @contextmanager
 def monitor(*statuses: int) -> Iterator[tuple[str, list[str]]]:
-    """A server that gives these statuses one after the other, the last one for ever, and the paths requested so far."""
+    """Run a server that responds with these statuses in turn, then always with the last. Yields URL and requested
+    paths."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,14 +45,14 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "PAUSE_S", 0)
 
 
-def test_nothing_is_requested_without_the_setting() -> None:
+def test_monitor_is_not_requested_without_the_setting() -> None:
     assert not request_watchdog(Settings(_env_file=None))
 
 
 @pytest.mark.parametrize(
     ("statuses", "accepted", "requests"), [((200,), True, 1), ((502, 200), True, 2), ((404,), False, 3)]
 )
-def test_request_is_repeated_until_it_is_accepted_and_its_failure_keeps_the_secret(
+def test_request_is_repeated_until_accepted_and_failures_do_not_log_the_secret(
     statuses: tuple[int, ...], accepted: bool, requests: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monitor(*statuses) as (url, paths):
@@ -61,7 +62,7 @@ def test_request_is_repeated_until_it_is_accepted_and_its_failure_keeps_the_secr
     assert "secret" not in caplog.text
 
 
-def test_address_that_is_none_is_logged_and_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_address_of_the_monitor_is_logged_and_raises_no_error(caplog: pytest.LogCaptureFixture) -> None:
     assert not request_watchdog(Settings(_env_file=None, irt_watchdog_url=SecretStr("very-secret")))
     assert "IRT_WATCHDOG_URL did not accept the request: MissingSchema" in caplog.text
     assert "secret" not in caplog.text

@@ -1,4 +1,4 @@
-"""Wrong inputs that people typed: each message names what to type instead."""
+"""Wrong inputs that people have typed: each message names the right input."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ TYPED = {
 
 
 @pytest.mark.parametrize("typed", TYPED)
-def test_command_that_does_not_exist_is_answered_with_those_that_do(typed: str) -> None:
+def test_error_for_an_unknown_command_lists_existing_commands(typed: str) -> None:
     done = CliRunner().invoke(app, typed.split())
     assert done.exit_code == 2
     assert TYPED[typed] in " ".join(done.output.replace("│", " ").split())
 
 
-def test_servers_are_those_that_irt_run_starts() -> None:
+def test_servers_in_hints_equal_the_servers_that_irt_run_starts() -> None:
     assert {*SERVERS} == {*Server}
 
 
-def test_misspelt_rule_is_answered_with_the_rule_that_is_meant() -> None:
+def test_error_for_a_misspelt_rule_names_the_intended_rule() -> None:
     with pytest.raises(PsychometricsError, match=r"no such rule: minresponses; did you mean min_responses\?"):
         Rules.from_settings({"minresponses": 300})
 
 
-def test_setting_that_is_no_month_is_answered_with_a_month(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_error_for_a_setting_that_is_not_a_month_shows_a_month(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IRT_HOME", str(tmp_path))
     monkeypatch.setenv("IRT_FIRST_MONTH", "2026")
     get_settings.cache_clear()
@@ -75,7 +75,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize("case", CELLS)
-def test_cells_that_are_no_scores_are_named_by_what_they_look_like(case: str, tmp_path: Path) -> None:
+def test_error_for_cells_that_are_not_scores_gives_their_likely_meaning(case: str, tmp_path: Path) -> None:
     text, most, said = CELLS[case]
     path = tmp_path / "answers.csv"
     path.write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Reports under an id: what is served, how it is kept from doing harm, and what is said where there is none."""
+"""Reports served under an id: content, protective headers, learner reports, and responses if a report is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CSP = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; fo
 
 
 class Rows:
-    """A database that holds the rows of `report_file` by id, or does not answer."""
+    """A database that contains the rows of `report_file` by id, or raises an error."""
 
     def __init__(self, rows: dict[int, tuple[Any, ...]], error: Exception | None = None) -> None:
         self.rows = rows
@@ -67,7 +67,7 @@ def asked(
     return ask(ReportFiles(echo, database, store, prefix=prefix, learners=learners), "GET", path)
 
 
-def test_a_page_is_shown_and_can_do_nothing(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+def test_html_report_is_served_inline_in_a_sandbox(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
     answer = asked(rows, store, "/reports/7")
     assert (answer.status, answer.text) == (200, PAGE.decode())
     headers = {
@@ -80,7 +80,7 @@ def test_a_page_is_shown_and_can_do_nothing(rows: dict[int, tuple[Any, ...]], st
     assert dict(answer.headers).items() >= headers.items()
 
 
-def test_a_pdf_is_saved_whole_under_a_name_that_says_what_it_is(
+def test_pdf_report_is_served_as_an_attachment_with_a_descriptive_name(
     rows: dict[int, tuple[Any, ...]], store: FolderStore
 ) -> None:
     answer = asked(rows | {8: (store.put("b.pdf", b"%PDF"), *rows[8][1:])}, store, "/reports/8")
@@ -93,7 +93,9 @@ def test_a_pdf_is_saved_whole_under_a_name_that_says_what_it_is(
     assert b"".join(store.stream("reports/drift/a.pdf")) == LARGE
 
 
-def test_learners_reports_want_to_be_handed_out(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+def test_learner_reports_are_refused_unless_the_setting_permits_access(
+    rows: dict[int, tuple[Any, ...]], store: FolderStore
+) -> None:
     refused = asked(rows, store, "/reports/9")
     assert refused.status == 403
     assert "IRT_UI_LEARNER_REPORTS=true" in refused.text
@@ -103,7 +105,9 @@ def test_learners_reports_want_to_be_handed_out(rows: dict[int, tuple[Any, ...]]
 
 
 @pytest.mark.parametrize("name", ["", "6", "007x", "-7", "+7", "٧", "7/", "7/../8", "../secret", "reports", "9" * 40])
-def test_what_no_row_names_is_not_there(rows: dict[int, tuple[Any, ...]], store: FolderStore, name: str) -> None:
+def test_report_with_an_unknown_or_invalid_id_is_not_found(
+    rows: dict[int, tuple[Any, ...]], store: FolderStore, name: str
+) -> None:
     answer = asked(rows, store, f"/reports/{name}")
     assert answer.status == 404
     assert answer.text.startswith("There is no report ")
@@ -111,7 +115,7 @@ def test_what_no_row_names_is_not_there(rows: dict[int, tuple[Any, ...]], store:
 
 
 @pytest.mark.parametrize("artifact", [10, 11, 12, 13])
-def test_a_file_that_is_not_in_the_store_is_said_to_be_gone(
+def test_response_recommends_materialising_a_report_whose_file_is_missing(
     rows: dict[int, tuple[Any, ...]], store: FolderStore, artifact: int
 ) -> None:
     answer = asked(rows, store, f"/reports/{artifact}")
@@ -129,7 +133,7 @@ def test_a_file_that_is_not_in_the_store_is_said_to_be_gone(
         (PermanentFailure("s3://bucket: AccessDenied"), 502),
     ],
 )
-def test_a_failure_behind_the_page_says_nothing_of_what_is_there(
+def test_failures_of_database_or_store_reveal_no_internal_names(
     rows: dict[int, tuple[Any, ...]], store: FolderStore, error: Exception, status: int
 ) -> None:
     answer = asked(rows, store, "/reports/7", error=error)
@@ -138,7 +142,7 @@ def test_a_failure_behind_the_page_says_nothing_of_what_is_there(
     assert "bucket" not in answer.text
 
 
-def test_everything_else_is_dagster_s(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+def test_requests_for_other_paths_are_passed_to_dagster(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
     assert asked(rows, store, "/assets/reports/7").text == "the page"
     assert asked(rows, store, "/dagster/runs", prefix="/dagster").text == "the page"
     assert asked(rows, store, "/dagster/reports/7", prefix="/dagster").text == PAGE.decode()

@@ -1,4 +1,4 @@
-"""Who may ask the page for what: browsers on foreign pages, forms, rebound names, and people."""
+"""Requests that the webserver accepts: hosts, origins, forms, tokens, roles, mutations, and WebSockets."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ EVIL = "http://evil.example"
 
 
 def guard(prefix: str = "", **settings: Any) -> Guard:
-    """Around an application that takes everything."""
+    """Return a guard around an application that accepts every request."""
     names = Settings(_env_file=None, **settings).ui_names
     return Guard(echo, names, prefix=prefix)
 
 
-def test_a_person_s_requests_go_through() -> None:
+def test_requests_of_a_browser_on_our_own_page_are_accepted() -> None:
     for path in ("/", "/assets/abilities", "/graphql", "/logs/run/compute_logs/step/err", "/server_info"):
         assert ask(guard(), "GET", path).text == "the page"
     own = {"content-type": "application/json; charset=utf-8", "origin": "http://localhost:3000"}
@@ -43,25 +43,25 @@ def test_a_person_s_requests_go_through() -> None:
 
 @pytest.mark.parametrize("path", ["/report_asset_materialization/x", "/report_asset_check/a/b", "/report_asset_new"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-def test_nobody_reports_events_from_outside(method: str, path: str) -> None:
+def test_reports_of_events_from_outside_are_refused(method: str, path: str) -> None:
     answer = ask(guard(), method, path, JSON)
     assert answer.status == 403
     assert answer.text == "Materialisations and checks come from runs; they cannot be reported from outside.\n"
 
 
-def test_debug_files_are_refused_with_the_command_that_writes_them() -> None:
+def test_debug_files_are_refused_with_the_command_that_writes_these_files() -> None:
     refused = ask(guard(), "GET", "/download_debug/0b1c")
     assert (refused.status, "dagster debug export RUN_ID FILE" in refused.text) == (403, True)
 
 
 @pytest.mark.parametrize("query", ["query={version}", "a=1&query=mutation{x}", "%71uery=x", "query", "query="])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_query_by_get_is_refused(method: str, query: str) -> None:
+def test_graphql_query_by_get_is_refused(method: str, query: str) -> None:
     answer = ask(guard(), method, "/graphql", {"accept": "text/html"}, query)
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
-def test_a_page_of_the_ui_may_have_a_query_of_its_own() -> None:
+def test_pages_of_the_ui_may_have_query_parameters() -> None:
     assert ask(guard(), "GET", "/runs", query="query=status:FAILURE").status == 200
 
 
@@ -79,7 +79,7 @@ def test_a_page_of_the_ui_may_have_a_query_of_its_own() -> None:
         None,
     ],
 )
-def test_what_a_form_can_send_is_refused(content_type: str | None) -> None:
+def test_content_types_that_a_form_can_send_are_refused(content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     assert ask(guard(), "POST", "/graphql", headers).status == 415
 
@@ -92,14 +92,14 @@ def test_what_a_form_can_send_is_refused(content_type: str | None) -> None:
         ([*JSON.items(), ("origin", "http://localhost:3000"), ("origin", EVIL)], 403),
     ],
 )
-def test_a_header_that_is_there_twice_counts_as_none(sent: list[tuple[str, str]], status: int) -> None:
+def test_request_with_a_duplicate_header_is_refused(sent: list[tuple[str, str]], status: int) -> None:
     assert ask(guard(), "POST", "/graphql", sent).status == status
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/"), ("POST", "/graphql/"), ("PUT", "/graphql"), ("DELETE", "/x"), ("OPTIONS", "/")]
 )
-def test_only_graphql_takes_what_writes(method: str, path: str) -> None:
+def test_write_requests_outside_graphql_are_refused(method: str, path: str) -> None:
     answer = ask(guard(), method, path, JSON)
     assert answer.status == 405
     assert "GET" in answer.headers["allow"]
@@ -117,8 +117,9 @@ def test_only_graphql_takes_what_writes(method: str, path: str) -> None:
         "a b",
     ],
 )
-def test_a_foreign_host_is_refused_everywhere_but_by_the_probe(host: str) -> None:
-    """A name that its owner has let point here: the browser takes the page for a page of that name."""
+def test_foreign_host_is_refused_except_for_the_health_probe(host: str) -> None:
+    """The owner of a foreign name may let it point here (DNS rebinding): browsers then attribute our page to that
+    name."""
     named = {"host": host}
     assert ask(guard(), "GET", "/", named).status == 403
     assert ask(guard(), "POST", "/graphql", {**JSON, **named, "origin": f"http://{host}"}).status == 403
@@ -128,7 +129,7 @@ def test_a_foreign_host_is_refused_everywhere_but_by_the_probe(host: str) -> Non
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:4711", "127.9.9.9", "[::1]:3000", "[::1]"])
-def test_this_machine_s_own_names_are_answered_at_any_port(host: str) -> None:
+def test_names_of_the_local_machine_are_accepted_at_any_port(host: str) -> None:
     own = {**JSON, "host": host, "origin": f"http://{host}"}
     assert ask(guard(), "POST", "/graphql", own).status == 200
     assert open_socket(guard(), "/graphql", own).status == 101
@@ -138,12 +139,12 @@ def test_this_machine_s_own_names_are_answered_at_any_port(host: str) -> None:
     "origin",
     [EVIL, "null", "http://localhost:8080", "http://localhost", "file://", "http://localhost:3000.evil.example"],
 )
-def test_a_foreign_page_neither_writes_nor_listens(origin: str) -> None:
+def test_write_requests_and_websockets_of_foreign_origins_are_refused(origin: str) -> None:
     assert ask(guard(), "POST", "/graphql", {**JSON, "origin": origin}).status == 403
     assert open_socket(guard(), "/graphql", {"origin": origin}).status == 403
 
 
-def test_a_program_that_names_no_origin_is_let_in() -> None:
+def test_requests_without_an_origin_are_accepted() -> None:
     assert ask(guard(), "POST", "/graphql", JSON).status == 200
     assert open_socket(guard(), "/graphql").status == 101
 
@@ -153,20 +154,20 @@ def test_a_program_that_names_no_origin_is_let_in() -> None:
     [
         ("irt.example.org", "https://irt.example.org", 200),
         ("IRT.example.org:443", "https://irt.example.org", 200),
-        ("127.0.0.1:3000", "https://irt.example.org", 200),  # a proxy that names its backend
+        ("127.0.0.1:3000", "https://irt.example.org", 200),  # a proxy that sends its backend's name
         ("irt.example.org", "https://irt.example.org:8443", 403),
         ("irt.example.org", "http://irt.example.org:8080", 403),
         ("irt.example.org", EVIL, 403),
         ("other.example.org", "https://irt.example.org", 403),
     ],
 )
-def test_behind_a_proxy_the_public_address_counts(host: str, origin: str, status: int) -> None:
+def test_public_address_is_the_accepted_host_and_origin_behind_a_proxy(host: str, origin: str, status: int) -> None:
     layer = guard(irt_ui_url="https://irt.example.org/")
     assert ask(layer, "POST", "/graphql", {**JSON, "host": host, "origin": origin}).status == status
     assert open_socket(layer, "/graphql", {"host": host, "origin": origin}).status == (101 if status == 200 else 403)
 
 
-def test_under_a_path_prefix_every_rule_holds() -> None:
+def test_rules_apply_to_paths_under_a_prefix() -> None:
     layer = guard(prefix="/dagster", irt_ui_url="https://example.org/dagster")
     own = {"host": "example.org", "origin": "https://example.org"}
     assert ask(layer, "GET", "/dagster/runs", own).status == 200
@@ -180,14 +181,14 @@ def test_under_a_path_prefix_every_rule_holds() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/graphql", "/report_asset_check/x"])
-def test_no_answer_is_shown_inside_another_site_s_page(path: str) -> None:
+def test_responses_cannot_be_framed_by_other_sites(path: str) -> None:
     headers = ask(guard(), "GET", path).headers
     assert headers["x-frame-options"] == "SAMEORIGIN"
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
 # -- identities --------------------------------------------------------------------------------------
-# The layer that verifies whose request it is: what a token lets through, and what nothing else does.
+# The layer that verifies the user of a request: only requests with a valid token and role pass.
 
 LAUNCH = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"
 MONTHLY = {"p": {"selector": {"jobName": "monthly"}}}
@@ -202,7 +203,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 
 def page(verifier: Verifier | None, role: Role = "analyst", app: ASGIApp = echo, **settings: Any) -> Guard:
-    """As it is served: behind the layer that knows foreign pages."""
+    """Return the page as it is served, behind the guard against foreign pages."""
     identified = Identified(app, verifier, "__Host-irt", role)
     return Guard(identified, Settings(_env_file=None, **settings).ui_names)
 
@@ -217,7 +218,7 @@ def post(app: ASGIApp, query: str, variables: object = None, **headers: str) -> 
 
 
 async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the headers and the body that it got."""
+    """Respond with the received headers and body."""
     got = {name.decode(): value.decode() for name, value in scope["headers"]}
     body = (await receive())["body"].decode() if scope["method"] == "POST" else ""
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -225,7 +226,7 @@ async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, FORGED, {"cookie": "theme=dark"}, {"authorization": "Basic b3A6b3A="}])
-def test_without_a_token_nobody_passes_whatever_they_say_of_themselves(
+def test_requests_without_a_token_are_refused_regardless_of_identity_headers(
     verifier: Verifier, headers: dict[str, str]
 ) -> None:
     for method, path in (("GET", "/"), ("GET", "/reports/1"), ("GET", "/_next/a.js"), ("POST", "/graphql")):
@@ -236,18 +237,18 @@ def test_without_a_token_nobody_passes_whatever_they_say_of_themselves(
 
 
 @pytest.mark.parametrize("attack", ATTACKS[::12], ids=str)
-def test_a_forged_token_opens_nothing(verifier: Verifier, attack: Attack) -> None:
+def test_forged_token_is_refused(verifier: Verifier, attack: Attack) -> None:
     token = attack.make(Issuer())
     assert ask(page(verifier), "GET", "/", [("authorization", f"Bearer {token}")]).status == attack.status
 
 
-def test_a_health_check_needs_no_token(verifier: Verifier) -> None:
+def test_health_check_requires_no_token(verifier: Verifier) -> None:
     assert ask(page(verifier), "GET", "/server_info", {"host": "10.0.0.7"}).status == 200
 
 
 @pytest.mark.parametrize("needed", ["viewer", "analyst"])
 @pytest.mark.parametrize("role", ROLES)
-def test_a_page_opens_to_its_role_and_those_above(verifier: Verifier, role: Role, needed: Role) -> None:
+def test_page_is_accessible_to_its_role_and_higher_roles(verifier: Verifier, role: Role, needed: Role) -> None:
     expected = ROLES.index(role) >= ROLES.index(needed)
     app = page(verifier, needed)
     assert ask(app, "GET", "/runs", bearer(role)).status == (200 if expected else 403)
@@ -258,12 +259,12 @@ def test_a_page_opens_to_its_role_and_those_above(verifier: Verifier, role: Role
     assert post(app, "{ version }", **bearer(role)).status == (200 if expected else 403)
 
 
-def test_a_token_without_roles_opens_nothing(verifier: Verifier) -> None:
+def test_token_without_roles_is_refused(verifier: Verifier) -> None:
     assert ask(page(verifier, "viewer"), "GET", "/", bearer()).status == 403
 
 
-# -- what is handed on ---------------------------------------------------------------------------------------------
-def test_the_verified_name_is_handed_on_and_one_from_outside_is_not(verifier: Verifier) -> None:
+# -- forwarded headers ---------------------------------------------------------------------------------------------
+def test_verified_name_is_forwarded_and_names_in_request_headers_are_removed(verifier: Verifier) -> None:
     app = page(verifier, app=mirror)
     got = json.loads(post(app, LAUNCH, MONTHLY, **bearer("analyst", sub="Zoë\u2028"[:3]), **FORGED).text)
     assert json.loads(got["headers"][CALLER_HEADER]) == "Zoë"
@@ -272,13 +273,13 @@ def test_the_verified_name_is_handed_on_and_one_from_outside_is_not(verifier: Ve
     assert json.loads(got["headers"][CALLER_HEADER]) == "ann"
 
 
-def test_without_a_login_everybody_passes_and_nobody_has_a_name() -> None:
+def test_requests_pass_without_a_name_if_there_is_no_login() -> None:
     got = json.loads(post(page(None, app=mirror), LAUNCH, MONTHLY, **FORGED).text)
     assert CALLER_HEADER not in got["headers"]
     assert open_socket(page(None), "/graphql").status == 101
 
 
-def test_the_page_answers_others_in_a_pod_with_a_login_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webserver_in_a_pod_listens_on_all_addresses_only_with_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = Settings(_env_file=None)
     with_login = alone.model_copy(update={"jwt_issuer": ISSUER})
     assert (alone.ui_address, with_login.ui_address) == ("127.0.0.1", "127.0.0.1")
@@ -286,7 +287,7 @@ def test_the_page_answers_others_in_a_pod_with_a_login_alone(monkeypatch: pytest
     assert (alone.ui_address, with_login.ui_address) == ("127.0.0.1", "0.0.0.0")
 
 
-def test_of_two_internal_headers_neither_is_handed_on(verifier: Verifier) -> None:
+def test_duplicate_internal_headers_are_not_forwarded(verifier: Verifier) -> None:
     both = [*bearer("analyst").items(), (CALLER_HEADER, "a"), ("IRT-Caller", "b")]
     got = json.loads(ask(page(verifier, app=mirror), "GET", "/", both).text)
     assert json.loads(got["headers"][CALLER_HEADER]) == "ann"
@@ -299,16 +300,16 @@ ANALYSTS = {
     *("terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"),
 }
 MUTATIONS = sorted(GrapheneMutation._meta.fields)
-"""All that this version of Dagster has."""
+"""Names of all mutations in this version of Dagster."""
 
 
-def test_the_mutations_of_analysts_are_those_of_dagster() -> None:
+def test_mutations_permitted_to_analysts_exist_in_dagster() -> None:
     assert set(MUTATIONS) >= ANALYSTS
     assert operations.LAUNCHING_RUNS | operations.LAUNCHING_BACKFILLS | operations.ENDING == ANALYSTS
 
 
 @pytest.mark.parametrize("name", [*MUTATIONS, "somethingThatIsNewInDagster"])
-def test_analysts_launch_and_end_and_all_else_is_the_operator_s(verifier: Verifier, name: str) -> None:
+def test_analysts_may_launch_and_end_runs_and_only_operators_other_mutations(verifier: Verifier, name: str) -> None:
     needed: Role = "analyst" if name in ANALYSTS else "operator"
     for role in ROLES:
         answer = post(page(verifier, "viewer"), f"mutation {{ {name} {{ __typename }} }}", **bearer(role))
@@ -327,7 +328,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("query", HIDDEN, ids=range(len(HIDDEN)))
-def test_a_mutation_is_judged_by_its_name_wherever_it_stands(verifier: Verifier, query: str) -> None:
+def test_mutation_is_judged_by_its_name_at_any_place_in_a_query(verifier: Verifier, query: str) -> None:
     refused = post(page(verifier), query, {"p": 1}, **bearer("analyst"))
     assert refused.status == 403
     assert json.loads(refused.text)["errors"][0]["message"] == (
@@ -337,19 +338,19 @@ def test_a_mutation_is_judged_by_its_name_wherever_it_stands(verifier: Verifier,
     assert post(page(verifier), query.replace("wipeAssets", "launchRun"), {"p": 1}, **bearer("analyst")).status == 200
 
 
-def test_of_several_operations_the_one_that_is_not_named_counts_too(verifier: Verifier) -> None:
+def test_mutations_in_operations_that_are_not_executed_are_judged_too(verifier: Verifier) -> None:
     query = "query a { version } mutation b { wipeAssets(assetPartitionRanges: []) { __typename } }"
     body = json.dumps({"query": query, "operationName": "a"}).encode()
     assert ask(page(verifier), "POST", "/graphql", JSON | bearer("analyst"), body=body).status == 403
     assert ask(page(verifier), "POST", "/graphql", JSON | bearer("operator"), body=body).status == 200
 
 
-def test_a_backfill_hands_its_runs_no_name(verifier: Verifier) -> None:
+def test_backfill_that_sets_the_launchers_tag_is_refused(verifier: Verifier) -> None:
     query = "mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename } }"
     tags = {"p": {"allPartitions": True, "tags": [{"key": LAUNCHED_BY, "value": "zoe"}]}}
     refused = post(page(verifier), query, tags, **bearer("operator"))
     assert (refused.status, "irt/launched_by is set here" in refused.text) == (403, True)
-    assert post(page(verifier), LAUNCH, MONTHLY["p"] | tags, **bearer("analyst")).status == 200  # is overwritten
+    assert post(page(verifier), LAUNCH, MONTHLY["p"] | tags, **bearer("analyst")).status == 200  # tag is overwritten
 
 
 @pytest.mark.parametrize(
@@ -371,24 +372,24 @@ def test_a_backfill_hands_its_runs_no_name(verifier: Verifier) -> None:
     ],
     ids=range(13),
 )
-def test_what_cannot_be_read_goes_no_further(verifier: Verifier, body: bytes) -> None:
+def test_body_that_cannot_be_parsed_is_refused(verifier: Verifier, body: bytes) -> None:
     answer = ask(page(verifier), "POST", "/graphql", JSON | bearer("operator"), body=body)
     assert (answer.status, json.loads(answer.text)["data"]) == (400, None)
 
 
-def test_a_query_by_get_goes_no_further(verifier: Verifier) -> None:
+def test_mutation_by_get_is_refused_with_a_valid_token(verifier: Verifier) -> None:
     query = "query=mutation{launchRun(executionParams:{selector:{jobName:%22monthly%22}}){__typename}}"
     assert ask(page(verifier), "GET", "/graphql", bearer("operator"), query).status == 405
 
 
-def test_a_body_that_is_too_large_goes_no_further(verifier: Verifier) -> None:
+def test_body_that_is_too_large_is_refused(verifier: Verifier) -> None:
     assert ask(page(verifier), "POST", "/graphql", JSON | bearer("operator"), body=b" " * (2**24 + 1)).status == 413
 
 
-def test_of_whoever_goes_before_the_whole_request_is_there_nothing_is_passed_on(
+def test_request_is_dropped_silently_if_the_client_disconnects_before_its_end(
     verifier: Verifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As browsers do when another page is opened meanwhile; that is no refusal."""
+    """Browsers disconnect like this if the user opens a different page, so it is not logged as a refusal."""
     waiting: list[Message] = [
         {"type": "http.request", "body": b'{"query"', "more_body": True},
         {"type": "http.disconnect"},
@@ -413,9 +414,9 @@ SUBSCRIBE = {"type": "start", "id": "1", "payload": {"query": "subscription { ca
 
 
 def converse(app: ASGIApp, headers: dict[str, str], said: list[Any]) -> tuple[list[Any], list[Message]]:
-    """What reaches Dagster of the messages, and what the one who sent them gets to hear; each is answered.
+    """Send messages by WebSocket. Returns the messages that reach Dagster, and the messages sent to the client.
 
-    A function among the messages is called when its turn has come.
+    A function among the messages is called in its turn.
     """
     reached: list[Any] = []
     heard: list[Message] = []
@@ -454,7 +455,7 @@ def _text(said: object) -> str:
 
 @pytest.mark.parametrize("kind", ["start", "subscribe", "anything"])
 @pytest.mark.parametrize("query", [LAUNCH, "{ version }", "subscription { a } mutation { reloadWorkspace { x } }", "{"])
-def test_a_websocket_is_for_subscriptions_alone(verifier: Verifier, kind: str, query: str) -> None:
+def test_operations_by_websocket_except_subscriptions_are_refused(verifier: Verifier, kind: str, query: str) -> None:
     other = {"type": kind, "id": "2", "payload": {"query": query, "variables": MONTHLY}}
     begin = {"type": "connection_init", "payload": {}}
     reached, heard = converse(page(verifier), bearer("operator"), [begin, SUBSCRIBE, other, SUBSCRIBE])
@@ -473,7 +474,7 @@ def test_a_websocket_is_for_subscriptions_alone(verifier: Verifier, kind: str, q
     ],
     ids=lambda sent: str(sent)[:50],
 )
-def test_message_that_dagster_cannot_read_does_not_reach_it(verifier: Verifier, sent: object, login: bool) -> None:
+def test_message_that_dagster_cannot_parse_is_not_forwarded(verifier: Verifier, sent: object, login: bool) -> None:
     app, headers = (page(verifier), bearer("operator")) if login else (page(None), {})
     assert converse(app, headers, [sent, SUBSCRIBE])[0] == [SUBSCRIBE]
 
@@ -481,7 +482,7 @@ def test_message_that_dagster_cannot_read_does_not_reach_it(verifier: Verifier, 
 @pytest.mark.parametrize(
     "origin", ["https://evil.irt.example.org", "https://example.org", "http://localhost:3000", "null"]
 )
-def test_a_sibling_s_page_opens_no_websocket_with_the_cookie(verifier: Verifier, origin: str) -> None:
+def test_websocket_with_the_cookie_is_refused_if_its_origin_is_a_sibling_site(verifier: Verifier, origin: str) -> None:
     app = page(verifier, irt_ui_url="https://irt.example.org")
     own = {"cookie": f"__Host-irt={Issuer().token(roles=['operator'])}", "host": "irt.example.org"}
     assert open_socket(app, "/graphql", own | {"origin": origin}).status == 403
@@ -489,7 +490,7 @@ def test_a_sibling_s_page_opens_no_websocket_with_the_cookie(verifier: Verifier,
     assert post(app, LAUNCH, MONTHLY, **own, origin=origin).status == 403
 
 
-def test_a_token_that_expires_meanwhile_ends_its_websocket(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_websocket_is_closed_if_its_token_expires(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     given = bearer("operator", exp=after(60))
     app = page(verifier)
 
@@ -503,7 +504,7 @@ def test_a_token_that_expires_meanwhile_ends_its_websocket(verifier: Verifier, m
     assert (heard[-1]["code"], heard[-1]["reason"]) == (1008, "The token has expired: log in again.")
 
 
-def test_a_login_of_which_settings_are_missing_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webserver_exits_with_a_list_of_missing_login_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_ISSUER", ISSUER)
     monkeypatch.setattr("sys.argv", ["webserver", "--port", "1"])
     with pytest.raises(SystemExit, match="set JWT_AUDIENCE, IRT_ORG_ID"):

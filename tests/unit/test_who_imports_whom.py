@@ -1,5 +1,5 @@
-"""What no contract of import-linter says: tests and benchmarks, which are not installed, do not import each other, and
-tests of the library import nothing else of the project."""
+"""Import rules beyond import-linter's contracts, for code that is not installed: tests and benchmarks do not import
+each other, and tests of the library import nothing else of the project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MUST_NOT_IMPORT = {
 
 
 @pytest.mark.parametrize("folder", MUST_NOT_IMPORT)
-def test_only_what_it_may(folder: str) -> None:
+def test_folder_imports_only_permitted_packages(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -35,7 +35,7 @@ def test_only_what_it_may(folder: str) -> None:
 
 
 def test_benchmarks_import_each_other_as_modules_of_the_package() -> None:
-    """A benchmark that is started with `python -m` does not find a file beside it by its name alone."""
+    """A benchmark started with `python -m` cannot import a file of its folder by the bare name."""
     files = sorted((ROOT / "benchmarks").glob("*.py"))
     beside = {path.stem for path in files}
     imported = [(path.name, line, name) for path in files for line, name in imported_names(ROOT, path)]

@@ -1,4 +1,4 @@
-"""Lists in sentences."""
+"""Lists in sentences, and quoting in commands."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from irt_assets.common.wording import listed, some_of
         (3, 15, "i0, i1, i2 and 12 more"),
     ],
 )
-def test_the_first_are_named_and_the_rest_is_counted(n: int, all_of_them: int | None, said: str) -> None:
+def test_first_items_of_a_long_list_are_named_and_the_rest_is_counted(
+    n: int, all_of_them: int | None, said: str
+) -> None:
     assert some_of([f"i{k}" for k in range(n)], 3, all_of_them) == said
 
 
-def test_what_holds_commas_is_kept_apart_by_semicolons() -> None:
+def test_list_is_separated_by_semicolons_if_requested() -> None:
     assert some_of(["a (1, 2)", "b", "c"], 2, between="; ") == "a (1, 2); b and 1 more"
 
 
@@ -36,11 +38,11 @@ def test_a_list_in_prose_ends_with_and() -> None:
 
 
 NAMES = re.compile(r"irt (?:release|items|lineage)\b[^`\n]*?\{(?!shlex\.)[^}]*(?:item_id|item|reference|anchors?)\)?\}")
-"""A command in an f-string with the name of an item in it, unquoted."""
+"""Matches a command in an f-string that contains the unquoted name of an item."""
 
 
-def test_a_command_to_paste_quotes_the_items_that_it_names() -> None:
-    """An item's name is any text of an import: `$(…)` or `;` in one would run in the shell it is pasted into."""
+def test_commands_to_paste_quote_names_of_items() -> None:
+    """An imported item may have any text as its name, and `$(…)` or `;` in a name would be executed by the shell."""
     root = Path(irt_assets.__file__).parents[1]
     files = [file for folder in ("irt_assets", "jobs", "services") for file in root.glob(f"{folder}/**/*.py")]
     assert len(files) > 100

@@ -1,4 +1,4 @@
-"""The files that deploy/write_schedules.py writes from the schedules."""
+"""Files that deploy/write_schedules.py writes from the schedules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jobs.plans import PLANS
 from resources.settings import Settings
 
 
-def test_the_committed_files_are_those_that_the_schedules_make() -> None:
+def test_committed_files_equal_the_files_written_from_the_schedules() -> None:
     written = dict(files())
     stale = [str(path) for path, text in written.items() if (ROOT / path).read_text("utf-8") != text]
     assert stale == [], "run `python -m deploy.write_schedules`"
     assert {plan.job for plan in PLANS} == set(SHIPPED)
 
 
-def test_services_and_pods_wait_for_as_long_as_a_run_may_take() -> None:
+def test_time_limit_of_services_and_pods_equals_the_time_limit_of_runs() -> None:
     defs = build_defs(Settings(_env_file=None))
     longest = {job: int(defs.resolve_job_def(job).tags[MAX_RUNTIME_SECONDS_TAG]) for job in SHIPPED}
     assert {job: one.hours * 3600 for job, one in SHIPPED.items()} == longest

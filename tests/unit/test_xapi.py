@@ -1,4 +1,4 @@
-"""What an xAPI statement tells: the attempt, or why it is none."""
+"""xAPI statements: conversion to attempts, and the reasons of refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SESSION = "b7f0d3de-5a55-4d4c-9c5e-0b8f6f3f9a11"
 
 
 def statement(**more: Any) -> dict[str, Any]:
-    """As the specification's examples are built, for an item of ours."""
+    """Return a statement like the specification's examples, on an item of ours."""
     made = {
         "id": ID,
         "actor": {"objectType": "Agent", "name": "Ada", "account": {"homePage": HOME, "name": "u42"}},
@@ -62,7 +62,7 @@ def refused(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
     return refusal.value.reason, refusal.value.value
 
 
-def test_every_column_that_a_statement_knows() -> None:
+def test_statement_is_converted_to_all_columns_of_an_attempt() -> None:
     assert taken() == {
         "attempt_id": ID,
         "user_id": "u42",
@@ -75,7 +75,7 @@ def test_every_column_that_a_statement_knows() -> None:
     }
 
 
-def test_what_may_be_left_out() -> None:
+def test_attempt_has_null_columns_if_optional_properties_are_missing() -> None:
     least = taken(id=None, context=None, result={"success": False}, object={"id": "https://exam.example.org/items/q7"})
     assert {name: value for name, value in least.items() if value is None} == dict.fromkeys(
         ("attempt_id", "response", "response_time_ms", "session_id")
@@ -86,7 +86,7 @@ def test_what_may_be_left_out() -> None:
     assert attempt_of(statement(), Naming(HOME)) == taken() | {"item_id": "https://exam.example.org/items/q7"}
 
 
-def test_an_id_in_capitals_is_the_same() -> None:
+def test_statement_id_is_converted_to_lower_case() -> None:
     assert taken(id=ID.upper()) == taken()
 
 
@@ -99,7 +99,7 @@ def test_an_id_in_capitals_is_the_same() -> None:
         ({"score": {"scaled": 1.0}}, True),
     ],
 )
-def test_success_says_whether_it_is_right_and_else_a_whole_score(result: Any, correct: bool) -> None:
+def test_correctness_is_read_from_success_or_from_a_scaled_score_of_0_or_1(result: Any, correct: bool) -> None:
     assert taken(result=result)["correct"] is correct
 
 
@@ -117,7 +117,7 @@ def test_success_says_whether_it_is_right_and_else_a_whole_score(result: Any, co
         ([], ("bad_statement", "result")),
     ],
 )
-def test_nothing_else_says_it_not_even_the_pattern_of_correct_responses(result: Any, reason: tuple[str, str]) -> None:
+def test_statement_without_success_or_a_scaled_score_of_0_or_1_is_refused(result: Any, reason: tuple[str, str]) -> None:
     assert refused(result=result) == reason
 
 
@@ -128,18 +128,20 @@ def test_nothing_else_says_it_not_even_the_pattern_of_correct_responses(result: 
         *(("P2W", 1_209_600_000), ("P0Y0M0DT0H0M7S", 7_000), ("P1M", None), ("P1Y2DT3S", None)),
     ],
 )
-def test_a_duration_in_milliseconds_or_none_where_a_month_or_a_year_is_in_it(duration: str, ms: int | None) -> None:
+def test_duration_is_converted_to_milliseconds_unless_it_contains_months_or_years(
+    duration: str, ms: int | None
+) -> None:
     assert taken(result={"success": True, "duration": duration})["response_time_ms"] == ms
 
 
 @pytest.mark.parametrize(
     "duration", ["", "P", "PT", "12", "P1S", "PT1", "P1DT", "PT-1S", "1:30", "PT" + "9" * 400 + "S"]
 )
-def test_what_is_no_duration_is_refused(duration: str) -> None:
+def test_invalid_duration_is_refused(duration: str) -> None:
     assert refused(result={"success": True, "duration": duration}) == ("bad_response_time", duration)
 
 
-def test_one_name_at_two_home_pages_is_two_people() -> None:
+def test_account_with_a_different_home_page_is_refused() -> None:
     other = {"account": {"homePage": HOME + "/", "name": "u42"}}
     assert refused(actor=other) == ("other_home_page", HOME + "/")
     assert refused(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", HOME)
@@ -155,11 +157,11 @@ def test_one_name_at_two_home_pages_is_two_people() -> None:
         ({"name": "Ada"}, "no account"),
     ],
 )
-def test_other_actors_are_refused(actor: Any, value: str) -> None:
+def test_actors_without_an_account_are_refused(actor: Any, value: str) -> None:
     assert refused(actor=actor) == ("not_an_account", value)
 
 
-def test_other_verbs_are_left_out_and_a_voiding_statement_names_what_it_voids() -> None:
+def test_other_verbs_are_skipped_and_voiding_statements_return_the_voided_id() -> None:
     for verb in ("http://adlnet.gov/expapi/verbs/completed", "http://adlnet.gov/expapi/verbs/experienced", "answered"):
         assert attempt_of(statement(verb={"id": verb}, actor={"mbox": 7}), NAMING) is None
     voiding = {"objectType": "StatementRef", "id": ID.upper()}
@@ -185,11 +187,11 @@ def test_other_verbs_are_left_out_and_a_voiding_statement_names_what_it_voids() 
         ({"context": {"registration": "42"}}, "context.registration"),
     ],
 )
-def test_a_malformed_statement_is_refused_by_the_property(more: Any, value: str) -> None:
+def test_malformed_statement_is_refused_with_the_property(more: Any, value: str) -> None:
     assert refused(**more) == ("bad_statement", value)
 
 
-def test_an_activity_elsewhere_is_refused() -> None:
+def test_activity_outside_the_item_prefix_is_refused() -> None:
     assert refused(object={"id": "https://elsewhere.org/q7"}) == ("other_activity", "https://elsewhere.org/q7")
 
 
@@ -201,6 +203,6 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["id", "actor", "verb", "object", "result", "context", "timestamp"]), JSON))
-def test_whatever_is_sent_is_a_refusal_and_no_error(changed: dict[str, Any]) -> None:
+def test_arbitrary_json_is_converted_or_refused_without_other_errors(changed: dict[str, Any]) -> None:
     with suppress(NotTaken):
         assert isinstance(attempt_of(statement() | changed, NAMING), dict | None)

@@ -63,15 +63,15 @@ class AnswerRules(Stage):
         default=14,
         ge=0,
         le=3650,
-        description="Days after its end for which a month stays open. Answers that come after it has closed count for "
-        "it only if a person reopens it.",
+        description="Days for which a month stays open after its end. Answers that arrive after the month has closed "
+        "count only if a person reopens it.",
     )
 
 
 class EligibilityRules(Stage):
     """Conditions for an attempt to count, and the numbers of responses that a fit needs."""
 
-    change: ClassVar[str] = "A change makes the snapshot of every month stale, and all that is made from it."
+    change: ClassVar[str] = "A change makes the snapshot of every month stale, and everything computed from it."
 
     min_responses: Count = Field(default=500, description="Responses that an item needs to be published.")
     min_learner_responses: int = Field(
@@ -79,30 +79,33 @@ class EligibilityRules(Stage):
     )
     min_responses_3pl: Count = Field(
         default=1000,
-        description="Responses that an item needs to be published under a 3PL, if more than `min_responses`.",
+        description="Responses that an item needs to be published under a 3PL, if this is more than `min_responses`.",
     )
     min_provisional_responses: Count = Field(
         default=200,
-        description="With this many, or with `min_responses` if these are fewer, an item is fitted; until it has "
-        "enough to be published it is provisional.",
+        description="Responses that an item needs to be fitted, if this is fewer than `min_responses`. The item is "
+        "provisional until it has enough responses to be published.",
     )
     hinted: HintRule = Field(
-        default="wrong", description="A correct answer with hints is scored wrong, or every hinted answer is excluded."
+        default="wrong",
+        description="`wrong`: a correct answer with hints is scored as wrong. `exclude`: every answer with hints is "
+        "excluded.",
     )
     rapid_share: Share = Field(
-        default=0.10, description="An answer is rapid below this share of the item's median time."
+        default=0.10, description="An answer is rapid if it took less than this share of the item's median time."
     )
     rapid_cap_ms: float = Field(
         default=10_000.0, ge=0, le=3_600_000, description="An answer that took longer than this many ms is not rapid."
     )
     rapid_min_times: Count = Field(
-        default=100, description="With fewer known times than this, none of an item's answers is taken for rapid."
+        default=100, description="Known response times below which no answer to the item counts as rapid."
     )
     lookback_months: int = Field(
         default=12,
         ge=0,
         le=240,
-        description="A learner's attempt on an item is a repeat when an earlier one lies in this many months before.",
+        description="A learner's attempt on an item is a repeat if there is an earlier attempt within this many months "
+        "before it.",
     )
 
     @property
@@ -119,19 +122,19 @@ class FitRules(Stage):
     """Assumptions about the distribution of θ and the assignment of items."""
 
     change: ClassVar[str] = (
-        "A change makes the fit of every month stale, and all that is made from it; the snapshots stay."
+        "A change makes the fit of every month stale, and everything computed from it. The snapshots stay."
     )
 
     assignment: AssignmentRule = Field(
         default="linear",
-        description="`linear` if items are assigned independently of ability, `by_level` if they were chosen from "
-        "earlier ability. A scale by level is fitted as groups by earlier θ.",
+        description="`linear`: items are assigned independently of ability. `by_level`: items are chosen by earlier "
+        "ability; the scale is then fitted with groups by earlier θ.",
     )
     latent: LatentRule = Field(
         default="normal",
-        description="What `em` takes for the distribution of θ: normal, a histogram, or (auto) a histogram under a 3PL "
-        "and where a test and a comparison of fits ask for one. A scale by level has normal distributions, level by "
-        "level.",
+        description="Distribution of θ that `em` assumes: `normal`, `histogram`, or `auto`: a histogram under a 3PL, "
+        "and if a test and a comparison of fits show that it is needed. With `assignment=by_level` each level has a "
+        "normal distribution.",
     )
 
     @model_validator(mode="after")
@@ -148,16 +151,16 @@ class LinkingRules(Stage):
     """Conditions for an anchor to be used in linking."""
 
     change: ClassVar[str] = (
-        "A change makes the linking of every month stale, and all that is made from it; the fits stay."
+        "A change makes the linking of every month stale, and everything computed from it. The fits stay."
     )
 
     min_anchor_responses: Count = Field(
-        default=200, description="An anchor with fewer responses in the window is not used for linking."
+        default=200, description="Responses in the window that an anchor needs to be used for linking."
     )
     item_variation: Share = Field(
         default=0.10,
-        description="The SD by which an item's b is expected to vary from month to month beyond errors; anchors far "
-        "beyond it and their errors have moved.",
+        description="SD by which an item's b is expected to vary from month to month, in addition to its error. "
+        "Anchors that are far beyond both have moved.",
     )
 
 
@@ -165,12 +168,13 @@ class PublicationRules(Stage):
     """Limits of the gates. Set gates hold a month, and item gates hold back an item."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale. Set gates are judged again at once, by what is stored of each month; items are "
-        "held back by the new limits when a month is next taken to the ledger."
+        "A change makes nothing stale. Set gates are evaluated again at once, from the stored results of each month. "
+        "The new limits hold items back the next time a month's publication step runs."
     )
 
     max_rejected_share: Share = Field(
-        default=0.10, description="Set gate on rapid and unusable answers among live answers of real learners."
+        default=0.10,
+        description="Set gate: largest share of rapid and unusable answers among live answers of real learners.",
     )
     max_abs_b: UpTo100 = Field(default=6.0, description="Item gate: an item with a larger |b| is held back.")
     max_b_se: UpTo100 = Field(
@@ -178,39 +182,41 @@ class PublicationRules(Stage):
     )
     max_rmsd: Share = Field(
         default=0.05,
-        description="Item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in "
-        "a thousand times, holds an item back.",
+        description="Item gate: an item is held back if its RMSD is above this, and above the value that a sound item "
+        "with the same number of responses exceeds once in 1,000 times.",
     )
     second_dimension: HoldRule = Field(
-        default="warn", description="A second dimension is warned of, or holds the month."
+        default="warn", description="Whether a second dimension gives a warning or holds the month."
     )
     new_misfit: HoldRule = Field(
         default="warn",
-        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose "
-        "anchors moved against the other published items is warned of, or held, from when it is next materialised.",
+        description="Whether a month gives a warning or is held if it fits the model worse than the scale's origin, "
+        "its linking jumps, or its anchors moved against the other published items. It applies when the month is next "
+        "materialised.",
     )
     # At least 3: the two linking constants fit any two anchors exactly.
     min_anchors: int = Field(
-        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors must not have moved."
+        default=5, ge=3, le=10_000, description="Set gate: number of usable anchors that must not have moved."
     )
     min_anchor_share: Share = Field(
-        default=0.70, description="Set gate: which share of the usable anchors must not have moved."
+        default=0.70, description="Set gate: share of the usable anchors that must not have moved."
     )
     max_item_variation: Share = Field(
         default=0.15,
-        description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
-        "scale in common.",
+        description="Set gate: largest SD by which the anchors' b may vary from month to month (its lower 95 % limit "
+        "counts). Anchors that vary by more have no common scale.",
     )
     max_anchor_shift: UpTo100 = Field(
         default=0.10,
-        description="Set gate: by how many SDs of the scale's population the anchors as a group may move against the "
-        "other published items; a shift within 3 of its standard errors holds nothing.",
+        description="Set gate: largest shift of the anchors as a group against the other published items, in SDs of "
+        "the scale's population. A shift within 3 of its standard errors does not hold the month.",
     )
     max_linking_error: UpTo100 = Field(
-        default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
+        default=0.20,
+        description="Set gate: largest standard error that linking may give b at either end of the bank.",
     )
     demanded_engines: str = Field(
-        default="", title="engines", description="Set gate: engines whose fit of the month there must be."
+        default="", title="engines", description="Set gate: engines that must have fitted the month."
     )
 
     @property
@@ -223,29 +229,34 @@ class WarningRules(Stage):
     """Limits for warnings, and settings of the drift and DIF analyses. None of them holds a month."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale; drift, DIF and engines' agreement follow when a month is next materialised."
+        "A change makes nothing stale. Drift, DIF and engine agreement use it when a month is next materialised."
     )
 
     warn_anchor_share: Share = Field(
-        default=0.85, description="A check warns where a smaller share of the usable anchors is left."
+        default=0.85, description="A check warns if a smaller share of the usable anchors has not moved."
     )
     warn_linking_error: UpTo100 = Field(
         default=0.10,
-        description="A check warns where linking gives b at an end of the bank a larger standard error.",
+        description="A check warns if linking gives b at an end of the bank a larger standard error.",
     )
     agreement_max_se: UpTo100 = Field(
-        default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
+        default=1.5,
+        description="A check warns if two engines differ by more standard errors in a or b of an item.",
     )
-    agreement_max_rms: UpTo100 = Field(default=0.5, description="The same, in the root mean square over all items.")
+    agreement_max_rms: UpTo100 = Field(
+        default=0.5,
+        description="A check warns if two engines differ by more standard errors in the root mean square over all "
+        "items.",
+    )
     item_variation_max: Share = Field(
         default=0.10,
-        description="The largest SD by which b of a bank's items may vary from month to month before that counts as "
-        "drift; where they vary by more, a month says so, and its items are tested as if they varied by this.",
+        description="Largest SD by which b of a bank's items may vary from month to month without counting as drift. "
+        "If they vary by more, the month reports it, and its items are tested as if they varied by this SD.",
     )
     dif_attributes: str = Field(
         default="lang,country,tier",
         title="attributes",
-        description="Learner attributes whose groups DIF is looked for between; none where empty.",
+        description="Learner attributes whose groups are compared for DIF. Empty: no analysis.",
     )
 
     @property

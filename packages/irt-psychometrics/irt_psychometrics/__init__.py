@@ -1,7 +1,7 @@
 """Item response theory: calibration with planned missing data, errors, anchors, linking, drift and DIF.
 
-What is public stands in `__all__` of this package and of its modules responses, items, estimation, scoring, alignment,
-linking, itemfit, classical, drift, dif, information, simulation and plots. Nothing here knows a database or a file.
+The public names are those in `__all__` of this package and of its modules responses, items, estimation, scoring,
+alignment, linking, itemfit, classical, drift, dif, information, simulation and plots. No module needs a database.
 """
 
 from typing import TYPE_CHECKING

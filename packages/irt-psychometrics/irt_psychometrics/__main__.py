@@ -1,7 +1,7 @@
-"""`python -m irt_psychometrics fit|score|link|simulate`: parses, calls, prints.
+"""`python -m irt_psychometrics fit|score|link|simulate`: parse the command, call the library and print the result.
 
-Results go to standard output, warnings to standard error, so that `--json` prints nothing but JSON. Exit codes: 0 done;
-1 the fit did not converge, or the answers hardly determine some items; 2 the request or its input is wrong.
+Results go to standard output and warnings to standard error, so `--json` prints only JSON. Exit codes: 0 done; 1 the
+fit did not converge, or the answers hardly determine some items; 2 the request or its input is wrong.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def fit(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
+    """Estimate item parameters from answers. No threshold drops an item; items without an estimate are flagged."""
     from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import fit as fit_answers
 
@@ -71,7 +71,7 @@ def fit(
 def score(
     file: Path, params: Path, method: Any, key: Path | None, partial: bool, out: Path | None, as_json: bool
 ) -> int:
-    """Abilities of persons from their answers and known item parameters."""
+    """Estimate abilities of persons from their answers and known item parameters."""
     from irt_psychometrics.commands import Files
     from irt_psychometrics.commands import score as score_answers
 
@@ -91,7 +91,7 @@ def score(
 def link(
     new: Path, old: Path, method: Method, symmetric: bool, metric_d: list[float], purify: bool, as_json: bool
 ) -> int:
-    """Put one table of item parameters on another's scale through their common items."""
+    """Put a table of item parameters on the scale of another table through their common items."""
     from irt_psychometrics.commands import link as link_tables
 
     done = link_tables(
@@ -107,7 +107,7 @@ def link(
 
 
 def simulate(folder: Path, params: Path | None, as_json: bool, **how: Any) -> int:
-    """Answers that follow the model exactly, with the true values next to them."""
+    """Simulate answers that follow the model exactly, and write the true values next to them."""
     from irt_psychometrics.commands import Files, simulate_responses
 
     Files.check_folder(folder)
@@ -201,7 +201,7 @@ def _metrics(text: str) -> list[float]:
     return values
 
 
-_metrics.__name__ = "D of both tables, or NEW,OLD"  # argparse names it in its message
+_metrics.__name__ = "D of both tables, or NEW,OLD"  # argparse shows this name in its message
 
 
 def _parameters(path: Path, metric_d: float = 1.0) -> Any:

@@ -1,6 +1,6 @@
-"""Names of a public module that are imported when they are first used, so that the module itself costs nothing.
+"""Import the names of a public module when they are first used, so that importing the module itself is fast.
 
-A public module lists its imports once, below `if TYPE_CHECKING:`, where type checkers and editors read them too.
+A public module lists its imports once, below `if TYPE_CHECKING:`. Type checkers and editors read the same list.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def names_when_used(module: str) -> Callable[[str], Any]:
-    """Returns the `__getattr__` of `module`, which imports a name as the module's `if TYPE_CHECKING:` does."""
+    """Return a `__getattr__` for `module` that imports names as the module's `if TYPE_CHECKING:` does."""
 
     def find(name: str) -> Any:
         home = _homes(module).get(name)
@@ -27,7 +27,7 @@ def names_when_used(module: str) -> Callable[[str], Any]:
 
 @cache
 def _homes(module: str) -> dict[str, str]:
-    """Name → module that has it."""
+    """Map each name to the module that defines it."""
     loader: Any = sys.modules[module].__loader__
     tree = ast.parse(loader.get_source(module))
     return {

@@ -1,4 +1,4 @@
-"""Statistics of items before any model."""
+"""Item statistics of classical test theory, which need no model."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
-"""Two fits of the same responses compared: information criteria, a test, and the items that differ most.
+"""Compare two fits of the same responses: information criteria, a test, and the items that differ most.
 
-Belongs here: which test holds for two fits, and when its reference distribution does not. Does not belong here: fits.
+This module chooses the test for two fits and reports when its reference distribution does not hold.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from irt_psychometrics.estimation.parameter_layout import LATENT_SD_BOUNDS
 from irt_psychometrics.fitting import Fit
 
 _RANK = {"rasch": 0, "1pl": 0, "2pl": 1, "3pl": 2, "rsm": 0, "pcm": 1, "gpcm": 2}
-"""Order of the models of one number of scores: each contains those before. A rasch and a 1pl are one model."""
+"""Order of models for items with the same number of scores: each model contains the models with a lower rank. A rasch
+and a 1pl are the same model."""
 _OF_TWO_SCORES = {"rsm": "rasch", "pcm": "rasch", "gpcm": "2pl"}
 _AT_BOUND = 1e-3
-"""Distance from a bound, in units of the bound's logarithm or of logits, at which an estimate stands there."""
+"""An estimate is at its bound if it is closer than this, on the log scale (SD of θ) or in logits (c)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemDifferences(Result):
-    """How far the curves of J items lie apart in two fits, each with θ in SDs of its population; largest first.
+    """Differences between the curves of J items in two fits, largest first. θ is in SDs of each fit's population.
 
     Attributes
     ----------
     item_ids
         J names.
     wabc
-        Shape (J,), mean distance of the two curves (or shares of the maximum score) over θ ~ N(0, 1), 0 … 1.
+        Shape (J,), mean distance between the two curves over θ ~ N(0, 1), 0 … 1. The curve of an item with more than
+        two scores is its expected share of the maximum score.
     a_first, b_first, a_second, b_second
         Shape (J,), slopes and difficulties.
     """
@@ -62,27 +64,27 @@ class ItemDifferences(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelComparison(Result):
-    """Two fits of the same responses, the first one first.
+    """Comparison of two fits of the same responses.
 
     Attributes
     ----------
     models
-        Two names.
+        Names of the models of the first and the second fit.
     log_likelihood, n_parameters, aic, bic
-        Shape (2,).
+        Shape (2,), values of the first and the second fit.
     test
-        "likelihood ratio" if one fit is nested in the other, "Vuong" if none is, "" if both are the same model.
+        "likelihood ratio" if one fit is nested in the other, "Vuong" if neither is, "" if both are the same model.
     statistic
         2Δ log L ≥ 0 for the likelihood ratio; Vuong's z, above 0 if the first fit is closer to the truth.
     df
-        Of the likelihood ratio; 0 for others.
+        Degrees of freedom of the likelihood ratio; 0 for the other tests.
     p
-        Of "the smaller model holds", or two-sided of "both are equally close"; NaN if the statistic has no reference
-        distribution, as with priors and histograms.
+        p-value of "the smaller model holds" (likelihood ratio), or two-sided p-value of "both are equally close to the
+        truth" (Vuong). NaN if the statistic has no reference distribution, for example with priors or a histogram.
     notes
-        Sentences: when the reference distribution of the test does not hold, and why.
+        Sentences that say whether and why the reference distribution of the test does not hold.
     items
-        The items that differ most.
+        Differences between the curves of each item.
     """
 
     models: tuple[str, str]
@@ -137,13 +139,18 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     Parameters
     ----------
     first, second
-        Fits by `fit` of the same responses.
+        Results of `fit` for the same responses.
 
     Returns
     -------
     ModelComparison
-        With a likelihood-ratio test if one fit is nested in the other (χ², Wilks 1938), else with Vuong's (1989) test
-        of the log-likelihoods of persons, and a `ComparisonWarning` if the reference distribution does not hold.
+        The test is a likelihood-ratio test if one fit is nested in the other (χ², Wilks 1938). Otherwise it is Vuong's
+        (1989) test of the persons' log-likelihoods.
+
+    Warns
+    -----
+    ComparisonWarning
+        If the reference distribution of the test does not hold, or a fit did not converge.
 
     Raises
     ------
@@ -153,9 +160,16 @@ def compare(first: Fit, second: Fit) -> ModelComparison:
     Notes
     -----
     A parameter at a bound under the smaller model, such as c = 0 of a 2PL within a 3PL, makes the statistic a mixture
-    of χ² distributions (Self & Liang 1987): the p of a single χ² is then too large. Priors and histograms, whose fits
-    are not a maximum of the likelihood, have no χ² either. Vuong's normal reference takes the two models to be
-    distinguishable, so that the differences of the persons' log-likelihoods vary.
+    of χ² distributions (Self & Liang 1987): the p of a single χ² is then too large. Fits with priors or a histogram do
+    not maximise the likelihood, so their statistic has no χ² reference either. Vuong's normal reference assumes that
+    the two models can be distinguished, which means that the differences of the persons' log-likelihoods vary.
+
+    References
+    ----------
+    Wilks, S. S. (1938). The large-sample distribution of the likelihood ratio for testing composite hypotheses.
+    Vuong, Q. H. (1989). Likelihood ratio tests for model selection and non-nested hypotheses.
+    Self, S. G. & Liang, K.-Y. (1987). Asymptotic properties of maximum likelihood estimators and likelihood ratio tests
+    under nonstandard conditions.
 
     Examples
     --------
@@ -228,7 +242,7 @@ def _require_same_responses(first: Fit, second: Fit) -> None:
 
 
 def _nested(small: Calibration, large: Calibration) -> bool:
-    """Whether the first model is the second with constraints, or the same."""
+    """Whether `small` is the same model as `large`, or `large` with constraints."""
     kept = small.estimated
     models = _models(small), _models(large)
     if any(_RANK[a] > _RANK[b] for a, b, keep in zip(*models, kept, strict=True) if keep):
@@ -246,7 +260,7 @@ def _nested(small: Calibration, large: Calibration) -> bool:
 
 
 def _models(fit: Calibration) -> list[str]:
-    """The model of each item, of items scored 0 and 1 by their own name."""
+    """Model of each item; for items scored 0 and 1 the equivalent dichotomous model."""
     pairs = zip(fit.models, fit.n_categories, strict=True)
     return [_OF_TWO_SCORES.get(model, model) if n == 2 else model for model, n in pairs]
 
@@ -256,7 +270,7 @@ def _histogram(fit: Calibration) -> bool:
 
 
 def _why_no_chi2(small: Calibration, large: Calibration) -> list[str]:
-    """Why the likelihood ratio has no χ² reference, not even roughly."""
+    """Reasons why the likelihood ratio has no χ² reference, not even an approximate one."""
     notes = []
     if large.convergence.n_parameters < small.convergence.n_parameters:
         notes.append("The larger model counts fewer parameters, as priors and penalties hold some of them.")
@@ -271,7 +285,7 @@ def _why_no_chi2(small: Calibration, large: Calibration) -> list[str]:
 
 
 def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
-    """What makes the χ² reference of the likelihood ratio only rough."""
+    """Reasons why the χ² reference of the likelihood ratio is only approximate."""
     notes = []
     pairs = zip(small.item_ids, small.models, large.models, strict=True)
     guessed = [item for item, less, more in pairs if more == "3pl" and less != "3pl"]
@@ -287,7 +301,7 @@ def _weaknesses(small: Calibration, large: Calibration) -> list[str]:
 
 
 def _at_bounds(fit: Calibration) -> str:
-    """What stands at a bound, as a clause; empty if nothing does."""
+    """A clause that names the estimates at a bound. Returns "" if there are none."""
     found = []
     low, high = LATENT_SD_BOUNDS
     least, most = low * (1 + _AT_BOUND), high * (1 - _AT_BOUND)
@@ -307,7 +321,10 @@ def _at_bounds(fit: Calibration) -> str:
 
 
 def _vuong(first: Floats, second: Floats) -> tuple[float, float]:
-    """z = Σ d/(√n ω), ω² the variance of persons' differences d (Vuong 1989), and its two-sided p; NaN if ω = 0."""
+    """z = Σ d/(√n ω), with ω² the variance of the persons' differences d (Vuong 1989), and its two-sided p.
+
+    Returns z = 0 and p = NaN if ω = 0.
+    """
     apart = first - second
     omega = float(np.std(apart))
     if not omega > 1e-8:

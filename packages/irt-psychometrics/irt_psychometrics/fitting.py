@@ -1,7 +1,7 @@
-"""The way from responses to a fit, and what a fit says: items, scores, fit statistics and information.
+"""Fit item response models in a notebook, and show items, scores, fit statistics and information as tables.
 
-Belongs here: the request of a fit as a notebook states it, and results as tables. Does not belong here: estimation (see
-`estimation`), scoring (see `scoring`) and fit statistics (see `itemfit`), of which this is the face.
+Does not belong here: estimation (`estimation`), scoring (`scoring`) and fit statistics (`itemfit`), which this module
+calls.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from irt_psychometrics.plots.figures import FitPlots
 
 MISFIT = 0.05
-"""An item fits badly if its RMSD exceeds this and what a sound item exceeds once in a thousand times."""
+"""An item fits badly if its RMSD exceeds both this and the cut-off that a sound item exceeds once in 1,000 times."""
 _REMEDIES = {
     Flag.ALL_CORRECT: "it has no parameters; leave it out or collect more answers",
     Flag.ALL_WRONG: "it has no parameters; check its key, leave it out or collect more answers",
@@ -53,21 +53,21 @@ _REMEDIES = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemTable(Result):
-    """The items of a fit, one row each; NaN where an item has no parameters.
+    """The items of a fit, one row per item; NaN for items without parameters.
 
     Attributes
     ----------
     item_ids, models
         J names of items and of their models.
     n
-        Shape (J,), responses.
+        Shape (J,), number of responses.
     facility
-        Shape (J,), mean score as a share of the maximum score: the proportion correct of items scored 0 and 1.
+        Shape (J,), mean score as a share of the maximum score; the proportion correct for items scored 0 and 1.
     a, b, c, a_se, b_se, c_se
         Shape (J,), slope (of one point), difficulty and lower asymptote, D = 1, and their standard errors.
     steps
-        b1, b1_se, b2, …, shape (J,) each: where two neighbouring scores are equally likely. Empty if all items are
-        scored 0 and 1.
+        b1, b1_se, b2, …, shape (J,) each: θ at which two neighbouring scores are equally likely, and its standard
+        error. Empty if all items are scored 0 and 1.
     flags
         J tuples of `Flag`.
 
@@ -146,11 +146,11 @@ class PersonScores(Result):
     person_ids
         N labels; row numbers if the responses had no labels.
     n
-        Shape (N,), responses to items that have parameters.
+        Shape (N,), number of responses to items that have parameters.
     theta, se
-        Shape (N,), ability and its standard error; under "ml" ±∞ for patterns without a finite maximum.
+        Shape (N,), ability and its standard error. Under "ml" θ is ±∞ for response patterns without a finite maximum.
     method
-        As in `Fit.score`.
+        Estimator of ability, as in `Fit.score`.
     reliability
         Empirical reliability of EAP scores of the persons with a response; NaN for other methods.
     """
@@ -186,16 +186,16 @@ class PersonScores(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FitStatistics(Result):
-    """How well a fit describes the answers.
+    """Statistics of how well a fit describes the answers.
 
     Attributes
     ----------
     item_ids
         J names.
     items
-        Shape (J,) each, by name, NaN where an item has none: point_biserial (correlation with the rest of the items);
-        infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against model
-        curve, 0 … 1), rmsd_cutoff (exceeded once in a thousand times by a sound item) and rmsd_p; s_x2, s_x2_df and
+        Shape (J,) each, by name, NaN for items without the statistic: point_biserial (correlation with the rest of the
+        items); infit and outfit (mean squares, 1 under the model) with infit_z and outfit_z; rmsd (observed against
+        model curve, 0 … 1), rmsd_cutoff (a sound item exceeds it once in 1,000 times) and rmsd_p; s_x2, s_x2_df and
         s_x2_p (Orlando & Thissen 2000).
     whole
         Statistics of the whole set as plain data: reliability, Q3, M₂ of the largest forms, eigenvalues of residuals,
@@ -254,13 +254,13 @@ class InformationTable(Result):
 
     @property
     def test(self) -> Floats:
-        """Shape (T,), the sum over all items."""
+        """Test information, shape (T,): the sum over all items."""
         total: Floats = self.items.sum(axis=1)
         return total
 
     @property
     def se(self) -> Floats:
-        """Shape (T,), 1/√information: standard error of a maximum likelihood θ; ∞ without information."""
+        """Standard error of a maximum likelihood θ, shape (T,): 1/√information, ∞ without information."""
         from irt_psychometrics.information.functions import conditional_se
 
         return conditional_se(self.test)
@@ -282,18 +282,18 @@ class InformationTable(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Result):
-    """A fit of item response models: the items, the distribution of θ, and what it says of persons.
+    """A fit of item response models: items, distribution of θ, and scores of persons.
 
     Attributes
     ----------
     calibration
-        All estimates with their covariances, flags and the judgement of convergence.
+        All estimates with their covariances and flags, and whether the fit converged.
     reliability
-        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two.
+        Empirical reliability of EAP scores of the persons who were fitted; NaN for fewer than two persons.
     person_log_likelihood
         Shape (N,), marginal log-likelihood of each person's responses; their sum is `log_likelihood`.
     shape
-        What the distribution of θ rests on.
+        The chosen distribution of θ and the reason for it.
 
     Examples
     --------
@@ -330,7 +330,7 @@ class Fit(Result):
     @property
     def plot(self) -> FitPlots:
         """The figures of this fit: `plot.curves("i07")`, `plot.information()`, `plot.wright_map(theta)`."""
-        from irt_psychometrics.plots.figures import FitPlots  # a fit draws nothing
+        from irt_psychometrics.plots.figures import FitPlots  # fits that are not plotted need no plotting code
 
         return FitPlots(self.calibration)
 
@@ -361,17 +361,22 @@ class Fit(Result):
         Parameters
         ----------
         x
-            Responses to items of the fit, of these or of other persons.
+            Responses to items of the fit, from the persons who were fitted or from other persons.
         method
-            "eap", "map", "ml", "wle" (Warm 1989) or "jeffreys" (what R mirt calls WLE). The prior of "eap" is the
-            fit's distribution of θ; that of "map" is normal with its mean and SD.
+            "eap", "map", "ml", "wle" (Warm 1989) or "jeffreys" (called WLE in R mirt). The prior of "eap" is the fit's
+            distribution of θ. The prior of "map" is normal with the same mean and SD.
         groups
-            The label of each person, if the fit has groups; the prior is then that of the person's group.
+            N labels, one per person, if the fit has groups. The prior is then the distribution of the person's group.
+
+        Returns
+        -------
+        PersonScores
+            Abilities and standard errors, one row per person.
 
         Raises
         ------
         PsychometricsError
-            For an item that the fit has not, a score beyond an item's maximum, an unknown method and unknown groups.
+            If an item is not in the fit, a score exceeds its item's maximum, or the method or a group is unknown.
 
         Examples
         --------
@@ -395,21 +400,26 @@ class Fit(Result):
     def fit_statistics(
         self, x: Responses, *, groups: Sequence[Any] | None = None, random_state: int = 0
     ) -> FitStatistics:
-        """How well the fit describes the responses from which it was estimated.
+        """Compute how well the fit describes the responses from which it was estimated.
 
         Parameters
         ----------
         x
             The responses that were fitted.
         groups
-            The label of each person, if the fit has groups.
+            N labels, one per person, if the fit has groups.
         random_state
-            Seed of the simulated answers by which RMSD, infit and outfit are judged.
+            Seed of the simulated answers with which RMSD, infit and outfit are compared.
+
+        Returns
+        -------
+        FitStatistics
+            Statistics of each item and of the whole set.
 
         Raises
         ------
         PsychometricsError
-            If the fit did not converge, or for items that it has not.
+            If the fit did not converge, or an item is not in the fit.
         """
         if not self.converged:
             raise PsychometricsError(
@@ -417,7 +427,7 @@ class Fit(Result):
             )
         own, labels = self._aligned(x), _labels(groups, x.n_persons)
         populations_of(self.calibration, labels, x.n_persons)
-        from irt_psychometrics.itemfit.fit_summary import FitSummary  # a fit needs no statistics of it
+        from irt_psychometrics.itemfit.fit_summary import FitSummary  # fits without statistics need no import
 
         found = FitSummary.from_fit(own, self.calibration, groups=labels, seed=random_state)
         return FitStatistics(self.item_ids, found.items, found.whole, x.frame_kind or self.frame_kind)
@@ -428,7 +438,12 @@ class Fit(Result):
         Parameters
         ----------
         theta
-            Abilities, shape (T,); None: 81 from −4 to 4.
+            Abilities, shape (T,). None: 81 equally spaced values from −4 to 4.
+
+        Returns
+        -------
+        InformationTable
+            Information at each θ, of each item and of the test.
         """
         from irt_psychometrics.information.functions import item_information
 
@@ -436,7 +451,7 @@ class Fit(Result):
         return InformationTable(at, self.item_ids, item_information(at, self.curves), self.frame_kind)
 
     def _aligned(self, x: Responses) -> Responses:
-        """The responses with the fit's items in its order."""
+        """The responses with all items of the fit, in the fit's order."""
         require_responses(x, "score")
         sizes, place = self.calibration.n_categories, {item: j for j, item in enumerate(self.item_ids)}
         if strange := [item for item in x.item_ids if item not in place]:
@@ -509,39 +524,56 @@ def fit(
     Parameters
     ----------
     x
-        Responses with any pattern of missing ones.
+        Responses of N persons. Any pattern of missing responses is allowed.
     model
         The name of a model for all items, or item → model: "rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm".
     groups
-        The label of each person. Items are equal across groups; each group has its own mean and SD of θ.
+        N labels, one per person. Items are equal across groups; each group has its own mean and SD of θ.
     reference
-        The group whose θ has mean 0 and SD 1; None: the first in sorted order.
+        The group whose θ has mean 0 and SD 1. None: the first in sorted order.
     anchors
-        Items that keep their parameters, as a fit or as `ItemParameters`: all others come out on their scale.
+        Items that keep their parameters, as a fit or as `ItemParameters`. All other items come out on their scale.
     priors
-        Of a, b and c. None: none, but for c of a 3PL; `Priors()`: none at all.
+        Priors on a, b and c. None: no prior, except on c of a 3PL. `Priors()`: no prior at all.
     latent
         The distribution of θ: "normal", "histogram" (free weights), or "auto", which tests and chooses.
     progress
-        True: a bar by tqdm. A function: called after each iteration with its number and the largest change of a
-        parameter.
+        True: a progress bar (needs tqdm). A function: called after each iteration with the iteration's number and the
+        largest change of a parameter.
     options
-        What else `estimation.fit_em` takes: `weights` (N,), how many persons each stands for; `sampling_weights`
-        (N,), of a sample drawn unequally, with robust errors; `testlets`, `max_iterations`, `threads` and others.
+        Further options of `estimation.fit_em`: `weights` (N,), the number of persons that each row represents;
+        `sampling_weights` (N,), for samples with unequal probabilities, with robust errors; `testlets`,
+        `max_iterations`, `threads` and others.
 
     Returns
     -------
     Fit
-        With a `NotConvergedWarning` if it is not a maximum, and an `ItemWarning` for each kind of flag.
+        Item parameters, the distribution of θ, and the log-likelihood of each person.
+
+    Warns
+    -----
+    NotConvergedWarning
+        If the fit did not converge.
+    ItemWarning
+        For each kind of flag, with the flagged items.
 
     Raises
     ------
     PsychometricsError
-        If nothing can be estimated or the request makes no sense; the message names the item and the way out.
+        If nothing can be estimated or the request makes no sense. The message names the item and the remedy.
+    TypeError
+        If an option is unknown.
 
     Notes
     -----
     EM of Bock & Aitkin (1981) with quasi-Newton steps (Lange 1995); errors from the observed information (Louis 1982).
+
+    References
+    ----------
+    Bock, R. D. & Aitkin, M. (1981). Marginal maximum likelihood estimation of item parameters: application of an EM
+    algorithm. Psychometrika, 46, 443-459.
+    Lange, K. (1995). A quasi-Newton acceleration of the EM algorithm. Statistica Sinica, 5, 1-18.
+    Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
 
     Examples
     --------
@@ -581,9 +613,11 @@ def fit(
 
 
 def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = None) -> AnchorSet:
-    """The items of a fit or of given parameters as anchors, those without parameters or with a ≤ 0 left out.
+    """The items of a fit, or given parameters, as anchors. Items without parameters or with a ≤ 0 are left out.
 
-    Where errors of a and b are not known, those of a calibration with 500 persons are assumed.
+    If the errors of an item's a and b are unknown, the errors of a calibration with 500 persons are assumed.
+
+    Raises PsychometricsError if an item of `item_ids` does not exist or is repeated, or if no item is left.
     """
     if isinstance(source, AnchorSet):
         return source
@@ -613,7 +647,7 @@ def anchors_from(source: Fit | ItemParameters, item_ids: Sequence[str] | None = 
 
 
 def items_of(source: Fit | ItemParameters) -> ItemParameters:
-    """Parameters of items on one scale."""
+    """The item parameters of a fit, or `source` itself. Raises PsychometricsError for another type."""
     if isinstance(source, Fit):
         return source.calibration.items
     if isinstance(source, ItemParameters):
@@ -625,7 +659,7 @@ def items_of(source: Fit | ItemParameters) -> ItemParameters:
 
 
 def require_responses(x: Any, what: str) -> None:
-    """Raises PsychometricsError, with the way out, if `x` is not `Responses`."""
+    """Raise PsychometricsError, which names the remedy, if `x` is not `Responses`. `what` is the caller's name."""
     if not isinstance(x, Responses):
         raise PsychometricsError(
             f"{what} needs Responses, got {type(x).__name__}; Responses.from_wide reads a table with a row for each "
@@ -634,7 +668,7 @@ def require_responses(x: Any, what: str) -> None:
 
 
 def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> list[str]:
-    """A sentence for each kind of flag, with its items and the way out."""
+    """A sentence for each kind of flag, with its items and the remedy."""
     found = []
     for flag in Flag:
         named = [item for item, own in zip(item_ids, flags, strict=True) if flag in own]
@@ -645,9 +679,9 @@ def flag_notes(item_ids: Sequence[str], flags: Sequence[tuple[Flag, ...]]) -> li
 
 
 def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -> list[tuple[Population, Mask]]:
-    """The distribution of θ of each group, and which of the persons (N,) are of it.
+    """The distribution of θ in each group, and which of the N persons are in the group, shape (N,).
 
-    Raises PsychometricsError for groups that the fit has not, and if it has several and none are given.
+    Raises PsychometricsError if a label is not a group of the fit, or if the fit has several groups and labels is None.
     """
     names = [population.name for population in fit.latent]
     if labels is None:
@@ -661,7 +695,7 @@ def populations_of(fit: Calibration, labels: list[str] | None, n_persons: int) -
 
 
 def digest(x: Responses) -> str:
-    """A hash of the responses: equal for the same answers of the same persons, in their order."""
+    """Hash of the responses, in hexadecimal. It depends on the order of persons and items."""
     found = blake2b(digest_size=16)
     for part in (x.person, x.item, x.score, x.n_categories.astype(np.int64)):
         found.update(np.ascontiguousarray(part).tobytes())
@@ -670,7 +704,7 @@ def digest(x: Responses) -> str:
 
 
 def _labels(groups: Sequence[Any] | None, n_persons: int) -> list[str] | None:
-    """Labels as text. Raises PsychometricsError for another number of labels than persons, and a missing label."""
+    """Labels as text. Raises PsychometricsError if a label is missing or their number is not `n_persons`."""
     if groups is None:
         return None
     labels = list(groups)

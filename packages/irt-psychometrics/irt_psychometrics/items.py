@@ -1,4 +1,4 @@
-"""Items: their parameters, their models, priors, and the forms in which programs write them."""
+"""Items: parameters, models, priors, and the forms in which other programs write item parameters."""
 
 from typing import TYPE_CHECKING
 

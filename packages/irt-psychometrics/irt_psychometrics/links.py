@@ -1,7 +1,6 @@
-"""Fits and groups compared on one scale: a link, items that drifted, and items that function differently by group.
+"""Link fits, and find drift and DIF, in a notebook, with the results as tables.
 
-Belongs here: the request as a notebook states it, and results as tables. Does not belong here: linking (see `linking`),
-drift (see `drift`) and DIF (see `dif`), of which this is the face.
+Does not belong here: linking (`linking`), drift (`drift`) and DIF (`dif`), which this module calls.
 """
 
 from __future__ import annotations
@@ -37,20 +36,20 @@ _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=MIN_ANCHORS)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScaleLink(Result):
-    """A fit on the scale of another: θ_old = slope·θ_new + intercept.
+    """A fit on the scale of an older one: θ_old = slope·θ_new + intercept.
 
     Attributes
     ----------
     linking
-        The constants with their covariance, the agreement of the anchors, and why others were dropped.
+        The constants with their covariance, the agreement of the anchors, and the reasons for dropped anchors.
     fit
-        The new fit on the old scale; its errors hold those of the constants.
+        The new fit on the old scale. Its errors include the errors of the constants.
     item_ids
-        K items that both have.
+        The K items in both fits.
     old_a, old_b, new_a, new_b
-        Shape (K,), slopes and difficulties on the old scale; NaN without parameters.
+        Shape (K,), slopes and difficulties on the old scale; NaN for items without parameters.
     used
-        Shape (K,), whether the item is an anchor that was used.
+        Shape (K,), whether the item was used as an anchor.
     """
 
     linking: Linking
@@ -102,22 +101,24 @@ class ScaleLink(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemDrift(Result):
-    """Items of a new fit against their old values, on the old scale.
+    """Changes of item parameters from an old to a new fit, on the old scale.
 
     Attributes
     ----------
     item_ids
-        J items that both have with errors.
+        The J items with parameters and errors in both fits.
     delta_a, delta_b, delta_a_se, delta_b_se
-        Shape (J,), new minus old: above 0 the item discriminates more, and is harder. NaN across models.
+        Shape (J,), new minus old, and standard errors. Above 0 the item now discriminates more (a) or is harder (b).
+        NaN if the item's model differs between the fits.
     wabc
         Shape (J,), mean difference of the two curves over the old population, 0 … 1 (Edelen, Stucky & Chandra 2015).
     p, q
-        Shape (J,), of "it moved by no more than others do", and Benjamini & Hochberg's false discovery rate.
+        Shape (J,), p-value of "the item moved no more than items do in general", and Benjamini & Hochberg's false
+        discovery rate.
     severity
         J of "none", "medium" (q < .05 and wABC > .05), "high" (wABC > .10).
     link
-        The link by which the new fit came to the old scale.
+        The link that put the new fit on the old scale.
     """
 
     item_ids: tuple[str, ...]
@@ -134,7 +135,7 @@ class ItemDrift(Result):
 
     @property
     def flagged(self) -> tuple[str, ...]:
-        """Items that certainly moved, and by an amount that matters."""
+        """Items whose change is significant and large enough to matter."""
         return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
 
     def _title(self) -> str:
@@ -157,27 +158,29 @@ class ItemDrift(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ItemDif(Result):
-    """Items that function differently for a focal group than for the reference group: a row for each item and group.
+    """DIF: differences of items between a focal group and the reference group, one row per item and focal group.
 
     Attributes
     ----------
     reference
-        The group with which the others are compared.
+        The group with which the other groups are compared.
     item_ids, groups
-        R items and focal groups, one of each for every row.
+        The item and the focal group of each of the R rows.
     delta_a, delta_b, delta_a_se, delta_b_se
-        Shape (R,), focal minus reference: b above 0 is harder for the focal group.
+        Shape (R,), focal minus reference, and standard errors. If delta_b is above 0, the item is harder for the focal
+        group.
     wabc, shift
-        Shape (R,), mean difference of the two curves over both groups' θ, without and with its sign: a shift below 0
-        is harder for the focal group.
+        Shape (R,), mean unsigned and mean signed difference of the two curves over both groups' θ. If the shift is
+        below 0, the item is harder for the focal group.
     p, q
-        Shape (R,), of "no group differs" (Wald), and Benjamini & Hochberg's false discovery rate.
+        Shape (R,), p-value of "no group differs" (Wald), and Benjamini & Hochberg's false discovery rate.
     severity
         R of "none", "small", "medium" (wABC > .05), "high" (> .10).
     mh_delta, mh_class
-        Mantel-Haenszel Δ of persons who saw the same items, shape (R,), and ETS's class; NaN and "" if there is none.
+        Mantel-Haenszel Δ of persons who saw the same items, shape (R,), and the ETS class; NaN and "" if they could not
+        be computed.
     reasons
-        R texts: why an item was not tested; empty if it was.
+        R texts: the reason why an item was not tested; empty if it was tested.
     notes
         Sentences about anchors and groups.
     """
@@ -236,31 +239,38 @@ def link(
     method: Method = "stocking-lord",
     symmetric: bool = False,
 ) -> ScaleLink:
-    """Put a fit on the scale of another through the items that both have.
+    """Put a fit on the scale of another fit through their common items.
 
     Parameters
     ----------
     new
-        The fit to be moved.
+        The fit to be placed on the old scale.
     old
-        The fit, or the parameters, whose scale it gets.
+        The fit, or the item parameters, that define the old scale.
     anchors
-        Items that may serve as anchors; None: all common ones. Those that moved against the others are found and
-        dropped.
+        Items that may serve as anchors. None: all common items. Anchors that moved relative to the others are dropped.
     method
         "stocking-lord" (1983), "haebara" (1980), "mean-sigma" (Marco 1977) or "mean-mean" (Loyd & Hoover 1980).
     symmetric
-        Whether the first two compare curves on both scales.
+        Whether "stocking-lord" and "haebara" compare curves on both scales.
 
     Returns
     -------
     ScaleLink
-        With a `LinkWarning` if errors are assumed or many anchors were dropped.
+        The constants, and the new fit on the old scale.
+
+    Warns
+    -----
+    LinkWarning
+        If errors are assumed or many anchors were dropped.
 
     Raises
     ------
+    PsychometricsError
+        If `new` is not a `Fit`, `old` is neither a `Fit` nor `ItemParameters`, or an anchor is repeated or has no old
+        parameters.
     LinkingError
-        If fewer than 3 items can serve, or they lie on no line; the message says why each was dropped.
+        If fewer than 3 items can serve as anchors, or no line relates their parameters.
 
     Examples
     --------
@@ -324,7 +334,7 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
     old
         The earlier fit, or the parameters in use, with errors.
     anchors
-        Items that put both on one scale; None: all common ones, of which those that moved are dropped.
+        Items that put both fits on one scale. None: all common items. Anchors that moved are dropped.
 
     Returns
     -------
@@ -338,8 +348,8 @@ def find_drift(new: Fit, old: Fit | ItemParameters, *, anchors: Sequence[str] | 
 
     Notes
     -----
-    A joint Wald test of both parameters of an item, whose errors hold the linking's and the variation of items that did
-    not move.
+    Each item gets a joint Wald test of both parameters. The errors include the errors of the linking and the variation
+    between calibrations of items that did not move.
     """
     linked = _linked(new, old, anchors, "stocking-lord", symmetric=False)
     bank = items_of(old)
@@ -368,28 +378,34 @@ def find_dif(
     Parameters
     ----------
     x
-        Responses.
+        Responses of N persons.
     groups
-        The label of each person; None or NaN if it is not known.
+        N labels, one per person; None or NaN if the group is unknown.
     model
-        A model for all items, or item → model; None: "2pl", or "gpcm" if items have more than two scores.
+        A model for all items, or item → model. None: "2pl", or "gpcm" if items have more than two scores.
     reference
-        The group with which the others are compared; None: the largest.
+        The group with which the other groups are compared. None: the largest.
 
     Returns
     -------
     ItemDif
-        A row for each item and focal group.
+        One row per item and focal group.
 
     Raises
     ------
     PsychometricsError
-        If fewer than two groups can be tested; the message says why.
+        If fewer than two groups can be tested; the message contains the reasons.
 
     Notes
     -----
-    A Wald test of curves that are estimated for each group on common anchors, which are found (Lord 1980, ch. 14);
-    beside it Mantel-Haenszel's statistic within sets of persons who saw the same items (Holland & Thayer 1988).
+    The items' curves are estimated for each group on common anchors, which are selected by the data, and compared by a
+    Wald test (Lord 1980, ch. 14). The Mantel-Haenszel statistic is computed within sets of persons who saw the same
+    items (Holland & Thayer 1988).
+
+    References
+    ----------
+    Lord, F. M. (1980). Applications of item response theory to practical testing problems. Erlbaum.
+    Holland, P. W. & Thayer, D. T. (1988). Differential item performance and the Mantel-Haenszel procedure.
     """
     require_responses(x, "find_dif")
     values = [None if label is None or label != label else str(label) for label in groups]
@@ -405,7 +421,7 @@ def find_dif(
 
 
 def _forms(x: Responses) -> list[str | None]:
-    """The set of items that each response's person saw, if enough persons saw the same."""
+    """For each response, the set of items that its person saw. None if too few persons saw the same set."""
     sets = seen_sets(x)
     large = np.bincount(sets.of_person[sets.of_person >= 0]) >= 2 * TESTABLE
     return [str(k) if large[k] else None for k in sets.of_person[x.person].tolist()]

@@ -1,6 +1,6 @@
-"""Item response models as estimators of scikit-learn, for pipelines, searches and cross-validation.
+"""Item response models as scikit-learn estimators, for pipelines, searches and cross-validation.
 
-Needs scikit-learn. Everything else in the library works without it.
+This module needs scikit-learn. The rest of the library works without it.
 """
 
 from __future__ import annotations
@@ -38,29 +38,46 @@ MIN_ITEMS = 2
 
 
 class ItemResponseModel(TransformerMixin, BaseEstimator):
-    """Item parameters by marginal maximum likelihood (Bock & Aitkin 1981), and abilities as the transformed data.
+    """Estimator of item parameters by marginal maximum likelihood (Bock & Aitkin 1981). `transform` returns abilities.
 
-    X has shape (n_persons, n_items): a score from 0 to the maximum score of the item, or NaN if the person has not seen
-    the item. Missing scores are never imputed: they are left out of the likelihood, which is right if what is missing
-    depends on nothing but the scores that were seen.
+    X has shape (n_persons, n_items). Each cell is a score from 0 to the item's maximum score, or NaN if the person has
+    not seen the item. Missing scores are left out of the likelihood and never imputed. This is valid if missingness
+    depends only on the observed scores.
 
-    Parameters:
-        model: rasch, 1pl, 2pl or 3pl for scores of 0 and 1; pcm, rsm or gpcm for higher scores. Items with a maximum
-            score of 1 then have a Rasch or 2PL curve.
-        max_score: maximum score, from 1 to 20, of all items or of each. It is not read off X, in which perhaps nobody
-            has reached it.
-        method: estimator of ability: eap, map, wle or ml. Under ml a person with all items right has θ = ∞, and under
-            ml and wle a person without any score NaN.
-        with_se: whether `transform` returns the standard error of θ as a second column.
+    Parameters
+    ----------
+    model
+        "rasch", "1pl", "2pl" or "3pl" for scores of 0 and 1; "pcm", "rsm" or "gpcm" for higher scores. Items with a
+        maximum score of 1 then have a Rasch or 2PL curve.
+    max_score
+        Maximum score of all items, or of each item, from 1 to 20. It is not inferred from X, because perhaps nobody in
+        X has reached it.
+    method
+        Estimator of ability: "eap", "map", "wle" or "ml". Under "ml" a person with all items right has θ = ∞. Under
+        "ml" and "wle" a person without any score has NaN.
+    with_se
+        Whether `transform` returns the standard error of θ as a second column.
 
-    Attributes:
-        difficulty_, discrimination_, guessing_: shape (n_items,), b, a and c of each item; NaN if it could not be
-            estimated, as everyone or no one had it right. Of scored items b is the mean difficulty of their steps.
-        calibration_: the whole fit, with errors and flags of items.
-        n_iter_: iterations of the optimiser.
-        n_features_in_, feature_names_in_: items, and their names if X was a data frame.
+    Attributes
+    ----------
+    difficulty_, discrimination_, guessing_
+        Shape (n_items,), b, a and c of each item. NaN if they could not be estimated, for example because everyone or
+        no one had the item right. b of an item with more than two scores is the mean difficulty of its steps.
+    calibration_
+        The whole fit, with errors and flags of items.
+    n_iter_
+        Iterations of the optimiser.
+    n_features_in_, feature_names_in_
+        The number of items, and their names if X was a data frame.
 
-    Under rasch the population of θ has the mean 0 and an estimated SD; under all other models θ ~ N(0, 1).
+    Notes
+    -----
+    Under "rasch" the population of θ has mean 0 and an estimated SD; under all other models θ ~ N(0, 1).
+
+    References
+    ----------
+    Bock, R. D. & Aitkin, M. (1981). Marginal maximum likelihood estimation of item parameters: application of an EM
+    algorithm. Psychometrika, 46, 443-459.
     """
 
     def __init__(
@@ -77,10 +94,31 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         self.with_se = with_se
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:  # noqa: ARG002
-        """Estimate the item parameters. `y` is ignored.
+        """Estimate the item parameters.
 
-        Warns (ConvergenceWarning) if the fit has not converged. Raises ValueError, naming the item, for other scores,
-        and PsychometricsError, a ValueError, if the scores determine no parameters.
+        Parameters
+        ----------
+        X
+            Scores, shape (n_persons, n_items).
+        y
+            Ignored.
+
+        Returns
+        -------
+        ItemResponseModel
+            This estimator.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit has not converged.
+
+        Raises
+        ------
+        ValueError
+            If a score is not a whole number from 0 to its item's maximum; the message names the item.
+        PsychometricsError
+            If the scores determine no parameters. It is a ValueError.
         """
         for name, value, known in (("model", self.model, MODELS), ("method", self.method, METHODS)):
             if value not in known:
@@ -100,10 +138,23 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: npt.ArrayLike) -> Floats:
-        """θ of each person, shape (n_persons, 1), or θ and its standard error, shape (n_persons, 2), by `with_se`.
+        """Estimate the ability of each person. Items without parameters do not count.
 
-        Items without parameters do not count. Under eap and map a person without any score has the mean of the
-        population.
+        Parameters
+        ----------
+        X
+            Scores, shape (n_persons, n_items).
+
+        Returns
+        -------
+        ndarray
+            θ, shape (n_persons, 1), or θ and its standard error, shape (n_persons, 2), if `with_se` is set. Under "eap"
+            and "map" a person without any score has the mean of the population.
+
+        Raises
+        ------
+        ValueError
+            If a score is not a whole number from 0 to its item's maximum; the message names the item.
         """
         check_is_fitted(self)
         fitted = self.calibration_
@@ -139,7 +190,7 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         return found
 
     def score(self, X: npt.ArrayLike, y: object = None) -> float:  # noqa: ARG002
-        """Mean of `score_samples`: higher is better, so that searches choose a model. `y` is ignored."""
+        """Mean of `score_samples`. Higher is better, so searches can choose a model by it. `y` is ignored."""
         return float(np.mean(self.score_samples(X)))
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:  # noqa: ARG002
@@ -161,7 +212,10 @@ class ItemResponseModel(TransformerMixin, BaseEstimator):
         return matrix
 
     def _responses(self, matrix: Floats) -> Responses:
-        """Raises ValueError, naming the first item and row, if a score is not a whole number in its range."""
+        """The scores as `Responses`.
+
+        Raises ValueError, which names the first item and row, if a score is not a whole number in its range.
+        """
         n_items = matrix.shape[1]
         try:
             highest = np.broadcast_to(np.asarray(self.max_score, dtype=np.int64), n_items)

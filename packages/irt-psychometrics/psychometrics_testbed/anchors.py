@@ -11,7 +11,7 @@ from psychometrics_testbed.made_anchors import anchor_set_of
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
-    """These items of an origin's fit, in this order, with the covariance of their errors."""
+    """Anchor set of these items of an origin's fit, in this order, with the covariance of their errors."""
     fit = origin.select([origin.item_ids.index(item) for item in ids])
     return anchor_set_of(
         "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
@@ -20,6 +20,6 @@ def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the items that have no flag, as an origin freezes them."""
+    """Items without flags, which are the items that an origin freezes."""
     flags = dict(zip(origin.item_ids, origin.flags, strict=True))
     return tuple(item for item in ids if not flags[item])

@@ -1,4 +1,4 @@
-"""Worlds for tests of drift: fits and anchors that err as their covariances say, and differences made by hand."""
+"""Worlds for tests of drift: fits and anchors with errors drawn from their covariances, and given differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from psychometrics_testbed.published_months import alone
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5
 LEARNERS = 20_000
-"""Errors so small that the first order, which the covariance is, is all there is."""
+"""Learners of each fit. Errors are so small that the covariance's first-order approximation is sufficient."""
 
 rng = np.random.default_rng(5)
 A, B = rng.lognormal(0, 0.3, ITEMS), rng.permutation(np.linspace(-1.5, 1.5, ITEMS))
@@ -26,13 +26,13 @@ IDS = tuple(f"item{j:02d}" for j in range(40))
 
 
 def blocks(a: np.ndarray, b: np.ndarray, n: int = LEARNERS) -> np.ndarray:
-    """(K, 2, 2), errors of (a, b) that n learners leave."""
+    """Error covariance of (a, b) with n learners, shape (K, 2, 2)."""
     a_se, b_se, cov = assumed_errors(a, b, np.zeros_like(a))
     return np.stack([[a_se**2, cov], [cov, b_se**2]]).transpose(2, 0, 1) * 500 / n
 
 
 def fit(a: np.ndarray, b: np.ndarray, cov_ad: np.ndarray, model: Model = "2pl") -> Calibration:
-    """`cov_ad`: (2J, 2J)."""
+    """A fit with these parameters; `cov_ad`: covariance of all (a, d), shape (2J, 2J)."""
     k = len(a)
     own = cov_ad.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
     return Calibration(
@@ -51,8 +51,10 @@ def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray) -> AnchorSet:
 
 
 def fit_covariance() -> np.ndarray:
-    """(2J, 2J) of (a, d): each item's own errors, and what a sample of learners whose mean and SD are off by chance
-    does to all of them alike."""
+    """Covariance of all (a, d), shape (2J, 2J).
+
+    It has a part for each item's own errors, and a part that all items share because the sample's mean and SD vary.
+    """
     a, b = A * SLOPE, (B - INTERCEPT) / SLOPE
     to_ad = np.zeros((ITEMS, 2, 2))
     to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -b, -a
@@ -76,7 +78,7 @@ def estimated(generator: np.random.Generator) -> Calibration:
 
 
 def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, list[Comparison]]:
-    """Anchors frozen with errors; the other items published by a fit linked to them; other fits compared with all."""
+    """Anchors frozen with errors, and comparisons of new fits with them and with items published by an earlier fit."""
     error = np.einsum("kij,kj->ki", np.linalg.cholesky(ANCHOR_BLOCKS), generator.standard_normal((ANCHORS, 2)))
     frozen = anchor_set(A[:ANCHORS] + error[:, 0], B[:ANCHORS] + error[:, 1], ANCHOR_BLOCKS)
     anchors = frozen
@@ -90,7 +92,7 @@ def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, 
 
 
 def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: bool = True) -> Comparison:
-    """Items with a = 1, b = 0 that changed by so much, errors of (a, b) independent."""
+    """Comparison of items with a = 1, b = 0 that changed by these amounts, with independent errors of (a, b)."""
     k = len(delta_b)
     cov = np.broadcast_to(se**2 * np.eye(2), (k, 2, 2)).copy()
     old = Published(

@@ -1,4 +1,4 @@
-"""Simulated data, known calibrations and a probability that the tests of the fit statistics share."""
+"""Simulated data, known calibrations and a probability for the tests of the fit statistics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def planned(rng, persons=1500, length=20):
 
 
 def unseen(persons, length):
-    """The design of `planned`: True where learner i did not see item j."""
+    """Design of `planned`: True if learner i did not see item j."""
     first = (np.arange(persons) % 3)[:, None] * (length // 2)
     place = np.arange(2 * length)
     return (place < first) | (place >= first + length)

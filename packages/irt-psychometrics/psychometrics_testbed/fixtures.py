@@ -1,6 +1,6 @@
 """Fixtures for every test of the library's numbers, and the examples that hypothesis tries.
 
-A plugin of pytest, which the `conftest.py` of the library and that of the platform name.
+A pytest plugin, which the `conftest.py` files of the library and the platform name.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from irt_psychometrics.core.responses import Responses
 from irt_psychometrics.itemfit import item_statistics
 
-# The same examples each time; `--hypothesis-profile=new` looks for others. Examples have no deadline, as their time
-# depends on how busy the machine is.
+# The same examples each time; `--hypothesis-profile=new` searches for new ones. Examples have no deadline, as their
+# time depends on how busy the machine is.
 untimed = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("new", untimed, derandomize=False)
 hypothesis.settings.register_profile("same", untimed, derandomize=True, database=None)
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("same")
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[bool, str], None]:
-    """`require(present, what)` skips if `what` is absent, and fails if IRT_REQUIRE_ALL=1 says that nothing may be."""
+    """`require(present, what)` skips the test if `what` is absent, or fails it if IRT_REQUIRE_ALL=1."""
 
     def check(present: bool, what: str) -> None:
         if present:

@@ -1,4 +1,4 @@
-"""Months whose linking is known, with fits and anchors that are exact or err as their covariances say."""
+"""Months whose linking is known, with fits and anchors that are exact or have errors drawn from their covariances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psychometrics_testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 CRITERIA = [*((method, False) for method in get_args(Method)), ("stocking-lord", True), ("haebara", True)]
-"""Each linking method, and whether it is symmetric."""
+"""Linking methods, and whether each is symmetric."""
 
 
 def ids(k: int) -> tuple[str, ...]:
@@ -22,12 +22,12 @@ def ids(k: int) -> tuple[str, ...]:
 
 
 def covariance(a_se: np.ndarray, b_se: np.ndarray, cov_ab: np.ndarray) -> np.ndarray:
-    """(K, 2, 2) of (a, b)."""
+    """Covariance of (a, b), shape (K, 2, 2)."""
     return np.stack([np.stack([a_se**2, cov_ab], -1), np.stack([cov_ab, b_se**2], -1)], -2)
 
 
 def errors(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    """(K, 2, 2): what n learners give, from the expected information."""
+    """Error covariance of (a, b) with n learners, from the expected information, shape (K, 2, 2)."""
     return covariance(*assumed_errors(a, b, np.zeros_like(a))) * 500 / n
 
 
@@ -35,7 +35,10 @@ def calibration(
     a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray, *, n: int = 1000, c: float = 0.0, model: str = "2pl",
     joint_ab: np.ndarray | None = None,
 ) -> Calibration:  # fmt: skip
-    """A fit with these parameters and errors of (a, b); `joint_ab` (2K, 2K) where items' errors are correlated."""
+    """A fit with these parameters and errors of (a, b).
+
+    `joint_ab`: covariance of all (a, b), shape (2K, 2K), if the errors of items are correlated.
+    """
     k = len(a)
     g = np.zeros((k, 2, 2))
     g[:, 0, 0], g[:, 1, 0], g[:, 1, 1] = 1.0, -b, -a
@@ -62,7 +65,7 @@ def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray, *, c: float = 0
 
 
 def exact(k: int = 12, seed: int = 0, c: float = 0.0, assumed: bool = False) -> tuple[Calibration, AnchorSet]:
-    """Anchors that differ by the known constants and by nothing else."""
+    """Anchors that differ only by the known constants."""
     rng = np.random.default_rng(seed)
     a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
     a_new, b_new = a * SLOPE, (b - INTERCEPT) / SLOPE
@@ -73,7 +76,7 @@ def exact(k: int = 12, seed: int = 0, c: float = 0.0, assumed: bool = False) -> 
 def month(
     rng: np.random.Generator, k: int = 30, moved: int = 0, shift: float = 0.0, n_new: int = 1000, n_old: int = 1000
 ) -> tuple[Calibration, AnchorSet]:
-    """Anchors whose estimates on both sides err as their covariances say; the first `moved` have b + shift."""
+    """Anchors with errors drawn from their covariances on both sides. The first `moved` anchors have b + shift."""
     a, b = rng.lognormal(0, 0.3, k), rng.permutation(np.linspace(-1.3, 1.3, k))
     b_moved = b + shift * (np.arange(k) < moved)
     a_new, b_new = a * SLOPE, (b_moved - INTERCEPT) / SLOPE

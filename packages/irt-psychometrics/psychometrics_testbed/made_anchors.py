@@ -34,14 +34,14 @@ def anchor_set_of(
 
 
 def with_errors_of(anchors: AnchorSet, fit: Calibration) -> AnchorSet:
-    """The anchors with the errors that a fit on the bank's scale has given their values."""
+    """The anchors with the errors of their values from a fit on the bank's scale."""
     place = {item: j for j, item in enumerate(fit.item_ids)}
     known = fit.select([place[item] for item in anchors.item_ids]).items
     return AnchorSet(**vars(anchors) | {"cov": known.cov, "further_cov": known.further_cov})
 
 
 def anchors_of_items(items: ItemParameters) -> AnchorSet:
-    """All of the items as anchors."""
+    """Anchor set of all the items."""
     k = len(items.item_ids)
     return AnchorSet(
         **vars(items), scale_id="s", version="1", topics=(None,) * k, errors_assumed=np.zeros(k, dtype=bool)

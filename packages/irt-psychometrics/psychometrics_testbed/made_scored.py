@@ -1,4 +1,4 @@
-"""A simulated file of scored items with planned missing forms, the same each time."""
+"""Simulated responses to scored items with planned missing forms, the same each time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from irt_psychometrics.core.responses import Responses
 SCORES: tuple[tuple[int, ...], ...] = (
     *((0, 1),) * 6, *((0, 1, 2),) * 6, *((0, 1, 2, 3),) * 6, (0, 2), (0, 1, 3), (0, 1, 2, 3, 4),
 )  # fmt: skip
-"""The scores that each item can have."""
+"""Possible scores of each item."""
 
 
 def planned_mixed(persons: int = 1200) -> Responses:
-    """Responses of persons who each get one of three overlapping forms, two thirds of the items."""
+    """Responses of persons who each get one of three overlapping forms with two thirds of the items."""
     rng = np.random.default_rng(34)
     theta = rng.standard_normal(persons)
     values = np.full((persons, len(SCORES)), np.nan)

@@ -1,4 +1,4 @@
-"""Learners whose ability moves, and the filter said slowly: every day's walk on a fine and wide grid of one spacing."""
+"""Learners whose ability moves, and a slow reference filter on a fine, wide and equally spaced grid."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from irt_psychometrics.scoring.abilities import Curves
 
 @dataclass(frozen=True)
 class Moving:
-    """Responses and their days, and the abilities (learners, occasions) on these."""
+    """Responses with their days, and the abilities on these days, shape (learners, occasions)."""
 
     responses: Responses
     day: np.ndarray
     theta: np.ndarray
 
     def chosen(self, rows: np.ndarray) -> Moving:
-        """These responses alone."""
+        """Select these responses."""
         of = self.responses
         some = replace(of, person=of.person[rows], item=of.item[rows], score=of.score[rows])
         return Moving(some, self.day[rows], self.theta)
 
 
 def answered(items: ItemCurves, theta: np.ndarray, days: np.ndarray, a_day: int, rng: np.random.Generator) -> Moving:
-    """`a_day` answers to random items of 0 and 1 on each of the days, of learners with the abilities `theta` (n, T)."""
+    """Simulate `a_day` answers to random dichotomous items on each day. `theta`: abilities of the learners (n, T)."""
     n, occasions = theta.shape
     item = rng.integers(0, len(items.a), (n, occasions, a_day))
     p = items.c[item] + (1 - items.c[item]) / (1 + np.exp(-(items.a[item] * theta[:, :, None] + items.d[item])))
@@ -45,7 +45,7 @@ def answered(items: ItemCurves, theta: np.ndarray, days: np.ndarray, a_day: int,
 def walked(
     n: int, days: np.ndarray, movement: Movement, rng: np.random.Generator, start: tuple[float, float] = (0.0, 1.0)
 ) -> np.ndarray:
-    """Abilities (n, T) on the days, those of each day with what is its own."""
+    """Abilities on the days, shape (n, T), including each day's own variation."""
     gaps = np.diff(days)
     steps = rng.normal(movement.growth_over(gaps), np.sqrt(movement.variance_over(gaps)), (n, len(gaps)))
     path = np.cumsum(np.column_stack([rng.normal(*start, n), steps]), axis=1)
@@ -55,8 +55,10 @@ def walked(
 def slow_filter(
     responses: Responses, day: np.ndarray, curves: Curves, movement: Movement, nodes: int = 961, reach: float = 9.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and SD of each learner's posterior at his last answer, shape (2, n): normal steps on nodes so close that
-    their kernel is one, curves evaluated where growth has moved the nodes."""
+    """Mean and SD of each learner's posterior at the last answer, two arrays of shape (n,).
+
+    Steps are convolutions with a normal kernel on close nodes. Growth moves the nodes, at which curves are evaluated.
+    """
     at_first = curves.population.mean + curves.population.sd * np.linspace(-reach, reach, nodes)
     step = at_first[1] - at_first[0]
     found = np.empty((2, responses.n_persons))
@@ -78,11 +80,11 @@ def slow_filter(
 
 
 def _spread(values: np.ndarray, variance: float) -> np.ndarray:
-    """Values at nodes, convolved with a normal of this variance in squared nodes, as its spectrum says."""
+    """Convolve values at nodes with a normal density, by its spectrum. `variance` is in squared node spacings."""
     if variance == 0:
         return values
     n = len(values)
     padded = np.concatenate([np.full(n, values[0]), values, np.full(n, values[-1])])
     frequency = 2 * np.pi * np.fft.rfftfreq(3 * n)
     found = np.fft.irfft(np.fft.rfft(padded) * np.exp(-variance * frequency**2 / 2), 3 * n)[n : 2 * n]
-    return np.where(found > 1e-14 * found.max(), found, 0.0)  # below that the transform is rounding
+    return np.where(found > 1e-14 * found.max(), found, 0.0)  # smaller values are rounding errors of the transform

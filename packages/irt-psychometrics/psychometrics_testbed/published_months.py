@@ -1,5 +1,7 @@
-"""Months beside a bank, of estimates that are drawn or fitted to answers: frozen anchors, other items that an earlier
-month published, and a month that is compared with both."""
+"""Frozen anchors, other items published by an earlier month, and a month that is compared with both.
+
+Estimates are drawn or fitted to answers.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,20 @@ from psychometrics_testbed.linked_months import INTERCEPT, SLOPE, anchor_set, ca
 from psychometrics_testbed.made_anchors import with_errors_of
 
 LOST = 1.2
-"""Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
+"""Approximate ratio of variances of estimates with θ integrated out to those with θ known, for 30 to 60 items."""
 
 
 @dataclass(frozen=True)
 class World:
-    """k anchors and as many `others`; `variation`: SD of the items' b from one sample to another (the difference of two
-    samples); `n` learners in every window. Estimates are drawn for a 2PL alone."""
+    """A world of anchors and other items. Estimates can be drawn only for a 2PL.
+
+    Attributes:
+        k: number of anchors.
+        others: number of other items.
+        n: learners in every window.
+        variation: SD of the difference of an item's b between two samples.
+        model: model of fitted months.
+    """
 
     k: int = 20
     others: int = 20
@@ -44,7 +53,7 @@ class World:
         return self.k + self.others
 
     def month(self, rng: np.random.Generator, moved: np.ndarray) -> tuple[Calibration, AnchorSet, Published]:
-        """A month in which b moved by `moved` (J,), the anchors, and all that is published."""
+        """Draw a month in which b moved by `moved` (J,). Returns its fit, the anchors and all published items."""
         while True:
             a, b = rng.lognormal(0.1, 0.3, self.size), rng.normal(0, 1, self.size)
             vary = self.variation / np.sqrt(2)
@@ -70,7 +79,7 @@ class World:
         return Comparison.from_linked_fit(month, link(month, anchors), anchors, published)
 
     def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
-        """A month for each of `moves` (J,), of fits to answers, all after one origin and one earlier month."""
+        """Fit a month to answers for each of `moves` (J,), all after the same origin and earlier month."""
         n = self.size
         a, b = rng.lognormal(0.1, 0.3, n), rng.normal(0, 1, n)
         c = 0.2 if item_model(self.model).guesses else 0.0
@@ -96,7 +105,7 @@ class World:
 
 
 def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
-    """What a `Comparison` has of anchors whose errors have nothing in common."""
+    """Arguments of a `Comparison` whose items are all anchors with independent errors."""
     k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
     apart = DifferenceErrors(window.cov_of_all, published.cov_of_all, *nothing)
@@ -109,7 +118,7 @@ def placed(
     cov: np.ndarray | None = None,
     anchors: tuple[str, ...] = (),
 ) -> Linking:
-    """Constants with this covariance; without one they are exact."""
+    """Linking constants with this covariance. Without a covariance they are exact."""
     cov = np.zeros((2, 2)) if cov is None else cov
     slope_se, intercept_se = np.sqrt(np.diag(cov)).tolist()
     return Linking(
@@ -119,7 +128,10 @@ def placed(
 
 
 def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> Calibration:
-    """As n learners give it: errors have a part of the items' own and what the sample's mean and SD of θ give all."""
+    """Draw estimates from n learners.
+
+    Errors have a part of each item's own, and a part from the sample's mean and SD of θ.
+    """
     own = LOST * errors(a, b, n)
     common = np.stack([np.stack([np.zeros_like(a), a], 1), np.stack([-np.ones_like(b), -b], 1)], 1)
     of_sample = np.diag([1 / n, 1 / (2 * n)])

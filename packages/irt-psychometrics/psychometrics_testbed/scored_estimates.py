@@ -1,4 +1,4 @@
-"""Items scored 0 … m beside items scored 0 and 1: their truth, estimates of it with known errors, and answers."""
+"""Items scored 0 … m together with items scored 0 and 1: true parameters, estimates with known errors, and answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from psychometrics_testbed.linked_months import ids
 from psychometrics_testbed.made_anchors import anchors_of_items
 
 LOST = 1.2
-"""Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
+"""Approximate ratio of variances of estimates with θ integrated out to those with θ known, for 30 to 60 items."""
 
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """K items of a scale; `parameters` (P, K) as their models have them."""
+    """K items of a scale; `parameters`: the parameters of their models, shape (P, K)."""
 
     models: tuple[Model, ...]
     parameters: np.ndarray
@@ -31,7 +31,7 @@ class ScoredItems:
     def drawn(
         cls, rng: np.random.Generator, max_scores: tuple[int, ...], scored: Model = "gpcm", others: Model = "2pl"
     ) -> ScoredItems:
-        """Slopes a·m about those of items scored 0 and 1, and steps about .9 apart."""
+        """Draw items. Slopes a·m are about as large as for items scored 0 and 1, and steps are about .9 apart."""
         m = np.array(max_scores)
         a = rng.lognormal(0.1, 0.3, m.size) * 1.5 / (0.5 + m)
         parameters = np.zeros((3 + m.max() if (m > 1).any() else 2, m.size))
@@ -51,18 +51,20 @@ class ScoredItems:
         return ScoredItems(tuple(self.models[j] for j in order), self.parameters[:, order], self.categories[order])
 
     def moved(self, by: np.ndarray) -> ScoredItems:
-        """All steps of an item moved by so much."""
+        """Move all steps of each item by `by`."""
         d = self.parameters[1] - self.parameters[0] * by
         return replace(self, parameters=np.vstack([self.parameters[:1], d, self.parameters[2:]]))
 
     def rescaled(self, slope: float, intercept: float) -> ScoredItems:
-        """On the scale θ of which θ* = slope·θ + intercept is this one."""
+        """The same items on the scale θ, if their scale is θ* = slope·θ + intercept."""
         a, d, *t = self.parameters
         return replace(self, parameters=np.stack([a * slope, d + a * intercept, *t]))
 
     def estimated(self, rng: np.random.Generator, n: int) -> Calibration:
-        """As n learners N(0, 1) give them: errors have a part of the items' own and what the sample's mean and SD of θ
-        give all items in common."""
+        """Draw estimates from n learners N(0, 1).
+
+        Errors have a part of each item's own, and a part that all items share from the sample's mean and SD of θ.
+        """
         model, grid = model_of(self.models), Grid.spanning()
         p = model.probabilities(grid.nodes, self.parameters, self.categories)
         by = model.by_parameters(grid.nodes, self.parameters, self.categories)
@@ -72,7 +74,7 @@ class ScoredItems:
         own = np.where(used, np.linalg.inv(np.where(used, information, np.eye(len(by)))), 0.0)
         a = self.parameters[0]
         common = np.stack([np.stack([np.zeros_like(a), -a], 1), np.stack([-a, np.zeros_like(a)], 1)], 1)
-        common = common * free[:, :2, None]  # d by the mean, a by the SD of θ
+        common = common * free[:, :2, None]  # the mean of θ shifts d, its SD scales a
         of_sample = np.diag([1 / n, 1 / (2 * n)])
         roots = np.linalg.cholesky(own + 1e-18 * np.eye(len(by)))
         x = self.parameters.T + np.einsum("jxy,jy->jx", roots, rng.standard_normal(self.parameters.T.shape)) * free
@@ -103,5 +105,5 @@ class ScoredItems:
 
 
 def frozen(origin: Calibration) -> AnchorSet:
-    """All items of an origin's fit as anchors."""
+    """Anchor set of all items of an origin's fit."""
     return anchors_of_items(origin.items)

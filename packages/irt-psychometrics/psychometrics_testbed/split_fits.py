@@ -1,4 +1,4 @@
-"""Fits with split items, of known estimates and errors."""
+"""Fits with split items, with known estimates and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def split_fit(a: np.ndarray, d: np.ndarray, error: float = 0.05, *, model: Model
 
 
 def without(copies: Copies, group: int, item: int) -> Copies:
-    """The same where a copy has no estimate."""
+    """The same copies, with the copy of `item` in `group` not estimated."""
     k = copies.place[group, item]
     a, d, cov = copies.fit.a.copy(), copies.fit.d.copy(), copies.fit.cov.copy()
     a[k] = d[k] = np.nan

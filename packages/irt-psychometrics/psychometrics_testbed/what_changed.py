@@ -1,4 +1,4 @@
-"""Tests that the platform's CI runs only if a file changed on which they depend (tests/helpers/selection.py)."""
+"""Markers of tests that the platform's CI runs only if a file they depend on changed (tests/helpers/selection.py)."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import pytest
 
 FIXTURES = ("conftest.py", "psychometrics_testbed/fixtures.py")
 WHERE_STATISTICS_CHANGE = pytest.mark.on_change("requirements.lock", *FIXTURES, imports=True)
-"""For tests that compute and use nothing else of the platform."""
+"""Marker of tests that only compute and use nothing else of the platform."""

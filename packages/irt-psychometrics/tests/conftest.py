@@ -1,3 +1,3 @@
-"""Loads the fixtures that tests of the library share with those of the platform."""
+"""Load the fixtures that the library's tests share with the platform's tests."""
 
 pytest_plugins = ["psychometrics_testbed.fixtures"]

@@ -63,14 +63,14 @@ def test_text_of_every_layout_gives_the_same_scores(file, text: str, name: str) 
         ("\n\n", "empty"),
     ],
 )
-def test_faults_name_the_file_and_the_row_as_a_spreadsheet_counts(file, text: str, named: str) -> None:
+def test_invalid_files_are_refused_with_path_and_spreadsheet_row(file, text: str, named: str) -> None:
     path = file(text)
     with pytest.raises(PsychometricsError, match=named) as caught:
         FILES.answers(path)
     assert str(path) in str(caught.value)
 
 
-def test_text_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("person,i1\na,1\nJürgen,0\n".encode("latin-1"))
     with pytest.raises(PsychometricsError, match="line 3: this is not UTF-8"):
@@ -103,7 +103,7 @@ def test_commands_need_no_frame_library_and_no_platform(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_fit_its_scores_and_its_link_to_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_fit_score_and_link_simulated_responses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*words: object) -> object:
         assert main([*map(str, words), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
@@ -121,7 +121,7 @@ def test_a_fit_its_scores_and_its_link_to_the_truth(tmp_path: Path, capsys: pyte
     assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=0.4)
 
 
-def test_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_command_prints_a_table_without_the_json_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", str(tmp_path), "--persons", "100", "--items", "3"]) == 0
     capsys.readouterr()
     main(["fit", str(tmp_path / "responses.csv")])

@@ -24,7 +24,7 @@ def items(a: np.ndarray, b: np.ndarray) -> irt.ItemParameters:
 @needs_reference
 @pytest.mark.parametrize("data", ["lsat6", "lsat7", "sat12"])
 def test_likelihood_ratios_agree_with_mirt(data: str) -> None:
-    """From mirt's log L with 10 digits, as its anova takes it."""
+    """Expected values come from mirt's log L with 10 digits, which its anova uses, too."""
     known = json.loads((REFERENCE / "mirt_reference.json").read_text())
     x = irt.Responses.from_wide(pd.read_csv(REFERENCE / f"{data}.csv"))
     small, large = (known[f"{data}_{model}"] for model in ("rasch", "2pl"))
@@ -56,7 +56,7 @@ def test_likelihood_ratio_has_a_uniform_p_under_the_smaller_model() -> None:
 
 
 def test_vuong_has_a_uniform_p_if_both_models_are_equally_wrong() -> None:
-    """Two halves of alike items: either model gives slopes to one half, and a common slope to the other."""
+    """The items' halves are alike: each model gives own slopes to one half and a common slope to the second half."""
     rng = np.random.default_rng(5)
     truth = items(np.tile([0.5, 1.0, 1.5, 2.5], 2), np.tile([-0.6, 0.4, -0.2, 0.6], 2))
     names, p, z = truth.item_ids, [], []
@@ -86,7 +86,7 @@ def test_vuong_prefers_the_model_that_is_closer_to_the_truth() -> None:
     assert set(found.items.item_ids[:4]) == {"q0", "q1", "q2", "q3"}
 
 
-def test_comparison_says_when_chi_square_does_not_hold() -> None:
+def test_comparison_warns_if_chi_square_does_not_hold() -> None:
     x = irt.simulate_responses(
         items(np.full(8, 1.5), np.linspace(-1, 1, 8)), np.random.default_rng(4).normal(size=1500), random_state=4
     )
@@ -106,7 +106,7 @@ def test_comparison_says_when_chi_square_does_not_hold() -> None:
         assert irt.compare(two, two).test == ""
 
 
-def test_groups_and_anchors_are_nested_as_their_constraints_say() -> None:
+def test_fits_with_groups_and_anchors_have_df_by_their_constraints() -> None:
     rng, truth = np.random.default_rng(6), items(np.full(6, 1.2), np.linspace(-1, 1, 6))
     half = np.arange(2000) % 2
     x = irt.simulate_responses(truth, rng.normal(size=2000) + 0.5 * half, random_state=rng)

@@ -1,4 +1,4 @@
-"""What happened to a drifted item: three alternatives, times, options and the day a leak began are distinguished."""
+"""Classification of changed items: drift, leak or wrong key, from times and options, and a leak's first day."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A[0], B[0] = 1.0, 0.4
 def window(
     *, drift: float = 0.0, leak: float = 0.0, wrong_key: bool = False, from_day: int = 0, seed: int = 7
 ) -> TimedAnswers:
-    """Everybody answers everything; item 0 is the changed one. Log times: SD 0.35 and 0.25, a leaked answer halves."""
+    """All learners answer all items; item 0 changed. Log times have SDs 0.35 and 0.25; a leak halves the time."""
     g = np.random.default_rng(seed)
     theta, day = g.normal(MEAN, SD, (LEARNERS, 1)), g.integers(0, 30, LEARNERS)
     first = np.arange(ITEMS) == 0
@@ -56,37 +56,37 @@ def without_options(answers: TimedAnswers) -> TimedAnswers:
 
 
 @pytest.mark.parametrize("size", [-0.5, -0.8, 0.5, 0.8])
-def test_drift_is_told_with_its_size(size: float) -> None:
+def test_drift_is_classified_with_its_size(size: float) -> None:
     """1500 answers give b an error of about 0.06, and limits are three of these."""
     change = told(window(drift=size))
     assert (change.kind, change.size, change.onset) == (ChangeKind.DRIFT, pytest.approx(size, abs=0.18), None)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])
-def test_a_leak_is_told_with_its_share(share: float) -> None:
-    """Among those who do not know the answer, about 800, the share has an error of 0.02 and θ adds its own."""
+def test_leak_is_classified_with_its_share(share: float) -> None:
+    """Among the 800 learners who do not know the answer, the share has an error of 0.02; θ adds some error."""
     change = told(window(leak=share))
     assert (change.kind, change.size) == (ChangeKind.LEAK, pytest.approx(share, abs=0.08))
     assert change.time_z < -4
 
 
-def test_a_leaks_first_day_is_found() -> None:
+def test_first_day_of_a_leak_is_found() -> None:
     onsets = [told(window(leak=0.6, from_day=LEAKED_FROM, seed=s)).onset for s in range(5)]
     assert np.median(np.abs(np.array(onsets) - LEAKED_FROM)) <= 1
 
 
-def test_without_times_an_easier_item_is_either() -> None:
+def test_easier_items_are_classified_as_drift_or_leak_if_times_are_missing() -> None:
     drifted, leaked = (told(without_times(window(**by))) for by in ({"drift": -0.8}, {"leak": 0.35}))
     assert (drifted.kind, leaked.kind) == (ChangeKind.EASIER, ChangeKind.EASIER)
     assert np.isnan(leaked.time_z)
 
 
-def test_a_harder_item_has_drifted_whatever_the_times() -> None:
+def test_harder_items_are_classified_as_drift_if_times_are_missing() -> None:
     assert told(without_times(window(drift=0.8))).kind is ChangeKind.DRIFT
 
 
 @pytest.mark.parametrize("options", [True, False])
-def test_a_wrong_key_is_told_with_and_without_options(options: bool) -> None:
+def test_wrong_key_is_classified_with_and_without_options(options: bool) -> None:
     answers = window(wrong_key=True)
     change = told(answers if options else without_options(answers))
     # three standard errors of a share among 700; the option that abler learners choose is the right one
@@ -94,13 +94,13 @@ def test_a_wrong_key_is_told_with_and_without_options(options: bool) -> None:
     assert (change.kind, change.size, change.distractor) == expected
 
 
-def test_an_item_that_did_not_change_has_no_kind() -> None:
+def test_items_that_did_not_change_are_classified_as_unclear() -> None:
     change = told(window())
     assert (change.kind, np.isnan(change.size)) == (ChangeKind.UNCLEAR, True)
     assert max(change.gains.values()) < 10.8
 
 
-def test_abilities_come_from_the_items_that_are_not_asked_about() -> None:
+def test_abilities_come_from_items_outside_the_request() -> None:
     answers = window(drift=-0.5)
     wrong_about_another = B + 3.0 * (np.arange(ITEMS) == 1)
     both = ("item00", "item01")
@@ -108,8 +108,8 @@ def test_abilities_come_from_the_items_that_are_not_asked_about() -> None:
     assert told(answers).gains != told(answers, b=wrong_about_another).gains
 
 
-def test_a_slower_learner_and_a_longer_item_are_not_a_leak() -> None:
-    """Times are compared with what is usual for both."""
+def test_slower_learners_and_longer_items_do_not_change_the_evidence_of_a_leak() -> None:
+    """Times are compared with the usual times of the learner and of the item."""
     answers = window(drift=-0.5)
     longer = np.linspace(-1, 1, ITEMS)
     slower = np.random.default_rng(1).normal(0, 1, LEARNERS)
@@ -121,13 +121,13 @@ def test_a_slower_learner_and_a_longer_item_are_not_a_leak() -> None:
     assert told(shifted).time_z == pytest.approx(told(answers).time_z, abs=1e-9)
 
 
-def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
+def test_leak_is_not_classified_if_the_usual_time_is_uncertain() -> None:
     answers = window(leak=0.35)
     unsure = replace(answers, usual_log_time_se=np.full(ITEMS, 0.5))
     assert told(unsure).kind is ChangeKind.DRIFT
     assert -1 < told(unsure).time_z < 0
 
 
-def test_an_item_that_was_never_published_cannot_be_told() -> None:
+def test_items_without_published_values_are_not_classified() -> None:
     b = np.where(np.arange(ITEMS) == 0, np.nan, B)
     assert classify_changes(window(), ["item00"], published(b), mean=MEAN, sd=SD) == {}

@@ -1,4 +1,4 @@
-"""`fit` against R mirt, and the ways in which it warns, refuses, reports and is interrupted."""
+"""`fit`: comparison with R mirt, warnings, refused requests, progress and interruption."""
 
 import json
 import os
@@ -28,7 +28,7 @@ X = irt.simulate_responses(ITEMS, np.random.default_rng(3).normal(size=800), ran
 @needs_reference
 @pytest.mark.parametrize(("data", "model"), [("lsat7", "rasch"), ("lsat7", "2pl"), ("sat12", "2pl")])
 def test_fits_agree_with_mirt(data: str, model: str) -> None:
-    """AIC, BIC and log L to what the reference's TOL of 1e-7 leaves; reliability has other nodes for θ."""
+    """AIC, BIC and log L agree up to the reference's TOL of 1e-7. Reliability uses different nodes for θ."""
     reference = json.loads((REFERENCE / "mirt_reference.json").read_text())[f"{data}_{model}"]
     x = irt.Responses.from_wide(pd.read_csv(REFERENCE / f"{data}.csv"))
     f = irt.fit(x, model)
@@ -45,7 +45,7 @@ def test_fits_agree_with_mirt(data: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["rasch", "2pl"])
-def test_log_likelihoods_of_persons_sum_to_that_of_the_fit(model: str) -> None:
+def test_log_likelihoods_of_persons_sum_to_the_log_likelihood_of_the_fit(model: str) -> None:
     """Both are sums over nodes of a smooth integrand, whose error is far below 1e-4."""
     half = np.where(np.arange(X.n_persons) % 2 == 0, "even", "odd")
     for options in ({}, {"groups": half}, {"latent": "histogram"}):
@@ -81,7 +81,7 @@ def test_rescaled_priors_have_the_same_density_apart_from_the_jacobian(slope: fl
     assert priors.c == irt.Beta(5, 17)
 
 
-def test_wrong_keys_and_missing_data_are_item_warnings() -> None:
+def test_wrong_keys_and_constant_items_give_item_warnings() -> None:
     matrix = np.full((X.n_persons, X.n_items), np.nan)
     matrix[X.person, X.item] = X.score
     matrix[:, 2] = 1 - matrix[:, 2]
@@ -96,7 +96,7 @@ def test_wrong_keys_and_missing_data_are_item_warnings() -> None:
     assert "correct the key" in f._repr_html_()
 
 
-def test_fit_that_reaches_the_limit_warns_that_it_did_not_converge() -> None:
+def test_fit_warns_of_missing_convergence_at_the_iteration_limit() -> None:
     with pytest.warns(irt.NotConvergedWarning, match=r"limit of 3 iterations.*max_iterations"):
         f = irt.fit(X, max_iterations=3)
     assert not f.converged
@@ -116,12 +116,12 @@ def test_fit_that_reaches_the_limit_warns_that_it_did_not_converge() -> None:
         ({"anchors": pd.DataFrame()}, r"items must be a Fit or ItemParameters, got DataFrame; .*from_frame"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_requests_are_refused_with_a_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(irt.PsychometricsError, match=message):
         irt.fit(X, **options)
 
 
-def test_frames_and_unknown_options_are_refused_with_the_way_out() -> None:
+def test_frames_and_unknown_options_are_refused_with_the_remedy() -> None:
     with pytest.raises(irt.PsychometricsError, match=r"fit needs Responses, got DataFrame; Responses.from_wide"):
         irt.fit(pd.DataFrame({"q": [1]}))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no option iterations"):
@@ -142,7 +142,7 @@ def test_scores_need_the_items_scores_and_groups_of_the_fit() -> None:
         irt.fit(X).score(X, method="mean")  # type: ignore[arg-type]
 
 
-def test_scores_take_some_of_the_items_in_any_order_and_keep_labels() -> None:
+def test_scores_accept_a_subset_of_items_in_any_order_and_keep_labels() -> None:
     f, few = irt.fit(X), {"who": ["ann", "bo", "cy"], "q5": [1, 0, None], "q2": [1, 1, None]}
     scores = f.score(irt.Responses.from_wide(few, person="who"))
     turned = f.score(irt.Responses.from_wide({name: few[name] for name in ("q2", "q5", "who")}, person="who"))
@@ -153,7 +153,7 @@ def test_scores_take_some_of_the_items_in_any_order_and_keep_labels() -> None:
     assert "1 of 3 persons answered no item" in scores._repr_html_()
 
 
-def test_information_is_the_sum_of_the_items() -> None:
+def test_information_of_a_fit_is_the_sum_over_items() -> None:
     """Birnbaum (1968): a²P(1 − P) of a 2PL item."""
     f = irt.fit(X)
     found = f.information([0.0, 1.0])
@@ -163,7 +163,7 @@ def test_information_is_the_sum_of_the_items() -> None:
 
 
 def test_simulated_responses_have_the_models_probabilities() -> None:
-    """At one θ, of 20,000 persons: within 4 standard errors."""
+    """20,000 persons have the same θ; limits are 4 standard errors."""
     x = irt.simulate_responses(ITEMS, np.full(20_000, 0.3), random_state=0)
     share = np.bincount(x.item, x.score) / 20_000
     p = ITEMS.curve(np.array([0.3]))[0]
@@ -174,7 +174,7 @@ def test_simulated_responses_have_the_models_probabilities() -> None:
         irt.simulate_responses(ITEMS.select(["q0"]).among(["q0", "q1"]), [0.0])
 
 
-def test_simulated_partial_credit_is_fitted_again() -> None:
+def test_steps_of_simulated_partial_credit_are_recovered_by_a_fit() -> None:
     """Steps of 4 items from 4,000 persons, within 4 standard errors."""
     rng = np.random.default_rng(8)
     seen = rng.normal(size=(500, 1)) + rng.normal(size=(500, 4))
@@ -196,9 +196,11 @@ def test_progress_counts_the_iterations_of_all_stages() -> None:
         irt.fit(X, progress=lambda number, _: 1 / (number - 2))
 
 
-def test_progress_is_a_bar_of_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_as_a_tqdm_bar_or_refused_without_tqdm(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tqdm = pytest.importorskip("tqdm")
-    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # no thread of its own that watches the bar
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # no separate thread that watches the bar
     irt.fit(X, progress=True)
     assert "iterations" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)

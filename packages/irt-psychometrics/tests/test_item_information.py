@@ -1,4 +1,4 @@
-"""Item and test information: against mirt and the likelihood's own curvature; losses, and what retiring items does."""
+"""Item and test information: comparison with mirt and the likelihood's curvature, losses, and retired items."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parameters(a, b, c, ids=None) -> ItemParameters:
 
 
 def comparison(new, old, cov_new, cov_old=None) -> Comparison:
-    """Items (a, b, c) now and published, (J, 3) each, with independent errors of (a, b), (2, 2) for all alike."""
+    """Current and published items (a, b, c), (J, 3) each, with independent errors of (a, b), (2, 2), equal for all."""
     new, old, none = np.array(new, dtype=float), np.array(old, dtype=float), np.zeros((len(new), 2, 0))
     ids = tuple(f"item{j}" for j in range(len(new)))
     cov_new = np.tile(cov_new, (len(new), 1, 1))
@@ -58,9 +58,9 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
 
 
 @pytest.mark.parametrize("key", ["lsat6_2pl", "lsat7_2pl", "lsat7_3pl_normprior", "sat12_2pl", "sat12_3pl_normprior"])
-def test_test_information_is_what_mirt_computes_from_the_same_parameters(shared: Path, key: str) -> None:
-    """Both sides are rounded to 6 digits, also the parameters, whose rounding a slope of 3 far out makes 10 times
-    as large."""
+def test_information_of_a_test_matches_mirt(shared: Path, key: str) -> None:
+    """Values and parameters are rounded to 6 digits. Far out, a slope of 3 makes the effect of rounding 10 times as
+    large."""
     fit = json.loads((shared / "reference/mirt_reference.json").read_text())[key]
     a, b, c = (np.array([item[name] for item in fit["irt"]], dtype=float) for name in ("a", "b", "g"))
     theta = np.array([row["theta"] for row in fit["test_information"]], dtype=float)
@@ -69,7 +69,7 @@ def test_test_information_is_what_mirt_computes_from_the_same_parameters(shared:
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(1.0, 0.0, 0.0), (2.3, 0.8, 0.0), (0.6, -1.5, 0.2), (1.7, 1.0, 0.35)])
-def test_information_is_the_curvature_of_the_expected_log_likelihood(a: float, b: float, c: float) -> None:
+def test_information_matches_the_curvature_of_the_expected_log_likelihood(a: float, b: float, c: float) -> None:
     """−d²/dt² Σ_x P_x(θ) log P_x(t) at t = θ by central differences: step 1e-3 errs by 1e-6, rounding by 1e-9."""
     theta, h = np.linspace(-3, 3, 13), 1e-3
     p = curve(theta, a, b, c)
@@ -83,15 +83,15 @@ def test_information_is_the_curvature_of_the_expected_log_likelihood(a: float, b
     np.testing.assert_allclose(ours, curvature, atol=1e-5)
 
 
-def test_a_2pl_item_is_most_informative_at_its_difficulty_and_integrates_to_its_slope() -> None:
-    """a²/4 at b, and ∫ I dθ = a (Birnbaum 1968); the rectangle rule on ±40 leaves nothing over."""
+def test_information_of_a_2pl_item_peaks_at_its_difficulty_and_integrates_to_its_slope() -> None:
+    """a²/4 at b, and ∫ I dθ = a (Birnbaum 1968); the rectangle rule on ±40 covers the whole integral."""
     theta = np.linspace(-40, 40, 8001)
     information = item_information(theta, of(1.3, 0.4, 0.0))[:, 0]
     assert theta[information.argmax()] == pytest.approx(0.4, abs=1e-9)
     assert (information.max(), information.sum() * 0.01) == (pytest.approx(1.3**2 / 4), pytest.approx(1.3, rel=1e-9))
 
 
-def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing() -> None:
+def test_items_without_parameters_or_with_a_negative_slope_have_no_information() -> None:
     a, b, c = np.array([-0.9, np.nan, 0.0, 1.0]), np.array([0.0, np.nan, np.inf, 0.0]), np.zeros(4)
     information = item_information(np.array([0.0]), of(a, b, c))
     assert information.tolist() == [[0.0, 0.0, 0.0, 0.25]]
@@ -103,26 +103,26 @@ def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing
 
 
 @pytest.mark.parametrize(("a", "c"), [(1.0, 0.0), (2.3, 0.0), (0.6, 0.2), (1.7, 0.35)])
-def test_no_theta_gives_more_than_the_greatest_information(a: float, c: float) -> None:
+def test_greatest_information_matches_the_maximum_on_a_fine_grid(a: float, c: float) -> None:
     """On a grid of step 0.001 the largest value misses the peak by about (0.0005·a)²/4, 4e-7 of it at most."""
     theta = np.linspace(-4, 4, 8001)
     on_grid = item_information(theta, of(a, 0.3, c)).max()
     assert greatest_information(of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)
 
 
-def test_an_item_that_misleads_has_no_greatest_information() -> None:
+def test_greatest_information_is_zero_without_a_positive_slope() -> None:
     assert greatest_information(of([-0.5, 0.0], [0, 0], [0, 0])).tolist() == [0.0, 0.0]
 
 
 # --- the population --------------------------------------------------------------------------------------------------
 
 
-def test_the_middle_of_a_normal_population_is_its_quantiles() -> None:
+def test_middle_of_a_normal_population_ends_at_its_quantiles() -> None:
     """The grid has a step of 0.05 SD; interpolation between its nodes errs by 1e-3 of them."""
     assert Abilities.normal(0.4, 1.5).middle() == pytest.approx(norm(0.4, 1.5).interval(0.95), abs=2e-3)
 
 
-def test_given_weights_are_averaged_over_as_given() -> None:
+def test_information_is_averaged_with_the_given_weights() -> None:
     weighted = Abilities(np.array([-1.0, 0.5]), np.array([3.0, 1.0]))
     now = [[0.9, 0.2, 0.1], [1.4, -0.3, 0.0]]
     found = losses_of_items(comparison(now, [[1.0, 0.0, 0.1], [1.2, 0.0, 0.0]], 0.01 * np.eye(2)), weighted)
@@ -133,7 +133,7 @@ def test_given_weights_are_averaged_over_as_given() -> None:
 @pytest.mark.parametrize(
     ("theta", "weights"), [([0, 1], [1, -1]), ([0, 1], [0, 0]), ([1, 0], [1, 1]), ([0, 1], [1]), ([0, 1], [1, np.nan])]
 )
-def test_weights_that_are_no_population_are_refused(theta, weights) -> None:
+def test_weights_that_do_not_form_a_population_are_refused(theta, weights) -> None:
     with pytest.raises(PsychometricsError, match="abilities"):
         Abilities(np.array(theta), np.array(weights))
 
@@ -142,7 +142,7 @@ def test_weights_that_are_no_population_are_refused(theta, weights) -> None:
 
 
 @pytest.mark.parametrize("c", [0.0, 0.25])
-def test_the_error_of_a_log_ratio_is_what_parameters_drawn_with_theirs_give(c: float) -> None:
+def test_error_of_a_log_ratio_matches_the_spread_over_drawn_parameters(c: float) -> None:
     """Errors of 0.02 leave the second order, which the delta method omits, at 0.02 of the first; an SD of 4000 draws
     has a standard error of 1.1 %. Limit: 5 %."""
     new, old = np.array([1.1, 0.8]), np.array([1.6, -0.4])
@@ -158,9 +158,10 @@ def test_the_error_of_a_log_ratio_is_what_parameters_drawn_with_theirs_give(c: f
     assert np.std(at[0] - at[1]) == pytest.approx(test.log_se[k], rel=0.05)
 
 
-def test_what_an_anchor_did_to_the_scale_is_taken_out_of_the_error() -> None:
-    """Where both sides have the same values their gradients are the same, and the variance is that of the difference
-    with all that the sides share. The gradient is by central differences, which err by 1e-8."""
+def test_error_of_a_loss_excludes_the_anchors_effect_on_the_scale() -> None:
+    """If both sides have the same values, their gradients are equal, and the expected variance follows from the
+    covariance of the difference, which includes shared errors. The gradient comes from central differences, which err
+    by 1e-8."""
     there = world(np.random.default_rng(6))[1][0]
     old, h = there.published, 1e-4
     still = replace(there, window=replace(there.window, a=old.a, b=old.b))
@@ -175,7 +176,7 @@ def test_what_an_anchor_did_to_the_scale_is_taken_out_of_the_error() -> None:
     np.testing.assert_allclose(losses_of_items(still, PLAIN).log_se, np.sqrt(variance), rtol=1e-6)
 
 
-def test_a_loss_is_flagged_where_it_is_large_and_certain_and_not_otherwise() -> None:
+def test_losses_are_flagged_only_if_they_are_large_and_certain() -> None:
     old = [[1.5, 0.0, 0.0]] * 3
     certain, vague = 1e-4 * np.eye(2), 0.2 * np.eye(2)
     now = [[1.0, 0.0, 0.0], [1.45, 0.0, 0.0], [1.9, 0.0, 0.0]]
@@ -188,12 +189,12 @@ def test_a_loss_is_flagged_where_it_is_large_and_certain_and_not_otherwise() -> 
     assert losses_of_items(comparison(now, old, certain).varying(0.5, 0.0), PLAIN).flagged == ()
 
 
-def test_an_item_that_moved_away_from_the_learners_loses_information_though_its_slope_stays() -> None:
+def test_items_that_moved_away_from_the_learners_are_flagged_for_lost_information() -> None:
     found = losses_of_items(comparison([[1.5, 2.5, 0.0]], [[1.5, 0.0, 0.0]], 1e-3 * np.eye(2)), PLAIN)
     assert found.flagged == ("item0",)
 
 
-def test_an_item_whose_discrimination_turned_negative_has_lost_all() -> None:
+def test_items_whose_slope_turned_negative_have_lost_all_information() -> None:
     old = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     found = losses_of_items(comparison([[-0.9, 0.1, 0.0], [1.0, 0.0, 0.0]], old, 0.01 * np.eye(2)), PLAIN)
     assert (found.flagged, found.ratio[0]) == (("item0",), 0)
@@ -201,7 +202,7 @@ def test_an_item_whose_discrimination_turned_negative_has_lost_all() -> None:
     assert losses_of_items(comparison([[-0.1, 0.1, 0.0]], old[:1], np.eye(2)), PLAIN).flagged == ()
 
 
-def test_a_published_item_without_information_is_named() -> None:
+def test_published_items_without_information_are_refused_with_their_name() -> None:
     there = comparison([[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], np.eye(2))
     with pytest.raises(PsychometricsError, match="item1"):
         losses_of_items(there, PLAIN)
@@ -209,7 +210,7 @@ def test_a_published_item_without_information_is_named() -> None:
         loss_of_test(there, PLAIN)
 
 
-def test_a_test_of_one_wrong_key_has_lost_all_and_has_no_interval() -> None:
+def test_loss_of_a_test_is_total_and_without_interval_if_its_only_key_is_wrong() -> None:
     found = loss_of_test(comparison([[-1, 0, 0]], [[1, 0, 0]], 0.01 * np.eye(2)), PLAIN)
     assert found.flagged
     assert found.worst[1] == 0
@@ -217,8 +218,8 @@ def test_a_test_of_one_wrong_key_has_lost_all_and_has_no_interval() -> None:
     assert not found.certain
 
 
-def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -> None:
-    """The easy one of two items flattens: little information is lost on average, half at the low end. The loss beyond
+def test_loss_of_a_test_is_flagged_by_its_weakest_theta_within_the_middle() -> None:
+    """The easier of two items flattens: little information is lost on average, but half at the low end. The loss beyond
     the middle 95 % does not count."""
     old = [[1.5, -1.5, 0.0], [1.5, 1.0, 0.0]]
     found = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), PLAIN)
@@ -235,8 +236,8 @@ def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -
     assert not loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), narrow).flagged
 
 
-def test_an_error_of_the_scale_is_one_error_of_the_whole_test() -> None:
-    """Items without errors of their own, and constants drawn with theirs; limits as above."""
+def test_error_of_the_linking_constants_is_common_to_the_whole_test() -> None:
+    """Items have no errors; the constants are drawn with their errors. Limits are as in the tests above."""
     slope, intercept, cov = 1.2, 0.5, np.array([[4e-4, 1e-4], [1e-4, 3e-4]])
     now, exact = np.array([[1.1, 0.8, 0.0], [0.7, -0.4, 0.0]]), np.zeros((2, 2))
     said = loss_of_test(replace(comparison(now, now, exact), linking=placed(slope, intercept, cov)), PLAIN)
@@ -251,7 +252,7 @@ def test_an_error_of_the_scale_is_one_error_of_the_whole_test() -> None:
     assert not of_anchors.log_se.any(), "the constants are made of these items' own errors"
 
 
-def test_a_month_without_compared_items_has_no_test_to_judge() -> None:
+def test_loss_of_a_test_is_refused_if_no_item_is_compared() -> None:
     nothing = comparison(np.zeros((0, 3)), np.zeros((0, 3)), np.eye(2))
     assert losses_of_items(nothing, PLAIN).flagged == ()
     with pytest.raises(PsychometricsError, match="no item is both"):
@@ -267,16 +268,16 @@ BANK = Information.from_parameters(
 )
 
 
-def test_retiring_every_other_of_equal_items_halves_the_information() -> None:
+def test_retiring_half_of_equal_items_halves_the_information() -> None:
     left = BANK.without({"b", "d"})
     np.testing.assert_allclose(left.relative_efficiency(BANK), 0.5, rtol=1e-12)
     np.testing.assert_allclose(left.se, BANK.se * np.sqrt(2), rtol=1e-12)
     assert left.parameters.item_ids == ("a", "c")
 
 
-def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> None:
-    """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 where P·Q = 0.15432. A step of 0.01 leaves
-    the crossing within 1e-4."""
+def test_ranges_of_theta_with_large_errors_end_at_the_limit() -> None:
+    """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 at P·Q = 0.15432. With a step of 0.01 the
+    crossing is accurate to 1e-4."""
     p = (1 + np.sqrt(1 - 4 / (1.5**2 * 2 * 1.44))) / 2
     reach = np.log(p / (1 - p)) / 1.2
     above = BANK.without(["c", "d"]).theta_with_se_above(1.5)
@@ -284,14 +285,14 @@ def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> No
     assert len(BANK.theta_with_se_above(1.5)) == 2
 
 
-def test_a_test_of_nothing_exceeds_every_limit_everywhere() -> None:
+def test_error_of_a_test_without_items_exceeds_every_limit() -> None:
     left = BANK.without(NAMES)
     assert (left.theta_with_se_above(50.0), BANK.theta_with_se_above(50.0)) == (((-4.0, 4.0),), ())
     assert not left.relative_efficiency(BANK).any()
     assert np.isnan(left.relative_efficiency(left)).all()
 
 
-def test_what_cannot_be_retired_is_refused_by_name() -> None:
+def test_retiring_unknown_items_is_refused_with_their_name() -> None:
     with pytest.raises(PsychometricsError, match="elsewhere"):
         BANK.without(["a", "elsewhere"])
     with pytest.raises(PsychometricsError, match="positive"):

@@ -1,4 +1,4 @@
-"""Links, drift and DIF of the notebook face against R mirt and planted changes."""
+"""Links, drift and DIF of the notebook interface against R mirt and planted changes."""
 
 import json
 import os
@@ -28,8 +28,8 @@ def answers(seed: int, mean: float = 0.0, b: np.ndarray | None = None, n: int = 
 @needs_reference
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
 def test_links_without_errors_agree_with_the_reference(method: str) -> None:
-    """Classical criteria: the old side gives no errors, so anchors are not weighted. The reference's fits stop at a
-    tolerance that leaves its constants known to 1e-3."""
+    """Classical criteria: the old side has no errors, so anchors are not weighted. Because of the tolerance of its
+    fits, the reference's constants are accurate to 1e-3."""
     known = json.loads((REFERENCE / "mirt_reference.json").read_text())["linking"]["constants"][
         method.replace("-", "_")
     ]
@@ -50,7 +50,7 @@ def test_linked_fit_is_on_the_old_scale() -> None:
     assert scores == pytest.approx(found.slope * new.score(answers(2, mean=0.7)).theta + found.intercept, abs=1e-6)
 
 
-def test_moved_items_are_found_and_kept_out_of_the_link() -> None:
+def test_moved_items_are_flagged_and_excluded_from_the_link() -> None:
     b = BANK.b.copy()
     b[3] += 0.8
     b[9] -= 0.8
@@ -85,7 +85,7 @@ def test_links_without_enough_common_items_are_refused_with_the_reasons() -> Non
 
 
 @needs_reference
-def test_planted_dif_is_found_and_named_against_the_chosen_reference() -> None:
+def test_planted_dif_is_flagged_relative_to_the_chosen_reference() -> None:
     """d05: b + .6; d12: a·.6, b + .3 in the focal group."""
     data = pd.read_csv(REFERENCE / "dif2000x20.csv")
     x = irt.Responses.from_wide(data.drop(columns="group"))
@@ -99,7 +99,7 @@ def test_planted_dif_is_found_and_named_against_the_chosen_reference() -> None:
     assert turned.delta_b[at] < 0
 
 
-def test_dif_that_cannot_be_tested_says_why() -> None:
+def test_dif_that_cannot_be_tested_is_refused_with_the_reason() -> None:
     x = answers(7, n=500)
     with pytest.raises(irt.PsychometricsError, match=r"few: 50 learners, 200 are needed"):
         irt.find_dif(x, ["few"] * 50 + ["many"] * 450)

@@ -1,4 +1,4 @@
-"""The logistic function and its relatives, held to SciPy's, and a fit that imports none of it."""
+"""The logistic function and related functions compared with SciPy's; modules that a fit imports."""
 
 import subprocess
 import sys

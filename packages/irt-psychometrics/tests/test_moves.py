@@ -1,4 +1,4 @@
-"""A month aligned with all published values: how much items vary, which moved, and the anchors against the others."""
+"""A month aligned with all published values: variation between items, moved items, and the shift of the anchors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def months(world: World, moved: np.ndarray, n: int = 20) -> list[Moves]:
     return [moves(world.compared(np.random.default_rng([7, k]), moved)) for k in range(n)]
 
 
-def test_anchors_that_moved_as_a_group_are_told_from_the_others_and_from_items_that_moved_alone() -> None:
+def test_shift_of_the_anchors_is_distinguished_from_items_that_moved_alone() -> None:
     world = World()
     moved = np.where(np.arange(world.size) < world.k, -0.3, 0.0)
     moved[[3, 30]] += 1.5
@@ -31,7 +31,7 @@ def test_anchors_that_moved_as_a_group_are_told_from_the_others_and_from_items_t
     assert np.mean([one.n_others for one in found]) > world.others - 1.5
 
 
-def test_the_variation_of_items_is_that_of_those_that_did_not_move() -> None:
+def test_variation_of_items_is_estimated_from_items_that_did_not_move() -> None:
     world = World(n=10_000, variation=0.1)
     moved = np.zeros(world.size)
     moved[:4] = 0.8
@@ -41,12 +41,12 @@ def test_the_variation_of_items_is_that_of_those_that_did_not_move() -> None:
     assert np.mean(wald > 5.99) == pytest.approx(0.05, abs=0.03)
 
 
-def test_a_bank_without_other_items_has_no_group_to_compare_its_anchors_with() -> None:
+def test_shift_of_the_anchors_is_missing_if_the_bank_has_only_anchors() -> None:
     found = moves(World(others=0).compared(np.random.default_rng(3), np.zeros(20)))
     assert (found.n_others, found.others.any()) == (0, False)
     assert np.isnan(found.shift)
 
 
-def test_items_that_lie_on_no_line_have_none() -> None:
+def test_alignment_is_refused_if_no_three_items_lie_on_a_line() -> None:
     with pytest.raises(NoLineError, match="of 4 items no 3 lie on one line"):
         moves(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))

@@ -1,4 +1,4 @@
-"""Figures: what is drawn are the numbers of the formulas, and bands contain what they say."""
+"""Figures: drawn values match the formulas, and bands have their stated coverage."""
 
 import json
 import pickle
@@ -50,7 +50,7 @@ def parts(chart: Chart, kind: type) -> list[Any]:
     return [part for part in chart.parts if type(part) is kind]
 
 
-def test_curve_is_one_half_at_the_difficulty_and_its_asymptote_far_below() -> None:
+def test_curve_is_half_at_the_difficulty_and_reaches_its_asymptote_far_below() -> None:
     (line,) = parts(plots.item_curves(FIT, "i2", theta=[-40.0, 0.5, 40.0]), Line)
     assert line.ys == pytest.approx([0.0, 0.5, 1.0], abs=1e-12)
     (guessed,) = parts(plots.item_curves(FIT, "i3", theta=[-40.0, 1.2, 40.0]), Line)
@@ -58,9 +58,9 @@ def test_curve_is_one_half_at_the_difficulty_and_its_asymptote_far_below() -> No
 
 
 @pytest.mark.parametrize("item", ["i1", "i3", "s1"])
-def test_band_holds_95_percent_of_curves_of_simulated_parameters(item: str) -> None:
+def test_band_contains_95_percent_of_curves_of_simulated_parameters(item: str) -> None:
     """Parameters are drawn from their joint normal distribution, as estimated: (a, d), logit c and the t of scores."""
-    small = replace(FIT, cov=FIT.cov / 9)  # where the delta method is close
+    small = replace(FIT, cov=FIT.cov / 9)  # errors for which the delta method is accurate
     j, rng, theta = ITEMS.index(item), np.random.default_rng(1), np.array([-1.5, 0.0, 1.5])
     (line,) = parts(plots.item_curves(small, item, theta=theta), Line)
     size = 6 if item == "s1" else 3 if item == "i3" else 2
@@ -73,7 +73,7 @@ def test_band_holds_95_percent_of_curves_of_simulated_parameters(item: str) -> N
 
 
 def _expected(item: str, drawn: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Shape (draws, T): the curve or the expected share of 3 points, written out."""
+    """The curve of an item, or its expected share of 3 points, shape (draws, T)."""
     eta = drawn[:, :1] * theta + drawn[:, 1:2]
     if item == "s1":
         k = np.arange(4)
@@ -84,7 +84,7 @@ def _expected(item: str, drawn: np.ndarray, theta: np.ndarray) -> np.ndarray:
     return c + (1 - c) * expit(eta)
 
 
-def test_probabilities_of_scores_are_one_together_and_lie_within_their_bands() -> None:
+def test_probabilities_of_scores_add_up_to_1_and_lie_within_their_bands() -> None:
     chart = plots.item_curves(FIT, "s1", each_score=True)
     lines = parts(chart, Line)
     assert [line.name for line in lines] == ["score 0", "score 1", "score 2", "score 3"]
@@ -95,7 +95,7 @@ def test_probabilities_of_scores_are_one_together_and_lie_within_their_bands() -
         assert (np.array(line.high) >= line.ys).all()
 
 
-def test_scores_of_an_item_scored_0_and_1_are_its_curve_and_the_rest() -> None:
+def test_probabilities_of_scores_0_and_1_add_up_to_1_with_mirrored_bands() -> None:
     wrong, right = parts(plots.item_curves(FIT, "i1", each_score=True), Line)
     assert np.add(wrong.ys, right.ys) == pytest.approx(np.ones(121))
     assert np.add(wrong.low, right.high) == pytest.approx(np.ones(121))
@@ -109,7 +109,7 @@ def test_items_without_errors_have_curves_without_bands() -> None:
     assert line.low == pytest.approx(line.ys), "errors of 0"
 
 
-def test_information_of_the_test_is_the_sum_over_items_and_allows_the_error() -> None:
+def test_information_of_the_test_is_the_sum_over_items_and_gives_the_error() -> None:
     both = calibration().select([0, 1])
     picture = plots.test_information(both)
     (information,), (se,) = (parts(chart, Line) for chart in picture.charts)
@@ -152,7 +152,7 @@ def test_names_of_a_wright_map_do_not_overlap() -> None:
     assert all(f">{name}<" in drawn for name in names.names), "the drawing leaves none of them out"
 
 
-def test_histogram_counts_every_finite_ability_and_says_how_many_are_not() -> None:
+def test_histogram_counts_finite_abilities_and_notes_the_number_left_out() -> None:
     theta = np.append(np.random.default_rng(3).normal(size=1000), [np.inf, -np.inf, np.nan])
     chart = plots.score_distribution(SimpleNamespace(theta=theta), FIT)  # type: ignore[arg-type]
     (bars,) = parts(chart, Boxes)
@@ -177,7 +177,7 @@ def linked(used: tuple[str, ...]) -> Any:
     return SimpleNamespace(slope=1.25, intercept=0.5, slope_se=0.02, intercept_se=0.03, anchors_used=used)
 
 
-def test_linked_items_lie_on_the_line_and_those_left_out_are_crosses_with_names() -> None:
+def test_linked_items_lie_on_the_line_and_dropped_anchors_are_named_crosses() -> None:
     old = FIT.rescaled(1.25, 0.5)
     moved = replace(old, d=old.d + np.array([0.0, 1.0, 0.0, 0.0]))
     picture = plots.linking(FIT, moved, linked(("i1", "i3", "s1")))
@@ -192,7 +192,7 @@ def test_linked_items_lie_on_the_line_and_those_left_out_are_crosses_with_names(
         assert parts(chart, Names)[0].names == ["i2"]
 
 
-def test_drift_has_a_row_for_each_item_with_its_interval_in_the_order_of_change() -> None:
+def test_drift_figure_has_a_row_per_item_with_interval_in_order_of_change() -> None:
     delta, se = np.array([0.1, -0.4, 0.9, np.nan]), np.array([0.1, 0.1, 0.2, np.nan])
     found: Any = SimpleNamespace(
         item_ids=ITEMS, delta_b=delta, delta_a=delta, se=np.stack([se, se], axis=1),
@@ -211,7 +211,7 @@ def test_drift_has_a_row_for_each_item_with_its_interval_in_the_order_of_change(
         plots.drift(found, "c")  # type: ignore[arg-type]
 
 
-def test_dif_of_a_group_is_its_difference_from_the_reference() -> None:
+def test_dif_figure_shows_differences_of_the_chosen_group_from_the_reference() -> None:
     wald = SimpleNamespace(
         groups=("x", "y", "z"), item_ids=ITEMS, q=np.array([0.5, 0.01, 0.5, np.nan]), se=np.full((2, 4, 2), 0.1),
         delta=np.arange(16.0).reshape(2, 4, 2),
@@ -239,7 +239,7 @@ def test_items_that_do_not_fit_are_marked_and_named() -> None:
         plots.item_fit(FIT.select([0, 1, 2]), found)
 
 
-def test_observed_proportions_lie_near_the_curve_they_come_from() -> None:
+def test_observed_proportions_lie_near_the_curve_of_the_simulated_item() -> None:
     rng = np.random.default_rng(4)
     k = 12
     a, b, theta = np.full(k, 1.3), np.linspace(-1.5, 1.5, k), rng.normal(size=3000)
@@ -274,7 +274,7 @@ def lost(*items: str) -> Calibration:
     return calibration(a=np.where(gone, np.nan, A), d=np.where(gone, np.nan, -A * B), flags=flags)
 
 
-def test_figures_of_a_fit_are_charts_that_a_notebook_shows(tmp_path: Path) -> None:
+def test_figures_of_a_fit_have_svg_plotly_and_pickle_forms(tmp_path: Path) -> None:
     figures = FitPlots(FIT)
     for figure in (figures.curves("i1", "i2"), figures.information(), figures.wright_map(), figures.scores([0.0, 1.0])):
         root = ElementTree.fromstring(figure._repr_svg_())
@@ -289,7 +289,7 @@ def test_figures_of_a_fit_are_charts_that_a_notebook_shows(tmp_path: Path) -> No
     assert "curves, information" in repr(figures)
 
 
-def test_a_file_of_another_kind_and_an_unknown_style_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_svg_and_unknown_styles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends with .svg, not 'figure.png'"):
         plots.wright_map(FIT).save(tmp_path / "figure.png")
     chart = Chart((0, 1), (0, 1), "x", "y", "a chart")

@@ -1,4 +1,4 @@
-"""Parameters of scored items in the forms of other programs: there and back, and by hand."""
+"""Parameters of scored items in the forms of other programs: round trips, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ THETA = np.array([-2.0, -0.5, 0.0, 1.0, 2.5])
 
 
 def probabilities(parameters):
-    """P(k) at five θ as the model has it, shape (5, C)."""
+    """P(k) at five θ by the model, shape (5, C)."""
     row = ItemRow.from_row(parameters | {"further": {k: x for k, x in parameters.items() if k not in ("a", "b")}})
     (some,) = ItemParameters.of_rows(("i",), [row]).others
     return GPCM.probabilities(THETA, some.parameters(np.array([row.a]), np.array([-row.a * row.b])), some.categories)[0]
 
 
 def shares(*exponents):
-    """P(k) where these are the exponents of each score, shape (5,) or a number."""
+    """P(k) from the exponents of the scores, each of shape (5,) or a number."""
     e = np.exp(np.stack([np.broadcast_to(x, THETA.shape) for x in exponents], axis=1))
     return e / e.sum(axis=1, keepdims=True)
 
@@ -62,18 +62,18 @@ def test_an_item_of_each_program_has_the_probabilities_computed_by_hand(columns,
 
 @pytest.mark.parametrize("metric_d", [1.0, 1.7])
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_written_is_read_as_it_was(form, metric_d):
+def test_written_parameters_are_read_back_unchanged(form, metric_d):
     item = {"a": 1.3, "b": 0.4, "max_score": 3.0, "t0": 0.0, "t1": 0.7, "t2": -0.2, "t3": 0.0}
     back = in_metric(parameters_of(columns_of(form, in_metric(item, 1 / metric_d))), metric_d)
     assert back == pytest.approx(item, abs=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_0_1_item_stands_beside_scored_ones(form):
+def test_parameters_of_items_of_0_and_1_are_read_back_in_every_form(form):
     assert parameters_of(columns_of(form, {"a": 1.3, "b": 0.4})) == pytest.approx({"a": 1.3, "b": 0.4}, abs=1e-12)
 
 
-def test_scores_with_a_gap_have_a_form_in_mirt_and_tam_and_no_steps():
+def test_scores_with_a_gap_are_written_for_mirt_and_tam_and_refused_as_steps():
     item = {"a": 0.9, "b": -0.3, "max_score": 3.0, "t0": 0.0, "t2": 0.4, "t3": 0.0}
     assert columns_of("mirt", item)["ak1"] == 2.0
     for form in ("mirt", "tam"):
@@ -94,16 +94,16 @@ def test_scores_with_a_gap_have_a_form_in_mirt_and_tam_and_no_steps():
         ({"B.Cat1.Dim1": 1.0, "B.Cat2.Dim1": 1.5, "AXsi_.Cat1": 0.0, "AXsi_.Cat2": 0.0}, "B of score 1"),
     ],
 )
-def test_a_form_that_is_incomplete_or_another_model_is_refused(columns, message):
+def test_incomplete_forms_and_forms_of_different_models_are_refused(columns, message):
     with pytest.raises(PsychometricsError, match=message):
         parameters_of(columns)
 
 
-def test_columns_of_no_form_say_nothing():
+def test_columns_without_a_known_form_give_no_parameters():
     assert parameters_of({"a": 1.0, "b": 0.2, "c": 0.1}) is None
 
 
-def test_a_d_of_1_7_multiplies_slopes_and_their_errors_and_leaves_difficulties():
+def test_metric_d_of_1_7_multiplies_slopes_and_their_errors_but_not_difficulties():
     ours = in_metric({"a": 1.0, "a_se": 0.1, "b": 0.5, "b_se": 0.2, "t1": 0.3, "t1_se": 0.05, "max_score": 2.0}, 1.7)
     assert ours == pytest.approx(
         {"a": 1.7, "a_se": 0.17, "b": 0.5, "b_se": 0.2, "t1": 0.51, "t1_se": 0.085, "max_score": 2.0}

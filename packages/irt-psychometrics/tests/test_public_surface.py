@@ -38,7 +38,7 @@ def test_functions_stay_functions_and_modules_modules_in_any_order_of_imports(se
     subprocess.run([sys.executable, "-c", IN_RANDOM_ORDER.format(names=names)], check=True)
 
 
-def test_package_lists_its_names_in_order_and_has_them_all() -> None:
+def test_package_lists_unique_names_and_has_them_all() -> None:
     names = irt_psychometrics.__all__
     assert len(set(names)) == len(names)
     assert set(names) <= set(dir(irt_psychometrics))
@@ -64,6 +64,6 @@ assert not loaded, loaded
 """
 
 
-def test_importing_the_package_imports_no_other() -> None:
-    """So it costs nothing beside `import numpy, numba`, and each name only what it needs."""
+def test_importing_the_package_imports_no_dependency() -> None:
+    """The import takes little time, and each public name imports only the modules that it needs."""
     subprocess.run([sys.executable, "-c", WITHOUT], check=True)

@@ -64,7 +64,7 @@ def test_choices_are_scored_by_a_key_with_several_right_options(make: Maker) -> 
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_long_tables_give_the_responses_of_wide_ones(make: Maker) -> None:
+def test_long_and_wide_tables_give_the_same_responses(make: Maker) -> None:
     wide = irt.Responses.from_wide(make({"who": [7, 3], "q1": [1, None], "q2": [0, 1]}), person="who")
     rows = {"learner": [7, 3, 7, 3], "question": ["q1", "q2", "q2", "q1"], "points": [1, 1, 0, None]}
     long = irt.Responses.from_long(make(rows), person="learner", item="question", score="points")
@@ -73,7 +73,7 @@ def test_long_tables_give_the_responses_of_wide_ones(make: Maker) -> None:
     assert (long.item_ids, long.person_ids, long.n_persons) == (wide.item_ids, wide.person_ids, 2)
 
 
-def test_matrices_are_read_as_before() -> None:
+def test_matrices_are_read_with_maximum_scores_categories_or_a_key() -> None:
     matrix = np.array([[1.0, np.nan], [0.0, 2.0]])
     x = irt.Responses.from_wide(matrix, ["a", "b"], max_score={"b": 2})
     y = irt.Responses.from_wide(matrix, ["a", "b"], categories=[2, 3])
@@ -83,13 +83,13 @@ def test_matrices_are_read_as_before() -> None:
 
 
 def test_labels_of_persons_keep_large_whole_numbers() -> None:
-    """Floats hold whole numbers up to 2**53 alone."""
+    """Floats represent whole numbers exactly only up to 2**53."""
     ids = [2**60 + 1, 2**60 + 2]
     for make in (to_pandas, to_polars, to_pyarrow):
         assert irt.Responses.from_wide(make({"id": ids, "q": [1, 0]}), person="id").person_ids == tuple(ids)
 
 
-def test_labels_follow_the_persons_who_are_chosen() -> None:
+def test_labels_of_persons_are_kept_if_persons_are_selected() -> None:
     x = irt.Responses.from_wide({"id": ["a", "b", "c"], "q": [1, 0, 1]}, person="id")
     assert x.of_persons(np.array([0, 2])).person_ids == ("a", "c")
     assert x.of_items([0]).person_ids == x.person_ids
@@ -138,7 +138,7 @@ def test_long_tables_with_faults_are_refused_with_the_place(columns: Any, option
 
 
 @pytest.mark.skipif(not (SAT12 / "sat12_key.csv").exists(), reason="the shared data are not here")
-def test_sat12_choices_with_their_key_are_the_scored_file() -> None:
+def test_sat12_choices_scored_by_their_key_match_the_scored_file() -> None:
     key = pd.read_csv(SAT12 / "sat12_key.csv").set_index("item")["key"].to_dict()
     choices = irt.Responses.from_wide(pd.read_csv(SAT12 / "sat12_raw_choices.csv"), person="person", key=key)
     scored = irt.Responses.from_wide(pd.read_csv(SAT12 / "sat12_scored_wide.csv"), person="person")

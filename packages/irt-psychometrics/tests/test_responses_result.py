@@ -19,7 +19,7 @@ WIDE = {"who": ["ann", "bo", "cy"], "q1": [1, 0, 1], "q2": [0, None, 1], "<q3>":
 
 @pytest.fixture
 def x() -> irt.Responses:
-    """Three persons, of whom one left an item out, and an item without an answer."""
+    """Three persons with a missing answer, and an item without answers."""
     return irt.Responses.from_wide(pd.DataFrame(WIDE), person="who")
 
 

@@ -50,7 +50,7 @@ NAMES = (
 
 
 class Balanced(HTMLParser):
-    """Raises if a tag is closed that is not open."""
+    """Parser that raises if a closing tag does not match the open tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def test_result_is_short_in_a_terminal_and_whole_in_html(results: dict[str, Any]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frame_is_of_the_callers_kind(results: dict[str, Any], name: str) -> None:
+def test_frames_are_of_the_callers_library_or_of_the_named_library(results: dict[str, Any], name: str) -> None:
     frame = results[name].to_frame()
     assert isinstance(frame, pd.DataFrame)
     arrow = results[name].to_frame("pyarrow")
@@ -102,7 +102,7 @@ def test_frame_is_of_the_callers_kind(results: dict[str, Any], name: str) -> Non
 
 
 @pytest.mark.parametrize("module", ["pandas", "polars", "pyarrow"])
-def test_fits_of_each_kind_of_frame_are_equal_and_answer_in_it(results: dict[str, Any], module: str) -> None:
+def test_fits_of_every_frame_library_are_equal_and_return_its_frames(results: dict[str, Any], module: str) -> None:
     native = pytest.importorskip(module)
     make = native.table if module == "pyarrow" else native.DataFrame
     x = irt.Responses.from_wide(make(COLUMNS), person="person")
@@ -114,13 +114,13 @@ def test_fits_of_each_kind_of_frame_are_equal_and_answer_in_it(results: dict[str
     assert (x, f, f.items) == (results["Responses"], results["Fit"], results["Fit"].items)
 
 
-def test_results_differ_if_their_numbers_do(results: dict[str, Any]) -> None:
+def test_results_with_different_numbers_are_unequal(results: dict[str, Any]) -> None:
     assert results["Fit"] != results["ItemTable"]
     assert results["Fit"].information([0.0]) != results["Fit"].information([0.1])
     assert results["Fit"].information([0.0]) == results["Fit"].information([0.0])
 
 
-def test_foreign_json_is_refused_with_the_way_out(results: dict[str, Any]) -> None:
+def test_foreign_json_is_refused_with_the_remedy(results: dict[str, Any]) -> None:
     for text in ("[1]", "{}", "no"):
         with pytest.raises(irt.PsychometricsError, match="read what to_json"):
             irt.Fit.from_json(text)

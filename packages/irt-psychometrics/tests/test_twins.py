@@ -1,4 +1,4 @@
-"""Learners under two ids and items that are nearly the same: named in simulated answers, and none without them."""
+"""Pairs of learners under two ids and of nearly equal items: found in simulated answers, without false pairs."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def named_of(x: Floats) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_pair_is_named_in_a_month_without_twins(seed: int) -> None:
-    """Not even learners with all answers right, or items that nearly all learners answer right."""
+def test_pairs_are_not_named_in_a_month_without_twins(seed: int) -> None:
+    """The month has learners with all answers right, and items that nearly all learners answer right."""
     responses = Responses.from_wide(month(seed))
     fit = fit_em(responses, likelihood_only=True)
     assert learner_twins(responses, fit) == []
     assert item_twins(responses, fit) == []
 
 
-def test_nine_in_ten_pairs_are_named_if_each_learner_has_two_ids_with_thirty_answers() -> None:
+def test_nine_in_ten_pairs_are_named_if_each_learner_has_two_ids() -> None:
     x = month(1, items=30)
     named = named_of(np.concatenate([x, x]))
     right = [pair for pair in named if pair[1] - pair[0] == LEARNERS]
@@ -52,7 +52,7 @@ def test_nine_in_ten_pairs_are_named_if_each_learner_has_two_ids_with_thirty_ans
     assert len(right) >= 0.9 * len(named)
 
 
-def test_seven_in_ten_pairs_are_named_if_one_learner_in_a_hundred_has_two_ids_with_thirty_answers() -> None:
+def test_seven_in_ten_pairs_are_named_if_one_percent_of_learners_have_two_ids() -> None:
     """At least 65 of 90 pairs in six months are named, and at most a third of the named pairs are false."""
     right = false = 0
     for seed in range(6):
@@ -64,7 +64,7 @@ def test_seven_in_ten_pairs_are_named_if_one_learner_in_a_hundred_has_two_ids_wi
     assert false <= right / 2
 
 
-def test_few_pairs_are_named_although_one_answer_was_corrected_and_one_was_not_given() -> None:
+def test_pairs_are_named_although_an_answer_was_corrected_and_an_answer_is_missing() -> None:
     x = month(2, items=60)
     again = x[100:115].copy()
     again[:, 7] = 1 - again[:, 7]
@@ -75,8 +75,8 @@ def test_few_pairs_are_named_although_one_answer_was_corrected_and_one_was_not_g
     assert len(named) <= len(right) + 1
 
 
-def test_answers_that_everybody_has_in_common_do_not_hide_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rare answers of many learners are passed over, and the pair has others."""
+def test_pairs_are_named_although_many_learners_share_rare_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rare answers that many learners share are skipped; the pair has further rare answers."""
     x = month(3)
     monkeypatch.setattr(twins, "MOST_IN_COMMON", 4)
     assert (100, LEARNERS) in named_of(np.concatenate([x, x[100:101]]))

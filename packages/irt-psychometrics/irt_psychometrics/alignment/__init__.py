@@ -1,4 +1,4 @@
-"""Items seen by two samples, put on one scale: the line between both, how much items vary around it, and who moved."""
+"""Alignment of items in two samples: the line between their scales, the items' variation, and the items that moved."""
 
 from typing import TYPE_CHECKING
 

@@ -1,38 +1,40 @@
-"""The line that puts one sample's items on another's scale, where items vary a little and some moved.
+"""The line that puts one sample's items on another's scale, if items vary a little and some moved.
 
-Belongs here: arithmetic on two numbers an item and their covariance. Does not belong here: what the numbers come from
-(a caller has ln a and b, or the moments of curves), which items take part, and what a gate makes of the result.
+This module calculates with two numbers for each item and their covariance. The numbers are ln a and b, or moments of
+curves.
 
-**Model.** Item j's two differences between the samples, D_j, in ln a and in b, are 0 in expectation at the right
-constants but for errors, with covariance V, and for its own variation on b, δ_j ~ N(0, τ²), a random effect of linking
-(Haberman 2009; De Boeck 2008; Robitzsch 2021):
+**Model.** Item j's two differences between the samples, D_j, in ln a and in b, are 0 in expectation at the true
+constants except for errors, with covariance V, and for the item's own variation of b, δ_j ~ N(0, τ²), a random effect
+of linking (Haberman 2009; De Boeck 2008; Robitzsch 2021):
 
     D ~ N(X β, V + τ² B Bᵀ),
 
-X being the derivatives of D by the constants and B the places of b. The constants are found by generalised least
-squares.
+X the derivatives of D by the constants and B the places of b. The constants are found by generalised least squares.
 
-**τ.** With Q(τ²) the least of Dᵀ (V + τ² B Bᵀ)⁻¹ D over the constants, and Q₁ that of the slopes' differences alone,
+**τ.** Let Q(τ²) be the minimum of Dᵀ (V + τ² B Bᵀ)⁻¹ D over the constants, and Q₁ the same for the slopes' differences
+alone. Then
 
     Q(τ²) − Q₁
 
-is χ² with the difference of their degrees of freedom at the true τ²: what D says of b given what it says of the slopes.
-τ² makes it equal to these (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile: Viechtbauer
-2007). In the same way ln a has a variation of its own, τ_a, which is taken as 0 unless its lower 95 % limit is above.
+is χ² with the difference of their degrees of freedom at the true τ². It contains the information of D about b given the
+slopes. τ² is estimated by equating the difference to its degrees of freedom (Paule & Mandel 1982), and the quantiles of
+χ² give its interval (Q-profile: Viechtbauer 2007). In the same way ln a has its own variation τ_a, which is set to 0
+unless its lower 95 % limit is above 0.
 
-**Who moved.** τ estimated over all items takes the moved ones in and names none. So the line is found first, as the one
-with the least Σ min(W, limit) over lines through one item's b with the median slope, W being an item's Wald distance
-with τ = `expected_variation` (Halpin 2024; He & Cui 2020). Then in turn: the items within the limit determine the line,
-those within the 95 % point of χ² determine τ, both corrected for the tails cut off, until the same items are kept. The
-inner limit matters: with τ from all kept items, moves that are barely kept raise τ, which keeps them (simulated, 4 of
-30 items moved by .5: 88 % named with one limit, 97 % with two).
+**Items that moved.** If τ were estimated from all items, it would include the moved ones, and none would be found. So
+the line is found first, as the line with the smallest Σ min(W, limit) among lines through one item's b with the median
+slope, W an item's Wald distance with τ = `expected_variation` (Halpin 2024; He & Cui 2020). Then two steps alternate
+until the same items are kept: the items within the limit determine the line, and the items within the 95 % point of χ²
+determine τ, corrected for the tails cut off. The inner limit matters: if all kept items determined τ, items that are
+barely kept would raise τ and so stay (in simulations with 4 of 30 items moved by .5, 88 % were found with one limit and
+97 % with two).
 
-**Two groups of items.** The items of one group may have moved as a whole against the others: a third constant, on b of
-`others` alone, is then found with the line (a moderator, in terms of meta-analysis), and each group begins with the
-intercept that suits it best. τ, and who moved singly, are told within the groups.
+**Two groups of items.** The items of one group may have moved as a whole against the others. A third constant, on b of
+`others` alone, is then estimated with the line (a moderator in terms of meta-analysis), and each group starts with the
+intercept that fits it best. τ and single items that moved are determined within the groups.
 
-**Errors in common.** V may be U M Uᵀ beside what each item has of its own. Woodbury's formula inverts it, so that a
-thousand items cost no more than their number.
+**Common errors.** V may include U M Uᵀ in addition to each item's own errors. It is inverted by Woodbury's formula, so
+the cost is proportional to the number of items.
 """
 
 from __future__ import annotations
@@ -48,17 +50,17 @@ from irt_psychometrics.core.covariances import added, of_each, of_some, times
 from irt_psychometrics.core.errors import BreakdownError
 
 FEWEST = 3
-"""Fewest items that say more than the two constants they determine."""
+"""Minimum number of items: three contain more information than the two constants need."""
 _MOVED = 0.00693
-"""p of |z| = 2.7, beyond which an item moved (Huynh & Meyer 2010): of 30 sound items .2 are named falsely."""
+"""p of |z| = 2.7, beyond which an item moved (Huynh & Meyer 2010): of 30 sound items .2 are found by mistake."""
 _MOVED_OF_FEW = 0.001
 _FEW = 10
-"""Below so many items τ is badly known: it is at least `_LEAST_OF_FEW`, and the limit is wider."""
+"""With fewer items, τ is badly determined: it is at least `_LEAST_OF_FEW`, and the limit is wider."""
 _LEAST_OF_FEW = 0.05
 _CORE = 0.05
 _MOST_ROUNDS = 20
 _MOST_VARIATION = 4.0
-"""Largest τ² looked for: items that vary by two SDs of ability have no scale in common."""
+"""Upper bound of τ²: items that vary by two SDs of ability have no common scale."""
 _MOST_ALIKE = 1e8
 SLOPES, DIFFICULTIES = 0, 1
 
@@ -69,15 +71,16 @@ class NoLineError(BreakdownError):
 
 @dataclass(frozen=True)
 class Differences:
-    """What two samples say of K items at some constants.
+    """Differences of K items between two samples at given constants.
 
     Attributes:
         d: shape (K, 2), differences in ln a and in b.
         by_constants: shape (K, 2, m), derivatives by (ln slope, intercept), m = 2, or by the intercept alone, m = 1.
-        cov: of the errors of d, in the form of `covariances`, beside those in common.
-        own_slopes: shape (K,), the items whose first number says something about them alone; that of others is not
-            used.
-        common, common_cov: U, shape (K, 2, r), and M, shape (r, r): U M Uᵀ is what the errors have in common.
+        cov: covariance of the errors of d without the common errors, shape (K, 2, 2) or (1, 2K, 2K).
+        own_slopes: shape (K,), the items whose first number contains information about the single item; the first
+            number of other items is not used.
+        common, common_cov: U, shape (K, 2, r), and M, shape (r, r): U M Uᵀ is the covariance of the common errors. None
+            if there are none.
     """
 
     d: Floats
@@ -98,23 +101,23 @@ class Differences:
         )
 
     def apart(self, others: Mask, by: float) -> Differences:
-        """The same with b of `others` moved by `by`, which is one constant more."""
+        """The same differences with b of `others` moved by `by`, a further constant."""
         of_b = np.stack([np.zeros(others.size), others], axis=1)
         return replace(
             self, d=self.d + by * of_b, by_constants=np.concatenate([self.by_constants, of_b[:, :, None]], axis=2)
         )
 
     def varying(self, tau2: Floats) -> Differences:
-        """The same with the items' own variances of ln a and b, shape (2,), among the errors."""
+        """The same differences with the items' own variances of ln a and b, shape (2,), added to the errors."""
         return replace(self, cov=added(self.cov, np.broadcast_to(np.diag(tau2), (len(self.d), 2, 2))))
 
     @property
     def used(self) -> Mask:
-        """Shape (K, 2): the numbers that say something about a single item."""
+        """Mask of the numbers that contain information about a single item, shape (K, 2)."""
         return np.stack([self.own_slopes, np.ones(len(self.d), dtype=bool)], axis=1)
 
     def only(self, used: Mask) -> Differences:
-        """The same with zeros, which say nothing, in the place of what is not `used` (K, 2)."""
+        """The same differences with zeros, which have no effect, instead of the numbers that are not `used` (K, 2)."""
         said = used.reshape(len(self.cov), -1)
         cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(self.cov.shape[1]))
         common = None if self.common is None else self.common * used[:, :, None]
@@ -122,12 +125,12 @@ class Differences:
 
     @property
     def cov_of_each(self) -> Floats:
-        """Shape (K, 2, 2)."""
+        """Covariance of each item's errors, including the common ones, shape (K, 2, 2)."""
         own = of_each(self.cov)
         return own if self.common is None else own + self.common @ self.common_cov @ self.common.swapaxes(1, 2)
 
     def times_cov(self, by: Floats) -> Floats:
-        """by · V of `by`, shape (m, 2K)."""
+        """by · V, shape (m, 2K), for `by` of shape (m, 2K)."""
         own = times(by, self.cov)
         if self.common is None:
             return own
@@ -135,7 +138,7 @@ class Differences:
         return own + by @ common @ self.common_cov @ common.T
 
     def weighted(self, columns: Floats) -> Floats:
-        """V⁻¹ · columns, shape (2K, n), of `columns`, shape (K, 2, n)."""
+        """V⁻¹ · columns, shape (2K, n), for `columns` of shape (K, 2, n)."""
         factor = np.asarray(np.linalg.cholesky(self.cov), dtype=np.float64)
         own = _divided(columns, factor)
         if self.common is None:
@@ -146,7 +149,7 @@ class Differences:
         return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
 
     def least(self, used: Mask) -> QStatistic:
-        """Q by what is `used` (K, 2)."""
+        """Q of the numbers that are `used` (K, 2)."""
         said = self.only(used)
         columns = np.concatenate([said.d[:, :, None], said.by_constants], axis=2)
         weighted = said.weighted(columns)
@@ -158,8 +161,14 @@ class Differences:
 
 @dataclass(frozen=True)
 class QStatistic:
-    """Q, the least dᵀ V⁻¹ d over the constants, and its degrees of freedom; weighted_residuals: shape (K, 2), V⁻¹ times
-    what the constants leave of d. As the variance of a number grows, Q falls by the square of its weighted residual."""
+    """Q, the minimum of dᵀ V⁻¹ d over the constants.
+
+    Attributes:
+        q: the minimum.
+        df: its degrees of freedom.
+        weighted_residuals: shape (K, 2), V⁻¹ times the residuals of d. The derivative of Q by the variance of a number
+            is minus the square of its weighted residual.
+    """
 
     q: float
     df: int
@@ -167,14 +176,14 @@ class QStatistic:
 
 
 def _divided(columns: Floats, factor: Floats) -> Floats:
-    """(L Lᵀ)⁻¹ · columns, as (2K, n), of `columns`, shape (K, 2, n); factor: L."""
+    """(L Lᵀ)⁻¹ · columns, shape (2K, n), for `columns` of shape (K, 2, n); `factor` is L."""
     white = np.linalg.solve(factor, columns.reshape(*factor.shape[:2], -1))
     return np.linalg.solve(factor.swapaxes(1, 2), white).reshape(2 * len(columns), -1)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Q with its degrees of freedom, the test that items do not vary, and the 95 % limits of τ among them."""
+    """Q with its degrees of freedom, a test that items do not vary, and the 95 % limits of τ."""
 
     q: float
     q_df: int
@@ -190,27 +199,27 @@ class Agreement:
 
     @property
     def i_squared(self) -> float:
-        """Share of the items' differences beyond errors (Higgins & Thompson 2002), 0 … 1."""
+        """Share of the items' differences that errors do not explain, 0 … 1 (Higgins & Thompson 2002)."""
         return max(0.0, 1.0 - self.q_df / self.q) if self.q > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The line between two samples of K items, and what the items say of it.
+    """The line between two samples of K items, and the items' distances from it.
 
     Attributes:
-        constants: (ln slope, intercept) of θ on the one scale = slope · θ on the other + intercept; then, where there
-            are others, what takes their b to the line.
-        cov: shape (m, m), of those of `constants` that are not fixed; holds τ.
+        constants: (ln slope, intercept) of θ on one scale = slope · θ on the other scale + intercept. If there are
+            `others`, a third number is the shift that puts their b on the line.
+        cov: shape (m, m), covariance of the constants that are not fixed, including τ.
         kept: shape (K,), the items that determine the line.
-        d, d_cov: shape (K, 2) and (K, 2, 2), how far each item is off the line, and the covariance of that where it
-            varies as the others do.
-        own: shape (K, 2), which of both numbers say something about a single item.
-        d_by_own: shape (K, 2, 2), how far a difference of the item alone moves it off the line.
-        wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept ones: χ² with 2 degrees of
-            freedom, or 1 where the slope of an item says nothing.
-        tau, tau_slope: SDs of the items' own b and ln a among those kept.
-        agreement: of the items kept.
+        d, d_cov: shape (K, 2) and (K, 2, 2), distance of each item from the line in ln a and b, and its covariance if
+            the item varies like the others.
+        own: shape (K, 2), the numbers that contain information about a single item.
+        d_by_own: shape (K, 2, 2), derivatives of an item's distance from the line by a difference of the item alone.
+        wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept items: χ² with 2 degrees of
+            freedom, or with 1 if the slope contains no information about the item.
+        tau, tau_slope: SDs of the kept items' own variation in b and in ln a.
+        agreement: agreement of the kept items.
     """
 
     constants: Floats
@@ -226,7 +235,7 @@ class Alignment:
     agreement: Agreement
 
     def distances(self, least: float, most: float) -> Floats:
-        """Shape (K,), as `wald`, of items that vary by SDs of at most `most`, and in b by `least` or more."""
+        """Distances as `wald` with the items' SDs limited to `most`, and for b to at least `least`, shape (K,)."""
         taus = np.array([self.tau_slope, self.tau])
         beyond = np.diag(taus**2 - np.clip(taus, [0.0, least], most) ** 2)
         return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
@@ -241,7 +250,7 @@ class Alignment:
 
     @property
     def quantile(self) -> float:
-        """Half the width of a 95 % interval of a constant, in its standard errors: τ is estimated from few items."""
+        """Half the width of a constant's 95 % interval in standard errors, a quantile of t because τ is estimated."""
         return float(stdtrit(max(int(self.kept.sum()) - 1, 1), 0.975))
 
 
@@ -252,12 +261,30 @@ def align(
     others: Mask | None = None,
     expected_variation: float = 0.10,
 ) -> Alignment:
-    """The line of the items that did not move.
+    """Find the line of the items that did not move.
 
-    differences: of all K items, by (slope, intercept). starts: shape (S, 2), constants to begin with, lines through
-    one item each. others: shape (K,), some of the items, which may have moved as a whole; None: no items have.
+    Parameters
+    ----------
+    differences
+        Function of (slope, intercept) that returns the differences of all K items at these constants.
+    starts
+        Shape (S, 2), starting values of (slope, intercept), each a line through one item.
+    others
+        Shape (K,), mask of a group of items that may have moved as a whole; None: no group.
+    expected_variation
+        SD of an item's own b with which the first line is found.
 
-    Raises NoLineError where no FEWEST items lie on one line, LinAlgError where the errors are not a covariance matrix.
+    Returns
+    -------
+    Alignment
+        The line, the kept items, and their variation.
+
+    Raises
+    ------
+    NoLineError
+        If no three items lie on one line within their errors.
+    LinAlgError
+        If the errors are not a covariance matrix.
     """
 
     def at_constants(constants: Floats) -> Differences:
@@ -281,8 +308,11 @@ def align(
 def invariant(
     differences: Callable[[float, float], Differences], start: tuple[float, float], p: float
 ) -> tuple[tuple[float, float], Floats]:
-    """The constants by the items that lie on one line within their errors, without a variation of their own, and each
-    item's p of that, shape (K,): those below `p` do not count, but for half of the items."""
+    """The constants (slope, intercept) from items that lie on one line within their errors, without own variation.
+
+    Also returns each item's p value, shape (K,). Items with a p value below `p` do not count, but at least half of the
+    items do.
+    """
     slope, intercept = start
     at = differences(slope, intercept)
     df = 1 + at.own_slopes.astype(np.int64)
@@ -301,13 +331,16 @@ def invariant(
 
 
 def identifies_slope_and_location(units: Floats) -> Mask:
-    """Shape (K,): the items whose two moments, with these derivatives (K, 2, 2) by ln a and b, say something about
-    both; those of a curve so steep that both say one thing do not."""
+    """Mask of the items whose two moments determine both ln a and b, shape (K,).
+
+    `units` (K, 2, 2) are the moments' derivatives by ln a and b. If a curve is too steep, both moments contain the same
+    information.
+    """
     return np.linalg.cond(units) < _MOST_ALIKE
 
 
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
-    """Shape (K,) each: the distances beyond which an item moved, and up to which it says what τ is."""
+    """The distances beyond which an item moved, and up to which it counts for τ, shape (K,) each."""
     df = 1 + own_slopes.astype(np.int64)
     return chdtri(df, _MOVED_OF_FEW if own_slopes.size < _FEW else _MOVED), chdtri(df, _CORE)
 
@@ -315,7 +348,7 @@ def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
 def _first(
     differences: Callable[[float, float], Differences], starts: Floats, others: Mask | None, tau2: float
 ) -> tuple[Floats, Floats]:
-    """The best of the lines to begin with, and the items' distances from it."""
+    """The constants of the best starting line, and the items' distances from it."""
     distances = []
     limit, _ = _limits(differences(*starts[0]).own_slopes)
     for start in starts:
@@ -333,8 +366,10 @@ def _first(
 def _settled(
     differences: Callable[[Floats], Differences], constants: Floats, wald: Floats, tau2_slope: float
 ) -> Alignment:
-    """The line through the items kept, and those kept by the line, in turn until both stay; wald: their distances from
-    the line to start with, that of `constants`."""
+    """Alternate between the line through the kept items and the items that it keeps, until neither changes.
+
+    `wald` (K,) are the items' distances from the first line, given by `constants`.
+    """
     limit, core = _limits(differences(constants).own_slopes)
     kept, inner = wald <= limit, wald <= core
     for _ in range(_MOST_ROUNDS):
@@ -375,14 +410,19 @@ def _settled(
 
 
 def _within(limit: Floats, df: Ints) -> float:
-    """Mean of χ² cut off at `limit` over that of χ², of several items, shape (K,) each."""
+    """Mean of χ² truncated at `limit` divided by the mean of χ², over several items; arguments have shape (K,)."""
     return float((df * chdtr(df + 2, limit) / chdtr(df, limit)).sum() / df.sum())
 
 
 @dataclass(frozen=True)
 class _Variation:
-    """Q(τ²) − Q₁ of the module's text for the variation of one of the items' two numbers, `of_number`; `others`: Q₁;
-    df: how many degrees of freedom the difference has."""
+    """Q(τ²) − Q₁ of the module's docstring for the variation of one of the items' two numbers.
+
+    Attributes:
+        of_number: the number that varies, SLOPES or DIFFICULTIES.
+        others: Q₁.
+        df: degrees of freedom of the difference.
+    """
 
     at: Differences
     of_number: int
@@ -391,7 +431,7 @@ class _Variation:
 
     @classmethod
     def from_differences(cls, at: Differences, number: int, tau2_of_other: float = 0.0) -> _Variation:
-        """`tau2_of_other`: how the other number varies."""
+        """Make it for `number`; `tau2_of_other` is the variance of the other number."""
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0
         at = at.varying(tau2)
@@ -399,9 +439,9 @@ class _Variation:
         return cls(at, number, others.q, at.least(at.used).df - others.df)
 
     def at_q(self, q: float) -> float:
-        """τ² at which the difference is q; 0 where it is less already at 0.
+        """τ² at which the difference is q; 0 if the difference is already smaller at 0.
 
-        Newton's steps on 1/(Q(τ²) − Q₁), which rises and is concave, stay below the root (after DerSimonian & Kacker
+        1/(Q(τ²) − Q₁) rises and is concave, so Newton's steps on it stay below the root (after DerSimonian & Kacker
         2007).
         """
         tau2 = 0.0
@@ -418,8 +458,15 @@ class _Variation:
 
 @dataclass(frozen=True)
 class _Line:
-    """The step to the least-squares constants (m,), their covariance (m, m), and its derivatives by d (m, 2K); all 0 of
-    what takes others to the line where none of them is kept."""
+    """A step to the least-squares constants.
+
+    If none of the `others` is kept, the values for their constant are 0.
+
+    Attributes:
+        step: shape (m,), the step.
+        cov: shape (m, m), covariance of the constants.
+        by_d: shape (m, 2K), derivatives of the step by d.
+    """
 
     step: Floats
     cov: Floats
@@ -438,9 +485,11 @@ class _Line:
 
 
 def _from_the_others(at: Differences, by_d: Floats) -> Floats:
-    """Shape (K, 2, 2), of the items' distances from a line found by least squares, whose derivatives are `by_d`. With
-    variances known, a residual over its own error is the difference from the line of the others over that error (Cook &
-    Weisberg 1982)."""
+    """Covariance of the items' distances from a least-squares line with the derivatives `by_d`, shape (K, 2, 2).
+
+    If variances are known, a residual divided by its own error equals the distance from the line of the other items
+    divided by the error of that distance (Cook & Weisberg 1982).
+    """
     moved = at.times_cov(by_d)
     shared = at.by_constants @ moved.reshape(len(moved), -1, 2).swapaxes(0, 1)
     of_line = at.by_constants @ (moved @ by_d.T) @ at.by_constants.swapaxes(1, 2)
@@ -448,7 +497,7 @@ def _from_the_others(at: Differences, by_d: Floats) -> Floats:
 
 
 def quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
-    """dᵀ v⁻¹ d of each item, of the second number alone where slopes say nothing."""
+    """dᵀ v⁻¹ d of each item, shape (K,); of the second number alone for items that are not in `own_slopes`."""
     wald: Floats = d[:, 1] ** 2 / v[:, 1, 1]
     d, v = d[own_slopes], v[own_slopes]
     wald[own_slopes] = np.einsum("kx,kx->k", d, np.linalg.solve(v, d[:, :, None])[:, :, 0])

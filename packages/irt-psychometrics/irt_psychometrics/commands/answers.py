@@ -1,4 +1,4 @@
-"""Answers from a table: a matrix of scores, or a list with a line per answer; and what is wrong with them."""
+"""Answers from a table, a matrix of scores or a list with a line for each answer, and errors in them."""
 
 import math
 import re
@@ -34,9 +34,15 @@ Scores = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Answers:
-    """Contents of a file: persons in the order of the file; items in the order of its columns, or of a list by name.
+    """The answers in a file.
 
-    `notes`: how cells were read that are neither a score nor an option of the key.
+    Persons are in the order of the file. Items are in the order of the columns of a matrix, or sorted by name if the
+    file is a list.
+
+    Attributes:
+        responses: the scores.
+        person_ids: the persons' ids.
+        notes: sentences about cells that are neither a score nor an option of the key.
     """
 
     responses: Responses
@@ -45,14 +51,18 @@ class Answers:
 
     @property
     def seen(self) -> Mask:
-        """Shape (n_persons,): who has at least one answer."""
+        """Mask of the persons with at least one answer, shape (n_persons,)."""
         return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
 
 
 @dataclass(frozen=True)
 class MaxScores:
-    """The highest score of each item; of items that it does not name, `otherwise`. It is never taken from the answers,
-    in which nobody may have reached it."""
+    """The highest score of each item. It is never inferred from the answers, because perhaps nobody reached it.
+
+    Attributes:
+        of: item → its highest score.
+        otherwise: the highest score of other items.
+    """
 
     of: Mapping[str, int] = field(default_factory=dict)
     otherwise: int = 1
@@ -61,14 +71,17 @@ class MaxScores:
         return self.of.get(item, self.otherwise)
 
     def wrong(self, item: str, cell: str) -> str:
-        """What is wrong with a cell that is not a score of the item."""
+        """A description of a cell that is not a score of the item, for errors."""
         scored = f", and its scores are 0 … {self[item]}" if self[item] > 1 else ""
         return f"item {item}: score {cell!r}{scored}"
 
 
 def read_max_scores(text: str, open_table: Callable[[Path], Table]) -> MaxScores:
-    """The maximum score of every item if `text` is a number, or else of each from a file, a table item,max_score; items
-    that have none there are scored 0 and 1. Raises PsychometricsError, naming the item, for anything but 1 … 20."""
+    """Read maximum scores from `text`, a number for all items or the path of a table item,max_score.
+
+    Items without a maximum score in the table are scored 0 and 1. Raises PsychometricsError, which names the item, for
+    maximum scores other than 1 … 20.
+    """
     remedy = f"A maximum score is a whole number from 1 to {MAX_SCORE}"
     if text.isdecimal():
         if not 1 <= int(text) <= MAX_SCORE:
@@ -90,14 +103,14 @@ def read_max_scores(text: str, open_table: Callable[[Path], Table]) -> MaxScores
 
 
 def read_answers(table: Table, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
-    """A matrix of scores or a list `person,item,score`; blank, NA and NaN are "not seen".
+    """Read a matrix of scores or a list `person,item,score`; blank, NA and NaN mean that the item was not seen.
 
-    `key`: item → its right option, if cells are choices; every item needs one. `max_scores`: of items that are scored
-    with more than 0 and 1.
+    `key` (item → its right option) is needed if cells are choices, and then for every item. `max_scores` is needed if
+    items have scores above 1. Without a column of names, persons are numbered by row from 1, and empty rows at the end
+    are ignored.
 
-    Without a column of names, persons are numbered by row from 1; empty rows at the end are ignored.
-    Raises PsychometricsError naming file, line and item: ragged rows, other scores, pairs or columns that occur twice,
-    keys that nobody chose.
+    Raises PsychometricsError, which names file, line and item, for rows of the wrong length, other scores, pairs or
+    columns that occur twice, and keys that nobody chose.
     """
     table.require_unique_columns()
     person, item, score = table.person, table.item, table.first_of(SCORE_NAMES)
@@ -108,9 +121,10 @@ def read_answers(table: Table, key: Mapping[str, str] | None = None, max_scores:
 
 
 def read_groups(table: Table, answers: Answers) -> tuple[str, ...]:
-    """A group for each person of `answers`: from a table `person,group`, or `group` alone in the order of the persons.
+    """Read the group of each person of `answers`.
 
-    Raises PsychometricsError naming persons without a group or with two, or the two lengths.
+    The table has the columns person and group, or group alone in the order of the persons. Raises PsychometricsError if
+    persons have no group or two groups, or if the number of groups is not the number of persons.
     """
     table.require_unique_columns()
     rows, path = table.rows(), table.path
@@ -209,8 +223,11 @@ def _read_matrix(
 
 
 def _remedy(highest: Mapping[str, int], n_no_items: int, n_wrong: int) -> str:
-    """Remedy for the wrong cells of a matrix. `highest`: the largest wrong cell in each column with whole numbers;
-    `n_no_items`: columns without any score; `n_wrong`: columns with wrong cells."""
+    """The remedy for wrong cells of a matrix.
+
+    `highest` is the largest wrong cell in each column with whole numbers, `n_no_items` the number of columns without
+    any score, and `n_wrong` the number of columns with wrong cells.
+    """
     if len(highest) + n_no_items < n_wrong or not n_wrong:
         return LAYOUTS
     found = []
@@ -274,7 +291,7 @@ def _answers(
     line: npt.NDArray[Any],
     most: MaxScores,
 ) -> Answers:
-    """Sorted by person and item; raises if a person answered an item twice."""
+    """The answers sorted by person and item. Raises PsychometricsError if a person answered an item twice."""
     categories = np.array([most[name] for name in items], dtype=np.int64) + 1
     pair = person.astype(np.int64) * len(items) + item
     order = np.argsort(pair, kind="stable")
@@ -300,7 +317,7 @@ def _answers(
 
 
 def points(text: str) -> float:
-    """The number that a cell is, with a decimal point or comma; 0 and 1 of false and true. NaN of anything else."""
+    """The number in a cell, with a decimal point or comma; 0 and 1 for false and true, NaN for anything else."""
     text = _DECIMAL_COMMA.sub(r"\1.\2", lower) if _DECIMAL_COMMA.fullmatch(lower := text.lower()) else lower
     value = float(text) if _NUMBER.fullmatch(text) else WORDS.get(text, math.nan)
     return value if math.isfinite(value) else math.nan
@@ -312,19 +329,19 @@ def _place_of_key(key: Mapping[str, str], options: Mapping[str, int], item: str)
 
 
 def _scores(cells: Cells, most: int | npt.NDArray[Any]) -> tuple[Scores, Ints]:
-    """Scores from 0 to the most that an answer can get, and −1 (blank), and the places of anything else."""
+    """Scores from 0 to `most` (−1 for all other cells), and the places of cells that are neither score nor blank."""
     numbers = cells.map(points)
     known = (numbers >= 0) & (numbers <= most) & (numbers == np.floor(numbers))
     return np.where(known, numbers, -1).astype(np.int8), np.flatnonzero(~known & ~cells.in_words(BLANK))
 
 
 def _score_choices(cells: Cells, right: Mask) -> tuple[Scores, Ints]:
-    """1 if the right option was chosen, 0 if another one was, −1 (blank); a choice is never anything else."""
+    """1 for the right option, 0 for a different option, −1 for blank cells; and no places, as no choice is invalid."""
     return np.where(cells.in_words(BLANK), -1, right).astype(np.int8), np.empty(0, dtype=np.int64)
 
 
 def _count_blanks(blanks: Counter[str], cells: Cells, scores: Scores) -> None:
-    """Add how often each word stands for a blank."""
+    """Count the words that mean that an item was not seen."""
     if (scores >= 0).all():
         return
     counts = np.bincount(cells.places, minlength=len(cells.texts)).tolist()
@@ -353,7 +370,7 @@ def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) 
 
 
 def _numbers(names: Cells, kept: Mask, known: dict[str, int]) -> Ints:
-    """Numbers of the names in the kept rows, in order of appearance; a name that is new gets the next."""
+    """Numbers of the names in the kept rows; new names get the next numbers in the order in which they first occur."""
     places = names.places[kept]
     numbers = np.zeros(len(names.texts), dtype=np.int64)
     first = np.unique(places, return_index=True)

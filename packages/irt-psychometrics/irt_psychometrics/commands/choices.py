@@ -12,7 +12,7 @@ from irt_psychometrics.core.errors import PsychometricsError
 from irt_psychometrics.core.wording import some_of
 
 MANY = 50
-"""Answers among which a key that nobody chose is an error: if one person in ten is right, p = .005 for none of 50."""
+"""Number of answers from which a key that nobody chose is an error: if one in ten is right, none of 50 has p = .005."""
 REMEDY = (
     "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
     " the item out of the key"
@@ -28,7 +28,7 @@ class Choices:
         self._of: dict[str, Counter[str]] = {}
 
     def add(self, items: Cells, chosen: Cells, seen: Mask) -> None:
-        """Count answers; `seen`, shape (n_rows,): which cells are answers."""
+        """Count answers; the mask `seen` (n_rows,) marks the cells that are answers."""
         pairs, counts = np.unique(items.places[seen] * len(chosen.texts) + chosen.places[seen], return_counts=True)
         for pair, n in zip(pairs.tolist(), counts.tolist(), strict=True):
             item, choice = divmod(pair, len(chosen.texts))
@@ -36,8 +36,11 @@ class Choices:
                 self._of.setdefault(name, Counter())[chosen.texts[choice]] += n
 
     def check(self, file: str) -> list[str]:
-        """Notes on the key. Raises PsychometricsError if nobody chose the key of an item with many answers, or of any
-        item."""
+        """Notes about the key.
+
+        Raises PsychometricsError if nobody chose the key of an item with many answers, or, if there are many answers in
+        all, the key of any item.
+        """
         unchosen = {item: counts for item, counts in self._of.items() if not counts[self._keys[item]]}
         many = [item for item, counts in unchosen.items() if counts.total() >= MANY]
         total = sum(counts.total() for counts in self._of.values())
@@ -67,7 +70,7 @@ class Choices:
 
 
 def read_key(table: Table) -> dict[str, str]:
-    """Each item's right option, from a table with the columns item and key; items without one are left out.
+    """Each item's right option, from a table with the columns item and key; items without a key are left out.
 
     Raises PsychometricsError for other columns, an item with two keys, and a table without any key.
     """
@@ -94,8 +97,7 @@ def blanks_described(counts: Mapping[str, int]) -> str:
 
 
 def shortened_ids(ids: Collection[str]) -> str:
-    """Warn of ids that look like a number as Excel shows one that is too long for its cell: 2.026E+11. Returns "" if
-    there are none."""
+    """A warning about ids that look like numbers that Excel has shortened, such as 2.026E+11; "" if there are none."""
     found = sorted(name for name in {*ids} if "E+" in name and _SHORTENED.fullmatch(name))
     if not found:
         return ""

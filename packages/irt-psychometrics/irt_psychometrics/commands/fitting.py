@@ -1,4 +1,4 @@
-"""`fit`: item parameters from a file of answers. Every answer is used."""
+"""`fit`: item parameters from a file of answers."""
 
 import json
 import time
@@ -28,20 +28,22 @@ from irt_psychometrics.linking import AnchorSet
 from irt_psychometrics.scoring import fitted_reliability
 
 Calibrate = Callable[[Responses, Model | tuple[Model, ...], AnchorSet | None], Calibration]
-"""Another engine: responses, models and anchors in, a calibration out."""
+"""A different engine: a function of responses, models and anchors that returns a calibration."""
 ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
 DOUBTFUL = 0.01
-"""p value below which a test of the model is reported."""
+"""p value below which a rejected assumption is reported."""
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """`ITEM_COLUMNS`, and those of the parameters that a model adds to a, b and c."""
+    """`ITEM_COLUMNS`, and the columns of parameters that a model adds to a, b and c."""
     return tuple(dict.fromkeys(chain(ITEM_COLUMNS, *rows)))
 
 
 def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
-    """The steps b1, b2, … of a scored item, if it has all scores, and the log odds d1, d2, … of each score against its
-    lowest; nothing of other items."""
+    """The steps b1, b2, … of a scored item that has all scores, and its log odds d1, d2, … against the lowest score.
+
+    Empty for other items.
+    """
     if row.get("max_score") is None or not row["a"]:
         return {}
     log_odds = log_odds_of(row)
@@ -51,16 +53,17 @@ def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class FileFit:
-    """A calibration with what a report of it needs.
+    """A calibration with its fit statistics and tests.
 
     Attributes:
-        item_fits: None where the fit did not converge, or its model has curves that a, b and c do not make up.
-        reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
-            than two.
-        normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
-            model, no convergence, too many items) or was not asked for.
-        shape: what was taken for the distribution of θ, where that was chosen; None where it is normal by default.
-        seconds: that the engine took.
+        calibration: the fit.
+        item_fits: statistics of item fit; None if the fit did not converge, or if they are not defined for its model.
+        reliability: empirical reliability of EAP scores over the persons who answered an item with parameters; NaN for
+            fewer than two persons.
+        normality: the test of normal abilities; None if it is not possible (another engine, groups, anchors, a Rasch
+            model, no convergence, too many items) or was not made.
+        shape: the choice of the distribution of θ; None if it is normal by default.
+        seconds: computing time of the engine in seconds.
     """
 
     calibration: Calibration
@@ -72,11 +75,11 @@ class FileFit:
 
     @property
     def reason(self) -> str:
-        """Why the fit did not converge; empty where it did."""
+        """The reason why the fit did not converge; empty if it did."""
         return self.calibration.convergence.reason
 
     def loose_items(self, max_abs_b: float = 6.0, max_b_se: float = 1.0) -> list[str]:
-        """Items without a flag that the answers hardly determine, by the limits of |b| and its standard error."""
+        """Items without a flag whose |b| or standard error of b exceeds these limits."""
         cal = self.calibration
         loose = (np.abs(cal.b) > max_abs_b) | (cal.b_se > max_b_se)
         return [cal.item_ids[j] for j in np.flatnonzero(loose) if not cal.flags[j]]
@@ -136,7 +139,7 @@ class FileFit:
         return _report(self.as_dict())
 
     def write(self, folder: Path) -> None:
-        """`params.csv` (a row per item) and `fit.json` (all of `as_dict`) in `folder`."""
+        """Write `params.csv` (a row for each item) and `fit.json` (all of `as_dict`) into `folder`."""
         content = self.as_dict()
         write_whole(
             folder,
@@ -156,15 +159,33 @@ def fit(
     groups: Sequence[str] | None = None,
     latent: LatentRule = "normal",
 ) -> FileFit:
-    """Calibrate the items of a file by maximum marginal likelihood, or by another engine, `calibrate`, which fits one
-    population with normal abilities.
+    """Calibrate the items of a file by maximum marginal likelihood, or by a different engine.
 
-    `latent`: the distribution of θ; auto needs one population without anchors. `anchors`: items that keep their
-    parameters; the latent mean and SD are then estimated. `groups`: one label per person; each group has its own mean
-    and SD, but the first in sorted order is at the scale's origin.
+    Parameters
+    ----------
+    answers
+        The answers.
+    model
+        The model of items; scored items have the model of the same family for more than two scores.
+    calibrate
+        A different engine, which fits one population with normal abilities; None: maximum marginal likelihood.
+    anchors
+        Items that keep their parameters. The latent mean and SD are then estimated.
+    groups
+        A label for each person. Each group has its own mean and SD; the first in sorted order defines the origin of the
+        scale.
+    latent
+        The distribution of θ: "normal", "histogram" or "auto". "auto" needs one population without anchors.
 
-    Raises PsychometricsError if the answers cannot give a calibration at all. A fit that did not converge is returned
-    with its reason.
+    Returns
+    -------
+    FileFit
+        The calibration with its fit statistics. A fit that did not converge is returned with the reason.
+
+    Raises
+    ------
+    PsychometricsError
+        If a calibration of these answers is not possible.
     """
     known = None
     if anchors is not None:
@@ -191,7 +212,10 @@ def fit(
 
 
 def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
-    """The model of every item where `model` is that of 0/1 and scored items alike, else of each."""
+    """The model of all items if it is the same for all, otherwise the model of each item.
+
+    `model` is the chosen model, which determines the model of items with other maximum scores.
+    """
     if responses.categories is None and item_model(model).two_categories:
         return model
     of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
@@ -280,8 +304,10 @@ def _item_table(items: Sequence[Mapping[str, Any]]) -> ReportTable:
 
 
 def _columns_of_models(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Headings and columns of the parameters that a model adds to a, b and c; of scored items the steps with their
-    errors and the log odds, which contain the same as t."""
+    """Headings and columns of the parameters that a model adds to a, b and c.
+
+    For scored items these are the steps with their errors, and the log odds, which are equivalent to t.
+    """
     of_scores = list(dict.fromkeys(name for row in rows for name in steps_and_log_odds(row)))
     further = columns_of(rows)[len(ITEM_COLUMNS) :]
     errors = {name: f"{name}_se" for name in of_scores if f"{name}_se" in further}
@@ -297,7 +323,7 @@ def _with_whole_slope(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_theta(result: Mapping[str, Any]) -> Report:
-    """The distribution of θ that was chosen, or a normal distribution that the test rejects."""
+    """Report the distribution of θ that was chosen, or that the test rejects a normal distribution."""
     shape, tested = result["shape"], result["normality"]
     if shape is not None:
         report: Report = [shape["why"]]

@@ -1,4 +1,4 @@
-"""`link`: the constants that put one table of item parameters on another's scale."""
+"""`link`: the constants that put one table of item parameters on the scale of another table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +19,22 @@ from irt_psychometrics.linking.linking import match, weighted_by_populations
 from irt_psychometrics.linking.placement import AnchorLimits, LinkingError
 
 FEW = 5
-"""With fewer items in common, one that moved cannot be distinguished from the others, and there is a warning."""
+"""With fewer common items, an item that moved cannot be distinguished from the others, and there is a warning."""
 _LIMITS = AnchorLimits(min_anchor_responses=1, min_anchors=3, warn_anchor_share=0.0)
 
 
 @dataclass(frozen=True)
 class TableLink:
-    """θ_old = slope·θ_new + intercept, so a_old = a_new/slope and b_old = slope·b_new + intercept.
+    """The constants of θ_old = slope·θ_new + intercept, so a_old = a_new/slope and b_old = slope·b_new + intercept.
 
     Attributes:
+        slope, intercept: the constants.
+        method: the criterion.
         symmetric: whether curves were compared on both scales.
         rmse: root mean squared difference of the used items' curves after linking, over θ ~ N(0, 1): a probability.
-        anchors_dropped: item in both tables → why it was not used, a sentence.
+        anchors_used: the items that determine the constants.
+        anchors_dropped: item in both tables → the reason why it was not used, a sentence.
+        warnings: sentences about weaknesses of the result.
     """
 
     slope: float
@@ -63,16 +67,34 @@ def link(
     symmetric: bool = False,
     purify: bool = True,
 ) -> TableLink:
-    """Puts `new` on the scale of `old` through the items that both have.
+    """Put `new` on the scale of `old` through their common items.
 
-    Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
-    the classical, unweighted ones, and who moved is judged by the errors of a calibration with 500 persons. Fewer than
-    five common items are linked as they are, with a warning. The slope is the ratio of the tables' a if the a of each
-    table are equal, as in a Rasch model, or all errors of those of `new` are 0. `symmetric`: as in
-    `linking.link`.
+    If both tables have errors, items are weighted by them, and items without errors are left out. Otherwise the
+    criteria are the classical, unweighted ones, and items that moved are found with the errors of a calibration with
+    500 persons. Fewer than five common items are all used, with a warning. The slope is the ratio of the tables' a if
+    the a within each table are equal, as in a Rasch model, or if all errors of a in `new` are 0.
 
-    Raises PsychometricsError if no item is common, if the items determine no constants, and for a symmetric criterion
-    of moments.
+    Parameters
+    ----------
+    new, old
+        The two tables of item parameters.
+    method
+        "stocking-lord", "haebara", "mean-sigma" or "mean-mean".
+    symmetric
+        Whether Stocking-Lord and Haebara compare curves on both scales, see `linking.link`.
+    purify
+        Whether items that moved are left out.
+
+    Returns
+    -------
+    TableLink
+        The constants.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item is common, if the items determine no constants, or if a method that compares no curves is to be
+        symmetric.
     """
     known_items = set(new.item_ids)
     common = [item for item in old.item_ids if item in known_items]
@@ -119,14 +141,16 @@ def link(
 
 
 def _as_calibration(table: ParameterTable, common: list[str], weighted: bool, *, equal_slopes: bool) -> Calibration:
-    """The common items of a table as a fit, with its errors or with assumed ones. `equal_slopes`: all slopes are equal,
-    so that they do not describe single items."""
+    """The common items of a table as a fit, with the table's errors or with assumed ones.
+
+    If `equal_slopes`, all slopes are equal and do not describe single items.
+    """
     items = table.with_errors(common, known=weighted)
     a, b, a_se, b_se, cov_ab = items.a, items.b, items.a_se, items.b_se, items.cov_ab
     slopes_fixed = equal_slopes or (weighted and not a_se.any())
     if slopes_fixed:
         a_se, cov_ab = np.zeros_like(a_se), np.zeros_like(cov_ab)
-    cov = np.zeros((len(common), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
+    cov = np.zeros((len(common), 2, 2))  # covariance of (a, d), d = −ab, from the covariance of (a, b)
     cov[:, 0, 0] = a_se**2
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
     cov[:, 1, 1] = b**2 * a_se**2 + a**2 * b_se**2 + 2 * a * b * cov_ab
@@ -162,7 +186,7 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool, *,
 
 
 def _equal(a: Floats) -> bool:
-    """Whether several items have one discrimination."""
+    """Whether there are several items and all have the same discrimination."""
     return a.size > 1 and bool(np.ptp(a) == 0)
 
 

@@ -1,4 +1,4 @@
-"""Whole files out, and reports for people as data: sentences and tables."""
+"""Writing of files, and reports for people as sentences and tables."""
 
 import csv
 import io
@@ -14,14 +14,20 @@ from irt_psychometrics.core.errors import PsychometricsError
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table for people. `formats`: of columns of numbers, as in `format(value, …)`; a value may be None."""
+    """A table for people.
+
+    Attributes:
+        headings: the names of the columns.
+        rows: the cells; numbers may be None.
+        formats: heading of a column of numbers → its format, as in `format(value, …)`.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Any]]
     formats: Mapping[str, str]
 
     def __str__(self) -> str:
-        """Columns side by side; numbers are aligned at the right, and a dash is in place of None."""
+        """The table as text: numbers are right-aligned, and None is a dash."""
         formats = [self.formats.get(heading) for heading in self.headings]
         written = [
             [
@@ -45,7 +51,7 @@ Report = list[str | ReportTable]
 
 
 def csv_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as CSV: None as blank, lists joined by spaces, numbers in full."""
+    """Rows as CSV: None is blank, lists are joined by spaces, and numbers have all digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -58,7 +64,7 @@ def csv_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 def write_whole(folder: Path, files: Mapping[str, str]) -> None:
     """Write `files` (name: content) into `folder`, which is created if it is missing.
 
-    All are written under temporary names first and then renamed, so that each name holds the old file or the new one.
+    All files are written under temporary names first and then renamed, so each name has either the old or the new file.
     Raises PsychometricsError if they cannot be written.
     """
     parts: list[tuple[Path, Path]] = []
@@ -82,7 +88,7 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise PsychometricsError if results could not be written there: before the work, not after it."""
+    """Raise PsychometricsError if results cannot be written to the folder, so that this is known before the work."""
     existing = next(place for place in [folder, *folder.absolute().parents] if place.exists())
     if not existing.is_dir():
         raise PsychometricsError(f"{folder}: results go into a folder, and {existing} is a file")

@@ -1,6 +1,6 @@
-"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, those of other programs, or the JSON that `fit --out` writes.
+"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, tables of other programs, or the JSON of `fit --out`.
 
-What other programs mean by a column is in `core.program_forms`.
+`core.program_forms` interprets the columns of other programs.
 """
 
 import json
@@ -32,21 +32,24 @@ from irt_psychometrics.core.program_forms import (
 )
 from irt_psychometrics.core.wording import some_of
 
-LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
+LARGEST = 1e6  # bound of a parameter, beyond which arithmetic with doubles has no meaningful digits
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
-"""What a scored item has beside a, b and max_score, as in `ItemModel.shown`."""
+"""Columns of a scored item besides a, b and max_score, as in `ItemModel.shown`."""
 READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, *OF_OTHER_MODELS, "D"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterTable(ItemParameters):
-    """K items with parameters in the metric D = 1, in the order of the file: a > 0, 0 ≤ c < 1, errors independent.
+    """K items with parameters in the metric D = 1, in the order of the file: a > 0, 0 ≤ c < 1, independent errors.
 
     Attributes:
-        without: items of the table that have no parameters, such as those that a fit could not estimate.
-        mean, sd: of θ in the population that was fitted, on the table's scale; (0, 1) where the file does not say.
-        may_be_graded: items whose parameters may be those of a graded response model, as the table does not say.
+        path: the file.
+        may_be_graded: items whose parameters may be those of a graded response model, because the table does not name
+            the model.
+        without: items of the table without parameters, such as items that a fit could not estimate.
+        mean, sd: mean and SD of θ in the fitted population, on the table's scale; 0 and 1 if the file does not contain
+            them.
     """
 
     path: Path
@@ -57,25 +60,28 @@ class ParameterTable(ItemParameters):
 
     @property
     def warnings(self) -> list[str]:
-        """What the table may mean that is not here."""
+        """Sentences about possible misreadings of the table."""
         items = self.may_be_graded
         return [f"{self.path}: {STEPS_OR_GRADED}: {some_of(items)}"] if items else []
 
     @property
     def has_errors(self) -> bool:
-        """Whether any item has those of a and of b."""
+        """Whether any item has errors of a and of b."""
         return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
 
     @property
     def max_scores(self) -> MaxScores:
-        """Those of the items; others, whose answers do not count, may have any score."""
+        """Maximum scores of the items.
+
+        Answers to other items do not count. If the table has scored items, these answers may have any score.
+        """
         of = dict.fromkeys(self.item_ids, 1)
         for some in self.others:
             of |= {self.item_ids[j]: int(n) - 1 for j, n in zip(some.at, some.categories, strict=True)}
         return MaxScores(of, MAX_SCORE if self.others else 1)
 
     def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
-        """These items with the table's errors, or with those of a calibration with 500 persons."""
+        """These items with the table's errors if `known`, or with the errors of a calibration with 500 persons."""
         some = self.select(item_ids)
         if known:
             return some
@@ -83,7 +89,7 @@ class ParameterTable(ItemParameters):
             return some.with_assumed_errors()
 
     def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
-        """These items as anchors, with errors as `with_errors` gives them."""
+        """These items as anchors, with the table's errors if `with_errors`, or with assumed ones."""
         return AnchorSet(
             **vars(self.with_errors(item_ids, known=with_errors)),
             scale_id=self.path.name,
@@ -94,12 +100,14 @@ class ParameterTable(ItemParameters):
 
 
 def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Table]) -> ParameterTable:
-    """A table that `open_table` reads, or the JSON of a fit, which also has the mean and SD of θ. A table without a
-    column a is that of a Rasch model.
+    """Read item parameters from a table, or from the JSON of a fit, which also contains the mean and SD of θ.
 
-    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
-    not say; `in_metric` says what is multiplied by it. Raises PsychometricsError naming line and item: a ≤ 0, c outside
-    [0, 1), items that occur twice, values that are not numbers, parameters of a form that are not all there.
+    A table without a column a contains the items of a Rasch model. `metric_d` is the D of
+    P = c + (1 − c)/(1 + exp(−D·a(θ − b))) for items without a value in a column D; see `in_metric` for the parameters
+    that are multiplied by it.
+
+    Raises PsychometricsError, which names line and item, for a ≤ 0, c outside [0, 1), items that occur twice, values
+    that are not numbers, and missing parameters of a form.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
         raise PsychometricsError(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
@@ -135,7 +143,7 @@ def read_parameters(path: Path, metric_d: float, open_table: Callable[[Path], Ta
 
 
 def _is_rasch(columns: Sequence[str]) -> bool:
-    """Whether items have difficulties and no discrimination, under whatever name."""
+    """Whether items have difficulties and no discriminations under any name."""
     named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
     return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
 
@@ -206,7 +214,7 @@ def _parse_rows(
 
 
 def _number(text: str, name: str) -> float | None:
-    """NaN for a blank error, 0 for a blank c, None for what is not a number."""
+    """The number in a cell: NaN for a blank error, 0 for a blank c, None if it is not a number."""
     if is_blank(text) and name in ("c", "a_se", "b_se"):
         return 0.0 if name == "c" else math.nan
     try:
@@ -217,7 +225,7 @@ def _number(text: str, name: str) -> float | None:
 
 
 def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[str]:
-    """Each value that is out of its range, in words; a NaN error is not known and is accepted."""
+    """Descriptions of values that are out of range; an error that is NaN is not known and is accepted."""
     rules = (
         (a > 0, f"a = {a:g} is not above 0"),
         (0 <= c < 1, f"c = {c:g} is not in [0, 1)"),
@@ -228,7 +236,7 @@ def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[st
 
 
 def _fit_json(path: Path) -> dict[str, Any] | None:
-    """The JSON of `irt fit`; None where the file is something else."""
+    """The JSON of `irt fit`. Returns None if the file is something else."""
     try:
         with path.open("rb") as file:
             if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
@@ -248,7 +256,7 @@ def _fit_json(path: Path) -> dict[str, Any] | None:
 
 
 def _parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also for keys that occur twice, NaN and half a character."""
+    """The value of a JSON text. Raises ValueError, also for keys that occur twice, NaN and half a surrogate pair."""
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is not JSON")
@@ -280,7 +288,7 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
 
 
 def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
-    """What `irt export parameters` writes of a scored item beside a and b, in one cell."""
+    """The parameters of a scored item besides a and b, which `irt export parameters` writes in one cell, `further`."""
     try:
         found = _parse_json(row.get("further") or "{}")
     except ValueError as error:

@@ -19,7 +19,7 @@ from irt_psychometrics.scoring import score as score_by
 Scoring = Literal["eap", "map", "wle", "ml"]
 COLUMNS = ("person", "theta", "se")
 MAX_SHOWN = 20
-"""Persons in a table for people; files and JSON have all."""
+"""Number of persons in a table for people; files and JSON contain all persons."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class ScoredPersons:
 
     Attributes:
         params: file of the item parameters.
-        n_known: number of its items that have parameters.
+        n_known: number of items in this file that have parameters.
+        person_ids: the persons' ids.
+        scores: their abilities.
         ignored: items of the answers that have no parameters.
         unanswered: items with parameters that have no answers.
     """
@@ -42,7 +44,7 @@ class ScoredPersons:
 
     @property
     def warnings(self) -> list[str]:
-        """Items that have answers and no parameters, or parameters and no answers."""
+        """Sentences about items with answers but no parameters, and about items with parameters but no answers."""
         found = []
         if self.ignored:
             n = len(self.ignored)
@@ -65,7 +67,7 @@ class ScoredPersons:
         return [table, f"… and {len(rows) - MAX_SHOWN:,} more: --json prints all, --out FOLDER writes them"]
 
     def as_dict(self) -> list[dict[str, Any]]:
-        """A row per person. θ is None where it is not finite: ML of an all-right or all-wrong pattern."""
+        """A row for each person. θ is None if it is not finite, such as the ML estimate of an all-right pattern."""
         columns = (self.person_ids, self.scores.theta, self.scores.se)
         return [
             {"person": person, "theta": finite(theta), "se": finite(se)}
@@ -73,7 +75,10 @@ class ScoredPersons:
         ]
 
     def write(self, folder: Path) -> None:
-        """`scores.csv` and `scores.json` in `folder`; the first writes an infinite θ as inf or -inf."""
+        """Write `scores.csv` and `scores.json` into `folder`.
+
+        An infinite θ is inf or -inf in the CSV and null in the JSON.
+        """
         columns = (self.person_ids, self.scores.theta.tolist(), self.scores.se.tolist())
         rows = [
             {"person": person, "theta": None if np.isnan(theta) else theta, "se": None if np.isnan(se) else se}
@@ -84,10 +89,29 @@ class ScoredPersons:
 
 
 def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap", partial: bool = False) -> ScoredPersons:
-    """Abilities on the scale of `params`. EAP and MAP take θ ~ N(params.mean, params.sd²) as their prior.
+    """Score persons on the scale of `params`.
 
-    `partial`: also if less than half of the items of `params` have answers. Raises PsychometricsError if fewer have and
-    it is not set, and if no item of the answers has parameters.
+    Parameters
+    ----------
+    answers
+        The answers.
+    params
+        The item parameters. The prior of EAP and MAP is θ ~ N(params.mean, params.sd²).
+    method
+        "eap", "map", "wle" or "ml".
+    partial
+        Whether fewer than half of the items of `params` may have answers.
+
+    Returns
+    -------
+    ScoredPersons
+        The persons in the order of their file, with their abilities.
+
+    Raises
+    ------
+    PsychometricsError
+        If no item of the answers has parameters, or, unless `partial`, if fewer than half of the items of `params` have
+        answers.
     """
     responses = answers.responses
     known = {*params.item_ids}

@@ -20,8 +20,14 @@ from irt_psychometrics.simulation import ScoredItems
 
 @dataclass(frozen=True)
 class SimulatedResponses:
-    """Persons × items: `score` is −1 where an item was not seen; theta (persons,), a, b, c (items,) and, of items that
-    are scored 0 … m, `scored` are the truth."""
+    """Simulated scores with the true values.
+
+    Attributes:
+        a, b, c: shape (items,), the true item parameters.
+        theta: shape (persons,), the true abilities.
+        score: shape (persons, items); −1 if the person did not see the item.
+        scored: the true parameters of items scored 0 … m; None if all items are scored 0 and 1.
+    """
 
     item_ids: tuple[str, ...]
     a: Floats
@@ -44,7 +50,7 @@ class SimulatedResponses:
         }
 
     def report(self, folder: Path) -> Report:
-        """How much was written into the folder, for people."""
+        """The numbers of persons, items and answers written into the folder, for people."""
         numbers = self.as_dict()
         written = (
             f"{numbers['n_responses']:,} answers of {numbers['n_persons']:,} persons to {numbers['n_items']:,} items in"
@@ -54,13 +60,16 @@ class SimulatedResponses:
 
     @property
     def _mean_share(self) -> float:
-        """The mean share of the maximum score."""
+        """The mean score as a share of the maximum score."""
         most = 1 if self.scored is None else self.scored.max_scores
         return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
 
     def write(self, folder: Path) -> None:
-        """`responses.csv`, a matrix; `items.csv` (item,a,b,c, and max_score,t0,t1,… of scored items)
-        and `persons.csv` (person,theta): the truth."""
+        """Write the responses and the true values into `folder`.
+
+        `responses.csv` is a matrix of scores. The true values are in `items.csv` (item,a,b,c, and for scored items
+        max_score,t0,t1,…) and `persons.csv` (person,theta).
+        """
         persons = self.person_ids
         cells = np.array([*map(str, range(MAX_SCORE + 1)), ""])[self.score].tolist()
         table = [["person", *self.item_ids], *([p, *row] for p, row in zip(persons, cells, strict=True))]
@@ -97,14 +106,40 @@ def simulate_responses(
     max_score: int | None = None,
     seed: int = 1,
 ) -> SimulatedResponses:
-    """Answers of persons with θ ~ N(mean, sd²) to the items of `params`, or to items that are drawn.
+    """Simulate answers of persons with θ ~ N(mean, sd²) to the items of `params`, or to random items.
 
-    Drawn are ln a ~ N(0, 0.3²) (1 where items have no slopes of their own), b ~ N(0, 1) and, with guessing,
-    c ~ Beta(5, 17), whose mean is 0.23. Items of a model of partial credit have a `max_score` of 3 where none is given,
-    a slope of a/√m, or 1, and steps about 0.8 apart, the same for all of an RSM. `each`: how many items, at random, a
-    person sees; all where None. The same seed gives the same answers.
+    Random items have ln a ~ N(0, 0.3²) (a = 1 if the model has no own slopes), b ~ N(0, 1) and, with guessing,
+    c ~ Beta(5, 17), whose mean is 0.23. Items of a partial credit model have the slope a/√m, or 1 if the model has no
+    own slopes, and steps about 0.8 apart, which are the same for all items of an RSM.
 
-    Raises PsychometricsError for numbers that are out of range.
+    Parameters
+    ----------
+    persons
+        Number of persons.
+    items
+        Number of random items.
+    model
+        Model of the random items.
+    params
+        Parameters of items scored 0 and 1; None: random items.
+    mean, sd
+        Mean and SD of θ, sd > 0.
+    each
+        Number of random items that each person sees; None: all items.
+    max_score
+        Maximum score of the items; None: 3 for a partial credit model, otherwise 1.
+    seed
+        Seed of the random numbers. The same seed gives the same answers.
+
+    Returns
+    -------
+    SimulatedResponses
+        The scores with the true values.
+
+    Raises
+    ------
+    PsychometricsError
+        For numbers that are out of range.
     """
     ids = params.item_ids if params is not None else _names("i", items)
     for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):

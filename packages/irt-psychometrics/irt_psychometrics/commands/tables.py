@@ -1,6 +1,6 @@
-"""Tables of text from files, and the faults in them: CSV and TSV (also gzipped), and Parquet.
+"""Tables of text from files, and their errors: CSV and TSV (also gzipped), and Parquet.
 
-Parquet is read by the data frame library that is installed: pyarrow, polars or pandas.
+Parquet is read by the first installed library of pyarrow, polars and pandas.
 """
 
 import csv
@@ -23,29 +23,29 @@ PERSON_NAMES = ("user_id", "person", "person_id", "student", "student_id", "lear
 ITEM_NAMES = ("item", "item_id", "question", "question_id")
 FAULTS_NAMED = 5
 SECOND = " (2)"
-"""Mark that some readers append to a column's name that occurs twice."""
+"""Suffix that some readers append to the name of a column that occurs twice."""
 DELIMITERS = ("\t", ",", ";")
 FRAME_LIBRARIES = ("pyarrow", "polars", "pandas")
 FLOAT_DIGITS = {"Float32": 24, "Float64": 53}
-"""Binary digits of a floating-point type: it holds every whole number below 2 to this power."""
+"""Binary digits of floating-point types, which represent every whole number below 2 to this power exactly."""
 
 
 class Cells(NamedTuple):
-    """A column: its distinct texts, trimmed and without nulls, and the place of each row's text among them."""
+    """A column: its distinct trimmed texts (nulls are empty), and the place of each row's text among them."""
 
     texts: Sequence[str]
     places: Ints
 
     def map(self, function: Callable[[str], float]) -> np.ndarray:
-        """Shape (n_rows,): the number of each row's text."""
+        """The value of `function` for each row's text, shape (n_rows,)."""
         return np.array([function(text) for text in self.texts], dtype=np.float64)[self.places]
 
     def in_words(self, words: Sequence[str]) -> np.ndarray:
-        """Shape (n_rows,): whether each text is one of `words`, in any case."""
+        """Whether each row's text is one of `words` (in lower case), in any case, shape (n_rows,)."""
         return self.map(lambda text: text.lower() in words).astype(bool)
 
     def equal(self, text: str) -> np.ndarray:
-        """Shape (n_rows,): whether each row has this text."""
+        """Whether each row has this text, shape (n_rows,)."""
         return self.map(text.__eq__).astype(bool)
 
     def to_list(self) -> list[str]:
@@ -54,11 +54,11 @@ class Cells(NamedTuple):
 
 
 class RowBatch(Protocol):
-    """Rows of a file, as a reader returns them.
+    """Rows of a file from a reader.
 
     Attributes:
-        lines: number of each row in its file, from 1, with the header.
-        bad: lines that are not rows, each with the reason.
+        lines: line number of each row in its file; the header is counted, and numbers begin with 1.
+        bad: lines that are not valid rows, each with the reason.
     """
 
     @property
@@ -70,12 +70,12 @@ class RowBatch(Protocol):
     def column(self, name: str, ids: bool, /) -> tuple[Sequence[str], Ints]:
         """Distinct texts of a column, trimmed, and the place of each row's text among them.
 
-        `ids`: whether the cells are ids. Then a number that may stand for several ids is an error.
+        `ids` says whether the cells are ids. A number that may represent several ids is then an error.
         """
 
 
 Rows = Callable[[], Iterable[RowBatch]]
-"""The rows of a file in batches."""
+"""A function that returns the rows of a file in batches."""
 
 
 class Batch(NamedTuple):
@@ -94,14 +94,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a file, and its rows in batches."""
+    """A file with its columns and its rows in batches."""
 
     path: Path
     columns: Sequence[str]
     read: Rows
 
     def batches(self) -> Iterator[Batch]:
-        """All batches. Raises PsychometricsError after the last if some lines are not rows."""
+        """Yield all batches. Raises PsychometricsError after the last batch if some lines are not valid rows."""
         bad: list[tuple[int, str]] = []
         for rows in self.read():
             bad += rows.bad
@@ -123,20 +123,20 @@ class Table:
 
     @property
     def person(self) -> str | None:
-        """Name of the column of persons."""
+        """Name of the column of persons. Returns None if there is no such column."""
         return self.first_of(PERSON_NAMES)
 
     @property
     def item(self) -> str | None:
-        """Name of the column of items."""
+        """Name of the column of items. Returns None if there is no such column."""
         return self.first_of(ITEM_NAMES)
 
     def first_of(self, names: Sequence[str]) -> str | None:
-        """The first of `names` that is a column."""
+        """The first of `names` that is a column. Returns None if none of them is."""
         return next((name for name in names if name in self.columns), None)
 
     def require_unique_columns(self) -> None:
-        """Raise PsychometricsError, naming them, if columns occur twice."""
+        """Raise PsychometricsError, which names the columns, if columns occur twice."""
         names = [*self.columns]
         repeated = [
             name.removesuffix(SECOND) for name in names if name.endswith(SECOND) and name.removesuffix(SECOND) in names
@@ -147,7 +147,7 @@ class Table:
 
 
 def faults(path: Path, what: Sequence[str], remedy: str) -> PsychometricsError:
-    """One error for all faults of a file: the first five, their number, and the remedy."""
+    """One error for all faults of a file, with the first five, their number, and the remedy."""
     more = f"; and {len(what) - FAULTS_NAMED} more" if len(what) > FAULTS_NAMED else ""
     return PsychometricsError(f"{path}: {'; '.join(what[:FAULTS_NAMED])}{more}. {remedy}")
 
@@ -165,7 +165,7 @@ def encode(texts: Iterable[str]) -> Cells:
 def read_rows(path: Path) -> tuple[Sequence[str], Rows]:
     """Columns and rows of a file: Parquet, or text in UTF-8 with commas, semicolons or tabs; .gz, too.
 
-    Raises PsychometricsError, naming the file and the line, if it is none.
+    Raises PsychometricsError, which names the file and the line, if the file is not such a table.
     """
     try:
         content = path.read_bytes()
@@ -225,11 +225,11 @@ def _parquet(path: Path, content: bytes) -> tuple[Sequence[str], Rows]:
             f"{path}: Parquet is read by pyarrow, polars or pandas, and none of them is installed. Install one, or save"
             " the file as CSV"
         )
-    import narwhals as nw  # here, as CSV needs no data frames
+    import narwhals as nw  # here, because CSV needs no data frames
 
     try:
         frame = nw.read_parquet(io.BytesIO(content), backend=library)
-    except Exception as error:  # each library has errors of its own
+    except Exception as error:  # each library raises its own errors
         raise PsychometricsError(f"{path} is not Parquet that {library} can read: {error}") from error
     texts = {name: partial(_texts, frame[name]) for name in frame.columns}
     batch = Batch(np.arange(2, len(frame) + 2), lambda name, ids: encode(texts[name](ids)))

@@ -1,1 +1,1 @@
-"""What the other groups work with: responses, calibrations, anchors, curves, priors, compiled loops, errors."""
+"""Building blocks of the other groups: responses, calibrations, anchors, curves, priors, compiled loops, errors."""

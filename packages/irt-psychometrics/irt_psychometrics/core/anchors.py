@@ -14,10 +14,11 @@ class AnchorSet(ItemParameters):
     """The frozen anchors of a scale: K items with their parameters on the bank's scale and the errors of these.
 
     Attributes:
-        cov: between anchors only where all values come from one fit that kept its covariances; else errors of different
-            anchors are taken as independent.
-        topics: topic of each anchor, None where it has none.
-        errors_assumed: shape (K,); true where the bank gave no errors and `with_assumed_errors` stand in.
+        cov: covariances of (a, b). They include covariances between anchors only if all values come from one fit that
+            kept them; otherwise errors of different anchors are treated as independent.
+        topics: topic of each anchor; None if an anchor has no topic.
+        errors_assumed: shape (K,); true for anchors without errors in the bank, which have the errors of
+            `with_assumed_errors` instead.
     """
 
     scale_id: str
@@ -51,8 +52,10 @@ class AnchorSet(ItemParameters):
 
     @property
     def cov_with_further(self) -> Floats:
-        """Shape (PK, PK), of a₁, b₁, a₂, b₂, …, and then, where errors of further parameters are known, of these, item
-        by item; 0 where they are held."""
+        """Covariance of a₁, b₁, a₂, b₂, …, then of the further parameters, item by item; shape (PK, PK).
+
+        The further parameters are included only if their errors are known. They are 0 for parameters that are held.
+        """
         if self.further_cov is None:
             return self.joint_cov
         places = self.places_of_parameters
@@ -65,7 +68,7 @@ class AnchorSet(ItemParameters):
 
     @property
     def places_of_parameters(self) -> Ints:
-        """Shape (K, P): where `cov_with_further` has each anchor's."""
+        """Row of each anchor's parameters in `cov_with_further`, shape (K, P)."""
         pairs = np.arange(2 * len(self.item_ids)).reshape(-1, 2)
         if self.further_cov is None:
             return pairs

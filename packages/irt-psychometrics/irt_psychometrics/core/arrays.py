@@ -12,7 +12,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def block_diagonal(*blocks: Floats) -> Floats:
-    """The matrices in a row on the diagonal of one, with 0 elsewhere."""
+    """The matrix with the blocks on its diagonal, in this order, and 0 elsewhere."""
     matrix = np.zeros(np.sum([block.shape for block in blocks], axis=0))
     row = column = 0
     for block in blocks:
@@ -22,5 +22,5 @@ def block_diagonal(*blocks: Floats) -> Floats:
 
 
 def finite(x: float | np.floating[Any]) -> float | None:
-    """JSON has no NaN or infinity: they become null."""
+    """The number as a float, or None if it is NaN or infinite, because JSON has neither."""
     return float(x) if math.isfinite(x) else None

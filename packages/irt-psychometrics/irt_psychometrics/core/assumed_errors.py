@@ -1,4 +1,4 @@
-"""Errors that are assumed of items whose source gives none: those of a calibration with 500 learners."""
+"""Assumed errors for items whose source gives none: the errors of a calibration with 500 learners."""
 
 from collections.abc import Sequence
 
@@ -18,12 +18,14 @@ WEIGHTS = _DENSITIES / _DENSITIES.sum()
 def assumed_errors(
     a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, scored: Sequence[OtherItems] = ()
 ) -> tuple[Floats, Floats, Floats]:
-    """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held, and so are the
-    parameters of scores of the `scored` among these items, whose information about a(θ − b) is Var(score).
+    """Errors (a_se, b_se, cov_ab) of a calibration with 500 learners θ ~ N(0, 1), shape (K,) each.
 
-    Inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ), σ = 1/(1 + exp(−a(θ − b))): the
-    expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite, and cov_ab 0, where there is no
-    information.
+    They are the inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ),
+    σ = 1/(1 + exp(−a(θ − b))). This is the expected information with θ known (Lord 1980, ch. 12), so real errors are
+    larger. c is held. Errors are infinite, and cov_ab is 0, if an item gives no information.
+
+    `scored` are the items of other models among the K. The parameters of their scores are held, too, and their
+    information about a(θ − b) is Var(score).
     """
     a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
     z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]

@@ -10,20 +10,20 @@ from irt_psychometrics.core.responses import Responses
 
 
 def proportion_correct(responses: Responses) -> Floats:
-    """Shape (J,), in [0, 1]; NaN for an item without responses."""
+    """Proportion correct of each item, shape (J,), in [0, 1]; NaN for an item without responses."""
     n = np.bincount(responses.item, minlength=responses.n_items)
     right = np.bincount(responses.item, weights=_share(responses), minlength=responses.n_items)
     return np.divide(right, n, out=np.full(responses.n_items, np.nan), where=n > 0)
 
 
 def item_rest_correlation(responses: Responses) -> Floats:
-    """Point-biserial correlation of each item with the rest of what its learners answered, shape (J,), in [−1, 1].
+    """Point-biserial correlation of each item with its learners' other answers, shape (J,), in [−1, 1].
 
-    The rest of learner i without item j is the mean of x_ik − p_k over the other items k that i answered, p_k the
-    item's proportion correct: learners with other items, or with easier ones, stay comparable. On complete data it
-    is the correlation with the number correct on the other items. Learners who answered no other item do not count;
-    NaN for fewer than 3 learners or where all answered alike. Where items are assigned by ability, the p_k take that
-    difference between learners away and the correlation is too small.
+    The rest score of learner i without item j is the mean of x_ik − p_k over the other items k that i answered. p_k is
+    the proportion correct of item k, so learners who answered other or easier items stay comparable. On complete data
+    this is the correlation with the number correct on the other items. Learners who answered no other item do not
+    count. The correlation is NaN for fewer than 3 learners, or if all answered alike. If items are assigned by ability,
+    the p_k remove part of the difference between learners, and the correlation is too small.
     """
     person, item = responses.person, responses.item
     x = _share(responses)
@@ -46,8 +46,11 @@ def _share(responses: Responses) -> Floats:
 
 
 def rest_correlation(sums: Floats, squares: Floats | None = None) -> Floats:
-    """Shape (J,), from sums (J, 5) over an item's learners of 1, x, rest, x·rest and rest², and of x² (J,), None: of
-    x that are 0 or 1; NaN for fewer than 3 learners, or where all answered alike."""
+    """Item-rest correlations, shape (J,), from sums over each item's learners.
+
+    `sums` (J, 5) are the sums of 1, x, rest, x·rest and rest². `squares` (J,) are the sums of x²; None if every x is 0
+    or 1. The correlation is NaN for fewer than 3 learners, or if all answered alike.
+    """
     n, x, rest, both, of_rest = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
         variances = ((x if squares is None else squares) - x**2 / n) * (of_rest - rest**2 / n)

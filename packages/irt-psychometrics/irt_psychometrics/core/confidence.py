@@ -1,4 +1,4 @@
-"""How far from an estimate its interval ends."""
+"""The normal quantile of 95 % intervals."""
 
 Z95 = 1.959964
-"""95 % of a normal distribution lie within this many standard deviations of its mean."""
+"""Standard deviations on either side of the mean that contain 95 % of a normal distribution."""

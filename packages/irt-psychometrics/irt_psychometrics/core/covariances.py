@@ -1,7 +1,7 @@
 """Covariances of two parameters of each of K items, as matrices along a diagonal.
 
-Shape (K, 2, 2) where errors of different items are independent, or (1, 2K, 2K) where they are not: NumPy's functions of
-stacks of matrices serve both, and what is independent costs no more than K.
+The shape is (K, 2, 2) if errors of different items are independent, and (1, 2K, 2K) if they are not. NumPy's functions
+for stacks of matrices work on both, and independent errors cost only K small matrices.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from irt_psychometrics.core.arrays import Floats
 
 
 def of_errors(one_se: Floats, other_se: Floats, between: Floats) -> Floats:
-    """Shape (K, 2, 2), from the standard errors of both parameters and their covariance, shape (K,) each."""
+    """Covariances (K, 2, 2) from the standard errors of both parameters and their covariance, shape (K,) each."""
     return np.stack([[one_se**2, between], [between, other_se**2]]).transpose(2, 0, 1)
 
 
 def block_diagonal(blocks: Floats) -> Floats:
-    """(k, n, n) blocks on the diagonal of a (kn, kn) matrix of zeros."""
+    """The (kn, kn) matrix with the blocks (k, n, n) on its diagonal and 0 elsewhere."""
     k, n, _ = blocks.shape
     full = np.zeros((k, n, k, n))
     full[np.arange(k), :, np.arange(k), :] = blocks
@@ -26,7 +26,10 @@ def block_diagonal(blocks: Floats) -> Floats:
 
 
 def with_further(cov: Floats, further: Floats) -> Floats:
-    """Shape (K, 2 + M, 2 + M): (K, 2, 2) with the rows and columns (K, M, 2 + M) of further parameters."""
+    """Extend `cov` (K, 2, 2) by the rows `further` (K, M, 2 + M) of further parameters and the same columns.
+
+    Returns shape (K, 2 + M, 2 + M).
+    """
     size = further.shape[2]
     out = np.zeros((len(cov), size, size))
     out[:, :2, :2] = cov
@@ -35,7 +38,10 @@ def with_further(cov: Floats, further: Floats) -> Floats:
 
 
 def padded(further: Floats | None, n_items: int, size: int) -> Floats:
-    """Shape (K, M, 2 + M) with at least `size` further parameters, 0 for those that were not there; None: 0 for all."""
+    """Extend `further` to at least `size` further parameters, shape (K, M, 2 + M); added entries are 0.
+
+    If `further` is None, all entries are 0.
+    """
     own = 0 if further is None else further.shape[1]
     if further is not None and own >= size:
         return further
@@ -46,12 +52,13 @@ def padded(further: Floats | None, n_items: int, size: int) -> Floats:
 
 
 def common_part(joint: Floats, by: Floats) -> Floats | None:
-    """Γ, shape (m, m), where errors with the covariance `joint` (2K, 2K) are own_k + by_k γ, the items' own independent
-    and Γ = Cov γ; by: shape (K, 2, m). None where they do not tell.
+    """Γ = Cov γ, shape (m, m), of errors own_k + by_k γ with the covariance `joint` (2K, 2K).
 
-    γ̂ is the generalised least-squares line through the errors, each item weighted by its own covariance; from Cov γ̂
-    goes what the items' own errors give to it. What is not estimated says nothing, and its γ is 0. Γ need not be
-    positive definite: errors of anchors that determine a linking cancel.
+    The items' own errors are independent; `by` has shape (K, 2, m). Returns None if `joint` does not determine Γ.
+
+    γ̂ is the generalised least-squares line through the errors, each item weighted by its own covariance. The
+    contribution of the items' own errors is subtracted from Cov γ̂. Parameters that are not estimated have no weight in
+    γ̂. Γ need not be positive definite: errors of anchors that determine a linking cancel.
     """
     own = of_each(joint[None])
     weight = by.swapaxes(1, 2) @ np.linalg.pinv(own, hermitian=True)
@@ -65,8 +72,10 @@ def common_part(joint: Floats, by: Floats) -> Floats | None:
 
 
 def symmetrized(cov: Floats) -> Floats:
-    """Covariances (K, P, P) with those of further parameters equal to the last bit on both sides of the diagonal, as
-    they are stored once; inverting a matrix leaves them apart there."""
+    """Covariances (K, P, P) whose entries of further parameters are equal to the last bit across the diagonal.
+
+    Only one side is stored, and after inverting a matrix the two sides differ in the last bits.
+    """
     rows, columns = np.tril_indices(cov.shape[1], -1)
     further = rows > 1
     out = cov.copy()
@@ -75,7 +84,7 @@ def symmetrized(cov: Floats) -> Floats:
 
 
 def of_each(cov: Floats) -> Floats:
-    """Shape (K, 2, 2): each item's own covariance."""
+    """Each item's own covariance, shape (K, 2, 2)."""
     if cov.shape[1] == 2:
         return cov
     k = np.arange(cov.shape[1] // 2)
@@ -83,7 +92,7 @@ def of_each(cov: Floats) -> Floats:
 
 
 def of_some(cov: Floats, items: npt.NDArray[Any]) -> Floats:
-    """The covariance of some items only; items: places, or a mask of shape (K,)."""
+    """The covariance of some items; `items` are their places, or a mask of shape (K,)."""
     if cov.shape[1] == 2:
         return cov[items]
     kept = np.arange(cov.shape[1]).reshape(-1, 2)[items].ravel()
@@ -91,13 +100,13 @@ def of_some(cov: Floats, items: npt.NDArray[Any]) -> Floats:
 
 
 def scaled(cov: Floats, by: Floats) -> Floats:
-    """The covariance of the 2K parameters times `by`, shape (2K,)."""
+    """The covariance of the 2K parameters, each multiplied by its factor in `by`, shape (2K,)."""
     factors = by.reshape(cov.shape[:2])
     return factors[:, :, None] * cov * factors[:, None]
 
 
 def turned(cov: Floats, by: Floats) -> Floats:
-    """The covariance of by · x of each item, by (K, 2, 2), from that of x."""
+    """The covariance of by · x for each item, by (K, 2, 2), from the covariance `cov` of x."""
     if cov.shape[1] == 2:
         return by @ cov @ by.swapaxes(1, 2)
     k = len(by)
@@ -107,18 +116,21 @@ def turned(cov: Floats, by: Floats) -> Floats:
 
 
 def added(one: Floats, other: Floats) -> Floats:
-    """The covariance of sums of independent terms."""
+    """The covariance of the sum of two independent terms."""
     if one.shape == other.shape:
         return one + other
     return (block_diagonal(one) + block_diagonal(other))[None]
 
 
 def times_both_sides(by: Floats, cov: Floats) -> Floats:
-    """by · cov · byᵀ of each item, (K, n, n); what is not known makes not known only what `by` (n, n) takes from it."""
+    """by · cov · byᵀ for each item, shape (K, n, n); `by` has shape (n, n).
+
+    An unknown covariance (NaN) makes only those results unknown to which `by` gives it a weight other than 0.
+    """
     unknown, used = np.isnan(cov), by != 0
     return np.where(used @ unknown @ used.T, np.nan, by @ np.where(unknown, 0.0, cov) @ by.T)
 
 
 def times(by: Floats, cov: Floats) -> Floats:
-    """by · cov, shape (m, 2K), of `by`, shape (m, 2K)."""
+    """by · cov, shape (m, 2K), for `by` of shape (m, 2K)."""
     return (by.reshape(len(by), len(cov), 1, -1) @ cov).reshape(by.shape)

@@ -12,7 +12,7 @@ from irt_psychometrics.core.confidence import Z95
 from irt_psychometrics.core.logistic import expit, log_expit, logit
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
-"""Area between two curves of an item, weighted by learners, from which on the difference matters."""
+"""Area between two curves of an item, weighted by learners: differences above it are medium, or large."""
 
 
 def probability_at(eta: Floats, c: Floats | float) -> Floats:
@@ -46,7 +46,7 @@ def by_asymptote_at(eta: Floats) -> Floats:
 
 
 def weight_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
-    """P'/(P·(1 − P)) = a·L/P, P' by θ: what x − P counts in the score equation of θ."""
+    """The weight of x − P in the score equation of θ: P'/(P·(1 − P)) = a·L/P, with P' = ∂P/∂θ."""
     logistic = expit(eta)
     return a * logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
 
@@ -74,8 +74,8 @@ def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats |
 def logit_interval(theta: Floats, a: float, b: float, cov: Floats) -> tuple[Floats, Floats]:
     """Pointwise 95 % interval of an item's η = a(θ − b), two arrays of shape (T,); an interval of its curve follows.
 
-    cov: shape (2, 2), of a and b. By the delta method on the logit, where errors are nearest to normal:
-    SE(η)² = g' cov g with g = (θ − b, −a). So the curve's interval stays between its asymptotes.
+    `cov` (2, 2) is the covariance of a and b. The delta method is applied on the logit scale, where errors are nearest
+    to normal: SE(η)² = g' cov g with g = (θ − b, −a). So the curve's interval stays between its asymptotes.
     """
     theta = np.asarray(theta, dtype=float)
     eta = a * (theta - b)
@@ -119,9 +119,13 @@ class GuessingCurves:
 
 
 class GuessingTables:
-    """The same with logs, by the compiled table, and with derivatives of the factors.
+    """`GuessingCurves` with logarithms, from the compiled table, and with derivatives of the factors.
 
-    Attributes: p, q, factors; theta, shape (Q,); c, shape (J, 1); L, log P and log(1 − P), shape (J, Q).
+    Attributes:
+        p, q, factors: as in `GuessingCurves`.
+        theta: shape (Q,).
+        c: shape (J, 1).
+        logistic, log_right, log_wrong: L, log P and log(1 − P), shape (J, Q).
     """
 
     def __init__(self, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
@@ -138,8 +142,10 @@ class GuessingTables:
 
     @property
     def factor_derivatives(self) -> Floats:
-        """∂V by (a, d, logit c), shape (3, 3, J, Q). With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
-        ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c)."""
+        """Derivatives of V by (a, d, logit c), shape (3, 3, J, Q).
+
+        With v = L/P and u = c/P: ∂v/∂η = vu(1 − L), ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c).
+        """
         product = self.factors[1] * self.factors[2]
         by_eta, both, by_c = product * (1 - self.logistic), -product * self.q, product * (1 - self.c)
         theta = self.theta
@@ -153,7 +159,9 @@ class GuessingTables:
 
 
 def with_asymptote(a: Floats, d: Floats, c: Floats, new: Floats) -> tuple[Floats, Floats]:
-    """a and d of curves with asymptotes `new` that have P = 1/2 where those with c have it, and the same slope there;
-    both asymptotes are below 1/2."""
+    """Return a and d of curves with asymptotes `new` instead of `c`.
+
+    The new curves have P = 1/2 at the same θ and the same slope there. Both asymptotes must be below 1/2.
+    """
     steeper = (0.5 - c) / (1 - c) * (1 - new) / (0.5 - new)
     return steeper * a, steeper * (d - logit((0.5 - c) / (1 - c))) + logit((0.5 - new) / (1 - new))

@@ -1,4 +1,4 @@
-"""Who saw what: the sets of items that learners saw, and whether the design hangs together. No parameters here."""
+"""The sets of items that learners saw, and whether they connect all items. No parameters here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,11 @@ from irt_psychometrics.core.arrays import Ints, Mask
 from irt_psychometrics.core.errors import DisconnectedDesignError
 
 MANY_ALIKE = 5
-"""Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
-chance."""
+"""Minimum number of right and of wrong answers: two items with so many do not agree in all answers by chance."""
 
 
 class Seen(Protocol):
-    """Which persons saw which items, as `Responses` have it."""
+    """The attributes of `Responses` that say which persons saw which items."""
 
     @property
     def person(self) -> npt.NDArray[np.int32]: ...
@@ -43,7 +42,7 @@ class SeenSets:
     """The S distinct sets of items that persons saw.
 
     Attributes:
-        row_start: shape (n_persons + 1,), where each person's responses begin.
+        row_start: shape (n_persons + 1,), the first response of each person.
         of_person: shape (n_persons,), index of the person's set; −1 for a person without a response.
         person: shape (S,), the first person who saw the set.
     """
@@ -54,9 +53,9 @@ class SeenSets:
 
 
 def seen_sets(responses: Seen) -> SeenSets:
-    """Finds persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
+    """Find persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
 
-    Two different sets among 10⁶ agree by chance with probability 3e-8.
+    The probability that any two different sets among 10⁶ agree by chance is 3e-8.
     """
     row_start = row_starts(responses)
     some = np.flatnonzero(np.diff(row_start))
@@ -68,7 +67,7 @@ def seen_sets(responses: Seen) -> SeenSets:
 
 
 def set_codes(row_start: Ints, item: npt.NDArray[np.int32], n_items: int) -> npt.NDArray[np.uint64]:
-    """Shape (n_persons,): a number for the set of items that each person saw, equal where the sets are."""
+    """A number for the set of items that each person saw, shape (n_persons,); equal sets have equal numbers."""
     key = np.random.default_rng(61).integers(0, 2**64, size=max(n_items, 1), dtype=np.uint64)
     code = np.empty(len(row_start) - 1, dtype=np.uint64)
     layout_kernels.hash_rows(row_start, item, key, code)
@@ -76,16 +75,16 @@ def set_codes(row_start: Ints, item: npt.NDArray[np.int32], n_items: int) -> npt
 
 
 def first_alike(code: npt.NDArray[np.uint64]) -> Ints:
-    """Shape (J,): the first item whose answers have the same `code`, the item itself where none has."""
+    """The first item with the same `code` of its answers, shape (J,); often the item itself."""
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return first[inverse]
 
 
 def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
-    """Shape (J,): items with the same answers as another, where these are too many to be alike by chance.
+    """Mask of items with the same answers as another item, if these are too many to be alike by chance, shape (J,).
 
-    `first`: as `first_alike`; `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit
-    counts them.
+    `first` is the result of `first_alike`. `n` and `correct`, shape (J,), are the answers and correct answers of each
+    item, as the fit counts them.
     """
     several = np.bincount(first, minlength=len(first))[first] > 1
     rarer: Mask = np.minimum(correct, np.subtract(n, correct)) >= MANY_ALIKE
@@ -93,16 +92,17 @@ def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
 
 
 def row_starts(responses: Seen) -> Ints:
-    """Shape (n_persons + 1,): responses of person i are the rows start[i] … start[i + 1] − 1."""
+    """First rows of the persons, shape (n_persons + 1,): person i has the rows start[i] … start[i + 1] − 1."""
     start = np.empty(responses.n_persons + 1, dtype=np.int64)
     layout_kernels.row_starts(responses.person, start)
     return start
 
 
 def over_learners(work: Callable[[int, int], object], responses: Seen, start: Ints, threads: int | None) -> None:
-    """Calls `work(first, last)` for ranges of learners who together are all, on `threads` threads, None for all.
+    """Call `work(first, last)` for consecutive ranges that cover all learners, on `threads` threads.
 
-    `start`: as `row_starts`. The ranges have about as many responses each, and do not depend on `threads`.
+    If `threads` is None, all processors are used. `start` is the result of `row_starts`. The ranges have about the same
+    number of responses, and do not depend on `threads`.
     """
     with kernels.runner(threads) as run:
         if responses.n_persons:
@@ -119,11 +119,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Links:
-    """Which items persons connect.
+    """The connections between items through persons.
 
     Attributes:
         parent: shape (J,), the forest of a union-find; items with one root are connected.
-        persons: shape (J,), the number of persons who saw an item, each counted at one of theirs.
+        persons: shape (J,), the number of persons counted at each item; each person is counted at one item.
     """
 
     parent: Ints
@@ -133,14 +133,14 @@ class Links:
     def from_item_sets(
         cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints
     ) -> Self:
-        """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
+        """Connections through sets of items; each set was seen by the person in `person`, and by `alike` in all."""
         parent = np.arange(n_items)
         layout_kernels.join_items(person, row_start, item, parent)
         return cls(parent, np.bincount(item[row_start[person]], alike, minlength=n_items).astype(np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """What the persons of all parts connect."""
+        """Connections through the persons of all parts."""
         parent = parts[0].parent.copy()
         for part in parts[1:]:
             _join(np.stack([np.arange(len(parent)), part.parent], axis=1), parent)
@@ -162,16 +162,16 @@ class Links:
 
 
 def _join(connected: Ints, parent: Ints) -> None:
-    """Connects the items of each row."""
+    """Connect the items of each row."""
     rows, width = connected.shape
     start = np.arange(rows + 1) * width
     layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
 def components(responses: Seen) -> list[Component]:
-    """The connected components of the graph of persons and items, the one with most items first.
+    """The connected components of the graph of persons and items; the component with most items comes first.
 
-    Only what was answered counts: an item without responses and a person without responses are in no component.
+    Items without responses and persons without responses are in no component.
     """
     sets = seen_sets(responses)
     alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
@@ -181,9 +181,9 @@ def components(responses: Seen) -> list[Component]:
 
 
 def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | None = None) -> None:
-    """Raises DisconnectedDesignError, naming the components, where there are two or more.
+    """Raise DisconnectedDesignError, which names the components, if there are two or more.
 
-    `anchored`, shape (J,): items with known parameters, which connect whoever answered any of them.
+    `anchored`, shape (J,), marks items with known parameters. They connect everybody who answered any of them.
     """
     parts = linked.components(item_ids, anchored)
     if len(parts) < 2:

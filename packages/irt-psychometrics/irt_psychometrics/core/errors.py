@@ -10,26 +10,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Refused:
-    """There is no result; `why`, where that says something about the data and others go on."""
+    """A missing result, with the reason `why`; other results of the same data may exist."""
 
     why: str
 
 
 class PsychometricsError(ValueError):
-    """The data or the request cannot give the number asked for; the message says why and what to do."""
+    """The data or the request cannot give the requested number; the message says why and what to do."""
 
 
 class BreakdownError(PsychometricsError):
-    """The arithmetic came to an end on this data: a singular matrix, an overflow, a division by zero."""
+    """The arithmetic failed on this data: a singular matrix, an overflow, a division by zero."""
 
     @classmethod
     @contextmanager
     def explained(cls, what: str) -> Iterator[None]:
-        """Turn a breakdown of the arithmetic into a BreakdownError that begins with `what`, a clause.
+        """Turn a failure of the arithmetic into a BreakdownError whose message begins with the clause `what`.
 
-        Any other error is a fault of the code and goes on as it is.
+        Other errors are faults of the code and are raised unchanged.
         """
-        from numpy.linalg import LinAlgError  # here, as every command knows these errors, and many need no NumPy
+        from numpy.linalg import LinAlgError  # here, because every command imports this module and many need no NumPy
 
         try:
             yield
@@ -46,11 +46,11 @@ class DisconnectedDesignError(PsychometricsError):
 
 
 class PsychometricsWarning(UserWarning):
-    """There is a result, with a weakness that its reader has to know; the message says which and what to do."""
+    """A result has a weakness that its reader has to know; the message names the weakness and says what to do."""
 
 
 class NotConvergedWarning(PsychometricsWarning):
-    """A fit is not a maximum of the likelihood, so that its numbers must not be used."""
+    """A fit is not a maximum of the likelihood, so its numbers must not be used."""
 
 
 class ItemWarning(PsychometricsWarning):
@@ -58,7 +58,7 @@ class ItemWarning(PsychometricsWarning):
 
 
 class LinkWarning(PsychometricsWarning):
-    """A link rests on few items, or on items that do not agree."""
+    """A link is based on few items, or on items that do not agree."""
 
 
 class ComparisonWarning(PsychometricsWarning):

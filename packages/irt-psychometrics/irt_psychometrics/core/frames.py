@@ -1,6 +1,6 @@
-"""Data frames of any kind (pandas, polars, pyarrow and what else narwhals knows), read and made.
+"""Read and make data frames of any kind that narwhals supports, such as pandas, polars and pyarrow.
 
-Nothing else imports narwhals, and this only when there is a frame to read or to make.
+No other module imports narwhals, and this module imports it only when it reads or makes a frame.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from irt_psychometrics.core.errors import PsychometricsError
 
 KINDS = ("pandas", "polars", "pyarrow")
-"""Kinds of frames that are made if the caller gave none, in this order."""
+"""Kinds of frames to make if the caller named no kind, in order of preference."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """N cells: numbers, or Python values, with `missing` (N,) for cells without a value (NaN is one, too)."""
+    """N cells, numbers or Python values; `missing` (N,) marks cells without a value, among them NaN."""
 
     cells: Any
     missing: Any
 
     @classmethod
     def from_cells(cls, cells: Any) -> Column:
-        """From an array or a list. None, NaN and text without a character are missing."""
+        """Make a column from an array or a list. None, NaN and empty or blank text are missing."""
         values = np.asarray(cells)
         if values.dtype.kind in "biuf":
             return cls(values, np.isnan(values.astype(float)))
@@ -46,13 +46,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Frame:
-    """The columns of a frame by name, and its kind, such as "pandas"; None if it was not a data frame."""
+    """The columns of a frame by name, and its kind, such as "pandas"; the kind of a mapping is None."""
 
     columns: Mapping[str, Column]
     kind: str | None
 
     def column(self, name: str, use: str) -> Column:
-        """Raises PsychometricsError, which lists the columns, if there is no such column."""
+        """The column with this name. Raises PsychometricsError, which lists the columns, if it does not exist."""
         if name not in self.columns:
             raise PsychometricsError(
                 f"there is no column {name!r} for {use}; the columns are {', '.join(map(str, self.columns))}"
@@ -89,7 +89,10 @@ def read(data: Any) -> Frame | None:
 
 
 def make(columns: Mapping[str, Any], kind: str | None) -> Any:
-    """A data frame of the `kind`; None: of the first that is installed of `KINDS`."""
+    """Make a data frame of this `kind`, or if it is None of the first of `KINDS` that is installed.
+
+    Raises PsychometricsError if no data frame of this kind can be made.
+    """
     import narwhals as nw
 
     if kind is None:
@@ -107,7 +110,7 @@ def make(columns: Mapping[str, Any], kind: str | None) -> Any:
 
 
 def _plain(cells: Any) -> Any:
-    """Arrays as they are, other cells as a list."""
+    """Arrays unchanged, other cells as a list."""
     return cells if isinstance(cells, np.ndarray) and cells.dtype != object else list(cells)
 
 

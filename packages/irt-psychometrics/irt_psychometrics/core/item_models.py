@@ -1,7 +1,6 @@
-"""Items of several models together: their curves, and what a model is called.
+"""Items of several models together: their curves, and the models by name.
 
-Belongs here: what asks each item's model, and compares no names. Does not belong here: the models (`model_families`).
-Parameters of J items are an array (P, J) as there.
+The models themselves are in `model_families`. Parameters of J items are an array (P, J), as in that module.
 """
 
 from __future__ import annotations
@@ -35,8 +34,14 @@ from irt_psychometrics.core.priors import Priors
 
 @dataclass(frozen=True)
 class MixedModel(ItemModel):
-    """Items of several models, `of` each (J,): together they need what any of them needs. Slopes that are not an item's
-    own are one slope, common to the items that have none of their own; their names are those of the most parameters."""
+    """Items of several models together.
+
+    The combination has a property if one of its models needs it. Items without a slope of their own have one slope in
+    common. The parameter names are the names of the model with the most parameters.
+
+    Attributes:
+        of: the model of each of the J items.
+    """
 
     of: tuple[ItemModel, ...]
     name: Model
@@ -103,7 +108,7 @@ class MixedModel(ItemModel):
     def _of_each(
         self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
     ) -> Floats:
-        """Shape (P, J): what is asked of each model's items, `blank` or 0 where they have nothing."""
+        """The results of `asked` for each model's items, shape (P, J); `blank` or 0 for parameters without a result."""
         names = self.parameter_names(int(categories.max(initial=2)))
         out = np.zeros((len(names), len(categories))) if blank is None else blank
         for some in parts(self, out.copy(), categories):
@@ -140,7 +145,7 @@ class MixedModel(ItemModel):
         categories: Ints,
         blank: float = 0.0,
     ) -> Floats:
-        """Shape (P, J, Q, C): what each model is asked of its own items, `blank` where they have nothing."""
+        """The results of `asked` for each model's items, shape (P, J, Q, C); `blank` for entries without a result."""
         out = np.full((len(parameters), len(categories), len(theta), categories.max(initial=2)), blank)
         for some in parts(self, parameters, categories):
             found = asked(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
@@ -151,8 +156,13 @@ class MixedModel(ItemModel):
 
 @dataclass(frozen=True)
 class OtherItems:
-    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among J. `further` (M, n)
-    are the parameters that it adds to a and d, as they are estimated; `categories` (n,)."""
+    """n items of one model whose curves a, d and c do not determine.
+
+    Attributes:
+        at: shape (n,), the items' places among all J.
+        further: shape (M, n), the parameters that the model adds to a and d, on the scale of estimation.
+        categories: shape (n,), the number of scores of each item.
+    """
 
     model: ItemModel
     at: npt.NDArray[np.intp]
@@ -161,7 +171,10 @@ class OtherItems:
 
     @classmethod
     def from_parameters(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
-        """By place, from what `ItemModel.shown` gives of each. Raises PsychometricsError for names no model has."""
+        """Make the items from the result of `ItemModel.shown` for each, by place.
+
+        Raises PsychometricsError if no model has these parameter names.
+        """
         by_model: dict[str, list[int]] = {}
         for j, further in shown.items():
             by_model.setdefault(model_with(further).name, []).append(j)
@@ -174,12 +187,12 @@ class OtherItems:
 
     @classmethod
     def at_places(cls, model: ItemModel, at: npt.NDArray[np.intp], parameters: Floats, categories: Ints) -> OtherItems:
-        """Those of J items, from the parameters (P, J) and categories (J,) of all."""
+        """The items at the places `at`, from the parameters (P, J) and categories (J,) of all J items."""
         size = len(model.parameter_names(int(categories[at].max(initial=2))))
         return cls(model, at, parameters[2:size, at], categories[at])
 
     def parameters(self, a: Floats, d: Floats) -> Floats:
-        """Shape (2 + M, n), from a and d of all J."""
+        """The parameters of the n items, shape (2 + M, n), from a and d of all J items."""
         return np.vstack([a[self.at], d[self.at], self.further])
 
     def rescaled(self, a: Floats, d: Floats, slope: float, intercept: float) -> OtherItems:
@@ -188,9 +201,12 @@ class OtherItems:
 
     @property
     def counted_as(self) -> npt.NDArray[np.int8]:
-        """Shape (n, C): the score as which an answer with each score counts. That is the score itself where it has
-        parameters. A score that nobody had given has none, and P = 0 would be a likelihood of 0 for whoever gives it
-        first: it counts as the nearest lower one that has parameters, and where none is lower as the nearest higher."""
+        """The score as which an answer with each score counts, shape (n, C).
+
+        A score with parameters counts as itself. A score that nobody had in the calibration has no parameters, and with
+        P = 0 the first learner with this score would have a likelihood of 0. It counts as the nearest lower score with
+        parameters, or as the nearest higher one if no lower score has parameters.
+        """
         found = np.zeros((len(self.at), int(self.categories.max(initial=2))), dtype=np.int8)
         for row, has in zip(found, self.model.scores_with_parameters(self.further, self.categories), strict=True):
             known = np.flatnonzero(has)
@@ -198,21 +214,23 @@ class OtherItems:
         return found
 
     def moved(self, by: int) -> OtherItems:
-        """The same items, so many places on."""
+        """The same items, with their places increased by `by`."""
         return replace(self, at=self.at + by)
 
     def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
-        """As `chosen`, of these."""
-        place = np.full(n_items + 1, -1)  # −1 is none of them
+        """The items among those at the places `items`, as in `chosen`."""
+        place = np.full(n_items + 1, -1)  # the last entry is for the place −1
         place[self.at] = np.arange(len(self.at))
         at = np.flatnonzero(place[items] >= 0)
         kept = place[items[at]]
         return OtherItems(self.model, at, self.further[:, kept], self.categories[kept])
 
     def curve_at(self, eta: Floats) -> Floats:
-        """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
-        parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
-        answer depends."""
+        """P(correct), or the expected share of the maximum score, and its derivatives, shape (2 + M, n, Q).
+
+        The derivatives are by aθ + d and by each further parameter. `eta` (n, Q) is aθ + d; the answer depends on it
+        and on the further parameters alone.
+        """
         flat, nowhere = (
             np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
             np.zeros(1),
@@ -226,19 +244,19 @@ class OtherItems:
 
 
 def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
-    """Those of J items at the places `items`, −1 for none, by their new places; no model without an item."""
+    """The items at the places `items` of J, with their new places; −1 stands for no item. Empty models are omitted."""
     found = (some.select(items, n_items) for some in others)
     return tuple(some for some in found if some.at.size)
 
 
 def parts(model: ItemModel, parameters: Floats, categories: Ints) -> list[OtherItems]:
-    """The items (P, J) of each model."""
+    """The items with `parameters` (P, J), one `OtherItems` for each model."""
     places = model.places(len(categories))
     return [OtherItems.at_places(one, at, parameters, categories) for one, at in places.items()]
 
 
 def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
-    """What slopes items of several models have: their own where any has, and fixed where all are."""
+    """The kind of slopes of several models: "own" if one of them has own slopes, "fixed" if all are fixed."""
     if any(model.own_slopes for model in kinds):
         return "own"
     return "fixed" if all(model.fixed_slopes for model in kinds) else "common"
@@ -246,11 +264,11 @@ def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
 
 @dataclass(frozen=True)
 class ItemCurves:
-    """The curves of J items, of which those named in `others` follow their own model.
+    """The curves of J items.
 
     Attributes:
-        a, d, c: shape (J,); NaN in any of them: the item has no curve.
-        others: not the items of a `LogisticModel`.
+        a, d, c: shape (J,); an item with NaN in any of them has no curve.
+        others: the items whose model is not a `LogisticModel`.
     """
 
     a: Floats
@@ -260,7 +278,7 @@ class ItemCurves:
 
     @property
     def known(self) -> Mask:
-        """Shape (J,): the items that have a curve."""
+        """Mask of the items that have a curve, shape (J,)."""
         return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
     def probability(self, theta: npt.ArrayLike) -> Floats:
@@ -281,8 +299,10 @@ class ItemCurves:
         return found
 
     def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
-        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
-        `ItemModel.moments_of_answers`."""
+        """The moments of R answers to the items `item` (R,) by learners at `theta` (R,).
+
+        Raises PsychometricsError as `ItemModel.moments_of_answers` does.
+        """
         a, c = self.a[item], self.c[item]
         eta = a * theta + self.d[item]
         found = AnswerMoments(
@@ -310,8 +330,9 @@ class ItemCurves:
     ) -> tuple[Floats, Floats]:
         """∂ log P/∂θ of R answers at `theta` and their information, shape (R,) each.
 
-        item, score, theta: shape (R,). categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
-        Raises PsychometricsError as `ItemModel.moments_of_answers`, with `what` as the thing that is asked for.
+        `item`, `score` and `theta` have shape (R,). `categories` (J,) are the numbers of scores that answers to an item
+        can have; None means 0 and 1. Raises PsychometricsError as `ItemModel.moments_of_answers` does, with `what` as
+        the subject of the message.
         """
         of = self.moments_of(item, theta, what)
         counted = CountedScores.from_curves(self).of_answers(item, score, categories)
@@ -319,7 +340,7 @@ class ItemCurves:
 
     @property
     def categories(self) -> Ints:
-        """Shape (J,): how many scores each item has."""
+        """The number of scores of each item, shape (J,)."""
         found = np.full(len(self.a), 2)
         for some in self.others:
             found[some.at] = some.categories
@@ -327,12 +348,15 @@ class ItemCurves:
 
     @property
     def scored(self) -> bool:
-        """Whether an item has scores besides 0 and 1."""
+        """Whether any item has scores besides 0 and 1."""
         return bool((self.categories > 2).any())
 
     def score_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
-        """log P of each score above 0, and log P(0) of the same item, both (M, Q), an item's rows next to each other;
-        zero rows for items without a curve. Of items of two categories it is `log_tables`."""
+        """log P of each score above 0, and log P(0) of the same item, both of shape (M, Q).
+
+        The rows of an item are consecutive. Items without a curve have rows of zeros. If all items have two categories,
+        the result is that of `log_tables`.
+        """
         more = [some for some in self.others if not some.model.two_categories]
         if not more:
             return self.log_tables(nodes)
@@ -350,8 +374,10 @@ class ItemCurves:
         return given, lowest
 
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
-        """log P and log(1 − P) of items of two categories, both (J, Q), without cancellation; zero rows for items
-        without a curve."""
+        """log P and log(1 − P) of items of two categories, both of shape (J, Q), without cancellation.
+
+        Items without a curve have rows of zeros.
+        """
         known = self.known
         a, d, c = (np.where(known, x, 0.0)[:, None] for x in (self.a, self.d, self.c))
         right, wrong = curves.log_probabilities_at(a * nodes + d, c)
@@ -364,22 +390,25 @@ class ItemCurves:
     def counted_otherwise(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> Mask:
-        """Shape (R,): the answers that count as another share of the maximum score than they have, as nobody had given
-        their score when its item was estimated. `categories`: shape (J,), of the answers."""
+        """Mask of the answers that do not count as their own share of the maximum score, shape (R,).
+
+        They have a score that nobody had when the item was calibrated. `categories` (J,) are the numbers of scores that
+        the answers can have.
+        """
         return CountedScores.from_curves(self).otherwise(item, score, categories)
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
-        """Those at these places, in this order."""
+        """The curves of the items at these places, in this order."""
         return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
 
 
 @dataclass(frozen=True)
 class CountedScores:
-    """As which scores of J items answers count, by the parameters with which they are scored.
+    """The scores as which answers to J items count, given the parameters that score them.
 
     Attributes:
-        table: shape (J, C), `OtherItems.counted_as`; 0 and 1 of items of two categories.
-        categories: shape (J,), of the parameters.
+        table: shape (J, C), see `OtherItems.counted_as`; 0 and 1 for items of two categories.
+        categories: shape (J,), the number of scores for which the parameters are.
     """
 
     table: npt.NDArray[np.int8]
@@ -396,10 +425,11 @@ class CountedScores:
     def of_answers(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> npt.NDArray[np.int8]:
-        """The scores (R,) as they count, where answers have scores of so many `categories` (J,), None: of 0 and 1.
+        """The scores as which R answers count, shape (R,).
 
-        Where either the answers or the parameters know 0 and 1 alone, 1 is full credit. Scores above the highest of the
-        parameters count as this.
+        `categories` (J,) are the numbers of scores that the answers can have; None means 0 and 1. If either the answers
+        or the parameters have only 0 and 1, full credit counts as full credit and all else as 0. Scores above the
+        highest score of the parameters count as the highest.
         """
         own = self.categories[item]
         given = np.full_like(own, 2) if categories is None else categories[item]
@@ -411,7 +441,7 @@ class CountedScores:
     def otherwise(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
     ) -> Mask:
-        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        """Mask of the answers that do not count as their own share of the maximum score, shape (R,)."""
         given = np.full_like(item, 2) if categories is None else categories[item]
         share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
         return np.abs(share - score / (given - 1)) > 1e-9
@@ -419,32 +449,38 @@ class CountedScores:
     def rows(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
-        """Answers with scores that count as right and wrong answers to the rows of `ItemCurves.score_tables`: that of
-        the score is right, and of a score of 0 the item's first is wrong."""
+        """Answers as right and wrong answers to the rows of `ItemCurves.score_tables`, shape (R,) each.
+
+        A score above 0 is a right answer to the row of this score. A score of 0 is a wrong answer to the item's first
+        row. `score` are scores as they count.
+        """
         row = self.first_row[item] + np.maximum(score, 1) - 1
         return row.astype(np.int32), (score > 0).astype(np.int8)
 
     @property
     def item_of_row(self) -> Ints:
-        """The item of each row."""
+        """The item of each row of `ItemCurves.score_tables`."""
         return np.repeat(np.arange(len(self.categories)), self.categories - 1)
 
     @property
     def first_row(self) -> Ints:
-        """Shape (J,): the first row of each item in `ItemCurves.score_tables`."""
+        """The first row of each item in `ItemCurves.score_tables`, shape (J,)."""
         found: Ints = np.cumsum(self.categories - 1) - self.categories + 1
         return found
 
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}
-"""By name, from the simplest."""
+"""The models that a scale can have, by name, from the simplest."""
 COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
-"""By name, models that fits are compared with and that no scale can have."""
+"""Models, by name, with which fits are compared and which no scale can have."""
 
 
 def model_with(shown: Mapping[str, float]) -> ItemModel:
-    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`; of models with the same, the
-    last, which has the others as cases of it. Raises PsychometricsError."""
+    """The model that has these parameters besides a and d, named as in `ItemModel.shown`.
+
+    If several models have them, the last one is returned, which contains the others as special cases. Raises
+    PsychometricsError if no model has them.
+    """
     names = [name for name in shown if not name.endswith("_se")]
     for model in reversed(ITEM_MODELS.values()):
         if model.is_of(names):
@@ -453,20 +489,48 @@ def model_with(shown: Mapping[str, float]) -> ItemModel:
 
 
 def model_of(models: str | Sequence[str]) -> ItemModel:
-    """The model of these items, or of several models a `MixedModel`, also by its name. Raises PsychometricsError as
-    `item_model`."""
+    """The common model of items with these models, or a `MixedModel` if they differ.
+
+    `models` are the names of the items' models, or the name of a mixed model. Raises PsychometricsError as `item_model`
+    does.
+    """
     names = models.split("+") if isinstance(models, str) else models
     of = [item_model(name) for name in names or (DEFAULT_MODEL,)]
     return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
 
 
 def items_where(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
-    """Shape (J,): the items of which this is so by their model."""
+    """Mask of the items whose model meets the condition, shape (J,)."""
     return np.array([is_so(item_model(name)) for name in models], dtype=bool)
 
 
 def item_model(name: str | Sequence[str]) -> ItemModel:
-    """The model with this name, or of items with these. Raises PsychometricsError for a name that no model has."""
+    """The item model with this name.
+
+    Parameters
+    ----------
+    name
+        The name of a model, such as "2pl", or of a mixed model, such as "2pl+gpcm", or the names of several items'
+        models.
+
+    Returns
+    -------
+    ItemModel
+        The model; a mixed model if the names differ.
+
+    Raises
+    ------
+    PsychometricsError
+        For a name that no model has.
+
+    Examples
+    --------
+    >>> from irt_psychometrics.items import item_model
+    >>> item_model("3pl").guesses
+    True
+    >>> item_model(["2pl", "gpcm"]).name
+    '2pl+gpcm'
+    """
     if not isinstance(name, str) or "+" in name:
         return model_of(name)
     try:

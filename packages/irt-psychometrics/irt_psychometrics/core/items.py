@@ -1,8 +1,7 @@
-"""Parameters of items on a scale, as tables, anchors, publications and reports have them: a, b and c, D = 1.
+"""Parameters of items on a scale in the form of tables, anchors, publications and reports: a, b and c with D = 1.
 
-Belongs here: an item (`ItemRow`), or many (`ItemParameters`), by themselves: their curves, and how well they are known.
-Does not belong here: estimates in (a, d), d = −a·b, in which they are fitted, and the record of a fit
-(`models.Calibration`, which has these as `items`).
+`ItemRow` is one item and `ItemParameters` are many, with their curves and errors. Estimates in (a, d), d = −a·b, and
+the record of a fit are a `models.Calibration`, whose `items` are `ItemParameters`.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from irt_psychometrics.core.program_forms import ProgramForm
 from irt_psychometrics.core.quadrature import Grid
 
 WHOLE_SLOPE = "a·m"
-"""What the slope of all of an item's points is called."""
+"""Name of the slope of an item's maximum score."""
 
 
 @dataclass(frozen=True)
 class ItemRow:
-    """An item; errors are None where they are not known.
+    """The parameters of one item; errors are None if they are not known.
 
     Attributes:
         cov_ab: covariance of a and b.
-        further: what a model adds to a, b and c, by the names that it has for them; the error of `u` is `u_se`.
+        further: the parameters that the item's model adds to a, b and c, by name; the error of `u` is `u_se`.
     """
 
     a: float
@@ -48,7 +47,7 @@ class ItemRow:
 
     WHOLE_SLOPE: ClassVar[str] = WHOLE_SLOPE
     COLUMNS: ClassVar[tuple[str, ...]] = (*program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS)
-    """All columns that another program may write an item in; those of unknown models are refused by name."""
+    """All columns in which other programs write an item; columns of unknown models are refused by name."""
     STEPS_OR_GRADED: ClassVar[str] = program_forms.STEPS_OR_GRADED
     """A note for items whose columns may also be those of graded responses."""
     require_known_model = staticmethod(program_forms.require_known_model)
@@ -57,7 +56,7 @@ class ItemRow:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
-        """From values under these names, each after the prefix `before`; errors may be absent."""
+        """Read an item from a row with its attributes' names, each with the prefix `before`; errors may be absent."""
         a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
         errors = (row.get(before + name) for name in ("a_se", "b_se", "cov_ab", "c_se"))
         further = row.get(before + "further") or {}
@@ -65,12 +64,12 @@ class ItemRow:
 
     @classmethod
     def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
-        """As `of`; None where there is no a or no b."""
+        """Read an item as `from_row` does. Returns None if a or b is missing."""
         known = row.get(before + "a") is not None and row.get(before + "b") is not None
         return cls.from_row(row, before) if known else None
 
     def columns(self, form: ProgramForm, metric_d: float = 1.0) -> dict[str, float]:
-        """As the program of this form writes it, with D = `metric_d`: its columns, and the errors that are known.
+        """The item's columns in this program's form with D = `metric_d`, and the errors that are known.
 
         Raises PsychometricsError if the form has no place for the item.
         """
@@ -83,7 +82,7 @@ class ItemRow:
 
     @property
     def scored_with(self) -> list[Any]:
-        """What answers to it are scored with, as JSON takes it: a, b, c, and what its model adds to them."""
+        """The parameters with which answers are scored, for JSON: a, b, c, and what the item's model adds to them."""
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
@@ -98,15 +97,18 @@ class ItemRow:
 
     @property
     def shown(self) -> dict[str, tuple[float, float | None]]:
-        """What there is to show of it, by the names that its model has: each with its error. No c that is 0."""
+        """The parameters by name, each with its error or None. c is omitted if it is 0."""
         found = {"a": (self.a, self.a_se), "b": (self.b, self.b_se)} | ({"c": (self.c, self.c_se)} if self.c else {})
         further = {name: x for name, x in self.further.items() if not name.endswith("_se")}
         return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
     def in_brief(self) -> dict[str, tuple[float, float | None]]:
-        """What is `shown` of it, without what a scored item has for each score. Its a, which is of a point, has a·m
-        beside it, the slope of the maximum score, which compares to that of a 0/1 item."""
+        """The parameters `shown`, without a scored item's parameters of each score.
+
+        A scored item's a is the slope of one point. It is followed by a·m, the slope of the maximum score, which is
+        comparable to the slope of a 0/1 item.
+        """
         most, shown = self.max_score, self.shown
         if most == 1:
             return shown
@@ -115,8 +117,10 @@ class ItemRow:
 
     @property
     def steps(self) -> dict[int, tuple[float, float | None]]:
-        """Where scores k − 1 and k are equally likely, by k, each with its error; none of 0/1 items, and where a score
-        is absent."""
+        """The θ at which scores k − 1 and k are equally likely, by k, each with its error or None.
+
+        Empty for 0/1 items, and if the item lacks a score.
+        """
         if self.max_score == 1 or self.absent_scores:
             return {}
         t = [self.further[f"t{k}"] for k in range(self.max_score + 1)]
@@ -125,17 +129,17 @@ class ItemRow:
 
     @property
     def without_errors(self) -> dict[str, float]:
-        """What is `shown` of it, without the errors."""
+        """The parameters `shown`, without their errors."""
         return {name: value for name, (value, _) in self.shown.items()}
 
     @property
     def max_score(self) -> int:
-        """The highest score of an answer to it."""
+        """The highest score of an answer to the item."""
         return OtherItems.from_parameters({0: self.further})[0].categories[0] - 1 if self.further else 1
 
     @property
     def absent_scores(self) -> list[int]:
-        """The scores that nobody had given when it was estimated, so that they have no parameters."""
+        """The scores without parameters, because nobody had them when the item was calibrated."""
         if not self.further:
             return []
         counted = OtherItems.from_parameters({0: self.further})[0].counted_as[0]
@@ -152,11 +156,11 @@ class ItemRow:
 
     @property
     def has_errors(self) -> bool:
-        """Whether those of a and of b are known."""
+        """Whether the errors of a and of b are known."""
         return self.a_se is not None and self.b_se is not None
 
     def agrees_with(self, other: ItemRow) -> bool:
-        """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
+        """Whether a and b of `other` both lie in this item's 95 % intervals; False if an error is not known."""
         pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
         return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
 
@@ -175,7 +179,7 @@ class ItemRow:
         return ItemParameters.of_rows(("",), [self])
 
     def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
-        """95 % interval of the curve over `theta`, from the errors of a and b; None where they are not known."""
+        """95 % interval of the curve at `theta`, from the errors of a and b. Returns None if they are not known."""
         if self.a_se is None or self.b_se is None:
             return None
         off: Any = self.cov_ab or 0.0
@@ -186,14 +190,16 @@ class ItemRow:
 
 @dataclass(frozen=True)
 class ItemParameters:
-    """J items on one scale; NaN where an item has no parameters.
+    """J items on one scale; an item without parameters has NaN.
 
     Attributes:
         a, b, c: shape (J,).
-        cov: of (a, b), in the form of `covariances`; NaN where it is not known.
-        further_cov: shape (J, M, 2 + M), covariances of the further parameters as they are estimated, logit c or the M
-            of another model, with (a, b) and with each other; 0 where they are held. None: of all, or not known.
-        others: items whose curves a, b and c do not make up.
+        cov: covariance of (a, b), shape (J, 2, 2), or (1, 2J, 2J) if covariances between items are known; NaN for
+            items whose errors are not known.
+        further_cov: shape (J, M, 2 + M), covariances of the further parameters with (a, b) and with each other. Further
+            parameters are logit c, or the M parameters of another model, on the scale of estimation. Entries are 0 for
+            parameters that are held. None if all are held, or if no covariances are known.
+        others: items whose curves a, b and c do not determine.
     """
 
     item_ids: tuple[str, ...]
@@ -206,7 +212,7 @@ class ItemParameters:
 
     @classmethod
     def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
-        """A row for each of `item_ids`; None: an item without parameters."""
+        """Make the items from a row for each of `item_ids`; the row of an item without parameters is None."""
         known = list(rows)
         found = [(None,) * 6 if row is None else row.with_errors for row in known]
         further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
@@ -222,15 +228,20 @@ class ItemParameters:
 
     @classmethod
     def from_frame(cls, data: Any, *, item: str = "item") -> ItemParameters:
-        """Parameters of items scored 0 and 1 from a table with a row for each item.
+        """Read parameters of items scored 0 and 1 from a table with a row for each item.
 
         Parameters
         ----------
         data
             A data frame of any kind, or a mapping column → cells, with the columns a and b (D = 1), and c, a_se, b_se
-            and cov_ab if they are known. A missing c is 0, and so is a missing cov_ab beside errors.
+            and cov_ab if they are known. A missing c is 0, and so is a missing cov_ab if both errors are given.
         item
             The column with the items' names.
+
+        Returns
+        -------
+        ItemParameters
+            The items in the order of the rows.
 
         Raises
         ------
@@ -272,11 +283,14 @@ class ItemParameters:
     """Difference of two curves (`wabc`) above which it is not small."""
 
     def wabc(self, old: ItemParameters, mean: float, sd: float) -> Floats:
-        """∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,); `old`: of the same J items."""
+        """∫ |P(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,); `old` are parameters of the same J items."""
         return wabc(self, old, mean, sd)
 
     def further_cov_of(self, known: Mapping[int, npt.ArrayLike | None]) -> Floats:
-        """`further_cov`, shape (J, M, 2 + M), from that of items by their place; None: not known (NaN). Others: 0."""
+        """Make `further_cov`, shape (J, M, 2 + M), from the covariances of items by their place.
+
+        If an item's covariances are None, they are not known (NaN). Items that are not in `known` have 0.
+        """
         found = covariances.padded(None, len(self.item_ids), self.n_further)
         for j, own in known.items():
             found[j] = np.nan if own is None else covariances.padded(np.array([own]), 1, self.n_further)[0]
@@ -284,8 +298,11 @@ class ItemParameters:
 
     @property
     def joint_cov(self) -> Floats:
-        """Shape (2J, 2J), of a₁, b₁, a₂, b₂, … What all anchors have in common is the scale: errors of differences are
-        smaller where it is known."""
+        """Covariance of a₁, b₁, a₂, b₂, …, shape (2J, 2J).
+
+        Errors that all anchors have in common are errors of the scale; if they are known, errors of differences are
+        smaller.
+        """
         return covariances.block_diagonal(self.cov)
 
     def with_assumed_errors(self) -> Self:
@@ -298,12 +315,12 @@ class ItemParameters:
 
     @property
     def d(self) -> Floats:
-        """Shape (J,): intercept −a·b."""
+        """Intercepts −a·b, shape (J,)."""
         return -self.a * self.b
 
     @property
     def cov_of_each(self) -> Floats:
-        """Shape (J, 2, 2): each item's own part of `cov`."""
+        """Each item's own part of `cov`, shape (J, 2, 2)."""
         return covariances.of_each(self.cov)
 
     @property
@@ -316,7 +333,7 @@ class ItemParameters:
 
     @property
     def cov_ab(self) -> Floats:
-        """Shape (J,)."""
+        """Covariances of a and b, shape (J,)."""
         return self.cov_of_each[:, 0, 1]
 
     @property
@@ -328,7 +345,10 @@ class ItemParameters:
         return self.curves.probability(theta)
 
     def curve_at(self, theta: Floats) -> tuple[Floats, Floats]:
-        """P(correct) and ∂P/∂z at z = a(θ − b), shape (J, Q) each; theta: shape (Q,), or (J, Q) for each item's own."""
+        """P(correct) and ∂P/∂z at z = a(θ − b), shape (J, Q) each.
+
+        `theta` has shape (Q,), or (J, Q) if each item has its own θ.
+        """
         z, c = self._logits(theta), self.c[:, None]
         p, by_z = curves.probability_at(z, c), curves.slope_at(z, c)
         for some in self.others:
@@ -336,31 +356,34 @@ class ItemParameters:
         return p, by_z
 
     def probability_at(self, z: Floats) -> Floats:
-        """P(correct) of one item where a(θ − b) is z, of any shape (…, Q)."""
+        """P(correct) of a single item at a(θ − b) = z, of any shape (…, Q)."""
         found = curves.probability_at(z, self.c)
         for some in self.others:
             found = some.curve_at(z.reshape(1, -1))[0].reshape(z.shape)
         return found
 
     def curve_by_ab(self, theta: Floats) -> Floats:
-        """∂P/∂(a, b), shape (J, Q, 2); theta as in `curve_at`."""
+        """∂P/∂(a, b), shape (J, Q, 2); `theta` as in `curve_at`."""
         _, by_z = self.curve_at(theta)
         return np.stack([by_z * (theta - self.b[:, None]), -by_z * self.a[:, None]], axis=2)
 
     @property
     def n_further(self) -> int:
-        """M: the most further parameters of an item, at least 1."""
+        """M, the largest number of further parameters of an item, at least 1."""
         stored = 0 if self.further_cov is None else self.further_cov.shape[1]
         return max(1, stored, *(len(some.further) for some in self.others))
 
     @property
     def cov_of_all(self) -> Floats:
-        """Shape (J, 2 + M, 2 + M): each item's own covariance of a, b and the further parameters."""
+        """Each item's own covariance of a, b and the further parameters, shape (J, 2 + M, 2 + M)."""
         further = covariances.padded(self.further_cov, len(self.item_ids), self.n_further)
         return covariances.with_further(self.cov_of_each, further)
 
     def by_further(self, theta: Floats) -> Floats:
-        """∂P/∂ further parameters as they are estimated (logit c of a 3PL), shape (J, M, Q); theta as in `curve_at`."""
+        """∂P by the further parameters on the scale of estimation (logit c of a 3PL), shape (J, M, Q).
+
+        `theta` as in `curve_at`.
+        """
         z, c = self._logits(theta), self.c[:, None]
         found = np.zeros((len(z), self.n_further, z.shape[1]))
         found[:, 0] = curves.by_asymptote_at(z) * (c * (1 - c))
@@ -371,7 +394,7 @@ class ItemParameters:
         return found
 
     def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
-        """Fisher information of R answers, shape (R,): `item` says to which of the J, `theta` (R,) by whom."""
+        """Fisher information of R answers, shape (R,), to the items `item` (R,) by learners at `theta` (R,)."""
         a = self.a[item]
         found = curves.information_at(a * (theta - self.b[item]), a, self.c[item])
         for some in self.others:
@@ -385,19 +408,22 @@ class ItemParameters:
         return self.a[:, None] * (theta - self.b[:, None])
 
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
+        """The places of these items. Raises KeyError, which names the item, if one is not among the J items."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         return np.array([place[item] for item in item_ids], dtype=int)
 
     def select(self, item_ids: Sequence[str]) -> ItemParameters:
-        """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
+        """These items in this order. Raises KeyError, which names the item, if one is not among the J items."""
         j, further = self.places(item_ids), self.further_cov
         own = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
         others = chosen(self.others, j, len(self.a))
         return ItemParameters(tuple(item_ids), *own, None if further is None else further[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
-        """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
+        """The items `item_ids` in this order; an item that is not among the J items has no parameters.
+
+        Covariances between items are dropped.
+        """
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
@@ -407,7 +433,10 @@ class ItemParameters:
         return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
 
     def or_else(self, other: ItemParameters) -> ItemParameters:
-        """Those that are known, and in place of the others those of `other`, the same items in the same order."""
+        """These parameters, and for items that have none the parameters of `other`.
+
+        `other` are the same items in the same order.
+        """
         known, places = self.curves.known, np.arange(len(self.item_ids))
         a, b, c = (
             np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
@@ -420,7 +449,7 @@ class ItemParameters:
         return ItemParameters(self.item_ids, a, b, c, cov, others=others)
 
     def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
-        """Derivatives of `ItemCurves.score_tables` by the item's P parameters, c held: shape (M, P, Q) each."""
+        """Derivatives of `ItemCurves.score_tables` by the item's P parameters with c held, shape (M, P, Q) each."""
         counted = CountedScores.from_curves(self.curves)
         tables = np.zeros((2, len(counted.item_of_row), 2 + self.n_further, len(nodes)))
         tiny, by, p = np.finfo(float).tiny, self.curve_by_ab(nodes).transpose(0, 2, 1), self.curve(nodes).T[:, None]
@@ -436,7 +465,7 @@ class ItemParameters:
         return tables[0], tables[1]
 
     def rescaled(self, slope: float, intercept: float) -> Self:
-        """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
+        """The same items on θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
         by, further = np.tile([1 / slope, slope], len(self.item_ids)), self.further_cov
         return replace(
             self,
@@ -449,13 +478,13 @@ class ItemParameters:
 
 
 def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
-    """The values of the items at these places, −1 for none: NaN."""
+    """The values of the items at these places; NaN for the place −1."""
     found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
     return found
 
 
 def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
-    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
+    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), for two sets of parameters of the same J items."""
     grid = Grid.spanning()
     theta = mean + sd * grid.nodes
     return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))

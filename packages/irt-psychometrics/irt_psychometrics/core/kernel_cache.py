@@ -1,4 +1,4 @@
-"""The cache of compiled kernels, which loads a kernel without all that numba needs to compile one."""
+"""A cache of compiled kernels that loads a kernel without the parts of numba that only compilation needs."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,12 +9,14 @@ from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
 KNOWN_NUMBA = (0, 68)
-"""The version whose internals `KernelCache` knows. Another one has its own cache, which is slower."""
+"""The version of numba for whose internals `KernelCache` is written. Other versions use their own, slower cache."""
 
 
 class KernelCache(FunctionCache):
-    """Numba's own loads its registries first, at the cost of a fifth of a second, and they serve compilation alone.
-    A compilation loads them itself."""
+    """A cache that does not load numba's registries, which saves a fifth of a second.
+
+    Only compilation needs the registries, and it loads them itself.
+    """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)
@@ -23,8 +25,10 @@ class KernelCache(FunctionCache):
 
 
 def compiled(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """numba's dispatcher of `function`. Kept on disk across processes where any cache directory is writable, in memory
-    only where none is."""
+    """The numba dispatcher of `function`.
+
+    Compiled code is kept on disk across processes if a cache directory is writable, otherwise in memory only.
+    """
     dispatcher = numba.njit(**options)(function)
     cache = KernelCache if numba.version_info.short == KNOWN_NUMBA else FunctionCache
     with suppress(RuntimeError):  # "no locator available": neither the package nor the home directory is writable

@@ -1,20 +1,21 @@
-"""Compiled inner loops, each over one run of persons, and the one way to run them on several threads.
+"""Compiled inner loops, each over consecutive persons, and the function that runs them on several threads.
 
 Kernels release the GIL and are called from a thread pool: numba's own parallel layers abort the process when two
-Python threads use them at once, and do not survive a fork. Every chunk fills accumulators of its own, which are
-added in the order of the chunks; how persons are cut depends on the data only, so results are the same bit for bit
-for any number of threads (see `estimation.reductions`). Nothing here knows of models, convergence or item ids.
+Python threads use them at once, and do not survive a fork. Every chunk fills its own accumulators, which are added in
+the order of the chunks. The chunks depend on the data only, so results are the same bit for bit for any number of
+threads (see `estimation.reductions`). This module contains no models, convergence criteria or item ids.
 
-Loops over a window of nodes run over slices: numba takes an index that starts above 0 for one that may be negative, and
-does not vectorise it.
+Loops over a window of nodes run over slices: numba assumes that an index that starts above 0 may be negative, and does
+not vectorise the loop.
 
 Layout of persons: sorted by the *set* of items they saw, one set per group of persons. `set_of[i]` is the set of
 person i, `set_group[s]` the group of set s, `set_items[set_start[s]:set_start[s + 1]]` its items,
-`right_items[right_start[i]:right_start[i + 1]]` those person i answered correctly, `weight[i]` how many persons i
-stands for. A pattern's likelihood is then log P(pattern i | θ) = Σ log(P_j / (1 − P_j)) + Σ log(1 − P_j), the first
-sum over the correct items and the second, shared by the whole set, over the seen ones. Without guessing the log-odds
-are a_j·θ + d_j, so that the first sum is one slope and one intercept per person; with guessing it is a curve, and
-items that most answer correctly may stand *flipped*, with right for wrong, P for 1 − P and −V for their score V.
+`right_items[right_start[i]:right_start[i + 1]]` the items that person i answered correctly, and `weight[i]` the number
+of persons that i represents. The log-likelihood of a pattern is then
+log P(pattern i | θ) = Σ log(P_j / (1 − P_j)) + Σ log(1 − P_j). The first sum is over the correct items, and the second,
+which the whole set shares, over the seen items. Without guessing the log-odds are a_j·θ + d_j, so the first sum is one
+slope and one intercept per person. With guessing it is a curve, and items that most persons answer correctly may be
+*flipped*: right and wrong, P and 1 − P are swapped, and their score V becomes −V.
 """
 
 import itertools
@@ -34,9 +35,9 @@ NEGLIGIBLE = -38.0
 """Weights below exp(−38) of the largest are clamped to it: the difference is below double precision."""
 EXP_OF_MINUS_THREE_TENTHS = 0.74081822068171786607
 BLOCK = 32
-"""Persons whose distributions are computed together: few enough to stay in the nearest cache."""
+"""Number of persons whose distributions are computed together, small enough for the first-level cache."""
 NO_SET = np.int64(-1)
-"""The set of nobody. The literal −1 has a type of its own, for which `_posteriors` would be compiled once more."""
+"""A set that no person has. The literal −1 has its own type, for which `_posteriors` would be compiled once more."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,9 +45,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """A function that numba compiles, or loads compiled, when it is first called, by Python or by what numba compiles.
+    """A function that numba compiles, or loads from the cache, at its first call from Python or from another kernel.
 
-    Until then numba is not imported: that takes half a second, and most commands compute nothing."""
+    Until then numba is not imported: the import takes half a second, and most commands compute nothing.
+    """
 
     function: Callable[..., Any]
     options: dict[str, Any]
@@ -56,7 +58,7 @@ class _Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """What numba takes it for in another kernel."""
+        """The numba type of the function in another kernel."""
         return self.compiled._numba_type_
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -72,7 +74,7 @@ class _Kernel:
 def _compiled(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> _Kernel:
-    """njit without the wrappers for callers that there are not: C, and Python where a function is inlined."""
+    """Declare a kernel without wrappers that nobody calls: none for C, and none for Python if it is inlined."""
     options = {
         "nogil": True,
         "error_model": "numpy",
@@ -85,13 +87,16 @@ def _compiled(
 
 
 def _inlined(function: Callable[..., Any]) -> _Kernel:
-    """Compiled into whatever calls it. As a function of its own it would be compiled once for each, and a process that
-    has just compiled a kernel takes another of these copies, with other last digits, than one that loads it."""
+    """Declare a kernel that is inlined into its callers.
+
+    A separate function would be compiled once for each caller. A process that has just compiled a kernel would use a
+    different copy, with different last digits, than a process that loads the kernel.
+    """
     return _compiled(function, forceinline=True)
 
 
 def available_threads() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -107,7 +112,7 @@ class Run:
         return list(self.in_order(lambda chunk: function(*chunk), chunks, len(chunks)))
 
     def in_order(self, function: Callable[[T], R], arguments: Sequence[T], at_once: int) -> Iterator[R]:
-        """function(argument) for each, no more than `at_once` of them begun and not yet taken."""
+        """Yield function(argument) for each argument, with at most `at_once` calls started and not yet yielded."""
         if self.threads == 1 or len(arguments) == 1:
             yield from map(function, arguments)
             return
@@ -122,7 +127,7 @@ class Run:
 
 @contextmanager
 def runner(threads: int | None) -> Iterator[Run]:
-    """A `Run` on `threads` threads, None for all processors."""
+    """A `Run` on `threads` threads, or on all processors if it is None. Raises ValueError if `threads` is below 1."""
     count = threads if threads is not None else available_threads()
     if count < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
@@ -131,7 +136,7 @@ def runner(threads: int | None) -> Iterator[Run]:
 
 
 def cut(cost: np.ndarray, pieces: int) -> list[tuple[int, int]]:
-    """Cuts persons into at most `pieces` consecutive ranges of about equal cost (shape (N,), any unit)."""
+    """Cut persons into at most `pieces` consecutive ranges of about equal cost (shape (N,), any unit)."""
     total = np.cumsum(cost)
     marks = np.searchsorted(total, total[-1] * np.arange(1, pieces) / pieces, side="left") + 1
     edges = np.unique(np.concatenate(([0], marks, [len(cost)])))
@@ -139,7 +144,7 @@ def cut(cost: np.ndarray, pieces: int) -> list[tuple[int, int]]:
 
 
 class People(NamedTuple):
-    """The layout of the module's head: N persons in S sets."""
+    """N persons in S sets, in the layout that the module's docstring describes."""
 
     set_of: np.ndarray
     set_group: np.ndarray
@@ -151,13 +156,13 @@ class People(NamedTuple):
 
 
 def cost(people: People) -> np.ndarray:
-    """Shape (N,): work per person, in responses, with that of a posterior and of a change of set."""
+    """Work per person in units of one response, shape (N,), including the posterior and a change of set."""
     new_set = np.diff(people.set_of, prepend=-1) != 0
     return 30 + np.diff(people.right_start) + new_set * np.diff(people.set_start)[people.set_of] * 8
 
 
 class Curves(NamedTuple):
-    """J items on Q nodes: slope (J,), log P(wrong) (J, Q), and log-odds (J, Q), with no rows without guessing."""
+    """J items on Q nodes: slope (J,), log P(wrong) (J, Q), and log-odds (J, Q), or (0, Q) without guessing."""
 
     slope: np.ndarray
     log_wrong: np.ndarray
@@ -177,7 +182,7 @@ def logistic_table(a, d, nodes, log_wrong, p):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
-    """Adds the rows items[first:last] of a table to `into` (Q,), four at a time: each visit to `into` costs a store."""
+    """Add the rows items[first:last] of a table to `into` (Q,), four at a time: each visit to `into` costs a store."""
     r = first
     while r + 4 <= last:
         j, k, m, n = items[r], items[r + 1], items[r + 2], items[r + 3]
@@ -193,7 +198,7 @@ def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
-    """Adds `row` (Q,) to the rows items[first:last] of a table."""
+    """Add `row` (Q,) to the rows items[first:last] of a table."""
     for r in range(first, last):
         j = items[r]
         for q in range(row.size):
@@ -202,7 +207,7 @@ def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
 
 @_inlined
 def exp_of_part(x):  # type: ignore[no-untyped-def]
-    """e^x for x in [−0.6, 0]: a Taylor polynomial around −0.3, free of branches, so that eight are done at once."""
+    """e^x for x in [−0.6, 0]: a Taylor polynomial around −0.3 without branches, so that eight run at once."""
     y = x + 0.3
     e = 1 + y * (1 / 12)
     e = 1 + y * (1 / 11) * e
@@ -222,7 +227,7 @@ def exp_of_part(x):  # type: ignore[no-untyped-def]
 def _normalise(post):  # type: ignore[no-untyped-def]
     """Turn log weights (Q,) into a distribution; returns log Σ exp.
 
-    exp(x) is (e^(x/64))^64, x/64 in [−0.6, 0], good to 2e-14.
+    exp(x) is computed as (e^(x/64))^64 with x/64 in [−0.6, 0], to an error of 2e-14.
     """
     top = post[0]
     for q in range(post.size):
@@ -245,10 +250,11 @@ def _normalise(post):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _posteriors(first, last, people, curves, nodes, log_weights, current, base, post):  # type: ignore[no-untyped-def]
-    """Fills post (at least last − first, Q) with the distribution of θ of persons first … last − 1.
+    """Fill post (at least last − first, Q) with the distribution of θ of persons first … last − 1.
 
-    `base` (Q,) holds what persons of set `current` share, and afterwards that of the last person's set. Returns the
-    weighted Σ log P(pattern), without guessing less the part Σ d_j · (number correct), and that set.
+    `base` (Q,) holds the sum that persons of set `current` share, and afterwards the sum of the last person's set.
+    Returns the weighted Σ log P(pattern) and the last person's set. Without guessing, the sum lacks the term
+    Σ d_j · (number correct).
     """
     loglik = 0.0
     for i in range(first, last):
@@ -275,11 +281,14 @@ def _posteriors(first, last, people, curves, nodes, log_weights, current, base, 
 @_compiled
 def expected_counts(first, last, people, curves, nodes, log_weights, seen, right, mass):  # type: ignore[no-untyped-def]
     """E-step over persons first … last − 1. Adds to
+
     seen (J, Q): expected number of persons at node q who saw item j,
-    right (J, Q): expected number of persons at node q who answered item j correctly; without guessing (J, 1), as then
-        Σ posterior mean of θ over them is enough,
+    right (J, Q): expected number of persons at node q who answered item j correctly; without guessing (J, 1), because
+        the sum of their posterior means of θ is then sufficient,
     mass (G, Q): expected number of persons of each group at node q.
-    Returns Σ log P(pattern), without guessing less the part Σ d_j · (number correct)."""
+
+    Returns Σ log P(pattern). Without guessing, the sum lacks the term Σ d_j · (number correct).
+    """
     Q = nodes.size
     base, in_set, post = np.empty(Q), np.zeros(Q), np.empty((BLOCK, Q))
     loglik, current = 0.0, NO_SET
@@ -311,8 +320,10 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
 
 @_inlined
 def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
-    """Mean and SD of a posterior on the nodes, and the log of its sum over them, from its logarithm up to a constant,
-    which is overwritten."""
+    """Mean and SD of a posterior on the nodes, and the logarithm of its sum over the nodes.
+
+    `post` is the logarithm of the posterior up to a constant. It is overwritten.
+    """
     top = -np.inf
     for q in range(nodes.size):
         top = max(top, post[q])
@@ -331,9 +342,12 @@ def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
 
 @_compiled
 def posterior_moments(first, last, persons, answers, table, nodes, log_weights, reach, into):  # type: ignore[no-untyped-def]
-    """EAP, posterior SD and log-likelihood of persons[first … last − 1] from a table of log P, in which each answer has
-    a row, on the nodes, equally spaced, that are at most `reach` nodes from the one nearest to theta. answers: start
-    and row; into: theta, se and loglik."""
+    """Write EAP, posterior SD and log-likelihood of persons[first … last − 1] into `into` = (theta, se, loglik).
+
+    answers: (start, row). Person i gave the answers start[i] … start[i + 1] − 1; row is each answer's row in `table`.
+    table: log P of answers on the equally spaced nodes.
+    reach: only nodes at most this many nodes from the node nearest to theta (before the call) are used.
+    """
     start, row = answers
     theta, se, loglik = into
     for k in range(first, last):

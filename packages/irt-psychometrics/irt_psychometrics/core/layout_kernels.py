@@ -7,7 +7,7 @@ from irt_psychometrics.core.kernels import _compiled
 
 @_compiled
 def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
-    """out[i] = Σ key[item] over the items of row i, modulo 2⁶⁴: the same for the same items in any order."""
+    """out[i] = Σ key[item] over the items of row i, modulo 2⁶⁴; equal for the same items in any order."""
     for i in range(out.size):
         total = np.uint64(0)
         for r in range(start[i], start[i + 1]):
@@ -17,8 +17,7 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
-    """out[j] += Σ key[k, score] over the answers of each person[k] to item j: the same for the same answers of the same
-    persons."""
+    """out[j] += Σ key[k, score] over the answers of each person[k] to item j; equal for equal answers."""
     for k in range(person.size):
         for r in range(start[person[k]], start[person[k] + 1]):
             out[item[r]] += key[k, score[r]]
@@ -26,14 +25,14 @@ def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyp
 
 @_compiled
 def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
-    """Adds the weights of wrong and right answers to each item to out (J, 2)."""
+    """Add the weights of wrong and right answers to each item to out (J, 2)."""
     for r in range(item.size):
         out[item[r], score[r]] += weight[person[r]]
 
 
 @_compiled
 def row_starts(person, out):  # type: ignore[no-untyped-def]
-    """out[i] … out[i + 1] − 1 become the rows of person i, from the sorted persons of all rows."""
+    """Fill `out` so that person i has the rows out[i] … out[i + 1] − 1; `person` is the sorted person of each row."""
     i = 0
     for r in range(person.size):
         while i <= person[r]:
@@ -46,7 +45,7 @@ def row_starts(person, out):  # type: ignore[no-untyped-def]
 
 @_compiled
 def join_items(person, start, item, parent):  # type: ignore[no-untyped-def]
-    """Joins the items that any of these persons saw: afterwards `root` of joined items is the same (union-find)."""
+    """Join the items that each of these persons saw: joined items have the same `root` afterwards (union-find)."""
     for i in person:
         if start[i] < start[i + 1]:
             one = root(parent, item[start[i]])
@@ -67,7 +66,7 @@ def root(parent, j):  # type: ignore[no-untyped-def]
 
 @_compiled
 def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
-    """Writes the items of these persons one after the other into `into`."""
+    """Write the items of these persons one after the other into `into`."""
     w = 0
     for i in person:
         for r in range(start[i], start[i + 1]):
@@ -77,7 +76,7 @@ def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
 
 @_compiled
 def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-untyped-def]
-    """out[k] = number of answers of person[k] that are correct, of flipped items (J,) wrong."""
+    """out[k] = number of marked answers of person[k]: correct answers, but wrong answers to items `flipped` (J,)."""
     for k in range(person.size):
         total = 0
         for r in range(start[person[k]], start[person[k] + 1]):
@@ -87,7 +86,7 @@ def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-u
 
 @_compiled
 def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-untyped-def]
-    """Writes the items counted by `count_marked` one person after the other into `into`."""
+    """Write the items counted by `count_marked` one person after the other into `into`."""
     w = 0
     for i in person:
         for r in range(start[i], start[i + 1]):
@@ -98,7 +97,7 @@ def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-u
 
 @_compiled
 def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
-    """Adds to seen and listed (J,) the weights of the persons who saw an item, and of those who have it listed."""
+    """Add the weights of persons who saw an item to `seen` (J,), and of persons who have it listed to `listed` (J,)."""
     for i in range(people.set_of.size):
         s = people.set_of[i]
         for r in range(people.set_start[s], people.set_start[s + 1]):
@@ -109,7 +108,7 @@ def count_listed(people, seen, listed):  # type: ignore[no-untyped-def]
 
 @_compiled
 def mark_rare(people, rare, out):  # type: ignore[no-untyped-def]
-    """out[i] = whether person i gave any answer of a rare kind; rare (2, J): answers that are not listed, that are."""
+    """out[i] = whether person i gave any rare answer; rare (2, J) marks rare answers, not listed and listed ones."""
     known = np.zeros(rare.shape[1], dtype=np.bool_)
     for i in range(out.size):
         out[i] = False

@@ -11,7 +11,7 @@ from irt_psychometrics.core.arrays import Floats
 
 
 def expit(x: Any) -> Floats:
-    """1/(1 + exp(−x)), which never overflows and keeps its relative precision for x → −∞."""
+    """1/(1 + exp(−x)), without overflow and with full relative precision for x → −∞."""
     small = np.exp(-np.abs(x))
     value: Floats = np.where(np.greater_equal(x, 0), 1.0, small) / (1.0 + small)
     return value

@@ -1,11 +1,11 @@
-"""Families of item models: the probability of each score given θ, its derivatives, and which parameters an item has.
+"""Families of item models: the probability of each score given θ, its derivatives, and an item's parameters.
 
-Belongs here: whatever depends on the model of an item alone. Does not belong here: data, fits, distributions of θ, and
-items of several models together (`item_models`).
+This module contains everything that depends on an item's model alone. Items of several models together are in
+`item_models`.
 
 Parameters of J items are an array (P, J) on the scale on which they are estimated: the slope a, the intercept d, and
-what a model adds to them (logit c, or a parameter of each score). θ (Q,) are abilities. `categories` (J,) are the
-numbers of scores, 0, 1, … to the item's maximum score; arrays over C categories are as long as the most of them.
+the parameters that a model adds (logit c, or a parameter of each score). θ (Q,) are abilities. `categories` (J,) are
+the numbers of scores 0, 1, … up to the item's maximum score. C is the largest number of scores of an item.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from irt_psychometrics.core.options import Model
 from irt_psychometrics.core.priors import GUESSING_PRIOR, Priors
 
 SLOPE_BOUND = 10.0
-"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
+"""Bound of |a|: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
 GUESSING_BOUNDS = (1e-4, 0.95)
-"""c stops here: one correct guess in ten thousand, and a curve that rises by a twentieth."""
+"""Bounds of c: one correct guess in ten thousand, and a curve that rises by a twentieth."""
 _START_GUESSING = 0.15
 _LOGIT = "logit "
-"""What the name of a parameter begins with that is estimated on this scale, and shown without."""
+"""Prefix of the names of parameters that are estimated on the logit scale; they are shown without it."""
 LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 _BY_AD = "a change of scale that moves a and d alone"
@@ -39,12 +39,12 @@ _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by a
 
 @dataclass(frozen=True)
 class AnswerMoments:
-    """What each of R answers says of its learner's θ there: ∂ log P/∂θ is weight·(score − expected).
+    """Moments of R answers at their learners' θ: ∂ log P/∂θ is weight·(score − expected).
 
     Attributes:
-        expected: the expected score.
-        weight: P'/(P(1 − P)) of scores of 0 and 1, which is a where nobody guesses; a of partial credit.
-        information: Fisher information.
+        expected: shape (R,), the expected score.
+        weight: shape (R,), P'/(P(1 − P)) of scores 0 and 1, which is a without guessing; a of partial credit.
+        information: shape (R,), the Fisher information about θ.
     """
 
     expected: Floats
@@ -56,19 +56,21 @@ class ItemModel(ABC):
     """A model of items.
 
     Attributes:
-        name: as settings, tables and files have it.
-        spoken: its name in a sentence.
-        slopes: "own" of each item, one "common" to all, or "fixed" at 1, where the SD of θ is free.
+        name: the name in settings, tables and files.
+        spoken: the name in a sentence.
+        slopes: "own" if each item has a slope, "common" if all have the same, "fixed" if it is 1 and the SD of θ is
+            free.
         guesses: whether items have a lower asymptote c.
-        min_items: with fewer, the model has more parameters than there are response patterns, so no unique maximum.
-        priors_on: the parameters that priors may be on.
+        min_items: with fewer items, the model has more parameters than there are response patterns, so the likelihood
+            has no unique maximum.
+        priors_on: the parameters that can have priors.
         anchors: whether items with given a, b and c can be held.
-        two_categories: whether answers are right or wrong, and nothing between.
-        logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
-            loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
+        two_categories: whether all answers are either right or wrong.
+        logistic: whether a, d and c determine the curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
+            loops. For other models, scoring, linking and comparing items use the methods of the subclass and are
             slower.
         block_steps: whether items of one block have the parameters of their scores in common.
-        scores_suffice: whether what answers say of θ is the sum of their scores, each times its item's slope.
+        scores_suffice: whether the sum of the scores, each times its item's slope, is sufficient for θ.
     """
 
     name: Model
@@ -89,7 +91,7 @@ class ItemModel(ABC):
 
     @property
     def has_kernels(self) -> bool:
-        """Whether fits of its items are made by compiled loops, with analytic errors."""
+        """Whether compiled loops fit its items, with analytic errors."""
         return self.logistic or self.scores_suffice
 
     @property
@@ -110,21 +112,22 @@ class ItemModel(ABC):
 
     @property
     def with_unit_sd(self) -> ItemModel:
-        """The model of the same answers whose θ has an SD of 1."""
+        """The same model of the answers, but with an SD of 1 for θ."""
         return self
 
     @property
     def more_than_a_and_b(self) -> bool:
-        """Whether items of two categories have a parameter besides slope and intercept, for which these are traded."""
+        """Whether items of two categories have a parameter besides slope and intercept, with errors correlated to
+        theirs."""
         return len(self.parameter_names(2)) > 2
 
     @property
     def n_own(self) -> int:
-        """How many parameters an item of two categories has for itself."""
+        """The number of parameters that an item of two categories has for itself."""
         return 1 + self.own_slopes + self.guesses
 
     def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
-        """Raises PsychometricsError, naming items, where the model is not for so many categories."""
+        """Raise PsychometricsError, which names items, if items have more categories than the model allows."""
         if self.two_categories and (categories > 2).any():
             many = [f"{item} ({n})" for item, n in zip(item_ids, categories.tolist(), strict=True) if n > 2]
             raise PsychometricsError(
@@ -133,13 +136,15 @@ class ItemModel(ABC):
             )
 
     def require_two_categories(self, what: str) -> None:
-        """Raises PsychometricsError where items may have more; `what` is the subject of the sentence."""
+        """Raise PsychometricsError if items can have more categories; `what` is the subject of the message."""
         if not self.two_categories:
             raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
 
     def require_logistic(self, what: str) -> None:
-        """Raises PsychometricsError where items have other curves than those of a, b and c, the only ones that there is
-        code for in `what`, the subject of the sentence."""
+        """Raise PsychometricsError unless a, b and c determine the curves of the items.
+
+        `what`, the subject of the message, is computed for these curves alone.
+        """
         self.require_two_categories(what)
         if not self.logistic:
             raise PsychometricsError(
@@ -147,7 +152,7 @@ class ItemModel(ABC):
             )
 
     def require_logistic_or_scores(self, what: str) -> None:
-        """As `require_logistic`, but the partial credit family is served, too."""
+        """Do the same as `require_logistic`, but accept the partial credit family, too."""
         if not self.scores_suffice:
             self.require_logistic(what)
 
@@ -156,8 +161,10 @@ class ItemModel(ABC):
         """Names of the parameters of an item with this many categories; the first two are a and d."""
 
     def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
-        """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
-        and its error become `u` and `u_se`. What is not a number is left out."""
+        """One item's M parameters besides a and d, and their standard errors, in the form in which they are stored.
+
+        `logit u` and its error become `u` and `u_se`. Values that are not finite are omitted.
+        """
         found: dict[str, float] = {}
         for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
             share = float(expit(value))
@@ -167,17 +174,19 @@ class ItemModel(ABC):
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:  # noqa: ARG002
-        """The standard errors of one item's steps, b1_se, b2_se, …, where it has steps: by the delta method from the
-        covariances (P, P) of its `parameters` (P,)."""
+        """The standard errors of one item's steps, named b1_se, b2_se, …; empty if it has no steps.
+
+        The errors follow by the delta method from the covariance `cov` (P, P) of the item's `parameters` (P,).
+        """
         return {}
 
     def is_of(self, names: Sequence[str]) -> bool:
-        """Whether these are the names, as `shown` has them, of what the model adds to a, d and c."""
+        """Whether these are the names, as in `shown`, of the parameters that the model adds to a and d."""
         own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
         return sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own)
 
     def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
-        """The reverse of `shown`: the parameters, shape (M,), and the item's categories."""
+        """The reverse of `shown`: the parameters, shape (M,), and the number of the item's categories."""
         values = {name: value for name, value in shown.items() if not name.endswith("_se")}
         categories = 2 if self.two_categories else 2 + len(values)
         names = self.parameter_names(categories)[2:]
@@ -185,12 +194,14 @@ class ItemModel(ABC):
         return np.array([logit(value) if is_share else value for is_share, value in found]), categories
 
     def places(self, n_items: int) -> dict[ItemModel, Ints]:
-        """Each model among J items, and where its items are."""
+        """The places of each model's items among J items."""
         return {self: np.arange(n_items)}
 
     def of_max_score(self, max_score: int) -> ItemModel:
-        """The model of an item with this maximum score on a scale whose default is this model. Raises
-        PsychometricsError where items with more than 0 and 1 have none beside it."""
+        """The model of an item with this maximum score on a scale whose default is this model.
+
+        Raises PsychometricsError if the maximum score is above 1 and no model for such items fits next to this one.
+        """
         if max_score > 1 and self.guesses:
             raise PsychometricsError(
                 f"a {self.spoken} is for items scored 0 and 1, and scored items cannot stand beside it yet: choose "
@@ -199,7 +210,7 @@ class ItemModel(ABC):
         return self if max_score == 1 else GPCM if self.own_slopes else PCM
 
     def common_slopes(self, n_items: int) -> Mask:
-        """Shape (J,): the items that have a slope in common."""
+        """Mask of the items that have a slope in common, shape (J,)."""
         return np.full(n_items, self.common_slope)
 
     @abstractmethod
@@ -216,11 +227,13 @@ class ItemModel(ABC):
 
     @abstractmethod
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
-        """Where a fit begins, shape (P, J): slopes of 1, and θ ~ N(0, 1) gives about these `shares` (J, C) of
-        answers in each category."""
+        """Starting values of a fit, shape (P, J).
+
+        Slopes are 1, and with θ ~ N(0, 1) the expected shares of answers in each category are about `shares` (J, C).
+        """
 
     def has(self, categories: Ints) -> Mask:
-        """Shape (P, J): the parameters that an item has, estimated or not."""
+        """Mask of the parameters that an item has, estimated or not, shape (P, J)."""
         names = self.parameter_names(int(categories.max(initial=2)))
         has = np.zeros((len(names), len(categories)), dtype=bool)
         for n in np.unique(categories).tolist():
@@ -228,48 +241,57 @@ class ItemModel(ABC):
         return has
 
     def free(self, categories: Ints, given: Mask | None = None) -> Mask:  # noqa: ARG002
-        """Shape (P, J): the parameters that are estimated. `given` (J, C): the scores that somebody got; None: all."""
+        """Mask of the parameters that are estimated, shape (P, J).
+
+        `given` (J, C) marks the scores that somebody has; None means all scores.
+        """
         free = self.has(categories)
         free[0] &= not self.fixed_slopes
         return free
 
     def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:  # noqa: ARG002
-        """Shape (P, J): the values of parameters that are not estimated: slopes of 1, no guessing, else 0. `given`: as
-        in `free`."""
+        """Values of the parameters that are not estimated, shape (P, J): slopes of 1, no guessing, and 0 otherwise.
+
+        `given` as in `free`.
+        """
         names = self.parameter_names(int(categories.max(initial=2)))
         values = np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
         return np.repeat(values[:, None], len(categories), axis=1)
 
     def bounds(self, parameter: str) -> tuple[float, float]:
-        """Where the estimate of a parameter stops."""
+        """The lower and upper bound of a parameter's estimate."""
         if parameter == "a":
             return -SLOPE_BOUND, SLOPE_BOUND
         return -np.inf, np.inf
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:
-        """Shape (J,): items with an answer in each category; without, an intercept has no finite maximum."""
+        """Mask of the items with an answer in each category, shape (J,); other items have no finite estimate."""
         return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
 
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0: of two categories a* = a/slope, d* = d −
-        a·intercept/slope, and the others as they are. A model of more has its own, with an intercept for each, and its
-        own `jacobian`; PsychometricsError where it lacks them."""
+        """The parameters on θ* = slope·θ + intercept, slope > 0.
+
+        For two categories a* = a/slope, d* = d − a·intercept/slope, and the other parameters do not change. A model of
+        more categories overrides this method and `jacobian`; otherwise both raise PsychometricsError.
+        """
         self.require_two_categories(_BY_AD)
         return _with_line_moved(parameters, slope, intercept)
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        """Derivatives of one item's `transformed` parameters by its parameters, shape (size, size)."""
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
     def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
-        """Shape (J, C): the scores whose probability is above 0."""
+        """Mask of the scores whose probability is above 0, shape (J, C)."""
         found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
         return found
 
     def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
-        """What R answers say whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,).
-        Raises PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        """Moments of R answers at aθ + d = `eta` (R,), to items with these a (R,) and further parameters (M, R).
+
+        Raises PsychometricsError if the model does not define them; `what` is the subject of the message.
+        """
         raise PsychometricsError(
             f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
         )
@@ -279,7 +301,7 @@ class ItemModel(ABC):
         return np.exp(self.log_probabilities(theta, parameters, categories))
 
     def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """Shape (J, Q): Σ k·P(k | θ)."""
+        """The expected score Σ k·P(k | θ), shape (J, Q)."""
         p = self.probabilities(theta, parameters, categories)
         return p @ np.arange(p.shape[2])
 
@@ -325,7 +347,7 @@ class LogisticModel(ItemModel):
         return super().bounds(parameter)
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
-        """c at its prior's mode, and intercepts that give each item its proportion correct in the population."""
+        """Starting values: c at its prior's mode, and intercepts that give each item its proportion correct."""
         p = np.clip(shares[:, 1], 1e-6, 1 - 1e-6)
         mode = float(logit(_START_GUESSING)) if priors.c is None else priors.c.mode
         if self.guesses:
@@ -361,13 +383,13 @@ class LogisticModel(ItemModel):
 
 
 class ComplementaryLogLog(ItemModel):
-    """Items of two categories: P(1) = 1 − exp(−exp(aθ + d)), which leaves 0 more slowly than it comes to 1.
+    """Items of two categories: P(1) = 1 − exp(−exp(aθ + d)), which leaves 0 more slowly than it approaches 1.
 
-    Answers that follow such a curve look like answers that were guessed, although it has no asymptote. Fits are
-    compared with it (see `estimation.latent_shape`); no scale can have it.
+    Answers that follow such a curve look like guessed answers, although the curve has no asymptote. Fits are compared
+    with this model (see `estimation.latent_shape`); no scale can have it.
     """
 
-    name = cast("Model", "cloglog")  # not one to choose from
+    name = cast("Model", "cloglog")  # not in `Model`, because no scale can have it
     spoken = "complementary log-log curve"
     priors_on = ("a", "b")
     two_categories = True
@@ -391,7 +413,7 @@ class ComplementaryLogLog(ItemModel):
         return parameters[0][:, None, None] * self._by_eta(theta, parameters)
 
     def _hazard(self, theta: Floats, parameters: Floats) -> Floats:
-        """exp(aθ + d), shape (J, Q); where 1 − P or P is below 1e-26, as if aθ + d were at that point."""
+        """exp(aθ + d), shape (J, Q), with aθ + d clipped to the range in which P and 1 − P are at least 1e-26."""
         return np.exp(np.clip(np.multiply.outer(parameters[0], theta) + parameters[1][:, None], -60.0, 4.1))
 
     def _by_eta(self, theta: Floats, parameters: Floats) -> Floats:
@@ -401,25 +423,27 @@ class ComplementaryLogLog(ItemModel):
 
 
 _T, _OF_SCORES = "t", "max_score"
-"""What the names of the parameters of scores begin with, and the name under which an item's maximum score is stored."""
+"""Prefix of the parameters of scores, and the name under which an item's maximum score is stored."""
 _RARE = 1e-3
-"""A share of answers for the start of a fit where hardly any have a score."""
+"""Smallest share of answers with a score for the starting values of a fit."""
 
 
 @dataclass(frozen=True)
 class PartialCreditModel(ItemModel):
     """Items scored 0 … m: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores k that an item can have.
 
-    Bock's (1972) nominal model with given scores (Thissen, Cai & Bock 2010); with own slopes the generalised partial
-    credit model (Muraki 1992), with slopes that are not, the partial credit model (Masters 1982). t is 0 at the lowest
-    and at the highest score that an item has, and −∞ at a score that it has not: an item scored 0 and 2 keeps its
-    scores. So d and b = −d/a say where the line from the lowest to the highest score is: at θ = b both are equally
-    likely, and b is the mean of the steps, each weighted by the points that it gains. The log odds of score k against 0
-    are k·aθ + d_k with d_k = k·d + t_k (mirt's ak and d). a is the slope of one point. A change of the scale moves a
-    and d alone. With m = 1 it is the 2PL.
+    This is Bock's (1972) nominal model with given scores (Thissen, Cai & Bock 2010). With own slopes it is the
+    generalised partial credit model (Muraki 1992), otherwise the partial credit model (Masters 1982). With m = 1 it is
+    the 2PL.
+
+    t is 0 at the lowest and at the highest score that an item has, and −∞ at scores that it does not have, so an item
+    scored 0 and 2 keeps its scores. Therefore d and b = −d/a locate the item: at θ = b the lowest and the highest score
+    are equally likely, and b is the mean of the steps, each weighted by its points. The log odds of score k against 0
+    are k·aθ + d_k with d_k = k·d + t_k (mirt's ak and d). a is the slope of one point. A change of the scale changes
+    only a and d.
 
     Attributes:
-        block_steps: items of one block have their t in common, and no others (rating scale model, Andrich 1978).
+        block_steps: whether the items of a block have their t in common (rating scale model, Andrich 1978).
     """
 
     name: Model
@@ -448,7 +472,7 @@ class PartialCreditModel(ItemModel):
         return values
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:  # noqa: ARG002
-        """Shape (J,): items with answers of two scores."""
+        """Mask of the items with answers of at least two different scores, shape (J,)."""
         return (counts > 0).sum(axis=1) > 1
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
@@ -466,7 +490,7 @@ class PartialCreditModel(ItemModel):
         return np.vstack([np.ones(len(shares)), d, t.T])
 
     def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
-        """One item's scores and their t with standard errors, those that it has; and its maximum score."""
+        """One item's maximum score, and t with its standard error for each score that the item has."""
         found: dict[str, float] = {_OF_SCORES: float(categories - 1)}
         for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
             found |= {f"{_T}{k}": float(further[k]), f"{_T}{k}_se": float(errors[k])}
@@ -494,7 +518,7 @@ class PartialCreditModel(ItemModel):
         points = np.arange(len(parameters) - 2)
         eta = np.multiply.outer(parameters[0], theta) + parameters[1][:, None]
         t = np.where(points[:, None] < categories, parameters[2:], -np.inf)
-        logs = points[:, None, None] * eta + t[:, :, None]  # scores first: sums over them are then of whole rows
+        logs = points[:, None, None] * eta + t[:, :, None]  # scores first, so that sums over them add whole rows
         logs -= logs.max(axis=0)
         logs -= np.log(np.exp(logs).sum(axis=0))
         return np.moveaxis(logs, 0, 2)
@@ -540,18 +564,18 @@ CLOGLOG = ComplementaryLogLog()
 
 
 def between(scores: Mask) -> Mask:
-    """Those of an item's scores (J, C) that are neither its lowest nor its highest."""
+    """Mask of an item's `scores` (J, C) that are neither its lowest nor its highest, shape (J, C)."""
     return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
 
 
 def _possible(categories: Ints, given: Mask | None) -> Mask:
-    """Shape (J, C): the scores that an item has."""
+    """Mask of the scores that an item has, shape (J, C)."""
     has: Mask = np.arange(int(categories.max(initial=2))) < categories[:, None]
     return has if given is None else has & given[:, : has.shape[1]]
 
 
 def _with_line_moved(parameters: Floats, slope: float, intercept: float) -> Floats:
-    """a* = a/slope and d* = d − a·intercept/slope, the others as they are."""
+    """The parameters with a* = a/slope and d* = d − a·intercept/slope, and the others unchanged."""
     out = parameters.copy()
     out[0] = parameters[0] / slope
     out[1] = parameters[1] - parameters[0] * intercept / slope

@@ -1,12 +1,13 @@
-"""Fits: what a `Calibration` holds, the flags of its items, and the groups of persons it was fitted to.
+"""Fits: the `Calibration`, the flags of its items, and the groups of persons to which it was fitted.
 
 The item response function is the logistic one with D = 1,
     P(x = 1 | θ) = c + (1 − c) / (1 + exp(−(a·θ + d))),   d = −a·b.
 Engines estimate slope `a` and intercept `d`; difficulty `b` and its errors follow by the delta method,
 because b = −d/a explodes for a flat item while (a, d) stays well behaved.
 
-What identifies the scale of an unlinked fit: θ ~ N(0, 1) in the reference group, the only one where there are none;
-Rasch by a = 1 (latent SD is free). Anchored fits take the scale of their anchors.
+The scale of an unlinked fit is identified by θ ~ N(0, 1) in the reference group, or in the whole sample if there are no
+groups. The scale of a Rasch fit is identified by a = 1 and a mean of 0 (the latent SD is free). Anchored fits have the
+scale of their anchors.
 """
 
 from collections.abc import Mapping
@@ -29,12 +30,12 @@ from irt_psychometrics.core.options import Model as Model
 
 @dataclass(frozen=True)
 class _Meaning(Meaning):
-    """What others ask of a flag.
+    """A flag's properties.
 
     Attributes:
-        anchors_may_carry: linking uses an anchor in spite of it: a slope is checked by itself, and where c comes from
-            its prior, the curve over the learners is as well known as any other.
-        key_doubt: why the drift report proposes to check the item's key; empty where it does not.
+        anchors_may_carry: whether linking uses an anchor in spite of the flag. Slopes are checked separately, and if c
+            comes from its prior, the curve in the range of the learners is as well known as any other.
+        key_doubt: the reason why the drift report proposes to check the item's key; empty if it does not.
     """
 
     anchors_may_carry: bool = False
@@ -42,9 +43,9 @@ class _Meaning(Meaning):
 
 
 class Flag(NameWithMeaning):
-    """What an engine says about an item it could not, or could only badly, estimate.
+    """The reason why an engine could not estimate an item, or could estimate it only badly.
 
-    PROVISIONAL is what a scale's rules say of an item: it stands in stored fits and not in a `Calibration`.
+    PROVISIONAL follows from a scale's rules: stored fits contain it, and a `Calibration` does not.
     """
 
     meaning: _Meaning
@@ -83,7 +84,7 @@ class Flag(NameWithMeaning):
 
 @dataclass(frozen=True)
 class Convergence:
-    """How the optimiser ended. `reason` is a sentence; it is never empty when `converged` is false."""
+    """The state in which the optimiser ended. `reason` is a sentence, and is not empty if `converged` is false."""
 
     converged: bool
     iterations: int
@@ -98,8 +99,9 @@ class Convergence:
 class Population:
     """The ability distribution of one group of a fit, on the fit's scale.
 
-    Normal, unless `nodes` and `weights` (of one length, weights summing to 1) say otherwise; `mean` and `sd` are then
-    those of the histogram. Errors are 0 where a value was set and not estimated, NaN where there is none.
+    The distribution is normal unless it has `nodes` and `weights` (of equal length, weights summing to 1). With these
+    it is a histogram, and `mean` and `sd` are its moments. An error is 0 if the value was set and not estimated, and
+    NaN if it is not known.
     """
 
     name: str
@@ -113,11 +115,11 @@ class Population:
 
     @classmethod
     def normal(cls, mean: float, sd: float, n_persons: int = 0) -> Self:
-        """N(mean, sd²), taken as known."""
+        """The population N(mean, sd²), with errors of 0."""
         return cls("all", n_persons, mean, sd, 0.0, 0.0)
 
     def log_density(self, theta: Floats) -> Floats:
-        """At `theta`, up to a constant; a histogram's is linear between its nodes."""
+        """Log density at `theta` up to a constant; for a histogram, linear between its nodes."""
         if not self.nodes:
             return -0.5 * ((theta - self.mean) / self.sd) ** 2
         least = np.finfo(float).tiny
@@ -125,7 +127,7 @@ class Population:
         return np.interp(theta, self.nodes, logs, left=np.log(least), right=np.log(least))
 
     def rescaled(self, slope: float, intercept: float) -> Self:
-        """The same calibration in θ* = slope·θ + intercept, slope > 0."""
+        """The same population on θ* = slope·θ + intercept, slope > 0."""
         return replace(
             self,
             mean=slope * self.mean + intercept,
@@ -137,7 +139,7 @@ class Population:
 
 
 def ab_by_ad(a: Floats, d: Floats) -> Floats:
-    """Shape (J, 2, 2): ∂(a, b)/∂(a, d), as ∂b/∂a = d/a² and ∂b/∂d = −1/a."""
+    """∂(a, b)/∂(a, d), shape (J, 2, 2), with ∂b/∂a = d/a² and ∂b/∂d = −1/a."""
     jacobian = np.zeros((len(a), 2, 2))
     jacobian[:, 0, 0], jacobian[:, 1, 0], jacobian[:, 1, 1] = 1.0, d / a**2, -1.0 / a
     return jacobian
@@ -149,22 +151,24 @@ class Calibration:
 
     Attributes:
         models: J names of item models.
-        a, d, c: shape (J,). Slope, intercept, lower asymptote; NaN where an item could not be estimated.
-        cov: shape (J, P, P), covariance of each item's parameters as they are estimated: a, d, and what its model adds
-            to them, logit c among it. NaN where there is none, 0 for parameters that the item does not have.
-        joint_cov: of a_1, d_1, a_2, d_2, …, and then item by item of the parameters of its scores that are free, at
-            `places_of_parameters`; None where only the blocks are kept.
-        n, n_correct: shape (J,), responses and correct responses per item, those of the highest category.
+        a, d, c: shape (J,), slope, intercept and lower asymptote; NaN for items that could not be estimated.
+        cov: shape (J, P, P), covariance of each item's parameters on the scale of estimation: a, d, and the parameters
+            that its model adds, such as logit c. NaN if it is not known, 0 for parameters that an item does not have.
+        joint_cov: covariance of a_1, d_1, a_2, d_2, …, and then, item by item, of the free parameters of scores, at the
+            `places_of_parameters`. None if only `cov` was kept.
+        n, n_correct: shape (J,), numbers of responses and of correct responses (responses in the highest category).
         flags: J tuples of `Flag`.
-        latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
-        populations: the ability distribution of each group, the reference group first; empty where an engine has none.
-        priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
-        anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
-        software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
-        categories: shape (J,), of items that may have more than two; None for models of two.
-        score_sums: shape (J,), the sum of all scores of an item; None where all have scores of 0 and 1 (`n_correct`).
+        latent_mean, latent_sd: mean and SD of θ on this scale in the fitted population, all groups together.
+        populations: the ability distribution of each group, the reference group first; empty if the engine has none.
+        priors: the priors of the item parameters, as `Priors.as_dict`; empty if there were none.
+        anchored: the items whose parameters were given and held. Their errors are 0, because this fit did not estimate
+            them.
+        software: versions of the software in which the engine runs, besides `engine_version`; may be empty.
+        categories: shape (J,), the number of categories of each item; None if all items have two.
+        score_sums: shape (J,), the sum of all scores of an item; None if all scores are 0 or 1 (then it is
+            `n_correct`).
         further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
-            those that an item does not have. None where no item has any.
+            parameters that an item does not have. None if no item has such parameters.
     """
 
     item_ids: tuple[str, ...]
@@ -194,8 +198,10 @@ class Calibration:
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """From its attributes by name, with lists, texts and mappings for tuples, flags and parts, as JSON has them;
-        arrays are arrays."""
+        """Make a calibration from its attributes by name.
+
+        Tuples may be lists, flags texts, and nested records mappings, as in JSON. Arrays must be arrays.
+        """
         plain = dict(kept)
         for name in ("item_ids", "models", "anchored"):
             plain[name] = tuple(plain.get(name, ()))
@@ -217,8 +223,10 @@ class Calibration:
 
     @property
     def p_values(self) -> Floats:
-        """Shape (J,): the mean score as a share of the maximum score, of 0 and 1 the proportion correct; NaN where
-        nobody answered."""
+        """The mean score as a share of the maximum score, shape (J,); NaN for items without responses.
+
+        For scores of 0 and 1 it is the proportion correct.
+        """
         points = self.n_correct if self.score_sums is None else self.score_sums / (self.n_categories - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             found: Floats = points / self.n
@@ -226,27 +234,27 @@ class Calibration:
 
     @property
     def model(self) -> str:
-        """One name for people and tables: the model of all items, or the names of their models joined by +."""
+        """The name of the model of all items, or the names of their models joined by +."""
         return self.item_model.name
 
     @property
     def item_model(self) -> ItemModel:
-        """The model of all items; of several models, what they have in common."""
+        """The model of all items; a `MixedModel` if they differ."""
         return model_of(self.models)
 
     @property
     def latent(self) -> tuple[Population, ...]:
-        """The populations; where an engine names none, the one that `latent_mean` and `latent_sd` describe."""
+        """The populations. If the engine has none, one normal population with `latent_mean` and `latent_sd`."""
         return self.populations or (Population.normal(self.latent_mean, self.latent_sd, self.n_persons),)
 
     @property
     def n_categories(self) -> Ints:
-        """Shape (J,): how many categories each item has."""
+        """The number of categories of each item, shape (J,)."""
         return np.full(self.n_items, 2) if self.categories is None else self.categories
 
     @property
     def parameters(self) -> Floats:
-        """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
+        """The parameters in the form of `model_families`, shape (P, J); 0 for those that an item does not have."""
         more = [] if self.further is None else [*np.where(np.isnan(self.further), 0.0, self.further).T]
         guessed = items_where(self.models, lambda model: model.guesses)
         if guessed.any():
@@ -267,12 +275,14 @@ class Calibration:
 
     @property
     def places_of_parameters(self) -> Ints:
-        """Shape (J, 2 + M): where `joint_cov` has each item's a, d and further parameters; −1 where it has not."""
+        """Row of each item's a, d and further parameters in `joint_cov`, shape (J, 2 + M); −1 if they have none."""
         return places_of_parameters(self.n_items, self.further)
 
     def further_of(self, j: int) -> dict[str, float]:
-        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`; of a
-        scored item with all scores the errors of its steps, too."""
+        """An item's parameters besides a, d and c, and their errors, under the names `u` and `u_se`.
+
+        For a scored item that has all scores, the errors of its steps are included.
+        """
         if self.further is None:
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
@@ -283,7 +293,7 @@ class Calibration:
 
     @property
     def estimated(self) -> Mask:
-        """Shape (J,): which items have parameters."""
+        """Mask of the items that have parameters, shape (J,)."""
         return np.isfinite(self.a) & np.isfinite(self.d)
 
     @property
@@ -302,20 +312,23 @@ class Calibration:
 
     @property
     def c_se(self) -> Floats:
-        """Shape (J,), by the delta method: dc/d logit c = c(1 − c). 0 where c is fixed at 0."""
+        """Standard error of c, shape (J,), by the delta method with dc/d logit c = c(1 − c); 0 if c is fixed at 0."""
         return self.c * (1 - self.c) * (_root(self.cov[:, 2, 2]) if self.cov.shape[1] > 2 else 0.0)
 
     @property
     def cov_ab(self) -> Floats:
-        """Shape (J, 2, 2), covariance of (a, b) by the delta method."""
+        """Covariance of (a, b) by the delta method, shape (J, 2, 2)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             g = ab_by_ad(self.a, self.d)
             return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
 
     @property
     def further_cov_ab(self) -> Floats | None:
-        """Shape (J, M, 2 + M), covariances of the further parameters, as they are estimated, with (a, b) and with each
-        other; 0 where they were not estimated. None where no item has any."""
+        """Covariances of the further parameters with (a, b) and with each other, shape (J, M, 2 + M).
+
+        Further parameters are on the scale of estimation. Entries are 0 for parameters that were not estimated. None if
+        no item has further parameters.
+        """
         if self.cov.shape[1] == 2:
             return None
         found = self.cov[:, 2:].copy()
@@ -329,7 +342,7 @@ class Calibration:
 
     @property
     def items(self) -> ItemParameters:
-        """The items, with covariances between items only where the fit kept them."""
+        """The items; covariances between items are included only if the fit kept them."""
         of_pairs = slice(0, 2 * self.n_items)
         if self.joint_cov is None or not np.isfinite(self.joint_cov[of_pairs, of_pairs]).all():
             cov = self.cov_ab
@@ -347,7 +360,7 @@ class Calibration:
         return self.convergence.n_parameters * float(np.log(max(self.n_persons, 1))) - 2 * self.convergence.loglik
 
     def select(self, keep: npt.ArrayLike) -> Self:
-        """The same fit with only the items of `keep` (a boolean mask or indices of length ≤ J)."""
+        """The same fit with the items of `keep` only, which is a boolean mask (J,) or indices."""
         idx = np.arange(self.n_items)[np.asarray(keep)]
         places = self.places_of_parameters[idx]
         kept = np.concatenate([places[:, :2].ravel(), places[:, 2:][places[:, 2:] >= 0]])
@@ -370,12 +383,15 @@ class Calibration:
         )
 
     def standardised(self, mean: float, sd: float) -> Self:
-        """The same fit with θ in units of a population with this mean and SD; a Rasch model keeps its unit."""
+        """The same fit on the scale on which the population with this mean and SD has mean 0 and SD 1.
+
+        If slopes are fixed at 1 (Rasch family), only the mean changes.
+        """
         slope = 1.0 if self.item_model.fixed_slopes else 1 / sd
         return self.rescaled(slope, -slope * mean)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
-        """The same fit with θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
+        """The same fit on θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
         own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
         joint = self.joint_cov
         if joint is not None:
@@ -403,8 +419,10 @@ class Calibration:
 
 
 def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
-    """See `Calibration.places_of_parameters`. The parameters of scores that are free are those between an item's lowest
-    and highest score."""
+    """Rows of parameters in `Calibration.joint_cov`, see `Calibration.places_of_parameters`.
+
+    The free parameters of scores are those between an item's lowest and highest score.
+    """
     pairs = np.arange(2 * n_items).reshape(-1, 2)
     if further is None:
         return pairs
@@ -415,14 +433,14 @@ def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
 
 
 def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, blank: float = np.nan) -> Floats:
-    """Values of the K items at the places `kept` (K,) among all, `blank` elsewhere; the first axis is items."""
+    """Put the values of K items at their places `kept` (K,) among all, and `blank` elsewhere; axis 0 is items."""
     out = np.full((n_items, *values.shape[1:]), blank)
     out[kept] = values
     return out
 
 
 def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
-    """Mean and SD of θ over the persons of G groups together; all of shape (G,), `sizes` in any unit."""
+    """Mean and SD of θ over the persons of G groups together; arguments have shape (G,), `sizes` in any unit."""
     share = np.asarray(sizes, dtype=float)
     share = share / share.sum()
     mean = float(share @ means)
@@ -430,5 +448,5 @@ def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, flo
 
 
 def _root(variance: Floats) -> Floats:
-    """Square root; NaN where the variance is negative or missing."""
+    """Square root of a variance; NaN if it is negative or missing."""
     return np.sqrt(np.where(variance >= 0, variance, np.nan))

@@ -1,7 +1,4 @@
-"""Items whose parameters are moved by errors as large as theirs, to see what errors do to an estimate.
-
-Belongs here: the moved items. Does not belong here: what is estimated with them.
-"""
+"""Items whose parameters are moved by random errors of the size of their own, to measure the effect on an estimate."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ _SEED = 1
 
 
 def moved_curves(items: ItemParameters, n: int) -> Iterator[ItemCurves]:
-    """Yield n times the curves of the items, the parameters of each moved by errors that are drawn from the normal
-    distribution with their covariance.
+    """Yield n times the curves of the items, with parameters moved by errors from the normal distribution with their
+    covariance.
 
-    The parameters are a, d and, as they are estimated, the further ones. Items whose errors are not known stay. The
-    draws are the same at each call. Yields nothing if no item has errors.
+    The parameters are a, d and the further ones on the scale of estimation. Items whose errors are not known do not
+    move. The draws are the same at each call. Yields nothing if no item has errors.
     """
     cov = items.cov_of_all
     by = np.tile(np.eye(cov.shape[1]), (len(items.a), 1, 1))

@@ -1,5 +1,7 @@
-"""How a learner's ability moves between the days on which they answer. Estimating an ability that moves, and how it
-moves, is elsewhere (see `scoring.moving_ability`)."""
+"""The model of ability growth between the days on which a learner answers.
+
+`scoring.moving_ability` estimates an ability that follows this model.
+"""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,7 +18,7 @@ Days = TypeVar("Days", float, Floats)
 
 @dataclass(frozen=True)
 class Movement:
-    """A random walk with growth, and what is a day's alone, on the scale of θ.
+    """A random walk with growth, plus an independent effect of each day, on the scale of θ.
 
     Between two occasions (UTC days with answers) Δt days apart
 
@@ -44,13 +46,13 @@ class Movement:
         return any((self.variance, self.growth, self.occasion_variance))
 
     def growth_over(self, days: Floats | float) -> Floats | float:
-        """By how much θ grows between two occasions so many days apart."""
+        """Expected growth of θ between two occasions this many days apart."""
         return self.growth * np.minimum(days, WEEK) / WEEK
 
     def variance_over(self, days: Days) -> Days:
-        """The variance that a walk of so many days adds, whether there were answers or not."""
+        """The variance that the random walk adds in this many days, with or without answers."""
         return self.variance * days / WEEK
 
 
 STILL = Movement()
-"""θ is one constant."""
+"""θ is constant."""

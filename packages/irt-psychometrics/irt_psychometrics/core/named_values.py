@@ -1,4 +1,4 @@
-"""Names that are stored, each with what others ask of it."""
+"""Stored names with their explanations."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,11 +7,11 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Meaning:
-    """What others ask of a name.
+    """A name's properties.
 
     Attributes:
-        value: the name as it is stored.
-        explanation: what it means, for people.
+        value: the stored name.
+        explanation: the meaning of the name in words.
     """
 
     value: str
@@ -19,7 +19,7 @@ class Meaning:
 
 
 class NameWithMeaning(StrEnum):
-    """Its members are written as a `Meaning` and are looked up by its value."""
+    """An enumeration whose members are declared as a `Meaning` and looked up by its value."""
 
     meaning: Meaning
 

@@ -1,8 +1,8 @@
-"""Prior distributions of item parameters, their log densities and derivatives. Nothing of responses or optimisers.
+"""Prior distributions of item parameters, their log densities and derivatives.
 
-Every density is the one of the quantity it is named after, with no Jacobian for the scale the optimiser moves on:
-`LogNormal` and `Normal` of a and b, `Beta` of c, `LogitNormal` of logit c. The mode of a Beta(α, β) prior is thus
-(α − 1)/(α + β − 2) wherever the answers say nothing. These are the conventions of BILOG and mirt.
+Every density is that of the named quantity, without a Jacobian for the scale of the optimiser: `LogNormal` and `Normal`
+of a and b, `Beta` of c, `LogitNormal` of logit c. So without information in the answers, the estimate with a
+Beta(α, β) prior is (α − 1)/(α + β − 2). BILOG and mirt follow the same conventions.
 """
 
 import itertools
@@ -22,7 +22,7 @@ _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
 
 class Terms(NamedTuple):
-    """Log density, its slope and minus its second derivative, each of the shape of the argument."""
+    """Log density, its derivative and its negative second derivative, each in the shape of the argument."""
 
     density: Floats
     slope: Floats
@@ -79,7 +79,7 @@ class LogitNormal(_MeanAndSd):
         return self.mean
 
     def terms(self, value: Floats) -> Terms:
-        """Terms of logit c."""
+        """Log density and derivatives by logit c."""
         return Normal(self.mean, self.sd).terms(value)
 
 
@@ -99,7 +99,10 @@ class Beta:
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Terms of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
+        """Log density and derivatives by logit c.
+
+        With dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c.
+        """
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
         return Terms(
@@ -118,7 +121,10 @@ Prior = Normal | LogNormal | LogitNormal | Beta
 
 @dataclass(frozen=True)
 class RareSteps:
-    """ln P(k)/P(l) at θ = 0 ~ N(0, sd²) of neighbouring scores l < k of `items`, of which one was given by few."""
+    """A prior on steps of `items`.
+
+    ln P(k)/P(l) at θ = 0 ~ N(0, sd²) for neighbouring scores l < k, of which one is rare.
+    """
 
     sd: float
     items: tuple[str, ...]
@@ -130,7 +136,7 @@ class RareSteps:
 
 @dataclass(frozen=True)
 class KnownGuessing:
-    """A prior on c of `items` that another fit has estimated: logit c ~ N(logit c_j, sd²), with c_j in (0, 1)."""
+    """A prior on c of `items` whose c another fit has estimated: logit c ~ N(logit c_j, sd²), with c_j in (0, 1)."""
 
     sd: float
     items: tuple[str, ...]
@@ -144,11 +150,17 @@ class KnownGuessing:
 
 @dataclass(frozen=True)
 class Priors:
-    """The priors of a fit; None: no prior. `only`: the items whose a and b have theirs, None for all; c's is for all
-    but those of `known_guessing`. `rare_steps`: what a fit itself adds to hold steps that hardly any answer tells of.
+    """The priors of a fit.
 
-    A prior on a or b keeps slopes positive (ln a and −d/a have no meaning on the other side), so that a wrong key shows
-    as a slope near 0 and not as a negative one.
+    A prior on a or b keeps slopes positive, because ln a and −d/a have no meaning for negative ones. So a wrong key
+    leads to a slope near 0 instead of a negative slope.
+
+    Attributes:
+        a, b: priors on a and b; None if there is no prior.
+        c: prior on c of all items but those of `known_guessing`; None if there is no prior.
+        only: the items to which the priors on a and b apply; None for all items.
+        rare_steps: a prior that the fit itself adds to steps that hardly any answer determines.
+        known_guessing: a prior on c of items whose c another fit has estimated.
     """
 
     a: LogNormal | None = None
@@ -164,19 +176,19 @@ class Priors:
         return cls(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
 
     def rescaled(self, slope: float) -> Self:
-        """The same priors for θ* = slope·θ, slope > 0: a* = a/slope and b* = slope·b. Priors on c stay."""
+        """The same priors for θ* = slope·θ, slope > 0: a* = a/slope and b* = slope·b. Priors on c do not change."""
         a = None if self.a is None else LogNormal(self.a.mean - float(np.log(slope)), self.a.sd)
         b = None if self.b is None else Normal(slope * self.b.mean, slope * self.b.sd)
         return replace(self, a=a, b=b)
 
     @staticmethod
     def parse(parameter: str, text: str) -> Prior | None:
-        """See `prior_from_text`."""
+        """Read a prior from text, see `prior_from_text`."""
         return prior_from_text(parameter, text)
 
     @staticmethod
     def text_of(prior: Prior | None) -> str:
-        """The text that `parse` reads as this prior."""
+        """The text from which `parse` reads this prior."""
         return prior_as_text(prior)
 
     @property
@@ -184,17 +196,17 @@ class Priors:
         return self.a is not None or self.b is not None
 
     def slopes_held(self, item_ids: Sequence[str]) -> Mask:
-        """Shape (J,): the items with a prior on a or b, whose slopes are therefore positive."""
+        """Mask of the items with a prior on a or b, whose slopes are therefore positive, shape (J,)."""
         return self.positive_slopes & np.isin(item_ids, item_ids if self.only is None else self.only)
 
     def known_logit_c(self, item_ids: Sequence[str]) -> Floats:
-        """Shape (J,): logit c of the items of `known_guessing`, NaN of others."""
+        """logit c of the items of `known_guessing`, and NaN for other items, shape (J,)."""
         known = self.known_guessing
         found = {} if known is None else dict(zip(known.items, known.c, strict=True))
         return logit(np.array([found.get(item, np.nan) for item in item_ids], dtype=float))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `from_dict` gives it back."""
+        """The priors as plain data for JSON, from which `from_dict` makes equal ones."""
         chosen = {name: getattr(self, name) for name in _STORED if getattr(self, name) is not None}
         out = {
             name: {"family": type(prior).__name__}
@@ -205,7 +217,10 @@ class Priors:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Raises PsychometricsError for a parameter or a family that is not known."""
+        """Make priors from the result of `as_dict`.
+
+        Raises PsychometricsError for an unknown parameter or family.
+        """
         chosen: dict[str, Any] = {}
         for name, prior in stored.items():
             if name == "only":
@@ -235,10 +250,11 @@ _EXAMPLES = {"a": "lognormal(0, 0.5)", "b": "normal(0, 2)", "c": "beta(5, 17)"}
 
 
 def prior_from_text(parameter: str, text: str) -> Prior | None:
-    """The prior on `parameter` (a, b or c) that `text` names; None of `none`. Capitals and spaces do not matter.
+    """Read the prior on `parameter` (a, b or c) from `text`. Returns None for the text "none".
 
-    a: lognormal(mean, sd) of ln a; b: normal(mean, sd); c: beta(alpha, beta), or logitnormal(mean, sd) of logit c.
-    Raises PsychometricsError for anything else, naming the forms of the parameter, and for numbers out of range.
+    Forms are, for a, lognormal(mean, sd) of ln a; for b, normal(mean, sd); for c, beta(alpha, beta) or
+    logitnormal(mean, sd) of logit c. Capitals and spaces do not matter. Raises PsychometricsError for other text, with
+    the parameter's forms in the message, and for numbers out of range.
     """
     if parameter not in _FAMILIES:
         raise PsychometricsError(f"there are priors on {', '.join(_FAMILIES)}, not on {parameter!r}")
@@ -265,34 +281,38 @@ def prior_from_text(parameter: str, text: str) -> Prior | None:
 
 
 def prior_as_text(prior: Prior | None) -> str:
-    """The text that `prior_from_text` reads as this prior."""
+    """The text from which `prior_from_text` reads this prior."""
     if prior is None:
         return NO_PRIOR
     return f"{type(prior).__name__.lower()}({', '.join(f'{float(x)!r}'.removesuffix('.0') for x in astuple(prior))})"
 
 
 GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
-"""The default prior of a 3PL: c around 0.2, 95 % of it between 0.09 and 0.40. Without a prior, most items of most tests
-do not determine c."""
+"""The default prior of a 3PL: c around 0.2, with 95 % of the distribution between 0.09 and 0.40. Without a prior, the
+answers to most items do not determine c."""
 KNOWN_GUESSING_SD = 0.12
-"""SD of logit c around a value from another fit: ± .019 at c = .2. With .3 a slope of linking is still biased by what
-smoothing a histogram does to c; if c is held, the errors of those values bias it the other way. Chosen on pairs like
-those of `bench_origin_shape`, with c = .2 and with c from Beta(5, 17)."""
+"""SD of logit c around a value from another fit: ± .019 at c = .2. With .3 the slope of linking is still biased by the
+effect on c of smoothing a histogram. If c is held, the errors of the given values bias the slope the other way. Chosen
+on pairs like those of `bench_origin_shape`, with c = .2 and with c from Beta(5, 17)."""
 
 RARE_SCORE = 10
-"""A score that fewer learners got is rare: a step beside it may be known to whole logits only, and with fewer than ten
-answers moves by as much from sample to sample (Linacre 2002)."""
+"""A score that fewer learners have is rare. Steps next to a rare score have errors of whole logits, and change by as
+much from sample to sample (Linacre 2002)."""
 STEP_SD = 3.0
-"""SD of the prior on a step beside a rare score. It lets one score be four hundred times as frequent as the next, and
-says as much as a ninth of an answer: enough that no step goes astray (as Gelman, Jakulin, Pittau & Su 2008 do for
-logistic regression), and little where there are two answers."""
+"""SD of the prior on a step next to a rare score. It allows one score to be four hundred times as frequent as the next.
+Its weight is that of a ninth of an answer: enough to keep steps finite (as Gelman, Jakulin, Pittau & Su 2008 do for
+logistic regression), and little compared with even two answers."""
 
 
 @dataclass(frozen=True)
 class ItemTerms:
-    """The priors at one point, per item: log density (J,), gradient (K, J), minus Hessian (J, K, K) in (a, d, logit c).
+    """The priors at one point, per item, by (a, d, logit c).
 
-    `curvature` (J, K, K) is the part of the latter that is never negative definite, for steps uphill.
+    Attributes:
+        value: shape (J,), log density.
+        gradient: shape (K, J).
+        hessian: shape (J, K, K), the negative Hessian.
+        curvature: shape (J, K, K), the part of `hessian` that is never negative definite, for steps uphill.
     """
 
     value: Floats
@@ -303,8 +323,12 @@ class ItemTerms:
 
 @dataclass(frozen=True)
 class StepTerms:
-    """The prior `RareSteps` of S steps: `item` (S,) of each, and `of` (S, K), the weights of an item's parameters in
-    its log odds."""
+    """The prior `RareSteps` of S steps.
+
+    Attributes:
+        item: shape (S,), the item of each step.
+        of: shape (S, K), the weights of the item's parameters in the step's log odds.
+    """
 
     item: Ints
     of: Floats
@@ -312,8 +336,10 @@ class StepTerms:
 
     @classmethod
     def rare(cls, given: Floats, of_items: Mask, size: int, sd: float) -> Self:
-        """Those of J items beside a rare score. `given` (J, C): how many got each score; `of_items`: (J,); `size`: how
-        many parameters an item has."""
+        """The steps next to a rare score of the items that `of_items` (J,) marks.
+
+        `given` (J, C) are the numbers of learners with each score, `size` is the number of an item's parameters.
+        """
         item, found = [], []
         for j in np.flatnonzero(of_items).tolist():
             scores = np.flatnonzero(given[j])
@@ -326,7 +352,7 @@ class StepTerms:
         return cls(np.array(item, dtype=np.int64), np.array(found).reshape(-1, size), sd)
 
     def added_to(self, terms: ItemTerms, parameters: Floats) -> ItemTerms:
-        """The same with these at parameters (K, J)."""
+        """Add this prior at `parameters` (K, J) to `terms`, in place, and return them."""
         odds = np.einsum("sk,sk->s", self.of, np.where(self.of != 0, parameters[:, self.item].T, 0.0))
         density, slope, bend = Normal(0.0, self.sd).terms(odds)
         curvature = np.einsum("sk,sm,s->skm", self.of, self.of, bend)
@@ -340,10 +366,10 @@ class StepTerms:
 def item_terms(
     priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Floats, K: int, known_logit_c: Floats
 ) -> ItemTerms:
-    """The priors of J items; K = 3 with guessing, else 2. `known_logit_c`: `Priors.known_logit_c` of the items.
+    """The log density and derivatives of the priors of J items; K = 3 with guessing, otherwise 2.
 
-    `share` (J, 3): the part of each prior (of a, b and c) that counts at an item: 0 where the parameter is fixed, 1/J
-    for a slope that J items have in common.
+    `share` (J, 3) is the weight of the priors on a, b and c at each item: 0 if the parameter is fixed, 1/J for a slope
+    that J items have in common. `known_logit_c` (J,) is the result of `Priors.known_logit_c`.
     """
     J = len(a)
     gradient, hessian, curvature = np.zeros((K, J)), np.zeros((J, K, K)), np.zeros((J, K, K))

@@ -1,21 +1,18 @@
-"""Parameters of items as other programs write them, scored items among them.
+"""Parameters of items, scored items included, in the columns of other programs: conversion in both directions.
 
-Belongs here: what the columns of a program mean, both ways. Does not belong here: files (`file_commands.tables`) and
-the bank (`responses.importing.bank`), which have such columns.
-
-In each form the scores of an item have log odds against its lowest, d_k + k·aθ (see `PartialCreditModel`):
+In each form the scores of an item have log odds against the lowest score, d_k + k·aθ (see `PartialCreditModel`):
 
 - mirt: `a1` and, of the scores in ascending order, `ak0`, `d0`, `ak1`, `d1`, …: score ak has ak·a1·θ + d. A 0/1 item
   has `a1`, `d` and perhaps `g`.
 - steps (mirt's IRTpars, Xcalibre): `a`, `b1`, `b2`, …: score v has a·(θ − b_v) against v − 1.
-- parscale: `slope`, `location`, `category1`, …: as steps, with b_v = location − category_v.
-- conquest: `delta`, `tau1`, …: score v has a·θ − (δ + τ_v) against v − 1; `a` is 1 unless it is given, `tau1` of a
+- parscale: `slope`, `location`, `category1`, …: like steps, with b_v = location − category_v.
+- conquest: `delta`, `tau1`, …: score v has a·θ − (δ + τ_v) against v − 1; `a` is 1 unless it is given, and `tau1` of a
   0/1 item is 0.
 - tam: `B.Cat1.Dim1`, `AXsi_.Cat1`, …: score k has B·θ − AXsi_.
 
 Programs with D = 1.7 multiply all of this by D (`in_metric`).
 
-Items of models that are not here are refused by name (`require_known_model`): slopes of a second dimension, an upper
+Items of unsupported models are refused by name (`require_known_model`): slopes of a second dimension, an upper
 asymptote, graded responses.
 """
 
@@ -37,42 +34,44 @@ _MARKS: dict[ProgramForm, str] = {
     "conquest": "tau{}",
     "steps": "b{}",
 }
-"""The columns by which a form is recognised, where an item has one of them."""
+"""The columns by which a form is recognised if an item has one of them."""
 _BY_SCORE = ("ak{}", "d{}", "b{}", "category{}", "tau{}", "B.Cat{}.Dim1", "AXsi_.Cat{}")
 COLUMNS = (
     *("a", "a1", "d", "g", "slope", "location", "delta"),
     *(name.format(k) for name in _BY_SCORE for k in range(MAX_SCORE + 1)),
 )
-"""All columns that a form may have."""
+"""All columns that any form can have."""
 _DIMENSIONS = range(2, 10)
 OF_OTHER_MODELS = (
     *(f"a{dimension}" for dimension in _DIMENSIONS),
     *(f"B.Cat{k}.Dim{dimension}" for k in range(1, MAX_SCORE + 1) for dimension in _DIMENSIONS),
     "u",
 )
-"""Columns of models that are not here. An item of a model that is here has 0 in them, or 1 as upper asymptote `u`."""
+"""Columns of unsupported models. An item of a supported model has 0 in them, or 1 as upper asymptote `u`."""
 GRADED = ("graded", "grm", "grsm")
 STEPS_OR_GRADED = (
     "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
     " the same columns and other curves: a column model with gpcm, pcm, rsm or graded says which it is"
 )
 _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
-"""Parameters and errors that are multiples of the logit."""
+"""Names of the parameters and errors that are proportional to D."""
 
 
 def form_of(columns: Container[str]) -> ProgramForm | None:
-    """Which form these filled columns are of, if any."""
+    """The form of these filled columns. Returns None if they have no form."""
     return next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
 
 
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
-    """Parameters, by our names, of a program with D = `by`, with D = 1: slopes, t and their errors are multiplied."""
+    """Convert parameters (by our names) of a program with D = `by` to D = 1: multiply slopes, t and their errors."""
     return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
 
 
 def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
-    """Raise PsychometricsError if an item's filled columns, or the name of its model, are those of a model that is not
-    here. In a table with a and b, `d` is the upper asymptote of a 4PL, unless it is the intercept −ab."""
+    """Raise PsychometricsError if an item's filled columns, or the name of its model, belong to an unsupported model.
+
+    In a table with a and b, `d` is the upper asymptote of a 4PL unless it equals the intercept −ab.
+    """
     if model.lower() in GRADED:
         raise PsychometricsError(f"the model {model} (graded responses) is not supported: fit the items as gpcm")
     if "a1" in columns and "d2" in columns and not _numbers("ak{}", columns):
@@ -92,8 +91,10 @@ def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
 
 
 def may_be_graded(columns: Mapping[str, float]) -> bool:
-    """Whether an item's parameters may also be those of a graded response model, whose thresholds have the columns of
-    steps and ascend."""
+    """Whether an item's columns may also be those of a graded response model.
+
+    Its thresholds are in the same columns as steps, and ascend.
+    """
     form = form_of(columns)
     if form not in ("steps", "parscale"):
         return False
@@ -103,9 +104,11 @@ def may_be_graded(columns: Mapping[str, float]) -> bool:
 
 
 def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
-    """An item's a, b and what else it has, by our names; of a scored item its `max_score`, and the t of each score.
+    """An item's a, b and further parameters by our names, from its filled columns.
 
-    `columns` are the filled ones. None where they are of no form. Raises PsychometricsError where one is incomplete.
+    For a scored item these are its `max_score` and t of each score, for a 0/1 item c if it is not 0. Returns None if
+    the columns have no form. Raises PsychometricsError if a column of the form is missing, or if the values do not make
+    an item.
     """
     form = form_of(columns)
     if form is None:
@@ -126,8 +129,11 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 
 
 def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, float]:
-    """The reverse of `parameters_of`. Raises PsychometricsError where the form has no place for an item: for steps
-    where it lacks a score, and in all but mirt's for a c."""
+    """The reverse of `parameters_of`.
+
+    Raises PsychometricsError if the form has no place for the item: all forms but mirt's have none for c, and forms
+    with steps have none for an item that lacks a score.
+    """
     a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
     low, high = min(log_odds), int(parameters.get("max_score", 1))
     if form == "mirt":
@@ -156,7 +162,7 @@ def columns_of(form: ProgramForm, parameters: Mapping[str, float]) -> dict[str, 
 
 
 def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
-    """At θ = 0, of each score that an item has, against its lowest; 0 of that one."""
+    """Log odds at θ = 0 of each score that an item has, against its lowest score, whose own are 0."""
     d, highest = -parameters["a"] * parameters["b"], int(parameters.get("max_score", 1))
     t = {k: parameters[f"t{k}"] for k in range(highest + 1) if f"t{k}" in parameters} or {0: 0.0, 1: 0.0}
     low = min(t)
@@ -164,7 +170,10 @@ def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
 
 
 def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
-    """The slope of a point, and the log odds of each score at θ = 0. Raises KeyError, naming it, where one lacks."""
+    """The slope of a point, and the log odds of each score at θ = 0.
+
+    Raises KeyError, which names the column, if a column is missing.
+    """
     if form == "mirt":
         places = _numbers("d{}", columns)
         if not places:
@@ -176,7 +185,7 @@ def _log_odds(form: ProgramForm, columns: Mapping[str, float]) -> tuple[float, d
             )
         return columns["a1"], {round(scores[place]): columns[f"d{place}"] for place in places}
     if form == "tam":
-        scores_of_tam = [k for k in _numbers("AXsi_.Cat{}", columns) if k]  # B is 0 of scores that an item has not
+        scores_of_tam = [k for k in _numbers("AXsi_.Cat{}", columns) if k]  # score 0 has log odds 0 and no columns
         highest = max(scores_of_tam)
         a = columns[f"B.Cat{highest}.Dim1"] / highest
         uneven = [k for k in scores_of_tam if abs(columns[f"B.Cat{k}.Dim1"] - k * a) > 1e-4 * abs(k * a)]

@@ -1,4 +1,4 @@
-"""The grid that stands for the ability distribution. Equally spaced nodes, normal weights; nothing of items or fits."""
+"""The grid of ability nodes: equally spaced nodes with normal weights."""
 
 import math
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ import numpy as np
 from irt_psychometrics.core.arrays import Floats
 
 WIDEST_STEP = 1.2
-"""Distance of nodes in SDs of the posterior over which they sum, at most: the error of a rectangle rule is then of the
-order exp(−2π²/1.2²), 1e-6."""
+"""Largest distance of nodes in SDs of a posterior. With it the error of the rectangle rule is of the order
+exp(−2π²/1.2²), 1e-6."""
 
 
 @dataclass(frozen=True)
 class Grid:
     """Q equally spaced, symmetric ability nodes, shape (Q,), on the θ scale.
 
-    Bock & Aitkin (1981), eq. 13 with a rectangle rule: for a smooth integrand that is small at both ends its error
-    falls faster than any power of the step, so 61 nodes on [−6, 6] do what Gauss-Hermite nodes do.
+    Bock & Aitkin (1981), eq. 13, with a rectangle rule: for a smooth integrand that is small at both ends its error
+    falls faster than any power of the step, so 61 nodes on [−6, 6] are as accurate as Gauss-Hermite nodes.
     """
 
     nodes: Floats
 
     @classmethod
     def spanning(cls, nodes: int = 61, limit: float = 6.0) -> Self:
-        """`nodes` points on [−limit, limit]. Raises ValueError below 3 nodes."""
+        """A grid of `nodes` points on [−limit, limit]. Raises ValueError if there are fewer than 3."""
         if nodes < 3:
             raise ValueError(f"nodes must be at least 3, got {nodes}")
         return cls(np.linspace(-limit, limit, nodes))
 
     @classmethod
     def resolving(cls, narrowest: float) -> Self:
-        """61 points on [−6, 6], or as many as a posterior needs whose SD is `narrowest`."""
+        """A grid of 61 points on [−6, 6], or of more if a posterior with the SD `narrowest` needs them."""
         return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (WIDEST_STEP * narrowest))))
 
     def log_weights(self, mean: float = 0.0, sd: float = 1.0) -> Floats:
-        """Shape (Q,): log of the N(mean, sd²) density at the nodes, normalised so that the weights sum to 1."""
+        """Log weights of the nodes, shape (Q,): the N(mean, sd²) density, normalised so that the weights sum to 1."""
         kernel = -0.5 * ((self.nodes - mean) / sd) ** 2
         top = kernel.max()
         return kernel - top - np.log(np.exp(kernel - top).sum())

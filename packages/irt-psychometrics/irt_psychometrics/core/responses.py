@@ -1,7 +1,6 @@
-"""Scored responses in sparse form, and their answers to items of several categories as rows.
+"""Scored responses in sparse form, the input of every engine, and answers to items of several categories as rows.
 
-Belongs here: `Responses`, which go into every engine. Does not belong here: what comes out (see `models`), and what the
-cells of a table mean (see `score_tables`).
+`score_tables` interprets the cells of a table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,16 @@ class Responses(Result):
     Attributes:
         person: shape (R,), int32, index of the person, non-decreasing.
         item: shape (R,), int32, index into `item_ids`.
-        score: shape (R,), int8, 0 or 1, or below the number of the item's categories.
+        score: shape (R,), int8, 0 or 1, or with `categories` from 0 to the item's number of categories − 1.
         n_persons: number of persons (indices run from 0 to n_persons − 1).
         item_ids: J item ids; an item may have no responses.
-        categories: shape (J,), how many categories each item has; None: 2 for all.
-        key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
-        at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
-        person_ids: n_persons labels, whole numbers or texts; None: persons have their number alone.
-        frame_kind: the kind of data frame that the responses came in, such as "pandas"; results give frames of this
-            kind. None: they came in no frame. It does not count in equality.
+        categories: shape (J,), the number of categories of each item; None: 2 for all.
+        key: shape (n_persons,), a hash of each person's id, by which sums over persons are divided into parts; None:
+            they are divided by the persons' numbers.
+        at: shape (R,), int64, the time of each response in microseconds since 1970 (UTC); None: not known.
+        person_ids: n_persons labels, whole numbers or texts; None: persons have no label but their number.
+        frame_kind: the kind of data frame from which the responses were made, such as "pandas"; results give frames of
+            this kind. None: they were not made from a frame. It does not count in equality.
 
     Examples
     --------
@@ -123,10 +123,10 @@ class Responses(Result):
             A data frame of any kind, a mapping column → cells, or a persons × items matrix. None, NaN and empty text
             mean that the person did not see the item.
         item_ids
-            Of a frame: the columns that are items, in this order; None: all but `person`. Of a matrix: the items'
+            For a frame, the columns that are items, in this order; None: all but `person`. For a matrix, the items'
             names; None: i1, i2, …
         categories
-            Shape (J,), how many scores each item has; of a matrix only. `max_score` says the same.
+            Shape (J,), the number of scores of each item; only for a matrix. `max_score` is an alternative.
         person
             The column with the persons' labels; None: persons have their row number, counted from 0.
         key
@@ -134,13 +134,18 @@ class Responses(Result):
             wrong. 3, 3.0 and "3" are the same option.
         max_score
             The highest score of all items, or item → highest score (1 if an item is not named). It is never inferred
-            from the data, as perhaps nobody reached it.
+            from the data, because perhaps nobody reached it.
+
+        Returns
+        -------
+        Responses
+            The responses, with the persons in the order of the rows.
 
         Raises
         ------
         PsychometricsError
-            For a cell that is not a score, a person without a label or in two rows, and a column that is not there. The
-            message names row, item and value.
+            For a cell that is not a score, a person without a label or in two rows, and a missing column. The message
+            names row, item and value.
 
         Examples
         --------
@@ -220,15 +225,20 @@ class Responses(Result):
             The columns with the person's label, the item, and the score (or, with `key`, the choice). A row without a
             score is an item that the person did not see.
         item_ids
-            The items in their order, of which some may have no answer; None: as they first occur.
+            The items in their order, of which some may have no answer; None: in the order in which they first occur.
         key, max_score
             As in `from_wide`.
+
+        Returns
+        -------
+        Responses
+            The responses, with the persons in the order in which they first occur.
 
         Raises
         ------
         PsychometricsError
             For a cell that is not a score, a second answer of a person to an item, a row without person or item, and a
-            column that is not there. The message names row, item and value.
+            missing column. The message names row, item and value.
 
         Examples
         --------
@@ -285,7 +295,7 @@ class Responses(Result):
         return {"answers": f"{self.n_responses:,}", "missing": f"{missing:,}"}
 
     def _columns(self) -> dict[str, Any]:
-        """A row for each answer; a person without a label is a number."""
+        """The table with a row for each answer; a person without a label has a number."""
         labels = range(self.n_persons) if self.person_ids is None else self.person_ids
         return {
             "person": [labels[k] for k in self.person.tolist()],
@@ -294,7 +304,7 @@ class Responses(Result):
         }
 
     def _shown_columns(self) -> dict[str, Any]:
-        """A row for each item. `facility` is the mean as a share of the maximum score."""
+        """The table with a row for each item; `facility` is the mean as a share of the maximum score."""
         answers = np.bincount(self.item, minlength=self.n_items)
         points = np.bincount(self.item, self.score, minlength=self.n_items)
         mean = np.divide(points, answers, out=np.full(self.n_items, np.nan), where=answers > 0)
@@ -314,7 +324,7 @@ class Responses(Result):
         return days
 
     def of_items(self, keep: npt.ArrayLike) -> Self:
-        """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
+        """The responses to the items of `keep` (a mask (J,), or indices in any order); persons keep their numbers."""
         kept = np.arange(self.n_items)[np.asarray(keep)]
         place = np.full(self.n_items, -1, dtype=np.int32)
         place[kept] = np.arange(len(kept))
@@ -324,7 +334,7 @@ class Responses(Result):
         return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
 
     def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
-        """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
+        """The responses of `persons` (ascending indices), who get new numbers, in this order, and no `key`."""
         place = np.full(self.n_persons, -1, dtype=np.int32)
         place[persons] = np.arange(len(persons))
         some, labels = self.of_rows(place[self.person] >= 0), self.person_ids
@@ -332,8 +342,10 @@ class Responses(Result):
         return replace(some, person=place[some.person], n_persons=len(persons), key=None, person_ids=labels)
 
     def placed(self, place: npt.NDArray[np.int32], n_persons: int) -> Self:
-        """The same responses, of persons with the numbers `place` (n_persons of now,), in any order, among `n_persons`;
-        without `key` and `person_ids`."""
+        """The same responses with new numbers of persons, without `key` and `person_ids`.
+
+        `place` (the current n_persons,) is each person's new number below the new `n_persons`, in any order.
+        """
         person = place[self.person]
         order = np.argsort(person, kind="stable")
         at = None if self.at is None else self.at[order]
@@ -343,15 +355,15 @@ class Responses(Result):
         )
 
     def of_rows(self, rows: Mask) -> Self:
-        """The responses that `rows` (R,) marks; persons and items keep their numbers."""
+        """The responses that the mask `rows` (R,) marks; persons and items keep their numbers."""
         at = None if self.at is None else self.at[rows]
         return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
 
     def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
-        item is not among them.
+        `categories` (J,) are the numbers of categories of items without responses; None means two. Raises
+        PsychometricsError if an item of these responses is not in `item_ids`.
         """
         place = {item: j for j, item in enumerate(item_ids)}
         if missing := [item for item in self.item_ids if item not in place]:
@@ -368,13 +380,15 @@ class Responses(Result):
         return share_testlets(self.item_ids, testlets)
 
     def components(self) -> list[Component]:
-        """The groups of items that share neither a learner nor an item, the one with most items first; one if the
-        responses hang together."""
+        """The groups of items that no learner connects; the group with most items comes first.
+
+        There is one group if learners connect all items.
+        """
         return components(self)
 
     @property
     def n_categories(self) -> Ints:
-        """Shape (J,): how many categories each item has."""
+        """The number of categories of each item, shape (J,)."""
         return np.full(self.n_items, 2) if self.categories is None else self.categories
 
     @property
@@ -387,14 +401,17 @@ class Responses(Result):
 
     @property
     def known_times(self) -> Ints:
-        """`at`. Raises PsychometricsError if the times are not known."""
+        """The times `at`. Raises PsychometricsError if they are not known."""
         if self.at is None:
             raise PsychometricsError("these responses have no times: give `at`")
         return self.at
 
     @property
     def last_at(self) -> Ints:
-        """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
+        """The time of each person's last response in the unit of `at`, shape (n_persons,).
+
+        Every person must have a response. Raises PsychometricsError if the times are not known.
+        """
         at = self.known_times
         if not self.n_responses:
             return np.empty(0, dtype=np.int64)
@@ -406,14 +423,17 @@ def _matrix_ids(item_ids: Sequence[str] | None, n_items: int) -> tuple[str, ...]
 
 
 def category_rows(categories: Ints) -> tuple[Ints, Ints]:
-    """Item and category of the rows, shape (M,) each, of which an item has one for each category above 0."""
+    """Item and category of rows, shape (M,) each; an item has a row for each category above 0."""
     item = np.repeat(np.arange(len(categories)), categories - 1)
     return item, np.arange(len(item)) - (np.cumsum(categories - 1) - categories + 1)[item] + 1
 
 
 def answered_rows(responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
-    """Answers to items of several categories as right and wrong answers to rows, shape (R,) each: the row of the chosen
-    category is right, and where this is 0 the item's first is wrong."""
+    """Answers to items of several categories as right and wrong answers to rows, shape (R,) each.
+
+    An answer in a category above 0 is a right answer to the row of this category. An answer in category 0 is a wrong
+    answer to the item's first row.
+    """
     rows = responses.n_categories - 1
     chosen = (np.cumsum(rows) - rows)[responses.item] + np.maximum(responses.score, 1) - 1
     return chosen.astype(np.int32), (responses.score > 0).astype(np.int8)

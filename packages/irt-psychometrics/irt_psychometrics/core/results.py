@@ -1,7 +1,4 @@
-"""What every result can do: a short repr, an HTML form for notebooks, a data frame in the caller's kind, and JSON.
-
-Belongs here: the forms. Does not belong here: what a result holds (see `responses`, `fitting`, `links`, `comparison`).
-"""
+"""The forms of every result: a short repr, HTML for notebooks, a data frame of the caller's kind, and JSON."""
 
 from __future__ import annotations
 
@@ -53,10 +50,10 @@ background:transparent;font-variant-numeric:tabular-nums}
 
 
 class Result:
-    """A result: frozen, equal to another with the same content, and unchanged after a round trip to JSON.
+    """A frozen result. Results with the same content are equal, also after a round trip to JSON.
 
-    A class gives its `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
-    frame. The kind does not count in equality: it says how a result is shown, not what it holds.
+    A subclass defines `_title`, `_facts`, `_columns` and `_notes`, and has a field `frame_kind`, the kind of its data
+    frame. The kind does not count in equality, because it concerns the form of a result and not its content.
     """
 
     frame_kind: str | None
@@ -69,7 +66,7 @@ class Result:
         raise NotImplementedError
 
     def _facts(self) -> Mapping[str, str]:
-        """Numbers of the whole result, as text."""
+        """Numbers about the whole result, as text."""
         return {}
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
@@ -81,7 +78,7 @@ class Result:
         return self._columns()
 
     def _notes(self) -> Sequence[str]:
-        """Sentences of what its reader has to know."""
+        """Sentences that the reader of the result has to know."""
         return ()
 
     def to_frame(self, kind: str | None = None) -> Any:
@@ -90,8 +87,13 @@ class Result:
         Parameters
         ----------
         kind
-            "pandas", "polars" or "pyarrow". None: the kind in which the responses came, or the first of these that is
-            installed.
+            "pandas", "polars" or "pyarrow". None: the kind of frame from which the responses were made, or otherwise
+            the first of these that is installed.
+
+        Returns
+        -------
+        data frame
+            The rows of the result.
 
         Raises
         ------
@@ -106,7 +108,17 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The result that `to_json` wrote.
+        """Read the result that `to_json` wrote.
+
+        Parameters
+        ----------
+        text
+            The JSON.
+
+        Returns
+        -------
+        Result
+            A result equal to the one that was written.
 
         Raises
         ------
@@ -154,7 +166,7 @@ class Result:
 
 
 def shown(value: Any, digits: int = 3) -> str:
-    """A number or a text for people: rounded, without a sign for 0, and empty if there is none."""
+    """A number or a text for people: rounded, without a sign for 0, and empty for None and NaN."""
     if value is None:
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -171,7 +183,7 @@ def shown(value: Any, digits: int = 3) -> str:
 
 
 def shown_p(p: float) -> str:
-    """A probability of a test."""
+    """A p value for people; empty for NaN."""
     return "" if np.isnan(p) else "< .001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -199,7 +211,7 @@ def _table(columns: Mapping[str, Sequence[Any]], title: str) -> str:
 
 
 def _cell(column: str, value: Any) -> str:
-    """Probabilities of tests are in columns named p, q or …_p."""
+    """A cell as text; columns named p, q or …_p contain p values."""
     is_p = isinstance(value, float) and (column in ("p", "q") or column.endswith("_p"))
     return shown_p(value) if is_p else shown(value)
 
@@ -209,13 +221,13 @@ def _class(is_text: bool) -> str:
 
 
 def _content(result: Any) -> dict[str, Any]:
-    """The fields that count in equality, as JSON has them: all but the kind of frame."""
+    """The fields that count in equality (all but the kind of frame), in the form of the JSON."""
     values = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "frame_kind"}
     return {name: _content(x) if isinstance(x, Result) else _encoded(x) for name, x in values.items()}
 
 
 def _encoded(value: Any) -> Any:
-    """As JSON has it; what it has not is a mapping with one name that begins with $."""
+    """A value in the form of the JSON. Types that JSON lacks become a mapping with a name that begins with $."""
     from irt_psychometrics.core.models import Flag  # imports SciPy
 
     if isinstance(value, Flag):
@@ -270,6 +282,6 @@ def _decoded(value: Any) -> Any:
 
 
 def columns_of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Columns of numbers from rows that may lack some, which are NaN."""
+    """Columns of numbers from rows; numbers that a row lacks are NaN."""
     names = dict.fromkeys(chain.from_iterable(rows))
     return {name: np.array([row.get(name, np.nan) for row in rows], dtype=float) for name in names}

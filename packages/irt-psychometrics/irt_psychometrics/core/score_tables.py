@@ -1,7 +1,6 @@
-"""Scores from the cells of a table: numbers from 0 to a maximum, or choices of which a key says the right ones.
+"""Scores from the cells of a table: numbers from 0 to a maximum, or choices that a key marks as right.
 
-Belongs here: what a cell means, and the errors that name its row, item and value. Does not belong here: kinds of frames
-(see `frames`), and responses in sparse form (see `responses`).
+Errors name the cell's row, item and value.
 """
 
 from __future__ import annotations
@@ -23,7 +22,12 @@ Key = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Scoring:
-    """How cells become scores: `right` options of items with choices, and the maximum score of each other item."""
+    """The rules that turn cells into scores.
+
+    Attributes:
+        right: the right options of items with choices.
+        most: the maximum score of each item; 1 for items with choices.
+    """
 
     right: Mapping[str, frozenset[str]]
     most: Mapping[str, int]
@@ -32,7 +36,11 @@ class Scoring:
     def from_key_or_maximum(
         cls, item_ids: Sequence[str], key: Key | None, max_score: int | Mapping[str, int] | None
     ) -> Scoring:
-        """Raises PsychometricsError for a maximum score that is none, and a key of which no item is here."""
+        """Make the rules from the arguments of `Responses.from_wide`.
+
+        Raises PsychometricsError for an invalid maximum score, a maximum score of an unknown item, and a key without
+        any of the items.
+        """
         right = {item: _options(options) for item, options in (key or {}).items()}
         if right and not set(right) & set(item_ids):
             raise PsychometricsError(
@@ -52,14 +60,14 @@ class Scoring:
         return cls(right, {item: int(score) for item, score in most.items()})
 
     def categories(self, item_ids: Iterable[str]) -> Ints | None:
-        """Shape (J,): the number of scores of each item; None if all have two."""
+        """The number of scores of each item, shape (J,). Returns None if all items have two."""
         sizes = np.array([1 + self.most[item] for item in item_ids], dtype=np.int64)
         return sizes if (sizes > 2).any() else None
 
     def scores(self, column: Column, item: str, place: Callable[[int], str]) -> Floats:
-        """Shape (N,): the scores of one item's cells, NaN for cells that are missing.
+        """The scores of one item's cells, shape (N,); NaN for missing cells.
 
-        `place`: where the cell of a row is, in words, for errors.
+        `place` describes a row's cell in words, for errors. Raises PsychometricsError for a cell that is not a score.
         """
         out = np.full(len(column.missing), np.nan)
         seen = np.flatnonzero(~column.missing)
@@ -99,7 +107,7 @@ class Scoring:
 
 
 def person_labels(column: Column, name: str) -> list[str | int]:
-    """The label of each row's person. Raises PsychometricsError, naming the row, if a label is missing."""
+    """The label of each row's person. Raises PsychometricsError, which names the row, if a label is missing."""
     if column.missing.any():
         row = int(np.flatnonzero(column.missing)[0])
         raise PsychometricsError(f"row {row} has no person in column {name!r}; name the person, or drop the row")
@@ -119,7 +127,7 @@ def _options(options: Any) -> frozenset[str]:
 
 
 def _option(cell: Any) -> str:
-    """An option as a text: 3, 3.0 and "3" are one."""
+    """An option as text; 3, 3.0 and "3" are the same option."""
     if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
         return str(int(cell))
     return str(cell).strip()

@@ -17,11 +17,14 @@ def q_values(p: Floats) -> Floats:
 
 
 MIN_FOR_SKEWNESS = 8
-"""Fewer values have a skewness whose distribution is not known well enough."""
+"""Minimum number of values: with fewer, the distribution of the skewness is not known well enough."""
 
 
 def skewness_of(x: Floats) -> float | None:
-    """Skewness √b₁ of the values, shape (n,); None for fewer than `MIN_FOR_SKEWNESS` or without variance."""
+    """Skewness √b₁ of the values `x` (n,).
+
+    Returns None if there are fewer than `MIN_FOR_SKEWNESS` values, or if they have no variance.
+    """
     if x.size < MIN_FOR_SKEWNESS:
         return None
     d = x - x.mean()
@@ -30,10 +33,10 @@ def skewness_of(x: Floats) -> float | None:
 
 
 def normal_score(z: Floats, skewness: Floats) -> Floats:
-    """z, of mean 0, variance 1 and the given skewness, as a standard normal; any shapes that broadcast.
+    """Transform z, with mean 0, variance 1 and this skewness, to a standard normal value; shapes broadcast.
 
-    Wilson & Hilferty's (1931) cube root for a gamma variable of that skewness: monotone in z, and z itself where
-    there is no skewness.
+    Uses Wilson & Hilferty's (1931) cube root for a gamma variable of this skewness. The result is monotone in z, and
+    equals z without skewness.
     """
     g = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6)
     return 6 / g * (np.cbrt(1 + g * z / 2) - 1) + g / 6

@@ -1,4 +1,4 @@
-"""Item parameters and the distribution of ability from answers: marginal maximum likelihood and its errors."""
+"""Estimate item parameters and the distribution of ability by marginal maximum likelihood, with standard errors."""
 
 from typing import TYPE_CHECKING
 

@@ -1,18 +1,18 @@
-"""Estimate how abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
+"""Estimate how abilities of a scale grow and move: the variance of a walk, growth, and a day's own variance, jointly.
 
-Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
-day's answers given those before, by which the filter divides. Mean and SD of θ on the first day are estimated too, and
-then forgotten: learners who are followed for half a year are not the population, and a start that is .3 off would pass
-for growth if little else shows the walk. The mean depends on how long a learner stays, in `_MOST_CLASSES` classes (a
-pattern mixture: Little 1993): if weak learners leave early, later answers come from stronger learners, and a common
-mean would take the difference for growth. So growth is the gain of learners while they stay.
+The method is marginal maximum likelihood. The likelihood of a learner's answers is a product over days: each factor is
+the probability of the day's answers given the earlier answers, which is the filter's normalising constant. Mean and SD
+of θ on the first day are estimated too, and then dropped. Learners who are followed for half a year are not the
+population, and an error of .3 in the start would look like growth if little else shows the walk. The mean depends on
+the length of a learner's stay, in `_MOST_CLASSES` classes (a pattern mixture: Little 1993). If weak learners leave
+early, later answers come from stronger learners, and a common mean would mistake the difference for growth. Growth is
+therefore the gain of learners while they stay.
 
-After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
-practice. Whether they walk at all is also tested with the gaps, in which more time passes.
+After a long gap a learner starts again, because abilities move differently in a gap than between days of practice. The
+walk is also tested with the gaps, in which more time passes.
 
-Belongs here: the likelihood of a sample of learners, its maxima, tests, and the movement that is proposed. Does not
-belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and scores by
-a movement (`scoring.moving_ability`).
+Does not belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and
+scores of moving abilities (`scoring.moving_ability`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
 SIGNIFICANT = 0.01 / len(PARTS)
-"""A movement is proposed to one in a hundred scales that stand still: each part is tested at a third of .01."""
+"""Level of each part's test, a third of .01: a movement is proposed for one in a hundred scales without movement."""
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
 """Growth is not linear if the p of equal growth in both halves is below this."""
@@ -54,23 +54,30 @@ _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 """Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
 _MOST_CLASSES = 10
-"""Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
+"""Number of classes of stays, of equal size. With ten classes, the variance of stays within classes is about a
+hundredth of the total."""
 _SCOUTS = 800
-"""Learners with whom a maximum is searched first. The search with all learners begins there."""
+"""Number of learners in the first search for a maximum. The search with all learners begins at its result."""
 _DRAW_LEARNERS = 400
-"""Learners with whom the likelihood's slopes are computed again for each draw of the items' errors."""
+"""Number of learners in the slopes of the likelihood that are computed for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
-"""Units by which parameters are moved to compute slopes of the likelihood. Estimates are off by half of this."""
+"""Step of the finite differences for the likelihood's slopes, in `_UNITS`. Estimates are off by half of this."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
-"""The search ends when a step promises a smaller gain of the log-likelihood."""
+"""Maximum number of steps of a search, and the expected gain of the log-likelihood below which it ends."""
 
 
 @dataclass(frozen=True)
 class GrowthByHalf:
-    """Growth a week in the first and in the second half of learners' days.
+    """Growth per week in the first and in the second half of learners' days.
 
-    Attributes:
-        p: p-value of equal growth in both. p_second: p-value of no growth in the second.
+    Attributes
+    ----------
+    first, second
+        Growth per week on the scale of θ.
+    p
+        p-value of equal growth in both halves.
+    p_second
+        p-value of no growth in the second half.
     """
 
     first: float
@@ -80,12 +87,12 @@ class GrowthByHalf:
 
     @property
     def differs(self) -> bool:
-        """Whether growth is not linear: it levels off, or becomes faster."""
+        """Whether growth is not linear, which means that it levels off or accelerates."""
         return self.p < NOT_LINEAR
 
     @property
     def proposed(self) -> float:
-        """Growth that is proposed if the halves differ."""
+        """Growth per week to propose if the halves differ: growth in the second half, or 0 if not significant."""
         return self.second if self.p_second < SIGNIFICANT else 0.0
 
 
@@ -93,20 +100,33 @@ class GrowthByHalf:
 class MovementEstimate:
     """The maximum likelihood estimate of a scale's movement, per week and on the scale of θ, and its tests.
 
-    Attributes:
-        estimate: the maximum, without the bias by errors of items.
-        errors: standard errors by the names of `Movement`'s parts.
-        log_likelihood: at the maximum.
-        without_walk: log-likelihood if the walk is 0, with growth and a day's variance free.
-        p: p-value of each part that it is 0, with the others free: likelihood ratio against χ²₁, or for a variance
-            ½χ²₀ + ½χ²₁, with the bias and the variance that errors of items give it.
-        start: distribution of θ on the first day.
-        proposed: the movement without the parts that are not significant. They are taken out one by one, the least
-            significant first, and the others are estimated again. If growth differs between the halves, the
-            growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
-        growth_by_half: comparison of the halves. None if growth is not significant.
-        learners, occasions, weeks: size of the sample.
-        MIN_OCCASIONS: days with answers that a learner of the sample has at least; MAX_LEARNERS: of the sample.
+    Attributes
+    ----------
+    estimate
+        The maximum, corrected for the bias by errors of items.
+    errors
+        Standard errors by the names of `Movement`'s parts.
+    log_likelihood
+        Log-likelihood at the maximum.
+    without_walk
+        Maximum log-likelihood if the walk is 0, with growth and a day's variance free.
+    p
+        p-value of "this part is 0" for each part, with the other parts free. The likelihood ratio is compared with χ²₁,
+        or for a variance with ½χ²₀ + ½χ²₁, after allowing for the bias and the variance from errors of items.
+    start
+        Distribution of θ on the first day.
+    proposed
+        The movement without the parts that are not significant. Parts are removed one by one, the least significant
+        first, and the remaining parts are estimated again. If growth differs between the halves, the proposal has the
+        growth of the second half, or 0 if it is not significant, and the other parts are estimated with it.
+    growth_by_half
+        Comparison of the halves. None if growth is not significant.
+    learners, occasions, weeks
+        Size of the sample.
+    MIN_OCCASIONS
+        Minimum number of days with answers of a learner in the sample.
+    MAX_LEARNERS
+        Maximum number of learners in the sample.
     """
 
     MIN_OCCASIONS: ClassVar[int] = MIN_OCCASIONS
@@ -140,16 +160,31 @@ class MovementEstimate:
         order: float = 0.0,
         growth_in_windows: bool | None = False,
     ) -> Self:
-        """Estimate how abilities move. Raises PsychometricsError with the reason if that cannot be determined.
+        """Estimate how abilities move.
 
-        Args:
-            day: shape (R,), the UTC day of each response.
-            curves: of the published items, for their population.
-            items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
-            order: R² of elapsed time within a window on item.
-            growth_in_windows: whether growth was found within windows. None if that cannot be judged.
+        Parameters
+        ----------
+        responses
+            R responses. At most `MAX_LEARNERS` learners are used, those with the smallest `responses.key`.
+        day
+            Shape (R,), the UTC day of each response.
+        curves
+            Curves of the published items, and the population of θ.
+        items
+            The same items with the errors of their parameters. Unknown errors count as 0. None: all errors are 0.
+        order
+            R² of elapsed time within a window on item.
+        growth_in_windows
+            Whether growth was found within windows. None if that cannot be judged.
 
-        At most `MAX_LEARNERS` learners are used, those with the least `responses.key`.
+        Raises
+        ------
+        PsychometricsError
+            If the movement cannot be determined; the message contains the reason.
+
+        References
+        ----------
+        Little, R. J. A. (1993). Pattern-mixture models for multivariate incomplete data. JASA, 88, 125-134.
         """
         if order > MAX_ORDER and growth_in_windows is not False:
             raise _refused_by_order(order, growth_found=bool(growth_in_windows))
@@ -171,7 +206,7 @@ class MovementEstimate:
             )
 
         def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
-            """A walk that stretches do not show is also tested with the gaps."""
+            """p-value of each free part. If the stretches do not show a walk, it is tested with the gaps."""
             p = {part: found.p_without(free, part, item_errors) for part in free}
             return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
 
@@ -183,7 +218,7 @@ class MovementEstimate:
             return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
 
         def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
-            """Take the least significant part out until all are significant. Returns those left."""
+            """Remove the least significant part until all parts are significant. Returns the remaining parts."""
             p = p_values(found, free)
             if not p or max(p.values()) < SIGNIFICANT:
                 return free
@@ -224,7 +259,10 @@ def _refused_by_order(order: float, *, growth_found: bool) -> PsychometricsError
 def _walk_with_gaps(
     sample: _Sample, maximum: Floats, curves: Curves, items: ItemParameters | None
 ) -> tuple[float, float]:
-    """Variance of the walk with the gaps, and p that it is 0. Growth is taken from `maximum`, without gaps."""
+    """Variance of the walk estimated with the gaps, and the p-value of "it is 0".
+
+    Growth is fixed at its value in `maximum`, which was estimated without gaps.
+    """
     whole = _Fits(sample, growth=float(maximum[_GROWTH]))
     begin = sample.parameters(np.append(maximum[:_MEAN], maximum[_MEAN:].mean()))
     x = whole.maximum(_VARIANCES, begin).x
@@ -234,21 +272,21 @@ def _walk_with_gaps(
 
 @dataclass(frozen=True)
 class _Fits:
-    """Maxima of a sample by the parts that are free. The others are 0, except for growth, which is `growth` units."""
+    """Maxima of a sample by their free parts. Parts that are not free are 0, except growth, which is `growth` units."""
 
     sample: _Sample
     growth: float = 0.0
     found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
 
     def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
-        """The maximum, searched from that of some learners. It is computed once."""
+        """The maximum. The search starts from the maximum of some learners. Each maximum is computed once."""
         if free not in self.found:
             scouted = self.sample.first(_SCOUTS).maximum(free, begin, self.growth)
             self.found[free] = self.sample.maximum(free, scouted.x, self.growth)
         return self.found[free]
 
     def p_without(self, free: tuple[str, ...], part: str, item_errors: ItemErrors) -> float:
-        """p that a part is 0, with the others free. The maximum with all of `free` must have been found."""
+        """p-value of "this part is 0", with the others free. The maximum with all of `free` must have been found."""
         others, full = tuple(other for other in free if other != part), self.found[free]
         value = full.x[PARTS.index(part)]
         if value == 0:
@@ -261,11 +299,11 @@ class _Fits:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, or their stretches without a long gap, as if each were a learner.
+    """Learners whose likelihood is maximised, or their stretches without a long gap, each treated as a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
-    first four of `_KINDS` and the mean of each class, divided by `units`; `kind`, shape (P,), is their place in
-    `_KINDS`.
+    first four of `_KINDS` and the mean of each class, divided by `units`. `kind`, shape (P,), contains their positions
+    in `_KINDS`.
     """
 
     answers: OccasionAnswers
@@ -304,7 +342,7 @@ class _Sample:
         return len(self.stay)
 
     def in_stretches(self) -> _Sample:
-        """The same answers, with a new start after each long gap."""
+        """The same answers, split into stretches at each long gap."""
         after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
         answers = self.answers._replace(start=np.union1d(self.answers.start, after_gap))
         return _Sample(answers, self.table, self.population, *_classes(answers))
@@ -348,24 +386,24 @@ class _Sample:
         return new
 
     def places(self, free: tuple[str, ...]) -> Ints:
-        """Places among the parameters of the parts that are free, and of θ at the start."""
+        """Positions of the free parts, and of the SD and means of θ at the start, among the parameters."""
         return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
 
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
 
     def corrected(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
-        """The movement at x, without the bias that errors of items give the parts that are free."""
+        """The movement at x, with the free parts corrected for the bias by errors of items."""
         unbiased = item_errors.corrected(x, self.places(free))
         return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
 
     def starts(self, x: Floats) -> list[Population]:
-        """θ on the first day in each class of stays."""
+        """Distribution of θ on the first day in each class of stays."""
         means = self.population.mean + (x * self.units)[_MEAN:]
         return [Population.normal(mean, self.population.sd * np.exp(x[_SD])) for mean in means.tolist()]
 
     def start(self, x: Floats) -> Population:
-        """Mean and SD of θ on the first day in all classes."""
+        """Mean and SD of θ on the first day over all classes together."""
         starts = self.starts(x)
         means = np.array([start.mean for start in starts])[self.stay]
         return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
@@ -417,15 +455,15 @@ class _Sample:
         return ItemErrors.from_draws(by_learner.T @ by_learner, slope, curves, items)
 
     def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
-        """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
+        """Maximise over the free parts. The other variances are 0, and growth is `growth` units unless it is free."""
         x, moved = growth * (self.kind == _GROWTH), self.places(free)
         x[moved] = begin[moved]
         return self.climb(moved, x)
 
     def climb(self, moved: Ints, x: Floats) -> _Maximum:
-        """The highest likelihood from x on, by the parameters `moved`.
+        """Maximise the likelihood over the parameters `moved`, starting at x.
 
-        Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt, Hall, Hall &
+        Quasi-Newton steps use the sum of outer products of learners' slopes as the information (Berndt, Hall, Hall &
         Hausman 1974).
         """
         here, least, most = self.log_likelihoods(x), self.parameters(_LOWER), self.parameters(_UPPER)
@@ -452,8 +490,8 @@ class _Sample:
     def growth_by_half(self, x: Floats) -> GrowthByHalf:
         """Estimate growth in each half, with the variances of x.
 
-        The error of the difference comes from the learners' own differences, as learners who grow faster than others
-        may do so in both halves.
+        The error of the difference comes from the learners' own differences, because learners who grow faster than
+        others may do so in both halves.
         """
         moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
         found = [half.climb(moved, x) for half in self.halves()]
@@ -474,7 +512,7 @@ class _Maximum(NamedTuple):
 
 
 def _table(answers: OccasionAnswers, curves: Curves) -> Floats:
-    """Curves at all nodes that any movement within the limits needs."""
+    """Tables of the curves at every node that a movement within the limits can need."""
     most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
     return curves.table(answers.row, Lattice.from_population(curves.population, most).nodes)
 

@@ -1,7 +1,7 @@
-"""Products of scores where several persons of a fit are one learner: what errors clustered by learner are made of.
+"""Sums of score products by learner, for clustered errors of fits in which a learner is several persons.
 
-Does not belong here: products person by person (`score_product_kernels`), which need no responses in memory, and the
-errors (`standard_errors`).
+Does not belong here: products by person (`score_product_kernels`), which need no responses in memory, and the errors
+(`standard_errors`).
 """
 
 import numpy as np
@@ -21,10 +21,10 @@ _RESPONSES_AT_ONCE = 20_000
 def products_by_learner(
     problem: Problem, point: Point, responses: Responses, persons: Persons, learner: npt.NDArray[np.integer]
 ) -> Floats:
-    """Σ s sᵀ over learners in all F parameters, shape (F, F), s the sum of the scores of a learner's persons (Liang &
-    Zeger 1986), with what priors say as in `Problem.score_products`.
+    """Σ s sᵀ over learners in all F parameters, shape (F, F), with s the sum of the scores of a learner's persons
+    (Liang & Zeger 1986). Priors are added as in `Problem.score_products`.
 
-    responses: those to the items of the problem. learner: shape (n_persons,), numbers from 0.
+    `responses` are the responses to the items of the problem. `learner` has shape (n_persons,) and numbers from 0.
     """
     s, nodes = problem.structure, problem.grid.nodes
     parameters = s.expand(point.x)[: s.means.start].reshape(s.K, -1)

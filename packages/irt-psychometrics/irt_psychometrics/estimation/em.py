@@ -1,22 +1,23 @@
 """Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL and the partial credit family.
 
-Belongs here: checks of the request, the sequence of a fit, flags and the judgement in a `Calibration`.
+This module checks the request, runs the steps of a fit, and assembles the `Calibration` with its flags.
 
 The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
-identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
-information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
-quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
-two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step. A 3PL
-makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram at first. Fits start on half of the
-nodes and, of many learners, on a sample.
+identity) and the complete-data information, a small block per item. An M-step by a single Newton step is
+information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a). This information is the starting matrix of a
+limited-memory quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM
+algorithm"; two-loop recursion of Nocedal 1980). The iteration begins as EM and ends superlinearly; each iteration costs
+one E-step. A 3PL makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram makes them in its
+first iterations. Fits start on half of the nodes and, if there are many learners, on a sample.
 
-Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
-of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
+Standard errors come from the observed information by Louis (1982): the complete-data information minus the covariance
+of the complete-data score given each pattern. It equals Oakes' (1999) to a relative difference of about 1e-5.
 
-What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
-Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
-mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
-log weights, with penalties that are 0 for N(0, 1) (see `Smoothing`), and moved to mean 0 and SD 1 at the end.
+The scale is identified by θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive.
+For Rasch models it is identified by slopes of 1 and a mean of 0 in that group. If items are anchored, it is identified
+by their given parameters, and the latent mean and SD of every group are estimated. An empirical histogram (Bock &
+Aitkin 1981, section 4; Mislevy 1984) is estimated by its log weights, with penalties that are 0 for N(0, 1) (see
+`Smoothing`), and moved to mean 0 and SD 1 at the end.
 
 The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in `standard_errors`, loops in `kernels`.
 """
@@ -95,21 +96,22 @@ ENGINE = "em"
 ENOUGH_FOR_SIGN = 5
 """With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
-"""Half of the nodes are used until no gradient exceeds a hundredth of a standard error, at half the cost."""
+"""Half of the nodes are used, at half the cost, until no gradient exceeds a hundredth of a standard error."""
 COARSE_GAIN = 1e-2
-"""A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
+"""The search for a histogram on half of the nodes ends when a step promises a smaller gain of the log-likelihood."""
 COMPARED_GAIN = 1e-5
-"""A fit made for its log-likelihood ends where a step promises less gain than this in what it maximises. With priors or
-a histogram's penalty added, the log-likelihood itself still moves by about the root of that."""
+"""A fit made for its log-likelihood ends when a step promises a smaller gain of the objective. If the objective
+includes priors or a histogram's penalty, the log-likelihood itself may still change by about the root of that."""
 NARROWEST = 0.8
-"""Least SD of a posterior, in distances of the nodes; the error of a sum is then of the order exp(−2π² .8²), 3e-6."""
+"""Minimum SD of a posterior, in distances between nodes. The error of a sum over nodes is then of the order
+exp(−2π² .8²), 3e-6."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
-"""A fit starts on a sample of every k-th learner, k at most SAMPLE_STEP, that has at least SAMPLE learners; this first
-fit need not converge."""
+"""A fit starts on a sample of every k-th learner, with k at most SAMPLE_STEP and at least SAMPLE learners in the
+sample. This first fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """What a fit may be asked, wherever its answers are. `fit_em` explains them."""
+    """Options of a fit, for answers in memory and elsewhere. `fit_em` documents them."""
 
     model: Model | Sequence[Model]
     priors: Priors | None
@@ -139,77 +141,122 @@ def fit_em(
     sampling_weights: npt.ArrayLike | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
-    """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
+    """Calibrate items by marginal maximum likelihood, or to the posterior mode if there are priors.
 
-    Args:
-        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones. Or answers
-            that lie elsewhere, which have their own groups and no weights.
-        model: the name of one of `ITEM_MODELS`, or a name for each item. Where models are mixed, items without a slope
-            of their own share one, and θ has an SD of 1.
-        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
-        anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
-            scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
-        groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
-            and SD, but the reference group's are those of the model (without anchors).
-        reference: the label of the reference group; None for the first in sorted order.
-        latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
-            hold with the weights estimated as well; above the items of `joint_cov` with the weights as known.
-        weights: shape (n_persons,), ≥ 0, how many persons with the same answers each person stands for. The result is
-            that of the data with each person's rows repeated so often.
-        sampling_weights: shape (n_persons,), > 0 in any unit: how many of the population each person of a sample with
-            unequal probabilities represents. They are scaled to a mean of 1. The estimates maximise the weighted
-            (pseudo) log-likelihood (Skinner 1989; Asparouhov 2005) and errors are the sandwich A⁻¹BA⁻¹ (Huber 1967;
-            White 1982) with A the observed information and B = Σ wᵢ²sᵢsᵢᵀ over the scores of persons, or of `learners`
-            with the scores of each summed. Likelihood ratios, AIC and BIC do not compare such fits. Answers of clusters
-            (schools, classes) are taken as independent unless `learners` numbers the clusters.
-        testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
-            `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
-        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid, and one with
-            learners whose answers say more of θ than nodes so far apart can hold on a denser one.
-        tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
-            divided by the root of its complete-data information (so in standard errors), exceeds it.
-        max_iterations: quasi-Newton iterations, about one pass over the data each.
-        threads: None for all processors. The result is the same, bit for bit, for any number.
-        start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
-            the ascent begins there, and comes to the same maximum sooner.
-        likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
-            a histogram has the same penalties under all models, there are no errors, and `convergence` judges the
-            ascent alone, not what the answers determine.
-        abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
-        blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
-            one block.
-        prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
-            (`RareSteps`), which `Calibration.priors` then names with the items; or the items that may have it. Not for
-            items whose given values are judged by the fit.
-        learners: shape (n_persons,), numbers from 0, where several persons are one learner (on several occasions): the
-            errors are then clustered by learner; estimates are the same. The answers must be in memory.
-        guessing: item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior on c of
-            that item around this value (`KnownGuessing`) instead of the prior on c of all items.
+    Parameters
+    ----------
+    responses
+        Sparse responses. Any pattern of missing responses is allowed if it is ignorable given the observed responses.
+        Or answers that are elsewhere, which have their own groups and no weights.
+    groups
+        n_persons labels, one per person. Items are equal across groups. Each group has its own latent mean and SD. The
+        model fixes mean and SD of the reference group (without anchors).
+    reference
+        The label of the reference group. None: the first in sorted order.
+    weights
+        Shape (n_persons,), ≥ 0, the number of persons with the same answers that each person represents. The result is
+        the same as with the rows of each person repeated this many times.
+    sampling_weights
+        Shape (n_persons,), > 0 in any unit: the number of members of the population that each person of a sample with
+        unequal probabilities represents. They are scaled to a mean of 1. The estimates maximise the weighted (pseudo)
+        log-likelihood (Skinner 1989; Asparouhov 2005) and errors are the sandwich A⁻¹BA⁻¹ (Huber 1967; White 1982) with
+        A the observed information and B = Σ wᵢ²sᵢsᵢᵀ over the scores of persons. If `learners` is given, the sum is
+        over learners, with the scores of each learner's persons added up. Likelihood ratios, AIC and BIC do not compare
+        such fits. Answers of clusters (schools, classes) count as independent unless `learners` numbers the clusters.
+    model
+        The name of one of `ITEM_MODELS`, or a name for each item. If models are mixed, items without a slope of their
+        own share one slope, and θ has an SD of 1.
+    priors
+        Priors on a, b and c. None: no prior, except `GUESSING_PRIOR` for a 3PL. `Priors()`: no prior at all.
+    anchors
+        Items that keep their parameters a, b and c (their errors are not used). All other items come out on their
+        scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
+    latent
+        "normal", or "histogram" for free weights on the nodes in each group. The errors of the items then include the
+        estimation of the weights. With more items than `joint_cov` allows, they treat the weights as known.
+    testlets
+        item → testlet. If two items of the fit share a testlet, the errors are robust (see `standard_errors.errors`),
+        because answers in a testlet depend on each other beyond θ. The estimates are the same.
+    nodes
+        Number of nodes, equally spaced on [−6, 6]. The fit is repeated on a wider grid if a population reaches beyond,
+        and on a denser grid if a posterior is too narrow for the distance between nodes.
+    tolerance
+        The fit has converged when the last step changed no parameter by more than this *and* no gradient, divided by
+        the root of its complete-data information (so in standard errors), exceeds it.
+    max_iterations
+        Maximum number of quasi-Newton iterations; each is about one pass over the data.
+    threads
+        Number of threads. None: all processors. The result is the same, bit for bit, for any number.
+    start
+        An earlier fit of these or similar responses, by any model, with one normal distribution or the same groups. The
+        ascent begins there and reaches the same maximum sooner.
+    likelihood_only
+        Whether the fit is only for comparison with other fits. The log-likelihood is then within .05 of its value at
+        the maximum, a histogram has the same penalties under all models, there are no errors, and `convergence` judges
+        only the ascent, not whether the answers determine the parameters.
+    abilities_known
+        Whether to compute errors as if abilities were known. Such errors are too small and cost nothing.
+    blocks
+        item → block of a rating scale model. The items of a block have their steps in common. Items without a block
+        form one block.
+    prior_on_rare_steps
+        Whether steps next to a score that fewer than ten learners got have a weak prior (`RareSteps`), which
+        `Calibration.priors` then lists with the items. Or a collection of the items that may have this prior. Do not
+        use it for items whose given values the fit is meant to test.
+    learners
+        Shape (n_persons,), the learner of each person, numbered from 0, if a learner is several persons (on several
+        occasions). The errors are then clustered by learner; the estimates are the same. The answers must be in memory.
+    guessing
+        item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior around this value
+        (`KnownGuessing`) on c of that item, instead of the prior on c of all items.
+    data_hash
+        Stored in the `Calibration` as it is.
 
-    Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
-    scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
-    of gradients, at the cost of two E-steps for each parameter.
+    Returns
+    -------
+    Calibration
+        Estimates for all items of `responses`. `joint_cov` is the inverse observed information in the order a_1, d_1,
+        a_2, d_2, … and then, item by item, the free t of scores. It is computed for up to 2000 items, 500 with
+        guessing, or 4000 parameters of items with more than two scores. Above these limits, `cov` inverts each item's
+        own block, with the other items treated as known. A common slope is one parameter, so its variance and
+        covariances are repeated in the rows of every item and the matrix is singular by design. Rows and columns of
+        fixed slopes and of anchors are 0. Covariances include the uncertainty of c and of estimated latent means and
+        SDs. `convergence.loglik` is the marginal log-likelihood over the items that could be estimated, without the
+        priors' density; `max_gradient` is in the units of `tolerance`. `n_persons` counts learners with a response to
+        such an item.
 
-    Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
-    a_1, d_1, a_2, d_2, … and then, item by item, of the free t of scores, for up to 2000 items, 500 with guessing, 4000
-    parameters of items with more than two scores (above, `cov` inverts each item's own block, with the other items
-    taken as known). A common slope is one parameter, so its variance and its covariances stand in every
-    item's rows and the matrix is singular by design; of fixed slopes rows and columns are 0, as are those of anchors.
-    Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
-    marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
-    the units of `tolerance`. `n_persons` counts learners with a response to such an item.
+    Raises
+    ------
+    PsychometricsError
+        If nothing can be estimated or the request makes no sense; the message contains the reason.
+    DisconnectedDesignError
+        If the responses fall into groups without common learners, items or anchors.
+    TypeError
+        If an option is unknown, or answers that are elsewhere are given groups or weights.
 
-    Items answered all correctly, all wrongly or not at all, or always with one score, have NaN parameters and a flag.
-    `AT_BOUND` items stand at
-    |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
-    not a maximum, which item gates see, and the others' estimates hold with or without them;
-    `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
-    `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
-    where the model gives them no slope of their own, answers that abler learners give worse;
-    `GUESSING_UNIDENTIFIED` ones have a c that only reflects its prior or a bound.
+    Notes
+    -----
+    Items with more than two scores need a model for them. A score that nobody got is absent: the item keeps its other
+    scores, and the absent score has a t of −∞. Under models outside the partial credit family, errors come from
+    differences of gradients, at the cost of two E-steps per parameter.
 
-    Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
-    DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
+    Items whose answers are all correct, all wrong, missing, or all of one score have NaN parameters and a flag. Other
+    flags:
+
+    - `AT_BOUND`: the item is at |a| = 10, without errors. Its slope has no finite maximum, usually because there are
+      too few wrong or right answers. The estimates of the other items hold with or without it.
+    - `UNIDENTIFIED`: the item's information is singular. It has no errors, and the fit counts as not converged.
+    - `DUPLICATE`: another item has exactly the same answers. The fit counts as not converged.
+    - `NEGATIVE_DISCRIMINATION`: a < 0 or, if the model gives the item no slope of its own, abler learners answer it
+      worse.
+    - `GUESSING_UNIDENTIFIED`: c only reflects its prior or a bound.
+
+    References
+    ----------
+    Bock, R. D. & Aitkin, M. (1981). Marginal maximum likelihood estimation of item parameters: application of an EM
+    algorithm. Psychometrika, 46, 443-459.
+    Lange, K. (1995b). A quasi-Newton acceleration of the EM algorithm. Statistica Sinica, 5, 1-18.
+    Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
     """
     if isinstance(responses, RemoteAnswers):
         if not (groups is None and reference is None and weights is None):
@@ -229,7 +276,7 @@ def fit_em(
 
 
 def _require_robust(responses: Responses, groups: Sequence[str] | None, asked: FitOptions) -> None:
-    """Raises PsychometricsError if a request with sampling weights has no robust errors."""
+    """Raise PsychometricsError if a request with sampling weights has no robust errors."""
     if asked["abilities_known"]:
         raise PsychometricsError(
             "errors with known abilities are not robust, as sampling_weights require. Leave out abilities_known"
@@ -270,7 +317,7 @@ _DEFAULTS: FitOptions = {
 
 
 def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitOptions]) -> Calibration:
-    """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
+    """`fit_em` for answers in memory or elsewhere. `source_of` is called after the request was checked for `items`."""
     if unexpected := how.keys() - _DEFAULTS.keys():
         raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
     asked: FitOptions = {**_DEFAULTS, **how}
@@ -327,7 +374,7 @@ def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitO
 
 
 def _checked(models: tuple[Model, ...], items: Items, asked: FitOptions) -> ItemModel:
-    """The model of the items. Raises PsychometricsError if the request makes no sense."""
+    """Return the model of the items. Raises PsychometricsError if the request makes no sense."""
     if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
     if asked["latent"] not in ("normal", "histogram"):
@@ -338,7 +385,7 @@ def _checked(models: tuple[Model, ...], items: Items, asked: FitOptions) -> Item
 def _rare_steps(
     item_ids: Sequence[str], own_steps: Mask, counts: Counts, asked: bool | Collection[str]
 ) -> RareSteps | None:
-    """`rare_steps` of all items, or of those asked for."""
+    """`rare_steps` of all items, or of the requested items. Returns None if the prior is not requested."""
     if not isinstance(asked, bool):
         own_steps = own_steps & np.isin(item_ids, [*asked])
     return rare_steps(item_ids, own_steps, counts) if asked else None
@@ -353,10 +400,14 @@ def _known_guessing(item_ids: Sequence[str], guessing: Mapping[str, float] | Non
 class _Fit:
     """A maximum and its errors.
 
-    Attributes:
-        groups: their names, the reference first.
-        same: shape (J,), items with all answers those of an earlier item.
-        doubt: why the answers do not make a scale; empty if they do.
+    Attributes
+    ----------
+    groups
+        Names of the groups, the reference first.
+    same
+        Shape (J,), whether an earlier item has exactly the same answers.
+    doubt
+        The reason why the answers do not make a scale; "" if they do.
     """
 
     problem: Problem
@@ -377,7 +428,7 @@ def _fitted(
     lay_out: Callable[..., ParameterLayout],
     asked: FitOptions,
 ) -> _Fit:
-    """The fit of the answers as they are laid out. `lay_out`: for a number of `histogram_nodes`."""
+    """Fit the answers that are laid out. `lay_out` returns the parameter layout for a number of `histogram_nodes`."""
     data, structure, likelihood_only = laid.answers, lay_out(), asked["likelihood_only"]
     begun = None if asked["start"] is None else asked["start"].select(keep)
     least_gain = COMPARED_GAIN if likelihood_only else 0.0
@@ -406,7 +457,11 @@ def _fitted(
 
 @dataclass(frozen=True)
 class _Search:
-    """`nodes`: of the grid, at least. `least_gain`: in log-likelihood, at which the last maximisation may stop."""
+    """Settings of the search for a maximum.
+
+    `nodes` is the minimum number of nodes of the grid. The last maximisation may stop when a step promises a gain of
+    the objective below `least_gain`.
+    """
 
     nodes: int
     tolerance: float
@@ -428,10 +483,10 @@ def _maximised(
     *,
     has_curves: bool,
 ) -> tuple[Problem, Solution]:
-    """The maximum, on a grid that is wide and dense enough for it.
+    """Find the maximum, on a grid that is wide and dense enough for it.
 
-    `begun`: an earlier fit of these items, from which the search starts; `has_curves`: of the same model.
-    `with_weights`: lays out a histogram of θ as well. It is None if θ is normal.
+    The search starts from `begun`, an earlier fit of these items; `has_curves` says whether it has the same model.
+    `with_weights` returns a layout with the histogram of θ. It is None if θ is normal.
     """
     if with_weights is not None and begun is not None and has_curves:
         grid = _wide_enough(search.nodes, begun.latent_mean, begun.latent_sd)
@@ -469,26 +524,29 @@ def _by_learner(
 
 
 def _half(grid: Grid) -> Grid:
-    """As wide, with half of the nodes."""
+    """A grid of the same width with half of the nodes."""
     return Grid.spanning(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
 
 
 def _by_sample(
     whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
 ) -> Solution:
-    """A maximum, for which that of a sample of many learners is the start."""
+    """Find a maximum. If there are many learners, the search starts at the maximum of a sample of them."""
     data, step = whole.data, _sample_step(whole.data)
     if step < 2:
         return maximise(whole, start(whole), tolerance, max_iterations, least_gain=least_gain)
     sample = Problem(data.thinned(step), whole.structure, whole.grid, whole.run, whole.priors)
     some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
     first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
-    known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
+    known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample's curvature differs
     return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
 
 
 def _sample_step(data: LaidOutAnswers) -> int:
-    """Every how-manieth learner makes a sample to start on. Items of several categories have too rare ones for it."""
+    """The k for which every k-th learner is in the sample; below 2 there is no sample.
+
+    With more than two categories there is no sample, because rare categories would be missing from it.
+    """
     return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
 
 
@@ -497,7 +555,7 @@ def _then(first: Solution, second: Solution) -> Solution:
 
 
 def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
-    """A grid up to 6 where all populations keep four SDs within it, else up to five SDs, with nodes as dense."""
+    """A grid up to ±6 if all populations are within it up to four SDs, else up to five SDs with equally dense nodes."""
     away, sds = np.abs(means), np.asarray(sds)
     if np.max(away + 4 * sds) <= 6.0:
         return Grid.spanning(nodes)
@@ -506,8 +564,10 @@ def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
 
 
 def _dense_enough(problem: Problem, x: Floats) -> Problem:
-    """The problem, on a grid of more nodes where the narrowest posterior's SD is less than .8 of their distance: sums
-    over the nodes are then no longer integrals, and bend slopes."""
+    """The problem, on a denser grid if the SD of the narrowest posterior is less than .8 of the distance between nodes.
+
+    Sums over the nodes would then approximate integrals badly and bias slopes.
+    """
     nodes = problem.grid.nodes
     apart = problem.narrowest_posterior(x) / NARROWEST
     if apart >= nodes[1] - nodes[0]:
@@ -519,8 +579,11 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
 def _with_histogram(
     problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
-    """The same problem with free weights, and where to start: near their maximum on half of the nodes, and this from x
-    with normal distributions. `with_weights`: the layout for so many `histogram_nodes`."""
+    """The problem with free weights, and a point to start from.
+
+    The point is near the maximum on half of the nodes, which is searched from x with normal distributions.
+    `with_weights` returns the layout for a number of `histogram_nodes`.
+    """
     old, few = problem.structure, _half(problem.grid)
     coarse = with_weights(histogram_nodes=len(few.nodes))
     x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
@@ -532,8 +595,8 @@ def _with_histogram(
 
 
 def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
-    """A solution of `few` nodes, and the steps that led there, with log densities between the nodes by splines."""
-    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do without
+    """Interpolate a solution on `few` nodes, and the steps that led to it, by splines of the log densities."""
+    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do not need
 
     between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
     items, G = few.structure.n_before_weights, few.structure.n_groups
@@ -556,7 +619,7 @@ def _calibration(
     models: tuple[Model, ...],
     given: ItemCurves,
 ) -> Calibration:
-    """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
+    """Assemble the `Calibration` of all items from the estimates of the items that took part, with flags."""
     problem, solution, found = fit.problem, fit.solution, fit.errors
     J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
@@ -565,7 +628,7 @@ def _calibration(
     estimable = counts.estimable(structure.item_model)[kept]
     own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
     reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
-    # A slope that is unbounded because of a single answer says nothing about the key.
+    # A slope that is unbounded because of a single answer does not show a wrong key.
     reversed_ &= ~at_bound | (counts.rarer[kept] >= ENOUGH_FOR_SIGN)
     marks = {
         Flag.AT_BOUND: at_bound,
@@ -622,8 +685,10 @@ def _calibration(
 
 
 def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: ItemCurves) -> Floats | None:
-    """Shape (J, M): the parameters besides a, d and c of all items, with those of anchors that nobody answered; None
-    where no item has any."""
+    """Parameters other than a, d and c of all items, shape (J, M), including anchors that nobody answered.
+
+    Returns None if no item has such parameters.
+    """
     s = problem.structure
     width = max([s.n_curve - 2, *(len(some.further) for some in given.others)])
     if width == 0:
@@ -658,7 +723,7 @@ def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
 
 
 def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
-    """Anchors have their given parameters, answered or not, and no error of their own."""
+    """Give all anchors, answered or not, their given parameters and errors of 0."""
     if not given.known.any():
         return calibration
     a, d, c = (
@@ -677,7 +742,7 @@ def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
 
 
 def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
-    """Sentences that say why the fit as a whole is not a result; empty where it is one. `named`: its items."""
+    """Reasons why the fit as a whole is not a valid result; empty if it is valid. `named` are its items' names."""
     solution, found, groups = fit.solution, fit.errors, fit.groups
     reasons = [solution.reason] if solution.reason else []
     data, structure = fit.problem.data, fit.problem.structure
@@ -714,7 +779,7 @@ def _stopped(unit: str, at: float) -> str:
 
 
 def engine_version() -> str:
-    """The version of this package, "unknown" where it runs from a bare source tree."""
+    """The version of this package, or "unknown" if it is not installed."""
     try:
         return version("irt-psychometrics")
     except PackageNotFoundError:

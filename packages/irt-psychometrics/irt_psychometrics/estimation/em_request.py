@@ -1,6 +1,6 @@
-"""The request of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
+"""Check the request of a fit before it starts: persons, priors, anchors, and the usable answers.
 
-Every refusal is a `PsychometricsError` that names what was seen. Nothing here estimates anything.
+An invalid request raises `PsychometricsError` with the offending values. Nothing is estimated here.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from irt_psychometrics.estimation.response_layout import Counts
 from irt_psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
 MIN_PERSONS = 10
-"""With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
+"""Minimum number of learners who answered at least two items. With fewer, estimates depend on a handful of answers."""
 FAR_ANCHORS = 2.0
 """If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
 RULING_SHARE = 0.1
@@ -34,7 +34,7 @@ EVERYONE = "all"
 
 
 class Items(Protocol):
-    """The items of a request, as `Responses` has them."""
+    """The items of a request, with the attributes of `Responses`."""
 
     @property
     def item_ids(self) -> tuple[str, ...]: ...
@@ -48,7 +48,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True)
 class Persons:
-    """Group (numbered in the order of `names`, the reference first) and weight of each person, (n_persons,)."""
+    """Group and weight of each person, shape (n_persons,). Groups are numbered as in `names`, the reference first."""
 
     names: tuple[str, ...]
     group: Ints
@@ -83,7 +83,8 @@ class Persons:
 
 
 def _weight(responses: Responses, weights: npt.ArrayLike | None, sampling_weights: npt.ArrayLike | None) -> Floats:
-    """Shape (n_persons,): counts as they are, sampling weights with a mean of 1 over the persons with a response."""
+    """Weight of each person, shape (n_persons,). Counts are unchanged; sampling weights are scaled to a mean of 1 over
+    the persons with a response."""
     N = responses.n_persons
     if weights is not None and sampling_weights is not None:
         raise PsychometricsError(
@@ -142,7 +143,10 @@ def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
 
 
 def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
-    """The model; raises where it does not go with the categories of the items or with what else is asked for."""
+    """Return the model of the items.
+
+    Raises PsychometricsError if it does not suit the categories of the items, the anchors or the testlets.
+    """
     if len(models) != items.n_items:
         raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
     found = model_of(models)
@@ -165,7 +169,7 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
 
 
 def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) -> ItemCurves:
-    """The anchors' curves at their places among the items of `responses`, none elsewhere."""
+    """Curves of the anchors at their positions among the items; NaN for all other items."""
     if anchors is None:
         unknown = np.full(items.n_items, np.nan)
         return ItemCurves(unknown, unknown, unknown)
@@ -195,7 +199,7 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
 
 
 def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
-    """The responses with scores that held parameters lack as the scores as which they count."""
+    """The responses, with each score that an anchor's parameters lack replaced by the score that it counts as."""
     given = () if anchors is None else anchors.among(responses.item_ids).others
     score = responses.score.copy()
     for others in given:
@@ -208,7 +212,7 @@ def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
 
 
 def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:
-    """Raises where anchors were given scores that their parameters lack: such answers are impossible under these."""
+    """Raise PsychometricsError if answers to anchors have scores without a parameter, which would be impossible."""
     for others in given.others:
         lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
         if lacking.any():
@@ -222,10 +226,12 @@ def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> Non
 def blocks_of_steps(
     item_ids: Sequence[str], models: Sequence[Model], counts: Counts, given: ItemCurves, blocks: Mapping[str, str]
 ) -> Ints | None:
-    """Shape (J,): the number of the block with which an item has its steps in common, −1 without; None where none has.
-    `blocks`: item → block; items of an RSM that it does not name are one block. `counts`, `given`: of these items.
+    """The number of each item's block, shape (J,). The items of a block have their steps in common.
 
-    Raises PsychometricsError where the items of a block have not the same scores.
+    Items without a block have −1. Returns None if no item has a block. `blocks` maps items to blocks; items of an RSM
+    that it does not name form one block.
+
+    Raises PsychometricsError if the items of a block have different scores.
     """
     shares = items_where(models, lambda model: model.block_steps)
     if not shares.any():
@@ -251,20 +257,21 @@ def blocks_of_steps(
 
 
 def rare_steps(item_ids: Sequence[str], own_steps: Mask, counts: Counts) -> RareSteps | None:
-    """The prior on steps beside a rare score, of items with `own_steps` (J,) that somebody answered; None without."""
+    """The prior on steps next to a rare score, for items with `own_steps` (J,). Returns None if there are no such
+    items."""
     rare = ((counts.table > 0) & (counts.table < RARE_SCORE)).any(axis=1) & (counts.categories > 2) & own_steps
     return RareSteps(STEP_SD, tuple(itertools.compress(item_ids, rare))) if rare.any() else None
 
 
 def origin_of(given: ItemCurves) -> float:
-    """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
+    """The median b of the anchors if it is far from 0, else 0. The nodes are centred there."""
     sloped = given.known & (given.a != 0)
     middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
     return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
 def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, model: ItemModel) -> None:
-    """Raises where too few items can be estimated, or no anchor was answered."""
+    """Raise PsychometricsError if too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items, got no responses")
     least = model.min_items
@@ -285,7 +292,7 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, m
 
 
 def require_persons(informative: Floats, names: Sequence[str]) -> None:
-    """Raises where too few persons, of each group (G,), answered two items or more."""
+    """Raise PsychometricsError if in a group too few persons, `informative` (G,), answered two or more items."""
     if 0 < informative.sum() < MIN_PERSONS:
         raise PsychometricsError(
             f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "
@@ -301,7 +308,7 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
 
 
 def no_common_scale(slopes: str, names: Iterable[str]) -> str:
-    """Why a fit is not a result in which items with such slopes have become the ability scale."""
+    """The reason why a fit is invalid if items with such slopes have become the ability scale."""
     return (
         f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
         f"of the learners ({some_of(list(names))}), so that those answers alone decide θ. Look for duplicated or "
@@ -310,7 +317,7 @@ def no_common_scale(slopes: str, names: Iterable[str]) -> str:
 
 
 def same_answers(alike: Sequence[str]) -> str:
-    """Why a fit of items of which these are `alike` is not a result."""
+    """The reason why a fit is invalid if the items `alike` have the same answers as other items."""
     return (
         f"{len(alike)} items have the same answers by the same learners as another ({some_of(alike)}): "
         f"they are not independent pieces of evidence. Leave one of each out"

@@ -1,9 +1,9 @@
-"""Compiled loops for covariances of functions of θ under the posterior of one person. Nothing of items.
+"""Compiled loops for covariances of functions of θ under the posterior of one person.
 
 With polynomials φ_0 = 1, φ_1, … that are orthonormal under the posterior (three-term recurrence, Stieltjes),
-Cov(f, g) = Σ_m E[fφ_m]·E[gφ_m] from m = 1 on. Scores are smooth and a posterior is narrow, so the sum falls off
-geometrically and a few terms are the whole to rounding. As θφ_m is a combination of φ_{m−1}, φ_m and φ_{m+1}, scores
-with a factor θ need no sums over nodes of their own.
+Cov(f, g) = Σ_m E[fφ_m]·E[gφ_m] from m = 1 on. Scores are smooth and a posterior is narrow, so the terms decrease
+geometrically and a few of them give the sum to rounding. Since θφ_m is a combination of φ_{m−1}, φ_m and φ_{m+1},
+scores with a factor θ need no separate sums over nodes.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from irt_psychometrics.core.kernels import _inlined
 
 FEW, MORE = 6, 12
-"""Terms of a covariance, where the spread of the person's log-odds on their steepest item is up to NARROW and up to
-WIDE: the relative error of the sum is then below 1e-5. Above WIDE there is a term for every node."""
+"""Number of terms of a covariance if the SD of the person's log-odds on the steepest item is up to NARROW and up to
+WIDE. The relative error of the sum is then below 1e-5. Above WIDE there is a term for every node."""
 NARROW, WIDE = 0.7, 1.1
 UNSEEN = 1e-15
 """Nodes with less posterior weight are left out."""
@@ -20,7 +20,8 @@ UNSEEN = 1e-15
 
 @_inlined
 def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
-    """The nodes low … high − 1 that count, how many terms a covariance needs, and whether they are of polynomials."""
+    """Return the range low … high − 1 of nodes with weight, the number of terms of a covariance, and whether the terms
+    are of polynomials."""
     low, high = 0, post.size
     while post[low] < UNSEEN:
         low += 1
@@ -39,7 +40,7 @@ def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
 
 @_inlined
 def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untyped-def]
-    """Fills polynomials[m, q] = p_q·φ_m(θ_q) and moments[m] = (α_m, β_m) for m < size, with
+    """Fill polynomials[m, q] = p_q·φ_m(θ_q) and moments[m] = (α_m, β_m) for m < size, with
     θφ_m = β_m φ_{m−1} + α_m φ_m + β_{m+1} φ_{m+1}."""
     phi, before, after = np.ones(p.size), np.zeros(p.size), np.empty(p.size)
     beta = 0.0
@@ -54,7 +55,7 @@ def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untype
         for q in range(p.size):
             after[q] = (theta[q] - alpha) * phi[q] - beta * before[q]
             norm += p[q] * after[q] ** 2
-        beta = np.sqrt(norm) if norm > 1e-12 else 0.0  # fewer nodes than terms: the rest is nothing
+        beta = np.sqrt(norm) if norm > 1e-12 else 0.0  # fewer nodes than terms: further terms are 0
         scale = 1 / beta if beta > 0 else 0.0
         for q in range(p.size):
             before[q] = phi[q]
@@ -63,7 +64,7 @@ def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untype
 
 @_inlined
 def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
-    """into[m] = Σ_q row[q]·polynomials[m, q], four at a time."""
+    """Set into[m] = Σ_q row[q]·polynomials[m, q], four m at a time."""
     for m in range(0, size, 4):
         one, two, three, four = 0.0, 0.0, 0.0, 0.0
         for q in range(row.size):
@@ -76,7 +77,8 @@ def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
 
 @_inlined
 def expand(row, theta, p, by_polynomials, polynomials, moments, found, into, expected):  # type: ignore[no-untyped-def]
-    """into (terms, 2): components of θ·row and of row whose products sum up to covariances; expected (2,): means."""
+    """Fill into (terms, 2) with components of θ·row and of row whose products sum up to covariances, and expected (2,)
+    with the two means."""
     if by_polynomials:
         terms = into.shape[0]
         project(row, polynomials, terms + 2, found)
@@ -91,7 +93,7 @@ def expand(row, theta, p, by_polynomials, polynomials, moments, found, into, exp
 
 @_inlined
 def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ignore[no-untyped-def]
-    """Like `expand`, for the row alone."""
+    """Like `expand`, for row without θ·row and without the means."""
     if by_polynomials:
         project(row, polynomials, into.size + 1, found)
         for m in range(1, into.size + 1):
@@ -102,8 +104,10 @@ def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ign
 
 @_inlined
 def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
-    """into[q] = √p_q·(f_q − E f) with f = row·factor, then 0: the products of two such rows sum up to their covariance.
-    Returns E f."""
+    """Set into[q] = √p_q·(f_q − E f) with f = row·factor, and 0 after the nodes. Returns E f.
+
+    The products of two such rows sum up to their covariance.
+    """
     mean = 0.0
     for q in range(p.size):
         mean += p[q] * row[q] * factor[q]
@@ -115,7 +119,10 @@ def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
 
 @_inlined
 def products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
-    """into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time; not NaN there before."""
+    """Set into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time.
+
+    `into` must not contain NaN there before.
+    """
     sums, kept = into[start:], 0.0
     for m in range(0, terms, 6):
         f0, f1, f2 = weight * parts[m, k], weight * parts[m + 1, k], weight * parts[m + 2, k]

@@ -1,6 +1,6 @@
-"""Which items learners guess on: a score test of c = 0 for each item of a fitted 2PL (Glas & Suárez Falcón 2003).
+"""Find items on which learners guess, by a score test of c = 0 for each item of a 2PL (Glas & Suárez Falcón 2003).
 
-What does not belong here: comparing fits, and the shape of θ (see `latent_shape`).
+Fits are compared in `latent_shape`.
 """
 
 import math
@@ -16,20 +16,22 @@ from irt_psychometrics.estimation.likelihood import Guessing, missing_informatio
 from irt_psychometrics.estimation.response_layout import ResponseLayout
 
 LEVEL = 0.01
-"""False discovery rate at which items are named (Benjamini & Hochberg 1995)."""
+"""False discovery rate at which items are reported (Benjamini & Hochberg 1995)."""
 MIN_GUESSING = 0.05
-"""An item is not named if the lower 95 % limit of its one-step estimate of c is below this."""
+"""An item is not reported if the lower 95 % limit of its one-step estimate of c is below this."""
 MAX_ERROR = 0.2
-"""Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
-answered it: it is not tested."""
+"""An item is not tested if the standard error of its one-step estimate of c is larger, because hardly any weak learner
+answered it."""
 _Z95_ONE_SIDED = 1.644854
 _ZERO = 1e-8
-"""The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
+"""The value of c at which c = 0 is tested. Kernels use logit c, which is not finite at 0."""
 
 
 def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> dict[str, float]:
-    """Items with c > 0 by a one-sided test of each, at this false discovery rate, and the rate from which on each is
-    named, the most certain first; other arguments are those of `one_step_guessing`."""
+    """Items with c > 0 by one-sided tests at the false discovery rate `level`, most significant first.
+
+    Maps each item to its q value. The other arguments are those of `one_step_guessing`.
+    """
     c, se = one_step_guessing(responses, calibration)
     tested = np.flatnonzero(se < MAX_ERROR)
     c, se = c[tested], se[tested]
@@ -41,15 +43,15 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
 
 
 def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
-    """One-step estimates of c from 0, and their standard errors where c is 0; shape (J,) each, NaN for items without
+    """One-step estimates of c from 0, and their standard errors if c is 0; shape (J,) each, NaN for items without
     parameters.
 
-    The complete-data score of c at 0 is (x − P)/P. What the answers say of it on average (Fisher's identity) is freed
-    from what the item's own a and d explain, by products of learners' scores: so it holds where these were estimated
-    under a prior as well (Neyman's C(α)). Other items would explain a little more, and errors are somewhat too large.
+    The complete-data score of c at 0 is (x − P)/P. Its mean given the answers (Fisher's identity) is adjusted for the
+    item's own a and d, by products of learners' scores. So the test is also valid if a and d were estimated under a
+    prior (Neyman's C(α)). There is no adjustment for the other items, so errors are somewhat too large.
 
-    calibration: of these answers or of more, one population with mean 0 and SD 1 by a 2PL, θ normal or a histogram; its
-    errors are not needed.
+    `calibration` is a 2PL fit of these or more answers, with one population of mean 0 and SD 1 and θ normal or a
+    histogram. Its errors are not needed.
     """
     keep = np.isfinite(calibration.a)
     kept = responses.of_items(keep)

@@ -1,9 +1,9 @@
-"""Whether answers to different items have anything in common: a fit's gain against that on shuffled answers.
+"""Test whether answers to different items have anything in common, by comparing a fit's gain with shuffled answers.
 
-One factor always explains some of the noise between items, so that a gain proves nothing until it exceeds what chance
-gives. Far above, nothing need be computed. Below, the answers are shuffled among the learners of each item and group,
-which leaves the design, the items' difficulties and the groups as they are and takes away what the answers share. That
-no gain of 99 shuffles reaches the real one has a probability of 1 in 100 without an ability (Phipson & Smyth 2010).
+One factor always explains some of the noise between items, so a gain is evidence only if it exceeds the gain by chance.
+If it is far above, nothing is computed. Otherwise the answers are shuffled among the learners of each item and group.
+This keeps the design, the items' difficulties and the groups, and removes the dependence between answers. Without an
+ability, the probability that no gain of 99 shuffles reaches the real gain is 1 in 100 (Phipson & Smyth 2010).
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers, ResponseLayout
 
 NOISE_PER_ITEM, NOISE = 3.0, 8.0
-"""Twice the log-likelihood that one factor gains on independent answers is 1.3 to 1.8 per item on average and never was
-above 3 per item and 8 in 150 simulated sets of 4 to 100 items; LSAT6, five items with little in common, has 54."""
+"""On independent answers, one factor gains 1.3 to 1.8 per item on average in twice the log-likelihood. It never gained
+more than 3 per item plus 8 in 150 simulated sets of 4 to 100 items. LSAT6, five items with little in common, has 54."""
 SHUFFLES = 99
 _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 """Real and shuffled answers are compared by a short ascent on few nodes: 40 ms for 28,000 answers to 163 items."""
 
 
 def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
-    """A sentence where answers of items with slopes of their own could as well have nothing in common, else "".
-    Items whose curves are neither of a, d and c nor of the partial credit family are not tested.
+    """The reason to doubt that answers have anything in common, a sentence; "" if there is no reason.
 
-    `gathered`: gives the responses that `problem` was made from, in memory; `loglik`: its maximum.
+    Only items with slopes of their own, and curves of a, d and c or of the partial credit family, are tested.
+    `gathered` returns the responses of `problem` in memory, or None; `loglik` is the problem's maximum.
     """
     s = problem.structure
     if not s.item_model.has_kernels:
@@ -71,8 +71,10 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
 
 
 def _repeated(responses: Responses, persons: Persons) -> tuple[Responses, Persons]:
-    """A row for each of the persons that others stand for, as a shuffle moves single answers. Persons keep weights that
-    are not whole numbers."""
+    """Repeat each person as often as its weight says, because a shuffle moves single answers.
+
+    If a weight is not a whole number, persons and weights are unchanged.
+    """
     times = np.rint(persons.weight).astype(np.int64)
     if (times == 1).all() or (times != persons.weight).any():
         return responses, persons
@@ -93,7 +95,7 @@ def _repeated(responses: Responses, persons: Persons) -> tuple[Responses, Person
 
 
 def _reached(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> int | None:
-    """Which shuffle, counted from 1, was the first to gain as much as the real answers; None where none did."""
+    """Number, from 1, of the first shuffle that gains as much as the real answers. Returns None if there is none."""
     real = _gain(responses, persons, model, run)
     for number, shuffled in enumerate(_shuffles(responses, persons), start=1):
         if _gain(shuffled, persons, model, run) >= real:
@@ -102,7 +104,7 @@ def _reached(responses: Responses, persons: Persons, model: ItemModel, run: kern
 
 
 def _shuffles(responses: Responses, persons: Persons) -> Iterator[Responses]:
-    """The same responses with scores exchanged within each item and group; the same ones each time."""
+    """The responses with scores shuffled within each item and group. Equal responses give the same sequence."""
     content = hashlib.sha256()
     for values in (responses.person, responses.item, responses.score):
         content.update(np.ascontiguousarray(values, dtype=np.int64).tobytes())
@@ -130,7 +132,7 @@ def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels
 
 
 def _independent_loglik(data: LaidOutAnswers) -> float:
-    """The log-likelihood of answers that have nothing in common."""
+    """Log-likelihood of the answers if they are independent."""
     if data.counts is not None:
         return _sum_of_logs(data.counts.table, data.shares)
     n, right = data.n, data.correct

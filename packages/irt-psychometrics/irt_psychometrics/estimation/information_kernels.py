@@ -1,20 +1,22 @@
-"""Compiled loops of the observed information: what is lost because abilities are not known. See `kernels` for layouts.
+"""Compiled loops of the observed information: the information lost because abilities are unknown. See `kernels` for
+layouts.
 
 By Louis (1982) the loss is Σ_i Cov(complete-data score | pattern i) over persons. A score of item j is (x − P)·V with
-V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing L/P = 1), that of a group's mean or log SD
-is a function of θ alone; abilities are all that is not known, so each covariance is one between functions of θ under
-the person's posterior.
+V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing L/P = 1). The score of a group's mean or
+log SD is a function of θ alone. Only abilities are unknown, so each covariance is between functions of θ under the
+person's posterior.
 
-Each person by himself (`add_persons`): see `expansion_kernels`.
+`add_persons` processes each person separately; see `expansion_kernels`.
 
-Persons of one set together (`add_runs`): a score is that of an answer that is not listed, one function B_j for all of
-them, plus l_ij·V_j where the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and G_j = Σ_i l_ij p_i (V_j − E_i V_j)
-their sum is BᵀKB, plus GB and its transpose, plus Σ_i l_ij l_ik Cov_i(V_j, V_k). Without guessing V = (θ, 1), and the
-last is Var_i(θ) between slopes. With guessing V = (θv, v, −(1 − c)v) up to a constant, as c/P = 1 − (1 − c)·L/P, and
-v = ±L/P is itself a logistic curve with slope a, so that as few terms serve as without.
+`add_runs` processes persons of one set together. A score is the score B_j of an unlisted answer, the same function for
+all of them, plus l_ij·V_j if the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and
+G_j = Σ_i l_ij p_i (V_j − E_i V_j), the loss is BᵀKB, plus GB and its transpose, plus Σ_i l_ij l_ik Cov_i(V_j, V_k).
+Without guessing V = (θ, 1), and the last term is Var_i(θ) between slopes. With guessing V = (θv, v, −(1 − c)v) up to a
+constant, because c/P = 1 − (1 − c)·L/P. Here v = ±L/P is itself a logistic curve with slope a, so the same number of
+terms suffices.
 
-Sums go to out (J + G, J + G, C, C), C scores for each pair of items, where groups stand as items after the J; for
-C = 3 their third score is 0. The loss is out plus its transpose.
+Sums are added to out (J + G, J + G, C, C), with C scores for each pair of items. Groups are stored as items after the J
+items; for C = 3 their third score is 0. The loss is out plus its transpose.
 """
 
 from typing import NamedTuple
@@ -34,13 +36,13 @@ from irt_psychometrics.estimation.expansion_kernels import (
 RUN = 8
 """Runs of at least this many persons who saw the same set are processed together."""
 BEND = 1.5
-"""Factor by which a curve with guessing bends more than its slope suggests."""
+"""Factor by which a curve with guessing has more curvature than its slope suggests."""
 
 
 @_compiled
 def count_by_information(first, last, people, information, counts):  # type: ignore[no-untyped-def]
-    """Adds each person to counts (M,) by the information, rounded down, that the person's items have together at the
-    node where they have most; information: (J, Q) of each item."""
+    """Add each person to counts (M,) at the largest information over nodes of the person's items together, rounded
+    down. `information` (J, Q) is the information of each item."""
     total = np.empty(information.shape[1])
     place = 0
     for i in range(first, last):
@@ -59,11 +61,11 @@ def count_by_information(first, last, people, information, counts):  # type: ign
 
 
 class Scores(NamedTuple):
-    """What one answer adds to the scores, by node.
+    """Contribution of one answer to the scores, by node.
 
-    right, wrong (J, Q): (x − P)·L/P for a listed answer and for the other one.
+    right, wrong (J, Q): (x − P)·L/P for a listed and for an unlisted answer.
     guess_right, guess_wrong (J, Q), no rows without guessing: (x − P)·c/P.
-    guess_gain (J,): how much listed answers gain in the last against `right` − `wrong`, up to a constant: −(1 − c).
+    guess_gain (J,): −(1 − c), the ratio of `guess_right` − `guess_wrong` to `right` − `wrong`, up to a constant.
     latent (G, 2, Q): scores of a group's mean and log SD.
     """
 
@@ -77,8 +79,11 @@ class Scores(NamedTuple):
 
 @_inlined
 def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-def]
-    """Adds a person's posterior (Q,), `weight` times, to `mass` (Q,) and −p pᵀ to `K` (Q, Q); in `row` is left what it
-    adds to what a listed answer shares with θ, and what comes back is the variance of θ, both `weight` times."""
+    """Add a person's posterior p (Q,) to `mass` (Q,) and −p pᵀ to `K` (Q, Q), both times `weight`.
+
+    Fills `row` with p·(θ − E θ) times `weight`, the person's part of the covariances of a listed answer with θ. Returns
+    the variance of θ times `weight`.
+    """
     mean, variance = 0.0, 0.0
     for q in range(nodes.size):
         mean += p[q] * nodes[q]
@@ -96,8 +101,10 @@ def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-de
 
 @_compiled
 def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of runs of persons, without guessing, to `out`: (J + G, J + G, 2, 2). Of each run its first
-    person and the one after its last; runs: (R, 2)."""
+    """Add half the loss of runs of persons, without guessing, to `out` (J + G, J + G, 2, 2).
+
+    `runs` (R, 2) contains the first person of each run and the person after its last.
+    """
     place = np.full(out.shape[0], -1)
     for run in range(len(runs)):
         first, last = runs[run, 0], runs[run, 1]
@@ -129,7 +136,7 @@ def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ig
 
 @_compiled
 def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
-    """Like `add_runs`, with guessing: (J + G, J + G, 3, 3)."""
+    """Like `add_runs`, with guessing; `out` has shape (J + G, J + G, 3, 3)."""
     place = np.full(out.shape[0], -1)
     for run in range(len(runs)):
         first, last = runs[run, 0], runs[run, 1]
@@ -206,8 +213,11 @@ def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # 
 
 @_compiled
 def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of persons, each by himself, to `out`; where `whole` is False each item's own block alone:
-    (J, 1, C, C). sets: as `runs`, of any length."""
+    """Add half the loss of persons, processed one by one, to `out`.
+
+    If `whole` is False, only each item's own block is added, and `out` has shape (J, 1, C, C). `sets` is like `runs`,
+    with runs of any length.
+    """
     place = np.full(out.shape[0], -1)
     for one in range(len(sets)):
         first, last = sets[one, 0], sets[one, 1]
@@ -259,8 +269,8 @@ def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  
 
 @_inlined
 def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyped-def]
-    """Adds weight · Σ_m parts[m, k]·parts[m, l] to the blocks of all pairs of `items` and `last`, half of it to an
-    item's own."""
+    """Add weight · Σ_m parts[m, k]·parts[m, l] to the blocks of all pairs of `items` and `last`, and half of it to an
+    item's own block."""
     C, n = out.shape[2], items.size
     sums = np.zeros((C, C * (n + 1)))
     for k in range(n + 1):
@@ -285,7 +295,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
 
 @_inlined
 def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
-    """Adds factor · Σ_q by[q]·rows[q] to `into`. Not by np.dot: a threaded BLAS called from threads spins."""
+    """Add factor · Σ_q by[q]·rows[q] to `into`. Without np.dot, because a threaded BLAS called from threads spins."""
     for q in range(by.size):
         share = factor * by[q]
         for k in range(into.size):
@@ -294,7 +304,7 @@ def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
-    """Adds half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B; K still without its diagonal."""
+    """Add half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B. K is given without its diagonal."""
     C, n, Q = out.shape[2], items.size, nodes.size
     where = out.shape[0] - scores.latent.shape[0] + group
     B = np.empty((Q, C * n + 2))

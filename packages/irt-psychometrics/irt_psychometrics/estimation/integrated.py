@@ -1,4 +1,4 @@
-"""The marginal likelihood of item parameters as a function that compiled samplers call; no priors, no sampler."""
+"""The marginal likelihood of item parameters as a function that compiled samplers call. It has no priors."""
 
 import zlib
 from collections.abc import Callable
@@ -21,13 +21,16 @@ from irt_psychometrics.estimation.response_layout import ResponseLayout
 class MarginalLikelihood:
     """log P(answers | item parameters) with θ ~ N(0, 1) integrated out, and its gradient.
 
-    Another mean μ and SD σ of θ are the caller's to write, because a·θ + d with θ = μ + σ·z is (a·σ)·z + (d + a·μ). One
-    call runs on one thread.
+    For another mean μ and SD σ of θ, the caller transforms the parameters: a·θ + d with θ = μ + σ·z is
+    (a·σ)·z + (d + a·μ). One call runs on one thread.
 
-    Attributes:
-        guessing: whether items have a c. Parameters are then slope, intercept and c, else slope and intercept; each of
-            shape (J,).
-        data: arrays by name, in the order in which `kernel` takes them after the parameters.
+    Attributes
+    ----------
+    guessing
+        Whether items have a c. The parameters are then slope, intercept and c, else slope and intercept; shape (J,)
+        each.
+    data
+        Arrays by name, in the order of the arguments of `kernel` after the parameters.
     """
 
     guessing: bool
@@ -35,8 +38,22 @@ class MarginalLikelihood:
 
     @classmethod
     def from_responses(cls, responses: Responses, nodes: int, *, guessing: bool) -> Self:
-        """On equally spaced `nodes` in [−6, 6]. Raises DisconnectedDesignError if the responses do not hang
-        together."""
+        """Prepare the likelihood of these responses.
+
+        Parameters
+        ----------
+        responses
+            Responses to J items.
+        nodes
+            Number of equally spaced nodes in [−6, 6].
+        guessing
+            Whether items have a c.
+
+        Raises
+        ------
+        DisconnectedDesignError
+            If the responses fall into groups without common learners or items.
+        """
         grid = Grid.spanning(nodes)
         layout = ResponseLayout.from_responses(responses, rarer=guessing, shards=1)
         people = layout.shards[0]
@@ -50,8 +67,8 @@ class MarginalLikelihood:
 
     @staticmethod
     def kernel(guessing: bool) -> Callable[..., Any]:
-        """The function compiled by numba: (parameters …, data …) → log-likelihood and its gradient by each of the
-        parameters, (J,)."""
+        """Return the function compiled by numba: (parameters …, data …) → log-likelihood, and its gradient by each
+        parameter, shape (J,) each."""
         compiled: Callable[..., Any]
         compiled = (integrated_kernels.guessing if guessing else integrated_kernels.logistic).compiled
         return compiled
@@ -59,11 +76,11 @@ class MarginalLikelihood:
     @staticmethod
     @cache
     def fingerprint() -> int:
-        """A number that changes with the loops of `kernel`, for caches of compiled code that calls it."""
+        """A number that changes with the code of `kernel`, for caches of compiled code that calls it."""
         return zlib.crc32(b"".join(Path(str(m.__file__)).read_bytes() for m in (integrated_kernels, kernels)))
 
     def __call__(self, *parameters: Floats) -> tuple[Floats, ...]:
-        """Value and gradient; `parameters` as in the class."""
+        """Compute the log-likelihood and its gradient. `parameters` are those listed at the class."""
         found: tuple[Floats, ...] = self.kernel(self.guessing)(
             *(np.ascontiguousarray(x) for x in parameters), *self.data.values()
         )
@@ -71,7 +88,8 @@ class MarginalLikelihood:
 
 
 def _codes(people: kernels.People, n_items: int) -> np.ndarray:
-    """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
+    """Answers as bits, shape (bytes of the longest set, N). Bit k of a learner's byte b is the answer to item 8b + k of
+    the set."""
     length = np.diff(people.set_start)
     set_of_entry = np.repeat(np.arange(len(length)), length)
     key = set_of_entry * n_items + people.set_items

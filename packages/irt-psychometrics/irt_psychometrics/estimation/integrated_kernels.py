@@ -1,14 +1,14 @@
 """Compiled loops of `MarginalLikelihood`: log P(answers) with θ integrated out, and its gradient.
 
-A sampler asks for this hundreds of thousands of times for the same answers, so what depends on the answers only is laid
-out beforehand, and one call runs on one thread (chains have one each). No PyTensor and no priors here.
+A sampler calls this hundreds of thousands of times for the same answers, so everything that depends only on the answers
+is prepared beforehand. One call runs on one thread, because each chain has its own. PyTensor and priors are not used.
 
 Without guessing, learners who saw the same set of items (a *form*) differ only in s = Σ a_j over their correct answers:
-log P = Σ d_j + f(s), f(s) = log Σ_q w_q exp(s·θ_q − Σ_j log(1 + exp(a_j θ_q + d_j))), with the moments of θ given the
-answers as derivatives. f is tabulated with its first two derivatives at equally spaced s, each row of the table from
-the one before by exponential tilting, and read by quintic Hermite interpolation: a learner then costs the same with any
-number of nodes, and no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s. Where the tables of
-the forms would have more rows than there are learners, and with guessing, the loops are those of the em engine.
+log P = Σ d_j + f(s), f(s) = log Σ_q w_q exp(s·θ_q − Σ_j log(1 + exp(a_j θ_q + d_j))). The derivatives of f are moments
+of θ given the answers. f is tabulated with its first two derivatives at equally spaced s, each row of the table from
+the previous row by exponential tilting, and read by quintic Hermite interpolation. A learner then costs the same with
+any number of nodes, and no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s. If the tables of
+the forms would have more rows than there are learners, or if there is guessing, the loops of the em engine are used.
 """
 
 import numpy as np
@@ -16,17 +16,17 @@ import numpy as np
 from irt_psychometrics.core.kernels import Curves, People, _compiled, _scatter, _take, expected_counts, logistic_table
 
 ROW_STEP = 0.25
-"""Step of the table, in s. With SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a
+"""Step of the table, in s. If SDs of θ given the answers are below 1, sixth cumulants are of order 1 or less, and a
 learner's log-likelihood is accurate to 1e-8."""
 FRESH_ROWS = 16
-"""Number of rows that are derived from one another before one is computed afresh: after so many multiplications by
-exp(θ·ROW_STEP), a weight that had underflown to 0 would still be negligible."""
+"""Number of rows that are derived from each other before a row is computed directly. After this many multiplications by
+exp(θ·ROW_STEP), a weight that has underflown to 0 is still negligible."""
 BYTE = 256
 
 
 @_compiled
 def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-def]
-    """rows[g] (Q,) is the distribution of θ at s = low + g·step, table[g] its f, mean and variance."""
+    """Fill rows[g] (Q,) with the distribution of θ at s = low + g·step, and table[g] with f, its mean and variance."""
     Q = nodes.size
     factor = np.exp(step * nodes)
     for g in range(rows.shape[0]):
@@ -61,10 +61,11 @@ def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped
 
 @_compiled
 def _by_table(first, codes, places, items, slope, low, step, table, used, theta_right):  # type: ignore[no-untyped-def]
-    """Σ f(s) of a form's learners. Adds their part of `used` (rows, 3), the derivatives of that sum by f, f' and f'' of
-    every row, and of `theta_right` (J,), Σ E θ over the learners who answered an item correctly.
+    """Return Σ f(s) over a form's learners.
 
-    codes[b, first + i]: the answers of learner i to the items 8b … 8b + 7 of the form, a bit each.
+    Adds to `used` (rows, 3) the derivatives of this sum by f, f' and f'' of every row, and to `theta_right` (J,) the
+    sum of E θ over the learners who answered an item correctly. codes[b, first + i] contains the answers of learner i
+    to the items 8b … 8b + 7 of the form, one bit each.
     """
     n, n_bytes = places.size, codes.shape[0]
     sums, means = np.empty(BYTE), np.empty(BYTE)
@@ -124,8 +125,10 @@ def _by_table(first, codes, places, items, slope, low, step, table, used, theta_
 
 @_compiled
 def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
-    """Adds to mass (Q,) minus the derivatives by base of what `used` says was read from the table: ∂f = p, ∂f' =
-    p(θ − f'), ∂f'' = p((θ − f')² − f'')."""
+    """Add to mass (Q,) minus the derivatives by `base` of the values read from the table, weighted by `used`.
+
+    The derivatives are ∂f = p, ∂f' = p(θ − f') and ∂f'' = p((θ − f')² − f'').
+    """
     for g in range(rows.shape[0]):
         row, by_f, by_mean, by_variance = rows[g], used[g, 0], used[g, 1], used[g, 2]
         mean, variance = table[g, 1], table[g, 2]
@@ -137,7 +140,7 @@ def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _span(items, slope):  # type: ignore[no-untyped-def]
-    """The least and the largest s of a form."""
+    """Return the minimum and the maximum of s for a form."""
     low, high = 0.0, 0.0
     for k in range(items.size):
         low += min(slope[items[k]], 0.0)
@@ -147,7 +150,7 @@ def _span(items, slope):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_right):  # type: ignore[no-untyped-def]
-    """Σ f(s) of all learners; adds to `seen` (J, Q) and `theta_right` (J,) as `expected_counts` does."""
+    """Return Σ f(s) over all learners. Adds to `seen` (J, Q) and `theta_right` (J,) like `expected_counts`."""
     value, last = 0.0, 0
     for form in range(people.set_start.size - 1):
         begin, end = people.set_start[form], people.set_start[form + 1]
@@ -183,11 +186,11 @@ def logistic(  # type: ignore[no-untyped-def]
     right_items,
     weight,
 ):
-    """(log-likelihood as an array of no axes, its gradient by slope (J,), by intercept (J,)) for
-    P = 1/(1 + exp(−(a·θ + d))), θ on `nodes` (Q,) with log_weights (Q,).
+    """Return the log-likelihood (an array without axes) and its gradient by slope (J,) and by intercept (J,).
 
-    `correct` (J,) counts the learners who answered an item correctly; `codes` as in `_by_table`, with room for the
-    longest set; the rest are the fields of `People`.
+    P = 1/(1 + exp(−(a·θ + d))), with θ on `nodes` (Q,) with `log_weights` (Q,). `correct` (J,) is the number of
+    learners who answered an item correctly. `codes` is as in `_by_table`, with room for the longest set. The other
+    arguments are the fields of `People`.
 
     By Fisher's identity the gradient is the expected complete-data score, Σ E[θ(x − P)] and Σ E[x − P] over the
     learners who saw the item.
@@ -232,10 +235,10 @@ def guessing(  # type: ignore[no-untyped-def]
     right_items,
     weight,
 ):
-    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
+    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1. Also returns the gradient by c (J,), last.
 
-    Of `flipped` items (J,) the wrong answers are listed in place of the correct ones: the rarer kind costs less.
-    Here log(P/(1 − P)) is not a line in θ, so that every learner has all nodes to go through.
+    For `flipped` items (J,) the wrong answers are listed instead of the correct ones, because the rarer kind costs
+    less. Since log(P/(1 − P)) is not linear in θ, the loop visits all nodes for every learner.
     """
     people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
     J, Q = slope.size, nodes.size

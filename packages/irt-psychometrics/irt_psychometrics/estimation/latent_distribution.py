@@ -1,7 +1,7 @@
-"""The distribution of θ in each group of a fit: its weights on the nodes, its parameters, and their penalties.
+"""The distribution of θ in each group of a fit: weights on the nodes, parameters, and penalties.
 
-`NormalGroups` has a mean and an SD for each group, `Histograms` a log weight for each group and node. Nothing here
-knows of answers: the E-step says how many persons it expects at the nodes, and the likelihood is in `marginal`.
+`NormalGroups` has a mean and an SD for each group, `Histograms` a log weight for each group and node. Answers are used
+only through the numbers of persons that the E-step expects at the nodes. The likelihood is in `marginal`.
 """
 
 from dataclasses import replace
@@ -15,16 +15,20 @@ from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 
 _STEPS, _HALVINGS = 20, 8
 _ENOUGH = 1e-2
-"""A histogram is at its maximum when the next step promises less than half of this in log-likelihood."""
+"""A histogram is at its maximum when the next step promises a gain of less than half of this in log-likelihood."""
 
 
 class NormalGroups:
     """θ ~ N(mean, sd²) in each of G groups.
 
-    Attributes:
-        cycles: EM cycles that come first in an ascent.
-        memory: steps that a quasi-Newton matrix is made of.
-        n_free_weights: parameters of its shape, where these are estimated.
+    Attributes
+    ----------
+    cycles
+        Number of EM cycles at the start of an ascent.
+    memory
+        Number of steps in a quasi-Newton matrix.
+    n_free_weights
+        Number of free weights; 0 if the shape is not estimated.
     """
 
     cycles, memory = 0, 12
@@ -34,11 +38,11 @@ class NormalGroups:
         self.structure, self.grid = structure, grid
 
     def start(self) -> Floats:
-        """Log weights to begin with, in the order of `ParameterLayout.weights`."""
+        """Initial log weights, in the order of `ParameterLayout.weights`."""
         return np.zeros(0)
 
     def log_weights(self, full: Floats) -> Floats:
-        """Shape (G, Q): log weights of the nodes in each group, at all F parameters."""
+        """Log weights of the nodes in each group, shape (G, Q), at all F parameters."""
         s = self.structure
         return np.stack(
             [
@@ -48,44 +52,44 @@ class NormalGroups:
         )
 
     def scores(self, means: Floats, sds: Floats, log_weights: Floats) -> Floats:
-        """Shape (2, G, Q): ∂ log w/∂ mean and ∂ log w/∂ log σ of a normal distribution at the nodes."""
+        """∂ log w/∂ mean and ∂ log w/∂ log σ of a normal distribution at the nodes, shape (2, G, Q)."""
         z = (self.grid.nodes - means[:, None]) / sds[:, None]
         raw = np.stack([z / sds[:, None], z**2])
         return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
     def scores_by_place(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:
-        """Scores (G, M, Q) of the M parameters of each group, and their places among all F (G, M)."""
+        """Scores of the M parameters of each group, (G, M, Q), and their positions among all F, (G, M)."""
         G = self.structure.n_groups
         places = self.structure.means.start + np.arange(2) * G + np.arange(G)[:, None]
         return np.ascontiguousarray(self.scores(means, sds, log_weights).transpose(1, 0, 2)), places
 
     def penalty(self, log_weights: Floats, at_nodes: Floats) -> tuple[float, Floats]:  # noqa: ARG002
-        """That on its shape, and the gradient (G, Q) of the log-likelihood less this in its weights."""
+        """The penalty on the shape, and the gradient (G, Q) of the penalised log-likelihood in the log weights."""
         return 0.0, np.zeros(0)
 
     def newton_step(self, gradient: Floats, log_weights: Floats, at_nodes: Floats) -> Floats:  # noqa: ARG002
-        """The step in its weights, from their gradient (G·Q,), where abilities are known."""
+        """Newton step of the log weights, from their gradient (G·Q,), as if abilities were known."""
         return np.zeros(0)
 
     def em_step(self, log_weights: Floats, at_nodes: Floats) -> Floats:  # noqa: ARG002
-        """The step in its weights (G·Q,) to their maximum, given the expected persons at the nodes (G, Q)."""
+        """Step of the log weights (G·Q,) to their maximum, given the expected persons at the nodes (G, Q)."""
         return np.zeros(0)
 
     def information_scale(self, log_weights: Floats, at_nodes: Floats) -> Floats:  # noqa: ARG002
-        """The diagonal of the complete-data information in its weights, shape (G, Q)."""
+        """Diagonal of the complete-data information in the log weights, shape (G, Q)."""
         return np.zeros(0)
 
     def described(self, normal: Population, log_weights: Floats) -> Population:  # noqa: ARG002
-        """A group, given as `normal`, with its own mean and SD, and with nodes and weights where they say more."""
+        """The population of a group. A histogram replaces mean and SD of `normal` and adds nodes and weights."""
         return normal
 
 
 class Histograms(NormalGroups):
     """Log weights on the Q nodes in each of G groups: a penalised empirical histogram.
 
-    Penalties are those of `Smoothing` and, as nothing else distinguishes a wider histogram from flatter slopes, on the
-    identification constraints, the distance of the reference group's mean and variance from 0 and 1; not under anchors,
-    and where slopes are fixed that of the mean.
+    It has the penalties of `Smoothing`. A wider histogram and flatter slopes cannot be distinguished, so there are also
+    penalties for identification: on the distance of the reference group's mean and variance from 0 and 1. They are
+    absent if there are anchors. If slopes are fixed, only the mean has one.
     """
 
     cycles, memory = 3, 30  # a Newton step would at first move log weights far too far in the tails
@@ -97,7 +101,7 @@ class Histograms(NormalGroups):
         self._roughness = self._third.T @ self._third
         self._second = np.diff(np.eye(Q), 2, axis=0) / step**2
         self._flatness, self._bend = smoothing.flatness * step, smoothing.bend
-        self.n_free_weights = structure.n_groups * (Q - 1)  # those of a group sum to 1
+        self.n_free_weights = structure.n_groups * (Q - 1)  # weights of a group sum to 1
 
     def start(self) -> Floats:
         return np.tile(self.grid.log_weights(), self.structure.n_groups)
@@ -140,7 +144,7 @@ class Histograms(NormalGroups):
     def observed_information(self, products: Floats, log_weights: Floats, at_nodes: Floats) -> Floats:
         """Minus the Hessian of the objective in each group's log weights, shape (G, Q, Q), with the items known.
 
-        `products` (G, Q, Q): Σ p pᵀ over the persons of each group with posterior weights p.
+        `products` (G, Q, Q) is Σ p pᵀ over the persons of each group, with posterior weights p.
         """
         found, weights, persons = products.copy(), np.exp(log_weights), at_nodes.sum(axis=1)
         for g, w in enumerate(weights):
@@ -149,13 +153,13 @@ class Histograms(NormalGroups):
         return found
 
     def shape_penalty(self, log_weights: Floats) -> Floats:
-        """Shape (Q, Q): second derivatives of the penalties on the shape of a histogram."""
+        """Second derivatives of the penalties on the shape of a histogram, shape (Q, Q)."""
         flat = np.maximum(self._second @ log_weights - self._bend, 0.0)
         return self._roughness + self._flatness * self._second.T @ (flat[:, None] * self._second)
 
     def free_directions(self, log_weights: Floats) -> tuple[Floats, Floats]:
-        """Directions (GQ, W) of the log weights that keep their sum, and origin and unit in place; and the derivatives
-        (2G, GQ) of each group's mean and log SD."""
+        """Directions of the log weights, (GQ, W), that keep the sum of weights and the origin and unit of θ; and the
+        derivatives of each group's mean and log SD, (2G, GQ)."""
         s, nodes = self.structure, self.grid.nodes
         directions, moments = [], []
         for g, own in enumerate(log_weights):
@@ -170,11 +174,11 @@ class Histograms(NormalGroups):
         return block_diagonal(*directions), block_diagonal(*moments)
 
     def penalty_information(self, log_weights: Floats, free: Floats) -> Floats:
-        """Shape (W, W): what of the information of the free directions comes from the penalties on shape."""
+        """Part of the information of the free directions that comes from the penalties on shape, shape (W, W)."""
         return free.T @ block_diagonal(*(self.shape_penalty(each) for each in log_weights)) @ free
 
     def _maximum(self, log_weights: Floats, at_nodes: Floats, group: int) -> Floats:
-        """The log weights (Q,) of a group that its expected persons at the nodes and the penalties give."""
+        """Log weights of a group, (Q,), that maximise the penalised likelihood of its expected persons at the nodes."""
         value, slope = self._objective(log_weights, at_nodes, group)
         for _ in range(_STEPS):
             step = np.linalg.solve(self._complete_information(log_weights, at_nodes.sum(), group), slope)
@@ -193,7 +197,7 @@ class Histograms(NormalGroups):
 
     def _penalty(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
         """All penalties on the histogram of a group, and their derivatives (Q,) by the log weights (Q,)."""
-        # By differences: sums of all log weights times the roughness lose the digits that an ascent ends by.
+        # Third differences first: the product of roughness and log weights loses digits that the ascent needs.
         third, flat = self._third @ log_weights, np.maximum(self._second @ log_weights - self._bend, 0.0)
         penalty = float(0.5 * (third @ third) + self._flatness / 6 * (flat**3).sum())
         slope = third @ self._third + 0.5 * self._flatness * flat**2 @ self._second
@@ -203,26 +207,30 @@ class Histograms(NormalGroups):
         return penalty, slope
 
     def _objective(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
-        """The expected log-likelihood of a group's log weights (Q,), whose weights sum to 1, less the penalties; and
-        its derivatives (Q,). `at_nodes`: shape (Q,), persons."""
+        """Penalised expected log-likelihood of a group's log weights (Q,), and its derivatives (Q,).
+
+        The weights sum to 1. `at_nodes` (Q,) is the number of persons at each node.
+        """
         penalty, slope = self._penalty(log_weights, at_nodes.sum(), group)
         return float(at_nodes @ log_weights) - penalty, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
 
     def _complete_information(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): of a group's log weights where abilities are known; a change of all of them together, which
-        changes nothing, is held."""
+        """Information of a group's log weights as if abilities were known, shape (Q, Q).
+
+        Adding a constant to all log weights has no effect, so this direction is held.
+        """
         return np.diag(persons * np.exp(log_weights)) + self._penalty_information(log_weights, persons, group)
 
     def _penalty_information(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): second derivatives of a histogram's penalties, without those of its constraints."""
+        """Second derivatives of a histogram's penalties, shape (Q, Q), without those of its constraints."""
         information = self.shape_penalty(log_weights)
         for _, by_weights in self._constraints(np.exp(log_weights), persons) if group == 0 else []:
             information += np.outer(by_weights, by_weights)
         return information
 
     def _constraints(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
-        """The identification constraints that the reference group's mean and variance are 0 and 1: terms of which half
-        the square is a penalty, with their derivatives (Q,) by its log weights."""
+        """Terms of the constraints that the reference group's mean and variance are 0 and 1, with their derivatives
+        (Q,) by its log weights. Half the square of each term is a penalty."""
         s, nodes = self.structure, self.grid.nodes
         if s.anchored:
             return []
@@ -236,7 +244,7 @@ class Histograms(NormalGroups):
         return constraints
 
     def _constraint_curvature(self, weights: Floats, persons: float) -> Floats:
-        """Shape (Q, Q): the constraints' second derivatives by the log weights, each times its term."""
+        """Second derivatives of the constraints by the log weights, each times its term, shape (Q, Q)."""
         out, constraints = np.zeros((len(weights), len(weights))), self._constraints(weights, persons)
         for off, by in constraints:
             out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))
@@ -247,6 +255,6 @@ class Histograms(NormalGroups):
 
 
 def normalised(log_weights: Floats) -> Floats:
-    """The log weights of distributions that sum to 1 over the last axis."""
+    """Log weights shifted so that the weights sum to 1 over the last axis."""
     off: Floats = log_weights - log_weights.max(axis=-1, keepdims=True)
     return off - np.log(np.exp(off).sum(axis=-1, keepdims=True))

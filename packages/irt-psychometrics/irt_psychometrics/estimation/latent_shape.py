@@ -1,17 +1,16 @@
-"""Which distribution of ability a fit takes, and whether learners guess where the model has no guessing.
+"""Choose the distribution of ability of a fit, and find out whether learners guess if the model has no guessing.
 
-Belongs here: the comparison of fits and its limits. Does not belong here: the score tests (see `normality` and
-`guessing`), estimation (see `em`), and what a month does about guessing (see `gates.gates`).
+Does not belong here: the score tests (`normality_test` and `guessing`) and estimation (`em`).
 
-Skewness and guessing look alike: a 3PL can stand in for a skewed θ, and a histogram for guessing. Each is therefore
-judged with the other free, on fits with and without both.
+Skewness and guessing look alike: a 3PL can imitate a skewed θ, and a histogram can imitate guessing. Each is therefore
+tested with the other free, on fits with and without both.
 
-Guessing is looked for in two ways, as neither finds all of it: item by item, which finds some items of many that can be
-guessed, and by the likelihood of a 3PL, which finds what all items have in common. The prior of a 3PL on c, with a mode
-around .2 for every item, may cost more than what the few items gain that can be guessed.
+Two tests for guessing are used, because neither finds all of it. The tests of single items find a few guessed items
+among many. The likelihood of a 3PL finds guessing on all items. Its prior on c, with a mode around .2 for every item,
+may cost more than a few guessed items gain.
 
-Items whose curve is not logistic look guessed as well, if there are enough learners: those of a normal ogive, and even
-more those of a curve that rises slowly and ends steeply. So guessing is not reported if a complementary log-log curve,
+With enough learners, items whose curve is not logistic also look guessed: items with a normal ogive, and even more
+items with a curve that rises slowly and ends steeply. So guessing is not reported if a complementary log-log curve,
 which has no asymptote, explains the answers as well as a 3PL does, and better than the 2PL.
 """
 
@@ -32,28 +31,29 @@ from irt_psychometrics.estimation.guessing import guessed_items
 from irt_psychometrics.estimation.normality_test import Normality, normality
 
 LEVEL = 0.01
-"""Level of the score test: with a smaller p, other fits are made and compared."""
+"""Level of the score test. If p is smaller, fits are compared."""
 MIN_LEARNERS = 1000
-"""Fewer learners do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are
-biased."""
+"""Minimum number of learners for a histogram. With fewer, the sampling error of a histogram's slopes exceeds the bias
+of the slopes under a normal distribution."""
 MIN_LEARNERS_FOR_GUESSING = 300
-"""Guessing is looked for where there are at least this many learners."""
+"""Minimum number of learners for the tests of guessing."""
 MAX_LEARNERS = 10_000
-"""Learners drawn at random from a larger month for the comparison: enough to show any skewness or guessing that
+"""Maximum number of learners in the comparison, drawn at random. They are enough to show any skewness or guessing that
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
 UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
-"""Why a model with guessing has a histogram without a test: its score test misses a skew that moves the slope of a
-month's linking by .04."""
+"""Reason why a model with guessing has a histogram without a test. Its score test misses a skew that changes the slope
+of a month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
-"""Learners are also taken to guess if a 3PL raises 2 log L by more than the first, both with histograms, and either by
-more than the second for each item or with an item that is guessed at this false discovery rate: what a histogram
-smooths of a skewed θ a 3PL can imitate, but in no single item."""
+"""The likelihood of a 3PL shows guessing if it raises 2 log L by more than `GUESSING_GAIN`, both with histograms. In
+addition it must gain more than `GUESSING_GAIN_OF_ITEM` per item, or some item must be guessed at the false discovery
+rate `CANDIDATE_LEVEL`. A 3PL can imitate the part of a skewed θ that a histogram smooths away, but not in a single
+item."""
 
 
 class Fit(Protocol):
-    """Fits responses by `em.fit_em`, whose `start` and `likelihood_only` it takes."""
+    """Function that fits responses by `em.fit_em`, with its options `start` and `likelihood_only`."""
 
     def __call__(
         self,
@@ -69,12 +69,20 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class ComparedFit:
-    """One of the fits that were compared.
+    """Summary of one of the compared fits.
 
-    Attributes:
-        model: its item model, as `Calibration.model` names it; several are joined by +.
-        loglik: the marginal log-likelihood, without the density of priors.
-        converged: whether the ascent came to its end, in fits that were made for their likelihood alone.
+    Attributes
+    ----------
+    model
+        The item model, as in `Calibration.model`; several models are joined by +.
+    latent
+        The distribution of θ.
+    loglik
+        Marginal log-likelihood, without the density of priors.
+    n_parameters, aic, bic
+        Number of parameters and information criteria.
+    converged
+        Whether the fit converged. For fits with `likelihood_only`: whether the ascent ended at a maximum.
     """
 
     model: str
@@ -95,18 +103,26 @@ class ComparedFit:
 class Shape:
     """The distribution of θ that a fit used, and the reason.
 
-    Attributes:
-        latent: the distribution that the fit used.
-        why: the reason, a sentence.
-        normality: the score test. None if it was not requested or could not be computed.
-        histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free if guessing was
-            found. None if they were not compared.
-        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms. None if they were not compared. `why`
-            names the items on which learners guess.
-        guessing: whether the learners guess although the model has no guessing. False if a curve without an asymptote
-            explains the answers as well; `why` then says that the curve does not fit.
-        learners: number of learners in the fits that were compared; 0 if no fits were compared.
-        compared: the fits.
+    Attributes
+    ----------
+    latent
+        The distribution that the fit used.
+    why
+        The reason, a sentence. It names the items on which learners guess.
+    normality
+        The score test. None if it was not requested or could not be computed.
+    histogram_gain
+        2Δ log L of the histogram over the normal distribution, with guessing free if guessing was found. None if they
+        were not compared.
+    guessing_gain
+        2Δ log L of the 3PL over the 2PL, both with histograms. None if they were not compared.
+    guessing
+        Whether the learners guess although the model has no guessing. False if a curve without an asymptote explains
+        the answers as well; `why` then says that the curve does not fit.
+    learners
+        Number of learners in the compared fits; 0 if no fits were compared.
+    compared
+        The compared fits.
     """
 
     latent: Latent
@@ -120,17 +136,34 @@ class Shape:
 
     @staticmethod
     def fit(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> "tuple[Calibration, Shape]":
-        """Returns the calibration with the distribution of θ that the rule selects, and the reason.
+        """Fit responses with the distribution of θ that the rule selects.
 
-        `fit` makes the fits that are compared. `auto` uses a histogram under a model with guessing. Under other models
-        it begins with a normal distribution and tests it. If the test rejects, {2PL, 3PL} × {normal, histogram} are
-        compared, and the histogram is used if it gains enough under the model and there are enough learners for it.
-        Items of the 2PL are tested for guessing, also by the 3PL's likelihood if a normal distribution is rejected.
-        Guessing that is found changes no model and never selects a histogram; the histogram's gain is then its gain
-        over a normal 3PL.
+        Parameters
+        ----------
+        fit
+            Function that makes the fits, like `fit_em`.
+        responses
+            The responses to fit.
+        model
+            The item model.
+        rule
+            "normal", "histogram" or "auto".
 
-        If items have scores besides 0 and 1, only the other items are tested for guessing, and distributions are
-        compared under the model alone, because a 3PL item cannot be fitted together with a scored item.
+        Returns
+        -------
+        Calibration, Shape
+            The fit, and the distribution with the reason.
+
+        Notes
+        -----
+        "auto" uses a histogram under a model with guessing. Under other models it begins with a normal distribution and
+        tests it. If the test rejects, {2PL, 3PL} × {normal, histogram} are compared, and the histogram is used if it
+        gains enough under the model and there are enough learners for it. The items of the 2PL are tested for guessing,
+        also by the 3PL's likelihood if a normal distribution is rejected. Guessing changes no model and never selects a
+        histogram. If it was found, the histogram's gain is its gain over a normal 3PL.
+
+        If items have scores besides 0 and 1, only the other items are tested for guessing. Distributions are then
+        compared only under the model, because a 3PL item cannot be fitted together with a scored item.
         """
         if rule != "auto":
             return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
@@ -178,8 +211,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class _Fits:
-    """Fits of `responses` by model and distribution, with one of `model` and a normal distribution among `made`. Those
-    that are missing are added: each begins at the normal one of its model, and that at this one."""
+    """Fits of `responses` by model and distribution. `made` contains at least `model` with a normal distribution.
+
+    Missing fits are added to `made`. A histogram starts at the normal fit of its model, and a normal fit starts at the
+    fit of `model`.
+    """
 
     fit: Fit
     responses: Responses
@@ -206,7 +242,7 @@ class _Fits:
 
     @property
     def where_guessed(self) -> "_Fits | None":
-        """Fits of the items scored 0 and 1, on which learners may guess; None where these are too few."""
+        """Fits of the items scored 0 and 1, on which learners may guess. None if there are too few such items."""
         if not self.scored:
             return self
         binary = self.responses.n_categories == 2
@@ -224,7 +260,7 @@ class _Fits:
 
 
 class _Guessing(NamedTuple):
-    """Whether learners guess, with the signs in a clause, None if there are no signs. `gain`: of a 3PL, if one was
+    """Whether learners guess, the evidence as a clause (None if there is none), and the gain of a 3PL if one was
     fitted."""
 
     found: bool
@@ -233,9 +269,10 @@ class _Guessing(NamedTuple):
 
 
 def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
-    """Whether learners guess. `rejected`: whether a normal θ is.
+    """Test whether learners guess. `rejected` says whether a normal θ is rejected.
 
-    Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
+    Items found with a normal θ count only if they are also found with a histogram. Otherwise the shape of θ was the
+    cause.
     """
     if fits is None or not (rejected or fits.guessed("normal")):
         return _Guessing(False, None, None)

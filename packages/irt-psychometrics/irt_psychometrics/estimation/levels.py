@@ -1,11 +1,12 @@
-"""Scales whose items are assigned by what was known of a learner before: fits by groups of earlier ability.
+"""Fit scales whose items are assigned by a learner's earlier ability, with groups by earlier ability.
 
-Where items follow an earlier θ̂, learners with other items are other learners, and one normal prior for all flattens
-the slopes. Given θ̂ the assignment says nothing more of θ (it is ignorable, Rubin 1976), so learners are grouped by θ̂
-and each group has its own mean and SD of θ (Bock & Zimowski 1997; Mislevy 1984 for conditioning on what is observed).
+If items are assigned by an earlier θ̂, different items are seen by learners of different ability, and a common normal
+prior flattens the slopes. Given θ̂, the assignment contains no further information about θ (it is ignorable, Rubin
+1976). So learners are grouped by θ̂ and each group has its own mean and SD of θ (Bock & Zimowski 1997; Mislevy 1984 for
+conditioning on observed variables).
 
-Belongs here: the groups, the sequence of fits, and the correlation that gives such an assignment away. Does not belong
-here: where earlier answers come from, and the fit itself, which is handed in.
+This module has the groups, the sequence of fits, and the correlation that reveals such an assignment. The caller
+supplies the earlier answers and the function that fits.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,26 +25,27 @@ from irt_psychometrics.scoring.abilities import Curves, eap_by
 
 MIN_EARLIER_ANSWERS = 5
 LEVELS = 20
-"""Quintiles leave learners of one group too different where items lie within half an SD of θ̂ (`bench_levels.py`)."""
+"""Maximum number of levels. With quintiles, learners of one group differ too much if items are within half an SD of θ̂
+(`bench_levels.py`)."""
 LEARNERS_PER_LEVEL = 50
-"""Levels with fewer learners are merged: a group's mean and SD would be mostly noise."""
+"""Minimum number of learners in a level. With fewer, a group's mean and SD would be mostly noise."""
 REFINEMENTS = 2
-"""How often earlier answers are scored again with the fit's own parameters; a third time changes no bias by more than
-0.01."""
+"""Number of times that earlier answers are scored again with the fit's own parameters. A third time changes no bias by
+more than 0.01."""
 UNKNOWN = "unknown"
-"""The group of learners whose earlier θ is not known."""
+"""The group of learners whose earlier θ is unknown."""
 _PLAUSIBLE_B = 6.0
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier θ̂ of each of N learners, shape (N,); NaN where there are fewer than `MIN_EARLIER_ANSWERS` answers."""
+    """Earlier θ̂ of each of N learners, shape (N,). NaN for learners with fewer than `MIN_EARLIER_ANSWERS` answers."""
 
     theta: Floats
 
     @classmethod
     def scored(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Self:
-        """EAP against N(0, 1) from those of the earlier `answers` that are on `item_ids`, the `items` with curves.
+        """EAP with prior N(0, 1) from the earlier `answers` to the items `item_ids`, whose curves are `items`.
 
         `answers` has one person for each of the learners, in their order.
         """
@@ -59,10 +61,10 @@ class Earlier:
         return np.isfinite(self.theta)
 
     def groups(self) -> list[str]:
-        """N labels: equally large levels by θ̂, `level 01` the lowest, and `UNKNOWN`.
+        """N labels: levels of equal size by θ̂, `level 01` the lowest, and `UNKNOWN`.
 
-        There are as many levels as have `LEARNERS_PER_LEVEL`, at most `LEVELS`. Fewer unknown learners than make a
-        level stand in the middle one.
+        Each level has at least `LEARNERS_PER_LEVEL` learners, and there are at most `LEVELS`. If the unknown learners
+        are too few for a level, they are in the middle level.
         """
         known = self.known
         count = min(LEVELS, int(known.sum()) // LEARNERS_PER_LEVEL)
@@ -80,8 +82,7 @@ class Earlier:
 class LevelledFit:
     """A fit by level, with θ in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0).
 
-    Attributes:
-        groups: the label of each learner, as fit statistics need them.
+    `groups` are the labels of the learners, which fit statistics need.
     """
 
     calibration: Calibration
@@ -89,22 +90,39 @@ class LevelledFit:
 
 
 Fit = Callable[[list[str], str, float], Calibration]
-"""A fit by groups: labels, the reference group, and the SD of all learners in the unit of this fit as far as known (1
-where it is not), which a prior on slopes needs."""
+"""Function that fits by groups. Its arguments are the labels, the reference group, and the SD of all learners in the
+unit of this fit, which a prior on slopes needs (1 if it is not known yet)."""
 
 
 @dataclass(frozen=True)
 class EarlierAnswers:
-    """Answers that the learners of a fit gave before it; a person for each of the learners, in their order."""
+    """Answers that the learners of a fit gave before it. `answers` has one person per learner, in the fit's order."""
 
     answers: Responses
 
     def fit_by_level(self, fit: Fit, anchors: AnchorSet | None) -> LevelledFit:
-        """Calls `fit` with groups by the earlier θ̂.
+        """Fit with groups by the earlier θ̂.
 
-        At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
-        what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
-        nothing but the window, the answers before it and the frozen anchors has a say.
+        The first θ̂ is computed from earlier answers to anchors, with the anchors' parameters on the scale. Items were
+        assigned by more than these answers, so the fit's own parameters then score all earlier answers, for better
+        groups. The result depends only on the window, the answers before it and the frozen anchors.
+
+        Parameters
+        ----------
+        fit
+            Function that fits by groups; see `Fit`.
+        anchors
+            Frozen anchors of the scale. None: the first fit has a single group.
+
+        Returns
+        -------
+        LevelledFit
+            The last fit and the labels of its learners.
+
+        Raises
+        ------
+        PsychometricsError
+            If the fit has items that are neither logistic nor of the partial credit family.
         """
         answers = self.answers
         if anchors is None:
@@ -121,8 +139,20 @@ class EarlierAnswers:
         return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
 
     def assignment_correlation(self, responses: Responses, calibration: Calibration) -> tuple[float, int]:
-        """Correlation, over the responses of a calibration, of the item's b with the learner's earlier θ̂; and how many
-        learners these are of."""
+        """Correlation of the item's b with the learner's earlier θ̂ over the responses of a calibration.
+
+        Parameters
+        ----------
+        responses
+            Responses of the calibration.
+        calibration
+            A fit of these responses.
+
+        Returns
+        -------
+        float, int
+            The correlation (NaN if it is not defined), and the number of learners in it.
+        """
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
         return correlation_with(responses, unit.b, Earlier.scored(self.answers, unit.item_ids, unit.curves))
 
@@ -136,9 +166,10 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
 
 
 def correlation_with(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
-    """As `assignment_correlation`, of difficulties and an earlier θ̂.
+    """`EarlierAnswers.assignment_correlation` for given difficulties and an earlier θ̂.
 
-    `difficulty`: shape (J,); items without a finite b within ±6 do not count. NaN where there is nothing to correlate.
+    `difficulty` has shape (J,). Items without a finite b within ±6 are left out. Returns NaN and the number of learners
+    if there are fewer than two learners or no variance.
     """
     if earlier.theta.shape != (responses.n_persons,):
         raise PsychometricsError(f"earlier θ of {earlier.theta.size} learners for {responses.n_persons} in the fit")

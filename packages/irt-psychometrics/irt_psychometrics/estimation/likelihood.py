@@ -1,14 +1,13 @@
-"""What one E-step says of the items: expected counts, gradient and information, without and with guessing.
+"""E-step of the items: expected counts, gradient and information, without and with guessing.
 
-`Logistic`, `Guessing`, `PartialCredit` and `Categories` have one interface; all stand for J curves on Q nodes at one
-parameter vector. A complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the
-`factors` of its tables.
-Formulas of curves, the ability distribution, priors and the optimiser are elsewhere.
+`Logistic`, `Guessing`, `PartialCredit` and `Categories` have the same interface. Each represents J curves on Q nodes at
+one parameter vector. A complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the
+`factors` of its tables. Formulas of curves, the ability distribution, priors and the optimiser are elsewhere.
 
-`PartialCredit` serves models in which the sum of scores, each times its item's slope, is all that answers say of θ: its
-rows of kernels are the scores k > 0 of each item, with slopes k·a, and sums over nodes are of its seen items alone.
-`Categories` serves any `ItemModel`. log P(pattern) is Σ log P(0) over the items seen plus Σ log P(k)/P(0) over the
-categories k > 0 that were chosen, so that kernels take a row for each item and category where they else take an item.
+`PartialCredit` is for models in which the sum of scores, each times its item's slope, is sufficient for θ. Its rows in
+the kernels are the scores k > 0 of each item, with slopes k·a, and sums over nodes include only the seen items.
+`Categories` is for any `ItemModel`. log P(pattern) is Σ log P(0) over the seen items plus Σ log P(k)/P(0) over the
+chosen categories k > 0, so the kernels have a row for each item and category instead of each item.
 """
 
 from collections.abc import Callable
@@ -30,28 +29,39 @@ from irt_psychometrics.estimation.reductions import KernelSum, SumOverPersons, S
 from irt_psychometrics.estimation.response_layout import LaidOutAnswers
 
 SCORE_STEP = 1e-3
-"""A step for finite differences: the relative error of a second derivative is one in a million."""
+"""Step for finite differences. The relative error of a second derivative is one in a million."""
 NOTHING = -1e4
-"""The log weight of a node that is not in use."""
+"""Log weight of an unused node."""
 Tables = TypeVar("Tables", information_kernels.Scores, scored_information_kernels.ScoredItems)
 MAX_INFORMATION = 10_000
-"""Information about θ that is told from less: an SD of a posterior of .01."""
+"""Upper limit of the information about θ that is distinguished; it gives a posterior SD of .01."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One E-step over all persons.
+    """Results of one E-step over all persons.
 
-    Attributes:
-        gradient: shape (K, J), of the marginal log-likelihood in each item's parameters (Fisher's identity).
-        information: shape (J, K, K), complete-data information expected over answers: never negative definite.
-        residual: shape (J, Q), expected correct answers at each node less those of the curve; without guessing (0, 0).
-        mass: shape (G, Q), expected number of persons of each group at each node.
-        association: shape (J,), Σ over those who saw an item of θ(x − x̄), with θ expected: negative where abler persons
-            answer it worse, whatever slope the model gives it.
-        seen: shape (J, Q), expected number of persons at each node who saw an item.
-        right: shape (J, Q), of those who answered it correctly; without guessing (J, 1), their sum of θ; by category
-            (M, Q), of those who chose the category of a row, and of the partial credit family (M, 1), their sum of θ.
+    Attributes
+    ----------
+    loglik
+        Marginal log-likelihood.
+    gradient
+        Shape (K, J), gradient of the marginal log-likelihood in each item's parameters (Fisher's identity).
+    information
+        Shape (J, K, K), complete-data information expected over answers; never negative definite.
+    residual
+        Shape (J, Q), expected minus modelled number of correct answers at each node; (0, 0) without guessing.
+    mass
+        Shape (G, Q), expected number of persons of each group at each node.
+    association
+        Shape (J,), Σ θ(x − x̄) over the persons who saw an item, with θ expected. It is negative if abler persons answer
+        the item worse, regardless of the model's slope.
+    seen
+        Shape (J, Q), expected number of persons at each node who saw an item.
+    right
+        Shape (J, Q), expected number of persons at each node who answered an item correctly. Without guessing: shape
+        (J, 1), their sum of θ. By category: shape (M, Q), persons who chose the category of a row. Partial credit
+        family: shape (M, 1), their sum of θ.
     """
 
     loglik: float
@@ -88,7 +98,7 @@ class Logistic:
         return Expectation(value, gradient, blocks, np.empty((0, 0)), mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
-        """Shape (J, K, K), complete-data information given the answers (Louis 1982, first term)."""
+        """Complete-data information given the answers, shape (J, K, K) (Louis 1982, first term)."""
         return expected.information
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
@@ -139,8 +149,10 @@ class Guessing:
 
 
 class PartialCredit:
-    """Curves of the partial credit family, of which the 2PL is the case of two scores. `parameters`: shape (K, J);
-    `listed_at`: as `ParameterLayout` has it."""
+    """Curves of the partial credit family. The 2PL is the special case of two scores.
+
+    `parameters` has shape (K, J). `listed_at` is `ParameterLayout.listed_at`.
+    """
 
     def __init__(self, data: LaidOutAnswers, nodes: Floats, parameters: Floats, listed_at: Ints) -> None:
         assert data.counts is not None
@@ -210,18 +222,18 @@ class PartialCredit:
         )
 
     def _steepness(self) -> Floats:
-        """Shape (J,): of the logistic curve whose answers are worth as much at the node where they are worth most."""
+        """Slope of the logistic curve with the same maximum information over the nodes, shape (J,)."""
         points = self.points[:, None]
         variance = ((points - (self.points @ self.p)[:, None]) ** 2 * self.p).sum(axis=1)
         return 2 * np.abs(self.a) * np.sqrt(variance.max(axis=1))
 
     def missing_information(self, total: SumOverPersons, log_weights: Floats, latent: Floats) -> Floats:
-        """As the function of this name, in the order of `ParameterLayout.listed`."""
+        """Same as the function `missing_information`, in the order of `ParameterLayout.listed`."""
         half = self._missing(total, log_weights, latent, whole=True)
         return half + half.T
 
     def missing_information_blocks(self, total: SumOverPersons, log_weights: Floats) -> Floats:
-        """As the function of this name."""
+        """Same as the function `missing_information_blocks`."""
         found = 2 * self._missing(total, log_weights, np.zeros((2, *log_weights.shape)), whole=False)
         out = np.zeros((len(self.p), self.K, self.K))
         for j, at in enumerate(self.listed_at.T):
@@ -240,7 +252,7 @@ class PartialCredit:
 
 
 class Categories:
-    """Curves of items of several categories under any model. `parameters`: shape (K, J)."""
+    """Curves of items with several categories under any model. `parameters` has shape (K, J)."""
 
     def __init__(self, data: LaidOutAnswers, nodes: Floats, model: ItemModel, parameters: Floats) -> None:
         assert data.row_item is not None
@@ -274,8 +286,10 @@ Curves = Logistic | Guessing | PartialCredit | Categories
 def missing_information(
     curves: Logistic | Guessing | PartialCredit, total: SumOverPersons, log_weights: Floats, latent: Floats
 ) -> Floats:
-    """Σ_i Cov(complete-data score | pattern i), in the order of `ParameterLayout.listed`; `latent` (2, G, Q) are the
-    scores of the groups' means and log SDs."""
+    """Σ_i Cov(complete-data score | pattern i), in the order of `ParameterLayout.listed`.
+
+    `latent` (2, G, Q) are the scores of the groups' means and log SDs.
+    """
     if isinstance(curves, PartialCredit):
         return curves.missing_information(total, log_weights, latent)
     J, G, K = curves.data.n_items, len(log_weights), curves.K
@@ -291,15 +305,18 @@ def missing_information(
 def missing_information_blocks(
     curves: Logistic | Guessing | PartialCredit, total: SumOverPersons, log_weights: Floats
 ) -> Floats:
-    """Shape (J, K, K): each item's own block of `missing_information`."""
+    """Each item's own block of `missing_information`, shape (J, K, K)."""
     if isinstance(curves, PartialCredit):
         return curves.missing_information_blocks(total, log_weights)
     return 2 * _missing(curves, total, log_weights, np.zeros((2, *log_weights.shape)), 1)[:, 0]
 
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
-    """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, which
-    are free and not tied to a sum: shape (KJ, GQ), in the order of `ParameterLayout` (Louis 1982)."""
+    """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, shape
+    (KJ, GQ), in the order of `ParameterLayout` (Louis 1982).
+
+    The log weights are free parameters here, without a constraint on their sum.
+    """
     J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
     if isinstance(curves, PartialCredit | Categories):
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
@@ -311,8 +328,10 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
 
 
 def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, latent_scores: Floats) -> Floats:
-    """The same by M parameters of a group with these scores (G, M, Q) in place of the log weights: shape (KJ, GM), by
-    differences of gradients."""
+    """Minus the second derivatives by the items' parameters and M parameters of each group, shape (KJ, GM).
+
+    `latent_scores` (G, M, Q) are the scores of the groups' parameters. Computed by differences of gradients.
+    """
     columns = []
     for g, m in np.ndindex(*latent_scores.shape[:2]):
         step = np.zeros_like(log_weights)
@@ -323,7 +342,7 @@ def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Fl
 
 
 def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
-    """Σ p pᵀ over the persons of each group with posterior weights p at the nodes, shape (G, Q, Q)."""
+    """Σ p pᵀ over the persons of each group, with posterior weights p at the nodes, shape (G, Q, Q)."""
     Q = len(curves.nodes)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
     tables, shape = (curves.curves, nodes, log_weights), (*log_weights.shape, len(nodes))
@@ -334,8 +353,11 @@ def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: F
 def score_products(
     curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent_scores: Floats
 ) -> Floats:
-    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of
-    `ParameterLayout`, then the M `latent_scores` (G, M, Q) of each group."""
+    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM).
+
+    The scores s_i are those of the items' parameters, in the order of `ParameterLayout`, and then the M `latent_scores`
+    (G, M, Q) of each group.
+    """
     J, (G, M, _) = curves.data.n_items, latent_scores.shape
     scores = _padded_tables(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
     nodes, log_weights, latent_scores = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(latent_scores)
@@ -345,13 +367,16 @@ def score_products(
 
 
 def most_information(information: Floats, total: SumOverPersons) -> float:
-    """The most that the items of one person have together at one node, rounded up; information: (J, Q), of items."""
+    """Largest information, rounded up, that one person's items have together at a node.
+
+    `information` (J, Q) is the information of each item.
+    """
     (persons,) = total(KernelSum(information_kernels.count_by_information, (information,), ((MAX_INFORMATION,),)))
     return float(1 + np.flatnonzero(persons)[-1])
 
 
 class _ExpectedCounts(KernelSum):
-    """The value first, shape (1,), which the kernel returns."""
+    """A `KernelSum` whose first array, shape (1,), is the sum of the values that the kernel returns."""
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         value, *counts = into
@@ -360,8 +385,10 @@ class _ExpectedCounts(KernelSum):
 
 @dataclass(frozen=True)
 class _MissingInformation(KernelSum):
-    """The loss of persons in runs and of the others, each by a kernel that is compiled where it is called; added in the
-    order of the persons, so that the sum does not depend on how many kernels there are. `alone`: that of the others."""
+    """The loss of information, by one kernel for persons in runs and one, `alone`, for all others.
+
+    Persons are added in their order, so the sum does not depend on which kernel processes them.
+    """
 
     alone: Callable[..., Any] = information_kernels.add_persons
 
@@ -379,7 +406,7 @@ class _MissingInformation(KernelSum):
 
 
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:
-    """`kernels.expected_counts` over all persons: value, seen, right and mass."""
+    """Run `kernels.expected_counts` over all persons. Returns value, seen, right and mass."""
     J, Q, rows = curves.data.n_items, len(curves.nodes), len(curves.curves.log_odds)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
     right_shape = (rows, len(nodes)) if rows else (len(curves.curves.slope), 1)
@@ -390,7 +417,8 @@ def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple
 
 
 def _padded(table: Floats, value: float | None = None) -> Floats:
-    """Padded to a multiple of 8 nodes, which kernels process at once, with `value` or the last node's values."""
+    """Pad the last axis to a multiple of 8 nodes, which kernels process at once, with `value` or the last node's
+    values."""
     Q = table.shape[-1]
     out = np.empty((*table.shape[:-1], -8 * (-Q // 8)))
     out[..., :Q] = table
@@ -409,7 +437,7 @@ def _missing(
     latent: Floats,
     width: int,
 ) -> Floats:
-    """A kernel of `information_kernels` over all persons, with `width` blocks for each item."""
+    """Run a kernel of `information_kernels` over all persons, with `width` blocks for each item."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)

@@ -1,6 +1,6 @@
-"""The marginal likelihood of one data set: its value, gradient and information at a parameter vector.
+"""The marginal likelihood of one data set: value, gradient and information at a parameter vector.
 
-No optimiser and no judgement of items here.
+The optimiser is in `optimizer`; the flags of items are in `em`.
 """
 
 from dataclasses import dataclass
@@ -37,22 +37,34 @@ from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_psychometrics.estimation.response_layout import Counts, LaidOutAnswers, ResponseLayout
 
 _MIDDLE = 0.4
-"""A c above it leaves nothing to match around a proportion of one half."""
+"""Upper limit of c when a curve is matched where the probability is one half; a larger c leaves no such point."""
 _STEP = 1e-4
-"""A step in a parameter for differences of gradients, small against every standard error."""
+"""Step of a parameter for differences of gradients; small compared with every standard error."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular without guessing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A parameter vector with all that one E-step says about it.
+    """A parameter vector with the results of one E-step.
 
-    Attributes:
-        x: the free parameters; a, d, c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
-        objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
-        information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
-        expected: what the E-step says of the items.
-        latent: (G, 2, 2), information of a group's mean and log SD.
+    Attributes
+    ----------
+    x
+        The free parameters.
+    a, d, c
+        Shape (J,), parameters of the items.
+    means, sds, log_weights
+        Shapes (G,), (G,) and (G, Q), parameters of the latent distributions.
+    loglik
+        Marginal log-likelihood.
+    objective, gradient
+        The marginal log-likelihood plus the log density of the priors, and its gradient in x.
+    information
+        Shape (J, K, K), complete-data information expected over answers, plus the priors' curvature.
+    expected
+        Results of the E-step for the items.
+    latent
+        Shape (G, 2, 2), information of a group's mean and log SD.
     """
 
     x: Floats
@@ -71,7 +83,7 @@ class Point:
 
     @property
     def mass(self) -> Floats:
-        """Shape (G,): persons per group."""
+        """Expected number of persons per group, shape (G,)."""
         return self.expected.mass.sum(axis=1)
 
 
@@ -105,9 +117,12 @@ class Problem:
             self._steps = StepTerms.rare(data.counts.table, held, structure.K, self.priors.rare_steps.sd)
 
     def start(self, begun: Calibration | None = None) -> Floats:
-        """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items, as near
-        as the model comes where an item is answered half the time, on the scale of its one normal distribution or,
-        where it has the same groups, with these."""
+        """Free parameters to start from: latent distributions N(0, 1) and the model's start values.
+
+        If `begun`, a fit of the same items, is given, the start has curves that match its curves where an item is
+        answered correctly half the time. It is on the scale of the fit's one normal distribution. If the fit has the
+        same groups, their distributions are used.
+        """
         s = self.structure
         full = np.zeros(len(s.index))
         begin = s.item_model.start(self.data.shares, self.data.n_categories, self.priors)
@@ -146,7 +161,7 @@ class Problem:
 
     @property
     def histograms(self) -> Histograms:
-        """The latent distribution of a fit that estimates its shape."""
+        """The latent distribution of a fit with histograms."""
         assert isinstance(self.latent, Histograms)
         return self.latent
 
@@ -199,8 +214,11 @@ class Problem:
         )
 
     def narrowest_posterior(self, x: Floats) -> float:
-        """SD of θ, about, of the person whose items say most of it, at that θ of the populations where they do. Slopes
-        at their bound are left out: these items say all they can at one point."""
+        """Approximate SD of the narrowest posterior: of the person with the most information, at the best θ of the
+        populations.
+
+        Slopes at their bound are left out, because all the information of such an item is at one point.
+        """
         s, nodes = self.structure, self.grid.nodes
         full = s.expand(x)
         means, sds = full[s.means], np.exp(full[s.log_sds])
@@ -220,8 +238,11 @@ class Problem:
         return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))
 
     def observed_information(self, point: Point) -> Floats:
-        """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
-        in the order of `ParameterLayout.listed`, Louis (1982); by differences of gradients of `Categories`."""
+        """Minus the Hessian of the objective in all parameters except the weights of histograms, which count as known.
+
+        The order is that of `ParameterLayout.listed`. The method is Louis (1982), or differences of gradients for
+        `Categories`.
+        """
         s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
         curves = self.curves(s.expand(point.x))
         if isinstance(curves, Categories):
@@ -240,8 +261,10 @@ class Problem:
         return information
 
     def _information_by_differences(self, point: Point) -> Floats:
-        """`observed_information` at the cost of two E-steps for each free parameter. That of parameters with one place
-        in x stands at the first of them."""
+        """`observed_information` by differences of gradients, at the cost of two E-steps per free parameter.
+
+        The information of parameters that share a place in x is stored at the first of them.
+        """
         s = self.structure
         places = np.unique(s.index[: s.weights.start], return_index=True)
         first = places[1][places[0] >= 0]
@@ -251,8 +274,10 @@ class Problem:
         return information
 
     def gradient_differences(self, point: Point, places: Ints) -> Floats:
-        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P), at the cost
-        of two E-steps for each."""
+        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P).
+
+        Each place costs two E-steps.
+        """
         columns = []
         for place in places:
             step = np.zeros_like(point.x)
@@ -262,24 +287,28 @@ class Problem:
         return np.stack(columns, axis=1)
 
     def _curvature(self, point: Point) -> Floats:
-        """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
+        """Complete-data information given the answers, minus the Hessian of the log priors, shape (J, K, K)."""
         full = self.structure.expand(point.x)
         curves = self.curves(full)
         assert not isinstance(curves, Categories)
         return curves.curvature(point.expected) + self._prior_terms(full).hessian
 
     def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
-        """Information of few parameters of the groups' densities with these scores (G, M, Q): shared with a, d (and
-        logit c) of the items, (KJ, G, M), by differences of gradients, and the sum of products of the persons' scores,
-        (G, M, M)."""
+        """Information of M parameters of the groups' densities, with these scores (G, M, Q).
+
+        Returns the information shared with a, d (and logit c) of the items, (KJ, G, M), by differences of gradients,
+        and the sum of products of the persons' scores, (G, M, M).
+        """
         curves = self.curves(self.structure.expand(point.x))
         shared = shared_by_differences(curves, self._total, point.log_weights, scores)
         products = products_of_posteriors(curves, self._total, point.log_weights)
         return shared.reshape(-1, *scores.shape[:2]), scores @ products @ scores.transpose(0, 2, 1)
 
     def score_products(self, point: Point) -> Floats:
-        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
-        if these were answers, too; 0 for means and SDs of histograms."""
+        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus `prior_products`.
+
+        Rows and columns of means and SDs are 0 if there are histograms.
+        """
         s, items = self.structure, self.structure.means.start
         latent, places = self.latent.scores_by_place(point.means, point.sds, point.log_weights)
         places = np.concatenate([np.arange(items), places.ravel()])
@@ -288,7 +317,7 @@ class Problem:
         return found + self.prior_products(point)
 
     def prior_products(self, point: Point) -> Floats:
-        """What priors say of the items as if these were answers, shape (F, F)."""
+        """Information of the priors on the items' parameters, treated like answers, shape (F, F)."""
         s = self.structure
         found = np.zeros((len(s.index), len(s.index)))
         own = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items)
@@ -296,8 +325,7 @@ class Problem:
         return found
 
     def information_with_weights(self, point: Point) -> Floats:
-        """Minus the Hessian of the objective in all parameters, those of `listed` and the weights, where there are
-        histograms."""
+        """Minus the Hessian of the objective in the parameters of `listed` and the weights of histograms."""
         s, before = self.structure, len(self.structure.listed)
         shared = shared_with_nodes(self.curves(s.expand(point.x)), self._total, point.log_weights)
         items = np.arange(before - 2 * s.n_groups)
@@ -310,20 +338,19 @@ class Problem:
         return full
 
     def information_of_weights(self, point: Point) -> Floats:
-        """Minus the Hessian of the objective in the log weights of each group's histogram, shape (G, Q, Q), with the
-        items known."""
+        """Minus the Hessian of the objective in each group's log weights, shape (G, Q, Q), with the items known."""
         curves = self.curves(self.structure.expand(point.x))
         products = products_of_posteriors(curves, self._total, point.log_weights)
         return self.histograms.observed_information(products, point.log_weights, point.expected.mass)
 
     def observed_blocks(self, point: Point) -> Floats:
-        """Shape (J, K, K): each item's own block of `observed_information`."""
+        """Each item's own block of `observed_information`, shape (J, K, K)."""
         curves = self.curves(self.structure.expand(point.x))
         assert not isinstance(curves, Categories)
         return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
-        """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
+        """The EM gradient step: complete-data information⁻¹ · gradient, with the frozen parameters held."""
         s, J, K, G = self.structure, self.structure.n_items, self.structure.K, self.structure.n_groups
         free = (s.index >= 0) & ~frozen[s.index]
         full = np.where(free, gradient[s.index], 0.0)
@@ -355,7 +382,7 @@ class Problem:
         return step[s.places]
 
     def _with_shared_steps(self, point: Point, gradient: Floats, free: Mask) -> Floats:
-        """The step of the items' parameters, shape (J, K), of which blocks of items share some, and all a slope."""
+        """EM gradient step of the items' parameters, shape (J, K), if blocks of items share some of them."""
         s = self.structure
         index = s.index[: s.K * s.n_items].reshape(s.K, -1).T
         users = np.bincount(index[index >= 0], minlength=s.size)
@@ -373,7 +400,7 @@ class Problem:
         return found
 
     def information_scale(self, point: Point) -> Floats:
-        """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
+        """Root of the diagonal of the complete-data information of the free parameters, shape (size,)."""
         s = self.structure
         diagonal = np.concatenate(
             [
@@ -386,7 +413,7 @@ class Problem:
 
 
 def held(matrix: Floats, free: Mask) -> Floats:
-    """Blocks (J, K, K) with unit rows and columns for parameters that are not free (J, K), and a ridge."""
+    """The blocks (J, K, K) with unit rows and columns for parameters that are not `free` (J, K), plus a ridge."""
     K = matrix.shape[-1]
     diagonal = np.einsum("jkk->jk", matrix)
     out = np.where(free[:, :, None] & free[:, None, :], matrix, 0.0)
@@ -405,11 +432,30 @@ def largest_scaled_gradient(
     priors: Priors,
     further: Floats | None = None,
 ) -> tuple[float, str]:
-    """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
+    """Return the largest gradient of the log-likelihood (and log prior) in a free parameter, and the parameter's owner.
 
-    In the units of `fit_em`: multiplied by the parameter's standard error, were the abilities known, so 1 for a
-    parameter that is off by about one such error. `curves`: of the items of `responses`, by a, d and c alone;
-    `further`: (J, C), of items that are scored; `given`: those that were held.
+    The gradient is in the units of `fit_em`: multiplied by the parameter's standard error as if abilities were known.
+    It is 1 for a parameter that is off by about one such error.
+
+    Parameters
+    ----------
+    responses, model
+        Responses to J items, and the items' model.
+    curves
+        Curves of the items, by a, d and c alone.
+    latent_mean, latent_sd
+        Mean and SD of θ.
+    given
+        Curves of the held items.
+    priors
+        Priors on a, b and c.
+    further
+        Shape (J, C), t of items with more than two scores.
+
+    Returns
+    -------
+    float, str
+        The gradient, and "item …" or "the ability distribution".
     """
     J = responses.n_items
     structure = ParameterLayout.from_model(model, J, given=given)

@@ -1,11 +1,10 @@
 """Errors of item parameters in estimates of how abilities move.
 
-All learners answer the same items, so the items' errors are shared. They make days seem to differ, and more learners do
-not average them out: they only make the difference more significant.
+All learners answer the same items, so they share the items' errors. The errors make days seem to differ. More learners
+do not average them out; they only make the difference more significant.
 
-Belongs here: the effect of these errors on the slopes of the log-likelihood, and from it on estimates, their standard
-errors and p. Does not belong here: the likelihood and its slopes (`ability_growth`), and draws of the errors
-(`core.moved_items`).
+This module computes the effect of these errors on the slopes of the log-likelihood, and from it on estimates, standard
+errors and p-values. The likelihood and its slopes are in `ability_growth`, draws of the errors in `core.moved_items`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,15 @@ _DRAWS = 16
 class ItemErrors:
     """Effect of the items' errors on the slopes of the log-likelihood by its P parameters, at its maximum.
 
-    Attributes:
-        information: covariance of the slopes over learners, shape (P, P).
-        bias: mean change of the slopes by errors of items, shape (P,). It is not 0, as slopes are not linear in the
-            parameters of items.
-        covariance: of the slopes over sets of errors, shape (P, P). It contains the error of the bias.
+    Attributes
+    ----------
+    information
+        Covariance of the slopes over learners, shape (P, P).
+    bias
+        Mean change of the slopes by errors of items, shape (P,). It is not 0, because slopes are not linear in the
+        parameters of items.
+    covariance
+        Covariance of the slopes over sets of errors, shape (P, P). It includes the error of the bias.
     """
 
     information: Floats
@@ -45,9 +48,16 @@ class ItemErrors:
     ) -> ItemErrors:
         """Compute the slopes again with items that are moved by draws of their errors.
 
-        Args:
-            slopes: shape (P,), summed over learners, from the curves of items.
-            items: the items of `curves` with the errors of their parameters. None, or errors that are not known: 0.
+        Parameters
+        ----------
+        information
+            Covariance of the slopes over learners, shape (P, P).
+        slopes
+            Function from the curves of items to the slopes summed over learners, shape (P,).
+        curves
+            Curves of the items.
+        items
+            The items of `curves` with the errors of their parameters. Unknown errors count as 0. None: all are 0.
         """
         moved = moved_curves(items, _DRAWS) if items else ()
         drawn = [slopes(Curves.from_items(one, population=curves.population)) for one in moved]
@@ -57,7 +67,7 @@ class ItemErrors:
         return cls(information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
 
     def corrected(self, x: Floats, free: Ints) -> Floats:
-        """The maximum x (P,) without the bias of the parameters at the places `free`; the others stay."""
+        """The maximum x (P,), with the parameters at the places `free` corrected for bias."""
         found = x.copy()
         found[free] -= self._inverse(free) @ self.bias[free]
         return found
@@ -69,10 +79,11 @@ class ItemErrors:
         return np.sqrt(np.diag(inverse @ (self.information + self.covariance) @ inverse))
 
     def p_of(self, root: float, place: int, free: Ints, *, two_sided: bool) -> float:
-        """p of a signed root of a likelihood ratio: that the parameter at a place is 0, with the others `free`.
+        """p-value of "the parameter at `place` is 0", with the others of `free` free, from a signed root of a
+        likelihood ratio.
 
         The root is the slope along `by`, which leaves the other parameters free, divided by its standard deviation. The
-        variance that items add is known from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
+        variance that items add is estimated from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
         """
         by = self._inverse(free)[:, free == place][:, 0]
         learners, items = (by @ cov[np.ix_(free, free)] @ by for cov in (self.information, self.covariance))

@@ -1,10 +1,9 @@
-"""Whole M-steps: every item of a 3PL to its own maximum, given the expected counts. No E-step and no line search over
-all.
+"""Whole M-steps: move every item of a 3PL to its own maximum, given the expected counts.
 
-The likelihood of (a, d, logit c) is far from quadratic, in a few items of most banks much farther than in the others. A
-Newton step for all items together then goes as far as the worst item lets it; here each item goes its own way, at the
-cost of J × Q terms in place of a pass over the data (Bock & Aitkin 1981). Nor is that of a histogram's log weights,
-which a Newton step takes far beyond in the tails.
+The likelihood of (a, d, logit c) is far from quadratic, and in most banks a few items are much worse than the others.
+The length of a joint Newton step is then limited by the worst item. Here each item has its own steps, at the cost of
+J × Q terms instead of a pass over the data (Bock & Aitkin 1981). The likelihood of a histogram's log weights is not
+quadratic either: a Newton step overshoots far in the tails.
 """
 
 from typing import NamedTuple
@@ -18,13 +17,13 @@ from irt_psychometrics.estimation.marginal import Point, Problem, held
 
 _STEPS, _HALVINGS = 20, 8
 _ENOUGH = 1e-2
-"""An item is at its maximum when the next step promises less than half of this in log-likelihood."""
+"""An item is at its maximum when the next step promises a gain of less than half of this in log-likelihood."""
 _LONGEST_STEP = 2.0
 _LEAST = 1e-300
 
 
 class Objective(NamedTuple):
-    """Per item: expected log-likelihood plus log prior (n,), its gradient (3, n) and expected information (n, 3, 3)."""
+    """Expected log-likelihood plus log prior of n items, (n,), its gradient (3, n) and information (n, 3, 3)."""
 
     value: Floats
     gradient: Floats
@@ -32,8 +31,7 @@ class Objective(NamedTuple):
 
 
 def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> Floats:
-    """The step of an EM cycle, in the free parameters; without guessing that of items is a Newton step, as is that of
-    means and SDs."""
+    """Step of the free parameters in an EM cycle. Means and SDs, and items without guessing, take a Newton step."""
     s = problem.structure
     step = problem.precondition(point, gradient, frozen)
     if s.item_model.guesses:
@@ -43,7 +41,7 @@ def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> F
 
 
 def _move_items(problem: Problem, point: Point, step: Floats) -> None:
-    """Puts the way to each item's own maximum into the step."""
+    """Replace the items' part of the step by the difference to each item's own maximum."""
     s, J = problem.structure, problem.structure.n_items
     items = slice(0, 3 * J)
     low, high, full = np.full(len(s.index), -np.inf), np.full(len(s.index), np.inf), s.expand(point.x)
@@ -55,7 +53,7 @@ def _move_items(problem: Problem, point: Point, step: Floats) -> None:
 
 
 def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Floats, high: Floats) -> Floats:
-    """Fisher scoring, item by item: (3, J)."""
+    """Maximise each item by Fisher scoring. Returns the parameters, shape (3, J)."""
     out = start.copy()
     rows = np.flatnonzero(free.any(axis=0))
     value, slope, information = _objective(problem, point, rows, out[:, rows])
@@ -85,7 +83,7 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
 
 
 def _objective(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Objective:
-    """The items `rows` (n,) at parameters (3, n)."""
+    """Objective of the items `rows` (n,) at parameters `at` (3, n)."""
     seen, right = point.expected.seen[rows], point.expected.right[rows]
     a, d, logit_c = at
     curves = GuessingCurves(problem.grid.nodes, a, d, logit_c)

@@ -1,7 +1,4 @@
-"""Whether ability is normal: a score test for the skewness and kurtosis of θ, at a fit that took it as normal.
-
-What does not belong here: estimating another shape, which `em` does.
-"""
+"""Score test of normal ability: skewness and kurtosis of θ, tested at a fit that assumes a normal distribution."""
 
 from dataclasses import dataclass
 
@@ -23,13 +20,17 @@ from irt_psychometrics.estimation.standard_errors import scaled_inverse
 
 @dataclass(frozen=True)
 class Normality:
-    """A score test of θ ~ N(0, 1) against skewness γ₁ and excess kurtosis γ₂ that are not 0.
+    """Result of a score test of θ ~ N(0, 1) against non-zero skewness γ₁ or excess kurtosis γ₂.
 
-    Attributes:
-        statistic: distributed as χ² with 2 degrees of freedom where θ is normal and the item model is right.
-        p: the probability of a statistic at least this large.
-        skewness_z, kurtosis_z: one-step estimates of γ₁ and γ₂ over their standard errors, each with the other and the
-            items' parameters free. Their signs show the direction; sizes are not given, as they hold near 0 alone.
+    Attributes
+    ----------
+    statistic
+        χ² with 2 degrees of freedom if θ is normal and the item model is right.
+    p
+        Probability of a statistic at least this large under that assumption.
+    skewness_z, kurtosis_z
+        One-step estimates of γ₁ and γ₂ divided by their standard errors, each with the other and the items' parameters
+        free. Their signs show the direction. The estimates themselves are not given, because they hold only near 0.
     """
 
     statistic: float
@@ -39,27 +40,49 @@ class Normality:
 
 
 def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
-    """Test the normal distribution that a calibration assumed.
+    """Test the normal distribution of θ that a calibration assumed.
 
+    Parameters
+    ----------
+    responses
+        The responses that were calibrated.
+    calibration
+        A fit of one population without anchors, by maximum likelihood or to the posterior mode, with θ normal. It needs
+        a joint covariance, because the test uses a matrix of the same size.
+    threads
+        Number of threads. None: all processors.
+
+    Returns
+    -------
+    Normality
+        The statistic, its p-value, and the direction of the deviation.
+
+    Raises
+    ------
+    PsychometricsError
+        If the calibration has several populations, anchors, fixed slopes, an item model other than the logistic and
+        partial credit families, or no joint covariance.
+
+    Notes
+    -----
     The alternative is the Gram-Charlier density φ(θ)·(1 + γ₁·He₃(θ)/6 + γ₂·He₄(θ)/24) (Kendall & Stuart 1977, section
-    6.17), whose log has the derivatives He₃/6 and He₄/24 at 0. The score is what the answers say of these on average
-    (Fisher's identity); its variance is their information less what the items' parameters can explain (Rao 1948). That
-    information is the sum of squared scores for the two, which stays positive where θ is far from normal, and the
-    observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
-    six E-steps suffice (with guessing, the items' information is made again).
+    6.17), whose log has the derivatives He₃/6 and He₄/24 at 0. The score is their mean given the answers (Fisher's
+    identity). Its variance is their information minus the part that the items' parameters can explain (Rao 1948). The
+    information of γ₁ and γ₂ is the sum of squared scores, which stays positive if θ is far from normal. The information
+    shared with the items is the observed one (Louis 1982). The items' own information comes from the fit's errors, so
+    nothing is fitted and six E-steps suffice (with guessing, the items' information is computed again).
 
-    Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
-    taken as known, which makes the statistic smaller.
+    If θ is far from normal, these are not consistent, and the remaining variance may not be positive. The items'
+    parameters then count as known, which makes the statistic smaller.
 
-    Guessing in a fit without it, and answers that depend on each other, look like skewness: what is rejected is the
-    normal distribution together with the item model.
+    Guessing in a fit without it, and dependent answers, look like skewness. A rejection therefore concerns the normal
+    distribution together with the item model.
 
-    Args:
-        responses: those that were calibrated.
-        calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
-            with a joint covariance, as the test makes a matrix of the same size.
-
-    Raises PsychometricsError for other calibrations.
+    References
+    ----------
+    Kendall, M. & Stuart, A. (1977). The advanced theory of statistics, vol. 1 (4th ed.). Griffin.
+    Rao, C. R. (1948). Large sample tests of statistical hypotheses concerning several parameters.
+    Louis, T. A. (1982). Finding the observed information matrix when using the EM algorithm. JRSS B, 44, 226-233.
     """
     of = calibration.item_model
     of.require_logistic_or_scores("the test of normality")
@@ -108,8 +131,11 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 def _covariance_of_items(
     calibration: Calibration, problem: Problem, point: Point, keep: Mask, at_bound: Mask
 ) -> Floats:
-    """Shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound. A fit without guessing keeps it, and
-    with guessing it is made again."""
+    """Covariance of the items' parameters, shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound.
+
+    Without guessing it is the calibration's. With guessing it is computed again, because the calibration has no
+    covariances of logit c.
+    """
     s, J = problem.structure, problem.structure.n_items
     if not s.guessing:
         assert calibration.joint_cov is not None
@@ -126,6 +152,6 @@ def _covariance_of_items(
 
 
 def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:
-    """Shape (2, Q): He₃/6 and He₄/24 at the nodes, less their means under the weights."""
+    """He₃/6 and He₄/24 at the nodes, minus their means under the weights, shape (2, Q)."""
     scores = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
     return scores - (scores @ weights)[:, None]

@@ -1,11 +1,9 @@
-"""Windows within which ability moves: fits in which each week of a learner is a person of its own.
+"""Split a window in which ability moves into weeks: each week of a learner is a separate person in the fit.
 
-Where a window's items have an order, growth within it goes into their b. With a learner's weeks as persons, grouped by
-weeks since the learner's first answer, each with its own mean and SD of θ (Bock & Zimowski 1997), growth from week to
-week is in the means. Answers of one learner in two weeks depend on each other, so that errors are clustered by learner.
-
-Belongs here: the weeks, and what they must have in common. Does not belong here: whether ability moves, and
-what growth within a week leaves in b (see `fit.growth`).
+If a window's items have an order, growth within the window biases their b. With a learner's weeks as persons, growth
+from week to week is in the means of groups. The groups are the weeks since the learner's first answer, each with its
+own mean and SD of θ (Bock & Zimowski 1997). Answers of a learner in two weeks depend on each other, so errors are
+clustered by learner.
 """
 
 from dataclasses import dataclass
@@ -19,19 +17,25 @@ from irt_psychometrics.core.responses import Responses
 
 WEEK_DAYS = 7.0
 SHARED_ITEMS, SHARED_ANSWERS = 5, 20
-"""Items that a week must share with another, each with so many answers in both."""
+"""Number of items that two comparable weeks share, and the answers that each of these items needs in both weeks."""
 LEARNERS_PER_WEEK = 50
-"""A later week with fewer learners is one with the week before it."""
+"""Minimum number of learners in a later week. With fewer, it is merged with the week before it."""
 
 
 @dataclass(frozen=True)
 class LearnerWeeks:
     """The responses of a window by weeks of learners.
 
-    Attributes:
-        responses: with a person for each week of a learner in which there are answers.
-        days: shape (R,), of each response since the learner's first.
-        learner: shape (n_persons,), whose week each is. groups: of each, `week 1` and so on.
+    Attributes
+    ----------
+    responses
+        R responses, with a person for each week of a learner with answers.
+    days
+        Shape (R,), days from the learner's first answer to each response.
+    learner
+        Shape (n_persons,), the learner of each person, a number from 0.
+    groups
+        n_persons labels: `week 1` and so on.
     """
 
     responses: Responses
@@ -41,9 +45,19 @@ class LearnerWeeks:
 
     @classmethod
     def from_responses(cls, responses: Responses, days: Floats) -> Self:
-        """days: shape (R,), since the learner's first answer of the window.
+        """Split the responses of a window into weeks.
 
-        Raises PsychometricsError where weeks do not share enough items to be compared.
+        Parameters
+        ----------
+        responses
+            R responses, with a person per learner.
+        days
+            Shape (R,), days since the learner's first answer in the window.
+
+        Raises
+        ------
+        PsychometricsError
+            If weeks do not share enough items to be compared.
         """
         week = _comparable(np.floor(days / WEEK_DAYS).astype(np.int64), responses)
         order = np.lexsort((responses.item, week, responses.person))
@@ -62,9 +76,9 @@ class LearnerWeeks:
 
 
 def _comparable(week: Ints, responses: Responses) -> Ints:
-    """The week of each response, where weeks at the end that cannot be compared are one with the week before them.
+    """The week of each response. Last weeks that cannot be compared are merged with the week before them.
 
-    Raises PsychometricsError where then not all weeks hang together by items that two of them share.
+    Raises PsychometricsError if the remaining weeks are not all connected by shared items.
     """
     together, n = _share_items(week, responses), int(week.max(initial=0)) + 1
     while n > 1:
@@ -88,7 +102,7 @@ def _comparable(week: Ints, responses: Responses) -> Ints:
 
 
 def _share_items(week: Ints, responses: Responses) -> Mask:
-    """Shape (weeks, weeks): whether two weeks share enough items."""
+    """Whether two weeks share enough items, shape (weeks, weeks)."""
     n, J = int(week.max(initial=0)) + 1, responses.n_items
     often = np.bincount(week * J + responses.item, minlength=n * J).reshape(n, J) >= SHARED_ANSWERS
     shared: Mask = often.astype(np.int64) @ often.T >= SHARED_ITEMS

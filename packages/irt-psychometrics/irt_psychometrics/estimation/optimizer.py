@@ -1,4 +1,4 @@
-"""The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
+"""The optimiser: quasi-Newton ascent of a marginal likelihood or posterior, with EM cycles at the start."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,22 +14,23 @@ from irt_psychometrics.estimation.marginal import Point, Problem
 from irt_psychometrics.estimation.mstep import em_step
 
 Pair = tuple[Floats, Floats, float]
-"""A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix
-is made of."""
+"""A step, minus the change of the gradient along it, and their scalar product. A quasi-Newton matrix consists of
+them."""
 
 Progress = Callable[[int, float], object]
-"""Called after each iteration with the number of iterations so far and the largest change of a parameter."""
+"""Function that is called after each iteration with the number of iterations so far and the largest change of a
+parameter."""
 
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
-"""As long as a gradient exceeds one standard error, but at most for this many cycles, a 3PL takes EM cycles."""
+"""A 3PL makes EM cycles while a scaled gradient exceeds `_FAR` (one standard error), but at most `_CYCLES` of them."""
 
 _report: ContextVar[Callable[[float], object] | None] = ContextVar("report", default=None)
 
 
 @contextmanager
 def reporting(progress: Progress) -> Iterator[None]:
-    """Call `progress` after each iteration of the ascents within, which are counted together."""
+    """Call `progress` after each iteration of the ascents within. Iterations are numbered across ascents."""
     numbers = count(1)
     token = _report.set(lambda change: progress(next(numbers), change))
     try:
@@ -50,7 +51,7 @@ class Solution:
     pairs: tuple[Pair, ...]
 
     def oriented(self, problem: Problem) -> Self:
-        """θ → −θ where most free slopes are negative: the likelihood is the same for both."""
+        """Replace θ by −θ if most free slopes are negative. The likelihood is the same."""
         slopes = self.point.x[: problem.structure.n_slopes]
         if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self
@@ -65,10 +66,20 @@ def maximise(
     known: tuple[Pair, ...] = (),
     least_gain: float = 0.0,
 ) -> Solution:
-    """Quasi-Newton ascent from x with the complete-data information as its first matrix.
+    """Maximise by quasi-Newton ascent from x, with the complete-data information as the first matrix.
 
-    `known`: pairs of an ascent of nearly the same function that ended at x. `least_gain`: the ascent has also converged
-    when a step promised to raise the objective by less.
+    Parameters
+    ----------
+    problem, x
+        The problem, and the free parameters to start from.
+    tolerance
+        The ascent has converged if no parameter changed by more, and no scaled gradient exceeds it.
+    max_iterations
+        Maximum number of iterations.
+    known
+        Pairs of an ascent of nearly the same function that ended at x.
+    least_gain
+        The ascent has also converged if a step promised a smaller gain of the objective.
     """
     lower, upper = problem.structure.bounds
     point = problem.evaluate(np.clip(x, lower, upper))
@@ -121,7 +132,7 @@ def maximise(
 
 
 def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
-    """Which parameters stand at a bound and would go beyond, and the largest scaled gradient of the others."""
+    """Which parameters are at a bound with a gradient beyond it, and the largest scaled gradient of the others."""
     lower, upper = problem.structure.bounds
     outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
     scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
@@ -129,7 +140,7 @@ def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
 
 
 def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
-    """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
+    """Direction by two-loop recursion (Nocedal 1980). Without pairs it is the EM gradient step."""
     q = gradient.copy()
     weights = []
     for moved, bend, along in reversed(pairs):
@@ -143,7 +154,8 @@ def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, p
 
 
 def _line_search(problem: Problem, point: Point, step: Floats) -> Point | None:
-    """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo)."""
+    """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo). Returns None if
+    there is none."""
     lower, upper = problem.structure.bounds
     rounding = 1e-12 * abs(point.objective)
     for halvings in range(25):

@@ -1,4 +1,4 @@
-"""Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
+"""Layout of a fit's parameters: free, shared and fixed ones, and their bounds. It uses no data and no likelihood."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from irt_psychometrics.core.logistic import logit
 from irt_psychometrics.core.model_families import LOGIT_C, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
-"""A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
-slopes under a prior that knows only positive ones."""
+"""Lower bound of a common slope. Below it the answers to different items are unrelated and difficulty has no unit. It
+is also the lower bound of slopes under a prior that allows only positive slopes."""
 LATENT_SD_BOUNDS = (0.1, 10.0)
-"""A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
+"""Bounds of a latent SD: half the distance between two nodes, and a range of logits that no test can measure."""
 LATENT_MEAN_BOUND = 20.0
-"""A latent mean stops here: a cohort this far from its anchors answers all of them alike."""
+"""Bound of a latent mean's absolute value. A cohort this far from its anchors answers all of them alike."""
 
 
 @dataclass(frozen=True)
 class SharedColumns:
-    """Parameters of which some are fixed and some are one and the same: full = fixed + Z · x, Z of zeros and ones.
+    """P parameters, some fixed and some shared: full = fixed + Z · x, with Z of zeros and ones.
 
-    Attributes:
-        column: shape (P,), the place of each parameter among the columns of Z, −1 if it is fixed.
-        n_columns: C.
+    Attributes
+    ----------
+    column
+        Shape (P,), column of Z of each parameter, −1 if it is fixed.
+    n_columns
+        Number of columns, C.
     """
 
     column: Ints
     n_columns: int
 
     def add_up(self, matrix: Floats) -> Floats:
-        """Zᵀ M Z, shape (C, C), of M (P, P): the rows and columns of the same parameter are added up."""
+        """Zᵀ M Z, shape (C, C), for M (P, P). The rows and columns of a shared parameter are added up."""
         known = self.column >= 0
         column, total = self.column[known], np.zeros((self.n_columns, self.n_columns))
         np.add.at(total, np.ix_(column, column), matrix[np.ix_(known, known)])
         return total
 
     def spread(self, matrix: Floats) -> Floats:
-        """Z M Zᵀ, shape (P, P), of M (C, C); of a vector (C,), Z times it."""
+        """Z M Zᵀ, shape (P, P), for M (C, C); Z v, shape (P,), for a vector v (C,)."""
         known = self.column >= 0
         at = (self.column[known],) * matrix.ndim
         full = np.zeros((len(self.column),) * matrix.ndim)
@@ -52,13 +55,17 @@ class SharedColumns:
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Penalties on the density f of a histogram, against the log-likelihood.
+    """Penalties on the density f of a histogram, subtracted from the log-likelihood.
 
-    Attributes:
-        roughness: weight of ½∫ (d³ log f/dθ³)² dθ (Silverman 1982), which is 0 for every normal density.
-        flatness: weight of ∫ max(d² log f/dθ² − bend, 0)³/6 dθ. Where there are hardly any learners, roughness alone
-            would let a tail turn up again.
-        bend: least second derivative of log f that `flatness` penalises; −1 is that of N(mean, 1).
+    Attributes
+    ----------
+    roughness
+        Weight of ½∫ (d³ log f/dθ³)² dθ (Silverman 1982), which is 0 for every normal density.
+    flatness
+        Weight of ∫ max(d² log f/dθ² − bend, 0)³/6 dθ. With roughness alone, a tail with hardly any learners could rise
+        again.
+    bend
+        Second derivative of log f above which `flatness` penalises; −1 is the second derivative for N(mean, 1).
     """
 
     roughness: float
@@ -67,26 +74,42 @@ class Smoothing:
 
 
 SMOOTHING = Smoothing(roughness=0.03, flatness=1.0, bend=0.0)
-"""Without penalties the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles.
-They do not grow with the number of learners, who outweigh them more and more."""
+"""The default penalties. Without penalties the best histogram is a handful of spikes (Laird 1978) that EM approaches
+for thousands of cycles. The penalties do not grow with the number of learners, so their influence decreases."""
 SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.5, flatness=5.0, bend=-1.0)
-"""The penalties under a model with c. Learners at chance level say nothing of how far down they are, and a lower tail
-longer than a normal one costs no roughness, as log f is nearly linear there; it would move the SD that all slopes are
-relative to. Such tails are therefore penalised. Roughness alone would need a weight that removes the skewness and the
-edges of θ as well, which moves slopes, too. Chosen on months like those of `bench_origin_shape`. Fits that are compared
+"""The penalties under a model with c. Answers of learners at chance level do not show how low their θ is. A long lower
+tail costs no roughness, because log f is nearly linear there, but it changes the SD to which all slopes are relative.
+Such tails are therefore penalised. Roughness alone would need a weight that also removes the skewness and the edges of
+θ, which biases slopes, too. The values were chosen on months like those of `bench_origin_shape`. Fits that are compared
 with fits of other models have `SMOOTHING`."""
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J, or what else `names` has,)
-    then for each of G groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
+    """How the free parameters x make up all F parameters.
 
-    `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
-    have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `positive_slopes`: (J,), items whose slopes stay above 0. `smoothing`: the weights of a histogram's penalties.
-    `steps_of` (J,): the number of the block that items have the
-    parameters of their scores in common with, −1 of others; None where there are no blocks.
+    The order of the F parameters is a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J, or the other parameters in `names`,)
+    then the latent means of the G groups, the latent log SDs, and the log weights of a histogram, group by group.
+
+    Attributes
+    ----------
+    item_model, n_items, n_groups
+        Model of the items, J and G.
+    names
+        Names of the K parameters of an item, with logit c if any item can be guessed.
+    n_weights
+        Number of log weights of a group's histogram; 0 for normal distributions.
+    index
+        Shape (F,), position of each parameter in x, −1 if it is fixed. Items with a common slope share a position.
+    fixed
+        Shape (F,), values of fixed parameters.
+    positive_slopes
+        Shape (J,), whether an item's slope stays above 0.
+    smoothing
+        Weights of a histogram's penalties.
+    steps_of
+        Shape (J,), number of each item's block, −1 without a block. The items of a block share the parameters of their
+        scores. None if there are no blocks.
     """
 
     item_model: ItemModel
@@ -113,11 +136,24 @@ class ParameterLayout:
         given_scores: Mask | None = None,
         steps_of: Ints | None = None,
     ) -> Self:
-        """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
-        first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
-        instead of mean and SD. `categories`: (J,), of the items; None: 2. `given_scores`: (J, C), the scores that
-        somebody got; None: all that an item has. `steps_of`: see the class; where an item of a block is given, all of
-        the block have its steps."""
+        """Lay out the parameters of a model.
+
+        Parameters
+        ----------
+        of, n_items, n_groups
+            Model of the items, J and G.
+        given
+            Curves of the items to hold, NaN for other items. All groups then have a free mean and SD. Otherwise all but
+            the first have (the first group's SD is free in a Rasch model).
+        histogram_nodes
+            If above 0, each group has this many free weights instead of mean and SD.
+        categories
+            Shape (J,), number of categories of each item. None: 2.
+        given_scores
+            Shape (J, C), whether somebody got a score. None: all scores of an item.
+        steps_of
+            See the class. If an item of a block is given, all items of the block have its steps.
+        """
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
@@ -157,22 +193,22 @@ class ParameterLayout:
 
     @property
     def K(self) -> int:  # noqa: N802
-        """How many parameters an item has."""
+        """Number of parameters of an item."""
         return len(self.names)
 
     @property
     def guessing(self) -> bool:
-        """Whether any item can be guessed: then its third parameter is logit c."""
+        """Whether any item can be guessed. The third parameter of items is then logit c."""
         return LOGIT_C in self.names
 
     @property
     def n_curve(self) -> int:
-        """How many parameters an item has besides logit c."""
+        """Number of parameters of an item without logit c."""
         return self.K - self.guessing
 
     @property
     def n_scores(self) -> int:
-        """How many parameters of scores an item has in the partial credit family, 0 in others."""
+        """Number of an item's score parameters in the partial credit family; 0 for other models."""
         return self.n_curve - 2 if self.item_model.scores_suffice else 0
 
     @property
@@ -181,28 +217,30 @@ class ParameterLayout:
 
     @property
     def n_slopes(self) -> int:
-        """Free slopes: they are the first parameters of x."""
+        """Number of free slopes. They are the first parameters of x."""
         return int(self.index[: self.n_items].max()) + 1
 
     @property
     def anchored(self) -> bool:
-        """Whether items are held, which then fix origin, unit and direction of θ."""
+        """Whether items are held. They then fix origin, unit and direction of θ."""
         return bool((self.index[self.block(1)] < 0).any())
 
     @property
     def common_slopes(self) -> Mask:
-        """Shape (J,): the items that have one free slope in common."""
+        """Whether an item has the common free slope, shape (J,)."""
         return self.item_model.common_slopes(self.n_items) & (self.index[self.block(0)] >= 0)
 
     @property
     def common_place(self) -> int:
-        """The place in x of that slope."""
+        """Position of the common slope in x."""
         return int(self.index[self.block(0)][self.common_slopes][0])
 
     @property
     def listed(self) -> Ints:
-        """The places among all F that there is an information of: all before the weights, but of the parameters of
-        scores those that are free."""
+        """Positions among all F of the parameters in the information matrix.
+
+        These are all parameters before the weights, except score parameters that are not free.
+        """
         kept = np.ones(self.weights.start, dtype=bool)
         of_scores = slice(2 * self.n_items, (2 + self.n_scores) * self.n_items)
         kept[of_scores] = self.index[of_scores] >= 0
@@ -210,25 +248,25 @@ class ParameterLayout:
 
     @cached_property
     def listed_at(self) -> Ints:
-        """Shape (K, J): the places of an item's parameters in `listed`, −1 where they are not there."""
+        """Positions of the items' parameters in `listed`, shape (K, J), −1 for parameters that are not listed."""
         found = np.full(self.weights.start, -1)
         found[self.listed] = np.arange(len(self.listed))
         return found[: self.means.start].reshape(self.K, -1)
 
     @cached_property
     def free(self) -> Ints:
-        """The places among all F of parameters that are not fixed."""
+        """Positions among all F of parameters that are not fixed."""
         return np.flatnonzero(self.index >= 0)
 
     @cached_property
     def places(self) -> Ints:
-        """Shape (size,): the place among all F of each free parameter, the last of those that share one in x."""
+        """Position among all F of each free parameter, shape (size,). For a shared parameter it is the last one."""
         found, free = np.empty(self.size, dtype=np.int64), self.free
         found[self.index[free]] = free
         return found
 
     def block(self, k: int) -> slice:
-        """Positions of all items' k-th parameter among all: a (0), d (1), logit c or another (2)."""
+        """Positions among all F of the items' k-th parameter: a (0), d (1), logit c or another parameter (2)."""
         return slice(k * self.n_items, (k + 1) * self.n_items)
 
     @property
@@ -245,11 +283,11 @@ class ParameterLayout:
 
     @property
     def n_before_weights(self) -> int:
-        """Free parameters but a histogram's weights: they are the first of x."""
+        """Number of free parameters without a histogram's weights. They are the first of x."""
         return int(self.index[: self.weights.start].max()) + 1
 
     def shared_columns(self, parameters: Ints, free: Mask) -> SharedColumns:
-        """Columns of `parameters`, shape (P,), places among all F, in a matrix of the `free`, shape (size,)."""
+        """Columns of `parameters` (P,), positions among all F, in a matrix of the `free` parameters (size,) of x."""
         column = np.where(free, np.cumsum(free) - 1, -1)
         place = self.index[parameters]
         return SharedColumns(np.where(place >= 0, column[place], -1), int(free.sum()))
@@ -272,23 +310,23 @@ class ParameterLayout:
         return np.where(self.index >= 0, x[self.index], self.fixed)
 
     def gather(self, full: Floats) -> Floats:
-        """Sums an (F,) array over the parameters that share a place in x, shape (size,)."""
+        """Sum an (F,) array over the parameters that share a position in x, shape (size,)."""
         free = self.free
         return np.bincount(self.index[free], weights=full[free], minlength=self.size).astype(np.float64)
 
     def marked(self, free: Mask, section: slice) -> Mask:
-        """Which parameters of a section stand at a marked place of x."""
+        """Which parameters of a section are at a position of x that is marked in `free`."""
         places = self.index[section]
         return (places >= 0) & free[places]
 
     def items_using(self, free: Mask) -> Mask:
-        """Shape (J,): items with a parameter other than c, or whose ability distribution, at a marked place of x."""
+        """Whether a parameter other than c of an item, or a mean or SD of θ, is marked in `free`, shape (J,)."""
         latent = self.marked(free, slice(self.means.start, self.log_sds.stop)).any()
         own = self.marked(free, slice(0, self.n_curve * self.n_items)).reshape(self.n_curve, -1)
         return np.any(own, axis=0) | latent
 
     def mirrored(self, x: Floats) -> Floats:
-        """The same distribution of answers with −θ for θ; only where no slope is fixed."""
+        """The parameters that give the same distribution of answers with −θ for θ. Only valid if no slope is fixed."""
         full = self.expand(x)
         full[self.block(0)] *= -1
         full[self.means] *= -1

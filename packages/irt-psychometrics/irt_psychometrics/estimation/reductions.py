@@ -1,11 +1,11 @@
-"""Sums over persons: how they are divided, and in which order their parts are added. No likelihood here.
+"""Sums over persons: how persons are divided, and in which order the parts are added.
 
-Persons are cut into *shards* by the data alone: by a hash of each learner's id, or by their number where there is none.
-Shards in their order make at most 64 bundles; a bundle's shards are added up one after the other in the same
-accumulators and the bundles' sums are added in order. So a sum is the same bit for bit, whoever works it out: any
-number of threads, or other machines that hold the shards.
+Persons are divided into *shards* by the data alone: by a hash of each learner's id, or by their number if there are no
+ids. Consecutive shards form at most 64 bundles. The shards of a bundle are added one after the other to the same
+accumulators, and the bundles' sums are added in order. So a sum is the same bit for bit, for any number of threads and
+on other machines that hold the shards.
 
-What is added up is a `PersonSum`, an object that can be pickled; who adds it up is a `SumOverPersons`.
+A `PersonSum` defines a sum and can be pickled. A `SumOverPersons` computes it.
 """
 
 import itertools
@@ -22,18 +22,19 @@ from irt_psychometrics.core.arrays import Ints
 Array = npt.NDArray[Any]
 Sums = tuple[Array, ...]
 Piece = tuple[kernels.People, int, int]
-"""A run of the persons of a shard: first … last − 1."""
+"""A shard and a range of its persons: first … last − 1."""
 
 RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
 MAX_SHARD = 20_000_000
-"""Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
+"""There is one shard per RESPONSES_PER_SHARD responses, up to MOST_SHARDS shards. There are more shards only if a shard
+would otherwise have more than MAX_SHARD responses."""
 MAX_BUNDLES = 64
 _COST_PER_PIECE = 100_000
 _IN_FLIGHT_BYTES = 256 * 2**20
 
 
 class PersonSum(Protocol):
-    """Sums that are zero at first and to which runs of persons are added."""
+    """Sums that start at zero and to which ranges of persons are added."""
 
     def zeros(self) -> Sums: ...
 
@@ -41,14 +42,14 @@ class PersonSum(Protocol):
 
 
 class SumOverPersons(Protocol):
-    """Adds up over all persons of a data set. The arrays that come back are the caller's own."""
+    """Computes a sum over all persons of a data set. The caller may change the returned arrays."""
 
     def __call__(self, what: PersonSum) -> Sums: ...
 
 
 @dataclass(frozen=True)
 class KernelSum:
-    """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
+    """A `PersonSum` that a kernel computes from `tables` into arrays of these `shapes`."""
 
     kernel: Callable[..., Any]
     tables: tuple[Any, ...]
@@ -62,25 +63,25 @@ class KernelSum:
 
 
 def number_of_shards(n_responses: int) -> int:
-    """How many shards the persons of a request of so many responses are cut into."""
+    """Number of shards for a request with this many responses."""
     return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // MAX_SHARD))
 
 
 def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> Ints:
-    """Shape (n_persons,): the shard of each person, by the `key` of each or else in the order of the persons."""
+    """Shard of each person, shape (n_persons,), by `key`, or by the order of persons if `key` is None."""
     if key is None:
         return np.arange(n_persons) * shards // max(n_persons, 1)
     return (key % np.uint32(shards)).astype(np.int64)
 
 
 def bundles(shards: int) -> list[range]:
-    """The bundles of consecutive shards."""
+    """Divide the shards into bundles of consecutive shards."""
     edges = [k * shards // min(shards, MAX_BUNDLES) for k in range(min(shards, MAX_BUNDLES) + 1)]
     return [range(first, last) for first, last in itertools.pairwise(edges)]
 
 
 def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
-    """What is added up in accumulators of its own, in order. A single shard is cut for several threads."""
+    """Bundles of pieces in order; each bundle has its own accumulators. A single shard is cut for several threads."""
     if len(shards) == 1:
         cost = kernels.cost(shards[0])
         cut = kernels.cut(cost, min(MOST_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
@@ -89,7 +90,7 @@ def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
 
 
 def over(what: PersonSum, bundle: Iterable[Piece]) -> Sums:
-    """The sums over one bundle."""
+    """Compute the sums over one bundle."""
     into = what.zeros()
     for people, first, last in bundle:
         what.add(first, last, people, into)
@@ -97,7 +98,7 @@ def over(what: PersonSum, bundle: Iterable[Piece]) -> Sums:
 
 
 def added(parts: Iterable[Sums]) -> Sums:
-    """The sums of parts in their order, of which no more than two need exist at once."""
+    """Add the parts in order. At most two parts need to be in memory at once."""
     rest = iter(parts)
     total = next(rest)
     for part in rest:
@@ -108,7 +109,7 @@ def added(parts: Iterable[Sums]) -> Sums:
 
 @dataclass(frozen=True)
 class ThreadSums:
-    """A `SumOverPersons` of shards in memory by the threads of `run`."""
+    """A `SumOverPersons` of shards in memory, computed by the threads of `run`."""
 
     run: kernels.Run
     pieces: Sequence[Sequence[Piece]]

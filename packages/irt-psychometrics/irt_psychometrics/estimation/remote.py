@@ -1,8 +1,8 @@
-"""Fits of answers that lie elsewhere: other machines lay them out in shards and add up over these.
+"""Fit answers that are on other machines, which lay them out in shards and compute sums over the shards.
 
-`fit_em` takes `RemoteAnswers` in place of `Responses`, and gives the same result bit for bit (see `sums`), on one CPU
-type. Belongs here: what is worked out over shards, and the arrays that go between. Does not belong here: who holds the
-shards, which a subclass of `RemoteAnswers` knows.
+`fit_em` accepts `RemoteAnswers` instead of `Responses`, and gives the same result bit for bit (see `reductions`) on the
+same CPU type. This module defines the work on shards and the arrays that are exchanged. A subclass of `RemoteAnswers`
+stores the shards and runs the work.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ from irt_psychometrics.estimation.response_layout import (
 from irt_psychometrics.estimation.source import LaidOut
 
 Row = Mapping[str, Any]
-"""Arrays by the names of columns; where they have travelled, their bytes."""
+"""Arrays by column name; their bytes after they were transferred."""
 _PEOPLE: dict[str, Any] = {
     "set_of": np.int64,
     "set_group": np.int64,
@@ -41,15 +41,15 @@ _PEOPLE: dict[str, Any] = {
     "right_items": None,
     "weight": np.float64,
 }
-"""The fields of `kernels.People` and their types; of None, that of an index of items."""
+"""The fields of `kernels.People` and their types; None for the type of item indices."""
 _FACTS: dict[str, Any] = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
 
 
 class ShardWork(Protocol):
-    """What is worked out where shards lie. It can be pickled.
+    """Work on shards, done where they are stored. It can be pickled.
 
-    Takes the numbers of shards in ascending order with their rows (`RemoteAnswers.COLUMNS`, as bytes), and gives
-    numbers of shards with rows that have `columns`.
+    It is called with pairs of a shard's number, in ascending order, and its row (`RemoteAnswers.COLUMNS`, as bytes).
+    It yields pairs of a shard's number and a row with `columns`.
     """
 
     @property
@@ -60,7 +60,7 @@ class ShardWork(Protocol):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How the answers of one shard are laid out. `keep`: shape (J,), the items of the fit. It can be pickled."""
+    """Function that lays out the answers of one shard. It can be pickled. `keep` (J,) marks the items of the fit."""
 
     keep: Mask
     listing: Listing
@@ -76,16 +76,28 @@ class ShardLayout:
 
 
 class RemoteAnswers(ABC):
-    """The answers of a request, which lie elsewhere.
+    """The answers of a request, stored on other machines.
 
-    Attributes:
-        item_ids, n_categories: of the J items, as `Responses` have them.
-        names: of the groups, the reference first.
-        n_shards: the number of shards that persons are cut into, by the CRC-32 of their ids; `bundles`: runs of shards
-            whose sums are made together.
-        max_fetched_bytes: size of all shards up to which they are fetched and added up in this process.
-        answers: as they were laid out last.
-        COLUMNS: the names of arrays that are kept of a shard; FACTS: of those that the fit is told of it at once.
+    Attributes
+    ----------
+    item_ids, n_categories
+        Names and numbers of categories of the J items, as in `Responses`.
+    names
+        Names of the groups, the reference first.
+    n_shards
+        Number of shards. Persons are assigned to shards by the CRC-32 of their ids.
+    bundles
+        Ranges of shards whose sums are computed together.
+    n_bytes
+        Size of all shards that were laid out last.
+    max_fetched_bytes
+        Size of all shards up to which they are fetched and added up in this process.
+    answers
+        The answers that were laid out last.
+    COLUMNS
+        Names of the arrays that are stored for a shard.
+    FACTS
+        Names of the arrays that `lay_out` returns for a shard.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]] = tuple(_PEOPLE)
@@ -97,7 +109,17 @@ class RemoteAnswers(ABC):
     def __init__(
         self, item_ids: tuple[str, ...], scores: Floats, n_categories: Ints, groups: tuple[str, ...] = ()
     ) -> None:
-        """`scores`: shape (J, C), how many answers have each score; `groups`: the names, the reference first."""
+        """Describe the answers.
+
+        Parameters
+        ----------
+        item_ids, n_categories
+            Names and numbers of categories of the J items, shape (J,).
+        scores
+            Shape (J, C), number of answers with each score.
+        groups
+            Names of the groups, the reference first. Empty: one group.
+        """
         self.item_ids, self.n_categories = item_ids, n_categories
         self.names = groups or (EVERYONE,)
         self._scores = scores
@@ -109,28 +131,40 @@ class RemoteAnswers(ABC):
     def lay_out(
         self, layout: Callable[[int, Responses, Ints], dict[str, npt.NDArray[Any]]]
     ) -> Iterable[tuple[int, Row]]:
-        """Lay out every shard that has a person, and keep it.
+        """Lay out every shard that has a person, and store it.
 
-        `layout`: makes the arrays of `COLUMNS` and `FACTS` from the number of a shard, the responses of its persons to
-        all items, in the order of the persons' ids, and the group of each person; it can be pickled. Returns numbers
-        and facts of shards: `FACTS` as bytes, `n_persons`, and `n_bytes` of what is kept, in any order."""
+        Parameters
+        ----------
+        layout
+            Function that returns the arrays of `COLUMNS` and `FACTS`. Its arguments are the number of a shard, the
+            responses of its persons to all items, in the order of the persons' ids, and the group of each person. It
+            can be pickled.
+
+        Returns
+        -------
+        iterable of (int, row)
+            Number and facts of each shard, in any order: `FACTS` as bytes, `n_persons`, and `n_bytes`, the size of the
+            stored arrays.
+        """
 
     @abstractmethod
     def add_up(self, work: ShardWork, n_bytes: int) -> Iterable[tuple[int, Row]]:
-        """Do the work with the shards of each bundle together. Returns one row for each bundle that has a person, with
-        the number of its first shard, in order; its size is `n_bytes`."""
+        """Run `work` on the shards of each bundle together.
+
+        Returns, in order, one row of `n_bytes` for each bundle that has a person, with the number of its first shard.
+        """
 
     @abstractmethod
     def fetch(self, work: ShardWork | None = None) -> Iterable[tuple[int, Row]]:
-        """The shards, or what `work` makes of each, in any order."""
+        """Return the shards, or the result of `work` for each shard, in any order."""
 
     @abstractmethod
     def gather(self) -> tuple[Responses, Ints] | None:
-        """All answers, and the group of each person, in memory; None if they are too many."""
+        """Return all answers, and the group of each person, in memory. Returns None if there are too many answers."""
 
     @abstractmethod
     def evaluated(self, loglik: float) -> None:
-        """Called after each E-step on the shards."""
+        """Called with the log-likelihood after each E-step on the shards."""
 
     @property
     def n_items(self) -> int:
@@ -142,12 +176,12 @@ class RemoteAnswers(ABC):
 
     @property
     def categories(self) -> Ints | None:
-        """As `Responses` have them."""
+        """`n_categories` if an item has more than two categories, else None, as in `Responses`."""
         return self.n_categories if (self.n_categories > 2).any() else None
 
     @property
     def in_memory(self) -> bool:
-        """Whether the answers that were laid out last have been fetched."""
+        """Whether the answers that were laid out last have been fetched into memory."""
         return isinstance(self.answers, ResponseLayout)
 
     def counts(self) -> Counts:
@@ -155,7 +189,7 @@ class RemoteAnswers(ABC):
         return Counts(self._scores.sum(axis=1), correct, self._scores, self.n_categories)
 
     def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        """The answers to the items of `keep` (J,), fetched if they are not too large."""
+        """The answers to the items marked in `keep` (J,), fetched if they are not too large."""
         ids = tuple(np.array(self.item_ids, dtype=object)[keep])
         answers, listing = listed_answers(self.counts().select(keep), ids, len(self.names), rarer, by_category)
         found = self.lay_out(ShardLayout(keep, listing, self.n_shards))
@@ -177,7 +211,7 @@ class RemoteAnswers(ABC):
 
 @dataclass(frozen=True)
 class _Sharded(LaidOutAnswers):
-    """The persons of a fit in the shards of `remote`."""
+    """The answers of a fit in the shards of `remote`."""
 
     remote: RemoteAnswers = None  # type: ignore[assignment]
 
@@ -191,11 +225,11 @@ class _Sharded(LaidOutAnswers):
         self.remote.evaluated(loglik)
 
     def fetched(self) -> ResponseLayout:
-        """The same persons in memory."""
+        """The same answers in memory."""
         return ResponseLayout.holding(self._people(None), self)
 
     def _people(self, work: ShardWork | None) -> list[kernels.People]:
-        """All shards in order; those without a person are not kept."""
+        """All shards in order. Shards without a person are not stored remotely and are empty here."""
         known = {shard: _people_of(row) for shard, row in self.remote.fetch(work)}
         index = next(iter(known.values())).set_items.dtype
         nobody = _people_of(dict.fromkeys(_PEOPLE, b""), index)
@@ -206,7 +240,7 @@ class _Sharded(LaidOutAnswers):
 
 @dataclass(frozen=True)
 class _RemoteSums:
-    """A `SumOverPersons` of shards elsewhere."""
+    """A `SumOverPersons` of shards on other machines."""
 
     remote: RemoteAnswers
 
@@ -221,7 +255,7 @@ class _RemoteSums:
         )
 
     def _parts(self, what: reductions.PersonSum, n_bytes: int) -> Iterator[Floats]:
-        """The bundles' sums, in order; 0 of a bundle without a person."""
+        """The bundles' sums, in order; 0 for a bundle without a person."""
         bundles = self.remote.bundles
         first_of = tuple(bundle.start for bundle in bundles for _ in bundle)
         found = iter(self.remote.add_up(_BundleSums(what, first_of), n_bytes))
@@ -236,8 +270,10 @@ class _RemoteSums:
 
 @dataclass(frozen=True)
 class _BundleSums:
-    """A `ShardWork`: the sums of each bundle, under the number of its first shard, which `first_of` (S,) has for each
-    shard."""
+    """A `ShardWork` that returns the sums of each bundle, with the number of its first shard.
+
+    `first_of` (S,) is the number of the first shard in each shard's bundle.
+    """
 
     what: reductions.PersonSum
     first_of: Sequence[int]
@@ -264,7 +300,7 @@ class _BundleSums:
 
 @dataclass(frozen=True)
 class _Thinning:
-    """A `ShardWork`: each shard as `thinned_shard` leaves it."""
+    """A `ShardWork` that applies `thinned_shard` to each shard."""
 
     rare: Mask
     step: int
@@ -281,7 +317,7 @@ def _flat(into: reductions.Sums) -> Row:
 
 
 def _people_of(values: Row, index: npt.DTypeLike | None = None) -> kernels.People:
-    """Writable arrays, since kernels would be compiled once more for others."""
+    """The arrays of a row, writable, because kernels would be compiled again for read-only arrays."""
     set_start = np.frombuffer(values["set_start"], dtype=np.int64)
     if index is None:
         wide = len(memoryview(values["set_items"])) == 4 * set_start[-1]

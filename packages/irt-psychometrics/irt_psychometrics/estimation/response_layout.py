@@ -1,4 +1,4 @@
-"""The responses of one fit in the layout that the kernels read. No parameters and no likelihood here."""
+"""Lay out the responses of a fit for the kernels. It uses no parameters and no likelihood."""
 
 from __future__ import annotations
 
@@ -20,13 +20,24 @@ from irt_psychometrics.core.responses import Responses, answered_rows, category_
 from irt_psychometrics.estimation.reductions import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
 RARE = 20
-"""An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate there."""
+"""An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate in that sample."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Answers per item and category (J, C), with all of an item and those of its highest category, the correct ones,
-    shape (J,); each answer is counted as often as its learner."""
+    """Numbers of answers, weighted by learner.
+
+    Attributes
+    ----------
+    n
+        Shape (J,), answers per item.
+    correct
+        Shape (J,), answers in the highest category of each item.
+    table
+        Shape (J, C), answers per item and category.
+    categories
+        Shape (J,), number of categories of each item.
+    """
 
     n: Floats
     correct: Floats
@@ -41,29 +52,32 @@ class Counts:
         return cls(table.sum(axis=1), table[np.arange(len(table)), categories - 1], table, categories)
 
     def estimable(self, model: ItemModel) -> Mask:
-        """Shape (J,): the items whose answers have a finite maximum under the model."""
+        """Whether an item's answers have a finite maximum under the model, shape (J,)."""
         return model.estimable(self.table, self.categories)
 
     def select(self, keep: Mask) -> Counts:
-        """Those of the items of `keep` (J,)."""
+        """The counts of the items marked in `keep` (J,)."""
         categories = self.categories[keep]
         table = self.table[keep, : categories.max(initial=2)]
         return Counts(self.n[keep], self.correct[keep], table, categories)
 
     @property
     def score_sums(self) -> Floats:
-        """Shape (J,): the sum of all scores of an item."""
+        """Sum of all scores of each item, shape (J,)."""
         return self.table @ np.arange(self.table.shape[1])
 
     @property
     def rarer(self) -> Floats:
-        """How many answers were not of the kind that was given most often."""
+        """Number of answers to each item outside its most frequent category, shape (J,)."""
         others = self.n - np.where(self.categories > 2, self.table.max(axis=1, initial=0.0), self.correct)
         return np.where(self.categories > 2, others, np.minimum(self.correct, others))
 
     def flags(self, kept: Mask, marks: Mapping[Flag, Mask]) -> tuple[tuple[Flag, ...], ...]:
-        """The flags of all items, in the order of `Flag`: those that the answers alone give, whatever the engine, and
-        for the K items `kept` (J,) those with which their engine `marks` (K,) them."""
+        """The flags of all J items, in the order of `Flag`.
+
+        Items that are not marked in `kept` (J,) get the flags that follow from the answers alone. The K kept items get
+        the flags of their engine, `marks` (K,).
+        """
         all_wrong = (self.n > 0) & (self.table[:, 0] == self.n)
         never_given = ((self.table == 0) & (np.arange(self.table.shape[1]) < self.categories[:, None])).any(axis=1)
         given = {
@@ -79,12 +93,16 @@ class Counts:
 
 
 class Facts(NamedTuple):
-    """What sums over shards say of the design.
+    """Facts of a shard about the design; they can be added over shards.
 
-    Attributes:
-        links: which items the persons connect.
-        code: shape (J,), a sum of random numbers over an item's answers, equal for items with the same answers.
-        informative: shape (G,), persons of each group with two responses or more, by weight.
+    Attributes
+    ----------
+    links
+        Items that are connected by persons.
+    code
+        Shape (J,), a sum of random numbers over an item's answers, equal for items with the same answers.
+    informative
+        Shape (G,), total weight of the persons with two or more responses in each group.
     """
 
     links: Links
@@ -93,7 +111,7 @@ class Facts(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """The persons of one shard with a response and a weight, and what they say of the design."""
+    """The persons of a shard with a response and a weight above 0, and the shard's facts about the design."""
 
     people: kernels.People
     facts: Facts
@@ -103,10 +121,14 @@ class Shard(NamedTuple):
 class Listing:
     """How a fit's answers are listed.
 
-    Attributes:
-        flipped: shape (J,), the items whose wrong answers are listed in place of the correct ones.
-        n_groups: how many groups persons fall into.
-        by_category: whether the category of each answer is listed.
+    Attributes
+    ----------
+    flipped
+        Shape (J,), whether an item's wrong answers are listed instead of the correct ones.
+    n_groups
+        Number of groups of persons.
+    by_category
+        Whether the category of each answer is listed.
     """
 
     flipped: Mask
@@ -116,8 +138,10 @@ class Listing:
     def shards(
         self, responses: Responses, group: Ints, weights: Floats, number: int, only: int | None = None
     ) -> list[Shard]:
-        """The persons in so many shards; `group` and `weights` have shape (n_persons,). `only`: the responses are
-        those of this shard."""
+        """Divide the persons into `number` shards.
+
+        `group` and `weights` have shape (n_persons,). If `only` is given, all responses belong to this shard.
+        """
         start = row_starts(responses)
         code = set_codes(start, responses.item, responses.n_items)
         item, score, flipped = responses.item, responses.score, self.flipped
@@ -166,15 +190,24 @@ class Listing:
 
 @dataclass(frozen=True)
 class LaidOutAnswers:
-    """What a fit needs to know of its answers besides sums over persons.
+    """The facts that a fit needs about its answers, in addition to sums over persons.
 
-    Attributes:
-        n, correct: shape (J,), answers and correct answers per item, each counted as often as its learner.
-        size: how many persons have a response.
-        weight: how many persons these stand for.
-        n_groups, flipped: as in `Listing`.
-        counts: of all learners, where items have several categories, with the item and category of each row, (M,), as
-            `answered_rows` makes them.
+    Attributes
+    ----------
+    item_ids
+        Names of the J items.
+    n, correct
+        Shape (J,), answers and correct answers per item, weighted by learner.
+    size
+        Number of persons with a response.
+    weight
+        Total weight of these persons.
+    n_groups, flipped
+        As in `Listing`.
+    counts
+        Counts over all learners. None if the category of answers is not listed.
+    row_item, row_category
+        Shape (M,), item and category of each row of the kernels, in the order of `answered_rows`.
     """
 
     item_ids: tuple[str, ...]
@@ -189,19 +222,22 @@ class LaidOutAnswers:
     row_category: Ints | None = None
 
     def sums(self, run: kernels.Run) -> SumOverPersons:
-        """Who adds up over these persons: the threads of `run`, where the persons are in memory."""
+        """Return the object that computes sums over these persons, by the threads of `run` if they are in memory."""
         raise NotImplementedError
 
     def thinned(self, step: int) -> ResponseLayout:
-        """A sample that stands for all: every step-th person of a shard with `step` times the weight, and with their
-        own weight everybody who gave an answer of a kind that would otherwise be too rare to estimate its item."""
+        """A representative sample: every `step`-th person of a shard, with `step` times the weight.
+
+        It also contains, with their own weight, all persons with an answer that would otherwise be too rare to estimate
+        its item.
+        """
         raise NotImplementedError
 
     def evaluated(self, loglik: float) -> None:
-        """Called after each E-step."""
+        """Called with the log-likelihood after each E-step."""
 
     def sample_of(self, shards: Iterable[kernels.People]) -> ResponseLayout:
-        """The layout of what `thinned_shard` leaves of every shard."""
+        """Lay out a sample that consists of these shards, the results of `thinned_shard`."""
         shards = tuple(shards)
         n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
         for people in shards:
@@ -209,14 +245,13 @@ class LaidOutAnswers:
         return ResponseLayout.holding(shards, self, n=n, correct=np.where(self.flipped, n - listed, listed))
 
     def rare(self, step: int) -> Mask:
-        """Shape (2, J): whether the answers of an item that are not listed, and those that are, would be too rare among
-        every step-th person."""
+        """Whether an item's unlisted and listed answers would be too rare among every step-th person, shape (2, J)."""
         listed = np.where(self.flipped, self.n - self.correct, self.correct)
         return np.stack([self.n - listed, listed]) < RARE * step
 
     @property
     def shares(self) -> Floats:
-        """Shape (J, C): the share of an item's answers in each category."""
+        """Share of an item's answers in each category, shape (J, C)."""
         if self.counts is not None:
             return self.counts.table / np.maximum(self.counts.n, 1)[:, None]
         right = self.correct / np.maximum(self.n, 1)
@@ -232,13 +267,13 @@ class LaidOutAnswers:
 
     @property
     def n_persons(self) -> int:
-        """Persons, each counted by weight, to the nearest one."""
+        """Number of persons: their total weight, rounded."""
         return int(np.rint(self.weight))
 
 
 @dataclass(frozen=True)
 class ResponseLayout(LaidOutAnswers):
-    """The persons of a fit in memory, in shards, in each sorted by the set of items they saw and by group.
+    """The persons of a fit in memory, in shards. In a shard they are sorted by the set of items they saw and by group.
 
     The same items seen in two groups, or in two shards, are two sets.
     """
@@ -247,7 +282,7 @@ class ResponseLayout(LaidOutAnswers):
 
     @classmethod
     def holding(cls, shards: Sequence[kernels.People], answers: LaidOutAnswers, **changes: Any) -> ResponseLayout:
-        """These persons, with everything else as `answers` have it but for `changes`."""
+        """A layout with the persons of these shards. All other fields are those of `answers`, except `changes`."""
         known = {field.name: getattr(answers, field.name) for field in fields(LaidOutAnswers)}
         size, weight = sum(len(p.weight) for p in shards), math.fsum(float(p.weight.sum()) for p in shards)
         return cls(**{**known, "size": size, "weight": weight, **changes}, shards=tuple(shards))
@@ -264,12 +299,29 @@ class ResponseLayout(LaidOutAnswers):
         by_category: bool = False,
         shards: int | None = None,
     ) -> ResponseLayout:
-        """Raises DisconnectedDesignError where the responses do not hang together.
+        """Lay out responses in memory.
 
-        `group`, `weights`: shape (n_persons,), groups numbered from 0, weights ≥ 0 (those of 0 are left out).
-        `anchored`: shape (J,), items with known parameters. `rarer`: list the rarer kind of answer of each item, and
-        not always the correct one. `by_category`: list the category of each answer. `shards`: how many; None: as many
-        as a request of these responses has.
+        Parameters
+        ----------
+        responses
+            Responses of n_persons persons to J items.
+        group
+            Shape (n_persons,), groups numbered from 0. None: one group.
+        weights
+            Shape (n_persons,), ≥ 0. Persons with weight 0 are left out. None: 1 each.
+        anchored
+            Shape (J,), whether an item's parameters are known.
+        rarer
+            Whether to list the rarer kind of answer of each item instead of the correct answers.
+        by_category
+            Whether to list the category of each answer.
+        shards
+            Number of shards. None: the number for a request with these responses.
+
+        Raises
+        ------
+        DisconnectedDesignError
+            If the responses fall into groups without common learners, items or anchors.
         """
         group = np.zeros(responses.n_persons, dtype=np.int64) if group is None else group
         weights = np.ones(responses.n_persons) if weights is None else weights
@@ -296,7 +348,7 @@ class ResponseLayout(LaidOutAnswers):
 def listed_answers(
     counts: Counts, item_ids: tuple[str, ...], n_groups: int, rarer: bool, by_category: bool
 ) -> tuple[LaidOutAnswers, Listing]:
-    """What is known of a fit's answers before its persons are laid out, and how to lay them out."""
+    """The facts about a fit's answers before its persons are laid out, and how to list the answers."""
     listing = Listing((2 * counts.correct > counts.n) & rarer, n_groups, by_category)
     rows = category_rows(counts.categories) if by_category else (None, None)
     known = counts if by_category else None
@@ -304,7 +356,7 @@ def listed_answers(
 
 
 def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
-    """The persons of one shard in a sample of every step-th, with `rare` from `Answers`."""
+    """A shard's part of the sample that `LaidOutAnswers.thinned` describes; `rare` is `LaidOutAnswers.rare(step)`."""
     kept = np.empty(len(people.set_of), dtype=np.bool_)
     layout_kernels.mark_rare(people, rare, kept)
     weight = np.where(kept, people.weight, step * people.weight)
@@ -318,7 +370,7 @@ def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.Peop
 
 
 def _taken(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
-    """The starts and the items of some rows."""
+    """The starts and the items of the selected rows."""
     taken_start = _ends(np.diff(start)[rows])
     taken = np.empty(taken_start[-1], dtype=items.dtype)
     layout_kernels.take_rows(rows, start, items, taken)
@@ -326,5 +378,5 @@ def _taken(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.
 
 
 def _ends(length: Ints) -> Ints:
-    """The starts of runs of these lengths, and the end of the last."""
+    """The starts of runs of these lengths, and the end of the last run."""
     return np.concatenate(([0], np.cumsum(length)))

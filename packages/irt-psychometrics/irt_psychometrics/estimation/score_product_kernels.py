@@ -1,11 +1,11 @@
-"""Compiled loops of products of persons' scores. See `kernels` for layouts.
+"""Compiled loops for sums of products of persons' scores. See `kernels` for layouts.
 
 A person's score of a parameter is the mean of its complete-data score under the person's posterior (Fisher's identity).
-A complete-data score is one of an item, or a *latent score*: the derivative of a group's log density of θ by one of its
-parameters, a function of θ of mean 0 under the weights of the nodes. By Louis (1982) minus the second derivative by a
-parameter of the density and one of an item is the product of their two scores less the mean of the product. Products
-added up over persons are the variance of the whole score whatever makes a person's answers depend on each other (White
-1982).
+A complete-data score is an item's, or a *latent score*: the derivative of a group's log density of θ by one of its
+parameters, a function of θ with mean 0 under the weights of the nodes. By Louis (1982), minus the second derivative by
+a parameter of the density and a parameter of an item is the product of their two scores minus the mean of the product.
+The sum of products over persons estimates the variance of the total score, even if a person's answers depend on each
+other (White 1982).
 """
 
 import numpy as np
@@ -16,9 +16,11 @@ from irt_psychometrics.estimation.expansion_kernels import UNSEEN
 
 @_compiled
 def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
-    """Adds over persons first … last − 1 to out (C, J, G, Q): p_q·(E s − s_q) with the person's weights p at the nodes
-    and the complete-data score s of each of an item's C parameters, which is minus the second derivative by it and the
-    log weight of a node."""
+    """Add p_q·(E s − s_q) over persons first … last − 1 to out (C, J, G, Q).
+
+    p are the person's weights at the nodes and s is the complete-data score of each of an item's C parameters. The term
+    is minus the second derivative by the parameter and the log weight of a node.
+    """
     Q, C = nodes.size, out.shape[0]
     base, post, counts = np.empty(Q), np.empty((1, Q)), np.empty(Q)
     right = np.zeros(out.shape[1], dtype=np.bool_)
@@ -57,7 +59,7 @@ def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, o
 
 @_compiled
 def products_of_posteriors(first, last, people, curves, nodes, log_weights, out):  # type: ignore[no-untyped-def]
-    """Adds p pᵀ over persons first … last − 1 to out (G, Q, Q), with a person's weights p at the nodes."""
+    """Add p pᵀ over persons first … last − 1 to out (G, Q, Q), with the person's weights p at the nodes."""
     Q = nodes.size
     base, post = np.empty(Q), np.empty((1, Q))
     current = NO_SET
@@ -71,7 +73,7 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
 
 @_inlined
 def _counting(post):  # type: ignore[no-untyped-def]
-    """The range of nodes in which a posterior is not negligible, in whole blocks of a loop."""
+    """Return the range of nodes in which a posterior is not negligible, extended to whole blocks of 8 nodes."""
     low, high = 0, post.size
     while post[low] < UNSEEN:
         low += 1
@@ -82,10 +84,10 @@ def _counting(post):  # type: ignore[no-untyped-def]
 
 @_compiled
 def score_products(first, last, people, curves, nodes, log_weights, scores, latent_scores, out):  # type: ignore[no-untyped-def]
-    """Adds Σ s sᵀ over persons first … last − 1 to out (CJ + GM, CJ + GM), each pair of parameters on one side only.
+    """Add Σ s sᵀ over persons first … last − 1 to out (CJ + GM, CJ + GM), each pair of parameters on one side only.
 
-    Parameter k of item j stands at kJ + j; `latent_scores` (G, M, Q) are those of M parameters of each group's
-    distribution, which stand at CJ + gM + m.
+    Parameter k of item j has position kJ + j. `latent_scores` (G, M, Q) are the scores of M parameters of each group's
+    distribution, which have positions CJ + gM + m.
     """
     Q, M, J = nodes.size, latent_scores.shape[1], scores.right.shape[0]
     C = 3 if scores.guess_right.shape[0] > 0 else 2

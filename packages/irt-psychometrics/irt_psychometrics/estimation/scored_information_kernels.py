@@ -1,12 +1,12 @@
-"""Compiled loops of the observed information of the partial credit family. See `information_kernels` for the loss that
-is summed up, and `kernels` for layouts.
+"""Compiled loops of the observed information of the partial credit family. See `information_kernels` for the lost
+information, and `kernels` for layouts.
 
-The complete-data score of an item that got score x is (θ(x − E), x − E, 1_k(x) − P_k) for its a, its d and the t of
-each score k. Under a posterior, what is constant has no covariance: so only θx of an answer is left beside −θE, −E and
-−P_k, which are functions of θ that are the same for everybody.
+The complete-data score of an item with score x is (θ(x − E), x − E, 1_k(x) − P_k) for its a, its d and the t of each
+score k. Constants have no covariance under a posterior. So only θx depends on the answer; the other terms −θE, −E and
+−P_k are functions of θ that are the same for every person.
 
-Columns are parameters item by item: a, d, and those t that are free; after all items the groups' means, then their log
-SDs. Sums go to out (L, L) at the `place` of each column; the loss is out plus its transpose.
+Columns are parameters item by item: a, d, and the free t; after all items the groups' means, then their log SDs. Sums
+are added to out (L, L) at the `place` of each column. The loss is out plus its transpose.
 """
 
 from typing import NamedTuple
@@ -26,12 +26,13 @@ from irt_psychometrics.estimation.information_kernels import _combine, add_poste
 
 
 class ScoredItems(NamedTuple):
-    """What the scores of J items are made of, by node.
+    """Parts of the scores of J items, by node.
 
-    first (J + 1,): the first column of each item, and how many columns items have. place (L,): of each column in `out`.
-    unlisted: −E of each item, then −P_k of each of its free t; (columns less J, Q).
-    row_item, row_score (M,): the item and the score of a listed answer.
-    steepness (J,): how fast its curves change with θ, as that of a logistic curve of this slope.
+    first (J + 1,): first column of each item, and the number of all items' columns.
+    place (L,): position of each column in `out`.
+    unlisted (number of items' columns − J, Q): −E of each item, then −P_k of each of its free t.
+    row_item, row_score (M,): item and score of a listed answer.
+    steepness (J,): slope of the logistic curve that changes as fast with θ as the item's curves.
     latent (G, 2, Q): scores of a group's mean and log SD.
     """
 
@@ -46,7 +47,7 @@ class ScoredItems(NamedTuple):
 
 @_inlined
 def _columns(items, group, first, n_groups, into):  # type: ignore[no-untyped-def]
-    """Fills `into` with the columns of these items and their group; returns how many."""
+    """Fill `into` with the columns of these items and their group. Returns the number of columns."""
     w = 0
     for k in range(items.size):
         for column in range(first[items[k]], first[items[k] + 1]):
@@ -58,7 +59,10 @@ def _columns(items, group, first, n_groups, into):  # type: ignore[no-untyped-de
 
 @_compiled
 def add_scored_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of runs of persons of one set; runs: (R, 2), the first person and the one after the last."""
+    """Add half the loss of runs of persons of one set to `out`.
+
+    `runs` (R, 2) contains the first person of each run and the person after its last.
+    """
     J, Q, G = scores.first.size - 1, nodes.size, scores.latent.shape[0]
     at, columns = np.full(J, -1), np.empty(scores.place.size, dtype=np.int64)
     for run in range(len(runs)):
@@ -100,7 +104,7 @@ def add_scored_runs(runs, people, curves, nodes, log_weights, scores, out):  # t
 
 @_inlined
 def _spread(items, group, nodes, scores, K, shared, columns, out):  # type: ignore[no-untyped-def]
-    """Adds half of BᵀKB, and in the row of each item's a what its listed answers share with B."""
+    """Add half of BᵀKB and, in the row of each item's a, the covariance of its listed answers with B."""
     Q, w = nodes.size, columns.size
     B, KB = np.empty((Q, w)), np.zeros((Q, w))
     c = 0
@@ -134,8 +138,11 @@ def _spread(items, group, nodes, scores, K, shared, columns, out):  # type: igno
 
 @_compiled
 def add_scored_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of persons, each by himself; sets: as `runs`, of any length. Where `whole` is False, of each
-    item's own parameters alone: (L, C), in the order of an item's columns."""
+    """Add half the loss of persons, processed one by one, to `out`.
+
+    `sets` is like `runs`, with runs of any length. If `whole` is False, only the loss among each item's own parameters
+    is added, and `out` has shape (L, C), in the order of an item's columns.
+    """
     J, Q, G = scores.first.size - 1, nodes.size, scores.latent.shape[0]
     points, columns, answer = np.zeros(J), np.empty(scores.place.size, dtype=np.int64), np.empty(Q)
     for one in range(len(sets)):

@@ -1,4 +1,4 @@
-"""What a fit asks of its answers, wherever they are: counts, layout, and what the design says. No likelihood here."""
+"""Interface of a fit to its answers, in memory or elsewhere: counts, layout, and facts about the design."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,18 @@ from irt_psychometrics.estimation.response_layout import Counts, Facts, LaidOutA
 
 @dataclass(frozen=True)
 class LaidOut:
-    """The answers to the items of a fit.
+    """The answers to the J items of a fit.
 
-    Attributes:
-        links: which items persons connect.
-        first_alike: shape (J,), the first item with the same answers.
-        informative: shape (G,), persons of each group with two responses or more, by weight.
+    Attributes
+    ----------
+    answers
+        The answers in the layout of the kernels.
+    links
+        Items that are connected by persons.
+    first_alike
+        Shape (J,), the first item with the same answers.
+    informative
+        Shape (G,), total weight of the persons with two or more responses in each group.
     """
 
     answers: LaidOutAnswers
@@ -31,13 +37,13 @@ class LaidOut:
 
     @classmethod
     def from_answers(cls, answers: LaidOutAnswers, facts: Iterable[Facts]) -> Self:
-        """`facts`: of each shard."""
+        """Combine the facts of all shards."""
         links, codes, informative = zip(*facts, strict=True)
         return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
 
 
 class Source(Protocol):
-    """The answers of a request. `names`: of the groups, the reference first."""
+    """The answers of a request. `names` are the names of the groups, the reference first."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -45,10 +51,10 @@ class Source(Protocol):
     def counts(self) -> Counts: ...
 
     def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
-        """The answers to the items of `keep` (J,); see `ResponseLayout.of`."""
+        """The answers to the items marked in `keep` (J,); see `ResponseLayout.from_responses`."""
 
     def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
-        """The answers to the items of `keep` in memory; None where they are too many."""
+        """The answers to the items marked in `keep`, in memory. Returns None if there are too many answers."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The covariance of the item parameters from the observed information, and which parameters are unidentified."""
+"""Compute the covariance of item parameters from the observed information, and find unidentified parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,29 +13,37 @@ from irt_psychometrics.estimation.marginal import Point, Problem, held
 from irt_psychometrics.estimation.parameter_layout import ParameterLayout
 
 VARIANCE_INFLATION_LIMIT = 1e5
-"""A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
-factor."""
+"""A parameter is unidentified if its variance exceeds the variance with known abilities by more than this factor."""
 FULL_COVARIANCE_ITEMS = 2000
-"""With more items the matrix (16 J² bytes a copy, J³ work) is not computed; each item's block is inverted by itself."""
+"""Maximum number of items for the full matrix (16 J² bytes a copy, J³ work). With more items, each item's block is
+inverted separately."""
 FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
-"""The same limit with guessing, where the work per learner also grows with the square of the items answered
+"""The same limit with guessing. The work per learner then also grows with the square of the number of items answered
 correctly."""
 FULL_COVARIANCE_PARAMETERS = 4000
-"""The limit of items of several scores, which differ in how many parameters they have."""
+"""The same limit for items with more than two scores, in parameters, because items differ in their number."""
 MIN_FROM_ANSWERS = 0.1
-"""A guessing parameter is unidentified if the answers add less than this share to what its prior knows of logit c."""
-_SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
+"""c is unidentified if the answers add less than this share of the prior's information on logit c."""
+_SHARE = 0.01  # minimum share of a singular direction's squared length that makes a parameter unidentified
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Attributes:
-    cov: shape (J, K, K), covariance of each item's parameters.
-    joint: of a_1, d_1, a_2, … and then, item by item, of the parameters of scores that are free; None where only the
-        blocks are kept.
-    latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
-    unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
-    effective_df: degrees of freedom that the penalties leave to the weights of histograms.
+    """Covariances of a fit's parameters.
+
+    Attributes
+    ----------
+    cov
+        Shape (J, K, K), covariance of each item's parameters.
+    joint
+        Covariance of a_1, d_1, a_2, … and then, item by item, of the free parameters of scores. None if only the items'
+        blocks are computed.
+    latent
+        Shape (G, 2), variance of each group's mean and log SD; 0 if fixed, NaN if not determined.
+    unidentified, guessing_unidentified
+        Shape (J,), whether the answers do not determine a or d of an item, and whether they do not determine c.
+    effective_df
+        Degrees of freedom that the penalties leave to the weights of histograms.
     """
 
     cov: Floats
@@ -54,18 +62,28 @@ def errors(
     products: Callable[[Point], Floats] | None = None,
     abilities_known: bool = False,
 ) -> Errors:
-    """Inverse observed information at a maximum, with the parameters that stopped at a bound held.
+    """Invert the observed information at a maximum, with the parameters that stopped at a bound held.
 
-    `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
-    everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
-    estimated with the items, and taken as known where only blocks are inverted.
+    Parameters
+    ----------
+    problem, point
+        The problem and its maximum.
+    at_bound
+        Shape (size,), whether a free parameter stopped at a bound.
+    products
+        Function that returns Σ s sᵀ of the learners' scores, shape (F, F). The result is then the sandwich
+        H⁻¹ (Σ s sᵀ) H⁻¹ (White 1982; for item response models Yuan, Cheng & Patton 2014). It is valid if answers of a
+        learner depend on each other beyond θ, for the parameters to which estimates converge with growing samples. It
+        is ignored if only blocks are inverted.
+    abilities_known
+        Whether to invert each item's complete-data information instead, for the parameters of items alone.
 
-    `products`: makes Σ s sᵀ of the learners' scores (F, F), for the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ in place of that inverse
-    (White 1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on
-    each other beyond θ: errors are then those of the parameters that a sample of any size would come to. Where only
-    blocks are inverted there is none.
-
-    `abilities_known`: the inverse of each item's complete-data information, of the parameters of items alone.
+    Returns
+    -------
+    Errors
+        All values of items with a slope at a bound, and of unidentified items, are NaN. The covariance of the other
+        items is over the directions that the data determine. The weights of a histogram are estimated with the items,
+        and count as known if only blocks are inverted.
     """
     if abilities_known:
         return _of_known_abilities(problem, point, at_bound)
@@ -75,8 +93,10 @@ def errors(
 
 
 def no_errors(problem: Problem, point: Point) -> Errors:
-    """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. Histograms have their
-    effective degrees of freedom."""
+    """Errors of a fit made for its likelihood: all are NaN, and no item is unidentified.
+
+    The effective degrees of freedom of histograms are computed.
+    """
     s, J = problem.structure, problem.data.n_items
     none, effective_df = np.zeros(J, dtype=bool), 0.0
     if problem.latent.n_free_weights:
@@ -98,7 +118,7 @@ def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Error
 
 
 def require_one_matrix(structure: ParameterLayout) -> None:
-    """Raises PsychometricsError where blocks of items share steps that only the information of all would tell of."""
+    """Raise PsychometricsError if blocks of items share steps and there are too many parameters for one matrix."""
     size = len(structure.listed) - 2 * structure.n_groups
     if structure.steps_of is not None and size > FULL_COVARIANCE_PARAMETERS:
         raise PsychometricsError(
@@ -108,7 +128,7 @@ def require_one_matrix(structure: ParameterLayout) -> None:
 
 
 def computes_full_covariance(problem: Problem) -> bool:
-    """Whether the information of all items together is made."""
+    """Whether the information of all items together is computed."""
     s = problem.structure
     if s.n_scores:
         return len(s.listed) - 2 * s.n_groups <= FULL_COVARIANCE_PARAMETERS
@@ -117,7 +137,7 @@ def computes_full_covariance(problem: Problem) -> bool:
 
 
 class MatrixSize(NamedTuple):
-    """Size of the information of all items together, and the largest that is made, both counted in `unit`."""
+    """Size of the information of all items together, and the maximum size that is computed, both in `unit`."""
 
     size: int
     most: int
@@ -125,7 +145,7 @@ class MatrixSize(NamedTuple):
 
     @classmethod
     def from_model(cls, model: ItemModel, categories: Ints) -> Self:
-        """categories: shape (J,), how many each item has."""
+        """The size for a model and the items' numbers of categories, shape (J,)."""
         if not model.logistic:
             return cls(int(categories.sum()), FULL_COVARIANCE_PARAMETERS, "parameters")
         most = FULL_COVARIANCE_ITEMS_WITH_GUESSING if model.guesses else FULL_COVARIANCE_ITEMS
@@ -182,14 +202,22 @@ def _forget_guessing(cov: Floats, of: Mask) -> None:
 
 @dataclass(frozen=True)
 class _Profile:
-    """Information on all other parameters where the log weights of histograms are estimated as well.
+    """Information of all other parameters if the log weights of histograms are estimated as well.
 
-    information: (F, F), of the F others, with the weights free as far as they leave origin and unit in place.
-    regression: (W, F), coefficients of the weights' W free directions on the others.
-    own: (W, W), covariance of these directions with the others known; penalty: (W, W), what of its inverse comes from
-        penalties.
-    by_moment: (2G, W), derivatives of each group's mean and log SD.
-    free: (GQ, W), these directions among the log weights.
+    Attributes
+    ----------
+    information
+        Shape (F, F), information of the F other parameters. The weights are free as far as they keep origin and unit.
+    regression
+        Shape (W, F), coefficients of the weights' W free directions on the other parameters.
+    own
+        Shape (W, W), covariance of these directions with the other parameters known.
+    penalty
+        Shape (W, W), part of the inverse of `own` that comes from penalties.
+    by_moment
+        Shape (2G, W), derivatives of each group's mean and log SD by these directions.
+    free
+        Shape (GQ, W), these directions in the log weights.
     """
 
     information: Floats
@@ -217,14 +245,18 @@ class _Profile:
         )
 
     def sampling(self, covariance: Floats) -> Floats:
-        """The variance over samples from the inverse of `information`: what penalties, which are not evidence,
-        seem to say is taken out (Gray 1992)."""
+        """Variance over samples, from the inverse of `information` (Gray 1992).
+
+        It removes the apparent information of the penalties, which are not evidence.
+        """
         moved = self.regression @ covariance
         return covariance - moved.T @ self.penalty @ moved
 
     def effective(self, products: Floats) -> Floats:
-        """Shape (F, F): sum of products of the others' scores less what the weights' directions explain of them, from
-        that of all scores."""
+        """Sum of products of the other parameters' scores, adjusted for the weights' directions, shape (F, F).
+
+        `products` is the sum of products of all scores.
+        """
         by_weights = self.free @ self.regression
         others = len(products) - len(by_weights)
         shared = products[:others, others:] @ by_weights
@@ -232,7 +264,7 @@ class _Profile:
         return products[:others, :others] - shared - shared.T + own
 
     def of_latent(self, covariance: Floats) -> Floats:
-        """Shape (2G,): variances of means and log SDs, 0 where constraints fix them."""
+        """Variances of means and log SDs, shape (2G,); 0 if constraints fix them."""
         moved = self.by_moment @ self.regression
         found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
         order = found.reshape(-1, 2).T.ravel()
@@ -240,25 +272,27 @@ class _Profile:
 
 
 def _effective_df(covariance: Floats, penalty: Floats) -> float:
-    """Effective degrees of freedom of weights with this covariance, both (W, W): the trace of the answers' information
-    over that and the penalty's (Gray 1992)."""
+    """Effective degrees of freedom of weights, from their covariance and the penalty's information, (W, W) each.
+
+    It is the trace of the answers' information times the inverse of the answers' plus the penalty's (Gray 1992).
+    """
     return float(len(covariance) - np.sum(covariance * penalty))
 
 
 def scaled_inverse(information: Floats) -> Floats:
-    """`inverse` of an information matrix (P, P) in any units."""
+    """`inverse` for an information matrix (P, P) in any units, without the shares."""
     unit = 1 / np.sqrt(np.abs(np.diag(information)))
     covariance, _ = inverse(information * np.outer(unit, unit))
     return covariance * np.outer(unit, unit)
 
 
 def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
-    """Errors that take the other items as known, but not a common slope or what is free of the latent distributions.
+    """Errors with the other items as known. A common slope and free latent means and SDs are not treated as known.
 
-    They miss what items share through the origin and unit of θ, of the order of 1/N of variance. For items seen by a
-    small part of the N persons, as in every design with this many items, that is little: with 30 of 300 items each
-    (simulated, N = 5000) slope errors came out up to 0.7 % too small and intercept errors up to 2.2 %; in a complete
-    design (2000 × 50), where this is not needed, 4 % and 18 %.
+    They miss the variance that items share through the origin and unit of θ, of the order of 1/N. This is little if
+    each item is seen by a small part of the N persons, as in every design with this many items. With 30 of 300 items
+    per person (simulated, N = 5000), slope errors were up to 0.7 % too small and intercept errors up to 2.2 %. In a
+    complete design (2000 × 50), which does not need this method, they were 4 % and 18 % too small.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     free = (s.index >= 0) & ~at_bound[s.index]
@@ -296,8 +330,10 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 
 
 def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
-    """Information of the P parameters that items share, (P, P), and with each item's own, (J, K, P), by differences of
-    gradients."""
+    """Information of the P shared parameters, (P, P), and of these with each item's own parameters, (J, K, P).
+
+    Computed by differences of gradients.
+    """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     table = problem.gradient_differences(point, shared)
     coupling = table[s.index[: K * J]].reshape(K, J, -1).transpose(1, 0, 2)
@@ -305,7 +341,7 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
 
 
 def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
-    """Items with a free c that is `weakly_identified` or at a bound, except if c is known from another fit."""
+    """Whether the free c of an item is `weakly_identified` or at a bound. False if c is known from another fit."""
     s, prior = problem.structure, problem.priors.c
     known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
     free = (s.index[s.block(2)] >= 0) & ~np.isfinite(problem.known_logit_c)
@@ -313,8 +349,11 @@ def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats
 
 
 def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
-    """Mask of the logit c of this variance (J,) that owe too little to the answers: less than a tenth of what the prior
-    says of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
+    """Whether the answers contribute too little to a logit c with this variance, shape (J,).
+
+    The limit of their information is a tenth of the prior's (`known`), and at least the information that c is uniform
+    on (0, 1), whose logit has variance π²/3.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         from_answers = 1 / variance - known
     return ~(from_answers >= np.maximum(MIN_FROM_ANSWERS * known, 3 / np.pi**2))
@@ -323,8 +362,8 @@ def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
 def inverse(information: Floats) -> tuple[Floats, Floats]:
     """Inverse of a scaled information matrix (P, P), and each parameter's share (P,) in its singular directions.
 
-    Where there are singular (or downward) directions the inverse is taken over the others: it is that of every
-    parameter with a share of 0.
+    If there are singular directions (or directions of negative information), the inverse is over the other directions.
+    It is exact for parameters with a share of 0.
     """
     try:
         np.linalg.cholesky(information)

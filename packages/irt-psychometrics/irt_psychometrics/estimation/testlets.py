@@ -1,9 +1,9 @@
-"""Testlets, items that share a stimulus: how far their answers depend on each other beyond θ, and what that costs.
+"""Estimate how far answers to items of a testlet, which share a stimulus, depend on each other beyond θ.
 
 Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each
-testlet (Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay
-those of the curve of θ alone, averaged over γ. Belongs here: σ. Which items share a testlet is in `core.testlets`,
-robust errors of the items are in `standard_errors`, the standard error of θ in `scoring`.
+testlet (Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters remain
+those of the curve given θ alone, averaged over γ. This module estimates σ. Testlets are numbered in `core.testlets`,
+robust errors of the items are in `standard_errors`, the standard error of θ is in `scoring`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from irt_psychometrics.estimation.latent_distribution import normalised
 from irt_psychometrics.scoring import testlet_kernels
 
 MIN_TESTLETS = 3
-"""One σ stands for all testlets of a scale: fewer of them do not represent the others."""
+"""Minimum number of testlets. All testlets of a scale have one σ, and fewer testlets do not represent the scale."""
 MIN_LEARNERS = 300
-"""With fewer learners, σ comes out as 0 or twice as large by chance alone."""
+"""Minimum number of learners. With fewer, the estimate of σ can be 0 or twice as large by chance alone."""
 MAX_LEARNERS = 10_000
-"""Learners drawn at random from a larger window: a σ of .5 then has a standard error below .01."""
+"""Maximum number of learners, drawn at random from a larger window. A σ of .5 then has a standard error below .01."""
 LARGEST = 2.0
-"""Upper bound of σ, in SDs of θ: four fifths of what a testlet measures is then not θ."""
+"""Upper bound of σ, in SDs of θ. Four fifths of the variance that a testlet measures is then not θ."""
 LEAST_KNOWN = 0.2
 """Largest standard error of σ, in SDs of θ, with which it counts as estimated."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
-"""A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
-Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
+"""k² in the approximation that a logistic curve of slope a averaged over N(0, σ²) is a logistic curve of slope
+a/√(1 + k²a²σ²) (Johnson & Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
 BENT = 0.6
-"""An item for which k²a²σ² is larger would be more than half again as steep given γ."""
+"""Value of k²a²σ² above which an item would be more than one and a half times as steep given γ."""
 _REACH = 4.5
-"""SDs of each population on both sides of its mean that abilities range over."""
+"""Range of abilities: SDs of each population on both sides of its mean."""
 _EFFECT_NODES = 9
 
 
@@ -51,11 +51,18 @@ _EFFECT_NODES = 9
 class EffectSd:
     """The SD σ of testlet effects, in units of the calibration's θ.
 
-    Attributes:
-        sd, se: NaN where they could not be estimated; `why` then says why, and else is empty.
-        n_testlets: those with at least 2 items of the fit.
-        n_items: their items.
-        learners: whose answers were used.
+    Attributes
+    ----------
+    sd, se
+        σ and its standard error; NaN if they could not be estimated.
+    n_testlets
+        Number of testlets with at least 2 items of the fit.
+    n_items
+        Number of items in these testlets.
+    learners
+        Number of learners whose answers were used.
+    why
+        The reason why σ could not be estimated; "" if it was.
     """
 
     sd: float
@@ -66,7 +73,7 @@ class EffectSd:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same with None for NaN."""
+        """The fields by name, with None instead of NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
@@ -78,20 +85,47 @@ def estimate_effect_sd(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> EffectSd:
-    """Maximum likelihood of one σ for all testlets, given the marginal curves of a calibration of these responses.
+    """Estimate one σ for all testlets by maximum likelihood, given a calibration of these responses.
 
-    Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
-    the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
-    next to σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
-    cost grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+    Parameters
+    ----------
+    responses
+        The responses that were calibrated.
+    calibration
+        The calibration, with logistic items. Its curves are the marginal curves, averaged over γ.
+    testlets
+        item → testlet. Items without a testlet, or alone in their testlet, depend only on θ.
+    groups
+        A label per learner, if the calibration has several populations.
+    threads
+        Number of threads. None: all processors.
 
-    Args:
-        testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.
-        groups: a label per learner where the calibration has several populations.
-        threads: None for all processors.
+    Returns
+    -------
+    EffectSd
+        σ and its standard error, or the reason why σ could not be estimated.
 
-    The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error,
-    that of σ is half the root of that error, the SD of a σ whose truth is 0.
+    Raises
+    ------
+    PsychometricsError
+        If an item is not logistic.
+
+    Notes
+    -----
+    Dependent answers make estimated slopes too steep. So given γ, a curve has the slope whose average over γ is the
+    calibration's curve flattened by a factor κ. There is one κ for the items of testlets and one for the other items;
+    both are estimated together with σ. Proportions correct are the calibration's. θ and, within a testlet, γ are
+    integrated out, so the cost grows linearly with the number of testlets and not exponentially (Gibbons & Hedeker
+    1992).
+
+    The standard error comes from the curvature, with item parameters as known. If σ² is smaller than its own standard
+    error, the standard error of σ is half the root of that error, which is the SD of the estimate if σ is 0.
+
+    References
+    ----------
+    Bradlow, E. T., Wainer, H. & Wang, X. (1999). A Bayesian random effects model for testlets. Psychometrika, 64,
+    153-168.
+    Gibbons, R. D. & Hedeker, D. R. (1992). Full-information item bi-factor analysis. Psychometrika, 57, 423-436.
     """
     calibration.item_model.require_logistic("a testlet effect")
     known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)
@@ -120,8 +154,10 @@ def estimate_effect_sd(
 
 
 def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> EffectSd:
-    """`unknown` with σ and its error, or with why there is none. Sought in (σ² in units of θ's variance, κ of items in
-    testlets, κ of the others)."""
+    """`unknown` with σ and its error, or with the reason why there is no estimate.
+
+    The parameters of the search are σ² in units of θ's variance, κ of items in testlets, and κ of the other items.
+    """
     unit = likelihood.sd
     alone = bool((likelihood.testlet < 0).any())
     size = 3 if alone else 2
@@ -155,14 +191,16 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
 
 
 def _steeper(x: Floats) -> Floats:
-    """1/√(1 − x), and beyond x = `BENT` its tangent there: slopes given γ of items that no γ could make so steep, as by
-    chance estimates may be, neither jump nor end."""
+    """1/√(1 − x), continued above x = `BENT` by its tangent.
+
+    Estimated slopes can by chance be steeper than any γ allows. The tangent keeps slopes given γ finite and continuous.
+    """
     low = np.minimum(x, BENT)
     return (1 - low) ** -0.5 * (1 + 0.5 * (x - low) / (1 - low))
 
 
 def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:
-    """Second derivatives at x (P,), by the diagonal `steps` (P, P), two values for each pair of parameters."""
+    """Second derivatives at x (P,), by differences with the diagonal `steps` (P, P), two values of f per pair."""
     P = len(x)
     bent = np.empty((P, P))
     middle = 2 * f(x)
@@ -178,12 +216,20 @@ def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) 
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """Answers of N learners as patterns: what a learner answered in one testlet, or to one item of none.
+    """Answers of N learners as patterns: a learner's answers in one testlet, or to one item without a testlet.
 
-    Attributes:
-        a, b, c, testlet: shape (J,), of the fitted items.
-        pattern_start, item, score: the answers of U patterns, each as often as it differs.
-        start, pattern: each learner's patterns.
+    Attributes
+    ----------
+    a, b, c, testlet
+        Shape (J,), parameters and testlet of the fitted items.
+    pattern_start, item, score
+        The answers of the U distinct patterns.
+    start, pattern
+        The patterns of each learner.
+    mean, sd
+        Mean and SD of θ in the calibration.
+    abilities
+        Distribution of θ.
     """
 
     a: Floats
@@ -203,14 +249,15 @@ class _Likelihood:
     def from_responses(
         cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, abilities: _Abilities
     ) -> _Likelihood:
-        """`at`: places of the items in the calibration; `testlet` (J,) as `number_testlets` gives it."""
+        """Build the patterns. `at` are the items' positions in the calibration; `testlet` (J,) is from
+        `number_testlets`."""
         alone = testlet.max(initial=-1) + 1 + np.arange(len(testlet))
         shared = np.where(testlet >= 0, testlet, alone)[responses.item]
         order = np.lexsort((responses.item, shared, responses.person))
         person, item, score = responses.person[order], responses.item[order], responses.score[order]
         of_person = np.flatnonzero(np.diff(person, prepend=-1) != 0)
         begins = np.flatnonzero((np.diff(person, prepend=-1) != 0) | (np.diff(shared[order], prepend=-1) != 0))
-        # A pattern is known by the sum of random numbers of its answers: 10⁶ patterns collide once in 10⁷ times.
+        # A pattern is identified by a sum of random numbers of its answers: 10⁶ patterns collide once in 10⁷ times.
         marks = np.random.default_rng(0).integers(0, 2**63, (len(testlet), 2), dtype=np.uint64)
         known = np.add.reduceat(marks[item, score], begins)
         _, first, pattern = np.unique(known, return_index=True, return_inverse=True)
@@ -223,7 +270,7 @@ class _Likelihood:
         return cls(a, b, c, testlet, pattern_start, item[rows], score[rows], start, pattern, *unit, abilities)
 
     def value(self, run: kernels.Run, sd: float, slopes: float, slopes_alone: float) -> float:
-        """The log-likelihood, with the estimated slopes of items in testlets, and of the others, times κ."""
+        """Log-likelihood with σ = `sd`, and κ = `slopes` for items in testlets and `slopes_alone` for other items."""
         within = self.testlet >= 0
         flatter = np.where(within, slopes, slopes_alone) * self.a
         effect = np.where(within, sd, 0.0)
@@ -256,7 +303,7 @@ class _Likelihood:
 
 @dataclass(frozen=True)
 class _Abilities:
-    """θ of the learners of each group on common nodes: `group` (N,), `nodes` (Q,), `log_weights` (G, Q)."""
+    """Distribution of θ in each group on common nodes: `group` (N,), `nodes` (Q,), `log_weights` (G, Q)."""
 
     group: Ints
     nodes: Floats
@@ -266,8 +313,10 @@ class _Abilities:
 def _drawn(
     responses: Responses, calibration: Calibration, at: Ints, groups: Sequence[str] | None
 ) -> tuple[Responses, _Abilities]:
-    """Learners with an answer, at most MAX_LEARNERS of them, and the populations they are from. `at`: places of the
-    items of `responses` in the calibration."""
+    """Draw at most MAX_LEARNERS learners with an answer. Returns their responses and the distribution of θ.
+
+    `at` are the positions of the items of `responses` in the calibration.
+    """
     answered = np.unique(responses.person)
     if len(answered) > MAX_LEARNERS:
         answered = np.sort(np.random.default_rng(0).choice(answered, MAX_LEARNERS, replace=False))

@@ -1,4 +1,4 @@
-"""Information of items and tests on θ, what drift took from it, and what retiring items would cost."""
+"""Information of items and tests about θ, its loss through drift, and the cost of retiring items."""
 
 from typing import TYPE_CHECKING
 

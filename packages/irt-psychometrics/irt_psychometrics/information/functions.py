@@ -1,19 +1,17 @@
-"""Information of items and the test on θ, how much is lost since publication, and what retiring items would cost.
+"""Information of items and tests about θ, its loss since publication, and the cost of retiring items.
 
-Belongs here: information averaged over a population, its ratio to the published with an error, flags, and curves
-without some items. Does not belong here: the information curve of one item (curves.py), the errors of the differences
-(errors.py), the calibration's own information matrix (information_kernels.py).
+The information curve of a single item is in `core.curves`.
 
-An item is flagged when its loss *matters*, its average information is below 0.8 of the published, and is *certain*:
-the upper 95 % bound of that ratio R is below 1, after Benjamini & Hochberg (1995) over the scale's items. With Ī the
-average over the population, y the window's (a, b), with the parameters of its scores where an item has more than 0 and
-1, and p the published,
+An item is flagged if its loss *matters*, which means that its average information is below 0.8 of the published one,
+and is *certain*, which means that the upper 95 % bound of this ratio R is below 1, after Benjamini & Hochberg (1995)
+over the scale's items. Let Ī be the average over the population, y the window's (a, b), including the parameters of its
+scores if an item has more than 0 and 1, and p the published values. Then
 
     log R = log Ī(y) − log Ī(p),    Var log R = g_yᵀ Cov(y) g_y + g_pᵀ Cov(p) g_p − 2 g_yᵀ Cov(y, p) g_p,
 
-g being the gradient of log Ī on either side. c is held at its published value, as the test for drift holds it.
+g the gradient of log Ī by y and by p. c is held at its published value, as in the test for drift.
 
-An item whose discrimination is not positive gives no information: those who score it as published are misled by it.
+An item whose discrimination is not positive has no information: scoring it with the published values is misleading.
 """
 
 from __future__ import annotations
@@ -38,13 +36,13 @@ from irt_psychometrics.drift.errors import Comparison, Published
 
 FALSE_DISCOVERIES = 0.05
 KEPT = 0.8
-"""The least share of its published information that an item, or the test, may keep."""
+"""Share of the published information below which the loss of an item, or of the test, matters."""
 MIDDLE = 0.95
-"""The share of the population within which the test is judged."""
+"""Central share of the population over which the test is judged."""
 _NODES = 241
 _STEPS = 79
 _MANY = np.linspace(-30, 30, 2001)
-"""Logits among which the greatest information of a model without a formula for it is looked for."""
+"""Logits at which the greatest information is searched for models without a formula for it."""
 _STEP, _LEAST = 1e-4, float(np.finfo(float).tiny)
 
 
@@ -54,7 +52,9 @@ class Abilities:
 
     Attributes:
         theta: shape (Q,), increasing.
-        weights: shape (Q,), ≥ 0; they are divided by their sum. Raises PsychometricsError for others.
+        weights: shape (Q,), ≥ 0; they are divided by their sum.
+
+    Raises PsychometricsError for invalid θ or weights.
     """
 
     theta: Floats
@@ -74,27 +74,42 @@ class Abilities:
 
     @classmethod
     def normal(cls, mean: float = 0.0, sd: float = 1.0) -> Self:
-        """N(mean, sd²), sd > 0."""
+        """The population N(mean, sd²).
+
+        Parameters
+        ----------
+        mean, sd
+            Mean and SD, sd > 0.
+
+        Returns
+        -------
+        Abilities
+            The density at 241 nodes on mean ± 6 sd.
+        """
         unit = Grid.spanning(_NODES)
         return cls(mean + sd * unit.nodes, np.exp(unit.log_weights()))
 
     def middle(self, share: float = MIDDLE) -> tuple[float, float]:
-        """The θ that leave out (1 − share)/2 on each side; half of a node's weight lies on each side of it."""
+        """The θ between which the central `share` of the population lies; half of a node's weight is on either side."""
         below = np.cumsum(self.weights) - self.weights / 2
         low, high = np.interp([(1 - share) / 2, (1 + share) / 2], below, self.theta)
         return float(low), float(high)
 
 
 def item_information(theta: npt.ArrayLike, items: ItemCurves) -> Floats:
-    """Fisher information about θ, shape (T, J), of J items at T abilities; the test's is its sum over items. 0 for an
-    item with a ≤ 0 or without a curve."""
+    """Fisher information of J items about θ at T abilities, shape (T, J); 0 for an item with a ≤ 0 or without a curve.
+
+    The information of the test is its sum over items.
+    """
     return np.where(items.known & (items.a > 0), items.information(theta), 0.0)
 
 
 def greatest_information(items: ItemCurves) -> Floats:
-    """Greatest information of each item at any θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for
-    c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1); of other models the greatest at many. 0 for an item
-    with a ≤ 0."""
+    """Greatest information of each item at any θ, shape (J,); 0 for an item with a ≤ 0.
+
+    It is a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), or a²/4 for c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980,
+    eq. 10-4; D = 1). For other models it is the maximum over many θ.
+    """
     a, c = items.a, items.c
     found = a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2)
     for some in items.others:
@@ -105,19 +120,19 @@ def greatest_information(items: ItemCurves) -> Floats:
 
 
 def conditional_se(information: Floats) -> Floats:
-    """1/√information, the standard error of a maximum likelihood θ; ∞ if there is none. Any shape."""
+    """1/√information, the standard error of a maximum likelihood θ, in any shape; ∞ if the information is 0."""
     return np.divide(1.0, np.sqrt(information), out=np.full(np.shape(information), np.inf), where=information > 0)
 
 
 @dataclass(frozen=True)
 class Information:
-    """Fisher information about θ of J items and of the test that they make, at T abilities.
+    """Fisher information about θ of J items and of the test that they form, at T abilities.
 
     Attributes:
         theta: shape (T,), increasing.
         parameters: the parameters of the J items.
-        items: information of each item, shape (T, J), per θ²; 0 for an item with a ≤ 0 or without a curve.
-        effects: of testlets, if some are in force.
+        items: shape (T, J), information of each item in units of 1/θ²; 0 for an item with a ≤ 0 or without a curve.
+        effects: effects of learners in testlets; None if there are none.
     """
 
     theta: Floats
@@ -132,10 +147,10 @@ class Information:
 
     @property
     def test(self) -> Floats:
-        """Joint information of the items, shape (T,), 1/SE² of a maximum likelihood θ.
+        """Joint information of the items, shape (T,), which is 1/SE² of a maximum likelihood θ.
 
-        It is their sum S; if testlets have effects, the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k)
-        (Godambe 1960), with the covariances of answers that `scoring.eap_by` takes.
+        It is the sum S of the items' information. If testlets have effects, it is the sandwich information
+        S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k) (Godambe 1960), with the same covariances of answers as in `eap_by`.
         """
         total: Floats = self.items.sum(axis=1)
         if self.effects is None:
@@ -148,7 +163,7 @@ class Information:
 
     @property
     def se(self) -> Floats:
-        """Conditional standard error, shape (T,): of a maximum likelihood θ, ∞ if there is no information."""
+        """Conditional standard error of a maximum likelihood θ, shape (T,); ∞ if there is no information."""
         return conditional_se(self.test)
 
     @property
@@ -159,7 +174,20 @@ class Information:
     def without(self, retired: Collection[str]) -> Self:
         """The test without some of its items.
 
-        Raises PsychometricsError for an item that is not in the test.
+        Parameters
+        ----------
+        retired
+            Ids of the items to leave out.
+
+        Returns
+        -------
+        Information
+            Information of the remaining items at the same θ.
+
+        Raises
+        ------
+        PsychometricsError
+            For an item that is not in the test.
         """
         ids = self.parameters.item_ids
         unknown = sorted(set(retired) - set(ids))
@@ -174,18 +202,40 @@ class Information:
         return replace(self, parameters=kept, items=self.items[:, stays], effects=left)
 
     def relative_efficiency(self, whole: Information) -> Floats:
-        """Information of this test over that of `whole`, shape (T,) (Lord 1980, ch. 6).
+        """Information of this test divided by that of another test (Lord 1980, ch. 6).
 
-        This test would have to be 1/efficiency as long, with items like its own, to measure as `whole` does. NaN if
-        `whole` has no information.
+        This test would have to be 1/efficiency times as long, with items like its own, to measure as well as `whole`.
+
+        Parameters
+        ----------
+        whole
+            The other test, at the same θ.
+
+        Returns
+        -------
+        array of shape (T,)
+            The ratio at each θ; NaN if `whole` has no information.
         """
         after, before = self.test, whole.test
         return np.divide(after, before, out=np.full(before.shape, np.nan), where=before > 0)
 
     def theta_with_se_above(self, limit: float) -> tuple[tuple[float, float], ...]:
-        """The intervals of θ, within the range of theta, in which the conditional standard error exceeds `limit`.
+        """The intervals of θ in which the conditional standard error exceeds a limit.
 
-        Raises PsychometricsError for a limit that is not positive.
+        Parameters
+        ----------
+        limit
+            Standard error of θ, above 0.
+
+        Returns
+        -------
+        tuple of (low, high)
+            Intervals within the range of `theta`.
+
+        Raises
+        ------
+        PsychometricsError
+            For a limit that is not positive.
         """
         if not limit > 0:
             raise PsychometricsError(f"the limit on the standard error must be positive, got {limit}")
@@ -194,12 +244,13 @@ class Information:
 
 @dataclass(frozen=True)
 class ItemLosses:
-    """The J compared items' average information, published and now.
+    """Average information of the J compared items, published and in the window.
 
     Attributes:
-        published, now: shape (J,), per θ², averaged over the population.
-        log_se: shape (J,), standard error of log(now/published); NaN where the item has a ≤ 0 now.
-        p, q: shape (J,), one-sided, of "it did not fall"; where a ≤ 0 now, of "a did not fall".
+        published, now: shape (J,), information averaged over the population, in units of 1/θ².
+        log_se: shape (J,), standard error of log(now/published); NaN if the item has a ≤ 0 now.
+        p, q: shape (J,), one-sided p value of the hypothesis that the information did not fall (that a did not fall, if
+            a ≤ 0 now), and the q value over the items.
     """
 
     item_ids: tuple[str, ...]
@@ -211,12 +262,12 @@ class ItemLosses:
 
     @property
     def ratio(self) -> Floats:
-        """Shape (J,), ≥ 0."""
+        """now/published, shape (J,), ≥ 0."""
         return self.now / self.published
 
     @property
     def upper(self) -> Floats:
-        """Shape (J,): upper bound of the ratio at one-sided 95 %, of each item by itself; NaN where a ≤ 0 now."""
+        """One-sided upper 95 % bound of each item's ratio by itself, shape (J,); NaN if a ≤ 0 now."""
         return self.ratio * np.exp(ndtri(0.95) * self.log_se)
 
     @property
@@ -226,9 +277,10 @@ class ItemLosses:
 
 
 def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
-    """Judge each compared item; `comparison`: that of the window's `Drift`, whose errors hold what items vary by.
+    """Judge each compared item.
 
-    Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
+    `comparison` belongs to the window's `Drift`, so its errors include the items' variation. Raises PsychometricsError,
+    which names the items, if published items have no information in this population (a ≤ 0).
     """
     old = comparison.published
     sides = [_information(abilities.theta, of) for of in (_with_old_c(comparison), old)]  # (Q, J), (Q, J, 2)
@@ -248,7 +300,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
 
 
 class GreatestLoss(NamedTuple):
-    """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
+    """θ of the greatest loss, the ratio there, and its 95 % interval (for this θ alone)."""
 
     theta: float
     ratio: float
@@ -258,11 +310,12 @@ class GreatestLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class LossOfTest:
-    """The test of all compared items, in the middle of the population.
+    """Loss of the test of all compared items, in the middle of the population.
 
     Attributes:
-        theta, published, now: shape (T,), test information at θ.
-        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN where nothing is left.
+        theta: shape (T,).
+        published, now: shape (T,), test information at θ, published and in the window.
+        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN if no information is left.
     """
 
     theta: Floats
@@ -276,12 +329,12 @@ class LossOfTest:
 
     @property
     def flagged(self) -> bool:
-        """Whether more than a fifth is lost at any θ."""
+        """Whether more than a fifth of the information is lost at any θ."""
         return bool(self.ratio.min() < KEPT)
 
     @property
     def certain(self) -> bool:
-        """Whether the interval at the θ of the greatest loss leaves "nothing lost" out; False where it has none."""
+        """Whether the interval at the θ of the greatest loss lies below 1; False if there is no interval."""
         return self.worst.high < 1
 
     @property
@@ -295,10 +348,9 @@ class LossOfTest:
 def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
     """Judge the test of the compared items over the middle 95 % of the population.
 
-    An error of the constants that placed the window on the scale moves all items together. It is added as a whole for
-    the items that are not anchors; the anchors' errors, out of which the constants are made, cancel each other on
-    average and are taken as independent. Raises PsychometricsError if nothing could be compared, or a published item
-    has no information.
+    An error of the linking constants moves all items together. It is added as a common error for the items that are not
+    anchors. The constants are computed from the anchors, so the anchors' errors cancel on average and are treated as
+    independent. Raises PsychometricsError if no item could be compared, or if a published item has no information.
     """
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
@@ -319,10 +371,11 @@ def loss_of_test(comparison: Comparison, abilities: Abilities) -> LossOfTest:
 
 @dataclass(frozen=True)
 class InformationLoss:
-    """Information that was lost since publication, by item and by the test of all compared items.
+    """Information that was lost since publication, by item and in the test of all compared items.
 
     Attributes:
-        test: None if nothing was compared.
+        items: the loss of each item.
+        test: the loss of the test; None if no item was compared.
         abilities: the population over which information is averaged.
     """
 
@@ -332,11 +385,27 @@ class InformationLoss:
 
     @classmethod
     def from_comparison(cls, comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Self:
-        """Judge what was compared, over the population N(mean, sd²), sd > 0.
+        """Judge the compared items over a normal population.
 
-        `comparison`: of the window's `Drift`, whose errors hold what items vary by.
-        Items whose published values are of another model are left out: one item has another information under each.
-        Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
+        Items whose published values are of a different model are left out, because an item's information differs
+        between models.
+
+        Parameters
+        ----------
+        comparison
+            The comparison of the window's `Drift`, whose errors include the items' variation.
+        mean, sd
+            Mean and SD of the population, sd > 0.
+
+        Returns
+        -------
+        InformationLoss
+            The losses of the items and of the test.
+
+        Raises
+        ------
+        PsychometricsError
+            If published items have no information in this population (a ≤ 0). The message names them.
         """
         comparison, abilities = comparison.select(~comparison.across_models), Abilities.normal(mean, sd)
         test = loss_of_test(comparison, abilities) if comparison.item_ids else None
@@ -344,7 +413,7 @@ class InformationLoss:
 
 
 def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, float], ...]:
-    """Intervals of θ in which the polygon through the values lies below `least`."""
+    """Intervals of θ in which the polygon through the values is below `least`."""
     gap = values - least
     low = gap < 0
     k = np.flatnonzero(low[1:] != low[:-1])
@@ -355,8 +424,10 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
 
 
 def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
-    """Item information, shape (T, J), and its gradient by a, b and the parameters of scores, shape (T, J, P), 0 for
-    logit c; log I has 2 log a besides η."""
+    """Item information, shape (T, J), and its gradient by a, b and the parameters of scores, shape (T, J, P).
+
+    The gradient is 0 for logit c. log I is 2 log a plus a function of η.
+    """
     a = items.a
     information = item_information(theta, items.curves)
     distance = theta[:, None] - items.b
@@ -365,7 +436,7 @@ def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
         up, down = (np.log(np.maximum(items.curves.information(theta + x), _LEAST)) for x in (_STEP, -_STEP))
         for some in items.others:
             by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
-    positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
+    positive = np.where(a > 0, a, 1.0)  # other items have no information and no gradient
     by_a = information * (2 / positive + distance * by_eta)
     gradient = np.zeros((*information.shape, 2 + items.n_further))
     gradient[:, :, 0], gradient[:, :, 1] = by_a, -a * information * by_eta
@@ -384,7 +455,7 @@ def _with_old_c(comparison: Comparison) -> ItemParameters:
 
 
 def _by_constants(comparison: Comparison) -> Floats:
-    """Shape (J, 2, 2), derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept)."""
+    """Derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept), shape (J, 2, 2)."""
     linking, out = comparison.linking, np.zeros((len(comparison.item_ids), 2, 2))
     out[:, 0, 0] = -comparison.window.a / linking.slope
     out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
@@ -393,7 +464,7 @@ def _by_constants(comparison: Comparison) -> Floats:
 
 
 def _require_published(published: Published, information: Floats) -> None:
-    """Raises PsychometricsError, naming them, for items whose published information, shape (J,), is 0."""
+    """Raise PsychometricsError, which names the items, if the published `information` (J,) of items is 0."""
     named = [item for item, x in zip(published.item_ids, information, strict=True) if not x > 0]
     if named:
         raise PsychometricsError(
@@ -404,7 +475,7 @@ def _require_published(published: Published, information: Floats) -> None:
 
 
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
-    """Variance of what has these gradients by the window's and the published items, shape (…, J, P); shape (…, J)."""
+    """Variance of numbers with these gradients (…, J, P) by the window's and the published items, shape (…, J)."""
     of, both = "...jk,jkl,...jl->...j", comparison.shared  # Cov(y, p)
     return (
         np.einsum(of, by_now, comparison.cov_window, by_now)

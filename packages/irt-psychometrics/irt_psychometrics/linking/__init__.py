@@ -1,4 +1,4 @@
-"""One fit put on the scale of another through anchors, and what the anchors say of that."""
+"""Linking: a fit is put on a scale through anchors, with errors and a test of the anchors' agreement."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Whether a month's linking constants are out of line with those of the months before it.
+"""Test whether a month's linking constants jump compared with earlier months.
 
-Learners differ from month to month, so the constants' own errors do not say how far a sound month may lie from the
-others: the months themselves do. What does not belong here: which months count, and what a gate does with the answer.
+Learners differ from month to month, so the expected spread of sound months follows from the earlier constants
+themselves, not from the errors of the constants.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from scipy.special import stdtr, stdtrit
 from irt_psychometrics.core.arrays import Floats, Ints
 
 LEVEL = 0.001
-"""Level of the test: under no change, a constant is called a jump less often than this."""
+"""Level of the test: without a change, the probability that a constant is called a jump is at most this."""
 MIN_FOR_TREND, TREND_LEVEL = 12, 0.01
-"""With at least this many months and a p value this small, a trend is removed; in fewer months, a season looks like
-one."""
+"""Number of months, and p value of a trend, from which the trend is removed. In fewer months, a season looks like a
+trend."""
 
 
 @dataclass(frozen=True)
 class MonthConstants:
-    """Slope and intercept of a month's linking, each with its standard error; `at` counts months, from whenever.
+    """Slope and intercept of a month's linking, each with its standard error.
 
     Attributes:
-        MIN_EARLIER: with fewer earlier months, nothing is compared.
+        at: number of the month, counted from any month.
+        MIN_EARLIER: minimum number of earlier months for a comparison.
     """
 
     MIN_EARLIER: ClassVar = 3
@@ -39,9 +40,18 @@ class MonthConstants:
     intercept_se: float
 
     def jumps(self, earlier: Sequence[MonthConstants]) -> tuple[Jump, ...]:
-        """The month's ln slope and intercept against those of `earlier`; empty with fewer than 3 earlier months.
+        """Compare the month's ln slope and intercept with earlier months.
 
-        A constant without error and without spread, as the slope of a Rasch fit, is left out.
+        Parameters
+        ----------
+        earlier
+            Constants of earlier months.
+
+        Returns
+        -------
+        tuple of Jump
+            One for the slope and one for the intercept. Empty if there are fewer than 3 earlier months. A constant
+            without error and spread, such as the slope of a Rasch fit, is omitted.
         """
         if len(earlier) < self.MIN_EARLIER:
             return ()
@@ -55,13 +65,14 @@ class MonthConstants:
 
 @dataclass(frozen=True)
 class Jump:
-    """A constant against its history.
+    """A constant compared with its history.
 
     Attributes:
-        constant: slope (its logarithm is compared) or intercept.
-        change: the month's value minus what the earlier ones lead to expect: their mean, or their trend.
-        limit: the smallest |change| that is called a jump. sd: of the change in a sound month.
-        p: of a change as large or larger in a sound month.
+        constant: "slope" (its logarithm is compared) or "intercept".
+        change: the month's value minus the value expected from the earlier months, their mean or their trend.
+        limit: |change| above which the constant jumps.
+        sd: SD of the change in a sound month.
+        p: probability of a change of this size or larger in a sound month.
     """
 
     constant: str
@@ -82,7 +93,7 @@ class Jump:
 
 
 def _point(constant: str, month: MonthConstants) -> tuple[float, float]:
-    """What is compared of a constant, and its standard error."""
+    """The compared value of a constant (of the slope, its logarithm), and its standard error."""
     if constant == "slope":
         return float(np.log(month.slope)), month.slope_se / month.slope
     return month.intercept, month.intercept_se
@@ -91,15 +102,18 @@ def _point(constant: str, month: MonthConstants) -> tuple[float, float]:
 def jump(
     constant: str, value: float, se: float, at: Ints, earlier: Floats, earlier_se: Floats, level: float = LEVEL
 ) -> Jump | None:
-    """One constant by Student's t; `at` (months before this one, negative), `earlier` and `earlier_se` have shape (n,).
+    """Compare one constant with its earlier values by Student's t.
 
-    With x_i = μ + u_i + e_i, where u is what learners differ by from month to month and e the constants' error, the
-    variance s² of the earlier values estimates var u + mean se². A new value less their mean then varies by
-    s²·(1 + 1/n), and by what its own se² is above their mean, on n − 1 degrees of freedom. s² is held at mean se² or
-    above: values that agree better than their errors do so by chance. With a trend, μ is a line in time, 1/n the
-    line's own variance over s² and the degrees of freedom are n − 2.
+    `at` (months relative to this one, negative), `earlier` and `earlier_se` have shape (n,). Returns None if the
+    constant has neither error nor spread.
 
-    A steady rise is not a jump, even where no trend is taken out: |t| is √3 whatever n.
+    The model is x_i = μ + u_i + e_i, u the difference of learners from month to month and e the error of the constant.
+    The variance s² of the earlier values estimates var u + mean se². A new value minus their mean then has the variance
+    s²·(1 + 1/n), plus the excess of its own se² over their mean se², with n − 1 degrees of freedom. s² is at least mean
+    se²: values that agree better than their errors do so by chance. With a trend, μ is a line in time, 1/n becomes the
+    line's own variance divided by s², and the degrees of freedom are n − 2.
+
+    A steady rise is not a jump, even if no trend is removed: |t| is √3 for any n.
     """
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))

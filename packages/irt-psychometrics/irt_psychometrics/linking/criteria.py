@@ -1,26 +1,26 @@
-"""The two constants that put one set of anchors on another: four criteria and their errors; what anchors differ by.
+"""The two constants that link anchors' new to their old parameters: four criteria, errors, and differences of anchors.
 
-Belongs here: arithmetic on K anchors seen from both sides. Does not belong here: which anchors take part (`alignment`),
-and what is done with the constants (`linking`).
+`alignment` determines the anchors that are used, and `linking` uses the constants.
 
 An anchor has a* = a/slope and b* = slope·b + intercept, so with errors only in the estimates
     D₁ = ln a_new − ln slope − ln a_old  and  D₂ = slope·b_new + intercept − b_old
 are zero in expectation.
-A Rasch fit has its unit from a = 1, so its slope is 1 and only D₂ is used; the one common a of a 1PL fit gives the
-slope but says nothing about a single anchor, so there, too, only D₂ is.
+The unit of a Rasch fit follows from a = 1, so its slope is 1 and only D₂ is used. The common a of a 1PL fit determines
+the slope but contains no information about a single anchor, so only D₂ is used there, too.
 
-Under a 3PL, a, b and c of one item are traded for each other at little cost to its curve, as a, b and the parameters of
-the scores of an item scored 0 … m are. So of such an anchor the moments of its curve over the criterion's distribution
-g are compared, the curve of a scored item being its expected share of m,
+Under a 3PL, a, b and c of an item can change together with little effect on its curve, and so can a, b and the
+parameters of the scores of an item scored 0 … m. For such an anchor, the moments of its curve over the criterion's
+distribution g are compared. The curve of a scored item is its expected share of m:
 
     T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
 
-as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve; without a
-slope of its own D₂ = T₁/(∂T₁/∂b). Of a 3PL the errors of items count as independent. Between scored items they have in
-common what their a and b have; what t has in common with other items is left out: a change of the scale moves no t, and
-with it residuals' variances differ by less than .3 % (30 items of 1 to 4 points, 2,000 learners).
+as in the test for drift (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve;
+without a slope of its own D₂ = T₁/(∂T₁/∂b). Errors of different items are independent under a 3PL. Scored items have
+the covariances of their a and b in common. Covariances of t with other items are omitted: a change of the scale does
+not change t, and with them the variances of residuals differ by less than .3 % (30 items of 1 to 4 points, 2,000
+learners).
 
-What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
+The variation of the anchors' own b and ln a between samples (`variation`) counts as an error of the old parameters.
 """
 
 from dataclasses import dataclass, field, replace
@@ -46,11 +46,15 @@ _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold sha
 
 @dataclass(frozen=True)
 class AnchorPairs:
-    """K anchors seen from both sides, the same items in the same order.
+    """K anchors with their new and old parameters, the same items in the same order.
 
-    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
-    `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
-    criterion of one direction. `variation`: SDs of the anchors' own ln a and b.
+    Attributes:
+        new, old: the parameters in the fit, and in the anchor set.
+        models: the items' models.
+        nodes, weights: shape (Q,), the distribution on the old scale over which curves are compared.
+        nodes_new, weights_new: shape (R,), the distribution on the new scale over which a symmetric criterion compares
+            curves, too; empty for a criterion of one direction.
+        variation: SDs of the anchors' own ln a and b.
     """
 
     new: ItemParameters
@@ -68,7 +72,7 @@ class AnchorPairs:
         return replace(self, new=self.new.select(ids), old=self.old.select(ids), models=models)
 
     def rmse(self, slope: float, intercept: float) -> float:
-        """Root mean squared difference of both sides' curves, the constants given, over θ ~ N(0, 1)."""
+        """Root mean squared difference of the old and the linked new curves over θ ~ N(0, 1)."""
         apart = self.old.curve(NODES) - self.new.rescaled(slope, intercept).curve(NODES)
         return float(np.sqrt(np.mean(WEIGHTS @ apart**2)))
 
@@ -86,20 +90,22 @@ class AnchorPairs:
 
     @property
     def tests_slopes(self) -> Mask:
-        """Shape (K,): the anchors that have a slope of their own."""
+        """Mask of the anchors that have a slope of their own, shape (K,)."""
         return items_where(self.models, lambda model: model.own_slopes)
 
     @property
     def old_cov(self) -> Floats:
-        """Covariance of the old (a, b) with what these vary by, in the form of `covariances`."""
+        """Covariance of the old (a, b) including `variation`, in the form of `covariances`."""
         of_a, of_b = self.variation
         varying = np.zeros((self.size, 2, 2))
         varying[:, 0, 0], varying[:, 1, 1] = (self.old.a * of_a) ** 2, of_b**2
         return added(self.old.cov, varying)
 
     def errors_of_each(self, slope: float, size: int) -> Floats:
-        """Shape (K, 2 + M, 2 + M): covariance of D₁ and D₂ of an anchor, the constants given, and of the differences of
-        `size` further parameters; 0 for logit c, which is held."""
+        """Covariance of each anchor's D₁, D₂ and differences of `size` further parameters, shape (K, 2 + M, 2 + M).
+
+        The constants are treated as known. Entries are 0 for logit c, which is held.
+        """
         errors, scored = np.zeros((self.size, 2 + size, 2 + size)), self._by_scores[:, None, None]
         for side, cov, of_b in ((self.new, self.new.cov, slope), (self.old, self.old_cov, 1.0)):
             by = np.ones((self.size, 2 + size))
@@ -110,32 +116,34 @@ class AnchorPairs:
 
     @property
     def _by_scores(self) -> Mask:
-        """Shape (K,): the anchors whose old curve a, b and c do not make up."""
+        """Mask of the anchors whose old curve a, b and c do not determine, shape (K,)."""
         return np.isin(np.arange(self.size), [j for some in self.old.others for j in some.at.tolist()])
 
     @property
     def _scored(self) -> bool:
-        """Whether all that a, b and c do not make up have scores above 1."""
+        """Whether there are anchors whose curve a, b and c do not determine, and all of them have scores above 1."""
         return bool(self.old.others) and not any(some.model.two_categories for some in self.old.others)
 
     @property
     def _units(self) -> Floats:
-        """J of the module's text, shape (K, 2, 2); without slopes of their own that of items moved in b alone."""
+        """J of the module's docstring, shape (K, 2, 2); items without a slope of their own change in b alone."""
         by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
         units = by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
         return np.where(self.tests_slopes[:, None, None], units, by_b_alone(by_ab))
 
     @cached_property
     def _by_moments(self) -> Mask:
-        """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
-        one thing."""
+        """Mask of the anchors whose moments of curves are compared, shape (K,).
+
+        Anchors with a curve so steep that both moments contain the same information are excluded.
+        """
         further = self._by_scores | items_where(self.models, lambda model: model.more_than_a_and_b)
         if further.any():
             further[further] = identifies_slope_and_location(self.keep(further)._units)
         return further
 
     def differences(self, slope: float, intercept: float) -> Differences:
-        """D₁ and D₂ of each anchor, with what these owe to errors, but nothing to `variation`."""
+        """D₁ and D₂ of each anchor with the covariance of their errors, without `variation`."""
         new, old = self.new, self.old
         d = np.stack([np.log(new.a / (slope * old.a)), slope * new.b + intercept - old.b], axis=1)
         by_constants, by_new, by_old = np.zeros((3, self.size, 2, 2))
@@ -169,23 +177,34 @@ class AnchorPairs:
 
 
 def by_b_alone(by_ab: Floats) -> Floats:
-    """Shape (K, 2, 2), from derivatives of two moments by (a, b): the matrix whose inverse makes of the first moment
-    alone a difference in b, the second number of both, and says nothing of slopes with the first."""
+    """Matrices whose inverse turns the first moment into a difference in b, the second number, shape (K, 2, 2).
+
+    `by_ab` (K, 2, 2) are derivatives of two moments by (a, b). The first number then contains nothing about slopes.
+    """
     return by_ab[:, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
 
 
 def medians(pairs: AnchorPairs) -> tuple[float, float]:
-    """Slope and intercept of the median anchor. Where slopes are fixed, as in a Rasch fit, that is the slope: 1 but for
-    another unit of the old scale, such as the SD of its origin's learners."""
+    """Slope and intercept by the medians of the anchors.
+
+    If slopes are fixed, as in a Rasch fit, this slope is exact: 1 unless the old scale has a different unit, such as
+    the SD of the learners of its origin.
+    """
     slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a))))
     return slope, float(np.median(pairs.old.b - slope * pairs.new.b))
 
 
 @dataclass(frozen=True)
 class Constants:
-    """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
-    `weights`, shape (K,), mean 1: what an anchor's curve or b counts; `by_further_new`, `by_further_old`, shape (2, K,
-    M), by the items' further parameters: None where the criterion has none, or the model."""
+    """The constants and their derivatives.
+
+    Attributes:
+        slope, intercept: the constants.
+        by_new, by_old: shape (2, 2K), their derivatives by the new, and the old, (a₁, b₁, a₂, b₂, …).
+        weights: shape (K,), with mean 1, the weight of each anchor's curve or b.
+        by_further_new, by_further_old: shape (2, K, M), derivatives by the items' further parameters; None if the
+            criterion or the models have none.
+    """
 
     slope: float
     intercept: float
@@ -196,8 +215,11 @@ class Constants:
     by_further_old: Floats | None = None
 
     def covariance(self, pairs: AnchorPairs) -> Floats:
-        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
-        the old logit c is held."""
+        """Covariance of (slope, intercept), shape (2, 2).
+
+        It follows by the delta method from the errors of the new and the old parameters and the anchors' variation. The
+        old logit c is held.
+        """
         cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
         sides = [(self.by_new, self.by_further_new, pairs.new)]
         if pairs.old.others:
@@ -209,9 +231,9 @@ class Constants:
 
 
 def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:
-    """Shape (2, 2): what the errors of the items' further parameters add to those of two constants.
+    """The contribution of errors of the items' further parameters to the covariance of two constants, shape (2, 2).
 
-    by_ab, by_further: shape (2, 2K) and (2, K, M), the constants' derivatives.
+    `by_ab` (2, 2K) and `by_further` (2, K, M) are the constants' derivatives.
     """
     with_ab, own = np.split(items.cov_of_all[:, 2:], [2], axis=2)
     together = np.einsum("ikx,kmx,jkm->ij", by_ab.reshape(2, -1, 2), with_ab, by_further)
@@ -220,9 +242,9 @@ def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floa
 
 
 def solve(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
-    """The constants by one of the four methods; None where the anchors determine none.
+    """The constants by one of the four methods. Returns None if the anchors do not determine them.
 
-    Raises PsychometricsError for a symmetric criterion of moments.
+    Raises PsychometricsError if a method that compares no curves is to be symmetric.
     """
     if method in _OF_CURVES:
         return _by_curves(pairs, method, weighted)
@@ -272,14 +294,15 @@ def _by_moments(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants
 
 
 def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants | None:
-    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q. P of
-    a scored item is its expected share of the maximum score: no item counts more because it has more points.
+    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
 
-    A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to which
-    the old curves are put by the inverse constants.
+    P of a scored item is its expected share of the maximum score, so an item does not count more because it has more
+    points. A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to
+    which the old curves are transformed by the inverse constants.
 
     The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
-    Terms with a factor δ are left out of both: δ is of the order of the errors, and the delta method is a first order.
+    Both derivatives omit terms with a factor δ: δ is of the order of the errors, and the delta method is of first
+    order.
     """
     from scipy.optimize import least_squares  # takes an eighth of a second to load, and fits read this module
 
@@ -289,7 +312,7 @@ def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants 
     omega = _curve_weights(pairs, method, *start) if weighted else np.ones(pairs.size)
 
     def collapse(by_node: Floats) -> Floats:
-        """(K, nodes, m) to the residuals' rows: every anchor and node (Haebara) or the sum over anchors."""
+        """Turn (K, nodes, m) into rows of residuals: for each anchor and node (Haebara), or summed over anchors."""
         if method == "haebara":
             return (np.sqrt(omega[:, None, None] * weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
         return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
@@ -339,8 +362,10 @@ def _by_curves(pairs: AnchorPairs, method: Method, weighted: bool) -> Constants 
 
 
 def _compared_at(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floats]:
-    """Points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's
-    nodes, then the new one's."""
+    """The points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each.
+
+    They are the nodes of the old scale, then those of the new scale.
+    """
     slope, intercept = np.exp(beta[0]), beta[1]
     return (
         np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),
@@ -355,7 +380,7 @@ def _delta(pairs: AnchorPairs, beta: Floats) -> Floats:
 
 
 def _delta_by_beta(pairs: AnchorPairs, beta: Floats) -> Floats:
-    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
+    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): the constants move a node of one scale on the other scale."""
     slope, q = np.exp(beta[0]), pairs.nodes.size
     theta_old, theta_new = _compared_at(pairs, beta)
     _, by_z = pairs.new.curve_at(theta_new[:q])
@@ -375,12 +400,13 @@ def _delta_by_parameters(pairs: AnchorPairs, beta: Floats) -> tuple[Floats, Floa
 
 
 def _curve_weights(pairs: AnchorPairs, method: Method, slope: float, intercept: float) -> Floats:
-    """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
+    """The weights ω, shape (K,), with mean 1.
 
-    Weights by precision (Barrett & van der Linden 2019): Haebara's squares by 1/v. Stocking-Lord sums before it
-    squares: a common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], against an error variance Σ ω²v, so that ω = s/v
-    tells t best. v and s are taken at the middle of the two sides: weights that lean on one side's errors pull the
-    slope (simulated: by 0.3 of its standard error).
+    They are weights by precision (Barrett & van der Linden 2019), from v, the error variance of an anchor's δ averaged
+    over θ, and s, its mean sensitivity. Haebara's squares have the weight 1/v. Stocking-Lord sums before it squares: a
+    common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], with the error variance Σ ω²v, so ω = s/v estimates t best.
+    v and s are computed at the middle of the new and the old parameters: weights from the errors of one side bias the
+    slope (by 0.3 of its standard error in simulations).
     """
     a = np.sqrt(pairs.old.a * pairs.new.a / slope)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
@@ -390,7 +416,7 @@ def _curve_weights(pairs: AnchorPairs, method: Method, slope: float, intercept: 
     further = padded(pairs.old.further_cov, pairs.size, size)
     between = replace(
         pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2, further_cov=further
-    )  # others keep the old
+    )  # items of other models keep the old further parameters
     by_x = between.curve_by_ab(theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
     by_d = np.concatenate([by_d, between.by_further(theta).swapaxes(1, 2)], axis=2)

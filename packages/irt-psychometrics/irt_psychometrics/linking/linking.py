@@ -1,8 +1,7 @@
 """Linking puts a fit (NEW) on a bank's scale (OLD) through anchors: θ* = slope·θ + intercept.
 
-Belongs here: which anchors take part, and which of them moved. Does not belong here: the arithmetic of the alignment
-(`alignment`) and of the criteria (`criteria`), the transformation of a fit (`placement.Linking`), where anchors are
-stored, which origin a scale has, and what a gate does with the answer.
+This module determines the anchors that are used. The alignment is in `alignment`, the criteria are in `criteria`, and
+`placement.Linking` transforms a fit.
 """
 
 from collections.abc import Mapping
@@ -41,20 +40,57 @@ def link(
     purify: bool = True,
     limits: AnchorLimits | None = None,
 ) -> Linking:
-    """The constants that put `new` on the scale of `anchors`.
+    """Find the constants that put `new` on the scale of `anchors`.
 
-    Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
-    window's own distribution where that is a histogram), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980).
-    `symmetric`: Stocking-Lord and Haebara compare curves on both scales, on the old one over N(0, 1) and on the fit's
-    over the window's own distribution (Haebara 1980; Kim & Kolen 2007). Anchors are weighted by the errors of their
-    differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
-    Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
-    `new.joint_cov` they include what the fit's items have in common, without it they do not.
-    Which anchors moved, and by how much the others vary (τ), is found by `alignment`; without `purify` all are used,
-    and τ is taken as 0. Constants and their errors depend on the fit and the frozen anchors alone.
+    `alignment` finds the anchors that moved and the SD τ by which the others vary. Anchors are weighted by the errors
+    of their differences if every anchor's own errors are known; if some are assumed, the classical criterion is used.
+    Standard errors follow from the errors of fit and anchors through the criterion (delta method on the implicit
+    function). With `new.joint_cov` they include the covariances between the fit's items. Constants and their errors
+    depend on the fit and the frozen anchors alone.
 
-    Raises LinkingError where no line can be found; BreakdownError where the errors of either side are not a covariance
-    matrix; PsychometricsError for an unknown method or a symmetric one of moments.
+    Parameters
+    ----------
+    new
+        The fit, on its own scale.
+    anchors
+        The anchors, on the bank's scale.
+    method
+        "stocking-lord" or "haebara" (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1), or by the window's own
+        distribution if it is a histogram), "mean-sigma" or "mean-mean".
+    symmetric
+        Whether Stocking-Lord and Haebara compare curves on both scales: on the old scale over N(0, 1) and on the fit's
+        scale over the window's own distribution.
+    purify
+        Whether anchors that moved are left out. If not, all usable anchors are used, and τ is 0.
+    limits
+        Requirements for anchors; None: the defaults of `AnchorLimits`.
+
+    Returns
+    -------
+    Linking
+        The constants, their errors, and the anchors' agreement.
+
+    Raises
+    ------
+    LinkingError
+        If the anchors determine no line.
+    BreakdownError
+        If the errors of the fit or of the anchors are not a covariance matrix.
+    PsychometricsError
+        For an unknown method, or if a method that compares no curves is to be symmetric.
+
+    References
+    ----------
+    Haebara, T. (1980). Equating logistic ability scales by a weighted least squares method. Japanese Psychological
+    Research, 22, 144-149.
+    Kim, S. & Kolen, M. J. (2007). Effects on scale linking of different definitions of criterion functions for the IRT
+    characteristic curve methods. Journal of Educational and Behavioral Statistics, 32, 371-397.
+    Loyd, B. H. & Hoover, H. D. (1980). Vertical equating using the Rasch model. Journal of Educational Measurement, 17,
+    179-193.
+    Marco, G. L. (1977). Item characteristic curve solutions to three intractable testing problems. Journal of
+    Educational Measurement, 14, 139-160.
+    Stocking, M. L. & Lord, F. M. (1983). Developing a common metric in item response theory. Applied Psychological
+    Measurement, 7, 201-210.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
@@ -157,7 +193,7 @@ def _not_linked(
 
 
 def _aligned(pairs: AnchorPairs, limits: AnchorLimits) -> Alignment:
-    """The line of the anchors that did not move. It begins at lines through one anchor's b with the median slope."""
+    """The line of the anchors that did not move, starting from lines through one anchor's b with the median slope."""
     slope, _ = medians(pairs)
     some = np.arange(0, pairs.size, -(-pairs.size // _MOST_STARTS))
     starts = np.column_stack([np.full(some.size, slope), (pairs.old.b - slope * pairs.new.b)[some]])
@@ -165,7 +201,7 @@ def _aligned(pairs: AnchorPairs, limits: AnchorLimits) -> Alignment:
 
 
 def _off_the_line(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
-    """Why anchors are not used that moved."""
+    """The reason why each anchor that moved is not used, by its id."""
     reasons, tests_slopes = {}, pairs.tests_slopes
     for k in np.flatnonzero(~found.kept):
         df = 1 + int(tests_slopes[k])
@@ -179,10 +215,10 @@ def _off_the_line(pairs: AnchorPairs, found: Alignment) -> dict[str, str]:
 
 
 def _moved(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
-    """The anchors that moved against the others, largest |z| first, and that in words.
+    """The anchors that moved against the others, largest |z| first, and a sentence about them.
 
-    Answers show how far anchors moved against each other, never which of two groups stood still (Bechger & Maris 2015):
-    only a majority can name the others.
+    Answers determine changes of anchors against each other, but not which of two groups did not change (Bechger & Maris
+    2015). So anchors are named only if a majority of them agree with each other.
     """
     n = int(found.kept.sum())
     if n == pairs.size:
@@ -206,7 +242,7 @@ def _moved(pairs: AnchorPairs, found: Alignment, constants: Constants) -> tuple[
 
 
 def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[AnchorPairs, dict[str, str]]:
-    """The anchors usable on both sides, and why the others are not."""
+    """The anchors that are usable in the fit and in the set, and the reason why each other anchor is not, by its id."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
     slopes_fixed = items_where(new.models, lambda model: model.fixed_slopes)
@@ -231,9 +267,9 @@ def match(new: Calibration, anchors: AnchorSet, limits: AnchorLimits) -> tuple[A
 
 
 def weighted_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: bool) -> AnchorPairs:
-    """The same pairs with the distributions over which the criterion compares curves, as `link` describes them.
+    """The same pairs with the distributions over which the criterion compares curves, see `link`.
 
-    In one direction the window's histogram stands on the old scale where the anchors' medians put it.
+    For a criterion of one direction, the window's histogram is put on the old scale by the anchors' medians.
     """
     only = new.populations[0] if len(new.populations) == 1 else None
     histogram = only if only and only.nodes else None
@@ -249,7 +285,7 @@ def weighted_by_populations(pairs: AnchorPairs, new: Calibration, symmetric: boo
 
 
 def with_items(new: Calibration, pairs: AnchorPairs, constants: Constants) -> Floats:
-    """See `Linking.with_items`."""
+    """Covariance of each item's parameters with the constants, see `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
     by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])
@@ -262,6 +298,6 @@ def with_items(new: Calibration, pairs: AnchorPairs, constants: Constants) -> Fl
         n = 2 * new.n_items
         with_used = new.joint_cov[:n, :n].reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
-        own[:, :2, :2] = 0.0  # is among these
+        own[:, :2, :2] = 0.0  # `shared` already contains these covariances
     shared[used] += own @ by_own
     return shared

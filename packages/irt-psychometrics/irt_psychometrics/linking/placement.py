@@ -1,6 +1,6 @@
-"""How a fit was placed on a scale: the constants with what the anchors say of them, or why there are none.
+"""The result of linking a fit: the constants with the anchors' agreement, or the reason why there are none.
 
-What does not belong here: how the constants are found (see `linking`). Whoever reads a stored fit imports this alone.
+Readers of stored fits import this module alone; `linking` finds the constants.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -16,13 +16,15 @@ from irt_psychometrics.core.options import Method
 
 @dataclass(frozen=True)
 class AnchorLimits:
-    """Which anchors link a fit, and how many are asked for.
+    """The anchors that can link a fit, and the number that is required.
 
     Attributes:
-        min_anchor_responses: an anchor with fewer responses in the fit is not used.
-        item_variation: SD by which an item's b is expected to vary between samples beyond errors.
-        min_anchors: how many anchors a fit should have in common with the set; only named in the error if it has fewer.
-        warn_anchor_share: `Linking.warnings` says so if a smaller share of the usable anchors is left.
+        min_anchor_responses: minimum number of responses in the fit; anchors with fewer are not used.
+        item_variation: expected SD of an item's b between samples, beyond errors.
+        min_anchors: number of anchors that a fit should have in common with the set. It changes only the remedy in the
+            message if linking fails.
+        warn_anchor_share: if a smaller share of the anchors with enough responses is used, `Linking.warnings` contains
+            a warning.
     """
 
     min_anchor_responses: int = 200
@@ -31,7 +33,7 @@ class AnchorLimits:
     warn_anchor_share: float = 0.85
 
     def why_unusable(self, fit: Calibration, j: int) -> str:
-        """Why a fit says too little of its item `j` to compare it with other values; empty if it says enough."""
+        """The reason why item `j` of a fit cannot be compared with other values; empty if it can."""
         if fit.n[j] < self.min_anchor_responses:
             return f"It has {fit.n[j]} responses in this window, {self.min_anchor_responses} are needed."
         bad_flag = next((f for f in fit.flags[j] if not f.meaning.anchors_may_carry), None)
@@ -42,28 +44,35 @@ class AnchorLimits:
 
 @dataclass(frozen=True)
 class Linking:
-    """The constants of θ* = slope·θ + intercept, how they came about, and whether the anchors agree.
+    """The constants of θ* = slope·θ + intercept with their errors, and the anchors' agreement.
 
     Attributes:
+        slope, intercept: the constants.
+        slope_se, intercept_se: their standard errors.
         cov: shape (2, 2), covariance of (slope, intercept).
-        rmse: root mean squared difference of the kept anchors' curves, old minus linked, over θ ~ N(0, 1): a
+        method: the criterion.
+        rmse: root mean squared difference of the used anchors' curves, old minus linked, over θ ~ N(0, 1): a
             probability.
-        anchors_dropped: item id → why it was not used, a sentence.
-        q, q_df, q_p: the test whether the kept anchors agree.
-        share_kept: kept anchors among those with enough responses in the window.
+        anchors_used: ids of the anchors that determine the constants.
+        anchors_dropped: item id → the reason why it was not used, a sentence.
+        q, q_df, q_p: Q, its degrees of freedom and its p value in the test that the used anchors agree.
+        share_kept: share of the anchors with enough responses in the window that are used.
+        warnings: sentences about weaknesses of the linking.
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
         symmetric: whether curves were compared on both scales.
-        tau, tau_slope: SD by which the b, and the ln a, of anchors vary beyond errors; part of `cov`. tau_low: lower
-            95 % limit of τ; None where it was not estimated. i2: I², the share of the
-            anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
-        skewness: of the b of the anchors used around the line, in units of their errors with τ; None of few anchors.
-        with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
-            in what is stored, to which `drift.Comparison` gives it back.
-        ALIGNED: fields that are known of anchors that were aligned, and of none that an engine held or an earlier
-            release linked by.
-        suspects, diagnosis: for people, where anchors moved: item id → how far it moved against the others, and a
-            sentence. Nothing is linked or judged by them.
+        tau, tau_slope: SD of the anchors' b, and of their ln a, beyond errors; `cov` includes them.
+        tau_low: lower 95 % limit of τ; None if it was not estimated.
+        i2: I², the share of the anchors' differences that errors do not explain.
+        weights: item id → weight of a used anchor, 1 on average.
+        skewness: skewness of the used anchors' b around the line, in units of their errors including τ; None if there
+            are too few anchors.
+        with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept). It is not
+            stored; `drift.Comparison` computes it again.
+        ALIGNED: fields that are known only if anchors were aligned, so not if an engine held the anchors, or an earlier
+            release linked the fit.
+        suspects, diagnosis: for people, if anchors moved: item id → change against the other anchors, and a sentence.
+            No calculation uses them.
     """
 
     ALIGNED: ClassVar = ("tau", "tau_slope", "tau_low", "i2", "weights")
@@ -98,9 +107,20 @@ class Linking:
     def transform(self, fit: Calibration) -> Calibration:
         """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
 
-        The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it
-        shares with the items' errors: an anchor's error has gone into the constants, and all items share the sample of
-        learners, both with a sign that takes error away. `drift.Comparison` makes both again for a stored linking.
+        The latent mean and SD are transformed, too. By the delta method, covariances include the error of the constants
+        and its covariance with the items' errors. These are correlated because an anchor's error is part of the
+        constants' error and because all items share the sample of learners; both reduce the errors. For a stored
+        linking, `drift.Comparison` computes these terms again.
+
+        Parameters
+        ----------
+        fit
+            The fit that was linked.
+
+        Returns
+        -------
+        Calibration
+            The same fit on the bank's scale.
         """
         moved = fit.rescaled(self.slope, self.intercept)
         by_constants = np.zeros((*moved.cov.shape[:2], 2))
@@ -128,7 +148,10 @@ class Linking:
         return jacobian
 
     def as_constants(self) -> dict[str, Any]:
-        """What `linking_constants` stores: plain numbers, lists and text. `q_shifts` is what earlier releases read."""
+        """The constants in the form of the table `linking_constants`: plain numbers, lists and text.
+
+        `q_shifts` is empty; earlier releases read it.
+        """
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
@@ -138,15 +161,18 @@ class Linking:
 
 
 class LinkingError(PsychometricsError):
-    """The fit cannot be placed on the scale: its anchors determine no line."""
+    """The fit cannot be placed on the scale, because its anchors determine no line."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An anchor that moved: by the constants of those that did not, its b and a are off from the anchor set's.
+    """An anchor that moved, by the constants of the anchors that did not move.
 
-    `parameter` is the one whose change alone explains more of it, and `z` that change over its error, the other
-    parameter (ln a or b) taken as unchanged: errors of a and b are correlated, so neither is judged by itself.
+    Attributes:
+        delta_b, delta_a: linked value of b, and of a, minus the value in the anchor set.
+        z: change of `parameter` divided by its error, if the other parameter (ln a or b) had not changed. Errors of a
+            and b are correlated, so neither is judged by itself.
+        parameter: the parameter whose change alone explains more of the difference.
     """
 
     delta_b: float

@@ -1,4 +1,4 @@
-"""θ from answers and known item parameters, how it moves, and how well it is known."""
+"""Scoring: θ from answers and known item parameters, constant or growing, with its standard errors."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """Abilities from responses and known item parameters: EAP, MAP, ML and WLE, each with its standard error.
 
-Estimating the parameters is elsewhere; abilities for sum scores are in `sum_scores`.
+Abilities for sum scores are in `sum_scores`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
 
 _TINY = float(np.finfo(float).tiny)
 _NARROW = 0.17
-"""Posteriors whose SD, in SDs of the prior, is less are computed again on a finer grid: the usual nodes, .2 apart, are
-then more than 1.2 posterior SDs apart, and the error of their sums grows as exp(−2π²/1.2²) and beyond."""
+"""Posterior SD, in SDs of the prior, below which a posterior is computed again on a finer grid. The usual nodes, .2
+apart, are then more than 1.2 posterior SDs apart, and the error of their sums is exp(−2π²/1.2²) or more."""
 _FINE_NODES, _REACH = 481, 40
-"""The finer grid: .025 SDs of the prior apart, enough for posterior SDs from .02 on; and as many nodes to either side
-of the first estimate as are looked at, 1 SD of the prior. Curves are computed on whole multiples of these."""
+"""Number of nodes of the finer grid, which are .025 SDs of the prior apart (enough for posterior SDs from .02 on), and
+number of nodes used on either side of the first estimate, 1 SD of the prior. Curves are computed for whole multiples of
+the latter."""
 _FILLED_AT_ONCE = 1_000
-"""Items whose curves are computed at once: some 20 MB meanwhile."""
+"""Number of items whose curves are computed at once, which needs some 20 MB."""
 _MOST_KEPT = 20_000
-"""Rows of a table that is kept: on the finer grid some 2 KB each for each of some 6 places of it."""
+"""Largest number of rows of a table that is kept. On the finer grid a row has some 2 KB for each of some 6 ranges."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
     "map": score_kernels.MAP,
@@ -50,13 +51,14 @@ class Scores:
     """Ability and its standard error, shape (n_persons,), on the scale of the item parameters.
 
     Attributes:
-        se_total: with the errors of the item parameters (`total_error`); NaN where these are not known. None: not asked
-            for.
-        discount: where ability moves, shape (R,), in [0, 1], how much of what each response says of θ counts at the
-            last answer. The product of V/(V + q·Δt) over later occasions, V the posterior variance before the Δt that
-            passed, and of 1/(1 + s²I), I the information of the response's own occasion (the Kalman filter's update
-            of precisions). 1 for responses to items without a curve. None: all of it.
-        start: shape (n_persons,), the same of the population at the first answer: 1/se² ≈ Σ discount·I + start/sd².
+        se_total: shape (n_persons,), the standard error including the errors of the item parameters (`total_error`);
+            NaN if these are not known. None if it was not computed.
+        discount: shape (R,), in [0, 1], the part of each response's information that counts at the last answer, if
+            ability moves. It is the product of V/(V + q·Δt) over later occasions, V the posterior variance before the
+            time Δt passed, and of 1/(1 + s²I), I the information of the response's own occasion (the Kalman filter's
+            update of precisions). 1 for responses to items without a curve. None: everything counts.
+        start: shape (n_persons,), the part of the population's information at the first answer that counts at the last
+            one: 1/se² ≈ Σ discount·I + start/sd². None: everything counts.
     """
 
     theta: Floats
@@ -67,10 +69,10 @@ class Scores:
 
     @property
     def reliability(self) -> float:
-        """Variance of EAP scores over that variance plus the mean squared SE (Bock & Mislevy 1982), in [0, 1].
+        """Variance of EAP scores divided by that variance plus the mean squared SE, in [0, 1] (Bock & Mislevy 1982).
 
-        For EAP only: the scores of other methods vary by their error, too. Learners without a usable response count
-        with the prior, so leave them out first if the test's reliability is meant. NaN for fewer than two learners.
+        Use it for EAP only: the variance of other scores includes their errors. Learners without a usable response
+        count with the prior, so leave them out first to get the test's reliability. NaN for fewer than two learners.
         """
         if self.theta.size < 2:
             return float("nan")
@@ -79,7 +81,7 @@ class Scores:
 
     @property
     def known_total(self) -> float | None:
-        """The `se_total` of a single learner; None where it is not known."""
+        """The `se_total` of the first (or only) learner. Returns None if it is not known."""
         return None if self.se_total is None or np.isnan(self.se_total[0]) else float(self.se_total[0])
 
 
@@ -95,22 +97,62 @@ def score(
     sd: float = 1.0,
     threads: int | None = None,
 ) -> Scores:
-    """Scores learners by any of the methods, arguments and errors as in `eap`.
+    """Score learners by one of five methods.
 
-    - "eap": posterior mean and SD, prior N(mean, sd²).
-    - "map": posterior mode, SE from the curvature there, 1/√(observed information + 1/sd²).
-    - "ml": maximum of the likelihood, SE 1/√(observed information). Where the likelihood is highest at an end of the
-      scale (all right, all wrong; under a 3PL also patterns no better than guessing) θ is +∞ or −∞ and its SE ∞:
-      that is the estimate, and no number is made up in its place.
-    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/P over all scores of the items (of 0 and 1, P'P''
-      divided by P(1 − P)), which removes the bias of order 1/n; finite for every pattern; SE 1/√(expected information).
-    - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. The same as
-      "wle" where all c = 0; under a 3PL it is another estimator and keeps a bias.
+    - "eap": posterior mean and SD with the prior N(mean, sd²).
+    - "map": posterior mode. The SE follows from the curvature there, 1/√(observed information + 1/sd²).
+    - "ml": maximum of the likelihood, SE 1/√(observed information). If the likelihood is highest at an end of the scale
+      (all right, all wrong; under a 3PL also patterns no better than guessing), θ is +∞ or −∞ and its SE ∞. This is the
+      estimate, and no finite number replaces it.
+    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/P over all scores of the items (for 0 and 1, P'P''
+      divided by P(1 − P)). It removes the bias of order 1/n and is finite for every pattern; SE 1/√(expected
+      information).
+    - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. It equals "wle"
+      if all c = 0; under a 3PL it differs and keeps a bias.
 
-    `others` are partial credit items by their places among the J. Raises PsychometricsError for other models.
+    Parameters
+    ----------
+    responses
+        Sparse responses of n_persons learners.
+    a, d, c
+        Shape (n_items,), slopes, intercepts and lower asymptotes in the order of `responses.item_ids`. An item with NaN
+        in any of them has no curve, and answers to it are ignored.
+    others
+        Items whose curves a, d and c do not determine, with their places among the items. Methods other than "eap"
+        support partial credit items only.
+    method
+        "eap", "map", "wle", "ml" or "jeffreys".
+    mean, sd
+        Mean and SD of the prior, sd > 0. For "ml", "wle" and "jeffreys" they only determine where the search starts.
+    threads
+        Number of threads; None: all processors. The result does not depend on it.
 
-    Under "ml", "wle" and "jeffreys" mean and sd only say where the search begins, and a learner without a usable
-    response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
+    Returns
+    -------
+    Scores
+        θ and its standard error, shape (n_persons,). A learner without a usable response gets the mean and SD of the
+        prior from "eap" and "map", and θ NaN with SE ∞ from other methods. For methods other than "eap", responses to
+        items with a = 0 are not usable.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, parameters of the wrong shape, c outside [0, 1), or sd ≤ 0.
+    PsychometricsError
+        For a model in `others` that the method does not support.
+
+    References
+    ----------
+    Warm, T. A. (1989). Weighted likelihood estimation of ability in item response theory. Psychometrika, 54, 427-450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import score
+    >>> answers = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 0]})
+    >>> score(answers, np.ones(2), np.zeros(2), np.zeros(2)).theta.round(2).tolist()
+    [0.7, -0.7]
     """
     if method == "eap":
         return eap(responses, a, d, c, others=others, mean=mean, sd=sd, threads=threads)
@@ -163,20 +205,11 @@ def eap(
     nodes: int = 61,
     threads: int | None = None,
 ) -> Scores:
-    """Mean and SD of each learner's posterior under the prior N(mean, sd²) (Bock & Mislevy 1982).
+    """Mean and SD of each learner's posterior with the prior N(mean, sd²) (Bock & Mislevy 1982).
 
-    Args:
-        responses: sparse responses of n_persons learners.
-        a, d, c: shape (n_items,), in the order of `responses.item_ids`. An item with a NaN in any of them has no
-            curve: answers to it are ignored.
-        others: items whose curves a, d and c do not make up, by their places among these.
-        mean, sd: the prior; sd > 0.
-        nodes: equally spaced on mean ± 6 sd.
-        threads: None for all processors; the result does not depend on it.
-
-    A learner without a usable response gets the prior back: theta = mean, se = sd. All-right and all-wrong patterns
-    give finite scores, drawn to the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1) or
-    sd ≤ 0.
+    Arguments as in `score`; `nodes` is the number of equally spaced nodes on mean ± 6 sd. A learner without a usable
+    response gets theta = mean and se = sd. All-right and all-wrong patterns have finite scores, shrunk towards the
+    mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1), or sd ≤ 0.
     """
     _usable(responses, a, d, c, sd)
     items = ItemCurves(a, d, c, tuple(others))
@@ -184,9 +217,12 @@ def eap(
 
 
 def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
-    """`score` by "wle" under any model. Where one is neither logistic nor of partial credit, of all items, which then
-    have two categories: the root on 1,201 nodes on mean ± 12 sd, with differences for derivatives, and linear between
-    two nodes; between the two ends."""
+    """Score learners by "wle" under any model.
+
+    If all models are logistic or partial credit, this is `score`. Otherwise all items must have two categories, and the
+    root is found on 1,201 nodes on mean ± 12 sd, with differences instead of derivatives, linear between two nodes, and
+    never beyond the ends.
+    """
     if all(isinstance(some.model, PartialCreditModel) for some in items.others):
         own = items.a, items.d, items.c
         return score(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
@@ -219,13 +255,14 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
 
 @dataclass(frozen=True)
 class Curves:
-    """What items say of the θ of learners of one population. Made once, they score any number of them.
+    """The curves of items for learners of one population. Made once, they can score any number of learners.
 
     Attributes:
-        items: the J items, in the order of the responses'.
-        nodes: equally spaced, on which posteriors stand that are wide enough.
-        effects: of testlets.
-        counted: as which scores answers count; None where no item has others than 0 and 1.
+        items: the J items, in the order of the items of the responses.
+        population: the distribution of θ.
+        nodes: shape (Q,), the equally spaced nodes for posteriors that are wide enough.
+        effects: effects of learners in testlets; None if there are none.
+        counted: the scores as which answers count; None if all items have scores 0 and 1.
     """
 
     items: ItemCurves
@@ -246,23 +283,58 @@ class Curves:
         population: Population | None = None,
         effects: Effects | None = None,
     ) -> Curves:
-        """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
+        """Make curves for learners of a population.
+
+        Parameters
+        ----------
+        items
+            The curves of J items, in the order of the items of the responses.
+        mean, sd
+            Mean and SD of the normal population; not used if `population` is given.
+        nodes
+            Number of equally spaced nodes on mean ± 6 sd. A population with a histogram has its own nodes.
+        population
+            The distribution of θ; None: N(mean, sd²).
+        effects
+            Effects of learners in testlets; None: no effects.
+
+        Returns
+        -------
+        Curves
+            Curves that score learners of this population.
+        """
         population = population or Population.normal(mean, sd)
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
         return cls(items, population, theta, effects, CountedScores.from_curves(items) if items.scored else None)
 
     @property
     def usable(self) -> Mask:
-        """Shape (J,): which items have a curve."""
+        """Mask of the items that have a curve, shape (J,)."""
         return self.items.known
 
     @cached_property
     def information(self) -> Floats:
-        """Shape (nodes, J), 0 of items without a curve."""
+        """Fisher information of the items at the nodes, shape (Q, J); 0 for items without a curve."""
         return np.where(self.usable, self.items.information(self.nodes), 0.0)
 
     def wle(self, responses: Responses) -> Scores:
-        """Warm's estimates, whose items are these in their order; errors as in `score`."""
+        """Warm's estimates from responses to these items in this order.
+
+        Parameters
+        ----------
+        responses
+            Responses whose items are these J items in the same order.
+
+        Returns
+        -------
+        Scores
+            θ and its standard error, shape (n_persons,); θ NaN and SE ∞ without a usable response.
+
+        Raises
+        ------
+        PsychometricsError
+            If an item's model is neither logistic nor partial credit, and another item has more than two categories.
+        """
         return wle(responses, self.items, mean=self.population.mean, sd=self.population.sd)
 
     @property
@@ -270,7 +342,7 @@ class Curves:
         return np.arange(len(self.items.a)) if self.counted is None else self.counted.item_of_row
 
     def rows(self, responses: Responses) -> npt.NDArray[np.int32]:
-        """Each response's row of a `table`."""
+        """The row of each response in `table`, shape (R,)."""
         row, right = responses.item, responses.score == 1
         if self.counted is not None:
             row, score = self.counted.rows(row, self.counted.of_answers(row, responses.score, responses.categories))
@@ -280,10 +352,11 @@ class Curves:
         return row + np.int32(len(self._item_of_row)) * ~right
 
     def table(self, rows: npt.NDArray[np.int32], nodes: Floats) -> Floats:
-        """log P at Q nodes, shape (2M, Q): of right answers to each of M items, then of wrong ones; of scored items a
-        row for each score above 0, and as often that of 0, as in `ItemCurves.score_tables`. Filled in for these `rows`.
+        """log P at Q nodes, shape (2M, Q), filled in for these `rows`.
 
-        It is kept, so that a row is computed once however many learners are scored, where M ≤ `_MOST_KEPT`.
+        The first M rows are for right answers and the last M for wrong answers to the rows of
+        `ItemCurves.score_tables`, of which a scored item has one for each score above 0. If M ≤ `_MOST_KEPT`, the table
+        is kept, so each row is computed only once.
         """
         item_of_row = self._item_of_row
         M = len(item_of_row)
@@ -305,8 +378,10 @@ def _around(population: Population, nodes: int) -> Floats:
 
 
 class Posteriors(NamedTuple):
-    """Mean, SD and log ∫ Π P(response | θ) g(θ) dθ of persons, each of shape (N,); those of the prior, and 0, without
-    a response to an item with a curve."""
+    """Mean, SD and log ∫ Π P(response | θ) g(θ) dθ of N persons, shape (N,) each.
+
+    A person without a response to an item with a curve has the mean and SD of the prior, and 0.
+    """
 
     theta: Floats
     se: Floats
@@ -314,9 +389,9 @@ class Posteriors(NamedTuple):
 
 
 def posteriors(responses: Responses, curves: Curves, *, threads: int | None = None) -> Posteriors:
-    """The posterior of each person's θ, with curves in the order of `responses.item_ids`.
+    """The posterior of each person's θ; the curves are in the order of `responses.item_ids`.
 
-    Posteriors too narrow for the nodes are computed on a finer grid around their mean.
+    Posteriors that are too narrow for the nodes are computed on a finer grid around their mean.
     """
     start, row, prior = row_starts(responses), curves.rows(responses), curves.population
     informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
@@ -346,11 +421,11 @@ def posteriors(responses: Responses, curves: Curves, *, threads: int | None = No
 
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
-    """`eap` with curves in the order of `responses.item_ids`.
+    """Score learners by EAP with curves in the order of `responses.item_ids`.
 
-    Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
-    information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
-    the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
+    Effects of testlets do not change θ, but SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items' information I
+    at θ. The reason is that answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and that θ
+    changes by se² per unit of the score Σ (x_j − P_j) P'_j/(P_j Q_j).
     """
     theta, se, _ = posteriors(responses, curves, threads=threads)
     if curves.effects is not None and responses.n_responses:
@@ -361,9 +436,10 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
 def information_in_testlets(
     responses: Responses, curves: Curves, theta: Floats, threads: int | None = None, discount: Floats | None = None
 ) -> Floats:
-    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta.
+    """Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets at `theta`, shape (n_persons,).
 
-    `discount`: shape (R,), how much of each answer's information counts; None: all of it."""
+    `discount` (R,) is the part of each answer's information that counts; None means all of it.
+    """
     start = row_starts(responses)
     counts = np.ones(responses.n_responses) if discount is None else discount
     assert curves.effects is not None
@@ -388,7 +464,10 @@ def information_in_testlets(
 
 
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:
-    """Shape (J,): items with a curve. Raises ValueError, naming the argument, for what no curve or prior can be."""
+    """Mask of the items with a curve, shape (J,).
+
+    Raises ValueError, which names the argument, for parameters or a prior that are not possible.
+    """
     for name, values in (("a", a), ("d", d), ("c", c)):
         if np.shape(values) != (responses.n_items,):
             raise ValueError(f"{name} must have shape ({responses.n_items},), one per item; got {np.shape(values)}")

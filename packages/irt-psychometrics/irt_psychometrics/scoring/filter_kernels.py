@@ -1,8 +1,8 @@
-"""Compiled loop of the filter of an ability that moves (see `moving_filter`): day by day, on a window of nodes.
+"""Compiled loop of the filter of a moving ability (see `moving_filter`): day by day, on a window of nodes.
 
-Nodes of level l are 2⁻ˡ steps apart, the step that of the tables of curves. Place j of N is j − N//2 nodes from the
-population's mean, and a fraction of a node above that: what growth has added to whole nodes. Windows are ranges of
-places, and lie between walls.
+Nodes of level l are 2⁻ˡ steps apart; a step is the distance of the nodes in the tables of curves. Place j of N is
+j − N//2 nodes from the population's mean, plus a fraction of a node that growth has added to whole nodes. Windows are
+ranges of places between walls.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import numpy as np
 from irt_psychometrics.core.kernels import _compiled, _inlined, _take, exp_of_part
 
 DONE, TRUNCATED = 0, 1
-"""What became of a learner: filtered, or a window was too small."""
+"""Result for a learner: filtered, or a window was too small."""
 INTERPOLATION_NODES = 5
-"""Nodes to either side from which a curve between two nodes is interpolated."""
+"""Number of nodes on either side from which a curve between two nodes is interpolated."""
 TRIMMED = 1e-15
-"""Mass that nodes at an end of the window have together, at most, when they are left out."""
+"""Largest total mass of nodes that are removed at an end of the window."""
 AT_AN_END = 1e-9
-"""Mass of the last three nodes at an end of the window, at most."""
+"""Largest accepted mass of the last three nodes at an end of the window."""
 LEAST = -600.0
-"""Logarithms below are clamped to it, in likelihoods relative to their largest."""
+"""Lower bound of logarithms of likelihoods relative to their largest."""
 FEWEST = 8
-"""Nodes of a window, at least."""
+"""Minimum number of nodes in a window."""
 PARTS = 16
-"""Steps of a walk after which its window is trimmed."""
+"""Number of steps of a walk after which its window is trimmed."""
 NARROWEST, WIDEST = 1.5, 6.7
-"""SD of a posterior in nodes, below which they are halved; and of the weights before a day, above which doubled: then
-it is still 3.35."""
+"""Posterior SD in nodes below which the distance of nodes is halved, and SD of the weights before a day above which it
+is doubled, so that the SD is still 3.35 nodes."""
 
 
 @_inlined
 def _relative(logs, top, out):  # type: ignore[no-untyped-def]
-    """out = exp(logs − top), none of them above 1: (e^(x/1024))^1024 as in `kernels._normalise`, good to 1e-12."""
+    """out = exp(logs − top), at most 1: (e^(x/1024))^1024 as in `kernels._normalise`, to an error of 1e-12."""
     for q in range(logs.size):
         e = exp_of_part(max(logs[q] - top, LEAST) * (1 / 1024))
         e = e * e
@@ -50,7 +50,7 @@ def _relative(logs, top, out):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _trimmed(weights, low, high):  # type: ignore[no-untyped-def]
-    """The window without the nodes at its ends that hold nothing."""
+    """The window without the nodes at its ends whose mass is negligible."""
     mass = weights[low]
     while mass < TRIMMED and high - low > FEWEST:
         low += 1
@@ -64,7 +64,7 @@ def _trimmed(weights, low, high):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
-    """spare = weights, p/2 of each moved to both neighbours, on a window wider by a node; walls keep what is theirs."""
+    """spare = weights after p/2 of each moved to both neighbours, on a window wider by a node; walls reflect mass."""
     weights[low - 1] = weights[low] if low == first else 0.0
     weights[high] = weights[high - 1] if high == last else 0.0
     if low > first:
@@ -87,8 +87,10 @@ def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyp
 
 @_inlined
 def _between(fraction, shares):  # type: ignore[no-untyped-def]
-    """Weights, shape (2m,), of the nodes 1 − m … m in the value, a fraction above node 0, of the polynomial through
-    them (Lagrange); m: `INTERPOLATION_NODES`."""
+    """Fill `shares` (2m,) with the weights of nodes 1 − m … m for interpolation at `fraction` above node 0.
+
+    The interpolation is Lagrange's polynomial through the nodes; m is `INTERPOLATION_NODES`.
+    """
     for m in range(2 * INTERPOLATION_NODES):
         share = 1.0
         for k in range(2 * INTERPOLATION_NODES):
@@ -99,7 +101,7 @@ def _between(fraction, shares):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, logs):  # type: ignore[no-untyped-def]
-    """logs[first … last − 1] = the curve `sums`, which is known at whole steps, at the nodes of a level."""
+    """logs[first … last − 1] = the curve `sums`, given at whole steps, at the nodes of a level."""
     if level == 0 and fraction == 0.0:
         some, out = sums[first - centre + table_centre : last - centre + table_centre], logs[first:last]
         for q in range(out.size):
@@ -122,8 +124,11 @@ def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, 
 
 @_inlined
 def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
-    """out = the weights at nodes half as far apart, between which their logarithm is interpolated; at the ends of the
-    window it goes on as a line. Returns the window, at most `reach` places from the centre, and the fraction."""
+    """out = the weights at nodes half as far apart, with their logarithm interpolated between the old nodes.
+
+    Beyond the ends of the window the logarithm is extended linearly. Returns the window, at most `reach` places from
+    the centre, and the fraction.
+    """
     n = high - low
     for q in range(n):
         logs[q + INTERPOLATION_NODES] = np.log(max(weights[low + q], 1e-300))
@@ -151,7 +156,7 @@ def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # 
 
 @_inlined
 def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
-    """out = the weights at every other node. Returns the window and the fraction."""
+    """out = the weights at every second node. Returns the window and the fraction."""
     odd = (low - centre) % 2
     begin = (low + odd - centre) // 2 + centre
     n = (high - low - odd + 1) // 2
@@ -166,9 +171,10 @@ def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-unty
 
 @_inlined
 def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-untyped-def]
-    """like = the posterior on the window from the weights before a day and its log-likelihood, which is smoothed.
+    """like = the posterior on the window, from the weights before a day and the day's smoothed log-likelihood.
 
-    Returns the log probability of the day's answers, and mean and variance in nodes from the window's first."""
+    Returns the log probability of the day's answers, and mean and variance in nodes from the window's first.
+    """
     r = taps.size // 2
     own, out = logs[low - r : high + r], raw[low - r : high + r]
     top = own[0]
@@ -217,7 +223,10 @@ def _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # ty
 
 @_inlined
 def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
-    """The weights after a walk of variance p (in nodes²). Returns them, the array that is spare now, and the window."""
+    """Let the weights walk with variance p (in nodes²).
+
+    Returns the weights, the array that is now spare, and the window.
+    """
     parts = int(np.ceil(2 * p))
     for part in range(parts):
         low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
@@ -229,7 +238,7 @@ def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignor
 
 @_inlined
 def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-def]
-    """Whether too much of a posterior lies at an end of its window that could go further from the centre."""
+    """Whether too much of a posterior lies at an end of its window that can be extended."""
     below = like[low] + like[low + 1] + like[low + 2]
     above = like[high - 1] + like[high - 2] + like[high - 3]
     below_all, above_all = low <= centre - furthest, high > centre + furthest
@@ -238,8 +247,11 @@ def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-de
 
 @_inlined
 def _counted_last(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
-    """share[first … last − 1] = how much of a response's information counts after the last of the days, from that in
-    its own day (`alike`). Returns how much of the information before the first day counts."""
+    """share[first … last − 1] = the part of each response's information that counts after the last of the days.
+
+    `alike` is the part that counts on its own day. Returns the part of the information before the first day that
+    counts.
+    """
     left = 1.0
     for t in range(days - 1, -1, -1):
         alike[t] *= left
@@ -251,9 +263,11 @@ def _counted_last(alike, kept, share, days, first, last):  # type: ignore[no-unt
 
 @_inlined
 def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
-    """The weights a number of days after a posterior of this variance (in nodes²): θ grows and walks, and nodes are
-    doubled while they are too close. Returns the weights, the array that is spare now, the window, the variance, and
-    how much of the information before counts."""
+    """The weights `gap` days after a posterior of this variance (in nodes²).
+
+    θ grows and walks, and the distance of nodes is doubled while they are too close. Returns the weights, the array
+    that is now spare, the window, the variance, and the part of the earlier information that counts.
+    """
     level, low, high, fraction = window
     pace, most_days, walk, _ = movement
     floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
@@ -273,7 +287,7 @@ def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole
 
 @_inlined
 def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
-    """The most answers that one of persons[first … last − 1] has, and at least 1."""
+    """The largest number of answers of one of persons[first … last − 1], at least 1."""
     longest = 1
     for k in range(first, last):
         longest = max(longest, start[persons[k] + 1] - start[persons[k]])
@@ -282,7 +296,10 @@ def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
-    """How much of a day's information counts, by the bend of its log-likelihood; `alone`: an occasion's variance."""
+    """The part of a day's information that counts, from the curvature of its log-likelihood.
+
+    `alone` is the variance of an occasion.
+    """
     around = min(max(low + round(mean), low + 1), high - 2)
     bend = max(2 * logs[around] - logs[around - 1] - logs[around + 1], 0.0)
     return 1.0 / (1.0 + alone * bend)
@@ -290,22 +307,27 @@ def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
 
 @_compiled
 def filter_days(first, last, persons, answers, table, lattice, whole, prior, into):  # type: ignore[no-untyped-def]
-    """Filters persons[first … last − 1]; `whole`: whether windows always go as far as they can.
+    """Filter persons[first … last − 1]. If `whole`, windows always include all nodes.
 
-    answers: start, day and row; those of i, by day, are rows start[i] … start[i + 1] − 1. row: of each answer in the
-    table (U, T or more), its log P at whole steps around the population's mean.
+    answers: (start, day, row). Person i has the answers start[i] … start[i + 1] − 1, in the order of days. row is each
+    answer's row in the table (at least T columns), its log P at whole steps around the population's mean.
 
-    lattice: scale, movement, taps, taps_start, reach and margin. scale: the population's mean, and a step in θ.
-    movement: by how many steps θ grows in a day, and for how many days at most; the walk's variance in a day, and that
-    of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion, 2r + 1 of them. reach: how
-    many steps windows go from the mean; margin: how many more an occasion's curve is known for.
+    lattice: (scale, movement, taps, taps_start, reach, margin).
+    - scale: the population's mean, and a step in θ.
+    - movement: the growth of θ in steps per day, and the largest number of days for which it grows; the variance of the
+      walk per day, and the variance of an occasion, in steps².
+    - taps, taps_start: the kernel of an occasion at each level, 2r + 1 numbers.
+    - reach: the distance of the windows' furthest ends from the mean in steps.
+    - margin: the number of further steps for which an occasion's curve is known.
 
-    prior: the weights (N,) of a person before any answer, on nodes of level 0, and first and last + 1 place of their
-    window.
+    prior: the weights (N,) of a person before any answer, on nodes of level 0, and the first and last + 1 place of
+    their window.
 
-    into: theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; share (R,),
-    how much of a response's information counts after the last day; fade (n,), how much of that which there was before
-    the first row; found (n,), one of the two above.
+    into: (theta, se, loglik, share, fade, found).
+    - loglik (n,): Σ of the log probability of each day's answers given the earlier answers.
+    - share (R,): the part of a response's information that counts after the last day.
+    - fade (n,): the part of the information before the first answer that counts.
+    - found (n,): DONE or TRUNCATED.
     """
     start, day, row = answers
     (bottom, step), movement, taps, taps_start, reach, margin = lattice
@@ -328,7 +350,7 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
         found[i], loglik[i] = DONE, 0.0
         at = to = start[i]
         while found[i] == DONE:
-            # the first time round, the population without an answer, for the level of its nodes
+            # the first round has no answers: it determines the level of the nodes for the population
             if days >= 0:
                 weights, like = like, weights
                 gap, began, today = float(day[at] - today), today >= 0, day[at]

@@ -1,7 +1,6 @@
-"""An ability that moves, as of the last answer: mean and SD of a forward filter over the days with answers.
+"""A moving ability at the last answer: mean and SD from a forward filter over the days with answers.
 
-Estimating how abilities of a scale move is elsewhere; an ability that is one constant is in `abilities`, how the filter
-does it in `moving_filter`.
+The filter is in `moving_filter`. Constant abilities are in `abilities`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,37 @@ from irt_psychometrics.scoring.moving_filter import Lattice, OccasionAnswers, fi
 def theta_now(
     responses: Responses, curves: Curves, movement: Movement = STILL, *, threads: int | None = None
 ) -> Scores:
-    """Mean and SD of each learner's posterior at the last answer, by curves in the order of `responses.item_ids`.
+    """Mean and SD of each learner's posterior at the last answer.
 
-    threads: None for all processors; the result does not depend on it. Raises PsychometricsError if θ moves between
-    the responses and their times are not known.
+    Parameters
+    ----------
+    responses
+        Responses of n_persons learners; with `movement` their times must be known.
+    curves
+        The curves of the items in the order of `responses.item_ids`, and the population of θ at the first answer.
+    movement
+        The model of how θ moves between UTC days; by default θ is constant.
+    threads
+        Number of threads; None: all processors. The result does not depend on it.
+
+    Returns
+    -------
+    Scores
+        θ and its standard error, shape (n_persons,). If θ moves, also `discount` and `start`.
+
+    Raises
+    ------
+    PsychometricsError
+        If θ moves and the times of the responses are not known.
+
+    Examples
+    --------
+    >>> import irt_psychometrics as irt
+    >>> from irt_psychometrics.scoring import Curves, theta_now
+    >>> answers = irt.Responses.from_wide({"q1": [1, 0], "q2": [1, 0]})
+    >>> items = irt.ItemParameters.from_frame({"item": ["q1", "q2"], "a": [1, 1], "b": [0, 0]})
+    >>> theta_now(answers, Curves.from_items(items.curves)).theta.round(2).tolist()
+    [0.7, -0.7]
     """
     if not movement:
         return eap_by(responses, curves, threads=threads)
@@ -31,11 +57,11 @@ def theta_now(
 def moving_eap(
     responses: Responses, day: Ints, curves: Curves, movement: Movement, *, threads: int | None = None
 ) -> Scores:
-    """θ at the last answer, of the population at the first one, where ability moves.
+    """A moving θ at the last answer, with the population as the distribution at the first answer.
 
-    `day`: shape (R,), the UTC day of each response, counted from any one; within a learner in any order. A learner
-    without a usable response gets the population back. `threads`, and what testlets with effects do to SEs, as in
-    `eap_by`.
+    `day` (R,) is the UTC day of each response, counted from any day, and in any order within a learner. A learner
+    without a usable response gets the mean and SD of the population. `threads` and the effects of testlets on SEs are
+    as in `eap_by`.
     """
     answers = OccasionAnswers.from_responses(responses, day, curves)
     found = filtered(answers, curves, Lattice.from_population(curves.population, movement), threads)

@@ -1,15 +1,15 @@
-"""The filter of an ability that moves, on a lattice of nodes: what its compiled loop works on.
+"""The filter of a moving ability on a lattice of nodes.
 
-Belongs here: nodes, and curves at them. Does not belong here: what is made of a posterior (`moving_ability`).
+The posterior is represented on nodes in a window that contains all but 1e-15 of it. Nodes are .15 SDs of the population
+apart. While the posterior's SD is less than 1.5 times this distance, the distance is halved and the logarithm of the
+weights is interpolated. Growth moves the origin of the nodes.
 
-The posterior stands on nodes in a window that holds all but 1e-15 of it, .15 SDs of the population apart, and half as
-far, and again, where its SD is less than 1.5 of that; the logarithm of weights is interpolated. Growth moves the nodes'
-origin by its mean. Curves are known .15 SDs apart, and between that interpolated by polynomials through ten nodes: a
-day's log-likelihood is off by less than 1e-8 for each answer where a ≤ 2/SD. A walk of variance v moves v/h² of each
-node's mass to its two neighbours, h away, in equal parts of at most ½: mean and variance are exact at any h. (A normal
-density at nodes so far apart keeps next to nothing of a variance of .05².) Where a day's answers are so unlikely that
-more than 1e-9 of the posterior lies at an end of the window, the learner is filtered again on all nodes. So the result
-depends on the answers alone.
+Curves are given at nodes .15 SDs apart and interpolated between them by polynomials through ten nodes: for a ≤ 2/SD,
+the error of a day's log-likelihood is below 1e-8 for each answer. A walk of variance v moves v/h² of each node's mass
+to its two neighbours at distance h, in steps of at most ½, so mean and variance are exact for any h. (A normal density
+at such nodes would lose nearly all of a variance of .05².) If a day's answers are so unlikely that more than 1e-9 of
+the posterior lies at an end of the window, the learner is filtered again on all nodes. So the result depends on the
+answers alone.
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ from irt_psychometrics.scoring import filter_kernels
 from irt_psychometrics.scoring.abilities import Curves
 
 STEP = 0.15
-"""Distance of the nodes, in SDs of the population, from which those of other levels are halved."""
+"""Distance of the nodes of level 0 in SDs of the population; each further level halves it."""
 _FINEST = 4
-"""The last level: 300 nodes in .45 SDs, for posteriors of an SD from .014 on."""
+"""The last level, for posteriors with an SD of at least .014 SDs of the population."""
 _REACH = 80
-"""Steps to either side of the population's mean, as far as windows go: 12 of its SDs."""
+"""Number of steps on either side of the population's mean that windows can reach, 12 of its SDs."""
 _SMOOTHED = 6.0
-"""SDs of an occasion's own deviation to either side, as far as its likelihood is smoothed."""
+"""Range over which an occasion's likelihood is smoothed, in SDs of the occasion's deviation on either side."""
 
 
 class OccasionAnswers(NamedTuple):
-    """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, their
-    rows of the tables of curves, and their places among R responses. Days count from that of the earliest response."""
+    """The answers of n learners to items with a curve, sorted by learner and day.
+
+    Attributes:
+        start: shape (n + 1,), the first answer of each learner.
+        day: the day of each answer, counted from the day of the earliest response.
+        row: the row of each answer in the table of curves.
+        place: the place of each answer among the R responses.
+    """
 
     start: Ints
     day: Ints
@@ -68,7 +74,7 @@ class OccasionAnswers(NamedTuple):
 
 @dataclass(frozen=True)
 class Lattice:
-    """Nodes, the population on them, and how ability moves in steps; see `filter_kernels.filter_days`."""
+    """The nodes, the population, and the movement of ability in steps; see `filter_kernels.filter_days`."""
 
     population: Population
     movement: tuple[float, float, float, float]
@@ -83,7 +89,7 @@ class Lattice:
         alone = movement.occasion_variance / step**2
         moves = movement.growth / WEEK / step, WEEK, movement.variance / WEEK / step**2, alone
         taps = [_taps(alone * 4**level) for level in range(_FINEST + 1)]
-        # beyond a window a day's curve must be known to be smoothed there, and looked up between nodes
+        # smoothing at a window's end and interpolation between nodes need a day's curve beyond the window
         margin = int(np.ceil(_SMOOTHED * np.sqrt(alone))) + filter_kernels.INTERPOLATION_NODES + 1
         return cls(population, moves, np.concatenate(taps), np.cumsum([0, *map(len, taps)]), margin)
 
@@ -93,14 +99,16 @@ class Lattice:
 
     @property
     def nodes(self) -> Floats:
-        """Shape (T,), at whole steps: where curves must be known."""
+        """The nodes, at whole steps, at which curves must be given, shape (T,)."""
         far = _REACH + self.margin + 2
         nodes: Floats = self.population.mean + self.step * np.arange(-far, far + 1.0)
         return nodes
 
     def prior(self, start: Population, *, whole: bool) -> tuple[Floats, int, int]:
-        """Weights (N,) of a population on nodes of level 0, and first and last + 1 place of their window: of all nodes
-        if `whole`."""
+        """Weights (N,) of a population on nodes of level 0, and the first and last + 1 place of their window.
+
+        If `whole`, the window includes all nodes.
+        """
         half = (_REACH + self.margin << _FINEST) + 2
         weights, nodes = np.zeros(2 * half + 1), np.arange(-_REACH, _REACH + 1)
         log_density = start.log_density(self.nodes[self.margin + 2 : -self.margin - 2])
@@ -113,8 +121,10 @@ class Lattice:
 
 
 def _taps(variance: float) -> Floats:
-    """What n steps of a walk of three points make of one node, n the least with variance/n ≤ ½: shape (2r + 1,), of at
-    most `_SMOOTHED` SDs to either side, and at least one node."""
+    """The distribution of n three-point steps from one node, n the smallest number with variance/n ≤ ½.
+
+    The shape is (2r + 1,): at most `_SMOOTHED` SDs on either side, and at least one node unless the variance is 0.
+    """
     n = int(np.ceil(2 * variance))
     if n == 0:
         return np.ones(1)
@@ -127,7 +137,7 @@ def _taps(variance: float) -> Floats:
 
 
 class Filtered(NamedTuple):
-    """What the filter finds of n learners, as its compiled loop fills it: `found` (n,) says how it went."""
+    """Results of the filter for n learners, filled by its compiled loop, see `filter_kernels.filter_days`."""
 
     theta: Floats
     se: Floats
@@ -138,14 +148,14 @@ class Filtered(NamedTuple):
 
     @classmethod
     def before_answers(cls, answers: OccasionAnswers, population: Population) -> Filtered:
-        """Before any answer."""
+        """The results before any answer: mean and SD of the population."""
         n = len(answers.start) - 1
         theta, se, fade = (np.full(n, float(x)) for x in (population.mean, population.sd, 1.0))
         return cls(theta, se, np.zeros(n), np.ones(len(answers.row)), fade, np.zeros(n, dtype=np.int8))
 
 
 def filtered(answers: OccasionAnswers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
-    """Filter every learner from the lattice's population on."""
+    """Filter every learner, starting from the lattice's population."""
     into = Filtered.before_answers(answers, lattice.population)
     table = curves.table(answers.row, lattice.nodes)
     learners = np.arange(len(answers.start) - 1)
@@ -162,7 +172,10 @@ def filter_into(
     learners: Ints,
     threads: int | None,
 ) -> None:
-    """Filter these learners from a population on. If a window is too small, filter the learner again on all nodes."""
+    """Filter these learners, starting from the population `start`, and write the results into `into`.
+
+    A learner whose window is too small is filtered again on all nodes.
+    """
     count = np.diff(answers.start)
     persons = learners[count[learners] > 0]
     for whole in (False, True):

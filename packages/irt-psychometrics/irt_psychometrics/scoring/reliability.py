@@ -1,5 +1,7 @@
-"""How much of the differences between learners' scores is difference in ability: of items before anybody answered, and
-of a fit. That of scores is `Scores.reliability`."""
+"""Reliability of items before anybody answered, and of the scores in a fit.
+
+`Scores.reliability` is the reliability of given scores.
+"""
 
 from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ def marginal_reliability(
     """Reliability of the items before anybody answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
 
     I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
-    prior's information as well as the items'). Where a learner sees only some of the items, give these only.
+    prior's information added to that of the items). If a learner sees only some of the items, pass only these.
     """
     items, unit = ItemCurves(a, d, c, tuple(others)), Grid.spanning()
     info = items.select(np.flatnonzero(items.known)).information(mean + sd * unit.nodes).sum(axis=1)
@@ -30,14 +32,28 @@ def fitted_reliability(
 ) -> float:
     """Empirical reliability of the learners' EAP scores in a fit, each under the latent distribution of its group.
 
-    `groups`: n_persons labels, where the fit has groups. Learners without an answer to an item with parameters do not
-    count.
+    Parameters
+    ----------
+    responses
+        The responses to which `calibration` was fitted.
+    calibration
+        The fit.
+    groups
+        n_persons labels of groups; None: all learners are in the first (or only) group of the fit.
+    threads
+        Number of threads; None: all processors.
+
+    Returns
+    -------
+    float
+        The reliability, in [0, 1]. Learners without an answer to an item with parameters do not count. NaN for fewer
+        than two learners.
     """
     return reliability_of(fitted_posteriors(responses, calibration, groups=groups, threads=threads))
 
 
 def reliability_of(found: Posteriors) -> float:
-    """Empirical reliability of the EAP scores that are not NaN."""
+    """Empirical reliability of EAP scores; scores that are NaN do not count."""
     informed = ~np.isnan(found.theta)
     return Scores(found.theta[informed], found.se[informed]).reliability
 

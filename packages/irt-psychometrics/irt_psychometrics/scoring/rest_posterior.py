@@ -1,7 +1,6 @@
-"""What learners' answers to the other items say of their θ, when an item is asked about by itself.
+"""Posteriors of learners' θ from their answers to the other items, for examining a single item.
 
-Belongs here: those posteriors. Does not belong here: what is asked about an item (kinds.py,
-proportion_correct.py), and reported abilities (scoring.py).
+Reported abilities are in `abilities`.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ Indices = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class RestPosterior:
-    """The answers of N learners, and which of the J items bear on θ.
+    """The answers of N learners, and the curves of the items that count for θ.
 
     Attributes:
         nodes: shape (Q,), θ.
-        right, wrong: shape (N, M), 1 where an answer is right, or wrong. M are the rows of `ItemCurves.score_tables`:
-            the items where all have scores of 0 and 1.
-        log_right, log_wrong: shape (M, Q), 0 for items that do not.
-        log_prior: shape (Q,).
+        right, wrong: shape (N, M), 1 for a right, or a wrong, answer. M are the rows of `ItemCurves.score_tables`; if
+            all scores are 0 and 1, they are the items.
+        log_right, log_wrong: shape (M, Q), log P of a right, or a wrong, answer; 0 for items that do not count.
+        log_prior: shape (Q,), log weights of the nodes.
     """
 
     nodes: Floats
@@ -53,16 +52,17 @@ class RestPosterior:
         sd: float,
         categories: Ints | None = None,
     ) -> RestPosterior:
-        """person, item, score: shape (R,), indices, and scores of so many `categories` (J,), None: 0 and 1. known:
-        shape (J,), of items with parameters; N(mean, sd²): prior.
+        """Make the posteriors from R answers.
 
-        There are as many nodes as the posterior of the learner with the most information needs.
+        `person` and `item` (R,) are indices, `score` (R,) are scores, and `categories` (J,) are the numbers of scores
+        that answers can have; None means 0 and 1. `known` (J,) marks the items that have parameters and count. The
+        prior is N(mean, sd²). The number of nodes is sufficient for the learner with the most information.
         """
         counted = CountedScores.from_curves(items.curves)
         of_row = counted.item_of_row
         row, is_right = counted.rows(item, counted.of_answers(item, score.astype(np.int8), categories))
         shape = (int(person.max(initial=-1)) + 1, of_row.size)
-        # without the zeros: 0 times the log of a score that an item cannot have is not a number
+        # no zeros are stored, because 0 times the log of a score that an item cannot have (−∞) is NaN
         right, wrong = (
             csr_matrix((np.ones(np.count_nonzero(chosen)), (person[chosen], row[chosen])), shape=shape)
             for chosen in (is_right == 1, is_right == 0)
@@ -75,7 +75,7 @@ class RestPosterior:
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:
-        """Shape (n, Q), rows sum to 1, of the n learners."""
+        """The posteriors of n learners on the nodes, shape (n, Q); rows sum to 1."""
         log_posterior = self.right[people] @ self.log_right + self.wrong[people] @ self.log_wrong + self.log_prior
         posterior: Floats = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)

@@ -1,5 +1,7 @@
-"""Compiled loops of the scores that maximise or solve an equation, MAP, ML and WLE, and of what errors of scored items
-do to θ. EAP is in `kernels`."""
+"""Compiled loops for MAP, ML and WLE scores, and for the effect of errors of partial credit items on θ.
+
+EAP is in `kernels`.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,19 @@ import numpy as np
 from irt_psychometrics.core.kernels import _compiled, _inlined
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
-"""Which equation: score = 0, score + prior, score + Warm's J/(2I), score + I'/(2I)."""
+"""Equations: the score, score + prior, score + Warm's J/(2I), or score + I'/(2I) is 0."""
 
 TOLERANCE = 1e-9
 """Tolerance of θ in units of the prior's SD: far below any standard error, far above rounding."""
 MAX_STEPS = 100
 FARTHEST = 1e4
-"""A root of the likelihood's slope is sought this many prior SDs from the mean before it is taken to be at infinity."""
+"""Distance from the mean in prior SDs within which a root of the likelihood's slope is searched. If there is none, θ is
+infinite."""
 
 
 @_compiled
 def _moments(eta, own):  # type: ignore[no-untyped-def]
-    """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score, of an item with t = `own`."""
+    """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score of an item with t = `own`."""
     largest = -np.inf
     for k in range(own.size):
         largest = max(largest, k * eta + own[k])
@@ -39,10 +42,10 @@ def _moments(eta, own):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
-    """At θ, (value of the equation, observed information, expected information, log-likelihood) of one person.
+    """One person's (value of the equation, observed information, expected information, log-likelihood) at θ.
 
-    The scores of partial credit items are an exponential family: their P'P''/P add up to a³ times the third moment,
-    which is I' as well, and their observed information is the expected one.
+    The scores of partial credit items are an exponential family: Σ P'P''/P is a³ times the third central moment, which
+    is also I', and their observed information equals the expected one.
     """
     a, d, c, usable, categories, steps = items
     slope, observed, expected, bias, loglik = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -92,9 +95,10 @@ def _slope(kind, theta, first, last, item, score, items, mean, precision):  # ty
 
 @_inlined
 def _best_node(kind, first, last, answers, items, counted, tables, prior, scratch):  # type: ignore[no-untyped-def]
-    """How many of the answers first … last − 1 count, their log-likelihood at θ = +∞ and −∞, and the best node.
+    """The number of usable answers among first … last − 1, their log-likelihood at θ = +∞ and −∞, and the best node.
 
-    scratch: two arrays (Q,)."""
+    scratch: two arrays (Q,).
+    """
     _start, item, score, row, right = answers
     a, _d, c, usable, categories, _steps = items
     log_right, log_wrong, info, nodes = tables
@@ -137,8 +141,10 @@ def _best_node(kind, first, last, answers, items, counted, tables, prior, scratc
 
 @_inlined
 def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ignore[no-untyped-def]
-    """A root of the slope near θ = `nearest`, the curvature and the log-likelihood there, which is −∞ under ML if the
-    slope has no root within `FARTHEST`."""
+    """A root of the slope near θ = `nearest`, and the curvature and log-likelihood there.
+
+    For ML the log-likelihood is −∞ if the slope has no root within `FARTHEST`.
+    """
     _start, item, score, _row, _right = answers
     mean, sd = prior
     precision = 1.0 / sd**2
@@ -178,16 +184,20 @@ def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ign
 
 @_compiled
 def maximise_scores(kind, first, last, answers, items, counted, tables, prior, into):  # type: ignore[no-untyped-def]
-    """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope near it.
+    """MAP, ML, WLE or Jeffreys score of persons first … last − 1: the best node, then a root of the slope near it.
 
-    answers: start, item, score, row and right: in which rows of the tables answers stand (of 0 and 1, the items),
-    `right` or not. items: a, d, c, usable, categories, and t of partial credit items (J, C); `counted` (J, C): the
-    table of `CountedScores`. tables: log_right and log_wrong (M, Q), log P and log(1 − P) at the nodes, info (J, Q),
-    the information, and nodes (Q,). prior: mean and SD. into: theta and se.
+    answers: (start, item, score, row, right). row is the answer's row in the tables (the item, if all scores are 0 and
+        1), and right is whether it is a right answer to this row.
+    items: (a, d, c, usable, categories, t of partial credit items (J, C)).
+    counted (J, C): the table of `CountedScores`.
+    tables: (log_right, log_wrong, info, nodes). The first two (M, Q) are log P and log(1 − P) at the nodes, info (J, Q)
+        is the information, nodes (Q,).
+    prior: (mean, SD).
+    into: (theta, se).
 
-    The root is found by Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a
-    step is not half the one before: with guessing the slope can fall twice as fast as the information says, and steps
-    then swing from one side of the root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
+    The root is found by Fisher scoring inside a bracket that shrinks at every step. The bracket is halved if a step is
+    more than half as long as the one before: with guessing the slope can fall twice as fast as the information
+    suggests, and steps would oscillate around the root without end. For ML, θ is ±∞ if the likelihood is highest there.
     """
     start, nodes = answers[0], tables[3]
     mean, sd = prior
@@ -210,11 +220,14 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
 
 @_compiled
 def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
-    """Information of R answers to partial credit items, and the variance that errors of a, b and t give ∂ log P/∂θ =
-    a(x − E), which moves by x − E − aV(θ − b), a²V and −aP_k(k − E); into `out` (2, R).
+    """Write the information of R answers to partial credit items, and the variance of ∂ log P/∂θ, into `out` (2, R).
 
-    answers: item, score and theta; steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of
-    the items' parameters.
+    The variance is that due to errors of a, b and t. The derivatives of ∂ log P/∂θ = a(x − E) by these are
+    x − E − aV(θ − b), a²V and −aP_k(k − E).
+
+    answers: (item, score, theta).
+    steps: t, shape (J, C).
+    cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
     """
     item, score, theta = answers
     by = np.empty(2 + steps.shape[1])

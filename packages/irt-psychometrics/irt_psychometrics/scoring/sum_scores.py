@@ -1,6 +1,6 @@
 """The distribution of the sum score of a complete form at each ability, and abilities for sum scores.
 
-What sum scores say about an item's fit is in `sum_score_fit`; scores for response patterns are in `scoring`.
+Item fit by sum scores is in `sum_score_fit`; scores for response patterns are in `abilities`.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,11 @@ from irt_psychometrics.core.quadrature import Grid
 
 @dataclass(frozen=True)
 class SumScoreTable:
-    """What a sum score of a complete form means; all arrays have one number for each score, 0 to the sum of the items'
-    maximum scores.
+    """Abilities for the sum scores of a complete form, 0 to the sum of the items' maximum scores.
 
     Attributes:
-        theta, se: mean and SD of the posterior of θ given the sum score; NaN of one that the items cannot add up to.
-        probability: share of the population N(mean, sd²) expected to get the score.
+        theta, se: shape (K,), mean and SD of the posterior of θ given the sum score; NaN for impossible sum scores.
+        probability: shape (K,), expected share of the population N(mean, sd²) with the score.
     """
 
     theta: Floats
@@ -44,11 +43,11 @@ def sum_score_table(
 
     Args:
         a, d, c: shape (J,), the items of the form, all with parameters.
-        others: those whose curves these do not make up, by their places among the J.
+        others: items whose curves a, d and c do not determine, with their places among the J.
         mean, sd: the prior N(mean, sd²).
-        nodes: equally spaced on mean ± 6 sd.
+        nodes: number of equally spaced nodes on mean ± 6 sd.
 
-    Raises ValueError where an item has no parameters: its part of the sum cannot be foreseen.
+    Raises ValueError if an item has no parameters, because its part of the sum cannot be predicted.
     """
     if not (np.isfinite(a) & np.isfinite(d) & np.isfinite(c)).all():
         missing = np.flatnonzero(~(np.isfinite(a) & np.isfinite(d) & np.isfinite(c)))
@@ -71,8 +70,10 @@ def sum_score_table(
 
 @_compiled
 def distribution_of_points(given, lowest, max_scores):  # type: ignore[no-untyped-def]
-    """P(sum score = k | θ_q), shape (K, Q), of items with scores 0 … m (J,), from P of each score above 0 and of 0,
-    (M, Q) each, in the rows of `ItemCurves.score_tables`."""
+    """P(sum score = k | θ_q), shape (K, Q), of items with maximum scores `max_scores` (J,).
+
+    `given` and `lowest` (M, Q) are P of each score above 0, and P of 0, in the rows of `ItemCurves.score_tables`.
+    """
     Q = given.shape[1]
     out = np.zeros((max_scores.sum() + 1, Q))
     out[0] = 1.0
@@ -108,8 +109,9 @@ def score_distribution(p):  # type: ignore[no-untyped-def]
 def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
     """P(x_j = 1 | sum score k), shape (J, J + 1), and the expected share of each sum score, shape (J + 1,).
 
-    p is (J, Q), weights (Q,) those of the nodes. For each item the recursion runs over the others (Orlando & Thissen
-    2000, eq. 5), J³Q/2 steps in all: dividing the item out of the whole distribution would lose digits.
+    `p` is (J, Q), and `weights` (Q,) are the weights of the nodes. For each item the recursion runs over the other
+    items (Orlando & Thissen 2000, eq. 5), J³Q/2 steps in all: dividing the item out of the whole distribution would
+    lose digits.
     """
     J, Q = p.shape
     out = np.zeros((J, J + 1))
@@ -133,8 +135,10 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
 
 @_compiled
 def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-untyped-def]
-    """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m; arguments as in `distribution_of_points`,
-    weights (Q,) those of the nodes. As `expected_proportions` (Kang & Chen 2008); NaN where no answers sum to k."""
+    """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m (Kang & Chen 2008).
+
+    Arguments as in `distribution_of_points`; `weights` (Q,) are the weights of the nodes. NaN if no answers sum to k.
+    """
     J, K = max_scores.size, max_scores.sum() + 1
     out = np.zeros((J, max_scores.max() + 1, K))
     row = 0

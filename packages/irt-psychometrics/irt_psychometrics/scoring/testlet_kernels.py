@@ -1,4 +1,4 @@
-"""Compiled loops of testlets: the likelihood with effects of learners in testlets, and what they add to SE(θ)."""
+"""Compiled loops of testlets: the likelihood with effects of learners in testlets, and their contribution to SE(θ)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from irt_psychometrics.core.kernels import _compiled
 
 RESCALED_AFTER = 16
-"""Factors, each at least `MIN_PROBABILITY`, whose product a double holds with room to spare."""
+"""Number of factors, each at least `MIN_PROBABILITY`, whose product cannot underflow."""
 MIN_PROBABILITY = 1e-15
 
 
@@ -15,9 +15,9 @@ MIN_PROBABILITY = 1e-15
 def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
     """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
 
-    Answers of pattern u stand from start[u] on. `effects` (J,): over how many nodes of γ an item's pattern is averaged
-    with `weights` (R,), 1 for items of no testlet. `right`, `wrong` (J, R, Q): P and 1 − P at γ and θ, none of them
-    below `MIN_PROBABILITY`.
+    Pattern u has the answers start[u] … start[u + 1] − 1. `effects` (J,) is the number of nodes of γ over which an
+    item's pattern is averaged with `weights` (R,), 1 for items in no testlet. `right` and `wrong` (J, R, Q) are P and
+    1 − P at γ and θ, all at least `MIN_PROBABILITY`.
     """
     R, Q = right.shape[1], right.shape[2]
     within = np.empty((R, Q))
@@ -49,8 +49,11 @@ def add_up_patterns(first, last, start, item, score, effects, right, wrong, weig
 
 @_compiled
 def add_up_persons(first, last, start, pattern, table, group, log_weights):  # type: ignore[no-untyped-def]
-    """Σ log P(answers) of persons first … last − 1: `pattern` from start[i] on are those of person i, `table` (U, Q)
-    their log P given θ, `log_weights` (G, Q) of θ in the person's group."""
+    """Σ log P(answers) of persons first … last − 1.
+
+    Person i has the patterns pattern[start[i] … start[i + 1] − 1]. `table` (U, Q) are the patterns' log P given θ, and
+    `log_weights` (G, Q) are the log weights of θ in each group.
+    """
     Q = table.shape[1]
     total, loglik = np.empty(Q), 0.0
     for i in range(first, last):
@@ -72,10 +75,12 @@ def add_up_persons(first, last, start, pattern, table, group, log_weights):  # t
 def information_in_pairs(  # type: ignore[no-untyped-def]
     first, last, answers, testlet, information, grid, theta, out
 ):
-    """out[i] = Σ over pairs j ≠ k of one testlet that person i answered of I_j·I_k at theta[i], for first … last − 1.
+    """out[i] = Σ I_j·I_k at theta[i] over pairs j ≠ k of a testlet that person i answered, for first … last − 1.
 
-    answers: start, item and counts (R,), how much of an answer's information counts. `testlet` (J,): −1 for an item of
-    none, else 0 …; `information` (Q, J) on nodes, and between them linear; grid: the first node and the step.
+    answers: (start, item, counts). counts (R,) is the part of an answer's information that counts.
+    testlet (J,): the number of an item's testlet, −1 for an item in none.
+    information (Q, J): on nodes, and linear between them.
+    grid: (first node, step).
     """
     start, item, counts = answers
     low, step = grid

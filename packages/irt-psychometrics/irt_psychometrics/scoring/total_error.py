@@ -1,25 +1,22 @@
-"""The standard error of θ with the errors of the item parameters and of the linking by which θ is estimated.
-
-Belongs here: what errors of published values do to a learner's θ. Does not belong here: θ and its error of measurement
-(`abilities`), and how published values came to their errors (`linking`, `drift.errors`).
+"""The standard error of θ including the errors of the item parameters and of the linking.
 
 θ̂ solves Σ_j ω_j (x_j − P_j) = (θ − μ)/σ², ω_j = P'_j/(P_j Q_j), so an error ε_j of an item's parameters
-η_j = (a, b, logit c) moves it, to first order, by
+η_j = (a, b, logit c) moves θ̂, to first order, by
 
     g_jᵀ ε_j,    g_j = ((x_j − P_j) ∂ω_j/∂η_j − ω_j ∂P_j/∂η_j)/(Σ_k I_k + 1/σ²)
 
-(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers are weighted wrongly, and stand for another θ.
-Errors of items that one fit estimated have something in common: a fit that is stretched and moved as a whole stretches
-and moves θ. With γ = (stretch, shift) of θ,
+(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers get wrong weights, and indicate a different θ.
+Items from one fit have an error in common: a fit that is stretched and shifted as a whole stretches and shifts θ. With
+γ = (stretch, shift) of θ,
 
-    ε_j = own_j + B_j γ,    B_j γ = (−a_j γ₁, b_j γ₁ + γ₂, 0),
+    ε_j = own_j + B_j γ,    B_j γ = (−a_j γ₁, b_j γ₁ + γ₂, 0).
 
-and, as Σ_j g_jᵀB_j = w·(θ, 1) but for the residuals, w = Σ_j I_j/(Σ_k I_k + 1/σ²) over the items of the fit,
+Because Σ_j g_jᵀB_j = w·(θ, 1) except for the residuals, with w = Σ_j I_j/(Σ_k I_k + 1/σ²) over the items of the fit,
 
     Var θ̂ = se² + Σ_j g_jᵀ Cov(own_j) g_j + Σ_fits w² (θ, 1) Γ (θ, 1)ᵀ,    Γ = Cov γ.
 
-Γ is computed once for each fit (`ParameterErrors.common_to`), so that a learner costs as much as he has answers. What
-the fits of a scale have in common, the errors of the frozen anchors, counts once: it is `shared`.
+Γ is computed once for each fit (`ParameterErrors.common_to`), so the cost of a learner is proportional to the number of
+answers. The error that all fits of a scale have in common, that of the frozen anchors, is `shared` and counts once.
 """
 
 from __future__ import annotations
@@ -49,17 +46,19 @@ from irt_psychometrics.scoring import score_kernels
 from irt_psychometrics.scoring.abilities import Scores
 
 FEWEST = 3
-"""Fewest items whose errors can be divided into what they have in common, two numbers, and their own."""
+"""Minimum number of items whose errors can be divided into a common part of two numbers and each item's own part."""
 _TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
 class ErrorParts:
-    """What errors of items do to θ of n learners, to first order.
+    """The effect of errors of items on θ of n learners, to first order.
 
     Attributes:
-        information: shape (n,), Σ_j I_j + 1/σ². own: (n,), Σ_j g_jᵀ Cov(own_j) g_j.
-        weight, alone: (n, fits), Σ_j I_j and Σ_j I_j² over the items of a fit, by information and its square.
+        information: shape (n,), Σ_j I_j + 1/σ².
+        own: shape (n,), Σ_j g_jᵀ Cov(own_j) g_j.
+        weight: shape (n, fits), Σ_j I_j over the items of a fit, divided by `information`.
+        alone: shape (n, fits), Σ_j I_j² over the items of a fit, divided by the square of `information`.
     """
 
     information: Floats
@@ -70,12 +69,14 @@ class ErrorParts:
 
 @dataclass(frozen=True)
 class ParameterErrors:
-    """How well the items that θ is estimated by are known.
+    """The errors of the items by which θ is estimated.
 
     Attributes:
-        items: J items; NaN in their covariances where errors are not known.
-        origin: shape (J,), the fit that an item's values come from, a place in `common`; −1: its errors are its own.
-        common: Γ of each fit, (2, 2), all NaN where it is not known. shared: the part of them that is one error.
+        items: J items; their covariances are NaN if errors are not known.
+        origin: shape (J,), the fit from which an item's values come, a place in `common`; −1 if its errors are
+            independent of all others.
+        common: Γ of each fit, shape (2, 2), all NaN if it is not known.
+        shared: shape (2, 2), the part of Γ that all fits have in common.
     """
 
     items: ItemParameters
@@ -85,10 +86,21 @@ class ParameterErrors:
 
     @staticmethod
     def common_to(fit: Calibration) -> Floats | None:
-        """Γ, shape (2, 2), of a fit on the bank's scale: an element of `common`. None if its joint covariance is not
-        known.
+        """Γ of a fit on the bank's scale, shape (2, 2), an element of `common`.
 
-        Of (a, d) B_j is −a_j on the diagonal. Slopes that are not estimated say nothing of a stretch, which is then 0.
+        In terms of (a, d), B_j is −a_j on the diagonal. Slopes that are not estimated do not determine a stretch, which
+        is then 0.
+
+        Parameters
+        ----------
+        fit
+            The fit, after linking.
+
+        Returns
+        -------
+        array of shape (2, 2), or None
+            Covariance of (stretch, shift). None if the joint covariance of the fit is not known, or if fewer than three
+            items have errors.
         """
         used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
         if fit.joint_cov is None or used.sum() < FEWEST:
@@ -98,22 +110,24 @@ class ParameterErrors:
         return common_part(fit.joint_cov[np.ix_(pairs, pairs)], -fit.a[of][:, None, None] * np.eye(2))
 
     def among(self, item_ids: Sequence[str]) -> ParameterErrors:
-        """The errors of `item_ids` in their order, unknown where they are not of these."""
+        """The errors of `item_ids` in this order; unknown for items that are not among these."""
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
 
     def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
-        """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known. Arguments as
-        in `parts`."""
+        """Standard error of θ including the errors of the items, shape (n_persons,), at least `scores.se`.
+
+        NaN if the errors of an answered item are not known. Arguments as in `parts`.
+        """
         variance = self.variance(self.parts(scores, responses, prior_sd), scores.theta)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
 
     def parts(self, scores: Scores, responses: Responses, prior_sd: float) -> ErrorParts:
-        """What errors do to each learner's θ.
+        """The effect of errors of the items on each learner's θ.
 
-        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`. Answers to items
-        without parameters say nothing.
+        `scores` are the scores of `responses`, whose items are these, with a prior of the SD `prior_sd`. Answers to
+        items without parameters do not count.
         """
         discount = scores.discount
         prior = prior_sd if scores.start is None else prior_sd / np.sqrt(scores.start)
@@ -138,7 +152,7 @@ class ParameterErrors:
             information = counts * information
         total = (of_learners(information) + prior**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
-        bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
+        bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η divided by c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
         by = ((score - p) * weighs + moves).T / total[:, None]
         own = np.einsum("rx,rxy,ry->r", by, self._cov_of_three[item], by)
@@ -157,7 +171,7 @@ class ParameterErrors:
         return ErrorParts(known_now, of_learners(own), of_fits(share), of_fits(share**2))
 
     def variance(self, parts: ErrorParts, theta: Floats) -> Floats:
-        """Shape (n_persons,): what errors add to the variance of θ; NaN where they are not known."""
+        """The variance of θ due to errors of the items, shape (n_persons,); NaN if they are not known."""
         at = np.stack([theta**2, 2 * theta, np.ones(len(theta))])
         weight, gamma = parts.weight, np.reshape(self.common, (len(self.common), 2, 2))[:, [0, 0, 1], [0, 1, 1]]
         variance = parts.own + np.where(weight > 0, (weight**2 - parts.alone) * (gamma @ at).T, 0.0).sum(axis=1)
@@ -170,7 +184,7 @@ class ParameterErrors:
 
     @cached_property
     def _cov_of_three(self) -> Floats:
-        """Shape (J, 3, 3), of a, b and logit c."""
+        """Covariance of each item's a, b and logit c, shape (J, 3, 3)."""
         third = padded(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
         return with_further(self.items.cov_of_each, third)
 
@@ -185,8 +199,10 @@ class ParameterErrors:
         return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
 
     def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
-        """Shape (2, R), of the answers to partial credit items, NaN of others: their information, and the variance that
-        errors of a, b and t give ∂ log P/∂θ."""
+        """Information of R answers, and the variance of ∂ log P/∂θ due to errors of a, b and t, shape (2, R).
+
+        NaN for answers to items that are not partial credit items.
+        """
         found = np.full((2, item.size), np.nan)
         steps, cov, further = self._of_partial_credit
         score_kernels.variances_of_scores(

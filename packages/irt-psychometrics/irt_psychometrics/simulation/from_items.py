@@ -1,4 +1,4 @@
-"""Responses drawn from known items and abilities, nothing else: no calendar, no faults (see `response_log`)."""
+"""Responses drawn from known items and abilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from irt_psychometrics.core.responses import Responses
 
 
 class Items(Protocol):
-    """A fit, or parameters of items."""
+    """Items with curves, such as a fit or parameters of items."""
 
     @property
     def item_ids(self) -> tuple[str, ...]: ...
@@ -34,7 +34,7 @@ def simulate_responses(
     theta
         Shape (N,), abilities of N persons.
     random_state
-        A seed or a NumPy generator; None: other responses at each call.
+        A seed or a NumPy generator; None: different responses at each call.
 
     Returns
     -------

@@ -1,8 +1,4 @@
-"""Simulated items that are scored 0 … m: their true parameters, and scores drawn from them.
-
-What belongs here: the items by themselves. What does not: who answers them and when, and which items of a bank they
-are.
-"""
+"""Simulated items scored 0 … m: their true parameters, and scores drawn from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +11,17 @@ from irt_psychometrics.core.arrays import Floats, Ints
 from irt_psychometrics.core.logistic import softmax
 
 STEP_DISTANCE, STEP_SD = 0.8, 0.25
-"""Mean distance of an item's neighbouring steps, and the SD by which each strays: some items have disordered steps."""
+"""Mean distance of an item's neighbouring steps, and the SD of each step; some items have disordered steps."""
 
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """J items of a generalised partial credit model, as `model_families.PartialCreditModel` has them.
+    """J items of a generalised partial credit model, parametrised as `model_families.PartialCreditModel`.
 
     Attributes:
-        a: shape (J,), slope of one point. b: shape (J,), where the lowest and the highest score are equally likely.
-        t: shape (J, C); −∞ for scores that an item cannot have, those above its maximum included.
+        a: shape (J,), slope of one point.
+        b: shape (J,), θ at which the lowest and the highest score are equally likely.
+        t: shape (J, C), parameters of the scores; −∞ for scores that an item cannot have or that exceed its maximum.
     """
 
     a: Floats
@@ -33,8 +30,24 @@ class ScoredItems:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats) -> Self:
-        """`scores`: those that each of the J items can have, ascending from 0: (0, 1, 2), or (0, 2). `a`: shape (J,),
-        slopes of 0/1 items that say as much of θ; a point of an item scored to m says 1/√m of it."""
+        """Draw items with random steps.
+
+        Parameters
+        ----------
+        rng
+            Source of random numbers.
+        scores
+            The possible scores of each of the J items, ascending from 0, such as (0, 1, 2), or (0, 2).
+        a
+            Shape (J,), slopes of comparable 0/1 items. A point of an item scored to m has the slope a/√m.
+        b
+            Shape (J,), θ at which the lowest and the highest score are equally likely.
+
+        Returns
+        -------
+        ScoredItems
+            The items with their true parameters.
+        """
         maximum = np.array([item[-1] for item in scores])
         slope, t = a / np.sqrt(maximum), np.full((len(scores), maximum.max(initial=1) + 1), -np.inf)
         for j, item in enumerate(scores):
@@ -47,22 +60,64 @@ class ScoredItems:
 
     @property
     def max_scores(self) -> Ints:
-        """Shape (J,)."""
+        """The maximum score of each item, shape (J,)."""
         return self.t.shape[1] - 1 - np.isfinite(self.t)[:, ::-1].argmax(axis=1)
 
     def scores(self, uniform: Floats, away: Floats, item: Ints) -> npt.NDArray[np.int8]:
-        """The score of R answers, from uniform numbers; `away` is θ − b of each, all of shape (R,). Learners with
-        higher θ and the same number have no lower score."""
+        """The scores of R answers from uniform random numbers.
+
+        With the same random number, a learner with higher θ does not have a lower score.
+
+        Parameters
+        ----------
+        uniform
+            Shape (R,), random numbers in [0, 1).
+        away
+            Shape (R,), θ − b of each answer.
+        item
+            Shape (R,), the item of each answer.
+
+        Returns
+        -------
+        array of shape (R,)
+            The scores, int8.
+        """
         return (uniform[:, None] < self.at_least(away, item)[:, 1:]).sum(axis=1).astype(np.int8)
 
     def matrix(self, rng: np.random.Generator, theta: Floats) -> Floats:
-        """Scores of N learners on all items, shape (N, J), as `Responses.from_wide` takes them."""
+        """Draw scores of N learners on all items.
+
+        Parameters
+        ----------
+        rng
+            Source of random numbers.
+        theta
+            Shape (N,), abilities.
+
+        Returns
+        -------
+        array of shape (N, J)
+            The scores, as for `Responses.from_wide`.
+        """
         item = np.tile(np.arange(len(self.a)), len(theta))
         away = np.repeat(theta, len(self.a)) - self.b[item]
         return self.scores(rng.random(item.size), away, item).reshape(len(theta), -1).astype(float)
 
     def at_least(self, away: Floats, item: Ints) -> Floats:
-        """P(score ≥ k), shape (R, C), of R answers to `item` (R,) where θ − b is `away` (R,)."""
+        """P(score ≥ k) of R answers.
+
+        Parameters
+        ----------
+        away
+            Shape (R,), θ − b of each answer.
+        item
+            Shape (R,), the item of each answer.
+
+        Returns
+        -------
+        array of shape (R, C)
+            The probabilities for k = 0, 1, …
+        """
         points = np.arange(self.t.shape[1])
         p: Floats = softmax((self.a[item] * away)[:, None] * points + self.t[item], axis=1)
         return p[:, ::-1].cumsum(axis=1)[:, ::-1]

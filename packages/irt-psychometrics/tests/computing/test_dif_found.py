@@ -1,4 +1,4 @@
-"""DIF is found through fits of answers, and groups of unlike ability are not called unlike in their items.
+"""DIF analysis of fitted answers finds planted items, and does not report differences of ability as DIF.
 
 A cheap part of benchmarks/bench_dif.py, whose tables are in docs/explanation/dif.md.
 """
@@ -38,7 +38,7 @@ def world(rng: np.random.Generator, groups: list[tuple[int, float, float]], dif:
 
 
 @pytest.mark.ci
-def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: Path) -> None:
+def test_only_the_planted_items_of_the_reference_are_flagged(shared: Path) -> None:
     """d05: b + 0.6; d12: a·0.6, b + 0.3; focal N(0.5, 1.1²). Means and SDs within three of their standard errors, which
     are about 0.05. mirt's likelihood ratio tests name the same two."""
     rows = list(csv.reader((shared / "reference" / "dif2000x20.csv").read_text().splitlines()))
@@ -61,8 +61,8 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_items() -> None:
-    """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
+def test_five_percent_of_sound_items_have_p_below_0_05_if_groups_are_one_sd_apart() -> None:
+    """1200 tests have a standard error of 0.63 %, if items of a month are independent; 2.5 to 7.5 % is four of these.
     40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
     p, means = [], []
@@ -77,7 +77,7 @@ def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_item
 @pytest.mark.ci
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["1pl", "3pl"])
-def test_guessing_and_common_slopes_are_no_dif(model: Model) -> None:
+def test_five_percent_of_sound_items_have_p_below_0_05_with_guessing_or_a_common_slope(model: Model) -> None:
     """600 tests, groups 1 SD apart: three standard errors of a twentieth are .027."""
     rng, p = np.random.default_rng(13), []
     for _ in range(20 if model == "1pl" else 10):
@@ -98,7 +98,9 @@ def test_guessing_and_common_slopes_are_no_dif(model: Model) -> None:
 @pytest.mark.parametrize(
     ("sizes", "mean", "moved"), [((1000, 1000), -1.0, 0), ((1500, 300), -1.0, 3), ((400, 400), 1.0, 3)]
 )
-def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: float, moved: int) -> None:
+def test_intervals_of_differences_contain_the_truth_at_the_stated_rate(
+    sizes: tuple[int, int], mean: float, moved: int
+) -> None:
     """600 items a design: a share of 0.95 has a standard error of 0.009, and three of them are allowed."""
     rng = np.random.default_rng(12)
     inside, scores = [], []
@@ -119,7 +121,7 @@ def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: flo
 
 
 # -- effects -----------------------------------------------------------------------------------------
-# How much an item differs, against differences of draws whose errors are known, integrals and finite differences.
+# Sizes of differences, compared with draws whose errors are known, integrals and finite differences.
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -130,9 +132,9 @@ def compared(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Differences:
     return differences_of(split_fit(a, d, error), np.full(2, LEARNERS))
 
 
-def test_errors_are_those_of_both_copies() -> None:
-    """The SDs of 300 draws of both groups' estimates about known parameters: of a sound item, one that is flat in
-    the reference, one that is flat in the focal group, and a hard one. An SD of 300 draws errs by 4 %."""
+def test_errors_of_differences_match_the_spread_of_draws_for_both_groups() -> None:
+    """The SDs of 300 draws of both groups' estimates about known parameters, for a sound item, an item that is flat in
+    the reference, an item that is flat in the focal group, and a hard item. An SD of 300 draws errs by 4 %."""
     rng = np.random.default_rng(3)
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 2], a[1, 5] = 0.4, 0.4
@@ -145,7 +147,7 @@ def test_errors_are_those_of_both_copies() -> None:
         assert np.mean(shift_se, axis=0)[j] == pytest.approx(np.std(shift, axis=0)[j], rel=0.13), j
 
 
-def test_a_difficulty_that_is_an_extrapolation_has_no_difference_and_the_expected_scores_have() -> None:
+def test_only_expected_scores_are_compared_if_a_difficulty_is_extrapolated() -> None:
     """b = 6.5 in the reference; a = 0.15 in the focal group."""
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 3], d[0, 3] = 0.5, -3.25
@@ -159,8 +161,8 @@ def test_a_difficulty_that_is_an_extrapolation_has_no_difference_and_the_expecte
 
 
 @pytest.mark.parametrize("c", [None, 0.2])
-def test_the_slopes_of_curves_are_those_of_finite_differences(c: float | None) -> None:
-    """Between equal curves they are the derivatives; between unlike ones, multiplied, the difference itself."""
+def test_slopes_of_curve_differences_match_finite_differences(c: float | None) -> None:
+    """Slopes between equal curves are the derivatives; between unlike curves, slope times step is the difference."""
     theta = 0.3 + 1.2 * Grid.spanning().nodes
     weights = np.exp(Grid.spanning().log_weights())
     guessing = [] if c is None else [np.log(c / (1 - c))]
@@ -182,9 +184,9 @@ def test_the_slopes_of_curves_are_those_of_finite_differences(c: float | None) -
     assert area[0] >= abs(t[0, 0])
 
 
-def test_no_difference_is_more_certain_than_the_test_that_it_belongs_to() -> None:
-    """A direction's χ² is at most that of both (Cauchy & Schwarz): of expected scores always, of Δb as far as it is
-    linear. 20 pairs of sound groups with errors of 0.1, where it is not quite."""
+def test_squared_z_of_a_difference_does_not_exceed_the_joint_wald_statistic() -> None:
+    """The χ² of a direction is at most the χ² of both (Cauchy & Schwarz): always for expected scores, and for Δb as far
+    as it is linear. 20 pairs of sound groups have errors of 0.1, at which Δb is not quite linear."""
     rng = np.random.default_rng(5)
     for _ in range(20):
         a, d = A + 0.1 * rng.normal(size=(2, J)), 0.1 * rng.normal(size=(2, J)) - A * B
@@ -194,7 +196,7 @@ def test_no_difference_is_more_certain_than_the_test_that_it_belongs_to() -> Non
 
 
 # -- groups ------------------------------------------------------------------------------------------
-# Which groups and items DIF analysis compares, by fits of simulated answers, and what it says of the others.
+# Groups and items that DIF analysis compares or leaves out with a reason, in fits of simulated answers.
 
 
 def answers(n: int, items: int = 6) -> Responses:
@@ -204,7 +206,7 @@ def answers(n: int, items: int = 6) -> Responses:
     return Responses.from_wide((rng.random((n, items)) < p).astype(float))
 
 
-def test_small_and_unknown_groups_are_named_with_their_counts() -> None:
+def test_small_and_unknown_groups_are_listed_with_their_counts() -> None:
     values = ["ko"] * 600 + ["en"] * 250 + ["vi"] * 199 + ["th"] + [None] * 350
     dif = Dif.from_responses("lang", answers(1400), values, threads=1)
     assert [(g.name, g.n_learners, g.tested) for g in dif.groups] == [
@@ -216,18 +218,18 @@ def test_small_and_unknown_groups_are_named_with_their_counts() -> None:
     assert dif.within_forms is None
 
 
-def test_one_group_is_no_comparison() -> None:
+def test_groups_are_not_compared_if_only_a_single_group_is_large_enough() -> None:
     dif = Dif.from_responses("country", answers(500), ["KR"] * 499 + ["VN"], threads=1)
     assert (dif.wald, dif.reason) == (None, "1 of 2 groups can be tested, two are needed")
 
 
-def test_an_attribute_that_nobody_has_is_no_comparison() -> None:
+def test_groups_are_not_compared_if_no_learner_has_the_attribute() -> None:
     dif = Dif.from_responses("country", answers(300), [None] * 300, forms=["f"] * 1800, threads=1)
     assert (dif.wald, dif.within_forms, dif.groups, dif.reference) == (None, None, (), None)
     assert (dif.n_unknown, dif.reason) == (300, "no learner has it")
 
 
-def test_groups_that_answered_other_items_are_not_compared() -> None:
+def test_groups_without_common_items_are_not_compared() -> None:
     whole = answers(900, 8)
     first_half = whole.person < 450
     kept = first_half == (whole.item < 4)
@@ -243,7 +245,7 @@ def test_labels_of_the_wrong_length_are_refused() -> None:
 
 
 def part(responses: Responses, kept: np.ndarray) -> Responses:
-    """The responses of a mask (persons × items)."""
+    """The responses that a mask (persons × items) selects."""
     rows = kept[responses.person, responses.item]
     return Responses(
         responses.person[rows], responses.item[rows], responses.score[rows], responses.n_persons, responses.item_ids
@@ -253,8 +255,8 @@ def part(responses: Responses, kept: np.ndarray) -> Responses:
 @pytest.mark.parametrize(
     ("sizes", "left_out"), [((600, 500, 400), "c"), ((600, 500, 800), "c"), ((900, 400, 300), "c")]
 )
-def test_a_group_that_answered_other_items_does_not_stop_the_others(sizes: tuple[int, ...], left_out: str) -> None:
-    """Whether it is a small one or the largest, which would have been the reference."""
+def test_remaining_groups_are_compared_if_a_group_shares_no_items(sizes: tuple[int, ...], left_out: str) -> None:
+    """The group without common items is a small group or the largest, which would have been the reference."""
     group = np.repeat(list("abc"), sizes)
     whole = answers(len(group), 12)
     kept = (group == left_out)[:, None] == (np.arange(12) >= 6)
@@ -267,7 +269,7 @@ def test_a_group_that_answered_other_items_does_not_stop_the_others(sizes: tuple
     assert dif.reference.name == "a"
 
 
-def test_a_group_that_cannot_be_fitted_does_not_stop_the_others() -> None:
+def test_remaining_groups_are_compared_if_a_group_cannot_be_fitted() -> None:
     group = np.repeat(list("abc"), (500, 400, 300))
     whole = answers(1200, 6)
     score = np.where(whole.person >= 900, 1, whole.score)
@@ -278,7 +280,7 @@ def test_a_group_that_cannot_be_fitted_does_not_stop_the_others() -> None:
     assert [g.name for g in dif.groups if not g.tested] == ["c"]
 
 
-def test_an_item_needs_answers_in_both_groups_and_is_named_where_it_has_none() -> None:
+def test_items_are_not_compared_if_a_group_answered_them_too_seldom() -> None:
     group = np.repeat(["ko", "en"], (700, 600))
     kept = np.ones((1300, 8), dtype=bool)
     kept[700:, 2] = False
@@ -291,8 +293,8 @@ def test_an_item_needs_answers_in_both_groups_and_is_named_where_it_has_none() -
     assert np.isnan(dif.wald.p[[2, 5]]).all()
 
 
-def test_under_guessing_groups_are_compared_too() -> None:
-    """An item that is harder for a group is found among others, by the Wald test and within forms."""
+def test_item_with_dif_is_flagged_under_guessing() -> None:
+    """The Wald test and the statistics within forms both find the item that is harder for a group."""
     rng = np.random.default_rng(8)
     group = np.repeat(["ko", "en", "vi"], (1500, 1200, 199))
     theta, b = rng.normal(0, 1, (2899, 1)), np.linspace(-1.5, 1.5, 15)
@@ -309,9 +311,9 @@ def test_under_guessing_groups_are_compared_too() -> None:
     assert dif.why_not(0, dif.groups[2]) == "199 learners, 200 are needed"
 
 
-def test_each_anchor_is_tested_while_others_hold_the_groups_together() -> None:
-    """Both parts of the anchors are held once, and what is not an anchor is split in both fits. An item that most of a
-    group answered too seldom keeps one copy."""
+def test_each_half_of_the_anchors_is_tested_while_the_second_half_links_the_groups() -> None:
+    """Each half of the anchors is held in one fit, and items that are not anchors are split in both fits. An item that
+    a group answered too seldom keeps one copy."""
     group = np.repeat([0, 1], (700, 600))
     whole = answers(1300, 8)
     answered = np.ones((2, 8), dtype=bool)
@@ -328,7 +330,7 @@ def test_each_anchor_is_tested_while_others_hold_the_groups_together() -> None:
     assert fits[0].place[1, 2] == -1
 
 
-def test_an_item_on_few_sittings_of_a_group_is_not_judged_within_forms() -> None:
+def test_statistics_within_forms_are_missing_if_a_group_has_few_sittings() -> None:
     group = np.repeat(["ko", "en"], (700, 600))
     whole = answers(1300, 8)
     in_exam = (whole.person < 700) | (whole.person >= 1101)

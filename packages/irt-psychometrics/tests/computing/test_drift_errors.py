@@ -1,4 +1,4 @@
-"""Drift: differences of linked fits from published values are as uncertain as they say."""
+"""Stated errors of drift: differences of linked fits from published values vary as their covariance states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def worlds() -> list[Comparison]:
     return [world(generator)[1][0] for _ in range(300)]
 
 
-def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds: list[Comparison]) -> None:
+def test_covariance_of_differences_matches_their_spread_if_no_item_moved(worlds: list[Comparison]) -> None:
     """The empirical covariance over 300 worlds, whitened by the computed one, is the identity. An entry's standard
     error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four of these."""
     for j in range(ITEMS):
@@ -32,14 +32,14 @@ def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds:
         assert abs(off[0, 1]) < 0.23, (worlds[0].item_ids[j], off)
 
 
-def test_p_is_uniform_where_nothing_moved(worlds: list[Comparison]) -> None:
-    """An anchor, which pulls the constants itself, is tested, and an item that an earlier fit published."""
+def test_p_values_are_uniform_if_no_item_moved(worlds: list[Comparison]) -> None:
+    """Tests an anchor, which itself influences the constants, and an item that an earlier fit published."""
     for item in (IDS[0], IDS[ITEMS - 1]):
         p = [Drift.from_comparison(w).p[w.item_ids.index(item)] for w in worlds]
         assert kstest(p, "uniform").pvalue > 1e-3, item
 
 
-def test_forgetting_what_an_anchor_did_to_the_constants_would_be_seen(worlds: list[Comparison]) -> None:
+def test_wald_statistic_is_too_small_if_effects_of_anchors_on_constants_are_ignored(worlds: list[Comparison]) -> None:
     """The mean of W is 2; with the two sides' errors added as if they were independent it is not. 300 worlds of 9
     anchors give it a standard error below 2/√300 = 0.12 even if the nine were one, and near 0.04 as they are."""
     w, naive = [], []
@@ -53,9 +53,9 @@ def test_forgetting_what_an_anchor_did_to_the_constants_would_be_seen(worlds: li
     assert np.mean(naive) < 1.88
 
 
-def test_a_slope_of_sound_items_is_as_uncertain_as_it_says() -> None:
+def test_errors_of_trend_slopes_match_their_spread_if_no_item_moved() -> None:
     """Three windows share the published errors and the anchors'. The mean of z² is 1; over 150 worlds its standard
-    error is √(2/150) = 0.12 for one item, of which the worst of 14 keeps within four."""
+    error is √(2/150) = 0.12 for an item, and the worst of 14 items is within four of these."""
     generator = np.random.default_rng(4)
     z = []
     for _ in range(150):

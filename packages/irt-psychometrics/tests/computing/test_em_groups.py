@@ -1,4 +1,4 @@
-"""Anchors, groups, histograms and weights of the em engine: a plain likelihood, recovery, and what is refused."""
+"""Anchors, groups, histograms and weights of the em engine: plain likelihood, recovery and refused requests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def plain_loglik(x, a, d, log_weights):
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
-def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(model):
+def test_gradient_with_groups_anchors_and_weights_matches_a_plain_likelihood(model):
     rng = np.random.default_rng(1)
     a, b = bank(rng, 6)
     x = answers(rng, rng.normal(0.3, 1.1, 60), a, b, seen=0.8)
@@ -88,7 +88,7 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
 
 
 @pytest.mark.parametrize("smoothing", [SMOOTHING, SMOOTHING_WITH_GUESSING])
-def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
+def test_gradient_of_a_histogram_matches_differences_of_the_objective(smoothing):
     rng = np.random.default_rng(2)
     a, b = bank(rng, 5)
     x = answers(rng, rng.normal(size=80), a, b)
@@ -103,7 +103,7 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
         point = problem.evaluate(free)
         steps = np.eye(len(free))[::7] * 1e-5
         found = [(problem.evaluate(free + s).objective - problem.evaluate(free - s).objective) / 2e-5 for s in steps]
-    # the penalty of so rough a histogram is about 2e5, and differences of it keep eleven digits
+    # the penalty of a histogram this rough is about 2e5, and differences of it keep eleven digits
     np.testing.assert_allclose(point.gradient[::7], found, rtol=1e-6, atol=2e-4)
     logs = free[10:].reshape(2, -1)
     log_weights = (logs - logsumexp(logs, axis=1, keepdims=True))[np.arange(80) % 2]
@@ -113,9 +113,9 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
 @pytest.mark.parametrize(
     ("model", "smoothing"), [("2pl", SMOOTHING), ("3pl", SMOOTHING_WITH_GUESSING), ("rasch", SMOOTHING)]
 )
-def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model, smoothing):
-    """Differences of gradients (rounding leaves 1e-5 of a diagonal), but for what holds a change of all log weights
-    together, which changes nothing."""
+def test_information_of_a_histogram_matches_the_curvature_of_the_objective(model, smoothing):
+    """Compares with differences of gradients (rounding leaves 1e-5 of a diagonal). A common change of all log weights
+    changes nothing, so its term is added."""
     rng = np.random.default_rng(4)
     a, b = bank(rng, 5)
     x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
@@ -161,7 +161,7 @@ def test_anchors_with_guessing_hold_the_scale_of_every_model(model):
         np.testing.assert_array_equal(fit.c[free], 0.0)
 
 
-def test_anchors_join_forms_that_share_nobody_and_nothing_else():
+def test_anchors_connect_forms_without_common_learners():
     rng = np.random.default_rng(5)
     a, b = bank(rng, 16)
     x = answers(rng, rng.normal(0, 1, 3000), a, b)
@@ -180,7 +180,7 @@ def test_anchors_join_forms_that_share_nobody_and_nothing_else():
 
 
 @pytest.mark.parametrize("model", ["rasch", "2pl"])
-def test_anchors_far_from_zero_are_followed_there(model):
+def test_estimates_follow_anchors_far_from_zero(model):
     rng = np.random.default_rng(17)
     a, b = bank(rng, 12)
     a = np.ones(12) if model == "rasch" else a
@@ -190,14 +190,14 @@ def test_anchors_far_from_zero_are_followed_there(model):
     near = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6]), priors=priors[0])
     far = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6] + 9), priors=priors[1])
     assert far.convergence.converged, far.convergence.reason
-    # nodes elsewhere, 4 SDs of the population away from the last of them: equal to about 1e-4
+    # the nodes differ and end 4 SDs from the population's mean: equal to about 1e-4
     np.testing.assert_allclose(far.b, near.b + 9, atol=5e-4)
     np.testing.assert_allclose(far.a_se, near.a_se, rtol=1e-3)
     assert far.latent_mean == pytest.approx(near.latent_mean + 9, abs=5e-4)
     assert Priors.from_dict(far.priors) == priors[1]
 
 
-def test_an_anchor_keeps_its_parameters_whatever_the_answers_say():
+def test_anchors_keep_their_parameters_if_the_answers_contradict_them():
     rng = np.random.default_rng(6)
     a, b = bank(rng, 8)
     x = answers(rng, rng.normal(0, 1, 500), a, b)
@@ -209,7 +209,7 @@ def test_an_anchor_keeps_its_parameters_whatever_the_answers_say():
     assert not fit.joint_cov[:8].any()
 
 
-def test_anchors_that_nobody_answered_cannot_hold_a_scale():
+def test_fit_is_refused_if_no_learner_answered_an_anchor():
     rng = np.random.default_rng(7)
     a, b = bank(rng, 6)
     x = answers(rng, rng.normal(0, 1, 100), a, b)
@@ -239,7 +239,7 @@ def test_groups_recover_their_means_and_sds():
     assert (fit.latent_mean, fit.latent_sd) == pytest.approx((theta.mean(), theta.std()), abs=0.1)
 
 
-def test_one_group_by_name_is_no_group():
+def test_fit_with_a_single_group_equals_the_fit_without_groups():
     rng = np.random.default_rng(9)
     x = answers(rng, rng.normal(size=300), *bank(rng, 6))
     one, other = fit_em(Responses.from_wide(x)), fit_em(Responses.from_wide(x), groups=["only"] * 300)
@@ -248,7 +248,7 @@ def test_one_group_by_name_is_no_group():
     assert (one.populations[0].mean, one.populations[0].sd) == (one.latent_mean, one.latent_sd) == (0.0, 1.0)
 
 
-def test_a_skewed_population_biases_slopes_unless_it_is_a_histogram():
+def test_skewed_population_biases_slopes_unless_a_histogram_is_estimated():
     rng = np.random.default_rng(10)
     theta = (rng.chisquare(3, 4000) - 3) / np.sqrt(6)
     a, b = bank(rng, 30)
@@ -263,7 +263,7 @@ def test_a_skewed_population_biases_slopes_unless_it_is_a_histogram():
     population = histogram.populations[0]
     nodes, weights = np.array(population.nodes), np.array(population.weights)
     assert (weights.sum(), weights @ nodes, weights @ nodes**2) == pytest.approx((1.0, 0.0, 1.0), abs=1e-12)
-    assert weights @ nodes**3 > 0.8  # the skewness of χ² with 3 degrees of freedom is 1.6, that of a normal 0
+    assert weights @ nodes**3 > 0.8  # skewness: 1.6 for χ² with 3 degrees of freedom, 0 for a normal distribution
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_skewed_population_biases_slopes_unless_it_is_a_histogram():
         ({"model": "4pl"}, "got model '4pl'"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_with_what_was_seen(options, said):
+def test_invalid_requests_are_refused_with_the_value_that_was_given(options, said):
     rng = np.random.default_rng(13)
     x = answers(rng, rng.normal(size=60), *bank(rng, 6))
     with pytest.raises(PsychometricsError, match=said):
@@ -294,8 +294,8 @@ def test_groups_that_share_no_item_are_disconnected():
         fit_em(Responses.from_wide(x), groups=["a"] * 200 + ["b"] * 200)
 
 
-def test_groups_by_earlier_level_take_away_most_of_the_bias_of_one_prior():
-    """Every item within 1 SD of an earlier ability (reliability 0.86) is seen: one prior flattens slopes by half."""
+def test_groups_by_earlier_level_remove_most_of_the_bias_of_a_single_prior():
+    """Learners see the items within 1 SD of their earlier ability (reliability 0.86); one prior halves the slopes."""
     rng = np.random.default_rng(15)
     theta = rng.normal(size=4000)
     earlier = theta + rng.normal(0, 0.4, 4000)
@@ -309,7 +309,7 @@ def test_groups_by_earlier_level_take_away_most_of_the_bias_of_one_prior():
     five = five.rescaled(1 / five.latent_sd, -five.latent_mean / five.latent_sd)
     bias = [np.log(np.abs(fit.a) / a).mean() for fit in (one, five)]
     assert bias[0] < -0.4
-    # what is left is selection within a quintile; the mean of 40 errors of ln a has a standard error of about 0.03
+    # the remaining bias is selection within quintiles; the mean of 40 errors of ln a has a standard error of about 0.03
     assert abs(bias[1]) < 0.15
 
 
@@ -328,13 +328,13 @@ def test_rescaling_there_and_back_changes_nothing():
 
 
 # -- priors ------------------------------------------------------------------------------------------
-# The 3PL and priors of the em engine against a plain likelihood, an independent optimiser and the priors' own laws.
+# The 3PL and priors of the em engine against a plain likelihood, an independent optimiser and scipy's densities.
 
 EVERY_PRIOR = Priors(a=LogNormal(0.1, 0.4), b=Normal(0.2, 1.1), c=Beta(5, 17))
 
 
 def simulated(rng, n_persons, n_items, *, c=0.2, seen=1.0):
-    """Persons × items with easy and hard items (some answered correctly by most), NaN where not seen."""
+    """Persons × items with easy and hard items (some answered correctly by most), NaN for unseen items."""
     a = np.exp(rng.normal(0.2, 0.3, n_items))
     d = -a * np.linspace(-1.5, 1.5, n_items)
     theta = rng.normal(size=(n_persons, 1))
@@ -344,7 +344,7 @@ def simulated(rng, n_persons, n_items, *, c=0.2, seen=1.0):
 
 
 def plain_objective(x, priors):
-    """log-likelihood and log prior of a 3PL as the textbook has them, from (a, d, logit c) one after the other."""
+    """Log-likelihood and log posterior of a 3PL by the textbook's formulas, as a function of (a, d, logit c)."""
     J = x.shape[1]
     theta = np.linspace(-6, 6, 61)
     log_weight = stats.norm.logpdf(theta) - logsumexp(stats.norm.logpdf(theta))
@@ -375,7 +375,7 @@ def differences(f, x, h=1e-5):
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("rarer", [False, True])
 @pytest.mark.parametrize("priors", [Priors(), GUESSING_PRIOR, EVERY_PRIOR])
-def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(priors, rarer):
+def test_value_and_gradient_match_a_plain_posterior_away_from_its_mode(priors, rarer):
     rng = np.random.default_rng(11)
     x, a, d = simulated(rng, 80, 6, seen=0.8)
     free = np.concatenate([a, d, rng.normal(-1.4, 0.3, 6)]) + rng.normal(0, 0.1, 18)
@@ -386,7 +386,7 @@ def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(pr
         )
     plain = plain_objective(x, priors)
     assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
-    # central differences of step 1e-5 are good to about 1e-7 here
+    # central differences of step 1e-5 are accurate to about 1e-7 here
     np.testing.assert_allclose(point.gradient, differences(lambda p: plain(p)[1], free), atol=2e-6)
 
 
@@ -401,7 +401,7 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
     found = minimize(lambda p: -plain(p)[1], start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
     mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
     assert plain(mine)[1] >= plain(found)[1] - 1e-6
-    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about so far away
+    np.testing.assert_allclose(mine, found, atol=2e-3)  # BFGS with numerical gradients stops about this far away
     assert fit.convergence.loglik == pytest.approx(plain(mine)[0], abs=1e-8)
     hessian = differences(lambda p: differences(lambda q: plain(q)[1], p, 1e-4), mine, 1e-4)
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
@@ -439,7 +439,8 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_k
 
 
 @WHERE_STATISTICS_CHANGE
-def test_priors_on_slope_and_difficulty_work_in_a_2pl_and_on_a_common_slope_once():
+def test_gradient_of_a_posterior_with_priors_is_zero_at_the_estimates():
+    """The prior of a common slope (1PL) counts once."""
     x, _, _ = simulated(np.random.default_rng(4), 300, 5, c=0.0)
     priors = Priors(a=LogNormal(0.0, 0.2), b=Normal(0.0, 0.8))
     two, one = (fit_em(Responses.from_wide(x), model=m, priors=priors, tolerance=1e-7) for m in ("2pl", "1pl"))
@@ -450,7 +451,7 @@ def test_priors_on_slope_and_difficulty_work_in_a_2pl_and_on_a_common_slope_once
 
     slopes = {"2pl": lambda p: posterior(p[:5], p[5:]), "1pl": lambda p: posterior(p[:1], p[1:])}
     for fit, at in ((two, np.concatenate([two.a, two.d])), (one, np.concatenate([one.a[:1], one.d]))):
-        # at the mode the slope of the posterior vanishes: 1e-7 standard errors asked for, 1e-6 from differences
+        # at the mode the slope of the posterior vanishes: the tolerance is 1e-7 standard errors, differences add 1e-6
         np.testing.assert_allclose(differences(slopes[fit.model], at), 0.0, atol=1e-4)
 
 
@@ -464,7 +465,7 @@ def test_priors_on_slope_and_difficulty_work_in_a_2pl_and_on_a_common_slope_once
         (Beta(5, 17), np.array([-3.0, 0.1]), lambda v: stats.beta.logpdf(expit(v), 5, 17)),
     ],
 )
-def test_densities_are_scipys_and_derivatives_are_those_of_the_density(prior, points, density):
+def test_densities_and_derivatives_of_priors_match_scipy(prior, points, density):
     value, slope, bend = prior.terms(points)
     np.testing.assert_allclose(value, density(points), rtol=1e-12)
     h = 1e-4
@@ -474,14 +475,14 @@ def test_densities_are_scipys_and_derivatives_are_those_of_the_density(prior, po
 
 
 @WHERE_STATISTICS_CHANGE
-def test_the_mode_of_a_beta_prior_is_where_its_density_is_flat():
+def test_density_of_a_prior_is_flat_at_its_mode():
     for prior in (Beta(5, 17), LogitNormal(-1.2, 0.4)):
         assert prior.terms(np.array([prior.mode]))[1][0] == pytest.approx(0.0, abs=1e-12)
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_that_says_nothing_of_guessing_is_flagged_and_keeps_its_prior():
-    """Two easy items: nobody is so weak that he would have to guess there. The hard ones show it."""
+def test_easy_items_are_flagged_and_keep_the_mode_of_the_guessing_prior():
+    """No learner is weak enough to guess on the two easy items. Answers to the hard items determine guessing."""
     rng = np.random.default_rng(5)
     theta = rng.normal(size=(3000, 1))
     b = np.array([-3.0, -2.5, 0.8, 1.0, 1.2, 1.4, 0.5, 0.0])
@@ -495,20 +496,20 @@ def test_an_item_that_says_nothing_of_guessing_is_flagged_and_keeps_its_prior():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_guessing_without_a_prior_and_without_information_has_no_errors_and_is_named():
+def test_guessing_is_flagged_if_neither_prior_nor_answers_determine_the_parameter():
     x, _, _ = simulated(np.random.default_rng(6), 800, 6, c=0.0)
     fit = fit_em(Responses.from_wide(x), model="3pl", priors=Priors())
     named = np.array([Flag.GUESSING_UNIDENTIFIED in flags for flags in fit.flags])
     assert named.any()
     sure = np.isfinite(fit.c_se)
-    # what is not flagged is known better than a c that is uniform on (0, 1), whose logit has variance π²/3
+    # an unflagged c is known better than a uniform c on (0, 1), whose logit has variance π²/3
     assert np.all(fit.cov[~named, 2, 2] < np.pi**2 / 3)
     assert np.all(sure[~named])
 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
-def test_block_errors_are_close_to_the_full_ones_in_a_sparse_design(model, monkeypatch):
+def test_block_errors_are_close_to_full_errors_in_a_sparse_design(model, monkeypatch):
     x, _, _ = simulated(np.random.default_rng(10), 4000, 120, seen=0.1)
     responses, a = Responses.from_wide(x), None if model == "rasch" else LogNormal(0, 0.5)
     priors = Priors(a=a, c=GUESSING_PRIOR.c if model == "3pl" else None)
@@ -517,14 +518,14 @@ def test_block_errors_are_close_to_the_full_ones_in_a_sparse_design(model, monke
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS_WITH_GUESSING", 50)
     block = fit_em(responses, model=model, priors=priors)
     assert block.joint_cov is None is not full.joint_cov
-    # blocks leave out what items share, so they are smaller, by a few per cent with a tenth of the items seen
+    # blocks leave out covariances between items: errors are a few per cent smaller if a tenth of the items is seen
     for name in {"rasch": ("d_se",), "3pl": ("a_se", "d_se", "c_se")}.get(model, ("a_se", "d_se")):
         ratio = getattr(block, name) / getattr(full, name)
         assert np.all((ratio > 0.95) & (ratio <= 1.0 + 1e-9)), name
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_wrong_key_under_a_positive_slope_is_a_slope_near_zero():
+def test_wrong_key_gives_a_slope_near_zero_if_the_prior_forces_positive_slopes():
     x, _, _ = simulated(np.random.default_rng(12), 800, 8, c=0.0)
     x[:, 2] = 1 - x[:, 2]
     fit = fit_em(Responses.from_wide(x), priors=Priors(a=LogNormal(0, 0.5)))
@@ -540,7 +541,7 @@ def test_a_wrong_key_under_a_positive_slope_is_a_slope_near_zero():
         ("2pl", Priors(c=Beta(5, 17)), "no guessing"),
     ],
 )
-def test_a_prior_on_what_a_model_does_not_have_is_refused(model, priors, said):
+def test_priors_on_parameters_that_the_model_lacks_are_refused(model, priors, said):
     x, _, _ = simulated(np.random.default_rng(0), 50, 5)
     with pytest.raises(PsychometricsError, match=said):
         fit_em(Responses.from_wide(x), model=model, priors=priors)
@@ -551,13 +552,13 @@ def test_a_prior_on_what_a_model_does_not_have_is_refused(model, priors, said):
     ("family", "numbers", "said"),
     [(Beta, (1, 17), "Beta prior: alpha must be above 1, got 1"), (Normal, (0, 0), "Normal prior: sd must be above 0")],
 )
-def test_priors_that_are_none_are_refused_by_the_name_of_the_number(family, numbers, said):
+def test_priors_with_invalid_numbers_are_refused_with_the_name_of_the_number(family, numbers, said):
     with pytest.raises(PsychometricsError, match=said):
         family(*numbers)
 
 
 @WHERE_STATISTICS_CHANGE
-def test_priors_come_back_from_their_record_and_unknown_ones_are_refused():
+def test_priors_are_restored_from_their_record_and_unknown_families_are_refused():
     fit = fit_em(Responses.from_wide(simulated(np.random.default_rng(1), 200, 5)[0]), model="3pl", priors=EVERY_PRIOR)
     assert Priors.from_dict(fit.priors) == EVERY_PRIOR
     with pytest.raises(PsychometricsError, match="c: LogitNormal, Beta"):
@@ -565,8 +566,8 @@ def test_priors_come_back_from_their_record_and_unknown_ones_are_refused():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_prior_for_some_items_shrinks_these_and_leaves_the_others_their_likelihood() -> None:
-    """The others differ only through θ, which the few answers to two items out of twenty hardly move."""
+def test_prior_for_some_items_shrinks_only_these_items() -> None:
+    """The rest change only through θ, on which the few answers to two of twenty items have little effect."""
     rng = np.random.default_rng(21)
     a, b, theta = np.exp(rng.normal(0, 0.3, 20)), rng.normal(0, 1, 20), rng.normal(size=(1500, 1))
     x = (rng.random((1500, 20)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
@@ -583,7 +584,7 @@ def test_a_prior_for_some_items_shrinks_these_and_leaves_the_others_their_likeli
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_wrong_key_shows_as_a_negative_slope_beside_items_with_a_prior() -> None:
+def test_wrong_key_gives_a_negative_slope_if_the_item_has_no_prior() -> None:
     rng = np.random.default_rng(22)
     theta = rng.normal(size=(800, 1))
     x = (rng.random((800, 10)) < 1 / (1 + np.exp(-(theta - rng.normal(0, 1, 10))))).astype(float)

@@ -49,19 +49,19 @@ def column(rows, name):
 
 
 def assert_likelihood(fit, reference):
-    """The ascent has ended, where mirt's log-likelihood is, with as many parameters."""
+    """Check that the fit converged at mirt's log-likelihood, with the same number of parameters."""
     assert fit.convergence.converged, fit.convergence.reason
     assert fit.convergence.loglik == pytest.approx(reference["logLik"], abs=1e-3)
     assert fit.convergence.n_parameters == reference["n_est"]
 
 
 @pytest.mark.parametrize(("name", "model"), CASES)
-def test_estimates_errors_likelihood_and_scores_are_those_of_mirt(shared, mirt, name, model):
+def test_estimates_errors_likelihood_and_scores_match_mirt(shared, mirt, name, model):
     reference = mirt[f"{name}_{model}"]
     responses = read(shared, name)
     fit = fit_em(responses, model=model)
     rows = reference["slope_intercept"]
-    # mirt stopped at TOL 1e-7 and its file has 6 digits: good to about 3e-5
+    # mirt stopped at TOL 1e-7 and its file has 6 digits: accurate to about 3e-5
     np.testing.assert_allclose(fit.a, column(rows, "a1"), atol=1e-4)
     np.testing.assert_allclose(fit.d, column(rows, "d"), atol=1e-4)
     np.testing.assert_allclose(fit.d_se, column(rows, "se_d"), rtol=1e-3)
@@ -124,7 +124,7 @@ MIRT_GUESSING = Priors(c=LogitNormal(-1.386294, 0.5))
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_3pl_estimates_errors_and_likelihood_are_those_of_mirt(shared, mirt, name):
+def test_3pl_estimates_errors_and_likelihood_match_mirt(shared, mirt, name):
     """mirt's EM stops after up to 7561 cycles at a change of 1e-7, which for a 3PL is about 1e-3 from the mode."""
     reference = mirt[f"{name}_3pl_normprior"]
     responses = read(shared, name)
@@ -145,11 +145,11 @@ def test_3pl_estimates_errors_and_likelihood_are_those_of_mirt(shared, mirt, nam
 @pytest.mark.parametrize(
     ("kind", "prior"), [("normprior_weak", Priors(c=LogitNormal(-1.1, 2.0))), ("noprior", Priors())]
 )
-def test_a_3pl_that_sat12_does_not_determine_is_not_a_result(shared, mirt, kind, prior):
-    """mirt is still on its way after 10000 and 2000 cycles; a slope has no maximum, and c of some items neither."""
+def test_3pl_fit_of_sat12_does_not_converge_under_weak_priors(shared, mirt, kind, prior):
+    """mirt has not converged after 10000 and 2000 cycles. A slope has no maximum, nor has c of some items."""
     fit = fit_em(read(shared, "sat12"), model="3pl", priors=prior)
     reference = mirt[f"sat12_3pl_{kind}"]
-    # with the rest of the way the likelihood rises, by 0.1 and 0.25, not by another solution
+    # the likelihood rises by 0.1 and 0.25 beyond mirt's last cycle, towards the same solution
     assert reference["logLik"] - 1e-3 < fit.convergence.loglik < reference["logLik"] + 0.5
     assert not fit.convergence.converged
     assert "slopes without a finite maximum" in fit.convergence.reason
@@ -172,7 +172,7 @@ def assert_population(population, group):
 
 
 def assert_items(fit, rows, index=slice(None)):
-    """As for a single group, with 3e-4 for slopes: the latent SD is known to mirt to so much of itself."""
+    """Tolerances as for a single group, but 3e-4 for slopes: the relative error of mirt's latent SD."""
     np.testing.assert_allclose(fit.a[index], column(rows, "a1"), atol=3e-4)
     np.testing.assert_allclose(fit.d[index], column(rows, "d"), atol=1e-4)
     estimated = np.isfinite(column(rows, "se_a1"))
@@ -180,7 +180,7 @@ def assert_items(fit, rows, index=slice(None)):
     np.testing.assert_allclose(fit.d_se[index][estimated], column(rows, "se_d")[estimated], rtol=1e-3)
 
 
-def test_a_fit_with_fixed_anchors_is_that_of_mirt(shared, mirt):
+def test_fit_with_fixed_anchors_matches_mirt(shared, mirt):
     reference = mirt["linking"]["formB_fixed_anchor"]
     given = [row for row in mirt["linking"]["formA"]["slope_intercept"] if row["item"] >= "k11"]
     a, d, none = column(given, "a1"), column(given, "d"), np.zeros(len(given))
@@ -197,7 +197,7 @@ def test_a_fit_with_fixed_anchors_is_that_of_mirt(shared, mirt):
     assert_likelihood(fit, reference)
 
 
-def test_a_concurrent_calibration_of_two_groups_is_that_of_mirt(shared, mirt):
+def test_concurrent_calibration_of_two_groups_matches_mirt(shared, mirt):
     reference = mirt["linking"]["concurrent"]
     both = np.full((3000, 30), np.nan)
     both[:1500, :20], both[1500:, 10:] = form(shared, "A")[1], form(shared, "B")[1]
@@ -209,7 +209,7 @@ def test_a_concurrent_calibration_of_two_groups_is_that_of_mirt(shared, mirt):
 
 
 @pytest.mark.parametrize("which", ["constrained_model", "anchored_model"])
-def test_groups_with_items_equal_or_of_their_own_are_those_of_mirt(shared, mirt, which):
+def test_group_fits_with_equal_or_split_items_match_mirt(shared, mirt, which):
     """An item that differs between the groups is two items, each seen by one group."""
     lines = (shared / "reference" / "dif2000x20.csv").read_text().splitlines()[1:]
     groups = [line.split(",")[0].strip('"') for line in lines]
@@ -231,7 +231,7 @@ def test_groups_with_items_equal_or_of_their_own_are_those_of_mirt(shared, mirt,
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
-def test_patterns_with_counts_are_the_file_they_were_counted_from(shared, model):
+def test_patterns_weighted_by_counts_give_the_fit_of_the_whole_file(shared, model):
     wide = np.genfromtxt(shared / "reference" / "lsat6.csv", delimiter=",", skip_header=1)
     patterns, counts = np.unique(wide, axis=0, return_counts=True)
     one = fit_em(Responses.from_wide(wide), model=model)
@@ -290,17 +290,17 @@ def patterns(reference, fit) -> Responses:
 
 
 def numbers(rows, name):
-    """Null and infinite are both NaN here: mirt writes either for the ML of a perfect pattern."""
+    """A column with NaN for null and infinity: mirt writes either for the ML of a perfect pattern."""
     values = np.array([row[name] if isinstance(row[name], int | float) else np.nan for row in rows], dtype=float)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "ml", "wle"])
 @pytest.mark.parametrize("key", SCORED)
-def test_scores_are_those_of_mirt(mirt, key, method):
+def test_scores_match_mirt(mirt, key, method):
     reference = mirt[key]
     fit = calibration(reference, key)
-    # under a 3PL mirt's WLE is the mode under Jeffreys' prior, which is Warm's estimate only where c = 0
+    # under a 3PL mirt's WLE is the mode under Jeffreys' prior, which is Warm's estimate only if c = 0
     ours = "jeffreys" if method == "wle" else method
     scores = score(patterns(reference, fit), fit.a, fit.d, fit.c, method=ours, sd=fit.latent_sd)
     theta, se = numbers(reference["scores"], method), numbers(reference["scores"], f"se_{method}")
@@ -320,7 +320,7 @@ def test_scores_are_those_of_mirt(mirt, key, method):
 
 
 @pytest.mark.parametrize("key", [k for k in SCORED if not k.startswith("sat12")])
-def test_reliabilities_are_those_of_mirt(shared, mirt, key):
+def test_reliabilities_match_mirt(shared, mirt, key):
     reference = mirt[key]
     fit = calibration(reference, key)
     scores = score(answers(shared, key, fit), fit.a, fit.d, fit.c, sd=fit.latent_sd)
@@ -334,12 +334,12 @@ def test_reliabilities_are_those_of_mirt(shared, mirt, key):
 
 
 @pytest.mark.parametrize("key", COMPLETE)
-def test_s_x2_is_that_of_mirt(shared, mirt, key):
+def test_s_x2_matches_mirt(shared, mirt, key):
     fit = calibration(mirt[key], key)
     ours = sum_score_fit(answers(shared, key, fit), fit)
     rows = mirt[key]["itemfit_S_X2"]
     df = np.array([row["df.S_X2"] or 0 for row in rows])
-    # mirt takes the latent variance of a Rasch fit off each item's degrees of freedom, too; it is one for all items
+    # mirt subtracts a Rasch fit's latent variance from each item's degrees of freedom, although all items share it
     if fit.model == "rasch":
         df = df + 1
     tested = df > 0
@@ -348,7 +348,7 @@ def test_s_x2_is_that_of_mirt(shared, mirt, key):
 
 
 @pytest.mark.parametrize("key", COMPLETE + ["planned1500x60_rasch", "planned1500x60_2pl"])
-def test_q3_is_that_of_mirt(shared, mirt, key):
+def test_q3_matches_mirt(shared, mirt, key):
     fit = calibration(mirt[key], key)
     ours = local_dependence(answers(shared, key, fit), fit)
     place = {item: j for j, item in enumerate(fit.item_ids)}
@@ -363,7 +363,7 @@ def test_q3_is_that_of_mirt(shared, mirt, key):
 
 
 @pytest.mark.parametrize("key", [k for k in COMPLETE if "3pl" not in k or "sim" in k])
-def test_m2_is_that_of_mirt(shared, mirt, key):
+def test_m2_matches_mirt(shared, mirt, key):
     fit = calibration(mirt[key], key)
     (ours,) = form_fit(answers(shared, key, fit), fit)
     reference = mirt[key]["M2"]

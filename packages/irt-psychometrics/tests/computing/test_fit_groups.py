@@ -43,8 +43,8 @@ def by_level(seed):
     return Responses.from_wide(np.where(unseen(PERSONS, LENGTH), np.nan, x))
 
 
-def test_items_given_by_level_fit_within_groups_and_not_under_one_normal_distribution():
-    """Everything a month's gates ask of a scale with adaptive forms; 5 sets of 32 items, binomial error 1.7 %."""
+def test_items_given_by_level_fit_within_groups_but_not_under_a_common_normal():
+    """The statistics of a month's gates, for a scale with adaptive forms; 5 sets of 32 items, binomial error 1.7 %."""
     rejected: dict[str, list[np.ndarray]] = {"infit": [], "rmsd": [], "s_x2": [], "m2": [], "one normal": []}
     for seed in range(5):
         responses = by_level(seed)
@@ -64,7 +64,7 @@ def test_items_given_by_level_fit_within_groups_and_not_under_one_normal_distrib
     assert rate["one normal"] > 0.07
 
 
-def test_who_is_in_which_group_must_be_said():
+def test_fit_statistics_of_a_fit_with_groups_require_group_labels():
     responses = by_level(0)
     fit = fit_em(responses, groups=LEVELS, reference="middle")
     for statistic in (item_fit, sum_score_fit, local_dependence, parallel_analysis, form_fit):
@@ -74,10 +74,10 @@ def test_who_is_in_which_group_must_be_said():
         item_fit(responses, fit, groups=["strange", *LEVELS[1:]])
     with pytest.raises(PsychometricsError, match="1500 labels"):
         item_fit(responses, fit, groups=LEVELS[1:])
-    assert np.isfinite(person_fit(responses, fit).p).mean() > 0.99  # lz* at the WLE asks for no group
+    assert np.isfinite(person_fit(responses, fit).p).mean() > 0.99  # lz* at the WLE needs no group
 
 
-def test_abilities_are_drawn_from_each_persons_own_distribution():
+def test_abilities_are_drawn_from_the_distribution_of_each_persons_group():
     populations = (Population("a", 2, -1.0, 0.5, 0, 0), Population("b", 2, 2.0, 1.0, 0, 0))
     fit = replace(known(np.ones(3), np.zeros(3)), populations=populations)
     groups = np.repeat(["b", "a"], 20_000)
@@ -92,7 +92,7 @@ def test_abilities_are_drawn_from_each_persons_own_distribution():
         assert here.std() == pytest.approx(sd, abs=4 * sd / np.sqrt(40_000) + 0.002)
 
 
-def test_a_histogram_is_taken_as_it_is():
+def test_nodes_and_weights_of_a_histogram_are_used_unchanged():
     nodes, weights = (-1.0, 0.0, 1.0), (0.25, 0.5, 0.25)
     fit = replace(known(np.ones(3), np.zeros(3)), populations=(Population("all", 9, 0.0, 0.7, 0, 0, nodes, weights),))
     abilities = Abilities.from_calibration(fit, None, 5)
@@ -110,9 +110,9 @@ def test_anchors_cost_no_degrees_of_freedom():
     difference = sum_score_fit(responses, held).df - sum_score_fit(responses, free).df
     assert difference.tolist() == [2] * 3 + [0] * 5
     assert form_fit(responses, held)[0].df - form_fit(responses, free)[0].df == 6
-    # an estimated latent mean and SD are two parameters beside anchors, and none where all items are free
+    # an estimated latent mean and SD count as two parameters with anchors, and as zero if all items are free
     moved = (Population("all", 2000, 0.0, 1.0, 0.1, 0.1),)
     assert form_fit(responses, replace(held, populations=moved))[0].df == form_fit(responses, held)[0].df - 2
     assert form_fit(responses, replace(free, populations=moved))[0].df == form_fit(responses, free)[0].df
-    # what estimation takes out of the residuals of a free item makes a given z larger
+    # estimation shrinks the residuals of a free item, so a given residual has a larger z
     assert abs(item_fit(responses, held).infit_z[0]) < abs(item_fit(responses, free).infit_z[0])

@@ -1,4 +1,4 @@
-"""The information that unknown abilities cost, against Louis' formula written down person by person."""
+"""Information lost because abilities are unknown, compared with Louis' formula computed person by person."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def plain_loss(x, p, log_weights, latent, factors):
     return loss
 
 
-# the slope decides how many terms a person takes: 6, 12 or one for every node; forms are taken together, others not
+# the slope sets the number of terms per person: 6, 12 or one per node; persons with the same form share sums
 @pytest.mark.parametrize("slope", [0.6, 1.2, 4.0])
 @pytest.mark.parametrize("design", ["forms", "random"])
 @pytest.mark.parametrize("guessing", [False, True])
-def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, guessing):
+def test_loss_of_information_matches_louis_formula_for_forms_and_random_designs(slope, design, guessing):
     rng = np.random.default_rng(5)
     theta = rng.normal(size=(80, 1))
     a, d = slope * np.exp(rng.normal(0, 0.1, ITEMS)), rng.normal(0, 0.5, ITEMS)
@@ -83,7 +83,7 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
         found = missing_information(curves, total, log_weights, latent)
         blocks = missing_information_blocks(curves, total, log_weights)
     scale = np.sqrt(np.diag(plain))
-    # a sum of 6 or 12 terms is cut off where about 1e-5 of a score's variance is left, somewhat more with guessing
+    # a sum of 6 or 12 terms leaves out about 1e-5 of a score's variance, somewhat more with guessing
     tolerance = 5e-5 if guessing else 2e-5
     np.testing.assert_allclose(found / scale / scale[:, None], plain / scale / scale[:, None], atol=tolerance)
     own = np.arange(len(factors)) * ITEMS + np.arange(ITEMS)[:, None]
@@ -93,8 +93,8 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
 
 
 @pytest.mark.parametrize("one_form", [True, False])
-def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatch):
-    """To compile one takes seconds."""
+def test_fit_calls_only_the_kernels_that_its_design_needs(one_form, monkeypatch):
+    """Compiling a kernel takes seconds."""
     rng = np.random.default_rng(2)
     x = (rng.random((90, ITEMS)) < expit(rng.normal(size=(90, 1)))).astype(float)
     if not one_form:
@@ -107,7 +107,7 @@ def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatc
 
 
 # -- flagged items -----------------------------------------------------------------------------------
-# Information: through estimation and linking, what was lost is found and what was not is left alone.
+# Information after estimation and linking: items that lost information are flagged, sound items are not.
 
 FLAG_ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(FLAG_ITEMS)]
@@ -133,10 +133,10 @@ def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_sound_items_keep_their_information_though_a_plain_rule_says_otherwise() -> None:
+def test_sound_items_are_not_flagged_for_lost_information() -> None:
     """At 1000 learners the plain rule, below 0.8, fires on 16 % of sound items; of 1200 its standard error is 1.1 %.
-    The mean square of z is 1 with a standard error of √(2/1200) = 0.04, items of a month taken as independent.
-    The test as a whole is judged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
+    The mean square of z is 1 with a standard error of √(2/1200) = 0.04, if items of a month are independent. The test
+    as a whole is flagged by its estimate, which falls below 0.8 at some θ in 1 % of sound months."""
     months = [judged(seed, 1000, 1.0) for seed in range(40)]
     items = [losses for losses, _ in months]
     assert np.mean([len(losses.flagged) / FLAG_ITEMS for losses in items]) <= 0.01
@@ -148,7 +148,7 @@ def test_sound_items_keep_their_information_though_a_plain_rule_says_otherwise()
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
-def test_items_that_kept_half_of_their_slope_are_found_at_2000() -> None:
+def test_items_with_half_of_their_slope_are_flagged_at_2000_learners() -> None:
     months = [judged(100 + seed, 2000, 0.5)[0] for seed in range(8)]
     found = np.array([np.isin(IDS, losses.flagged) for losses in months])
     assert found[:, :FLATTENED].mean() >= 0.8
@@ -156,7 +156,7 @@ def test_items_that_kept_half_of_their_slope_are_found_at_2000() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_log_ratios_of_sound_items_are_as_uncertain_as_they_say() -> None:
+def test_errors_of_log_ratios_match_their_spread_if_no_item_moved() -> None:
     """In these worlds nothing moved, so log R over its error has a mean square of 1: over 75 worlds its standard
     error is 0.17 for one item and near 0.06 over all 14."""
     generator = np.random.default_rng(6)

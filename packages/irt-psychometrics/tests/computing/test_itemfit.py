@@ -1,4 +1,4 @@
-"""Infit, outfit, RMSD, S-X² and classical item statistics: definitions written out, sound and unsound items, edges."""
+"""Infit, outfit, RMSD, S-X² and classical statistics: plain definitions, sound and misfitting items, edge cases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sound():
     return x, responses, fit_em(responses)
 
 
-def test_statistics_are_the_written_out_expectations(sound):
+def test_fit_statistics_match_their_definitions_as_posterior_expectations(sound):
     x, responses, fit = sound
     theta = np.linspace(-6, 6, 61)
     p = probability(theta, fit.a, fit.d, fit.c)
@@ -69,8 +69,8 @@ def _grouped(rng):
 
 
 @pytest.mark.parametrize("shape", ["2pl", "rasch", "3pl", "histogram", "groups", "anchored", "all right", "one thread"])
-def test_sums_over_laid_out_answers_give_the_same(shape):
-    """As they are on executors: the same fit by sums over shards, and by a pass over the responses."""
+def test_fit_statistics_from_sums_over_shards_match_a_pass_over_responses(shape):
+    """Executors sum over shards; the direct way is a pass over the responses."""
     rng, how, groups = np.random.default_rng(4), {}, None
     x = _guessed(rng) if shape == "3pl" else planned(rng)
     if shape == "groups":
@@ -95,7 +95,7 @@ def test_sums_over_laid_out_answers_give_the_same(shape):
     sums = ItemSums.from_answers(layout, fit, threads=1 if shape == "one thread" else 2)
     direct, by_sums = (item_fit(responses, fit, groups=groups, everybody=some) for some in (None, sums))
     for name in ("infit", "outfit", "infit_z", "outfit_z", "rmsd", "rmsd_cutoff", "rmsd_p"):
-        # 2,000 terms of about 1 that are added in another order, by exponentials that are good to 2e-14
+        # 2,000 terms of about 1 are added in a different order; exponentials are accurate to 2e-14
         np.testing.assert_allclose(getattr(by_sums, name), getattr(direct, name), rtol=1e-8, atol=1e-9)
     expected = item_rest_correlation(responses.of_items(keep))
     np.testing.assert_allclose(sums.item_rest[keep], expected, atol=1e-11)
@@ -109,7 +109,7 @@ def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_an_item_right_for_the_middling_only_is_found_and_no_other():
+def test_only_the_item_that_middling_learners_alone_get_right_is_flagged():
     x = planned(np.random.default_rng(3), persons=3000)
     middling = np.abs(np.nanmean(x, axis=1) - 0.55) < 0.12
     x[:, 11] = np.where(np.isnan(x[:, 11]), np.nan, middling)
@@ -123,7 +123,7 @@ def test_an_item_right_for_the_middling_only_is_found_and_no_other():
     assert (found.rmsd[others] > found.rmsd_cutoff[others]).sum() == 0
 
 
-def test_items_without_parameters_or_answers_have_no_statistics_and_the_others_keep_theirs(sound):
+def test_only_items_without_parameters_or_answers_lack_fit_statistics(sound):
     x, _, _ = sound
     wider = np.column_stack([np.ones(len(x)), x, np.full(len(x), np.nan)])
     responses = Responses.from_wide(wider)
@@ -135,7 +135,7 @@ def test_items_without_parameters_or_answers_have_no_statistics_and_the_others_k
     assert (s_x2.df[[0, -1]].tolist(), s_x2.n[1:-1].min()) == ([0, 0], 500)
 
 
-def test_responses_of_other_items_are_refused_by_name(sound):
+def test_responses_to_items_outside_the_fit_are_refused_with_the_item(sound):
     _, responses, fit = sound
     other = replace(responses, item_ids=("strange", *responses.item_ids[1:]))
     with pytest.raises(PsychometricsError, match="strange"):
@@ -153,7 +153,7 @@ def test_s_x2_of_small_forms_is_not_computed():
     assert np.isnan(found.p).all()
 
 
-def test_item_rest_correlation_on_complete_data_is_the_textbooks():
+def test_item_rest_correlation_on_complete_data_matches_the_textbook_formula():
     rng = np.random.default_rng(9)
     x = (rng.random((300, 6)) < 1 / (1 + np.exp(-rng.normal(size=(300, 1))))).astype(float)
     expected = [np.corrcoef(x[:, j], np.delete(x, j, 1).sum(1))[0, 1] for j in range(6)]
@@ -161,8 +161,8 @@ def test_item_rest_correlation_on_complete_data_is_the_textbooks():
     np.testing.assert_allclose(proportion_correct(Responses.from_wide(x)), x.mean(0))
 
 
-def test_item_rest_correlation_does_not_take_an_easy_form_for_able_learners():
-    """Two forms, one much easier, and one common item: the number right on the rest would correlate with the form."""
+def test_item_rest_correlation_ignores_differences_of_difficulty_between_forms():
+    """Two forms of very different difficulty share an item: the rest scores would correlate with the form."""
     rng = np.random.default_rng(10)
     theta = rng.normal(size=4000)
     easy = np.arange(4000) % 2 == 0
@@ -175,7 +175,7 @@ def test_item_rest_correlation_does_not_take_an_easy_form_for_able_learners():
     assert item_rest_correlation(Responses.from_wide(x))[20] == pytest.approx(np.mean(within), abs=0.03)
 
 
-def test_a_constant_or_unanswered_item_has_no_correlation():
+def test_constant_or_unanswered_items_have_no_item_rest_correlation():
     x = np.array([[1.0, 1, 0, np.nan], [1, 0, 1, np.nan], [1, 1, 1, np.nan], [1, 0, 0, np.nan]])
     found = item_rest_correlation(Responses.from_wide(x))
     assert np.isnan(found[[0, 3]]).all()
@@ -183,7 +183,7 @@ def test_a_constant_or_unanswered_item_has_no_correlation():
 
 
 def test_the_cube_root_makes_a_skewed_sum_normal():
-    """A standardised χ² with 20 degrees of freedom, its skewness √(8/20)."""
+    """A standardised χ² with 20 degrees of freedom has the skewness √(8/20)."""
     draws = (np.random.default_rng(2).chisquare(20, 200_000) - 20) / np.sqrt(40)
     for level in (0.05, 0.01):
         rate = (two_sided(normal_score(draws, np.sqrt(8 / 20))) < level).mean()

@@ -21,7 +21,7 @@ print(registries, compiled_later, probabilities.tobytes().hex())
 """
 
 
-def test_loaded_kernels_need_no_registries_and_give_the_bits_of_compiled_ones(tmp_path: Path) -> None:
+def test_loaded_kernels_need_no_registries_and_match_compiled_kernels_bitwise(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def run(numba: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which distribution of θ a fit takes, whether guessing is found, and the errors of histograms, in simulations."""
+"""Choice of the distribution of θ, detection of guessing, and errors of histograms, in simulations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibratio
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
+def test_only_a_normal_theta_is_fitted_if_normality_is_not_rejected() -> None:
     rng = np.random.default_rng(1)
     made: list[tuple[Model, Latent]] = []
 
@@ -58,7 +58,7 @@ def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) -> None:
+def test_skewed_theta_is_fitted_by_a_histogram_and_not_reported_as_guessing(sign: int) -> None:
     rng = np.random.default_rng(2)
     responses = answers(sign * skewed(4, 2000, rng), *bank(40, rng), rng)
     calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
@@ -72,7 +72,8 @@ def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
-def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogram(shape_of_theta: str) -> None:
+def test_guessing_is_detected_if_theta_is_normal_or_skewed(shape_of_theta: str) -> None:
+    """A normal θ with guessing keeps its normal distribution."""
     rng = np.random.default_rng(3)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
     calibration, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "2pl", "auto")
@@ -84,7 +85,7 @@ def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogra
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
-def test_a_3pl_has_guessing_in_its_model_and_a_histogram_whatever_the_shape(shape_of_theta: str) -> None:
+def test_3pl_gets_a_histogram_and_no_report_of_guessing_for_any_shape(shape_of_theta: str) -> None:
     rng = np.random.default_rng(4)
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
     _, shape = Shape.fit(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "3pl", "auto")
@@ -92,7 +93,7 @@ def test_a_3pl_has_guessing_in_its_model_and_a_histogram_whatever_the_shape(shap
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_rasch_scale_is_judged_too() -> None:
+def test_histogram_is_chosen_if_theta_of_a_rasch_scale_is_skewed() -> None:
     rng = np.random.default_rng(5)
     _, b = bank(30, rng)
     responses = answers(1.5 * skewed(4, 2000, rng), np.ones(30), b, rng)
@@ -105,8 +106,8 @@ def test_a_rasch_scale_is_judged_too() -> None:
 
 @WHERE_STATISTICS_CHANGE
 def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> None:
-    """10 months with skewness −.35 and mean −.43: with the penalties of a 2PL's histogram, the skewness came out as −.7
-    on average, with an SD of .35."""
+    """10 months with skewness −.35 and mean −.43: with the penalties of a 2PL's histogram, the estimate of the skewness
+    was −.7 on average, with an SD of .35."""
     found = []
     for seed in range(10):
         rng = np.random.default_rng([19, seed])
@@ -114,7 +115,7 @@ def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> Non
         theta = -0.43 - 1.08 * (rng.gamma(32.65, size=2000) - 32.65) / np.sqrt(32.65)
         population = fit(answers(theta, a, b, rng, guessing=0.2), "3pl", "histogram").populations[0]
         found.append(np.array(population.weights) @ np.array(population.nodes) ** 3)
-    # The SD of one is .11.
+    # The SD of an estimate is .11.
     assert np.mean(found) == pytest.approx(-0.35, abs=3 * 0.11 / np.sqrt(10))
 
 
@@ -142,10 +143,10 @@ def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
-def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_theta: str, guessing: float) -> None:
-    """Compared fits begin at others and end where a step promises 1e-5: with priors and a roughness penalty beside
-    it, the log-likelihood itself then is within .05, many times the root of this, of its value at the maximum. At
-    another maximum it would be whole units away."""
+def test_compared_fits_reach_the_maxima_of_separate_fits(shape_of_theta: str, guessing: float) -> None:
+    """Compared fits start from earlier fits and end if a step promises less than 1e-5. Because of the priors and the
+    roughness penalty, the log-likelihood itself is then within .05 of its value at the maximum, many times the root of
+    1e-5. A different maximum would be whole units away."""
     rng = np.random.default_rng(12)
     theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
     responses = answers(theta, *bank(30, rng), rng, guessing)
@@ -163,7 +164,7 @@ def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_t
 
 
 @WHERE_STATISTICS_CHANGE
-def test_only_fits_that_may_be_kept_have_errors() -> None:
+def test_standard_errors_are_computed_only_for_candidates_of_the_result() -> None:
     rng = np.random.default_rng(13)
     made: dict[tuple[Model, Latent], Calibration] = {}
 
@@ -182,7 +183,7 @@ def test_only_fits_that_may_be_kept_have_errors() -> None:
 
 
 def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Responses, set[str]]:
-    """Answers with c = .2 in three of ten items, θ normal; and the names of these."""
+    """Answers with c = .2 in three of ten items and a normal θ; also the names of the items with c > 0."""
     c = np.where(np.arange(items) % 10 < 3, 0.2, 0.0)
     a, b = bank(items, rng)
     p = c + (1 - c) * expit(a * (rng.normal(size=(learners, 1)) - b))
@@ -191,8 +192,8 @@ def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Response
 
 
 @WHERE_STATISTICS_CHANGE
-def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None:
-    """They are too few to make θ look skewed, which a 3PL was compared after."""
+def test_few_guessable_items_are_detected_among_many() -> None:
+    """They are too few to make θ look skewed, so no 3PL is compared."""
     responses, guessable = mixed(2000, 150, np.random.default_rng([15, 4]))
     calibration, shape = Shape.fit(fit, responses, "2pl", "auto")
     assert "a normal θ is not rejected" in shape.why
@@ -204,7 +205,7 @@ def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None
 
 
 @WHERE_STATISTICS_CHANGE
-def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner() -> None:
+def test_one_step_estimates_of_guessing_match_sums_of_scores_over_learners() -> None:
     rng = np.random.default_rng(16)
     responses = answers(rng.normal(size=500), *bank(8, rng), rng, guessing=0.1)
     calibration = fit_em(responses)
@@ -220,13 +221,13 @@ def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner()
         of_own = np.stack([theta @ residuals, residuals.sum(axis=0)])
         explained = np.linalg.lstsq(of_own.T, of_c, rcond=None)[0]
         left = of_c - explained @ of_own
-        # The rules of 61 and 241 nodes differ by less than 1e-6, of which differences of sums keep six digits.
+        # The rules of 61 and 241 nodes differ by less than 1e-6; differences of sums keep six digits.
         assert c[j] == pytest.approx(left.sum() / (left @ left), rel=1e-4)
         assert se[j] == pytest.approx(1 / np.sqrt(left @ left), rel=1e-4)
 
 
 @WHERE_STATISTICS_CHANGE
-def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_that_is_said() -> None:
+def test_guessing_is_tested_only_if_there_are_at_least_300_learners() -> None:
     rng = np.random.default_rng(17)
     responses = answers(rng.normal(size=900), *bank(40, rng), rng, guessing=0.25)
     _, shape = Shape.fit(fit, responses, "2pl", "auto")
@@ -239,8 +240,8 @@ def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_th
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
-def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
-    """5 months each; a month is called guessed in one of a hundred or fewer."""
+def test_guessing_is_not_reported_if_c_is_0(shape_of_theta: str) -> None:
+    """5 months per shape; guessing is reported in at most one of a hundred months."""
     for seed in range(5):
         rng = np.random.default_rng([18, seed])
         theta = rng.normal(size=800) if shape_of_theta == "normal" else skewed(4, 800, rng)
@@ -250,8 +251,8 @@ def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("curve", "seed"), [("normal ogive", 25), ("complementary log-log", 1)])
-def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: int) -> None:
-    """10,000 × 60 with c = 0, in which score tests or a 3PL show guessing as well."""
+def test_curves_that_are_not_logistic_are_not_reported_as_guessing(curve: str, seed: int) -> None:
+    """10,000 × 60 answers with c = 0, in which score tests or a 3PL indicate guessing, too."""
     rng = np.random.default_rng([21, seed])
     a = rng.uniform(0.6, 1.9, 60)
     b = np.where(rng.random(60) < 0.6, rng.normal(-0.6, 0.7, 60), rng.normal(1.0, 0.5, 60))
@@ -265,7 +266,7 @@ def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: i
 
 
 @WHERE_STATISTICS_CHANGE
-def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:
+def test_theta_stays_normal_with_a_reason_if_learners_are_few() -> None:
     rng = np.random.default_rng(6)
     responses = answers(skewed(2, 900, rng), *bank(30, rng), rng)
     _, shape = Shape.fit(fit, responses, "2pl", "auto")
@@ -276,7 +277,7 @@ def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same() -> None:
+def test_sample_drawn_for_comparing_fits_is_always_the_same() -> None:
     rng = np.random.default_rng(7)
     responses = answers(rng.normal(size=500), *bank(10, rng), rng)
     some = drawn(responses, 200)
@@ -286,9 +287,9 @@ def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same(
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_normal() -> None:
-    """20 data sets of 1500 learners: 2Δ log L has the mean of χ² with so many degrees of freedom, with a standard error
-    of about √(2·6/20) = .8."""
+def test_effective_parameters_of_a_histogram_match_its_gain_if_theta_is_normal() -> None:
+    """20 data sets of 1500 learners: 2Δ log L has the mean of χ² with as many degrees of freedom as there are effective
+    parameters, with a standard error of about √(2·6/20) = .8."""
     gains, effective_df = [], []
     for seed in range(20):
         rng = np.random.default_rng([11, seed])
@@ -302,9 +303,9 @@ def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_nor
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.ci
-def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
+def test_errors_under_a_histogram_include_the_errors_of_the_weights() -> None:
     """Means of 20 items' ln a over 60 samples: SD and reported error agree within 25 %, which is 2.7 standard errors of
-    an SD of 60. With the weights taken as known the error was two thirds of the SD."""
+    an SD of 60. With known weights the error was two thirds of the SD."""
     means, reported = [], []
     a, b = bank(20, np.random.default_rng(8))
     for seed in range(60):
@@ -319,7 +320,7 @@ def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
+def test_sound_items_are_not_flagged_if_groups_differ_in_the_shape_of_theta() -> None:
     """12 comparisons of a normal with a skewed group of 2000: 5 % of the items' p-values are below .05, with a standard
     error of 1 % (months, and items of one fit together); with normal distributions in both groups 8 % were."""
     beyond = []
@@ -334,14 +335,14 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_anchors_of_another_size_than_their_covariance_are_refused() -> None:
+def test_anchors_are_refused_if_their_covariance_has_a_different_size() -> None:
     one = np.ones(2)
     with pytest.raises(PsychometricsError, match=r"covariance has shape \(1, 2, 2\), there are 2 items"):
         anchor_set_of("s", "1", ("x", "y"), one, one, 0 * one, one, one, 0 * one, (None,) * 2, one > 2, np.eye(2))
 
 
 # -- edges -------------------------------------------------------------------------------------------
-# Histograms of θ where there is little to make one of: few learners, and learners who count for nothing.
+# Histograms of θ from few learners, and from learners with weight zero.
 
 COUNTED = 1000
 
@@ -354,25 +355,25 @@ def skewed_answers(persons: int) -> Floats:
     return (rng.random((persons, 20)) < expit(a * (theta[:, None] - b))).astype(float)
 
 
-def test_who_counts_for_nothing_does_not_shape_a_histogram() -> None:
+def test_learners_with_weight_zero_do_not_change_a_histogram() -> None:
     answers = skewed_answers(COUNTED + 500)
     weights = np.r_[np.ones(COUNTED), np.zeros(500)]
     weighted = fit_em(Responses.from_wide(answers), latent="histogram", weights=weights)
     without = fit_em(Responses.from_wide(answers[:COUNTED]), latent="histogram")
     assert weighted.n_persons == COUNTED
-    # The same sums over the same persons, in chunks of another size: they differ by rounding alone.
+    # The sums are over the same persons, in chunks of different size: they differ only by rounding.
     assert np.allclose(weighted.a, without.a, rtol=1e-9)
     assert np.allclose(weighted.populations[0].weights, without.populations[0].weights, rtol=1e-6, atol=1e-12)
     assert np.allclose(weighted.a_se, without.a_se, rtol=1e-6)
 
 
-def test_nobody_who_counts_is_refused() -> None:
+def test_fit_is_refused_if_all_weights_are_zero() -> None:
     responses = Responses.from_wide(skewed_answers(200))
     with pytest.raises(PsychometricsError, match="weights of all 200 persons are 0"):
         fit_em(responses, latent="histogram", weights=np.zeros(200))
 
 
-def test_a_group_of_learners_who_count_for_nothing_has_no_histogram_of_its_own() -> None:
+def test_histogram_of_a_group_is_refused_if_all_its_weights_are_zero() -> None:
     responses = Responses.from_wide(skewed_answers(600))
     with pytest.raises(PsychometricsError, match=r"too few for an ability distribution of their own: late \(0\)"):
         fit_em(
@@ -383,7 +384,7 @@ def test_a_group_of_learners_who_count_for_nothing_has_no_histogram_of_its_own()
         )
 
 
-def test_few_learners_have_the_histogram_that_is_asked_for_and_a_warning() -> None:
+def test_requested_histogram_of_few_learners_is_fitted_with_a_warning() -> None:
     calibration, shape = Shape.fit(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
     assert calibration.convergence.converged
     assert shape.why == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
@@ -393,8 +394,8 @@ def test_few_learners_have_the_histogram_that_is_asked_for_and_a_warning() -> No
     assert (population.mean, population.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9))
 
 
-def test_a_bank_too_large_for_one_matrix_gets_the_same_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways up end at one maximum, each within 1e-5 of a parameter's step and so within 1e-3 of it."""
+def test_histogram_is_the_same_if_the_bank_is_too_large_for_a_full_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both algorithms end at the same maximum, with steps below 1e-5 and thus within 1e-3 of the maximum."""
     responses = Responses.from_wide(skewed_answers(1500))
     whole = fit_em(responses, latent="histogram")
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
@@ -403,4 +404,4 @@ def test_a_bank_too_large_for_one_matrix_gets_the_same_histogram(monkeypatch: py
     assert apart.joint_cov is None
     np.testing.assert_allclose(apart.a, whole.a, atol=1e-3)
     np.testing.assert_allclose(apart.d, whole.d, atol=1e-3)
-    assert np.all(apart.a_se < whole.a_se)  # the blocks take the weights as known
+    assert np.all(apart.a_se < whole.a_se)  # the blocks count the weights as known

@@ -1,4 +1,4 @@
-"""An ability that moves: laws of the walk, an independent filter on a fine grid, what is discounted."""
+"""Scores of a moving ability: moments of the walk, an independent filter on a fine grid, discounted answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ YEAR = 365.25 / 7
 WALKS = [0.01**2, 0.05**2, 0.1**2]
 ITEMS = 60
 SILENT = ITEMS
-"""An item that says nothing: an answer to it is an occasion, and no more."""
+"""An item without information: an answer to it only adds an occasion."""
 
 
 def items(c: float = 0.0, seed: int = 3) -> ItemCurves:
@@ -68,11 +68,11 @@ def test_mean_and_variance_after_many_steps_are_exact(gap, q, growth, pattern):
 
 
 @pytest.mark.parametrize("own", [0.001, 0.02, 0.3, 2.0])
-def test_what_is_a_days_own_has_its_variance_at_every_distance_of_nodes(own):
+def test_kernel_of_a_days_effect_has_its_variance_at_every_node_distance(own):
     lattice = Lattice.from_population(Population.normal(0, 1), Movement(occasion_variance=own**2))
     for level, (first, last) in enumerate(itertools.pairwise(lattice.taps_start)):
         taps, at = lattice.taps[first:last], np.arange(last - first) - (last - first) // 2
-        # six of its SDs to either side hold all but 1e-7 of the variance
+        # six SDs to either side contain all but 1e-7 of the variance
         assert taps @ at**2 * (STEP / 2**level) ** 2 == pytest.approx(own**2, rel=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_what_is_a_days_own_has_its_variance_at_every_distance_of_nodes(own):
 @pytest.mark.parametrize(
     ("movement", "of_se"),
     [
-        # without a walk nothing is left but interpolation; the kernel of three points is not quite a normal one
+        # without a walk only interpolation errs; the kernel of three points is not quite normal
         (Movement(growth=0.5 / YEAR), 1e-5),
         (Movement(0.05**2), 0.02),
         (Movement(0.1**2, -0.5 / YEAR), 0.02),
@@ -88,7 +88,7 @@ def test_what_is_a_days_own_has_its_variance_at_every_distance_of_nodes(own):
         (Movement(occasion_variance=0.3**2), 0.01),
     ],
 )
-def test_scores_are_those_of_a_fine_grid(c, movement, of_se):
+def test_scores_match_a_filter_on_a_fine_grid(c, movement, of_se):
     rng = np.random.default_rng(5)
     days = np.cumsum([0, 1, 1, 7, 7, 40, 7, 2, 7, 7, 7, 7])
     made = answered(items(c), walked(8, days, movement, rng), days, 12, rng)
@@ -105,7 +105,7 @@ def test_scores_are_those_of_a_fine_grid(c, movement, of_se):
     assert np.abs(found.se / se - 1).max() < of_se
 
 
-def test_scores_with_a_thousand_answers_and_scored_items_are_those_of_a_fine_grid():
+def test_scores_of_a_thousand_answers_to_scored_items_match_a_fine_grid():
     rng = np.random.default_rng(6)
     steps = np.array([[0], [1], [0]]) * rng.normal(0.3, 0.4, 5)
     three = OtherItems(GPCM, np.arange(5), steps, np.full(5, 3))
@@ -122,7 +122,7 @@ def test_scores_with_a_thousand_answers_and_scored_items_are_those_of_a_fine_gri
     assert (found.theta, found.se) == (pytest.approx(theta, abs=0.02 * se[0]), pytest.approx(se, rel=0.02))
 
 
-def test_a_walk_of_next_to_nothing_is_the_score_of_a_constant():
+def test_scores_with_a_tiny_variance_match_scores_of_a_constant_ability():
     rng = np.random.default_rng(7)
     days = np.arange(20) * 7
     made = answered(items(), np.repeat(rng.normal(0, 1, (30, 1)), 20, axis=1), days, 25, rng)
@@ -132,7 +132,7 @@ def test_a_walk_of_next_to_nothing_is_the_score_of_a_constant():
     np.testing.assert_allclose(found.se, still.se, rtol=1e-5)
 
 
-def test_a_learner_without_a_usable_answer_gets_the_population_back():
+def test_learners_without_a_usable_answer_get_the_population_mean_and_sd():
     gone = items()
     known = ItemCurves(np.where(np.arange(ITEMS + 1) < 3, np.nan, gone.a), gone.d, gone.c)
     responses = Responses(
@@ -148,7 +148,7 @@ def test_a_learner_without_a_usable_answer_gets_the_population_back():
     assert found.discount[0] == 1
 
 
-def test_a_day_that_nobody_expected_is_still_counted():
+def test_answers_beyond_the_window_of_a_day_are_still_counted():
     """A hundred answers of an average learner, and a hundred wrong ones a day later, beyond the window of that day."""
     rng = np.random.default_rng(2)
     item = rng.integers(0, ITEMS, 200)
@@ -160,7 +160,7 @@ def test_a_day_that_nobody_expected_is_still_counted():
 
 
 @pytest.mark.parametrize("movement", [Movement(0.05**2), Movement(0.03**2, 0.5 / YEAR, 0.3**2), Movement(growth=0.01)])
-def test_discounted_information_is_the_precision(movement):
+def test_discounted_information_matches_the_precision_of_theta(movement):
     rng = np.random.default_rng(12)
     days = np.arange(30) * 7
     made = answered(items(), walked(200, days, movement, rng), days, 10, rng)
@@ -170,7 +170,7 @@ def test_discounted_information_is_the_precision(movement):
     p = expit(items().a[made.responses.item] * at + items().d[made.responses.item])
     of_answers = found.discount * items().a[made.responses.item] ** 2 * p * (1 - p)
     known = np.bincount(made.responses.person, of_answers) + found.start
-    # information is taken at the last θ, and posteriors are not quite normal
+    # information is computed at the last θ, and posteriors are not quite normal
     assert np.median(known * found.se**2) == pytest.approx(1, abs=0.03)
     assert np.std(known * found.se**2) < 0.1
     last = made.day == days[-1]
@@ -180,8 +180,8 @@ def test_discounted_information_is_the_precision(movement):
         assert (found.discount[made.day == 0] < 0.7).all()
 
 
-def test_effects_of_testlets_widen_the_error_by_what_still_counts():
-    """Pairs of answers in testlets, spelled out."""
+def test_errors_with_testlet_effects_match_a_sum_over_discounted_pairs():
+    """The expected error adds up pairs of answers in the same testlet."""
     rng = np.random.default_rng(14)
     days = np.arange(6) * 7
     movement = Movement(0.05**2)
@@ -201,7 +201,7 @@ def test_effects_of_testlets_widen_the_error_by_what_still_counts():
         assert found.se[i] == pytest.approx(expected, rel=5e-3)
 
 
-def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their_errors():
+def test_total_error_matches_the_spread_of_theta_over_drawn_parameters():
     rng = np.random.default_rng(11)
     movement, n, days = Movement(0.15**2, 0.5 / YEAR, 0.2**2), 12, np.arange(15) * 7
     theta = walked(n, days, movement, rng)
@@ -209,7 +209,7 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
     cov = root @ root.transpose(0, 2, 1)
     cov[:, 2], cov[:, :, 2] = 0.0, 0.0
     a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
-    # every item once a learner, four a day
+    # each learner answers every item once, four a day
     item = rng.permuted(np.tile(np.arange(ITEMS), (n, 1)), axis=1)
     p = expit(a[item] * (np.repeat(theta, 4, axis=1) - b[item]))
     names = tuple(f"i{j}" for j in range(ITEMS))
@@ -229,7 +229,7 @@ def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their
         da, db = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((ITEMS, 2)))
         curves = Curves.from_items(ItemCurves(a + da, -(a + da) * (b + db), c))
         moved.append(moving_eap(responses, day, curves, movement).theta)
-    # 400 draws: 3.5 % each; the formula takes every response at the last θ, which was another when it was given
+    # 400 draws: errors of 3.5 %; the formula uses the last θ for every response, though θ was different at that time
     ratio = np.std(moved, axis=0) / 0.3 / added
     assert np.mean(ratio) == pytest.approx(1, abs=0.08)
     assert np.abs(ratio - 1).max() < 0.3

@@ -42,9 +42,9 @@ def posterior(x: Floats, parameters: Floats) -> tuple[float, Floats]:
     return float((np.log(each.sum(axis=1)) + top[:, 0]).sum()), each / each.sum(axis=1, keepdims=True)
 
 
-def test_it_is_what_brute_force_gives() -> None:
-    """Scores of persons by their posteriors, the information by second differences of the log-likelihood (a step of
-    1e-3 leaves errors of about 1e-6 of it)."""
+def test_score_test_of_normality_matches_brute_force() -> None:
+    """Persons' scores come from their posteriors, the information from second differences of the log-likelihood (a step
+    of 1e-3 leaves relative errors of about 1e-6)."""
     rng, J, step = np.random.default_rng(5), 5, 1e-3
     x = answers((rng.chisquare(8, 800) - 8) / 4, J, rng)
     fit = fit_em(Responses.from_wide(x), tolerance=1e-8)
@@ -69,7 +69,7 @@ def test_it_is_what_brute_force_gives() -> None:
 
 
 @pytest.mark.ci
-def test_normal_abilities_are_rejected_as_often_as_the_level_says() -> None:
+def test_normality_of_normal_abilities_is_rejected_at_the_nominal_rate() -> None:
     """200 data sets: the mean of χ²(2) is 2 with a standard error of .14; at most 18 of 200 beyond the 5 % point, which
     a binomial exceeds once in 200 times."""
     found = []
@@ -82,8 +82,8 @@ def test_normal_abilities_are_rejected_as_often_as_the_level_says() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_skewed_abilities_are_found_with_their_direction(sign: int) -> None:
-    """χ²₂₀ has a skewness of .63: 20 data sets of 2000 learners, and none is missed."""
+def test_skewed_abilities_are_detected_with_their_direction(sign: int) -> None:
+    """χ²₂₀ has a skewness of .63: it is detected in all of 20 data sets of 2000 learners."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         responses = Responses.from_wide(answers(sign * (rng.chisquare(20, 2000) - 20) / np.sqrt(40), 40, rng))
@@ -92,14 +92,15 @@ def test_skewed_abilities_are_found_with_their_direction(sign: int) -> None:
         assert found.skewness_z * sign > 0
 
 
-def test_guessing_looks_like_skewness_until_it_is_in_the_model() -> None:
+def test_guessing_is_detected_as_skewness_unless_the_model_includes_guessing() -> None:
     rng = np.random.default_rng(3)
     responses = Responses.from_wide(answers(rng.normal(size=4000), 30, rng, guessing=0.2))
     assert normality(responses, fit_em(responses)).p < 1e-6
     assert normality(responses, fit_em(responses, model="3pl")).p > 0.01
 
 
-def test_some_answered_other_items_and_an_item_that_all_got_right_does_not_count() -> None:
+def test_an_item_that_all_learners_got_right_does_not_change_the_normality_test() -> None:
+    """The design is random: learners answered different halves of the items."""
     rng = np.random.default_rng(4)
     x = answers(rng.normal(size=3000), 30, rng)
     x[rng.random(x.shape) < 0.5] = np.nan
@@ -109,7 +110,7 @@ def test_some_answered_other_items_and_an_item_that_all_got_right_does_not_count
     assert whole.p > 0.01
 
 
-def test_other_populations_are_refused() -> None:
+def test_normality_test_is_refused_for_fits_without_a_standard_normal_population() -> None:
     rng = np.random.default_rng(6)
     responses = Responses.from_wide(answers(rng.normal(size=500), 10, rng))
     groups = ["x", "y"] * 250

@@ -1,4 +1,4 @@
-"""Items without an estimate: their proportion correct against the published curve, with every error of both sides."""
+"""Items without an estimate: proportion correct against the published curve, with the errors of both sides."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def bank(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def errors(a: Floats, b: Floats, learners: int) -> Floats:
-    """Shape (J, 2, 2), of (a, b), as a calibration with so many learners leaves them."""
+    """Covariances of (a, b), shape (J, 2, 2), as after a calibration with this number of learners."""
     a_se, b_se, cov = assumed_errors(a, b, np.zeros(ITEMS))
     return np.stack([[a_se**2, cov], [cov, b_se**2]]).transpose(2, 0, 1) * 500 / learners
 
 
 def answered(rng: np.random.Generator, a: Floats, b: Floats, n: int, learners: int = LEARNERS) -> Responses:
-    """The first items are answered by n of the learners, θ ~ N(0.5, 1.2²); the others by all."""
+    """The first items are answered by n of the learners, θ ~ N(0.5, 1.2²); the rest by all."""
     theta = rng.normal(MEAN, SD, (learners, 1))
     scores = (rng.random((learners, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
     for j in range(TESTED):
@@ -50,10 +50,11 @@ def judged(
     )
 
 
-def test_of_sound_items_one_in_twenty_falls_below_five_hundredths() -> None:
+def test_five_percent_of_sound_items_have_p_below_0_05() -> None:
     """300 months, 2 items of 300 answers in each, everything published from 500 learners. The share below 0.05 has a
-    Monte Carlo error of √(0.05·0.95/600) = 0.0089, that below 0.01 one of 0.0041, the SD of z one of 1/√1200 = 0.029;
-    three of each are allowed. A third of the variance is the published values': without it 0.12 are below 0.05."""
+    Monte Carlo error of √(0.05·0.95/600) = 0.0089, the share below 0.01 has 0.0041, and the SD of z has 1/√1200 =
+    0.029; three of each are allowed. A third of the variance comes from the published values: without this part, 0.12
+    of the items are below 0.05."""
     p, z = [], []
     for seed in range(300):
         rng = np.random.default_rng([4, seed])
@@ -71,8 +72,8 @@ def test_of_sound_items_one_in_twenty_falls_below_five_hundredths() -> None:
     assert z_all.std() == pytest.approx(1.0, abs=0.087)
 
 
-def test_an_item_that_became_easier_by_0_8_is_found_from_150_answers() -> None:
-    """It is answered 0.14 more often where θ ~ N(0.5, 1.2²), 3.6 standard errors; of 40 months at least 0.75."""
+def test_item_that_became_easier_by_0_8_is_flagged_from_150_answers() -> None:
+    """Its proportion correct grows by 0.14 if θ ~ N(0.5, 1.2²), 3.6 standard errors; found in 0.75 of 40 months."""
     found, severities = 0, []
     for seed in range(40):
         rng = np.random.default_rng([5, seed])
@@ -88,13 +89,13 @@ def test_an_item_that_became_easier_by_0_8_is_found_from_150_answers() -> None:
     assert severities.count("high") > severities.count("medium"), "0.14 lies above 0.10"
 
 
-def test_se_is_the_binomial_one_where_nothing_published_errs() -> None:
+def test_standard_error_is_close_to_binomial_if_published_values_are_exact() -> None:
     rng = np.random.default_rng(6)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5
     found = judged(answered(rng, a, b, 400), a, b)
     assert found.n.tolist() == [400, 400]
-    # Jensen: the spread of p over learners takes something of p̄(1 − p̄), at most its variance, here below a third
+    # Jensen: the spread of p over learners lowers p̄(1 − p̄), at most by its variance, here by less than a third
     whole = np.sqrt(found.expected * (1 - found.expected) / found.n)
     assert np.all((found.se < whole) & (found.se > 0.8 * whole))
     np.testing.assert_allclose(found.p, 2 * norm.sf(np.abs(found.difference / found.se)), rtol=1e-12)
@@ -102,11 +103,9 @@ def test_se_is_the_binomial_one_where_nothing_published_errs() -> None:
 
 @pytest.mark.parametrize(("item", "parameter"), [(0, 0), (0, 1), (7, 0), (7, 1)])
 @pytest.mark.parametrize("c", [0.0, 0.2])
-def test_an_error_of_a_published_value_counts_by_what_it_does_to_the_expectation(
-    item: int, parameter: int, c: float
-) -> None:
-    """The value is the tested item's own, or another item's, which counts through the learners' posteriors. The central
-    differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
+def test_errors_of_published_values_count_by_the_slope_of_the_expectation(item: int, parameter: int, c: float) -> None:
+    """The value belongs to the tested item, or to a different item, which counts through the learners' posteriors. The
+    central differences have an error of the order 1e-6 of the derivative at a step of 1e-3."""
     rng = np.random.default_rng(7)
     a, b = bank(rng)
     a[0], b[0] = 1.0, 0.5
@@ -122,7 +121,7 @@ def test_an_error_of_a_published_value_counts_by_what_it_does_to_the_expectation
     assert added == pytest.approx(variance * ((expected[0] - expected[1]) / (2 * h)) ** 2, rel=1e-4)
 
 
-def test_an_error_of_the_learners_mean_counts_likewise() -> None:
+def test_error_of_the_learners_mean_counts_by_the_slope_of_the_expectation() -> None:
     rng = np.random.default_rng(8)
     a, b = bank(rng)
     responses, h = answered(rng, a, b, 200), 1e-3
@@ -134,8 +133,8 @@ def test_an_error_of_the_learners_mean_counts_likewise() -> None:
     assert added == pytest.approx((0.3 * (up - down) / (2 * h)) ** 2, rel=1e-4)
 
 
-def test_tested_items_say_nothing_of_anyones_ability() -> None:
-    """All answers to the other tested item turned around change nothing for the first."""
+def test_answers_to_tested_items_do_not_change_abilities() -> None:
+    """Reversing all answers to the second tested item changes nothing for the first."""
     rng = np.random.default_rng(9)
     a, b = bank(rng)
     responses = answered(rng, a, b, 300)
@@ -145,7 +144,7 @@ def test_tested_items_say_nothing_of_anyones_ability() -> None:
     assert before.observed[1] != after.observed[1]
 
 
-def test_too_few_answers_and_answers_nearly_all_alike_are_not_tested() -> None:
+def test_items_with_too_few_or_nearly_equal_answers_are_not_tested() -> None:
     rng = np.random.default_rng(10)
     a, b = bank(rng)
     b[1] = -6.0
@@ -153,7 +152,7 @@ def test_too_few_answers_and_answers_nearly_all_alike_are_not_tested() -> None:
     assert judged(answered(rng, a, b, 100), a, b).item_ids == ("item00",)
 
 
-def test_nothing_tested_is_an_empty_answer() -> None:
+def test_result_is_empty_if_no_item_can_be_tested() -> None:
     nothing = Responses.from_wide(np.full((3, ITEMS), np.nan), IDS)
     found = judged(nothing, np.ones(ITEMS), np.zeros(ITEMS))
     assert (found.item_ids, found.severity, found.q.tolist()) == ((), (), [])

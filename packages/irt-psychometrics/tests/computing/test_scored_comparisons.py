@@ -51,7 +51,7 @@ MOVED = 4
 
 
 def month(seed: int, n: int = 4000, moved: float = 0.0, truth: ScoredItems = TRUTH) -> Comparison:
-    """A month against anchors that are published as they were frozen."""
+    """A month compared with anchors whose published values are the frozen ones."""
     rng = np.random.default_rng(seed)
     anchors = frozen(truth.estimated(rng, n))
     by = moved * (np.arange(truth.size) == MOVED)
@@ -71,7 +71,7 @@ def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_curve_is_the_expected_share_with_the_derivatives_of_differences() -> None:
+def test_curves_and_derivatives_match_expected_shares_and_finite_differences() -> None:
     items = TRUTH.estimated(np.random.default_rng(2), 10**9).items
     np.testing.assert_allclose(items.curve(THETA).T, by_hand(TRUTH, THETA), atol=1e-3)
     (some,) = items.others
@@ -88,7 +88,7 @@ def test_a_curve_is_the_expected_share_with_the_derivatives_of_differences() -> 
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara", "mean-sigma"])
-def test_exact_values_give_the_constants_exactly(method) -> None:
+def test_linking_constants_are_exact_if_parameters_are_exact(method) -> None:
     rng = np.random.default_rng(3)
     old, new = (truth.estimated(rng, 10**14) for truth in (TRUTH, TRUTH.rescaled(SLOPE, INTERCEPT)))
     found = link(new, frozen(old), method=method)
@@ -98,7 +98,7 @@ def test_exact_values_give_the_constants_exactly(method) -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_the_constants_follow_steps_as_their_derivatives_say() -> None:
+def test_derivatives_of_linking_constants_by_steps_match_finite_differences() -> None:
     rng = np.random.default_rng(4)
     anchors = frozen(TRUTH.estimated(rng, 10**6))
     pairs, _ = match(TRUTH.rescaled(SLOPE, INTERCEPT).estimated(rng, 10**6), anchors, AnchorLimits())
@@ -120,8 +120,8 @@ def test_the_constants_follow_steps_as_their_derivatives_say() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_counts_by_its_share_of_the_maximum_and_not_by_its_points() -> None:
-    """An item scored {0, 3} has the curve of one scored 0 and 1 with three times its slope: the same anchor."""
+def test_anchors_are_weighted_by_share_of_the_maximum_instead_of_points() -> None:
+    """An item scored {0, 3} has the curve of an item scored 0 and 1 with three times the slope: the same anchor."""
     plain = ScoredItems.drawn(np.random.default_rng(5), (1,) * 8)
     old = plain.estimated(np.random.default_rng(7), 2000).items
     new = plain.rescaled(SLOPE, INTERCEPT).estimated(np.random.default_rng(8), 2000).items
@@ -140,7 +140,7 @@ def test_an_item_counts_by_its_share_of_the_maximum_and_not_by_its_points() -> N
 
 
 @WHERE_STATISTICS_CHANGE
-def test_errors_of_two_numbers_are_those_of_draws() -> None:
+def test_covariance_of_anchor_differences_matches_the_spread_of_draws() -> None:
     """D = J⁻¹T of scored anchors over 120 draws of both sides about the truth: the error of a variance is .13."""
     rng, draws, covs = np.random.default_rng(9), [], []
     for _ in range(120):
@@ -156,9 +156,9 @@ def test_errors_of_two_numbers_are_those_of_draws() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
-    """Against finite differences of D in all parameters of a fit, through the joint covariance of all. What is left
-    out, of t with other items, is below .03 of a variance, and what is not more than .1."""
+def test_covariances_between_scored_anchors_match_the_joint_covariance_of_the_fit() -> None:
+    """Compares with finite differences of D in all parameters of a fit, through the joint covariance of all items. The
+    covariances of t with different items are left out; they are below .03 of a variance. The rest exceed .1."""
     rng = np.random.default_rng(12)
     fit = fit_em(TRUTH.answers(rng, rng.normal(size=1000)), model=TRUTH.models, threads=1)
     anchors = frozen(TRUTH.estimated(rng, 10**12))
@@ -183,7 +183,7 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
+def test_only_the_item_that_moved_as_a_whole_is_flagged() -> None:
     found = Drift.from_comparison(month(10, moved=0.5))
     assert (found.flagged, found.delta_b[MOVED]) == ((ids(MOVED + 1)[MOVED],), pytest.approx(0.5, abs=0.15))
     assert Drift.from_comparison(month(11)).flagged == ()
@@ -194,7 +194,7 @@ def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
+def test_items_of_a_common_slope_are_tested_on_difficulty_alone() -> None:
     pcm = ScoredItems.drawn(np.random.default_rng(12), MOST, "pcm", "rasch")
     rng = np.random.default_rng(13)
     anchors = frozen(pcm.estimated(rng, 3000))
@@ -207,8 +207,8 @@ def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
-    """Nobody got the middle score of an item that is otherwise as published: its curve is nearly the same."""
+def test_months_without_an_items_middle_score_are_compared_by_the_banks_maximum() -> None:
+    """No learner got the middle score of an item that otherwise did not change: its curve is nearly the same."""
     comparison = month(14)
     (some,) = comparison.window.others
     column = some.at.tolist().index(3)
@@ -222,7 +222,7 @@ def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("j", [MOVED, 3], ids=["most points", "fewer"])
-def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
+def test_changes_of_scored_items_are_classified_as_drift_or_leak(j: int) -> None:
     rng = np.random.default_rng(15)
     n, theta = 1500, rng.normal(0, 1, 1500)
     published = TRUTH.estimated(rng, 10**8).items
@@ -251,7 +251,7 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_that_was_not_fitted_is_judged_by_its_mean_share() -> None:
+def test_items_without_an_estimate_are_compared_by_their_mean_share() -> None:
     rng, z = np.random.default_rng(16), []
     published = TRUTH.estimated(np.random.default_rng(17), 10**8).items
     item = published.item_ids[MOVED]
@@ -270,7 +270,7 @@ def test_an_item_that_was_not_fitted_is_judged_by_its_mean_share() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_information_of_scored_items_is_lost_where_their_slope_is() -> None:
+def test_scored_items_lose_information_if_their_slope_falls() -> None:
     comparison = month(18)
     losses = losses_of_items(comparison, Abilities.normal())
     assert losses.flagged == ()
@@ -286,7 +286,7 @@ def test_information_of_scored_items_is_lost_where_their_slope_is() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_assumed_errors_of_a_scored_item_are_those_of_its_information() -> None:
+def test_assumed_errors_of_scored_items_match_the_inverse_of_their_information() -> None:
     items = TRUTH.estimated(np.random.default_rng(20), 10**10).items
     a_se, b_se, _ = assumed_errors(items.a, items.b, items.c, items.others)
     grid = Grid.spanning()
@@ -302,7 +302,7 @@ def test_assumed_errors_of_a_scored_item_are_those_of_its_information() -> None:
 
 
 @WHERE_STATISTICS_CHANGE
-def test_the_slopes_of_expected_scores_are_those_on_the_way_between_both_curves() -> None:
+def test_slopes_of_expected_scores_match_the_difference_between_both_curves() -> None:
     theta = Grid.spanning().nodes
     scored = TRUTH.estimated(np.random.default_rng(21), 10**10).items.others
     x = TRUTH.parameters.T.copy()
@@ -318,7 +318,7 @@ def test_the_slopes_of_expected_scores_are_those_on_the_way_between_both_curves(
 
 
 @WHERE_STATISTICS_CHANGE
-def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> None:
+def test_only_the_item_that_is_harder_for_a_group_is_flagged() -> None:
     rng = np.random.default_rng(22)
     n, theta = 700, np.r_[rng.normal(0, 1, 700), rng.normal(-0.5, 1, 700)]
     reference, focal = (
@@ -339,7 +339,7 @@ def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> Non
 
 
 @WHERE_STATISTICS_CHANGE
-def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_mean_difference() -> None:
+def test_mantel_statistic_and_smd_match_correlation_and_mean_difference_in_a_stratum() -> None:
     """One stratum: χ² = (N − 1) r² (Mantel 1963). Two scores: Mantel-Haenszel's without continuity correction."""
     rng = np.random.default_rng(23)
     score, group = rng.integers(0, 4, 200), np.repeat([0, 1], 100)
@@ -391,7 +391,7 @@ def log_odds(fit: Calibration, j: int, score: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("key", ["science_gpcm", "verbal_gpcm", "verbal_pcm", "mixed_gpcm"])
-def test_estimates_errors_and_likelihood_are_those_of_mirt(shared, key):
+def test_estimates_errors_and_likelihood_match_mirt(shared, key):
     name, model = key.split("_")
     reference, responses = REFERENCE[key], answers(shared, name)
     fit = fit_em(responses, model=models_of(responses, model), prior_on_rare_steps=False)
@@ -399,7 +399,7 @@ def test_estimates_errors_and_likelihood_are_those_of_mirt(shared, key):
     assert fit.convergence.loglik == pytest.approx(reference["loglik"], abs=1e-4)
     assert fit.convergence.n_parameters == reference["n_est"]
     assert fit.latent_sd**2 == pytest.approx(reference["variance"], abs=1e-4)
-    # where the SD is free mirt stops short: the log-likelihood here is higher by 1e-7
+    # if the SD is free, mirt stops short: the log-likelihood here is higher by 1e-7
     close = 1e-4 if model == "gpcm" else 2e-4
     for j, (item, known) in enumerate(reference["items"].items()):
         found = {f"d{k}": log_odds(fit, j, k) for k in range(1, fit.n_categories[j])} | {"a": (fit.a[j], fit.a_se[j])}

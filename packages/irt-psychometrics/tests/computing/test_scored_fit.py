@@ -1,6 +1,6 @@
-"""Fit statistics of items scored 0 … m: by enumeration, at the size of a test under the model, and faults.
+"""Fit statistics of items scored 0 … m: enumeration, rejection rates under the model, and misfitting items.
 
-`python -m benchmarks.bench_type1 --model gpcm` does it at size; docs/explanation/fit.md has the result.
+`python -m benchmarks.bench_type1 --model gpcm` is the large version; docs/explanation/fit.md has its result.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def truth(items: ScoredItems):
 
 @pytest.fixture(scope="module")
 def sound():
-    """A fit under planned missing forms; the third item depends on θ as a curve that falls again."""
+    """Responses to planned missing forms that follow the model, and their fit."""
     items, rng = drawn(7)
     theta = rng.normal(size=PERSONS)
     x = items.matrix(rng, theta)
@@ -70,7 +70,7 @@ def sound():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_shares_by_sum_score_are_those_of_all_patterns():
+def test_shares_by_sum_score_match_the_enumeration_of_patterns():
     items, _ = drawn(3, 4)
     whole = Fitted.from_responses(responses_of(items, np.zeros((1, 4))), truth(items))
     p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
@@ -89,30 +89,30 @@ def test_shares_by_sum_score_are_those_of_all_patterns():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_what_a_sound_fit_is_judged_by(sound, simulate_about):
+def test_fit_summary_of_a_sound_fit_has_no_conspicuous_statistics(sound, simulate_about):
     simulate_about(100_000)
     responses, fit = sound
     found = FitSummary.from_fit(responses, fit, threads=1)
     assert all(np.isfinite(values).all() for values in found.items.values())
     for name in ("infit", "outfit"):
         assert np.abs(found.items[name] - 1).max() < 0.1
-        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more come up once in 800 times
+        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more occur once in 800 times
     assert max((found.items[name] < 0.05).sum() for name in ("s_x2_p", "rmsd_p")) <= 5
     assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
     assert found.whole["parallel"]["p"] > 0.01
-    # m2: three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
+    # m2: each of three forms has 3 items scored 0 and 1, so margins and parameters are equal in number
     assert (found.whole["q3"]["flagged"], found.whole["m2"]) == (0, [])
 
 
 @WHERE_STATISTICS_CHANGE
-def test_no_item_owes_its_parameters_to_anything_but_its_own_scores(sound):
-    """a, d and the free t of 4 scores are 4 parameters, of {0, 2} and of {0, 1} they are 2, of 3 scores 3."""
+def test_number_of_parameters_of_an_item_follows_from_its_scores(sound):
+    """Including a, d and the free t, items with 4 scores have 4 parameters, {0, 2} and {0, 1} 2, and 3 scores 3."""
     responses, fit = sound
     assert Fitted.from_responses(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
 
 
 @WHERE_STATISTICS_CHANGE
-def test_m2_is_of_the_items_scored_0_and_1():
+def test_m2_of_a_mixed_form_uses_only_the_items_scored_0_and_1():
     items, rng = drawn(5)
     x = items.matrix(rng, rng.normal(size=PERSONS))
     form = form_fit(responses_of(items, x), truth(items))[0]
@@ -123,7 +123,7 @@ def test_m2_is_of_the_items_scored_0_and_1():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(simulate_about):
+def test_only_items_whose_scores_do_not_follow_theta_are_flagged(simulate_about):
     simulate_about(100_000)
     items, rng = drawn(11)
     theta = rng.normal(size=PERSONS)
@@ -139,7 +139,7 @@ def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(simulate_about
 
 
 @WHERE_STATISTICS_CHANGE
-def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlikely():
+def test_copies_of_a_scored_item_and_careless_learners_are_flagged():
     items, rng = drawn(13)
     x = items.matrix(rng, rng.normal(size=PERSONS))
     copied = x.copy()
@@ -154,14 +154,14 @@ def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlike
 
 
 @WHERE_STATISTICS_CHANGE
-def test_lz_star_has_its_level_at_the_true_parameters():
+def test_lz_star_keeps_its_level_at_the_true_parameters():
     items, rng = drawn(17)
     p = person_fit(responses_of(items, items.matrix(rng, rng.normal(size=20_000))), truth(items)).p
     assert 0.04 < np.mean(p < 0.05) < 0.06  # its error is .0015
 
 
 @WHERE_STATISTICS_CHANGE
-def test_proportions_and_correlations_are_of_shares_of_the_maximum():
+def test_proportions_and_correlations_are_computed_from_shares_of_the_maximum():
     items, rng = drawn(19)
     x = items.matrix(rng, rng.normal(size=500))
     shares, responses = x / items.max_scores, responses_of(items, x)
@@ -172,7 +172,7 @@ def test_proportions_and_correlations_are_of_shares_of_the_maximum():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(simulate_about):
+def test_infit_outfit_and_rmsd_match_sums_over_posteriors(simulate_about):
     simulate_about(1000)
     items, rng = drawn(23, 8)
     x = items.matrix(rng, rng.normal(size=300))
@@ -196,9 +196,9 @@ def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(simulate_about):
 
 @WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
-def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
-    """n answers of which each is an event with a probability p, worth 1 − p, and otherwise −p: a binomial number less
-    its mean. Such a law has steps, at which the series gives the middle, as far as its terms go."""
+def test_distribution_of_a_sum_of_residuals_matches_the_binomial(expected):
+    """Each of n answers is worth 1 − p with probability p, and −p otherwise: the sum is binomial minus its mean. This
+    distribution has steps, at which the series gives the middle, as far as its terms go."""
     n = 2000
     p = expected / n
     sd = np.sqrt(n * p * (1 - p))
@@ -212,15 +212,15 @@ def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
 
 
 @WHERE_STATISTICS_CHANGE
-def test_an_item_far_from_the_model_keeps_its_distance():
+def test_statistics_far_from_the_model_are_not_shrunk():
     law = _ByTransform(np.ones((1, 3)), np.full((1, 3, _FREQUENCIES), -1e-3 + 0j))
     far = law.standardised(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
     assert far.tolist() == [-40.0, 20.0, 60.0]
 
 
 @WHERE_STATISTICS_CHANGE
-def test_a_transform_expects_every_score_given_the_other_answers():
-    """Against the posterior written out, for answers to four items, by any directions."""
+def test_transform_of_residuals_matches_posteriors_given_the_remaining_answers():
+    """Compares with posteriors computed directly, for answers to four items and random directions."""
     items, rng = drawn(31, 4)
     x = items.matrix(rng, rng.normal(size=6))
     whole = Fitted.from_responses(responses_of(items, x), truth(items))
@@ -244,7 +244,7 @@ def test_a_transform_expects_every_score_given_the_other_answers():
 
 
 @WHERE_STATISTICS_CHANGE
-def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_other_answers():
+def test_posterior_without_an_item_matches_the_product_over_the_remaining_items():
     items, rng = drawn(29, 8)
     x = items.matrix(rng, rng.normal(size=200))
     responses, fit = responses_of(items, x), truth(items)
@@ -258,14 +258,14 @@ def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_o
 
 
 # -- scored items ------------------------------------------------------------------------------------
-# θ from scored items (partial credit) beside items of 0 and 1, held to sums over every pattern of five mixed items.
+# θ from scored items (partial credit) and items of 0 and 1, compared with sums over all patterns of five mixed items.
 
 MEAN, SD = 0.3, 1.2
 A = np.array([1.1, 0.8, 0.5, 0.7, -0.4])
 D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
 C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
 STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
-"""t by item: scores 0 to 2; 0 to 3 of which nobody had given 1; and 0 or 2. The others are a 2PL and a 3PL."""
+"""t by item: scores 0 to 2; 0 to 3 without any answer of 1; and 0 or 2. The rest are a 2PL and a 3PL."""
 MOST = np.array([1, 2, 3, 1, 2])
 SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
 PATTERNS = np.array(list(product(*SCORES)))
@@ -296,7 +296,7 @@ def loglik(pattern, theta):
     return sum(log_probability(j, k, theta) for j, k in enumerate(pattern) if k >= 0)
 
 
-def test_a_posterior_mean_is_that_of_a_fine_grid_for_every_pattern():
+def test_posterior_means_match_a_fine_grid_for_every_pattern():
     found = eap(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, mean=MEAN, sd=SD)
     theta = MEAN + SD * np.linspace(-10, 10, 4001)
     for pattern, mean, se in zip(PATTERNS, found.theta, found.se, strict=True):
@@ -321,8 +321,8 @@ def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
 
 
 @pytest.mark.parametrize("method", ["map", "ml", "wle"])
-def test_a_score_is_the_root_of_its_equation_found_by_differences(method):
-    """J = Σ P'P''/P and the information Σ P'²/P by differences of the probabilities, of every score of every item."""
+def test_scores_are_roots_of_their_estimating_equations(method):
+    """J = Σ P'P''/P and the information Σ P'²/P come from differences of the probabilities of all scores."""
     found = score(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, method=method, mean=MEAN, sd=SD)
     step = 1e-4
 
@@ -345,8 +345,8 @@ def test_a_score_is_the_root_of_its_equation_found_by_differences(method):
     assert np.isfinite(found.theta).all() == (method != "ml")
 
 
-def test_perfect_and_empty_patterns():
-    """Full credit throughout: of the item with a negative slope, none."""
+def test_perfect_patterns_have_infinite_ml_and_empty_patterns_have_the_prior():
+    """A perfect pattern has full credit for all items, but 0 for the item with a negative slope."""
     ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
     ends[ends < 0] = np.nan
     of = {
@@ -360,7 +360,7 @@ def test_perfect_and_empty_patterns():
     np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, of["wle"].theta)
 
 
-def test_sum_scores_are_those_of_all_patterns():
+def test_sum_score_table_matches_the_enumeration_of_patterns():
     found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
     unit = Grid.spanning()
     theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
@@ -372,7 +372,8 @@ def test_sum_scores_are_those_of_all_patterns():
     np.testing.assert_allclose(found.theta[known], (joint @ theta)[known] / joint.sum(axis=1)[known], rtol=1e-12)
 
 
-def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower_as_the_nearest_higher():
+def test_absent_scores_count_as_the_nearest_lower_score():
+    """If there is no lower score, they count as the nearest higher score."""
     absent = OtherItems.from_parameters(
         {0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}}
     )

@@ -1,4 +1,4 @@
-"""Scores by every method and item curves: laws, independent posteriors and likelihoods, answers at the edges."""
+"""Scores by every method and item curves: formulas, independent posteriors and likelihoods, and extreme answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = np.array(
 )
 
 
-def test_curves_of_a_larger_bank_give_the_same_scores_to_the_last_bit():
+def test_curves_of_a_larger_bank_give_bitwise_equal_scores():
     """One learner's answers are scored with the curves of all published items."""
     more = {"mean": 0.7, "sd": 1.6}
     gap = [np.append(x, np.nan) for x in (A, D, C)]
@@ -40,7 +40,7 @@ def test_curves_of_a_larger_bank_give_the_same_scores_to_the_last_bit():
 
 
 @pytest.mark.parametrize("answers", [10, 150, 300, 500, 1000, 5000])
-def test_however_many_answers_there_are_the_score_is_that_of_2001_nodes(answers):
+def test_scores_match_2001_nodes_for_any_number_of_answers(answers):
     """61 nodes are .2 SDs of the prior apart: at 1000 answers they give SEs wrong by half, at 5000 nonsense."""
     mean, sd, rng = 0.3, 1.2, np.random.default_rng(answers)
     a, d = rng.lognormal(0, 0.3, answers), rng.normal(0, 1, answers)
@@ -59,7 +59,7 @@ def test_however_many_answers_there_are_the_score_is_that_of_2001_nodes(answers)
     np.testing.assert_allclose(scores.se, np.sqrt(posterior @ theta**2 - expected**2), atol=1e-4)
 
 
-def test_who_gave_no_usable_answer_gets_the_prior():
+def test_learners_without_a_usable_answer_get_the_prior():
     rows = np.array([[1.0, np.nan], [np.nan, np.nan], [np.nan, 1.0]])
     scores = eap(Responses.from_wide(rows), np.array([1.0, np.nan]), np.zeros(2), np.zeros(2), mean=0.5, sd=2.0)
     assert (scores.theta[1:].tolist(), scores.se[1:].tolist()) == ([0.5, 0.5], [2.0, 2.0])
@@ -73,7 +73,7 @@ def log_likelihood(row, theta, a=A, d=D, c=C):
         return np.log(np.where(row[seen] == 1, p, 1 - p)).sum(axis=1)
 
 
-def test_map_is_the_highest_point_of_the_posterior():
+def test_map_estimate_is_the_maximum_of_the_posterior():
     fine = np.linspace(-8, 8, 160_001)
     scores = score(Responses.from_wide(ROWS), A, D, C, method="map", mean=0.4, sd=1.3)
     for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
@@ -84,7 +84,7 @@ def test_map_is_the_highest_point_of_the_posterior():
         assert se == pytest.approx(1 / np.sqrt(curvature), rel=1e-3)  # second difference over ± 0.01
 
 
-def test_ml_is_the_highest_point_of_the_likelihood_or_infinite():
+def test_ml_estimate_is_the_maximum_of_the_likelihood_or_infinite():
     fine = np.linspace(-40, 40, 800_001)
     scores = score(Responses.from_wide(ROWS), A, D, C, method="ml")
     for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
@@ -100,8 +100,8 @@ def test_ml_is_the_highest_point_of_the_likelihood_or_infinite():
     assert np.isfinite(scores.theta).any()
 
 
-def test_ml_far_outside_the_search_grid_is_found():
-    """20 easy items, one wrong: the root of the likelihood lies near θ = −9, six nodes' width beyond the grid."""
+def test_ml_estimate_far_outside_the_search_grid_is_found():
+    """20 easy items, ten wrong: the root of the likelihood lies near θ = −9, six nodes' width beyond the grid."""
     a, d, c = np.full(20, 1.0), np.full(20, 9.0), np.zeros(20)
     row = np.zeros((1, 20))
     row[0, :10] = 1
@@ -117,8 +117,8 @@ def test_perfect_and_empty_patterns_have_finite_scores_in_order(method):
     assert np.all(np.diff(scores.theta) > 0)
 
 
-def test_one_right_answer_has_warms_estimate_by_hand():
-    """One 2PL item: a(1 − P) + a(1 − 2P)/2 = 0, so P = 3/4 where it is right and 1/4 where it is wrong."""
+def test_wle_of_a_single_answer_matches_the_closed_form():
+    """One 2PL item: a(1 − P) + a(1 − 2P)/2 = 0, so P = 3/4 if the answer is right and 1/4 if it is wrong."""
     a, d = np.array([1.6]), np.array([0.4])
     scores = score(Responses.from_wide(np.array([[1.0], [0.0]])), a, d, np.zeros(1), method="wle")
     np.testing.assert_allclose(a * scores.theta + d, [np.log(3), -np.log(3)], atol=1e-8)
@@ -126,8 +126,8 @@ def test_one_right_answer_has_warms_estimate_by_hand():
 
 
 @pytest.mark.parametrize("method", ["wle", "ml", "map"])
-def test_every_estimate_of_a_3pl_is_a_root_of_its_equation(method):
-    """Once 3 in 1000 were none: steps swung about a root that is steeper than the information says, to the last one."""
+def test_estimates_of_a_3pl_are_roots_of_their_estimating_equations(method):
+    """Previously 3 in 1000 were not roots: steps overshot if the equation was steeper than the information."""
     rng = np.random.default_rng(3)
     a, d, c = rng.uniform(0.5, 2.5, 15), 1.6 * rng.normal(size=15), np.full(15, 0.2)
     x = (rng.random((5000, 15)) < probability(rng.normal(size=5000), a, d, c)).astype(float)
@@ -144,13 +144,13 @@ def test_every_estimate_of_a_3pl_is_a_root_of_its_equation(method):
             total += warm / (2 * (slope**2 / (p * (1 - p))).sum(axis=1))
         return total - at if method == "map" else total
 
-    near = np.abs(theta) < 8  # further out p and 1 − p have no digits left to show a root with
+    near = np.abs(theta) < 8  # further out, p and 1 − p are rounded too much to show a root
     assert near.mean() > 0.9
     assert (equation(theta - 1e-5)[near] > 0).all()
     assert (equation(theta + 1e-5)[near] < 0).all()
 
 
-def test_wle_is_nearly_unbiased_where_ml_and_jeffreys_mode_are_not():
+def test_wle_is_nearly_unbiased_while_ml_and_jeffreys_mode_are_biased():
     """Warm (1989): under a 3PL the bias of order 1/n goes with J/(2I), not with I'/(2I)."""
     rng = np.random.default_rng(4)
     J, N, truth = 40, 20_000, -1.0
@@ -162,17 +162,17 @@ def test_wle_is_nearly_unbiased_where_ml_and_jeffreys_mode_are_not():
         theta = score(Responses.from_wide(x), a, d, c, method=method).theta
         bias[method] = np.clip(theta, -6, 6).mean() - truth
     standard_error = 0.4 / np.sqrt(N)  # SD of an estimate here is about 0.4
-    assert abs(bias["wle"]) < 0.015 + 3 * standard_error  # what is left is of order 1/n²
+    assert abs(bias["wle"]) < 0.015 + 3 * standard_error  # the remaining bias is of order 1/n²
     assert min(abs(bias["jeffreys"]), abs(bias["ml"])) > 2 * abs(bias["wle"])
 
 
 @pytest.mark.parametrize("method", ["ml", "wle", "jeffreys"])
-def test_who_gave_no_usable_answer_has_no_score_without_a_prior(method):
+def test_learners_without_a_usable_answer_have_no_score_without_a_prior(method):
     rows = np.array([[1.0, np.nan, 0], [np.nan, 1, np.nan], [np.nan, np.nan, np.nan]])
     a, d, c = np.array([1.0, 0.0, 1.0]), np.zeros(3), np.zeros(3)
     scores = score(Responses.from_wide(rows), a, d, c, method=method)
     assert np.isfinite(scores.theta[0])
-    assert np.isnan(scores.theta[1:]).all()  # the second answered only an item that says nothing of ability
+    assert np.isnan(scores.theta[1:]).all()  # the second learner answered only an item with slope 0
     assert np.isinf(scores.se[1:]).all()
 
 
@@ -186,7 +186,7 @@ def test_every_method_gives_the_same_score_on_any_number_of_threads(method):
     np.testing.assert_array_equal(one.se, three.se)
 
 
-def test_an_unknown_method_is_named():
+def test_unknown_methods_are_refused_with_their_name():
     with pytest.raises(ValueError, match="'mle'"):
         score(Responses.from_wide(np.ones((2, 4))), A, D, C, method="mle")
 
@@ -195,13 +195,13 @@ def test_an_unknown_method_is_named():
     ("change", "message"),
     [({"a": A[:2]}, "a must have shape"), ({"c": np.array([0, 0, 1.2, 0])}, "got 1.2"), ({"sd": 0.0}, "sd must be")],
 )
-def test_bad_arguments_are_named(change, message):
+def test_invalid_arguments_are_refused_with_their_value(change, message):
     arguments = {"a": A, "d": D, "c": C, **change}
     with pytest.raises(ValueError, match=message):
         eap(Responses.from_wide(np.ones((2, 4))), **arguments)
 
 
-def test_nobody_at_all_is_an_empty_score():
+def test_scores_are_empty_if_there_are_no_learners():
     assert eap(Responses.from_wide(np.empty((0, 4))), A, D, C).theta.shape == (0,)
 
 
@@ -215,11 +215,11 @@ def test_information_is_the_squared_slope_over_the_variance(theta, a, d, c):
     value = information(np.array([theta]), *args)[0, 0]
     assert c <= p <= 1
     assert value >= 0
-    # the central difference is good to about h² = 1e-10 and rounding 1e-11
+    # the central difference is accurate to about h² = 1e-10, and rounding is 1e-11
     assert value * p * (1 - p) == pytest.approx(slope**2, abs=1e-8)
 
 
-def test_curves_are_half_way_at_the_difficulty_and_finite_far_out():
+def test_curves_are_halfway_at_the_difficulty_and_finite_far_out():
     theta = np.array([0.7, -500.0, 500.0])
     a, c = np.array([1.5, 40.0]), np.array([0.2, 0.0])
     p = probability(theta, a, -a * 0.7, c)
@@ -245,18 +245,18 @@ LIKELIHOOD = np.prod(np.where(PATTERNS[:, None, :] == 1, P, 1 - P), axis=2)
 """Patterns × nodes."""
 
 
-def test_the_table_is_that_of_all_patterns():
+def test_sum_score_table_matches_the_enumeration_of_patterns():
     table = sum_score_table(SUM_A, SUM_D, SUM_C)
     for k in range(6):
         weight = LIKELIHOOD[PATTERNS.sum(1) == k].sum(0) * WEIGHTS
         mean = weight @ THETA / weight.sum()
-        # a rectangle rule of 61 nodes against one of 2001: both exact to about 1e-8
+        # rectangle rules with 61 and with 2001 nodes: both are exact to about 1e-8
         assert table.probability[k] == pytest.approx(weight.sum(), abs=1e-7)
         assert table.theta[k] == pytest.approx(mean, abs=1e-6)
         assert table.se[k] == pytest.approx(np.sqrt(weight @ (THETA - mean) ** 2 / weight.sum()), abs=1e-6)
 
 
-def test_expected_proportions_are_those_of_all_patterns():
+def test_expected_proportions_match_the_enumeration_of_patterns():
     expected, share = expected_proportions(np.ascontiguousarray(P.T), WEIGHTS)
     weight = LIKELIHOOD @ WEIGHTS
     for k in range(6):
@@ -265,7 +265,7 @@ def test_expected_proportions_are_those_of_all_patterns():
         np.testing.assert_allclose(expected[:, k], weight[at] @ PATTERNS[at] / weight[at].sum(), atol=1e-12)
 
 
-def test_two_hundred_items_keep_their_digits():
+def test_sum_score_table_of_two_hundred_items_is_accurate():
     rng = np.random.default_rng(1)
     a, d = rng.uniform(0.5, 2.5, 200), rng.normal(0, 1.5, 200)
     table = sum_score_table(a, d, np.zeros(200))
@@ -273,12 +273,12 @@ def test_two_hundred_items_keep_their_digits():
     assert np.all(np.diff(table.theta) > 0)
 
 
-def test_an_item_without_parameters_is_named_by_its_place():
+def test_items_without_parameters_are_refused_with_their_place():
     with pytest.raises(ValueError, match=r"places \[1\]"):
         sum_score_table(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2))
 
 
-def test_reliability_is_the_squared_correlation_with_the_truth():
+def test_reliability_matches_the_squared_correlation_with_true_abilities():
     rng = np.random.default_rng(8)
     a, d = rng.uniform(0.6, 1.8, 40), rng.normal(0, 1, 40)
     theta = rng.normal(0.5, 1.3, 20_000)
@@ -287,11 +287,11 @@ def test_reliability_is_the_squared_correlation_with_the_truth():
     squared = np.corrcoef(scores.theta, theta)[0, 1] ** 2
     # standard error of a squared correlation of 0.9 at n = 20,000: 2·0.95·0.1/141 = 0.0013
     assert scores.reliability == pytest.approx(squared, abs=0.005)
-    # another definition: the mean over θ of what information promises
+    # marginal reliability is defined differently: the mean over θ of the reliability that the information implies
     assert marginal_reliability(a, d, np.zeros(40), mean=0.5, sd=1.3) == pytest.approx(squared, abs=0.03)
 
 
-def test_marginal_reliability_leaves_out_items_without_parameters_and_has_its_limits():
+def test_marginal_reliability_ignores_items_without_parameters_and_is_in_0_to_1():
     assert marginal_reliability(np.array([1.0, np.nan]), np.zeros(2), np.zeros(2)) == marginal_reliability(
         np.ones(1), np.zeros(1), np.zeros(1)
     )
@@ -299,8 +299,8 @@ def test_marginal_reliability_leaves_out_items_without_parameters_and_has_its_li
     assert 0.99 < marginal_reliability(np.ones(2000), np.linspace(-3, 3, 2000), np.zeros(2000)) < 1
 
 
-def test_a_fits_reliability_is_that_under_its_histogram():
-    """Two kinds of learners: under N(0, 1) their scores would be drawn to a middle where nobody is."""
+def test_reliability_of_a_fit_uses_its_histogram():
+    """θ has two peaks: under N(0, 1) scores would shrink towards the middle, which has no learners."""
     rng = np.random.default_rng(9)
     a, d = rng.uniform(1.0, 2.0, 12), rng.normal(0, 1, 12)
     theta = np.where(rng.random(1500) < 0.5, -1.0, 1.0) + rng.normal(0, 0.2, 1500)
@@ -316,5 +316,5 @@ def test_a_fits_reliability_is_that_under_its_histogram():
     assert fitted_reliability(responses, fit) == pytest.approx(between / (between + within), abs=1e-12)
 
 
-def test_one_learner_has_no_empirical_reliability():
+def test_a_single_learner_has_no_empirical_reliability():
     assert np.isnan(Scores(np.zeros(1), np.ones(1)).reliability)

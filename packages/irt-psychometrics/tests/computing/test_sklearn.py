@@ -32,7 +32,7 @@ TWO_ITEMS = {
 }
 """Checks that are left out: their data has two columns, and two items do not determine a partial credit model."""
 ARRAY_API = {"check_array_api_input"}
-"""Left out, too: scikit-learn makes it only for those who set SCIPY_ARRAY_API."""
+"""Left out as well: scikit-learn runs the check only if SCIPY_ARRAY_API is set."""
 CHECKS = [
     pytest.param(*one, id=one[1].func.__name__)
     for one in estimator_checks_generator(ItemResponseModel("pcm", max_score=20))
@@ -43,7 +43,7 @@ CHECKS = [
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_checks_of_scikit_learn_pass(estimator, check) -> None:
-    """Their data is noise, which has no slope in common: a fit of it may say that it did not converge."""
+    """Their data is noise without a common slope, so a fit may warn that it did not converge."""
     check(estimator)
 
 
@@ -61,16 +61,16 @@ def fitted(matrix) -> ItemResponseModel:
     return ItemResponseModel(with_se=True).fit(matrix)
 
 
-def test_parameters_and_abilities_are_those_of_the_library(matrix, fitted) -> None:
+def test_parameters_and_abilities_match_the_library(matrix, fitted) -> None:
     fit = fit_em(Responses.from_wide(matrix))
     scores = eap_by(Responses.from_wide(matrix), Curves.from_items(fit.curves, population=fit.latent[0]))
     assert np.array_equal(fitted.discrimination_, fit.a)
     assert np.array_equal(fitted.difficulty_, fit.b)
-    # the two sum in another order
+    # the order of summation differs
     np.testing.assert_allclose(fitted.transform(matrix), np.column_stack([scores.theta, scores.se]), atol=1e-12)
 
 
-def test_log_likelihoods_of_persons_add_up_to_that_of_the_fit(matrix, fitted) -> None:
+def test_log_likelihoods_of_persons_add_up_to_the_log_likelihood_of_the_fit(matrix, fitted) -> None:
     """Both sum over the same 61 nodes; only the order of the sums differs."""
     loglik = fitted.score_samples(matrix)
     assert loglik.sum() == pytest.approx(fitted.calibration_.convergence.loglik, abs=1e-8)
@@ -128,7 +128,9 @@ def test_scored_items_have_abilities_in_the_order_of_their_sums() -> None:
         (ItemResponseModel("gpcm", max_score=[3, 3]), 1.0, "one for each of 6 items"),
     ],
 )
-def test_wrong_requests_name_the_item_or_the_parameter(matrix, estimator, value: float, said: str) -> None:
+def test_invalid_requests_are_refused_with_the_item_or_the_parameter(
+    matrix, estimator, value: float, said: str
+) -> None:
     x = matrix.copy()
     x[3, 1] = value
     with pytest.raises(ValueError, match=said):
@@ -143,7 +145,7 @@ def test_items_of_a_data_frame_keep_their_names(matrix) -> None:
     assert found.transform(frame).columns.tolist() == ["theta"]
 
 
-def test_missing_scikit_learn_is_named() -> None:
+def test_import_without_scikit_learn_fails_with_the_remedy() -> None:
     program = (
         "import sys\n"
         "sys.modules['sklearn'] = None\n"

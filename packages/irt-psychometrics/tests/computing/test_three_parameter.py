@@ -1,4 +1,4 @@
-"""Months of a 3PL scale: linked, and judged on their items' curves, against values of a 3PL and of a 2PL before it.
+"""Months of a 3PL scale: linking, and drift of item curves against published values of a 3PL or an earlier 2PL.
 
 A cheap part of benchmarks/bench_three_parameter.py, whose tables are in
 docs/explanation/linking-evidence.md and docs/explanation/drift-evidence.md.
@@ -57,7 +57,7 @@ def frozen(origin: Calibration) -> AnchorSet:
 
 
 def of_origin(origin: Calibration, anchors: AnchorSet) -> Published:
-    """All of the origin's items, as independent of the anchors, and the anchors' own values."""
+    """Values of all the origin's items, as independent of the anchors, and of the anchors themselves."""
     known = origin.select([j for j in range(ITEMS) if not origin.flags[j]])
     values = Published.of_values(replace(known, joint_cov=None).items, anchors)
     values = values.then(Published.of_anchors(anchors))
@@ -84,14 +84,14 @@ def world(seed: int) -> World:
 
 
 def published_as_2pl(world: World) -> Published:
-    """What the origin's answers publish under a 2PL."""
+    """Published values from the origin's answers under a 2PL."""
     origin = fit_em(world.origin, threads=1)
     values = Published.of_values(replace(origin, joint_cov=None).items, world.anchors)
     return replace(values, further_cov=None, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
 
 
 def rates(months: list[Drift]) -> tuple[float, float]:
-    """Share of sound items with p < 0.05, and of moved ones that are flagged."""
+    """Share of sound items with p < 0.05, and share of moved items that are flagged."""
     moved = IDS[-MOVED:]
     sound = np.concatenate([drift.p[~np.isin(drift.item_ids, moved)] for drift in months])
     found = sum(item in drift.flagged for drift in months for item in moved)
@@ -99,7 +99,7 @@ def rates(months: list[Drift]) -> tuple[float, float]:
     return float(np.mean(sound < 0.05)), found / there
 
 
-def test_an_anchor_whose_c_is_its_priors_links_and_one_that_is_unidentified_does_not() -> None:
+def test_anchors_with_unidentified_guessing_link_but_unidentified_anchors_are_dropped() -> None:
     one = world(0)
     vague = replace(one.fit, flags=((Flag.GUESSING_UNIDENTIFIED,),) * ITEMS)
     assert link(vague, one.anchors).slope == link(replace(one.fit, flags=((),) * ITEMS), one.anchors).slope
@@ -108,9 +108,9 @@ def test_an_anchor_whose_c_is_its_priors_links_and_one_that_is_unidentified_does
     assert "information is singular" in link(lost, one.anchors).anchors_dropped[first]
 
 
-def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they_have() -> None:
-    """The means of 10 slopes and intercepts, of which the SD is about 0.045, have standard errors of 0.014: 0.05 is
-    three and a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
+def test_linking_constants_of_a_3pl_are_unbiased_and_match_their_errors() -> None:
+    """Slopes and intercepts have an SD of about 0.045, so means of 10 have standard errors of 0.014: 0.05 is three and
+    a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
     linkings = [world(seed).linking for seed in range(MONTHS)]
     off = np.array([[one.slope - SLOPE, one.intercept - INTERCEPT] for one in linkings])
     se = np.array([[one.slope_se, one.intercept_se] for one in linkings])
@@ -119,18 +119,18 @@ def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they
     assert sum(one.q_p < 0.01 for one in linkings) <= 1
 
 
-def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alone() -> None:
-    """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. By the
-    parameters' errors, in which b is traded for c, three in ten were. The 4 % of p < 0.05 among 270 sound items have a
-    standard error of 1.2 %, with what items of a month share somewhat more."""
+def test_moved_items_of_a_3pl_are_flagged_and_sound_items_are_not() -> None:
+    """Four fifths of 30 moved items are found in the long run, standard error 0.07: half of them is four below. With
+    the parameters' errors, where b and c compensate each other, three in ten were found. The 4 % of p < 0.05 among 270
+    sound items have a standard error of 1.2 %, or somewhat more because items of a month share errors."""
     false, found = rates([Drift.from_comparison(world(seed).comparison) for seed in range(MONTHS)])
     assert found >= 0.5
     assert false <= 0.09
 
 
-def test_values_of_a_2pl_are_compared_with_a_month_of_a_3pl_by_curves() -> None:
-    """As above. The 2PL is the one that the same answers of the origin give, so that an item that did not move is the
-    same item under another model."""
+def test_published_2pl_values_are_compared_by_curves_with_a_month_of_a_3pl() -> None:
+    """The limits are as in the previous test. The 2PL is fitted to the same answers of the origin, so an unmoved item
+    differs only by model."""
     months = []
     for seed in range(MONTHS):
         one = world(seed)

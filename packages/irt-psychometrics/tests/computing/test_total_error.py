@@ -1,4 +1,4 @@
-"""The error of θ with those of the item parameters: against brute force, laws, and coverage where all is estimated."""
+"""The error of θ including errors of item parameters: brute force, formulas, and coverage with estimated items."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answered(probability: np.ndarray, rng: np.random.Generator) -> Responses:
 
 
 def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
-    """Items with errors of (a, b), and of logit c where c > 0, that are not small and not alike."""
+    """Items with large, unequal errors of (a, b), and of logit c if c > 0."""
     a, b = rng.lognormal(0, 0.3, j), rng.normal(0, 1, j)
     root = rng.normal(0, 0.08, (j, 3, 3)) * np.array([1, 1, 3])[:, None]
     cov = root @ root.transpose(0, 2, 1)
@@ -34,12 +34,12 @@ def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
 
 
 @pytest.mark.parametrize("c", [0.0, 0.2])
-def test_it_is_how_far_theta_moves_with_parameters_drawn_from_their_errors(c):
+def test_total_error_matches_the_spread_of_theta_over_drawn_parameters(c):
     rng = np.random.default_rng(11)
     items = made(rng, 60, c)
     theta = np.linspace(-1.5, 1.5, 7)
     responses = answered(items.curve(theta), rng)
-    # by the mode, whose movement the formula gives exactly but for its second order; EAP moves alike
+    # the mode: the formula is exact for it, up to second order; EAP moves similarly
     scores = score(responses, items.a, items.d, items.c, method="map")
     errors_of = ParameterErrors(items, np.full(60, -1), [], NOTHING)
     total = errors_of.total_se(Scores(scores.theta, np.zeros(7)), responses, 1.0)
@@ -51,18 +51,18 @@ def test_it_is_how_far_theta_moves_with_parameters_drawn_from_their_errors(c):
         a, b = items.a + da, items.b + db
         guessing = 1 / (1 + np.exp(-(np.log(c / (1 - c)) + dc))) if c else np.zeros(60)
         moved.append(score(responses, a, -a * b, guessing, method="map").theta)
-    # 1,500 draws: 1.8 % each; a 3PL's observed information stands in the exact derivative, the expected one here
+    # 1,500 draws: errors of 1.8 %; for a 3PL the draws follow observed, the formula expected information
     np.testing.assert_allclose(np.std(moved, axis=0) / 0.3, total, rtol=0.08 if c == 0 else 0.25)
 
 
-def test_it_is_how_far_theta_moves_with_parameters_of_scored_items_drawn_from_their_errors():
-    """Scores 0 to 2 with errors of a, b and t₁, beside items of 0 and 1; one learner's answers, with absent scores."""
+def test_total_error_matches_the_spread_of_theta_over_drawn_steps_of_scored_items():
+    """Half of the items are scored 0 to 2 and have errors of a, b and t₁; the rest are scored 0 and 1."""
     rng = np.random.default_rng(12)
     j, scored = 60, np.arange(0, 60, 2)
     root = rng.normal(0, 0.06, (j, 3, 3))
     own = root @ root.transpose(0, 2, 1)
     cov = np.zeros((j, 5, 5))
-    kept = np.array([0, 1, 3])  # t₀ and t₂ are held
+    kept = np.array([0, 1, 3])  # t₀ and t₂ are fixed
     cov[:, kept[:, None], kept] = own
     cov[1::2, 2:], cov[1::2, :, 2:] = 0.0, 0.0
     a, b, t = rng.lognormal(-0.4, 0.3, j), rng.normal(0, 1, j), rng.normal(0.3, 0.4, j)
@@ -92,7 +92,7 @@ def test_it_is_how_far_theta_moves_with_parameters_of_scored_items_drawn_from_th
     assert np.isnan(replace(errors_of, items=unknown).total_se(scores, responses, 1.0)).all()
 
 
-def test_errors_that_stretch_and_move_a_fit_stretch_and_move_theta():
+def test_common_errors_of_a_fits_unit_and_origin_are_added_to_the_error_of_theta():
     rng = np.random.default_rng(5)
     a, b = rng.lognormal(0, 0.3, 80), rng.normal(0, 1, 80)
     gamma = np.array([[0.02**2, 0.3 * 0.02 * 0.05], [0.3 * 0.02 * 0.05, 0.05**2]])
@@ -117,7 +117,7 @@ def test_errors_that_stretch_and_move_a_fit_stretch_and_move_theta():
     np.testing.assert_allclose(added, shrunk * np.einsum("xn,xy,yn->n", at, gamma, at), rtol=0.05)
 
 
-def test_what_several_fits_share_counts_once():
+def test_errors_that_several_fits_share_count_once():
     rng = np.random.default_rng(6)
     items = made(rng, 40)
     responses = answered(items.curve(np.zeros(3)), rng)
@@ -132,7 +132,8 @@ def test_what_several_fits_share_counts_once():
     assert (one > scores.se).all()
 
 
-def test_an_answer_to_an_item_with_unknown_errors_makes_it_unknown_and_one_to_no_item_does_not():
+def test_total_error_is_unknown_if_an_answered_items_errors_are_unknown():
+    """Answers to items without parameters do not matter."""
     items = made(np.random.default_rng(7), 4)
     unknown = replace(
         items,
@@ -153,20 +154,21 @@ def test_an_answer_to_an_item_with_unknown_errors_makes_it_unknown_and_one_to_no
     np.testing.assert_allclose(of.among(names).total_se(scores, turned, 1.0), total, rtol=1e-12)
 
 
-def test_a_fit_without_joint_covariance_has_no_common_errors_and_a_rasch_fit_no_stretch():
+def test_rasch_fits_have_common_errors_of_the_origin_but_not_of_the_unit():
+    """A fit without joint covariance has no common errors."""
     rng = np.random.default_rng(8)
     theta, b = rng.normal(0, 1, 1500), np.linspace(-1.5, 1.5, 20)
     responses = answered(ItemCurves(np.ones(20), -b, np.zeros(20)).probability(theta), rng)
     fit = fit_em(responses, model="rasch")
     found = ParameterErrors.common_to(fit)
     assert np.abs(found[0]).max() == 0.0
-    # the mean of 1,500 learners, as well as 20 answers each tell it: 1/√1500 and somewhat more
+    # the error of the mean of 1,500 learners with 20 answers each: 1/√1500 and somewhat more
     assert 1500**-0.5 < found[1, 1] ** 0.5 < 1.3 * 1500**-0.5
     assert ParameterErrors.common_to(replace(fit, joint_cov=None)) is None
 
 
 def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> dict[int, tuple[float, float]]:
-    """By number of answers, the share of 95 % intervals that hold the true θ, with `se` and with `se_total`."""
+    """Share of 95 % intervals that contain the true θ, with `se` and with `se_total`, by number of answers."""
     rng = np.random.default_rng(seed)
     held: dict[int, list[tuple[float, float]]] = {n: [] for n in answers}
     for _ in range(fits):
@@ -189,8 +191,8 @@ def coverage(seed: int, learners: int, answers: tuple[int, ...], fits: int) -> d
     return {n: tuple(np.mean(shares, axis=0).tolist()) for n, shares in held.items()}
 
 
-def test_intervals_hold_the_true_theta_where_items_were_estimated_from_a_thousand_learners():
-    """10 fits, 3,000 θ: Monte-Carlo error about .009, as those of one fit err together."""
+def test_intervals_contain_the_true_theta_if_a_thousand_learners_calibrated_the_items():
+    """10 fits, 3,000 θ: Monte-Carlo error about .009, because errors within a fit are correlated."""
     measured, total = coverage(21, 1000, (1000,), 10)[1000]
     assert 0.925 < total < 0.975
     assert total - measured > 0.01  # the errors of the items
@@ -198,7 +200,7 @@ def test_intervals_hold_the_true_theta_where_items_were_estimated_from_a_thousan
 
 @pytest.mark.long
 @pytest.mark.parametrize("learners", [1000, 5000])
-def test_intervals_hold_the_true_theta_in_the_long_run(learners):
+def test_intervals_contain_the_true_theta_in_the_long_run(learners):
     """200 fits, 60,000 θ a row: Monte-Carlo error .002."""
     for _, total in coverage(22, learners, (50, 200, 1000), 200).values():
         assert 0.94 < total < 0.96

@@ -1,6 +1,6 @@
-"""Fit statistics reject 5 % where the model is true and its parameters are estimated, under three overlapping forms.
+"""Fit statistics reject 5 % if the model is true and its parameters are estimated, with three overlapping forms.
 
-Seeded and small; `benchmarks/bench_type1.py` does it at size, docs/explanation/fit.md has the result.
+Seeded and small; `benchmarks/bench_type1.py` is the large version, docs/explanation/fit.md has its result.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_five_percent_of_sound_items_and_forms_are_rejected(found, name):
     p = found[0][name]
     assert np.isfinite(p).all()
     assert p.size == {"m2": 3 * SETS}.get(name, 2 * LENGTH * SETS)
-    # four binomial errors beside the 4 to 6 % that are asked for: 384 items (1.1 % each), 36 forms (3.6 %)
+    # four binomial errors in addition to the required 4 to 6 %: 384 items (1.1 % each), 36 forms (3.6 %)
     slack = 0.01 + 4 * np.sqrt(0.05 * 0.95 / p.size)
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=slack)
     assert np.mean(p) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / p.size) + 0.02)
@@ -68,13 +68,13 @@ def test_four_to_six_percent_of_sound_learners_are_rejected(found):
     assert np.mean(p < 0.01) == pytest.approx(0.01, abs=0.005)
 
 
-def test_hardly_any_sound_pair_is_flagged(found):
-    pairs = SETS * (496 - 192)  # of 32 items, less those that are on no form together
+def test_fewer_than_one_percent_of_sound_pairs_are_flagged(found):
+    pairs = SETS * (496 - 192)  # pairs of 32 items, minus pairs without a common form
     assert found[1] < 0.01 * pairs
 
 
 def test_a_prior_on_guessing_does_not_make_sound_items_misfit(simulate_about):
-    """Under a prior the scores of a, d and c are not 0 at the estimate; tests that took them for 0 rejected 66 %."""
+    """Under a prior the scores of a, d and c are not 0 at the estimate; tests that assumed 0 rejected 66 %."""
     simulate_about(150_000)
     rng = np.random.default_rng(17)
     persons, items = 3000, 2 * LENGTH
@@ -84,5 +84,5 @@ def test_a_prior_on_guessing_does_not_make_sound_items_misfit(simulate_about):
     fit = fit_em(responses, model="3pl")
     found = item_fit(responses, fit)
     for p in (two_sided(found.infit_z), two_sided(found.outfit_z), found.rmsd_p):
-        # 32 items: 5 % are 1.6, and 7 or more come up once in 1000 times
+        # 32 items: 5 % are 1.6, and 7 or more occur once in 1000 times
         assert (p < 0.05).sum() < 7

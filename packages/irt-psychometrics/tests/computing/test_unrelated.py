@@ -1,4 +1,4 @@
-"""Answers that have something in common are told from answers that have not, however little of it there is."""
+"""Answers that depend on a common ability are distinguished from unrelated answers, even if they are few."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ITEMS = 40
 
 
 def sparse(rng: np.random.Generator, answers: int, learners: int = 300) -> Responses:
-    """A weak scale: slopes of 0.6, so many answers a learner, to items of his own."""
+    """Answers on a weak scale with slopes of 0.6; each learner answers a random set of `answers` items."""
     b, theta = rng.normal(0, 1, ITEMS), rng.normal(0, 1, (learners, 1))
     x = (rng.random((learners, ITEMS)) < expit(0.6 * (theta - b))).astype(float)
     x[np.argsort(rng.random(x.shape), axis=1) >= answers] = np.nan
@@ -28,7 +28,7 @@ def sparse(rng: np.random.Generator, answers: int, learners: int = 300) -> Respo
 
 
 def shuffled(rng: np.random.Generator, responses: Responses) -> Responses:
-    """Each item's answers by other learners than those who gave them."""
+    """Permute each item's answers among the learners who answered the item."""
     score = responses.score.copy()
     for j in range(responses.n_items):
         rows = np.flatnonzero(responses.item == j)
@@ -41,9 +41,9 @@ def fitted(responses: Responses) -> Calibration:
 
 
 @pytest.mark.ci
-def test_a_weak_scale_is_accepted_below_what_chance_never_exceeds_and_refused_once_it_is_shuffled() -> None:
-    """Eight of each. With 12 answers a learner the gain of half of them lies below the bound of 3 an item and 8; a
-    shuffled log passes once in a hundred."""
+def test_weak_scale_is_accepted_but_refused_if_its_answers_are_shuffled() -> None:
+    """Eight logs of each kind. With 12 answers per learner, half of the gains are below the bound of 3 per item plus 8.
+    A shuffled log passes once in a hundred."""
     rng = np.random.default_rng(4)
     logs = [sparse(rng, 12) for _ in range(8)]
     assert all(fitted(log).convergence.converged for log in logs)
@@ -53,8 +53,8 @@ def test_a_weak_scale_is_accepted_below_what_chance_never_exceeds_and_refused_on
     assert all("scored by the right key" in c.reason for c in refused if not c.converged), "a way out"
 
 
-def test_where_slopes_are_too_much_a_model_with_one_is_offered_and_fits() -> None:
-    """4 answers a learner: a slope common to all items shows, items' own do not."""
+def test_common_slope_is_suggested_if_answers_do_not_determine_slopes() -> None:
+    """4 answers per learner determine a common slope, but not the items' own slopes."""
     log = sparse(np.random.default_rng(1), 4)
     reason = fitted(log).convergence.reason
     assert "fit a rasch or 1pl model" in reason
@@ -62,8 +62,8 @@ def test_where_slopes_are_too_much_a_model_with_one_is_offered_and_fits() -> Non
     assert fit_em(log, model="rasch", threads=1).convergence.converged
 
 
-def test_the_answer_is_the_same_each_time_and_within_groups() -> None:
-    """Groups that differ in mean have a gain of their own, which shuffling within groups leaves to them."""
+def test_verdict_on_unrelated_answers_is_reproducible_and_shuffles_within_groups() -> None:
+    """The difference of the groups' means contributes to the gain; shuffling within groups preserves this part."""
     rng = np.random.default_rng(2)
     log = shuffled(rng, sparse(rng, 11))
     assert fitted(log).convergence.reason == fitted(log).convergence.reason
@@ -84,6 +84,6 @@ def test_the_answer_is_the_same_each_time_and_within_groups() -> None:
         assert "unrelated" in fit_em(both, groups=groups, threads=1).convergence.reason
 
 
-def test_a_fit_that_passes_the_bound_shuffles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_not_shuffled_if_a_fit_passes_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(independence, "_shuffles", lambda *_: pytest.fail("shuffled"))
     assert fitted(sparse(np.random.default_rng(3), 30)).convergence.converged

@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float64]
 PERSONS, ITEMS = 400, 8
 NODES = np.linspace(-6, 6, 61)
 SAME: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
-"""Runs of persons with the same items, which repeated rows make, and single persons enter the observed information by
-two series, each cut off at about 1e-5 of itself. Fits stop within 1e-9 of a standard error of one maximum."""
+"""Tolerances. Repeated rows form runs of persons with the same items. Runs and single persons enter the observed
+information by two series, each cut off at about 1e-5 of its value. Both fits stop within 1e-9 of a standard error."""
 
 
 def answers(seed: int, persons: int = PERSONS, items: int = ITEMS, seen: float = 1.0) -> Floats:
@@ -90,7 +90,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("groups", [False, True], ids=["one group", "two groups"])
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
-def test_fit_with_counts_is_that_of_repeated_rows(request_: dict[str, Any], groups: bool) -> None:
+def test_fit_with_counts_equals_the_fit_of_repeated_rows(request_: dict[str, Any], groups: bool) -> None:
     polytomous = request_.get("model") in ("gpcm", "pcm", "rsm")
     x, sizes = (scored(1), np.full(ITEMS, 3)) if polytomous else (answers(1, seen=0.8), None)
     counts = np.random.default_rng(2).integers(0, 4, PERSONS)
@@ -102,7 +102,7 @@ def test_fit_with_counts_is_that_of_repeated_rows(request_: dict[str, Any], grou
     assert_same(fit_em(Responses.from_wide(x, None, sizes), groups=named, weights=counts, **how), whole)
 
 
-def test_fit_of_patterns_of_lsat7_is_that_of_1000_rows_and_of_mirt() -> None:
+def test_fit_of_lsat7_patterns_matches_the_fit_of_1000_rows_and_mirt() -> None:
     folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[5] / "shared")) / "reference"
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}")
@@ -122,7 +122,7 @@ def test_fit_of_patterns_of_lsat7_is_that_of_1000_rows_and_of_mirt() -> None:
         np.testing.assert_allclose(np.sqrt(fit.cov[:, places, places]), errors, rtol=2e-3)  # Oakes' differences
 
 
-def test_persons_with_a_count_of_0_say_nothing_of_the_design() -> None:
+def test_persons_with_a_count_of_0_do_not_change_flags() -> None:
     x = answers(3)
     x[:, 1] = x[:, 0]
     x[-1, :2] = 0.0, 1.0
@@ -132,8 +132,8 @@ def test_persons_with_a_count_of_0_say_nothing_of_the_design() -> None:
     assert fit.flags == fit_em(Responses.from_wide(x[:-1])).flags
 
 
-def test_counts_of_unrelated_answers_are_judged_as_repeated_rows() -> None:
-    """Shuffles move the answers of single persons, of whom a pattern is a hundred."""
+def test_unrelated_answers_with_counts_are_refused_like_repeated_rows() -> None:
+    """Shuffles permute answers of single persons; a pattern represents many persons."""
     rng = np.random.default_rng(4)
     rows = (rng.random((600, 5)) < 0.5).astype(float)
     patterns, counts = np.unique(rows, axis=0, return_counts=True)
@@ -147,7 +147,7 @@ def test_counts_of_unrelated_answers_are_judged_as_repeated_rows() -> None:
 
 
 def person_logliks(x: Floats, logs: Callable[[Floats], Floats], prior: Callable[[Floats], Floats]) -> Any:
-    """at → log P of each person's answers (N,), with `logs` (J, C, Q) and `prior` (N, Q) of all parameters."""
+    """Function of all parameters: log P of each person's answers (N,), from `logs` (J, C, Q) and `prior` (N, Q)."""
     item = np.arange(x.shape[1])
 
     def of(at: Floats) -> Floats:
@@ -185,8 +185,8 @@ def logistic(at: Floats) -> Floats:
     return np.stack([-np.logaddexp(0, eta), -np.logaddexp(0, -eta)], axis=1)
 
 
-def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
-    """Two groups, of which one has a mean and SD of its own, with a person's weight as its share in both sums."""
+def test_errors_with_sampling_weights_match_the_sandwich_by_brute_force() -> None:
+    """The second of two groups has its own mean and SD. A person's weight is the person's share in both sums."""
     x = answers(5, persons=600, items=5)
     group = np.arange(600) % 2
     weights = np.random.default_rng(6).choice([1.0, 4.0], 600)
@@ -203,7 +203,7 @@ def test_errors_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
     assert fit.convergence.loglik == pytest.approx(weights @ logliks(at) / weights.mean(), abs=1e-6)
 
 
-def test_errors_of_scored_items_with_sampling_weights_are_the_sandwich_of_brute_force() -> None:
+def test_errors_of_scored_items_with_sampling_weights_match_the_sandwich_by_brute_force() -> None:
     x = scored(7)[:, :4]
     weights = np.random.default_rng(8).choice([1.0, 4.0], PERSONS)
     responses = Responses.from_wide(x, None, np.full(4, 3))
@@ -233,7 +233,7 @@ def test_unit_of_sampling_weights_does_not_matter(how: dict[str, Any]) -> None:
 
 
 def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
-    """Each person twice, with the weights of the two in the score of one learner, is the person with their sum."""
+    """Two rows of the same learner, whose weighted scores are summed, count like a row with the sum of weights."""
     x = answers(11)
     weights = np.random.default_rng(12).uniform(1, 5, PERSONS)
     once = fit_em(Responses.from_wide(x), sampling_weights=weights, tolerance=1e-9)
@@ -244,9 +244,9 @@ def test_clusters_with_sampling_weights_are_summed_before_products() -> None:
 
 
 @pytest.mark.ci
-def test_intervals_of_b_with_sampling_weights_cover_the_truth() -> None:
-    """Two strata of a population with θ ~ N(0, 1) that differ in ability, the abler of which is sampled four times as
-    often. Errors that take the weights for counts are too small and cover 89 %."""
+def test_intervals_of_b_with_sampling_weights_contain_the_truth_at_the_stated_rate() -> None:
+    """A population with θ ~ N(0, 1) has two strata that differ in ability; the abler stratum is sampled four times as
+    often. Errors that treat weights as counts are too small: intervals contain the truth in 89 %."""
     replications, persons, items = 200, 2000, 20
     covered, by_counts = [], []
     for k in range(replications):
@@ -287,12 +287,12 @@ BAD = np.ones(PERSONS)
         ({"sampling_weights": BAD, "latent": "histogram", "anchors": ANCHORS}, "latent='normal'"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(how: dict[str, Any], message: str) -> None:
+def test_invalid_weights_are_refused_with_the_person(how: dict[str, Any], message: str) -> None:
     with pytest.raises(PsychometricsError, match=message):
         fit_em(Responses.from_wide(answers(13)), **how)
 
 
-def test_more_items_than_robust_errors_are_made_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_robust_errors_are_refused_if_the_items_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", ITEMS - 1)
     responses = Responses.from_wide(answers(14))
     with pytest.raises(PsychometricsError, match="up to 7 items, and there are 8"):
