@@ -1,6 +1,6 @@
 """The assets of drift: `item_drift`, a month's items against the published set; `dif_analysis`, between groups of
-learners; `test_information`, how precisely items and test measure θ, what they lost since publication, what retiring
-costs.
+learners; `test_information`, how precisely items and test measure θ, their loss since publication, and the cost of
+retiring items.
 
 Thin: the steps are in `month`, `dif_month` and `information`.
 """
@@ -72,8 +72,8 @@ def build_drift_assets(
 ) -> list[dg.AssetsDefinition]:
     """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups; None for all.
 
-    DIF and information do not depend on item_drift, whose verdict is made again from the same evidence: its rows may be
-    of an earlier fit.
+    DIF and information do not depend on item_drift, whose rows may be of an earlier fit: they compute its verdict again
+    from the same evidence.
     """
     in_common: dict[str, Any] = {
         "partitions_def": months,
