@@ -59,7 +59,7 @@ class ScaleAbilities:
     Attributes:
         theta, se: shape (learners,).
         why: reason why no learner was scored; empty if learners were scored.
-        testlet_sd: SD of the testlet effects that `se` accounts for; None if no testlets are in force.
+        testlet_sd: SD of the testlet effects that `se` accounts for, or None if no testlets are in force.
         absent: by item, the number of answers whose score its parameters in force lack, so that they counted as another
             score. Empty if Spark scored the answers.
     """

@@ -77,7 +77,7 @@ class ModelChange:
         values: decided values by subject; empty if all are in force already.
         before, after: the scale in that month.
         stale: months that have to be calibrated again.
-        anchors: the new version of the anchor set; None if the anchors stay.
+        anchors: the new version of the anchor set, or None if the anchors stay.
         bank_anchors: whether the model changes while the anchors are the bank's.
     """
 

@@ -77,7 +77,7 @@ class MovementChange:
         values: decided values by subject; empty if all are in force already.
         before: movement of abilities before the change.
         overtaken: decisions for later months that no longer apply.
-        effect: effect on learners; None if the movement stays the same.
+        effect: effect on learners, or None if the movement stays the same.
         stale: months whose abilities have to be measured again.
     """
 

@@ -37,7 +37,7 @@ class ThetaShift:
         mean, sd: mean and SD of Δθ, which is θ with the change minus θ without it.
         largest: the Δθ with the largest absolute value.
         large_share: share of `learners` with |Δθ| > 0.2.
-        pass_theta: the scale's pass mark; None if it has none.
+        pass_theta: the scale's pass mark, or None if it has none.
         newly_passed, newly_failed: numbers of learners who cross the pass mark.
     """
 

@@ -39,8 +39,8 @@ class Undo:
 
     Attributes:
         proposal: the proposal before the undo.
-        restored: the values that the accept had replaced; None if a reject is undone, which changed no value.
-        since: first day of the restored values; None if a reject is undone.
+        restored: the values that the accept had replaced, or None if a reject is undone, which changed no value.
+        since: first day of the restored values, or None if a reject is undone.
         never_in_force: whether the accepted values never come into force.
         restores: the publication with the restored values.
         replaces: the id of the item's last publication.

@@ -70,7 +70,7 @@ def item_drift(
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
 ) -> list[dg.AssetsDefinition]:
-    """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups; None for all.
+    """`follows_a_month`: the condition that requests a month. `threads`: for the fits of groups, or None for all.
 
     DIF and information do not depend on item_drift, whose rows may be of an earlier fit: they compute its verdict again
     from the same evidence.
@@ -199,7 +199,7 @@ def _to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
-    """The items that moved most in any of the last months, flagged ones first; None if no month judged any."""
+    """The items that moved most in any of the last months, flagged ones first, or None if no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

@@ -30,8 +30,8 @@ class Unestimated:
         why: item → reason why it has no estimate.
         gone: items that the bank no longer has on this scale.
         published: item → published (a, b, c).
-        drift: the month's drift with tests of the items that have enough answers; None if the month has no answers or
-            all items have an estimate.
+        drift: the month's drift with tests of the items that have enough answers, or None if the month has no
+            answers or all items have an estimate.
     """
 
     why: dict[str, str] = field(default_factory=dict)

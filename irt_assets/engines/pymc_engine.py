@@ -47,7 +47,7 @@ class Posterior:
         item_ids: the K items that were sampled. The calibration also has the other items, with NaN and a flag.
         quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
         model: the PyMC model. `draws` contains its variables, by name.
-        linking: the anchors that were used, and those that were dropped, with reasons; None without anchors.
+        linking: the anchors that were used, and those that were dropped, with reasons, or None without anchors.
     """
 
     calibration: Calibration

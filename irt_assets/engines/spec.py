@@ -44,7 +44,7 @@ class PythonPackage:
 
 @dataclass(frozen=True)
 class RPackage:
-    """An R package. `debian`: the Debian package that contains it; None if it is installed from CRAN."""
+    """An R package. `debian`: the Debian package that contains it, or None if it is installed from CRAN."""
 
     name: str
     debian: str | None = None

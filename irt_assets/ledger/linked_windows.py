@@ -63,7 +63,7 @@ class Linked:
 @dataclass(frozen=True)
 class PlacedMonth:
     """Mean and SD of a month's learners on the scale in the linked fit in use, with method and intercept of the
-    linking; None if the fit does not record them."""
+    linking. They are None if the fit does not record them."""
 
     scale_id: str
     month: str

@@ -105,7 +105,7 @@ def to_look_at(facts: Facts) -> list[Item]:
 def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) -> Document:
     """Return the report, with the verdict on the first page and the sources of its numbers at the end.
 
-    `dashboard_url` is the address of the dashboard; None for no link to it.
+    `dashboard_url` is the address of the dashboard, or None for no link to it.
     """
     items, found = to_look_at(facts), verdict(facts)
     sections = _of_origin(facts, facts.origin, items) if facts.origin else _of_month(facts, items, dashboard_url)

@@ -33,7 +33,7 @@ class Stack:
     the stack.
 
     Attributes:
-        port: port of the UI; None for the set port or the next free one.
+        port: port of the UI, or None for the set port or the next free one.
         read_only: whether the UI refuses changes. Schedules run nevertheless.
         module: module whose `defs` are served.
         daemon: module that runs as Dagster's daemon.

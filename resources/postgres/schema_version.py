@@ -19,7 +19,7 @@ class SchemaVersion:
     """Version of a schema.
 
     Attributes:
-        revision: the newest migration that has run; None if there is no schema.
+        revision: the newest migration that has run, or None if there is no schema.
         oldest_code: the oldest revision whose code works with this schema.
     """
 

@@ -244,7 +244,7 @@ class SqlRows:
 
     @property
     def cursor_clock(self) -> Clock | None:
-        """How the cursor is written; None if it does not contain times."""
+        """How the cursor is written, or None if it does not contain times."""
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(

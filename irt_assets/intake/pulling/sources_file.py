@@ -123,7 +123,7 @@ class PullSource(_Strict):
 
     @property
     def rules(self) -> Mapping | None:
-        """The mapping; None if it follows from the names of the columns."""
+        """The mapping, or None if it follows from the names of the columns."""
         if isinstance(self.mapping, str):
             rules = load_mapping(self.mapping)
         else:
