@@ -200,7 +200,7 @@ def update(
 def read_theta(
     connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
 ) -> Theta | None:
-    """θ from all answers of a learner on a scale that count at `end`, not stored. Returns None if there are none."""
+    """θ from all answers of a learner on a scale that count at `end`, not stored, or None."""
     measure = measures.scales[scale_id]
     start = ability_start(end, measure.scale)
     answers = learner_answers(connection, user_id, start, end, measures.judging)

@@ -57,7 +57,7 @@ class AnchorChange:
 
     Attributes:
         kept: the anchors after the change.
-        shown_on: the last linked month (fit `fit_id`), on which the effect is shown; empty if there is none.
+        shown_on: the last linked month (fit `fit_id`), on which the effect is shown; "" without one.
         before, after: linking of that month by the anchors before and after the change, or None if it cannot be linked.
         why_not: why the month cannot be linked after the change, or why its anchors disagree then; empty if neither.
         mean_shift, largest_shift: shift of the b of that month's items, in units of θ.

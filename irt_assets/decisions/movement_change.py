@@ -186,7 +186,7 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
 
 
 def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | None:
-    """The last month whose publication step is done or, if there is none, the last month with abilities."""
+    """The last month whose publication step is done or, without one, the last month with abilities."""
     return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
 
 

@@ -90,7 +90,7 @@ class Impact(ThetaShift):
     """Effect of a change of parameters on the learners of `month`.
 
     Attributes:
-        month: the last month whose publication step is done; empty if there is none.
+        month: the last month whose publication step is done; "" without one.
         items: number of items whose parameters change.
         why: the reason why there is no learner to compare; empty if there are some. If it is set, `learners` is 0.
         touched: number of `learners` with an answer to an item whose parameters change.

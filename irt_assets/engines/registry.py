@@ -38,7 +38,7 @@ def comparison_names() -> tuple[str, ...]:
 
 
 def spec_of(name: str) -> EngineSpec:
-    """The engine with this name. Raises PermanentFailure if there is none."""
+    """The engine with this name. Raises PermanentFailure if it does not exist."""
     for spec in ENGINES:
         if spec.name == name:
             return spec

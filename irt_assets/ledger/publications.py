@@ -118,7 +118,7 @@ def _last_published(
 
 
 def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
-    """All items of the bank on a scale: item_id, topic_id, the b in force at `at` (None if there is none), and
+    """All items of the bank on a scale: item_id, topic_id, the b in force at `at` (or None), and
     `was_anchor`, whether the item was ever an anchor."""
     return named_rows(
         connection,

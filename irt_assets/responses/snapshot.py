@@ -234,7 +234,7 @@ def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
-    """The month's snapshot that has not been replaced. Returns None if there is none."""
+    """The month's snapshot that has not been replaced, or None."""
     return _snapshot(connection, month, "superseded_at IS NULL")
 
 
@@ -247,7 +247,7 @@ def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str
 
 
 def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:
-    """The month's snapshot with this hash, also if it has been replaced. Returns None if there is none."""
+    """The month's snapshot with this hash, also if it has been replaced, or None."""
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
 
 

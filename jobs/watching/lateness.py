@@ -44,7 +44,7 @@ class Lateness:
 
     Attributes:
         tick: time from which the result was due.
-        partition: the missing partition; empty if the job has none.
+        partition: the missing partition; empty if the job has no partitions.
         of_schedule: whether the job's schedule was on at that time and still is.
     """
 

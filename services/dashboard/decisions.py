@@ -75,7 +75,10 @@ def review(asked: ViewRequest, form: DecisionForm) -> DecisionOutcome:
 
 
 def decide(asked: ViewRequest, form: DecisionForm, seen: Sequence[Proposal] = ()) -> DecisionOutcome:
-    """Decide on all references or on none. seen: the proposals as reviewed; nothing is decided if they have changed."""
+    """Decide on all references or, on any error, on nothing.
+
+    `seen`: the proposals as reviewed. Nothing is decided if they have changed.
+    """
     return _in_words(lambda: _decide(asked, form, seen))
 
 

@@ -14,7 +14,7 @@ A_SECOND = {"s": 1, "ms": 1000}
 
 @dataclass(frozen=True)
 class Clock:
-    """How a column writes times. `zone`: zone of times that carry none. `unit`: units per second if times are numbers
+    """How a column writes times. `zone`: zone of times without a zone. `unit`: units per second if times are numbers
     since 1970."""
 
     zone: tzinfo | None = None

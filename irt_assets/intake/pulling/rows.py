@@ -193,7 +193,7 @@ class SqlRows:
 
     @property
     def zone(self) -> str | None:
-        """The zone of times that carry none."""
+        """The zone of times without a zone."""
         return self.source.zone or self.binding.mapping.time.zone
 
     @property
