@@ -90,7 +90,7 @@ class Proposal:
         decided: outcome, person, date and reason of the last decision on the proposal, which can be an undo; empty if
             there is none.
         settled: the reason why an open proposal does not need a decision; empty if it does. Either a later green month
-            agrees with the published value and not with the proposed one, or the proposed value is that of a leak that
+            agrees with the published value and not with the proposed one, or the proposed value comes from a leak that
             was rejected.
     """
 
@@ -217,7 +217,7 @@ def waiting_proposals(
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """The latest proposal of each item among those that need a decision, by scale, largest change first."""
+    """The latest proposal of each item that needs a decision, by scale, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id

@@ -162,7 +162,7 @@ def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
 
 
 def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[DriftRow]]) -> Iterator[Block]:
-    """Items in force that the month could not estimate, flagged ones first, then those that could not be tested."""
+    """Items in force that the month could not estimate, flagged ones first, then untested ones."""
     yield _of_scales(rows, lambda row: bool(not_estimated(row)))
     untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested.items()][:ITEMS_SHOWN]]
     yield table(("scale", "item", "why it was not tested either"), untested)

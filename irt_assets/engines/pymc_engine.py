@@ -47,7 +47,7 @@ class Posterior:
         item_ids: the K items that were sampled. The calibration also has the other items, with NaN and a flag.
         quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
         model: the PyMC model. `draws` contains its variables, by name.
-        linking: the anchors that were used, and those that were dropped, with reasons, or None without anchors.
+        linking: the used anchors, and the dropped ones with reasons, or None without anchors.
     """
 
     calibration: Calibration
@@ -178,7 +178,7 @@ class PymcEngine:
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
-        """Priors of the PyMC model of these J items. The anchors are those that `linking` used."""
+        """Priors of the PyMC model of these J items. The anchors are the ones that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
         stated, J = self._complete_priors(model), len(item_ids)

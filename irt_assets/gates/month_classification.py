@@ -20,7 +20,7 @@ MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameter
 class State(StrEnum):
     """State of a month of a scale, worst first.
 
-    A red month becomes stale when a person has decided what to change. `EMPTY` means that the month has no answers.
+    A red month becomes stale when a person has decided on a change. `EMPTY` means that the month has no answers.
     `ORIGIN` means that the month is part of the origin window and needs no fit of its own.
     """
 

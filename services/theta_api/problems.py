@@ -24,7 +24,7 @@ TITLES = {
 
 
 class Problem(Exception):
-    """An error that ends a request: a status, a kind for programs, and a sentence for people that says what to do."""
+    """An error that ends a request: a status, a kind for programs, and a sentence for people with the remedy."""
 
     def __init__(self, status: int, kind: str, detail: str, retry_after: int | None = None, **more: Any) -> None:
         super().__init__(detail)

@@ -347,7 +347,7 @@ class SqlRows:
         return found
 
     def _as_written(self, name: str, ids: Sequence[str]) -> list[Any]:
-        """Ids in the type of a column, without those that the type cannot hold."""
+        """Ids in the type of a column, without ids that the type cannot hold."""
         if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
             return [int(one) for one in ids if one.isdigit()]
         return [*ids]
