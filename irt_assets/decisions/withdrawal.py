@@ -31,7 +31,7 @@ def next_day(now: datetime) -> datetime:
 def withdraw(
     database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
 ) -> list[Status]:
-    """Record that `by` withdraws the items from `since` (None: the next midnight UTC) on. Any error withdraws nothing.
+    """Record that `by` withdraws the items from `since` on (None: next midnight UTC): all or, on any error, nothing.
 
     Raises PermanentFailure, naming the items, if items are unknown, anchors or withdrawn already, or if `since` is not
     in the future.
